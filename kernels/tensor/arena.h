@@ -1,0 +1,78 @@
+// Arena: where every tensor of a step lives. It reserves address space once and hands out slices last-in-first-out, so a
+// step allocates nothing from the system after its pages have been touched, and its peak is a number to plan with.
+//
+//   Arena arena("activations", int64_t{64} << 30);
+//   {
+//     ArenaScope scope(arena);                              // gives everything back at the brace
+//     Tensor y = arena.Allocate("mla.q", DType::kF32, {tokens, heads * dim});
+//   }
+//   arena.peak_bytes();  arena.PeakReport();                // high-water mark, and which slices made it
+//
+// Slices are 64-byte aligned. JEVONS_POISON=1 in the environment fills each new slice with NaN bytes (0xFF), so that a
+// test fails on any read of memory that nobody wrote.
+#ifndef JEVONS_KERNELS_TENSOR_ARENA_H_
+#define JEVONS_KERNELS_TENSOR_ARENA_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "kernels/tensor/tensor.h"
+
+namespace jevons {
+
+class Arena {
+ public:
+  // Reserves `capacity` bytes of address space; pages become resident when first written.
+  Arena(std::string name, int64_t capacity);
+  ~Arena();
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+
+  // A slice named after its content. `name` must outlive the arena (a literal). Aborts when the reservation is used up.
+  Tensor Allocate(const char* name, DType dtype, const Shape& shape);
+
+  struct Mark {
+    int64_t used;
+    size_t slices;
+  };
+  Mark Save() const { return {used_, slices_.size()}; }
+  void Release(Mark mark);
+
+  int64_t used_bytes() const { return used_; }
+  int64_t peak_bytes() const { return peak_; }
+  void ResetPeak();
+  // The slices alive at the peak, summed by name, largest first: "name  bytes" a line.
+  std::string PeakReport() const;
+
+  // The bytes that a slice occupies: what a plan adds up.
+  static int64_t SliceBytes(DType dtype, const Shape& shape);
+
+ private:
+  struct Slice {
+    const char* name;
+    int64_t bytes;
+  };
+  std::string name_;
+  char* base_ = nullptr;
+  int64_t capacity_, used_ = 0, peak_ = 0;
+  bool poison_;
+  std::vector<Slice> slices_, peak_slices_;
+  bool peak_is_current_ = true;  // peak_slices_ is copied lazily, when the first slice alive at the peak is released
+};
+
+class ArenaScope {
+ public:
+  explicit ArenaScope(Arena& arena) : arena_(arena), mark_(arena.Save()) {}
+  ~ArenaScope() { arena_.Release(mark_); }
+  ArenaScope(const ArenaScope&) = delete;
+  ArenaScope& operator=(const ArenaScope&) = delete;
+
+ private:
+  Arena& arena_;
+  Arena::Mark mark_;
+};
+
+}  // namespace jevons
+
+#endif  // JEVONS_KERNELS_TENSOR_ARENA_H_
