@@ -1,0 +1,24 @@
+// AdamW (Loshchilov and Hutter; as torch.optim.AdamW) on one slice of a parameter:
+//   g = grad * grad_scale;  m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2
+//   master = master * (1 - lr * decay) - lr * (m / c1) / (sqrt(v / c2) + eps),  c1 = 1 - b1^t, c2 = 1 - b2^t
+#ifndef JEVONS_KERNELS_OPS_ADAMW_H_
+#define JEVONS_KERNELS_OPS_ADAMW_H_
+
+#include "kernels/ops/context.h"
+
+namespace jevons {
+
+struct AdamWDesc {
+  Tensor master;      // [n] FP32
+  Tensor grad;        // [n] FP32; -0 counts as +0
+  Tensor m, v;        // [n] FP32 or BF16 (rounded to nearest even when stored)
+  Tensor compute;     // [n] BF16 copy of the updated master, or empty
+  float learning_rate = 0, beta1 = 0, beta2 = 0, eps = 0, decay = 0;
+  float grad_scale = 1;
+  int64_t step = 1;   // t, from 1
+};
+void AdamW(const OpContext& ctx, const AdamWDesc& desc);
+
+}  // namespace jevons
+
+#endif  // JEVONS_KERNELS_OPS_ADAMW_H_
