@@ -1,0 +1,32 @@
+// The two collectives of ZeRO stage 1, over one group of ranks (dp for dense parameters, edp for experts).
+#ifndef JEVONS_PARALLEL_ZERO_EXCHANGE_H_
+#define JEVONS_PARALLEL_ZERO_EXCHANGE_H_
+
+#include <span>
+#include <vector>
+
+#include "kernels/tensor/arena.h"
+#include "parallel/comm/communicator.h"
+#include "parallel/zero/ownership.h"
+#include "parallel/zero/sum_tree.h"
+
+namespace jevons {
+
+// Reduce-scatter over the fixed tree. Parameter p's gradient lies at [p] of each node's list.
+struct TreeReduceDesc {
+  int64_t count = 0;                              // micro-batches of the step
+  std::vector<std::vector<Range>> nodes_of_rank;  // [group size][nodes]: whole nodes that each rank of the group holds
+  std::vector<std::vector<float*>> local;         // [this rank's nodes][params]: their partial sums; scratch afterwards
+  std::vector<int64_t> sizes;                     // [params] elements
+};
+// out[i]: the root's values for OwnedSlices(...)[i] of this rank, FP32; -0 is made +0. Works in buckets of bounded scratch.
+void TreeReduceScatter(Communicator& group, const TreeReduceDesc& desc, std::span<float* const> out, Arena& scratch);
+
+// Every rank's owned slices to everyone: params[p] points to the whole parameter p (element_bytes per element), of which
+// this rank has written its own slices.
+void AllGatherOwned(Communicator& group, std::span<void* const> params, std::span<const int64_t> sizes,
+                    int64_t element_bytes, Arena& scratch);
+
+}  // namespace jevons
+
+#endif  // JEVONS_PARALLEL_ZERO_EXCHANGE_H_
