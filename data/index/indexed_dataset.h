@@ -1,5 +1,5 @@
-// Tokenised documents on disk: Megatron's pair PREFIX.bin (the tokens) and PREFIX.idx (where each sequence and
-// document lies). The bytes are specified in FORMAT.md.
+// Tokenised documents on disk: Megatron's pair PREFIX.bin (the tokens) and PREFIX.idx (where each sequence
+// and document lies). The bytes are specified in FORMAT.md.
 //
 //   JEVONS_ASSIGN_OR_RETURN(IndexedDatasetWriter writer, IndexedDatasetWriter::Create("runs/bible", 4096));
 //   JEVONS_RETURN_IF_ERROR(writer.AddDocument(tokens));
@@ -64,14 +64,15 @@ class IndexedDatasetWriter {
 class IndexedDataset {
  public:
   // Checks the whole .idx against itself and against the size of the .bin before anything is used. Tokens are
-  // checked as they are read. IntegrityError names file, field, value and remedy; UsageError for the vocabulary.
+  // checked as they are read. IntegrityError names file, field, value and remedy; UsageError for the
+  // vocabulary.
   static absl::StatusOr<IndexedDataset> Open(const std::string& prefix, int64_t vocab_size);
 
   const std::string& prefix() const { return prefix_; }
   TokenType token_type() const { return type_; }
   int64_t sequences() const { return sequences_; }
   int64_t documents() const { return documents_; }
-  int64_t tokens() const { return tokens_; }
+  int64_t tokens() const { return static_cast<int64_t>(bin_.bytes().size()) / TokenBytes(type_); }
 
   // Tokens in document d, and before it. REQUIRES: 0 <= d < documents().
   int64_t DocumentLength(int64_t d) const { return DocumentStart(d + 1) - DocumentStart(d); }
@@ -81,14 +82,19 @@ class IndexedDataset {
   // IntegrityError for a token outside [0, vocab_size).
   absl::Status Read(int64_t start, std::span<int32_t> out) const;
 
-  // XXH3-64 of the .idx: together with tokens(), what a checkpoint knows a dataset by.
-  uint64_t index_hash() const { return index_hash_; }
+  // What a checkpoint knows a dataset by: XXH3-64 of the whole .idx (so of every length) and of 64 pages
+  // spread over the .bin. Neither path nor date counts.
+  uint64_t fingerprint() const { return fingerprint_; }
 
  private:
   IndexedDataset(std::string prefix, int64_t vocab_size, MappedFile bin, MappedFile idx);
-  absl::Status ParseIndex();
+  absl::Status ParseHeader();
   absl::Status CheckSequences() const;
   absl::Status CheckDocuments() const;
+  uint64_t ComputeFingerprint() const;
+  const std::byte* Lengths() const;          // int32 [sequences]
+  const std::byte* Pointers() const;         // int64 [sequences]
+  const std::byte* DocumentIndices() const;  // int64 [documents + 1]
 
   std::string prefix_;
   int64_t vocab_size_;
@@ -97,8 +103,7 @@ class IndexedDataset {
   TokenType type_ = TokenType::kI32;
   int64_t sequences_ = 0;
   int64_t documents_ = 0;
-  int64_t tokens_ = 0;
-  uint64_t index_hash_ = 0;
+  uint64_t fingerprint_ = 0;
 };
 
 }  // namespace jevons

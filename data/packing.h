@@ -1,0 +1,49 @@
+// Packing: a dataset's documents in their shuffled order, end to end, epochs without end, as one stream of
+// tokens. Sample j of the dataset is the seq_len + 1 tokens from j seq_len on: neighbours share one token,
+// the label of the one's last position and the input of the other's first, so each token is an input exactly
+// once per epoch.
+#ifndef JEVONS_DATA_PACKING_H_
+#define JEVONS_DATA_PACKING_H_
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "absl/status/status.h"
+#include "data/document_order.h"
+#include "data/fim.h"
+#include "data/index/indexed_dataset.h"
+
+namespace jevons {
+
+class PackedDataset {
+ public:
+  // REQUIRES: the dataset holds at least one token.
+  PackedDataset(std::unique_ptr<const IndexedDataset> dataset, const DocumentOrder::Config& order,
+                const FimTokens& fim);
+
+  // The stream from `position` (in tokens) on. tokens: [n + 1]; document_start: [n] or empty; for each input
+  // position i, where its document begins among `tokens`, 0 if before them.
+  // IntegrityError for a token outside the vocabulary. REQUIRES: 0 <= position, and all before 2^62.
+  absl::Status Read(int64_t position, std::span<int32_t> tokens, std::span<int32_t> document_start);
+
+  const IndexedDataset& dataset() const { return *dataset_; }
+  const DocumentOrder& order() const { return order_; }
+
+ private:
+  absl::Status ReadItem(const DocumentOrder::Item& item, int64_t offset, std::span<int32_t> out) const;
+
+  std::unique_ptr<const IndexedDataset> dataset_;
+  DocumentOrder order_;
+  FimTokens fim_;
+  uint64_t key_;
+};
+
+// Splits seq_len + 1 tokens into inputs and next-token labels, each [seq_len]. A token of -1 is padding: as a
+// label it stays -1 (to be ignored), as an input it becomes 0 (any token: what it predicts is ignored).
+void SplitInputsAndLabels(std::span<const int32_t> tokens, std::span<int32_t> inputs,
+                          std::span<int32_t> labels);
+
+}  // namespace jevons
+
+#endif  // JEVONS_DATA_PACKING_H_

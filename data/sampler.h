@@ -1,0 +1,81 @@
+// The training stream. A sample is seq_len + 1 tokens (inputs and next-token labels; multi-token prediction
+// reads the same tokens) and a pure function of (settings, seed, datasets) and its global index: the same for
+// every number of ranks, with no end, and readable anywhere without replay.
+//
+//   JEVONS_ASSIGN_OR_RETURN(SampleStream stream, SampleStream::Open({.datasets = {{"runs/bible", 1.0}},
+//                                                                    .seq_len = 512, .seed = 1, .vocab_size =
+//                                                                    4096}));
+//   JEVONS_RETURN_IF_ERROR(stream.Read(sample, tokens, {}));
+#ifndef JEVONS_DATA_SAMPLER_H_
+#define JEVONS_DATA_SAMPLER_H_
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "data/mixture.h"
+#include "data/packing.h"
+#include "data/sampler_state.h"
+
+namespace jevons {
+
+struct DatasetSpec {
+  std::string prefix;  // of PREFIX.bin and PREFIX.idx
+  double weight = 1;   // share of the samples, in any unit; 0: listed but never drawn
+};
+
+struct StreamConfig {
+  std::vector<DatasetSpec> datasets;
+  int64_t seq_len = 0;  // input positions of a sample
+  uint64_t seed = 0;
+  bool document_mask = false;  // whether readers want document starts; the tokens are the same
+  double fim_rate = 0;         // share of documents in fill-in-the-middle order; DeepSeek-V3: 0.1
+  int32_t fim_begin = 0;       // the special tokens' ids; used, and checked, only where fim_rate > 0
+  int32_t fim_hole = 0;
+  int32_t fim_end = 0;
+  int32_t eos = 0;
+  int64_t vocab_size = 0;
+  bool shuffle = true;  // false: documents in the order of the file
+};
+
+class SampleStream {
+ public:
+  // UsageError names every kind of bad setting; IntegrityError a damaged or empty dataset.
+  static absl::StatusOr<SampleStream> Open(const StreamConfig& config);
+
+  // Sample `index` (global). tokens: [seq_len + 1]; document_start: [seq_len] or empty; for each input
+  // position, the position in the sample where its document begins, 0 for one that began before.
+  // IntegrityError for a token outside the vocabulary; UsageError for an index below 0 or beyond 2^61 /
+  // seq_len. Sequential reading is fastest. One thread at a time: it moves cached tables.
+  absl::Status Read(int64_t index, std::span<int32_t> tokens, std::span<int32_t> document_start);
+
+  // Which dataset sample `index` is from, and which of its own samples it is; and how many of the first n are
+  // from each.
+  Mixture::Place PlaceOf(int64_t index) const { return mixture_.At(index); }
+  std::vector<int64_t> SamplesPerDataset(int64_t n) const { return mixture_.Counts(n); }
+
+  // What to put into a checkpoint when samples 0 .. next_sample - 1 have been used; and whether a
+  // checkpoint's state belongs to this stream (see CheckSameStream).
+  SamplerState StateAt(int64_t next_sample) const;
+  absl::Status CheckState(const SamplerState& saved) const;
+
+  const StreamConfig& config() const { return config_; }
+  int64_t tokens_per_epoch(int64_t dataset) const {
+    return datasets_[static_cast<size_t>(dataset)].dataset().tokens();
+  }
+
+ private:
+  SampleStream(StreamConfig config, Mixture mixture)
+      : config_(std::move(config)), mixture_(std::move(mixture)) {}
+
+  StreamConfig config_;
+  Mixture mixture_;
+  std::vector<PackedDataset> datasets_;
+};
+
+}  // namespace jevons
+
+#endif  // JEVONS_DATA_SAMPLER_H_

@@ -1,0 +1,131 @@
+#include "data/sampler_state.h"
+
+#include <xxhash.h>
+
+#include <cstring>
+
+#include "absl/strings/str_format.h"
+#include "kernels/base/check.h"
+#include "kernels/base/status.h"
+
+namespace jevons {
+namespace {
+
+// Little-endian, as the formats of data/index: header, then (fingerprint, weight) per dataset, then XXH3-64
+// of both.
+struct Header {
+  char magic[8] = {'J', 'V', 'S', 'A', 'M', 'P', 'L', '1'};
+  int64_t next_sample;
+  uint64_t seed;
+  int64_t seq_len;
+  int64_t vocab_size;
+  double fim_rate;
+  FimTokens fim;  // 4 x int32
+  uint64_t shuffle;
+  uint64_t datasets;
+};
+static_assert(sizeof(Header) == 80 && sizeof(SamplerState::Dataset) == 16, "the bytes have no padding");
+static_assert(sizeof(Header) + SamplerState::kMaxDatasets * sizeof(SamplerState::Dataset) + 8 <=
+              SamplerState::kMaxBytes);
+
+uint64_t Hash(absl::string_view bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
+
+absl::Status BadState(const std::string& what) {
+  return IntegrityError(absl::StrFormat("sampler state: %s; resume from another checkpoint", what));
+}
+
+absl::Status Changed(absl::string_view field, const std::string& saved, const std::string& now) {
+  return UsageError(
+      absl::StrFormat("data setting %s was %s in the checkpoint and is %s now, which would repeat and "
+                      "skip tokens; set it back, or start a new run",
+                      field, saved, now));
+}
+
+absl::Status CheckSameSettings(const SamplerState& saved, const SamplerState& now) {
+  const auto check = [](absl::string_view field, auto was, auto is) {
+    return was == is ? absl::OkStatus()
+                     : Changed(field, absl::StrFormat("%v", was), absl::StrFormat("%v", is));
+  };
+  JEVONS_RETURN_IF_ERROR(check("seed", saved.seed, now.seed));
+  JEVONS_RETURN_IF_ERROR(check("seq_len", saved.seq_len, now.seq_len));
+  JEVONS_RETURN_IF_ERROR(check("vocab_size", saved.vocab_size, now.vocab_size));
+  JEVONS_RETURN_IF_ERROR(check("shuffle", int{saved.shuffle}, int{now.shuffle}));
+  JEVONS_RETURN_IF_ERROR(check("fim_rate", saved.fim_rate, now.fim_rate));
+  JEVONS_RETURN_IF_ERROR(check("fim_begin", saved.fim.begin, now.fim.begin));
+  JEVONS_RETURN_IF_ERROR(check("fim_hole", saved.fim.hole, now.fim.hole));
+  JEVONS_RETURN_IF_ERROR(check("fim_end", saved.fim.end, now.fim.end));
+  JEVONS_RETURN_IF_ERROR(check("eos", saved.fim.eos, now.fim.eos));
+  return check("number of datasets", saved.datasets.size(), now.datasets.size());
+}
+
+}  // namespace
+
+std::string SamplerState::Serialize() const {
+  JEVONS_CHECK(datasets.size() <= kMaxDatasets);
+  const Header header{.next_sample = next_sample,
+                      .seed = seed,
+                      .seq_len = seq_len,
+                      .vocab_size = vocab_size,
+                      .fim_rate = fim_rate,
+                      .fim = fim,
+                      .shuffle = shuffle,
+                      .datasets = datasets.size()};
+  std::string bytes(reinterpret_cast<const char*>(&header), sizeof(header));
+  bytes.append(reinterpret_cast<const char*>(datasets.data()), datasets.size() * sizeof(Dataset));
+  const uint64_t hash = Hash(bytes);
+  bytes.append(reinterpret_cast<const char*>(&hash), sizeof(hash));
+  return bytes;
+}
+
+absl::StatusOr<SamplerState> SamplerState::Parse(absl::string_view bytes) {
+  const Header expected{};
+  Header header;
+  uint64_t hash;
+  if (bytes.size() < sizeof(header) + sizeof(hash) || bytes.size() > kMaxBytes) {
+    return BadState(
+        absl::StrFormat("%d bytes, not %d to %d", bytes.size(), sizeof(header) + sizeof(hash), kMaxBytes));
+  }
+  std::memcpy(&header, bytes.data(), sizeof(header));
+  if (std::memcmp(header.magic, expected.magic, sizeof(header.magic)) != 0)
+    return BadState("wrong magic or version");
+  const size_t payload = bytes.size() - sizeof(hash);
+  std::memcpy(&hash, bytes.data() + payload, sizeof(hash));
+  if (hash != Hash(bytes.substr(0, payload))) return BadState("its checksum does not match: damaged");
+  const size_t dataset_bytes = payload - sizeof(header);
+  if (header.datasets > kMaxDatasets || header.datasets * sizeof(Dataset) != dataset_bytes) {
+    return BadState(absl::StrFormat("%d datasets do not fit its size", header.datasets));
+  }
+  if (header.next_sample < 0) return BadState(absl::StrFormat("next_sample is %d", header.next_sample));
+  SamplerState state{.next_sample = header.next_sample,
+                     .seed = header.seed,
+                     .seq_len = header.seq_len,
+                     .vocab_size = header.vocab_size,
+                     .shuffle = header.shuffle != 0,
+                     .fim_rate = header.fim_rate,
+                     .fim = header.fim,
+                     .datasets = std::vector<Dataset>(header.datasets)};
+  if (dataset_bytes > 0) std::memcpy(state.datasets.data(), bytes.data() + sizeof(header), dataset_bytes);
+  return state;
+}
+
+absl::Status CheckSameStream(const SamplerState& saved, const SamplerState& now,
+                             const std::vector<std::string>& prefixes) {
+  JEVONS_RETURN_IF_ERROR(CheckSameSettings(saved, now));
+  for (size_t i = 0; i < now.datasets.size(); ++i) {
+    if (saved.datasets[i].fingerprint != now.datasets[i].fingerprint) {
+      return IntegrityError(
+          absl::StrFormat("datasets[%d] (%s) is not the data that the checkpoint was trained on "
+                          "(fingerprint %016x, was %016x); put the old files back, in the old order, "
+                          "or start a new run",
+                          i, prefixes[i], now.datasets[i].fingerprint, saved.datasets[i].fingerprint));
+    }
+    if (saved.datasets[i].weight != now.datasets[i].weight) {
+      return Changed(absl::StrFormat("datasets[%d].weight (%s)", i, prefixes[i]),
+                     absl::StrFormat("%.17g", saved.datasets[i].weight),
+                     absl::StrFormat("%.17g", now.datasets[i].weight));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace jevons
