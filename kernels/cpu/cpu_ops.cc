@@ -1,0 +1,7 @@
+#include "kernels/ops/registry.h"
+
+namespace jevons {
+
+const OpTable kCpuOps = [] { OpTable t = kRefOps; t.name = "cpu"; return t; }();
+
+}  // namespace jevons

@@ -1,0 +1,290 @@
+// The table "ref": each operator copies its operands to contiguous FP32, calls the scalar template, and stores the result,
+// rounded once. One thread; slow, and simple enough to be right by reading.
+#include <algorithm>
+#include <vector>
+
+#include "kernels/base/philox.h"
+#include "kernels/ops/registry.h"
+#include "kernels/ref/adamw.h"
+#include "kernels/ref/attention.h"
+#include "kernels/ref/embedding.h"
+#include "kernels/ref/permute.h"
+#include "kernels/ref/rmsnorm.h"
+#include "kernels/ref/rope.h"
+#include "kernels/ref/router.h"
+#include "kernels/ref/softmax_xent.h"
+#include "kernels/ref/swiglu.h"
+
+namespace jevons {
+namespace {
+
+float Get(const Tensor& t, int64_t r, int64_t c) {
+  return t.dtype == DType::kBF16 ? static_cast<float>(t.row<bf16>(r)[c]) : t.row<float>(r)[c];
+}
+
+void Put(const Tensor& t, int64_t r, int64_t c, float value) {
+  if (t.dtype == DType::kBF16) {
+    t.row<bf16>(r)[c] = bf16(value);
+  } else {
+    t.row<float>(r)[c] = value;
+  }
+}
+
+// A contiguous FP32 array in scratch: room for the elements of `t`, or (Load) a copy of them.
+float* Room(const OpContext& ctx, const Tensor& t) {
+  return ctx.scratch->Allocate("ref", DType::kF32, {t.rows(), t.cols()}).as<float>();
+}
+
+float* Load(const OpContext& ctx, const Tensor& t) {
+  if (!t) return nullptr;
+  float* values = Room(ctx, t);
+  for (int64_t r = 0; r < t.rows(); ++r)
+    for (int64_t c = 0; c < t.cols(); ++c) values[r * t.cols() + c] = Get(t, r, c);
+  return values;
+}
+
+void Store(const float* values, const Tensor& t, WriteMode mode = WriteMode::kOverwrite) {
+  for (int64_t r = 0; r < t.rows(); ++r) {
+    for (int64_t c = 0; c < t.cols(); ++c) {
+      const float value = values[r * t.cols() + c];
+      Put(t, r, c, mode == WriteMode::kAdd ? Get(t, r, c) + value : value);
+    }
+  }
+}
+
+void RefAdamW(const OpContext&, const AdamWDesc& d) {
+  const ref::AdamWFactors factors = ref::MakeAdamWFactors(d.learning_rate, d.beta1, d.beta2, d.eps, d.decay,
+                                                          d.grad_scale, d.step);
+  float* master = d.master.as<float>();
+  for (int64_t i = 0; i < d.master.size(); ++i) {
+    float m = Get(d.m, 0, i), v = Get(d.v, 0, i);
+    ref::AdamW(factors, d.grad.as<float>()[i], master[i], m, v);
+    Put(d.m, 0, i, m);
+    Put(d.v, 0, i, v);
+    if (d.compute) Put(d.compute, 0, i, master[i]);
+  }
+}
+
+ref::AttentionShape ShapeOf(const AttentionDesc& d) {
+  return {.rows = d.q.rows(),
+          .sequence_length = d.sequence_length,
+          .heads = d.heads,
+          .nope = d.nope_dim,
+          .rope = d.rope_dim,
+          .value = d.value_dim,
+          .scale = d.scale,
+          .document_start = d.document_start ? d.document_start.as<int32_t>() : nullptr};
+}
+
+void RefAttention(const OpContext& ctx, const AttentionDesc& d) {
+  ArenaScope scope(*ctx.scratch);
+  float *o = Room(ctx, d.o), *lse = Room(ctx, d.lse);
+  float* scores = ctx.scratch->Allocate("ref", DType::kF32, {d.sequence_length}).as<float>();
+  ref::Attention(ShapeOf(d), Load(ctx, d.q), Load(ctx, d.kv), Load(ctx, d.k_rope), o, lse, scores);
+  Store(o, d.o);
+  Store(lse, d.lse);
+}
+
+void RefAttentionBackward(const OpContext& ctx, const AttentionDesc& d, const AttentionGrad& g) {
+  ArenaScope scope(*ctx.scratch);
+  float *dq = Room(ctx, g.dq), *dkv = Room(ctx, g.dkv), *dk_rope = Room(ctx, g.dk_rope);
+  ref::AttentionBackward(ShapeOf(d), Load(ctx, d.q), Load(ctx, d.kv), Load(ctx, d.k_rope), Load(ctx, d.o),
+                         Load(ctx, d.lse), Load(ctx, g.d_o), dq, dkv, dk_rope);
+  Store(dq, g.dq);
+  Store(dkv, g.dkv);
+  Store(dk_rope, g.dk_rope);
+}
+
+void RefCopy(const OpContext&, const Tensor& src, const Tensor& dst) {
+  for (int64_t r = 0; r < dst.rows(); ++r)
+    for (int64_t c = 0; c < dst.cols(); ++c) Put(dst, r, c, Get(src, r, c));
+}
+
+void RefAdd(const OpContext&, const Tensor& a, const Tensor& b, const Tensor& out) {
+  for (int64_t r = 0; r < out.rows(); ++r)
+    for (int64_t c = 0; c < out.cols(); ++c) Put(out, r, c, Get(a, r, c) + Get(b, r, c));
+}
+
+void RefFillNormal(const OpContext&, uint64_t seed, uint64_t purpose, int64_t offset, float std, const Tensor& dst) {
+  for (int64_t i = 0; i < dst.size(); ++i)
+    dst.as<float>()[i] = static_cast<float>(
+        double{std} * RandomNormal(seed, purpose, static_cast<uint64_t>(offset + i)));
+}
+
+void RefFill(const OpContext&, float value, const Tensor& dst) {
+  for (int64_t r = 0; r < dst.rows(); ++r) std::fill_n(dst.row<float>(r), dst.cols(), value);
+}
+
+void RefEmbedding(const OpContext& ctx, const Tensor& table, const Tensor& ids, const Tensor& y) {
+  ArenaScope scope(*ctx.scratch);
+  float* out = Room(ctx, y);
+  ref::Embedding(y.rows(), y.cols(), Load(ctx, table), ids.as<int32_t>(), out);
+  Store(out, y);
+}
+
+void RefEmbeddingBackward(const OpContext& ctx, const Tensor& dy, const Tensor& ids, const Tensor& dtable,
+                          WriteMode mode) {
+  ArenaScope scope(*ctx.scratch);
+  float* sum = Room(ctx, dtable);
+  ref::EmbeddingBackward(dy.rows(), dtable.rows(), dtable.cols(), Load(ctx, dy), ids.as<int32_t>(), sum);
+  Store(sum, dtable, mode);
+}
+
+void RefSortByExpert(const OpContext&, const Tensor& indices, const Tensor& counts, const Tensor& row_of,
+                     const Tensor& pair_of) {
+  ref::SortByExpert(indices.size(), counts.size(), indices.as<int32_t>(), row_of.as<int32_t>(), pair_of.as<int32_t>());
+}
+
+// Moves bytes: any type, value by value.
+void RefGatherRows(const OpContext&, const Tensor& x, const Tensor& pair_of, int64_t slots, const Tensor& y) {
+  for (int64_t r = 0; r < y.rows(); ++r) {
+    const Tensor from = x.Rows(pair_of.as<int32_t>()[r] / slots, 1), to = y.Rows(r, 1);
+    std::copy_n(static_cast<const char*>(from.data), from.bytes(), static_cast<char*>(to.data));
+  }
+}
+
+void RefSumRows(const OpContext& ctx, const Tensor& y, const Tensor& row_of, int64_t slots, const Tensor& out,
+                WriteMode mode) {
+  ArenaScope scope(*ctx.scratch);
+  float* sum = Room(ctx, out);
+  ref::SumRows(out.rows(), out.cols(), Load(ctx, y), row_of.as<int32_t>(), slots, sum);
+  Store(sum, out, mode);
+}
+
+double RefSumOfSquares(const OpContext&, const Tensor& x) {
+  double sum = 0;
+  for (int64_t i = 0; i < x.size(); ++i) sum += double{x.as<float>()[i]} * double{x.as<float>()[i]};
+  return sum;
+}
+
+double RefSum(const OpContext&, const Tensor& x) {
+  double sum = 0;
+  for (int64_t i = 0; i < x.size(); ++i) sum += double{x.as<float>()[i]};
+  return sum;
+}
+
+void RefRmsNorm(const OpContext& ctx, const Tensor& x, const Tensor& gamma, float eps, const Tensor& y,
+                const Tensor& rstd) {
+  ArenaScope scope(*ctx.scratch);
+  float* out = Room(ctx, y);
+  ref::RmsNorm(x.rows(), x.cols(), Load(ctx, x), gamma.as<float>(), eps, out, rstd.as<float>());
+  Store(out, y);
+}
+
+void RefRmsNormBackward(const OpContext& ctx, const RmsNormGrad& g) {
+  ArenaScope scope(*ctx.scratch);
+  float *dx = Room(ctx, g.dx), *dgamma = Room(ctx, g.dgamma);
+  ref::RmsNormBackward(g.x.rows(), g.x.cols(), Load(ctx, g.dy), Load(ctx, g.x), g.gamma.as<float>(),
+                       g.rstd.as<float>(), dx, dgamma);
+  Store(dx, g.dx, g.dx_mode);
+  Store(dgamma, g.dgamma, g.dgamma_mode);
+}
+
+void TurnRope(const OpContext& ctx, const RopeDesc& d, int direction) {
+  ArenaScope scope(*ctx.scratch);
+  float* x = Load(ctx, d.x);
+  ref::Rope(d.x.rows(), d.heads, d.head_dim, d.offset, d.cos.cols(), d.sequence_length, Load(ctx, d.cos),
+            Load(ctx, d.sin), direction, x);
+  Store(x, d.x);
+}
+void RefRope(const OpContext& ctx, const RopeDesc& d) { TurnRope(ctx, d, 1); }
+void RefRopeBackward(const OpContext& ctx, const RopeDesc& d) { TurnRope(ctx, d, -1); }
+
+ref::RouterShape ShapeOf(const RouterDesc& d) {
+  return {d.experts, d.top_k, d.groups, d.kept_groups, d.route_scale, d.normalize};
+}
+
+ref::RouterBuffers<float> Buffers(const OpContext& ctx, const RouterDesc& d) {
+  const Shape shape{d.experts};
+  return {ctx.scratch->Allocate("ref", DType::kF32, shape).as<float>(),
+          ctx.scratch->Allocate("ref", DType::kF32, shape).as<float>(),
+          ctx.scratch->Allocate("ref", DType::kI32, shape).as<int32_t>(),
+          ctx.scratch->Allocate("ref", DType::kU8, shape).as<uint8_t>()};
+}
+
+void RefRouter(const OpContext& ctx, const RouterDesc& d, const RouterForward& f) {
+  ArenaScope scope(*ctx.scratch);
+  float* scores = Room(ctx, f.scores);
+  ref::Router(ShapeOf(d), f.logits.rows(), Load(ctx, f.logits), f.bias.as<float>(), scores, f.indices.as<int32_t>(),
+              f.weights.as<float>(), f.counts.as<int64_t>(), Buffers(ctx, d));
+  Store(scores, f.scores);
+}
+
+void RefBalanceLoss(const OpContext& ctx, const RouterDesc& d, const Tensor& scores, int64_t sequence_length,
+                    const Tensor& fractions, const Tensor& losses) {
+  ArenaScope scope(*ctx.scratch);
+  float* f = Room(ctx, fractions);
+  ref::BalanceLoss(ShapeOf(d), fractions.rows(), sequence_length, Load(ctx, scores), f, losses.as<float>(),
+                   Buffers(ctx, d));
+  Store(f, fractions);
+}
+
+void RefRouterBackward(const OpContext& ctx, const RouterDesc& d, const RouterGrad& g) {
+  ArenaScope scope(*ctx.scratch);
+  float* dlogits = Room(ctx, g.dlogits);
+  ref::RouterBackward(ShapeOf(d), g.scores.rows(), g.sequence_length, Load(ctx, g.scores), g.indices.as<int32_t>(),
+                      g.dweights.as<float>(), Load(ctx, g.fractions), g.balance_scale, dlogits);
+  Store(dlogits, g.dlogits);
+}
+
+void RefCrossEntropy(const OpContext& ctx, const Tensor& logits, const Tensor& labels, const Tensor& losses) {
+  ArenaScope scope(*ctx.scratch);
+  ref::CrossEntropy(logits.rows(), logits.cols(), Load(ctx, logits), labels.as<int32_t>(), losses.as<float>());
+}
+
+void RefCrossEntropyWithGrad(const OpContext& ctx, const Tensor& logits, const Tensor& labels, float scale,
+                             const Tensor& losses, const Tensor& dlogits) {
+  ArenaScope scope(*ctx.scratch);
+  float* x = Load(ctx, logits);
+  ref::CrossEntropy(logits.rows(), logits.cols(), x, labels.as<int32_t>(), losses.as<float>());
+  ref::CrossEntropyBackward(logits.rows(), logits.cols(), x, labels.as<int32_t>(), scale, x);
+  Store(x, dlogits);
+}
+
+void RefSwiGlu(const OpContext& ctx, const Tensor& gate_up, const Tensor& weight, const Tensor& y) {
+  ArenaScope scope(*ctx.scratch);
+  float* out = Room(ctx, y);
+  ref::SwiGlu(y.rows(), y.cols(), Load(ctx, gate_up), Load(ctx, weight), out);
+  Store(out, y);
+}
+
+void RefSwiGluBackward(const OpContext& ctx, const SwiGluGrad& g) {
+  ArenaScope scope(*ctx.scratch);
+  float* dgate_up = Room(ctx, g.dgate_up);
+  ref::SwiGluBackward(g.dy.rows(), g.dy.cols(), Load(ctx, g.dy), Load(ctx, g.gate_up), Load(ctx, g.weight), dgate_up,
+                      g.dweight ? g.dweight.as<float>() : nullptr);
+  Store(dgate_up, g.dgate_up);
+}
+
+}  // namespace
+
+const OpTable kRefOps = {
+    .name = "ref",
+    .adamw = RefAdamW,
+    .attention = RefAttention,
+    .attention_backward = RefAttentionBackward,
+    .copy = RefCopy,
+    .add = RefAdd,
+    .fill_normal = RefFillNormal,
+    .fill = RefFill,
+    .embedding = RefEmbedding,
+    .embedding_backward = RefEmbeddingBackward,
+    .sort_by_expert = RefSortByExpert,
+    .gather_rows = RefGatherRows,
+    .sum_rows = RefSumRows,
+    .sum_of_squares = RefSumOfSquares,
+    .sum = RefSum,
+    .rms_norm = RefRmsNorm,
+    .rms_norm_backward = RefRmsNormBackward,
+    .rope = RefRope,
+    .rope_backward = RefRopeBackward,
+    .router = RefRouter,
+    .balance_loss = RefBalanceLoss,
+    .router_backward = RefRouterBackward,
+    .cross_entropy = RefCrossEntropy,
+    .cross_entropy_with_grad = RefCrossEntropyWithGrad,
+    .swiglu = RefSwiGlu,
+    .swiglu_backward = RefSwiGluBackward,
+};
+
+}  // namespace jevons

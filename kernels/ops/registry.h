@@ -1,0 +1,64 @@
+// The ordered list of implementations: the first that this machine can run serves every operator but the matrix product
+// (which keeps its own list, gemm.h). The scalar reference comes last and runs everywhere. JEVONS_OPS=NAME in the
+// environment forces one.
+#ifndef JEVONS_KERNELS_OPS_REGISTRY_H_
+#define JEVONS_KERNELS_OPS_REGISTRY_H_
+
+#include <span>
+
+#include "kernels/ops/adamw.h"
+#include "kernels/ops/attention.h"
+#include "kernels/ops/elementwise.h"
+#include "kernels/ops/embedding.h"
+#include "kernels/ops/permute.h"
+#include "kernels/ops/reduce.h"
+#include "kernels/ops/rmsnorm.h"
+#include "kernels/ops/rope.h"
+#include "kernels/ops/router.h"
+#include "kernels/ops/softmax_xent.h"
+#include "kernels/ops/swiglu.h"
+
+namespace jevons {
+
+// One implementation of every operator. Its functions trust their arguments: the public functions have checked them.
+struct OpTable {
+  const char* name;
+  decltype(&jevons::AdamW) adamw;
+  decltype(&jevons::Attention) attention;
+  decltype(&jevons::AttentionBackward) attention_backward;
+  decltype(&jevons::Copy) copy;
+  decltype(&jevons::Add) add;
+  decltype(&jevons::FillNormal) fill_normal;
+  decltype(&jevons::Fill) fill;
+  decltype(&jevons::Embedding) embedding;
+  decltype(&jevons::EmbeddingBackward) embedding_backward;
+  decltype(&jevons::SortByExpert) sort_by_expert;
+  decltype(&jevons::GatherRows) gather_rows;
+  decltype(&jevons::SumRows) sum_rows;
+  decltype(&jevons::SumOfSquares) sum_of_squares;
+  decltype(&jevons::Sum) sum;
+  decltype(&jevons::RmsNorm) rms_norm;
+  decltype(&jevons::RmsNormBackward) rms_norm_backward;
+  decltype(&jevons::Rope) rope;
+  decltype(&jevons::RopeBackward) rope_backward;
+  decltype(&jevons::Router) router;
+  decltype(&jevons::BalanceLoss) balance_loss;
+  decltype(&jevons::RouterBackward) router_backward;
+  decltype(&jevons::CrossEntropy) cross_entropy;
+  decltype(&jevons::CrossEntropyWithGrad) cross_entropy_with_grad;
+  decltype(&jevons::SwiGlu) swiglu;
+  decltype(&jevons::SwiGluBackward) swiglu_backward;
+};
+
+extern const OpTable kCpuOps;  // threaded, vectorised
+extern const OpTable kRefOps;  // kernels/ref in FP32
+
+std::span<const OpTable* const> OpTables();  // best first, "ref" last
+
+// The table that serves. Aborts with the list of names when JEVONS_OPS is none of them.
+const OpTable& Ops();
+void SelectOps(const OpTable& table);  // for tests and benchmarks
+
+}  // namespace jevons
+
+#endif  // JEVONS_KERNELS_OPS_REGISTRY_H_
