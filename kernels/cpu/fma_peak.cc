@@ -1,0 +1,65 @@
+#include "kernels/cpu/fma_peak.h"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/fma_peak.cc"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace jevons {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// Runs `steps` rounds of 12 independent multiply-adds: more than latency times issue width of any CPU we know. Returns
+// the FLOP done; `sink` keeps the compiler from leaving the work out.
+double FmaLoop(int64_t steps, float* sink) {
+  const HWY_FULL(float) d;
+  const auto x = hn::Set(d, sink[0]);
+  const auto y = hn::Set(d, sink[1]);
+  auto s0 = hn::Zero(d), s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0, s6 = s0, s7 = s0, s8 = s0, s9 = s0, s10 = s0, s11 = s0;
+  for (int64_t i = 0; i < steps; ++i) {
+    s0 = hn::MulAdd(s0, x, y), s1 = hn::MulAdd(s1, x, y), s2 = hn::MulAdd(s2, x, y), s3 = hn::MulAdd(s3, x, y);
+    s4 = hn::MulAdd(s4, x, y), s5 = hn::MulAdd(s5, x, y), s6 = hn::MulAdd(s6, x, y), s7 = hn::MulAdd(s7, x, y);
+    s8 = hn::MulAdd(s8, x, y), s9 = hn::MulAdd(s9, x, y), s10 = hn::MulAdd(s10, x, y), s11 = hn::MulAdd(s11, x, y);
+  }
+  const auto sum = s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7 + s8 + s9 + s10 + s11;
+  sink[2] = hn::GetLane(hn::SumOfLanes(d, sum));
+  return static_cast<double>(steps) * 12 * 2 * hn::Lanes(d);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace jevons
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace jevons {
+
+HWY_EXPORT(FmaLoop);
+
+double MeasureFmaPeak(int threads) {
+  constexpr int kRuns = 10;
+  constexpr int64_t kSteps = 1000000;  // 1.5 to 12 ms
+  double best = 0;
+  for (int run = 0; run < kRuns; ++run) {
+    double flop = 0, seconds = 0;
+#pragma omp parallel num_threads(threads) reduction(+ : flop) reduction(max : seconds)
+    {
+      float sink[3] = {0.999f, 0.001f, 0.0f};
+#pragma omp barrier
+      const auto start = std::chrono::steady_clock::now();
+      flop = HWY_DYNAMIC_DISPATCH(FmaLoop)(kSteps, sink);
+      seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    }
+    best = std::max(best, flop / seconds * 1e-9);
+  }
+  return best;
+}
+
+}  // namespace jevons
+#endif  // HWY_ONCE

@@ -1,0 +1,48 @@
+// Part of the CPU's own GEMM: one rectangle of C, computed by one thread. See gemm_tile.cc for the loops.
+//
+//  1. Every element of C is one chain of fused multiply-adds over k = 0, 1, ... from zero (kernels/ref/gemm.h), whatever
+//     the rectangle, so any cut of C into rectangles gives the same bits.
+//  2. A rectangle's columns lie in one B that all of its rows share; its rows may run over several products in a row.
+//  3. Scratch is of fixed size: k is cut into slabs of kSlabDepth, and the chain continues from where the last slab left it.
+#ifndef JEVONS_KERNELS_CPU_GEMM_TILE_H_
+#define JEVONS_KERNELS_CPU_GEMM_TILE_H_
+
+#include <cstdint>
+#include <span>
+
+#include "kernels/base/partition.h"
+#include "kernels/ops/gemm.h"
+
+namespace jevons::cpu {
+
+constexpr int64_t kSlabDepth = 512;   // k per packed slab of B
+constexpr int64_t kTileCols = 256;    // columns of a rectangle: slab 512 * 256 * 4 = 512 KiB, half of an L2 of 1 MiB
+constexpr int64_t kTileRows = 1024;   // rows of a rectangle
+constexpr int64_t kStripRows = 48;    // rows of A packed at once: a multiple of the rows of every micro-kernel
+constexpr int64_t kMaxVectorLanes = 16;
+
+// One rectangle: rows [rows.begin, rows.end) of the products stacked on one another, columns [cols.begin, cols.end).
+struct GemmTile {
+  std::span<const GemmDesc> descs;  // same b, b_form and k in all
+  Range rows, cols;                 // at most kTileRows, kTileCols
+};
+
+// One thread's scratch, 64-byte aligned.
+struct GemmScratch {
+  float* slab;   // [kSlabDepth, kTileCols] of B in panels
+  float* strip;  // [kStripRows, kSlabDepth] of A
+  float* state;  // [kTileRows, kTileCols] unfinished sums
+  static GemmScratch OfThisThread();  // allocated at the thread's first product, then kept
+};
+
+struct TileKernel {
+  const char* target;  // Highway's name of the instruction set
+  void (*run)(const GemmTile& tile, const GemmScratch& scratch);
+};
+
+// The kernel for the best instruction set of this CPU, or nullptr if that has no fused multiply-add.
+const TileKernel* BestTileKernel();
+
+}  // namespace jevons::cpu
+
+#endif  // JEVONS_KERNELS_CPU_GEMM_TILE_H_

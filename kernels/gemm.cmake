@@ -1,0 +1,2 @@
+# Matrix products: the interface with its list of implementations, and each of these.
+set(gemm_sources ops/gemm.cc cpu/gemm_fma.cc cpu/gemm_tile.cc cpu/gemm_ref.cc cpu/fma_peak.cc)
