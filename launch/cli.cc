@@ -1,0 +1,120 @@
+#include "launch/cli.h"
+
+#include <CLI/CLI.hpp>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_replace.h"
+#include "configs/nearest.h"
+
+namespace jevons {
+namespace {
+
+// CLI11's help with the examples put before it.
+class HelpWithExamples : public CLI::Formatter {
+ public:
+  explicit HelpWithExamples(std::string examples) : examples_(std::move(examples)) {}
+
+  std::string make_help(const CLI::App* app, std::string name, CLI::AppFormatMode mode) const override {
+    return absl::StrCat("Example:\n  ", absl::StrReplaceAll(examples_, {{"\n", "\n  "}}), "\n\n",
+                        CLI::Formatter::make_help(app, std::move(name), mode));
+  }
+
+ private:
+  std::string examples_;
+};
+
+// The subcommand that the command line reached, or the program itself.
+const CLI::App* Reached(const CLI::App& program) {
+  const std::vector<CLI::App*> commands = program.get_subcommands();
+  return commands.empty() ? &program : commands.back();
+}
+
+std::vector<std::string> LegalNames(const CLI::App& app, bool flags) {
+  std::vector<std::string> names;
+  if (flags) {
+    for (const CLI::Option* option : app.get_options()) {
+      for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+    }
+  } else {
+    for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
+      names.push_back(command->get_name());
+    }
+  }
+  return names;
+}
+
+std::string UnexpectedArgument(const CLI::App& app, const std::string& argument) {
+  const bool flag = absl::string_view(argument).substr(0, 1) == "-";
+  const std::string given = argument.substr(0, argument.find('='));
+  const bool command = !flag && app.get_parent() == nullptr;
+  std::string message = absl::StrFormat("%s: unknown %s", given, flag ? "flag" : command ? "command" : "argument");
+  const std::string nearest = NearestName(given, LegalNames(app, flag));
+  if (!nearest.empty()) absl::StrAppend(&message, "; did you mean ", nearest, "?");
+  return message;
+}
+
+}  // namespace
+
+CLI::App* AddCommand(CLI::App& program, const std::string& name, const std::string& summary,
+                     const std::string& examples) {
+  CLI::App* command = program.add_subcommand(name, summary);
+  command->formatter(std::make_shared<HelpWithExamples>(examples));
+  return command;
+}
+
+void AddConfigOptions(CLI::App& command, ConfigOptions& options, bool required) {
+  command.add_option("--config", options.path, "the run, a text-format file (see configs/run.proto and configs/presets)")
+      ->type_name("FILE")
+      ->required(required);
+  command.add_option("--set", options.overrides, "change one field of it, e.g. model.layers=8; may be repeated")
+      ->type_name("PATH=VALUE")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->allow_extra_args(false);
+}
+
+int Finish(const absl::Status& status) {
+  if (!status.ok()) absl::FPrintF(stderr, "error: %s\n", std::string(status.message()));
+  return static_cast<int>(ExitCodeOf(status));
+}
+
+int ReportParseError(const CLI::App& program, const CLI::ParseError& error) {
+  const CLI::App* app = Reached(program);
+  const std::vector<std::string> unexpected = program.remaining(true);
+  // A misspelt flag often shows as another that is missing, so the misspelling is named first.
+  const std::string what = unexpected.empty() ? error.what() : UnexpectedArgument(*app, unexpected.front());
+  const std::string command = app == &program ? "jevons" : "jevons " + app->get_name();
+  absl::FPrintF(stderr, "error: %s\n`%s --help` shows what there is.\n", what, command);
+  return static_cast<int>(ExitCode::kUsage);
+}
+
+void WriteOut(absl::string_view text) { std::fwrite(text.data(), 1, text.size(), stdout); }
+
+int FlushOut(int exit_code) {
+  errno = 0;
+  const bool failed = std::fflush(stdout) != 0 || std::ferror(stdout);
+  if (!failed || errno == EPIPE || exit_code != 0) return exit_code;
+  absl::FPrintF(stderr, "error: standard output: cannot write: %s\n", std::strerror(errno));
+  return static_cast<int>(ExitCode::kFailure);
+}
+
+std::string HumanCount(double value) {
+  static constexpr const char* kPrefixes[] = {"", "K", "M", "B", "T"};
+  int prefix = 0;
+  for (; value >= 1000 && prefix < 4; ++prefix) value /= 1000;
+  return prefix == 0 ? absl::StrFormat("%g", value) : absl::StrFormat("%.2f%s", value, kPrefixes[prefix]);
+}
+
+std::string HumanBytes(double bytes) {
+  static constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  int unit = 0;
+  for (; bytes >= 1024 && unit < 4; ++unit) bytes /= 1024;
+  return absl::StrFormat(unit == 0 ? "%.0f %s" : "%.1f %s", bytes, kUnits[unit]);
+}
+
+}  // namespace jevons

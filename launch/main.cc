@@ -1,0 +1,53 @@
+// jevons: one program, one subcommand per task. Data goes to stdout, everything else to stderr.
+#include <CLI/CLI.hpp>
+#include <csignal>
+
+#include "launch/cli.h"
+#include "launch/commands.h"
+#include "launch/version.h"
+
+namespace {
+
+constexpr char kExamples[] = R"(Example:
+  jevons prepare --input corpus.txt --output data --vocab-size 2048
+  mpirun -np 4 jevons train --config configs/presets/quickstart_cpu.textproto --set data.path=data --output run
+  jevons generate --checkpoint run --prompt "In the beginning"
+
+Trains DeepSeek-V3-class mixture-of-experts language models.
+)";
+
+constexpr char kExitCodes[] = R"(`jevons COMMAND --help` says more. Exit codes:
+  0 done                       4 NaN or Inf in a loss or gradient
+  1 failure                    5 a rank hangs or died
+  2 command line or config    75 stopped by a signal with a committed checkpoint: run the same command again
+  3 data or checkpoint damaged, missing, or not what the config says)";
+
+int Run(int argc, char** argv) {
+  int exit_code = 0;
+  CLI::App program(kExamples, "jevons");
+  program.footer(kExitCodes);
+  program.set_version_flag("--version", jevons::VersionText(), "version, compiler and backends");
+  program.require_subcommand(1);
+  jevons::RegisterPrepare(program, &exit_code);
+  jevons::RegisterTrain(program, &exit_code);
+  jevons::RegisterEval(program, &exit_code);
+  jevons::RegisterGenerate(program, &exit_code);
+  jevons::RegisterInspect(program, &exit_code);
+  jevons::RegisterBench(program, &exit_code);
+  jevons::RegisterDoctor(program, &exit_code);
+  try {
+    program.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) return program.exit(error);  // --help and --version
+    return jevons::ReportParseError(program, error);
+  }
+  return exit_code;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // A reader of our output that goes away must not end a training run; FlushOut tells a closed pipe from a full disk.
+  std::signal(SIGPIPE, SIG_IGN);
+  return jevons::FlushOut(Run(argc, argv));
+}

@@ -1,0 +1,121 @@
+#include "tests/support/include_rules.h"
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+
+namespace jevons {
+namespace {
+
+using Prefixes = std::vector<std::string>;
+
+// What the files of `folder` may include of ours. The first match counts: specific folders stand before general ones.
+struct FolderRule {
+  std::string folder;
+  Prefixes may, never;
+};
+
+const std::vector<FolderRule>& FolderRules() {
+  static const std::vector<FolderRule> rules = {
+      {"kernels/base/", {"kernels/base/"}, {}},
+      {"kernels/tensor/", {"kernels/base/", "kernels/tensor/"}, {}},
+      {"kernels/ref/", {"kernels/"}, {"kernels/cpu/", "kernels/cuda/"}},
+      {"kernels/", {"kernels/"}, {}},
+      {"configs/", {"configs/", "kernels/base/"}, {}},
+      {"data/", {"data/", "kernels/base/"}, {}},
+      {"parallel/", {"parallel/", "kernels/"}, {}},
+      {"trainer/plan/",
+       {"trainer/", "parallel/", "data/", "configs/", "kernels/"},
+       {"kernels/ref/", "kernels/cpu/", "kernels/cuda/"}},
+      {"trainer/", {"trainer/", "parallel/", "data/", "configs/", "kernels/"}, {}},
+      {"launch/", {"launch/", "trainer/", "parallel/", "data/", "configs/", "kernels/"}, {}},
+  };
+  return rules;
+}
+
+// Headers of other people that have one home.
+struct VendorRule {
+  Prefixes headers;
+  Prefixes homes;
+};
+
+const std::vector<VendorRule>& VendorRules() {
+  static const std::vector<VendorRule> rules = {
+      {{"mpi.h", "nccl.h"}, {"parallel/comm/"}},
+      {{"cudnn", "cublas"}, {"kernels/cuda/"}},
+      {{"cuda"}, {"kernels/", "parallel/comm/"}},
+      {{"oneapi/dnnl/", "dnnl", "hwy/"}, {"kernels/"}},
+      {{"google/protobuf/"}, {"configs/", "trainer/", "launch/"}},
+      {{"CLI/"}, {"launch/"}},
+  };
+  return rules;
+}
+
+bool StartsWithAny(absl::string_view text, const Prefixes& prefixes) {
+  for (const std::string& prefix : prefixes) {
+    if (absl::StartsWith(text, prefix)) return true;
+  }
+  return false;
+}
+
+std::string OursViolation(const std::string& path, const std::string& header) {
+  for (const FolderRule& rule : FolderRules()) {
+    if (!absl::StartsWith(path, rule.folder)) continue;
+    if (StartsWithAny(header, rule.may) && !StartsWithAny(header, rule.never)) return "";
+    std::string message =
+        absl::StrFormat("includes %s; %s may include %s", header, rule.folder, absl::StrJoin(rule.may, ", "));
+    if (!rule.never.empty()) message += " but not " + absl::StrJoin(rule.never, ", ");
+    return message;
+  }
+  return "";
+}
+
+std::string VendorViolation(const std::string& path, const std::string& header) {
+  for (const VendorRule& rule : VendorRules()) {
+    if (!StartsWithAny(header, rule.headers)) continue;
+    if (StartsWithAny(path, rule.homes)) return "";
+    return absl::StrFormat("includes <%s>; its home is %s", header, absl::StrJoin(rule.homes, ", "));
+  }
+  return "";
+}
+
+// The header of an include directive's rest, and whether it is quoted.
+std::string IncludeViolation(const std::string& path, absl::string_view rest) {
+  const bool ours = absl::ConsumePrefix(&rest, "\"");
+  if (!ours && !absl::ConsumePrefix(&rest, "<")) return "";
+  const std::string header(rest.substr(0, rest.find_first_of("\">")));
+  static const Prefixes kVendorQuoted = {"absl/", "google/", "hwy/"};  // these quote themselves in their documentation
+  if (ours && !StartsWithAny(header, kVendorQuoted)) return OursViolation(path, header);
+  return VendorViolation(path, header);
+}
+
+// The backend is chosen by the build's choice of files, so code above kernels/ has no conditional parts.
+std::string ConditionViolation(const std::string& path, absl::string_view directive, absl::string_view rest) {
+  if (absl::StartsWith(path, "kernels/")) return "";
+  if (directive != "if" && directive != "ifdef" && directive != "ifndef") return "";
+  const bool guard = directive == "ifndef" && absl::StartsWith(rest, "JEVONS_") && absl::EndsWith(rest, "_H_");
+  return guard ? "" : absl::StrFormat("#%s %s; no conditional compilation above kernels/", directive, rest);
+}
+
+}  // namespace
+
+std::vector<std::string> ArchitectureViolations(const std::string& path, const std::string& text) {
+  std::vector<std::string> violations;
+  int number = 0;
+  for (absl::string_view line : absl::StrSplit(text, '\n')) {
+    ++number;
+    line = absl::StripAsciiWhitespace(line);
+    if (!absl::ConsumePrefix(&line, "#")) continue;
+    line = absl::StripLeadingAsciiWhitespace(line);
+    const absl::string_view directive = line.substr(0, line.find_first_of(" \t\"<("));
+    const absl::string_view rest = absl::StripAsciiWhitespace(line.substr(directive.size()));
+    const std::string what =
+        directive == "include" ? IncludeViolation(path, rest) : ConditionViolation(path, directive, rest);
+    if (!what.empty()) violations.push_back(absl::StrFormat("%s:%d: %s", path, number, what));
+  }
+  return violations;
+}
+
+}  // namespace jevons
