@@ -28,7 +28,7 @@ struct DatasetSpec {
 };
 
 struct StreamConfig {
-  std::vector<DatasetSpec> datasets;
+  std::vector<DatasetSpec> datasets = {};
   int64_t seq_len = 0;  // input positions of a sample
   uint64_t seed = 0;
   bool document_mask = false;  // whether readers want document starts; the tokens are the same

@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "kernels/base/check.h"
 #include "kernels/base/status.h"
@@ -43,8 +44,7 @@ absl::Status Changed(absl::string_view field, const std::string& saved, const st
 
 absl::Status CheckSameSettings(const SamplerState& saved, const SamplerState& now) {
   const auto check = [](absl::string_view field, auto was, auto is) {
-    return was == is ? absl::OkStatus()
-                     : Changed(field, absl::StrFormat("%v", was), absl::StrFormat("%v", is));
+    return was == is ? absl::OkStatus() : Changed(field, absl::StrCat(was), absl::StrCat(is));
   };
   JEVONS_RETURN_IF_ERROR(check("seed", saved.seed, now.seed));
   JEVONS_RETURN_IF_ERROR(check("seq_len", saved.seq_len, now.seq_len));

@@ -1,0 +1,56 @@
+#include "data/sampler_state.h"
+
+#include "tests/data/test_data.h"
+
+namespace jevons {
+namespace {
+
+SamplerState Example(size_t datasets) {
+  SamplerState state{.next_sample = 123'456'789'012,
+                     .seed = ~uint64_t{0},
+                     .seq_len = 4096,
+                     .vocab_size = 129280,
+                     .shuffle = false,
+                     .fim_rate = 0.1,
+                     .fim = {1, 2, 3, 4},
+                     .datasets = {}};
+  for (size_t i = 0; i < datasets; ++i)
+    state.datasets.push_back({i * 0x9E3779B97F4A7C15u, 0.1 * static_cast<double>(i)});
+  return state;
+}
+
+TEST(SamplerStateTest, RoundTripsWithinFourKibibytes) {
+  for (const size_t datasets : {size_t{0}, size_t{1}, SamplerState::kMaxDatasets}) {
+    const SamplerState state = Example(datasets);
+    const std::string bytes = state.Serialize();
+    EXPECT_LE(bytes.size(), 4096u);
+    const auto parsed = SamplerState::Parse(bytes);
+    ASSERT_TRUE(parsed.ok()) << parsed.status();
+    EXPECT_EQ(parsed->Serialize(), bytes);
+    EXPECT_EQ(parsed->next_sample, state.next_sample);
+    EXPECT_EQ(parsed->shuffle, false);
+    EXPECT_TRUE(CheckSameStream(*parsed, state, std::vector<std::string>(datasets, "x")).ok());
+  }
+}
+
+TEST(SamplerStateTest, DamageIsRefused) {
+  const std::string bytes = Example(3).Serialize();
+  for (size_t size = 0; size < bytes.size(); ++size) {
+    EXPECT_TRUE(
+        Fails(SamplerState::Parse(bytes.substr(0, size)).status(), ExitCode::kIntegrity, "sampler state"));
+  }
+  EXPECT_FALSE(SamplerState::Parse(bytes + '\0').ok());
+  EXPECT_FALSE(SamplerState::Parse(bytes + std::string(5000, 'x')).ok());
+  for (size_t bit = 0; bit < 8 * bytes.size(); ++bit) {
+    std::string flipped = bytes;
+    flipped[bit / 8] = static_cast<char>(flipped[bit / 8] ^ (1 << bit % 8));
+    EXPECT_TRUE(Fails(SamplerState::Parse(flipped).status(), ExitCode::kIntegrity, "sampler state")) << bit;
+  }
+  SamplerState negative = Example(1);
+  negative.next_sample = -1;
+  EXPECT_TRUE(
+      Fails(SamplerState::Parse(negative.Serialize()).status(), ExitCode::kIntegrity, "next_sample is -1"));
+}
+
+}  // namespace
+}  // namespace jevons
