@@ -2,6 +2,7 @@
 #ifndef JEVONS_PARALLEL_COMM_MPI_H_
 #define JEVONS_PARALLEL_COMM_MPI_H_
 
+#include <cstdint>
 #include <memory>
 
 #include "kernels/base/status.h"
@@ -25,6 +26,11 @@ class MpiSession {
   explicit MpiSession(std::unique_ptr<Communicator> world);
   std::unique_ptr<Communicator> world_;
 };
+
+namespace internal {
+// Longer messages travel in pieces of this size; for tests. The same on every rank.
+void SetMaxMessageBytes(int64_t bytes);
+}  // namespace internal
 
 }  // namespace jevons
 

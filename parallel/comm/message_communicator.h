@@ -1,0 +1,68 @@
+// The collectives, over any Transport that carries messages.
+//
+// All-to-all and gathers send each part straight to its reader: every byte travels once. Sums, maxima and broadcasts go along a
+// binomial tree, barriers by dissemination: log2(size) rounds. Use one communicator from one thread at a time.
+#ifndef JEVONS_PARALLEL_COMM_MESSAGE_COMMUNICATOR_H_
+#define JEVONS_PARALLEL_COMM_MESSAGE_COMMUNICATOR_H_
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "parallel/comm/communicator.h"
+#include "parallel/comm/transport.h"
+#include "parallel/comm/watchdog.h"
+
+namespace jevons {
+
+class MessageCommunicator : public Communicator {
+ public:
+  // `log` is shared by the communicators of one rank.
+  MessageCommunicator(std::unique_ptr<Transport> transport, std::shared_ptr<CallLog> log, std::string name);
+  ~MessageCommunicator() override;
+
+  int rank() const override { return transport_->rank(); }
+  int size() const override { return transport_->size(); }
+  const std::string& name() const override { return name_; }
+
+  void Barrier() override;
+  void AllGather(std::span<const std::byte> send, std::span<std::byte> recv) override;
+  void AllGatherV(std::span<const std::byte> send, std::span<std::byte> recv,
+                  std::span<const int64_t> recv_bytes) override;
+  CommRequest BeginAllToAllV(std::span<const std::byte> send, std::span<const int64_t> send_bytes,
+                             std::span<std::byte> recv, std::span<const int64_t> recv_bytes) override;
+  void Wait(CommRequest request) override;
+  void AllReduceSum(std::span<int64_t> values) override;
+  void AllReduceMax(std::span<int64_t> values) override;
+  void Broadcast(std::span<std::byte> data, int root) override;
+  std::unique_ptr<Communicator> Split(int color, const std::string& name) override;
+
+ private:
+  struct OpenCall {
+    CallLog::Call call;
+    int64_t log_id = 0;
+    std::unique_ptr<Transfer> transfer;  // of a call that Wait ends; null where nothing had to travel
+  };
+  OpenCall Enter(const char* kind, int64_t bytes);
+  void Leave(const OpenCall& call) { log_->Leave(call.log_id); }
+  void Finish(const OpenCall& call, Transfer& transfer);  // waits, under the watchdog
+
+  // One message of a tree or dissemination round; blocks.
+  void Send(const OpenCall& call, int peer, std::span<const std::byte> data);
+  void Receive(const OpenCall& call, int peer, std::span<std::byte> data);
+  void GatherParts(const char* kind, std::span<const std::byte> send, std::span<std::byte> recv,
+                   std::span<const int64_t> recv_bytes);
+  template <typename Combine>
+  void AllReduce(const char* kind, std::span<int64_t> values, Combine combine);
+  void BroadcastTree(const OpenCall& call, std::span<std::byte> data, int root);
+
+  std::unique_ptr<Transport> transport_;
+  std::shared_ptr<CallLog> log_;
+  std::string name_;
+  int64_t sequence_ = 0;
+  std::map<int64_t, OpenCall> open_;  // by sequence: begun and not yet waited for
+};
+
+}  // namespace jevons
+
+#endif  // JEVONS_PARALLEL_COMM_MESSAGE_COMMUNICATOR_H_

@@ -1,0 +1,87 @@
+#include "parallel/comm/watchdog.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "kernels/base/check.h"
+#include "kernels/base/status.h"
+
+namespace jevons {
+namespace {
+
+constexpr int kSpins = 64;  // some 10 us of polling: a peer on another core usually comes within that
+// The longest pause between two polls that counts as waiting. A longer one means that this process was stopped.
+constexpr std::chrono::seconds kLongestPause(1);
+
+std::atomic<double> g_deadline_seconds{300};
+std::atomic<int64_t> g_step{-1};
+
+std::string StepName() {
+  const int64_t step = g_step.load(std::memory_order_relaxed);
+  return step < 0 ? "before the first step" : absl::StrFormat("step %d", step);
+}
+
+}  // namespace
+
+void SetWatchdogDeadline(double seconds) {
+  JEVONS_CHECK(seconds > 0, "watchdog deadline of %g s", seconds);
+  g_deadline_seconds = seconds;
+}
+
+double WatchdogDeadline() { return g_deadline_seconds; }
+
+void SetWatchdogStep(int64_t step) { g_step = step; }
+
+int64_t CallLog::Enter(const Call& call) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ring_[entered_ % kRemembered] = call;
+  return entered_++;
+}
+
+void CallLog::Leave(int64_t id) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (entered_ - id <= kRemembered) ring_[id % kRemembered].left = true;
+}
+
+std::string CallLog::Verdict(const Call& call, absl::string_view reason) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  std::string line = absl::StrFormat("jevons: lost peer: rank %d of %d, %s.%s, call %d of the group, %s, %d bytes sent: %s",
+                                     world_rank_, world_size_, call.group, call.kind, call.sequence, StepName(),
+                                     call.bytes, reason);
+  const char* separator = "; last calls: ";
+  for (int64_t id = std::max<int64_t>(0, entered_ - kPrinted); id < entered_; ++id) {
+    const Call& past = ring_[id % kRemembered];
+    absl::StrAppendFormat(&line, "%s%s.%s %d (%s)", separator, past.group, past.kind, past.sequence,
+                          past.left ? "left" : "open");
+    separator = ", ";
+  }
+  return line + "\n";
+}
+
+void CallLog::Die(const Call& call, absl::string_view reason) {
+  const std::string line = Verdict(call, reason);
+  // One write, so that the lines of several ranks do not mix.
+  if (write(STDERR_FILENO, line.data(), line.size()) < 0) std::abort();
+  abort_(static_cast<int>(ExitCode::kPeerLost));
+  std::abort();
+}
+
+bool PatientWait::Pause() {
+  if (spins_ < kSpins) {
+    ++spins_;
+    return true;
+  }
+  sched_yield();
+  const Clock::time_point now = Clock::now();
+  waited_ += std::min<Clock::duration>(now - last_, kLongestPause);
+  last_ = now;
+  return seconds() <= WatchdogDeadline();
+}
+
+}  // namespace jevons

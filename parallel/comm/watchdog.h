@@ -1,0 +1,74 @@
+// Watchdog: what a rank was doing when a peer did not come.
+//
+// Each rank keeps a ring log of its last calls. A wait that exceeds the deadline, a message of the wrong size or a failure of
+// the transport ends the job with exit code 5 and one line on stderr. There is no watchdog thread: whoever waits, watches.
+#ifndef JEVONS_PARALLEL_COMM_WATCHDOG_H_
+#define JEVONS_PARALLEL_COMM_WATCHDOG_H_
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <mutex>
+#include <string>
+
+#include "absl/strings/string_view.h"
+
+namespace jevons {
+
+// How long any rank of this process may wait inside one call; 300 s unless set. seconds > 0.
+void SetWatchdogDeadline(double seconds);
+double WatchdogDeadline();
+// The training step that verdicts name; -1, "before the first step", unless set.
+void SetWatchdogStep(int64_t step);
+
+// The calls of one rank. Safe to use from several threads.
+class CallLog {
+ public:
+  using AbortFunction = void (*)(int exit_code);  // ends every rank of the job; does not return
+
+  CallLog(int world_rank, int world_size, AbortFunction abort)
+      : world_rank_(world_rank), world_size_(world_size), abort_(abort) {}
+
+  struct Call {
+    std::string group;       // "ep"
+    const char* kind = "";   // "AllToAllV"
+    int64_t sequence = 0;    // counts the calls of that group, the same on every rank
+    int64_t bytes = 0;       // that this rank sends
+    bool left = false;
+  };
+
+  // Returns the id to leave with.
+  int64_t Enter(const Call& call);
+  void Leave(int64_t id);
+
+  // The verdict: prints `reason` with the call, the step and the calls before it in one line, then ends the job.
+  [[noreturn]] void Die(const Call& call, absl::string_view reason);
+
+ private:
+  std::string Verdict(const Call& call, absl::string_view reason);
+
+  static constexpr int64_t kRemembered = 64, kPrinted = 4;
+  const int world_rank_, world_size_;
+  const AbortFunction abort_;
+  std::mutex mutex_;
+  int64_t entered_ = 0;
+  std::array<Call, kRemembered> ring_;  // call id lies at id % kRemembered
+};
+
+// One wait: spins briefly, then lets other threads run (ranks may outnumber cores).
+class PatientWait {
+ public:
+  // False once the deadline is used up. Time in which this process itself was stopped does not count.
+  bool Pause();
+  double seconds() const { return std::chrono::duration<double>(waited_).count(); }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  int spins_ = 0;
+  Clock::time_point last_ = Clock::now();
+  Clock::duration waited_{0};
+};
+
+}  // namespace jevons
+
+#endif  // JEVONS_PARALLEL_COMM_WATCHDOG_H_

@@ -1,0 +1,32 @@
+#include "parallel/ep/balance.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "kernels/base/check.h"
+
+namespace jevons {
+
+void UpdateGateBias(std::span<const int64_t> counts, float speed, std::span<float> bias) {
+  JEVONS_CHECK(counts.size() == bias.size(), "%zu counts, %zu biases", counts.size(), bias.size());
+  const int64_t experts = static_cast<int64_t>(counts.size());
+  const int64_t total = std::accumulate(counts.begin(), counts.end(), int64_t{0});
+  for (int64_t e = 0; e < experts; ++e) {
+    const int64_t excess = counts[e] * experts - total;  // E * (c_e - mean), in integers
+    if (excess < 0) bias[e] += speed;
+    if (excess > 0) bias[e] -= speed;
+  }
+}
+
+LoadSummary SummarizeLoad(std::span<const int64_t> counts) {
+  LoadSummary summary;
+  const int64_t total = std::accumulate(counts.begin(), counts.end(), int64_t{0});
+  if (total > 0) {
+    const int64_t most = *std::max_element(counts.begin(), counts.end());
+    summary.max_over_mean = static_cast<double>(most) * static_cast<double>(counts.size()) / static_cast<double>(total);
+  }
+  summary.dead = std::count(counts.begin(), counts.end(), int64_t{0});
+  return summary;
+}
+
+}  // namespace jevons

@@ -1,0 +1,81 @@
+#include "parallel/ep/dispatcher.h"
+
+#include "kernels/base/check.h"
+
+namespace jevons {
+namespace {
+
+std::vector<int64_t> Scaled(std::span<const int64_t> values, int64_t factor) {
+  std::vector<int64_t> scaled(values.begin(), values.end());
+  for (int64_t& value : scaled) value *= factor;
+  return scaled;
+}
+
+std::span<std::byte> BytesOf(const Tensor& tensor) {
+  return {static_cast<std::byte*>(tensor.data), static_cast<size_t>(tensor.bytes())};
+}
+
+}  // namespace
+
+Dispatcher::Dispatcher(Communicator& ep, int64_t experts)
+    : ep_(ep), experts_(experts), local_(BlockOf(experts, ep.size(), ep.rank())) {
+  JEVONS_CHECK(experts > 0, "%lld experts", static_cast<long long>(experts));
+}
+
+DispatchHandle Dispatcher::Plan(std::span<const int64_t> counts) {
+  JEVONS_CHECK(static_cast<int64_t>(counts.size()) == experts_, "%zu counts for %lld experts", counts.size(),
+               static_cast<long long>(experts_));
+  const int ranks = ep_.size();
+  DispatchHandle handle;
+  handle.local_experts = local_.size();
+  handle.sources = ranks;
+  handle.send_rows_to.resize(ranks);
+  handle.receive_rows_from.resize(ranks);
+  std::vector<int64_t> send_counts(ranks);  // how many counts, not rows: those of the other rank's experts
+  for (int r = 0; r < ranks; ++r) {
+    const Range owned = BlockOf(experts_, ranks, r);
+    send_counts[r] = owned.size();
+    for (int64_t e = owned.begin; e < owned.end; ++e) {
+      JEVONS_CHECK(counts[e] >= 0, "%lld rows for expert %lld", static_cast<long long>(counts[e]), static_cast<long long>(e));
+      handle.send_rows_to[r] += counts[e];
+    }
+    handle.send_rows += handle.send_rows_to[r];
+  }
+  std::vector<int64_t> received(ranks * local_.size());  // [source][local expert]
+  ep_.AllToAllV(std::as_bytes(counts), Scaled(send_counts, sizeof(int64_t)), std::as_writable_bytes(std::span(received)),
+                std::vector<int64_t>(ranks, local_.size() * static_cast<int64_t>(sizeof(int64_t))));
+  handle.segment_offsets.reserve(received.size() + 1);
+  handle.segment_offsets.push_back(0);
+  for (size_t i = 0; i < received.size(); ++i) {
+    handle.receive_rows_from[i / local_.size()] += received[i];
+    handle.receive_rows += received[i];
+    handle.segment_offsets.push_back(handle.receive_rows);
+  }
+  return handle;
+}
+
+CommRequest Dispatcher::BeginDispatch(const DispatchHandle& handle, const Tensor& send, const Tensor& receive) {
+  JEVONS_CHECK(send.rows() == handle.send_rows && receive.rows() == handle.receive_rows, "dispatch %s -> %s",
+               send.ToString().c_str(), receive.ToString().c_str());
+  return Begin(handle.send_rows_to, handle.receive_rows_from, send, receive);
+}
+
+CommRequest Dispatcher::BeginCombine(const DispatchHandle& handle, const Tensor& send, const Tensor& receive) {
+  JEVONS_CHECK(send.rows() == handle.receive_rows && receive.rows() == handle.send_rows, "combine %s -> %s",
+               send.ToString().c_str(), receive.ToString().c_str());
+  return Begin(handle.receive_rows_from, handle.send_rows_to, send, receive);
+}
+
+CommRequest Dispatcher::Begin(std::span<const int64_t> send_rows, std::span<const int64_t> receive_rows,
+                              const Tensor& send, const Tensor& receive) {
+  JEVONS_CHECK(send.contiguous() && receive.contiguous() && send.dtype == receive.dtype && send.cols() == receive.cols(),
+               "exchange of %s and %s", send.ToString().c_str(), receive.ToString().c_str());
+  const int64_t row_bytes = send.cols() * SizeOf(send.dtype);
+  const std::vector<int64_t> send_bytes = Scaled(send_rows, row_bytes);
+  bytes_sent_ += send.bytes() - send_bytes[ep_.rank()];
+  return ep_.BeginAllToAllV(BytesOf(send), send_bytes, BytesOf(receive), Scaled(receive_rows, row_bytes));
+}
+
+void Dispatcher::Finish(CommRequest request) { ep_.Wait(request); }
+
+}  // namespace jevons

@@ -1,0 +1,228 @@
+#include "parallel/zero/exchange.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/base/check.h"
+
+namespace jevons {
+namespace {
+
+constexpr int64_t kBlock = 4096;  // elements joined at once: a value's 16 KiB stay in the cache while the others are added
+
+// The owned elements of one rank, slice after slice, as one line of `total` elements, of which windows travel.
+struct OwnedLine {
+  std::vector<OwnedSlice> slices;
+  int64_t total = 0;
+
+  OwnedLine(std::span<const int64_t> sizes, int ranks, int rank) : slices(OwnedSlices(sizes, ranks, rank)) {
+    for (const OwnedSlice& slice : slices) total += slice.elements.size();
+  }
+
+  Range Window(int64_t round, int64_t width) const {
+    return {std::min(round * width, total), std::min((round + 1) * width, total)};
+  }
+
+  // Calls piece(slice index, elements of the parameter, offset from the window's begin) for each part of the window.
+  template <typename Function>
+  void ForPieces(Range window, Function piece) const {
+    int64_t at = 0;  // where the slice begins on the line
+    for (size_t i = 0; i < slices.size() && at < window.end; ++i) {
+      const Range elements = slices[i].elements;
+      const int64_t begin = std::max(window.begin, at), end = std::min(window.end, at + elements.size());
+      if (begin < end) {
+        piece(i, Range{elements.begin + begin - at, elements.begin + end - at}, begin - window.begin);
+      }
+      at += elements.size();
+    }
+  }
+};
+
+std::vector<OwnedLine> OwnedLines(std::span<const int64_t> sizes, int ranks) {
+  std::vector<OwnedLine> lines;
+  lines.reserve(ranks);
+  for (int r = 0; r < ranks; ++r) lines.emplace_back(sizes, ranks, r);
+  return lines;
+}
+
+int64_t LongestLine(const std::vector<OwnedLine>& lines) {
+  int64_t longest = 0;
+  for (const OwnedLine& line : lines) longest = std::max(longest, line.total);
+  return longest;
+}
+
+// One node of the tree as this rank sees it: its own partial sums, or what another rank sends of them.
+struct NodeValue {
+  Range range;
+  int rank;
+  int64_t index;  // among that rank's nodes
+};
+
+class TreeReduction {
+ public:
+  TreeReduction(Communicator& group, const TreeReduceDesc& desc, std::span<float* const> out)
+      : group_(group), desc_(desc), out_(out), lines_(OwnedLines(desc.sizes, group.size())) {
+    JEVONS_CHECK(static_cast<int>(desc.nodes_of_rank.size()) == group.size(), "nodes of %zu ranks in a group of %d",
+                 desc.nodes_of_rank.size(), group.size());
+    JEVONS_CHECK(desc.local.size() == own_nodes() && out.size() == own_line().slices.size(),
+                 "%zu partial sums for %zu nodes, %zu results for %zu slices", desc.local.size(), own_nodes(), out.size(),
+                 own_line().slices.size());
+    for (const auto& params : desc.local) {
+      JEVONS_CHECK(params.size() == desc.sizes.size(), "%zu of %zu parameters", params.size(), desc.sizes.size());
+    }
+    OrderNodes();
+  }
+
+  void Run(Arena& scratch) {
+    const ArenaScope scope(scratch);
+    // Every rank of the group finds the same width: it depends on the description alone.
+    size_t most_nodes = 1;
+    for (const auto& nodes : desc_.nodes_of_rank) most_nodes = std::max(most_nodes, nodes.size());
+    const int64_t lines = static_cast<int64_t>(most_nodes) * group_.size() + static_cast<int64_t>(values_.size());
+    const int64_t width = group_.size() == 1
+                              ? std::max<int64_t>(own_line().total, 1)
+                              : std::max<int64_t>(kExchangeScratchBytes / (lines * static_cast<int64_t>(sizeof(float))), 256);
+    for (int64_t round = 0; round * width < LongestLine(lines_); ++round) {
+      const ArenaScope round_scope(scratch);
+      Exchange(round, width, scratch);
+      own_line().ForPieces(own_line().Window(round, width), [&](size_t slice, Range elements, int64_t offset) {
+        JoinPiece(slice, elements, offset, own_line().Window(round, width).size());
+      });
+    }
+  }
+
+ private:
+  const OwnedLine& own_line() const { return lines_[group_.rank()]; }
+  size_t own_nodes() const { return desc_.nodes_of_rank[group_.rank()].size(); }
+
+  void OrderNodes() {
+    for (int r = 0; r < group_.size(); ++r) {
+      for (size_t i = 0; i < desc_.nodes_of_rank[r].size(); ++i) {
+        values_.push_back({desc_.nodes_of_rank[r][i], r, static_cast<int64_t>(i)});
+      }
+    }
+    std::sort(values_.begin(), values_.end(),
+              [](const NodeValue& a, const NodeValue& b) { return a.range.begin < b.range.begin; });
+    std::vector<Range> ranges;
+    for (const NodeValue& value : values_) ranges.push_back(value.range);
+    order_ = JoinOrder(ranges, desc_.count);
+  }
+
+  // Sends each rank its window of this rank's nodes, [destination][node][window], and receives the others' nodes of the own
+  // window, [source][node][window]. Nobody sends to himself: JoinPiece reads the own nodes where they are.
+  void Exchange(int64_t round, int64_t width, Arena& scratch) {
+    const int ranks = group_.size();
+    if (ranks == 1) return;
+    const int64_t window = own_line().Window(round, width).size();
+    std::vector<int64_t> send_bytes(ranks), recv_bytes(ranks);
+    int64_t send_total = 0, recv_total = 0;
+    received_at_.assign(ranks, 0);
+    for (int r = 0; r < ranks; ++r) {
+      received_at_[r] = recv_total;
+      if (r == group_.rank()) continue;
+      const int64_t sent = lines_[r].Window(round, width).size() * static_cast<int64_t>(own_nodes());
+      const int64_t received = window * static_cast<int64_t>(desc_.nodes_of_rank[r].size());
+      send_bytes[r] = sent * sizeof(float);
+      recv_bytes[r] = received * sizeof(float);
+      send_total += sent;
+      recv_total += received;
+    }
+    const Tensor send = scratch.Allocate("zero.reduce_send", DType::kF32, {send_total});
+    const Tensor recv = scratch.Allocate("zero.reduce_recv", DType::kF32, {recv_total});
+    received_ = recv.as<float>();
+    float* packed = send.as<float>();
+    for (int r = 0; r < ranks; ++r) {
+      if (r != group_.rank()) packed = Pack(lines_[r], lines_[r].Window(round, width), packed);
+    }
+    group_.AllToAllV({static_cast<const std::byte*>(send.data), static_cast<size_t>(send.bytes())}, send_bytes,
+                     {static_cast<std::byte*>(recv.data), static_cast<size_t>(recv.bytes())}, recv_bytes);
+  }
+
+  float* Pack(const OwnedLine& line, Range window, float* packed) const {
+    for (const std::vector<float*>& node : desc_.local) {
+      line.ForPieces(window, [&](size_t slice, Range elements, int64_t offset) {
+        std::memcpy(packed + offset, node[line.slices[slice].param] + elements.begin, elements.size() * sizeof(float));
+      });
+      packed += window.size();
+    }
+    return packed;
+  }
+
+  // Adds the nodes' values of `elements` in the tree's order and puts the root into out.
+  void JoinPiece(size_t slice, Range elements, int64_t offset, int64_t window) {
+    const OwnedSlice& owned = own_line().slices[slice];
+    std::vector<float*> value(values_.size());
+    for (size_t v = 0; v < values_.size(); ++v) {
+      const NodeValue& node = values_[v];
+      value[v] = node.rank == group_.rank() ? desc_.local[node.index][owned.param] + elements.begin
+                                            : received_ + received_at_[node.rank] + node.index * window + offset;
+    }
+    float* result = out_[slice] + (elements.begin - owned.elements.begin);
+    const int64_t size = elements.size();
+#pragma omp parallel for schedule(static) if (size >= 16 * kBlock)
+    for (int64_t begin = 0; begin < size; begin += kBlock) {
+      const int64_t end = std::min(begin + kBlock, size);
+      for (const auto& [left, right] : order_) {
+        float* sum = value[left];
+        const float* other = value[right];
+        for (int64_t i = begin; i < end; ++i) sum[i] += other[i];
+      }
+      const float* root = value[0];
+      for (int64_t i = begin; i < end; ++i) result[i] = root[i] + 0.0f;  // -0 + 0 = +0; everything else stays
+    }
+  }
+
+  Communicator& group_;
+  const TreeReduceDesc& desc_;
+  const std::span<float* const> out_;
+  const std::vector<OwnedLine> lines_;      // [group size]
+  std::vector<NodeValue> values_;           // all nodes, left to right
+  std::vector<std::pair<int, int>> order_;  // of additions, indices into values_
+  float* received_ = nullptr;
+  std::vector<int64_t> received_at_;  // [group size], elements
+};
+
+}  // namespace
+
+void TreeReduceScatter(Communicator& group, const TreeReduceDesc& desc, std::span<float* const> out, Arena& scratch) {
+  TreeReduction(group, desc, out).Run(scratch);
+}
+
+void AllGatherOwned(Communicator& group, std::span<void* const> params, std::span<const int64_t> sizes,
+                    int64_t element_bytes, Arena& scratch) {
+  JEVONS_CHECK(params.size() == sizes.size() && element_bytes > 0, "%zu parameters, %zu sizes", params.size(), sizes.size());
+  const int ranks = group.size();
+  if (ranks == 1) return;
+  const std::vector<OwnedLine> lines = OwnedLines(sizes, ranks);
+  const int64_t width = std::max<int64_t>(kExchangeScratchBytes / ((ranks + 1) * element_bytes), 256);
+  const auto address = [&](const OwnedLine& line, size_t slice, Range elements) {
+    return static_cast<std::byte*>(params[line.slices[slice].param]) + elements.begin * element_bytes;
+  };
+  std::vector<int64_t> bytes(ranks);
+  for (int64_t round = 0; round * width < LongestLine(lines); ++round) {
+    const ArenaScope scope(scratch);
+    int64_t total = 0;
+    for (int r = 0; r < ranks; ++r) total += bytes[r] = lines[r].Window(round, width).size() * element_bytes;
+    const Tensor send = scratch.Allocate("zero.gather_send", DType::kU8, {bytes[group.rank()]});
+    const Tensor recv = scratch.Allocate("zero.gather_recv", DType::kU8, {total});
+    const OwnedLine& own = lines[group.rank()];
+    own.ForPieces(own.Window(round, width), [&](size_t slice, Range elements, int64_t offset) {
+      std::memcpy(send.as<uint8_t>() + offset * element_bytes, address(own, slice, elements),
+                  elements.size() * element_bytes);
+    });
+    group.AllGatherV({static_cast<const std::byte*>(send.data), static_cast<size_t>(send.bytes())},
+                     {static_cast<std::byte*>(recv.data), static_cast<size_t>(recv.bytes())}, bytes);
+    const uint8_t* received = recv.as<uint8_t>();
+    for (int r = 0; r < ranks; ++r) {
+      if (r != group.rank()) {
+        lines[r].ForPieces(lines[r].Window(round, width), [&](size_t slice, Range elements, int64_t offset) {
+          std::memcpy(address(lines[r], slice, elements), received + offset * element_bytes,
+                      elements.size() * element_bytes);
+        });
+      }
+      received += bytes[r];
+    }
+  }
+}
+
+}  // namespace jevons
