@@ -1,8 +1,7 @@
-// tokenizer.json of Hugging Face's tokenizers, as DeepSeek-V3's: Sequence of Split(Isolated) patterns and
-// ByteLevel; BPE model with vocab and merges; added_tokens; ByteLevel decoder. What is not so is refused by
-// name.
+// The reading half of tokenizer.json, the format of Hugging Face's tokenizers, as DeepSeek-V3's: Sequence of
+// Split(Isolated) patterns and ByteLevel; BPE model with vocab and merges; added_tokens; ByteLevel decoder.
+// What is not so is refused by name.
 #include <initializer_list>
-#include <map>
 #include <set>
 #include <stdexcept>
 #include <utility>
@@ -18,7 +17,6 @@ namespace jevons {
 namespace {
 
 using Json = nlohmann::json;
-using OrderedJson = nlohmann::ordered_json;
 
 constexpr int64_t kMaxFileBytes = int64_t{1} << 30;
 constexpr int kMaxDepth = 16;
@@ -234,60 +232,6 @@ absl::StatusOr<Tokenizer> FromParsedJson(const Json& json) {
   return Tokenizer::Create(std::move(parts));
 }
 
-OrderedJson ByteLevelJson(bool add_prefix_space, bool trim_offsets, bool use_regex) {
-  return {{"type", "ByteLevel"},
-          {"add_prefix_space", add_prefix_space},
-          {"trim_offsets", trim_offsets},
-          {"use_regex", use_regex}};
-}
-
-OrderedJson PretokenizerJson(const Pretokenizer& pretokenizer) {
-  OrderedJson stages = OrderedJson::array();
-  for (const std::string& pattern : pretokenizer.patterns()) {
-    stages.push_back(
-        {{"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Isolated"}, {"invert", false}});
-  }
-  stages.push_back(ByteLevelJson(/*add_prefix_space=*/false, /*trim_offsets=*/true, /*use_regex=*/false));
-  return {{"type", "Sequence"}, {"pretokenizers", std::move(stages)}};
-}
-
-OrderedJson AddedTokensJson(const std::vector<AddedToken>& tokens) {
-  OrderedJson json = OrderedJson::array();
-  for (const AddedToken& token : tokens) {
-    json.push_back({{"id", token.id},
-                    {"content", token.content},
-                    {"single_word", false},
-                    {"lstrip", false},
-                    {"rstrip", false},
-                    {"normalized", token.normalized},
-                    {"special", token.special}});
-  }
-  return json;
-}
-
-OrderedJson ModelJson(const Tokenizer& tokenizer) {
-  const TokenizerParts& parts = tokenizer.parts();
-  std::vector<std::string> names(parts.vocabulary.size());
-  OrderedJson vocab = OrderedJson::object();
-  for (size_t id = 0; id < names.size(); ++id) {
-    const bool literal = tokenizer.IsAddedToken(static_cast<int32_t>(id));
-    names[id] = literal ? parts.vocabulary[id] : BytesToAlphabet(parts.vocabulary[id]);
-    // The map behind an ordered object is a vector; operator[] would search it for each token.
-    vocab.get_ref<OrderedJson::object_t&>().emplace_back(names[id], id);
-  }
-  OrderedJson merges = OrderedJson::array();
-  for (const Merge& merge : parts.merges) merges.push_back(names[merge.left] + " " + names[merge.right]);
-  return {{"type", "BPE"},
-          {"dropout", nullptr},
-          {"unk_token", nullptr},
-          {"continuing_subword_prefix", nullptr},
-          {"end_of_word_suffix", nullptr},
-          {"fuse_unk", false},
-          {"byte_fallback", false},
-          {"vocab", std::move(vocab)},
-          {"merges", std::move(merges)}};
-}
-
 }  // namespace
 
 absl::StatusOr<Tokenizer> Tokenizer::FromJson(absl::string_view text, absl::string_view name) {
@@ -302,20 +246,5 @@ absl::StatusOr<Tokenizer> Tokenizer::Load(const std::string& path) {
   JEVONS_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path, kMaxFileBytes));
   return FromJson(text, path);
 }
-
-std::string Tokenizer::ToJson() const {
-  const OrderedJson json = {{"version", "1.0"},
-                            {"truncation", nullptr},
-                            {"padding", nullptr},
-                            {"added_tokens", AddedTokensJson(parts_.added)},
-                            {"normalizer", {{"type", "Sequence"}, {"normalizers", OrderedJson::array()}}},
-                            {"pre_tokenizer", PretokenizerJson(parts_.pretokenizer)},
-                            {"post_processor", ByteLevelJson(true, false, true)},
-                            {"decoder", ByteLevelJson(true, true, true)},
-                            {"model", ModelJson(*this)}};
-  return json.dump(2, ' ', /*ensure_ascii=*/false, OrderedJson::error_handler_t::replace) + "\n";
-}
-
-absl::Status Tokenizer::Save(const std::string& path) const { return WriteTextFile(path, ToJson()); }
 
 }  // namespace jevons

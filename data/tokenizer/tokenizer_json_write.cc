@@ -1,0 +1,84 @@
+// The writing half of tokenizer.json; the structure is that of DeepSeek-V3's own file, so that reading that
+// and writing it gives the same text.
+#include "data/tokenizer/byte_alphabet.h"
+#include "data/tokenizer/text_file.h"
+#include "data/tokenizer/tokenizer.h"
+#include "nlohmann/json.hpp"
+
+namespace jevons {
+namespace {
+
+using OrderedJson = nlohmann::ordered_json;
+
+OrderedJson ByteLevelJson(bool add_prefix_space, bool trim_offsets, bool use_regex) {
+  return {{"type", "ByteLevel"},
+          {"add_prefix_space", add_prefix_space},
+          {"trim_offsets", trim_offsets},
+          {"use_regex", use_regex}};
+}
+
+OrderedJson PretokenizerJson(const Pretokenizer& pretokenizer) {
+  OrderedJson stages = OrderedJson::array();
+  for (const std::string& pattern : pretokenizer.patterns()) {
+    stages.push_back(
+        {{"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Isolated"}, {"invert", false}});
+  }
+  stages.push_back(ByteLevelJson(/*add_prefix_space=*/false, /*trim_offsets=*/true, /*use_regex=*/false));
+  return {{"type", "Sequence"}, {"pretokenizers", std::move(stages)}};
+}
+
+OrderedJson AddedTokensJson(const std::vector<AddedToken>& tokens) {
+  OrderedJson json = OrderedJson::array();
+  for (const AddedToken& token : tokens) {
+    json.push_back({{"id", token.id},
+                    {"content", token.content},
+                    {"single_word", false},
+                    {"lstrip", false},
+                    {"rstrip", false},
+                    {"normalized", token.normalized},
+                    {"special", token.special}});
+  }
+  return json;
+}
+
+OrderedJson ModelJson(const Tokenizer& tokenizer) {
+  const TokenizerParts& parts = tokenizer.parts();
+  std::vector<std::string> names(parts.vocabulary.size());
+  OrderedJson vocab = OrderedJson::object();
+  for (size_t id = 0; id < names.size(); ++id) {
+    const bool literal = tokenizer.IsAddedToken(static_cast<int32_t>(id));
+    names[id] = literal ? parts.vocabulary[id] : BytesToAlphabet(parts.vocabulary[id]);
+    // The map behind an ordered object is a vector; operator[] would search it for each token.
+    vocab.get_ref<OrderedJson::object_t&>().emplace_back(names[id], id);
+  }
+  OrderedJson merges = OrderedJson::array();
+  for (const Merge& merge : parts.merges) merges.push_back(names[merge.left] + " " + names[merge.right]);
+  return {{"type", "BPE"},
+          {"dropout", nullptr},
+          {"unk_token", nullptr},
+          {"continuing_subword_prefix", nullptr},
+          {"end_of_word_suffix", nullptr},
+          {"fuse_unk", false},
+          {"byte_fallback", false},
+          {"vocab", std::move(vocab)},
+          {"merges", std::move(merges)}};
+}
+
+}  // namespace
+
+std::string Tokenizer::ToJson() const {
+  const OrderedJson json = {{"version", "1.0"},
+                            {"truncation", nullptr},
+                            {"padding", nullptr},
+                            {"added_tokens", AddedTokensJson(parts_.added)},
+                            {"normalizer", {{"type", "Sequence"}, {"normalizers", OrderedJson::array()}}},
+                            {"pre_tokenizer", PretokenizerJson(parts_.pretokenizer)},
+                            {"post_processor", ByteLevelJson(true, false, true)},
+                            {"decoder", ByteLevelJson(true, true, true)},
+                            {"model", ModelJson(*this)}};
+  return json.dump(2, ' ', /*ensure_ascii=*/false, OrderedJson::error_handler_t::replace) + "\n";
+}
+
+absl::Status Tokenizer::Save(const std::string& path) const { return WriteTextFile(path, ToJson()); }
+
+}  // namespace jevons

@@ -1,0 +1,151 @@
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/string_view.h"
+#include "data/tokenizer/tokenizer.h"
+#include "gmock/gmock.h"
+#include "kernels/base/status.h"
+#include "tests/data/tokenizer/tiny_tokenizer.h"
+
+namespace jevons {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(TokenizerJsonTest, SaveThenLoadIsTheSame) {
+  const Tokenizer tokenizer = TinyTokenizer();
+  const std::string path = testing::TempDir() + "/tokenizer_json_test.json";
+  ASSERT_TRUE(tokenizer.Save(path).ok());
+  EXPECT_FALSE(std::filesystem::exists(path + ".partial"));
+  const auto loaded = Tokenizer::Load(path);
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_EQ(loaded->parts().vocabulary, tokenizer.parts().vocabulary);
+  EXPECT_EQ(loaded->parts().merges, tokenizer.parts().merges);
+  EXPECT_EQ(loaded->parts().added, tokenizer.parts().added);
+  EXPECT_EQ(loaded->ToJson(), tokenizer.ToJson());
+  EXPECT_EQ(loaded->Encode(kGenesis), tokenizer.Encode(kGenesis));
+  ASSERT_TRUE(loaded->Save(path).ok());  // over the old one
+  std::stringstream bytes;
+  bytes << std::ifstream(path, std::ios::binary).rdbuf();
+  EXPECT_EQ(bytes.str(), tokenizer.ToJson());
+  std::filesystem::remove(path);
+}
+
+// As in files of newer versions, and with added tokens beyond the vocabulary, as in DeepSeek's.
+TEST(TokenizerJsonTest, ReadsMergesAsLists) {
+  const std::string json = TinyTokenizer(263).ToJson();
+  const std::string listed = absl::StrReplaceAll(json, {{"\"t h\"", "[\"t\", \"h\"]"}});
+  ASSERT_NE(json, listed);
+  const auto loaded = Tokenizer::FromJson(listed, "f");
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_EQ(loaded->ToJson(), json);
+}
+
+TEST(TokenizerJsonTest, ReadsAddedTokensBeyondTheVocabulary) {
+  TokenizerParts parts = TinyTokenizer().parts();
+  parts.added.push_back({320, "<think>", /*special=*/false, /*normalized=*/true});
+  parts.added.push_back({321, "é ü"});
+  const auto tokenizer = Tokenizer::Create(parts);
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  EXPECT_EQ(tokenizer->vocab_size(), 322);
+  const auto loaded = Tokenizer::FromJson(tokenizer->ToJson(), "f");
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_EQ(loaded->parts().added, parts.added);
+  EXPECT_EQ(loaded->TokenBytes(321), "é ü");
+}
+
+TEST(TokenizerJsonTest, LoadNamesTheFile) {
+  const absl::Status missing = Tokenizer::Load("/no/such/tokenizer.json").status();
+  EXPECT_EQ(ExitCodeOf(missing), ExitCode::kUsage);
+  EXPECT_THAT(std::string(missing.message()),
+              HasSubstr("/no/such/tokenizer.json: cannot open: No such file"));
+  EXPECT_THAT(std::string(Tokenizer::Load("/tmp").status().message()), HasSubstr("/tmp: not a regular file"));
+}
+
+TEST(TokenizerJsonTest, SaveSaysWhyItCannot) {
+  const absl::Status status = TinyTokenizer(262).Save("/no/such/folder/tokenizer.json");
+  EXPECT_EQ(ExitCodeOf(status), ExitCode::kFailure);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("cannot create: No such file"));
+}
+
+void ExpectRefused(const std::string& json, absl::string_view message) {
+  const absl::Status status = Tokenizer::FromJson(json, "some/tokenizer.json").status();
+  EXPECT_EQ(ExitCodeOf(status), ExitCode::kIntegrity) << message;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("some/tokenizer.json: "));
+  EXPECT_THAT(std::string(status.message()), HasSubstr(std::string(message)));
+}
+
+TEST(TokenizerJsonTest, RefusesEveryTruncation) {
+  const std::string json = TinyTokenizer(263).ToJson();
+  for (size_t size = 0; size + 2 < json.size(); size += 37)
+    ExpectRefused(json.substr(0, size), "not valid JSON");
+  ExpectRefused(json + "x", "not valid JSON");
+  ExpectRefused(std::string(100000, '['), "nested deeper than 16");
+}
+
+struct Mutation {
+  absl::string_view from;
+  absl::string_view to;
+  absl::string_view message;
+};
+
+class TokenizerJsonMutationTest : public testing::TestWithParam<Mutation> {};
+
+TEST_P(TokenizerJsonMutationTest, IsRefusedByName) {
+  static const std::string json = TinyTokenizer(263).ToJson();
+  const size_t at = json.find(GetParam().from.data(), 0, GetParam().from.size());
+  ASSERT_NE(at, std::string::npos) << GetParam().from;
+  std::string mutated = json;
+  mutated.replace(at, GetParam().from.size(), GetParam().to.data(), GetParam().to.size());
+  ExpectRefused(mutated, GetParam().message);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, TokenizerJsonMutationTest,
+    testing::Values(
+        Mutation{"\"merges\"", "\"mergers\"", "model has an unknown field \"mergers\""},
+        Mutation{"\"merges\": [", "\"fuse_unk2\": [", "unknown field"},
+        Mutation{"\"t h\"", "\"t hh\"", "model.merges[0]: \"hh\" is not in model.vocab"},
+        Mutation{"\"t h\"", "\"th\"", "model.merges[0] is \"th\", not a pair of tokens"},
+        Mutation{"\"t h\"", "\"t h e\"", "not a pair of tokens"},
+        Mutation{"\"t h\"", "[\"t\"]", "not a pair of tokens"},
+        Mutation{"\"t h\"", "7", "not a pair of tokens"},
+        Mutation{"\"t h\"", "\"h t\"", "\"ht\" is not in model.vocab"},
+        Mutation{"\"t h\"", "\"t h\", \"t h\"", "model.merges[1]: given twice"},
+        Mutation{"\"th\": 262", "\"th\": 263", "has id 263; 263 tokens need the ids 0 to 262 without holes"},
+        Mutation{"\"th\": 262", "\"th\": 261", "have the same id 261"},
+        Mutation{"\"th\": 262", "\"th\": -1", "has id -1"},
+        Mutation{"\"th\": 262", "\"th\": 1.5", "has id 1.5"},
+        Mutation{"\"th\": 262", "\"th\": \"262\"", "has id \"262\""},
+        Mutation{"\"th\": 262", "\"a\": 262", "duplicate key \"a\""},
+        Mutation{"\"~\": 99", "\"~ ~\": 99", "\"~ ~\" has a character outside the byte alphabet"},
+        Mutation{"\"version\": \"1.0\"", "\"version\": \"2.0\"", "version is \"2.0\"; only \"1.0\""},
+        Mutation{"\"version\": \"1.0\"", "\"version\": \"1.0\", \"version\": \"1.0\"",
+                 "duplicate key \"version\""},
+        Mutation{"\"version\": \"1.0\"", "\"version\": \"1.0\", \"extra\": 1", "unknown field \"extra\""},
+        Mutation{"\"truncation\": null", "\"truncation\": {}", "truncation is {}; only null"},
+        Mutation{"\"normalizers\": []", "\"normalizers\": [{\"type\":\"NFC\"}]", "normalizer is"},
+        Mutation{"\\\\p{N}{1,3}", "\\\\p{N}", "pattern 1, \"\\p{N}\", is not known"},
+        Mutation{"\"Isolated\"", "\"Removed\"", "pre_tokenizer.pretokenizers[0].behavior is \"Removed\""},
+        Mutation{"\"invert\": false", "\"invert\": true", "pretokenizers[0].invert is true"},
+        Mutation{"\"Regex\"", "\"String\"", "pre_tokenizer.pretokenizers[0].pattern.Regex is not a string"},
+        Mutation{"\"add_prefix_space\": false", "\"add_prefix_space\": true",
+                 "pretokenizers[3].add_prefix_space"},
+        Mutation{"\"use_regex\": false", "\"use_regex\": true", "pretokenizers[3].use_regex is true"},
+        Mutation{"\"type\": \"BPE\"", "\"type\": \"Unigram\"", "model.type is \"Unigram\"; only \"BPE\""},
+        Mutation{"\"dropout\": null", "\"dropout\": 0.1", "model.dropout is 0.1"},
+        Mutation{"\"byte_fallback\": false", "\"byte_fallback\": true", "model.byte_fallback is true"},
+        Mutation{"\"lstrip\": false", "\"lstrip\": true", "added_tokens[0].lstrip is true"},
+        Mutation{"\"special\": true", "\"special\": 3", "added_tokens[0].special is 3"},
+        Mutation{"\"added_tokens\": [", "\"added_tokens\": [{\"id\": 300, \"content\": \"x\"},",
+                 "leaves a hole in the ids; the next free one is 263"},
+        Mutation{"\"id\": 5", "\"id\": 99999999999999999999", "added_tokens[5].id is"},
+        Mutation{"\"added_tokens\": [", "\"added_tokens\": [{\"id\": 4, \"content\": \"x\"},",
+                 "model.vocab has another token there"},
+        Mutation{"\"content\": ", "\"content\": 1, \"c\": ", "added_tokens[0] has an unknown field \"c\""}));
+
+}  // namespace
+}  // namespace jevons
