@@ -1,0 +1,56 @@
+// A transformer block: h = x + attention(norm(x)); y = h + ffn(norm(h)), the FFN dense or a mixture of experts.
+// Its phases are split at communication, so that an executor may zip two micro-batches (architecture, contract 4).
+#ifndef JEVONS_TRAINER_MODEL_BLOCK_H_
+#define JEVONS_TRAINER_MODEL_BLOCK_H_
+
+#include "trainer/model/mla.h"
+#include "trainer/model/moe.h"
+
+namespace jevons {
+
+struct BlockWeights {
+  Weight input_norm, post_attention_norm;  // [H]
+  MlaWeights attention;
+  FfnWeights ffn;  // a dense block's
+  MoeWeights moe;  // an expert block's
+};
+
+struct BlockSaved {
+  Tensor x, x_rstd, x_normed;  // [T,H] the caller's, [T], [T,H]
+  Tensor h, h_rstd, h_normed;
+  MlaSaved attention;
+  FfnSaved ffn;
+  MoeSaved moe;
+};
+
+// What a forward pass of one micro-batch reports besides its output.
+struct BlockStats {
+  double balance_loss = 0;  // sum over the sequences, before alpha
+  Tensor counts;            // [E] I64, written by an expert block
+};
+
+class Block {
+ public:
+  // moe null: a dense block.
+  Block(int layer, float norm_eps, const Mla& attention, const Moe* moe);
+  bool dense() const { return !moe_; }
+
+  // x, y: [T,H], different buffers that outlive the backward pass.
+  void Forward(const LayerContext& ctx, const BlockWeights& w, const RowLayout& rows, const Tensor& x, const Tensor& y,
+               BlockSaved& saved, BlockStats& stats) const;
+  // dx overwritten; must not be dy. The weight gradients are queued; what they read lies on scratch and in `saved`.
+  void BackwardInput(const LayerContext& ctx, const BlockWeights& w, const RowLayout& rows, const Tensor& dy,
+                     const BlockSaved& saved, float balance_scale, const Tensor& dx) const;
+
+ private:
+  void ForwardFfn(const LayerContext& ctx, const BlockWeights& w, const RowLayout& rows, const Tensor& y, BlockSaved& saved,
+                  BlockStats& stats) const;
+  int layer_;
+  float eps_;
+  Mla attention_;
+  const Moe* moe_;
+};
+
+}  // namespace jevons
+
+#endif  // JEVONS_TRAINER_MODEL_BLOCK_H_

@@ -1,0 +1,89 @@
+// What a layer is given to work with, and the words all layers share.
+//
+// Every layer has three verbs (architecture, contracts 1-3):
+//   Forward(ctx, x, ..., saved)        fills `saved`, its tensors on ctx.saved
+//   BackwardInput(ctx, dy, saved, ...) gives dx and pushes the weight gradients, as data, on ctx.wgrad
+//   the weight gradients run when the queue is run: all of them are matrix products
+// Layers hold no state of a micro-batch. Letters in shapes: T rows (tokens) of the micro-batch, H hidden size, K top_k,
+// E experts, R rows received by this rank's experts, I the width of an FFN, V vocabulary.
+#ifndef JEVONS_TRAINER_MODEL_CONTEXT_H_
+#define JEVONS_TRAINER_MODEL_CONTEXT_H_
+
+#include <vector>
+
+#include "kernels/ops/gemm.h"
+#include "trainer/model/phase_timer.h"
+
+namespace jevons {
+
+// Where the gradient of one parameter goes in this micro-batch, and whether it overwrites or joins its left sibling in the
+// summation tree. `tensor` empty: nobody wants it.
+struct GradTarget {
+  Tensor tensor;
+  WriteMode mode = WriteMode::kOverwrite;
+};
+
+// A parameter as a layer sees it: its view for computing, and its gradient's place. Both are set for each micro-batch.
+struct Weight {
+  Tensor value;     // compute type
+  GradTarget grad;  // FP32
+};
+
+// The stacked experts of one matrix on this rank: value [experts here, N, K]; one gradient place per source rank, because
+// each source is another micro-batch. A source without a micro-batch in this round has an empty tensor.
+struct ExpertWeight {
+  Tensor value;
+  std::vector<GradTarget> grad;  // [sources], each [experts here, N, K]
+};
+
+// Weight gradients are matrix products, kept as data until somebody runs them (contract 3).
+class WgradQueue {
+ public:
+  // dW[N,K] (=|+=) dY[T,N]^T X[T,K]
+  void Push(const Tensor& dy, const Tensor& x, const GradTarget& dw) {
+    if (dw.tensor)
+      tasks_.push_back({.a = dy, .b = x, .c = dw.tensor, .a_form = Form::kTransposed, .mode = dw.mode});
+  }
+  void Run(const OpContext& ops) {
+    GroupedGemm(ops, tasks_);
+    tasks_.clear();
+  }
+  bool empty() const { return tasks_.empty(); }
+
+ private:
+  std::vector<GemmDesc> tasks_;
+};
+
+// The rows of one micro-batch: `sequences` of `sequence_length` tokens each; zero sequences is a legal size.
+struct RowLayout {
+  int64_t sequences = 0;
+  int64_t sequence_length = 0;
+  Tensor document_start;  // [T] I32 or empty: see kernels/ops/attention.h
+  int64_t rows() const { return sequences * sequence_length; }
+};
+
+// The first place where a forward pass met NaN or Inf: the norm of a row tells for the whole row, at no cost.
+struct NonFinite {
+  int layer = -1;
+  const char* tensor = nullptr;
+};
+
+struct LayerContext {
+  OpContext ops;             // stream and scratch
+  Arena* saved = nullptr;    // what forward leaves for backward
+  DType dtype = DType::kF32; // of activations and compute weights
+  WgradQueue* wgrad = nullptr;
+  PhaseTimer* timer = nullptr;
+  NonFinite* non_finite = nullptr;
+
+  Tensor Save(const char* name, const Shape& shape) const { return saved->Allocate(name, dtype, shape); }
+  Tensor SaveAs(const char* name, DType type, const Shape& shape) const { return saved->Allocate(name, type, shape); }
+  Tensor Temp(const char* name, const Shape& shape) const { return ops.scratch->Allocate(name, dtype, shape); }
+  Tensor TempAs(const char* name, DType type, const Shape& shape) const {
+    return ops.scratch->Allocate(name, type, shape);
+  }
+};
+
+}  // namespace jevons
+
+#endif  // JEVONS_TRAINER_MODEL_CONTEXT_H_

@@ -1,0 +1,41 @@
+// The output head and the cross-entropy, in chunks of rows: never more than kLogitBytes of logits exist (report 2.2; eq. 24).
+// Where a loss is wanted for training its gradient is known at once (the loss enters the total with a constant factor), so
+// forward and backward of a chunk are one visit and no logit is computed twice.
+#ifndef JEVONS_TRAINER_MODEL_HEAD_H_
+#define JEVONS_TRAINER_MODEL_HEAD_H_
+
+#include "trainer/model/context.h"
+
+namespace jevons {
+
+inline constexpr int64_t kLogitBytes = int64_t{8} << 20;
+
+// Rows of a chunk: as many as kLogitBytes hold, at least 16. A function of V alone, for the sums depend on it.
+int64_t HeadChunkRows(int64_t vocab);
+
+// The head's weight gradient in one micro-batch: the sum over all chunks, of the main model and of the MTP modules that
+// share the head, complete before it joins the summation tree.
+class HeadGradient {
+ public:
+  // scratch [V,H] FP32 is used where `target` is added to; it may be empty where it is overwritten.
+  HeadGradient(const GradTarget& target, const Tensor& scratch)
+      : target_(target), sum_(target.mode == WriteMode::kAdd ? scratch : target.tensor) {}
+  void AddChunk(const OpContext& ops, const Tensor& d_logits, const Tensor& x);
+  void Finish(const OpContext& ops);
+
+ private:
+  GradTarget target_;
+  Tensor sum_;
+  bool started_ = false;
+};
+
+// The sum of the rows' cross-entropies. x: [T,H]; labels: [T] I32, -1 = ignored.
+double HeadLoss(const LayerContext& ctx, const Tensor& head, const Tensor& x, const Tensor& labels);
+
+// The same, with dx [T,H] (overwritten) and the weight gradient of scale * sum.
+double HeadLossAndGradient(const LayerContext& ctx, const Tensor& head, const Tensor& x, const Tensor& labels, float scale,
+                           const Tensor& dx, HeadGradient& gradient);
+
+}  // namespace jevons
+
+#endif  // JEVONS_TRAINER_MODEL_HEAD_H_

@@ -1,0 +1,65 @@
+// Multi-head latent attention (DeepSeek-V3 report 2.1.1, eq. 1-11), with and without query compression.
+//   c_q = norm(W_qa x);  q = W_qb c_q            (or q = W_q x)
+//   [c | k_rope] = W_kva x;  [k_nope | v] = W_kvb norm(c)
+//   rotary embedding on q's rope part and on k_rope; o = attention(q, k, v);  y = W_o o
+#ifndef JEVONS_TRAINER_MODEL_MLA_H_
+#define JEVONS_TRAINER_MODEL_MLA_H_
+
+#include "kernels/ops/attention.h"
+#include "kernels/ops/rope.h"
+#include "trainer/model/context.h"
+
+namespace jevons {
+
+struct MlaDims {
+  int64_t hidden = 0, heads = 0, query_rank = 0, kv_rank = 0, nope = 0, rope = 0, value = 0;
+  int64_t query_width() const { return heads * (nope + rope); }
+  int64_t kv_width() const { return heads * (nope + value); }
+};
+
+struct MlaWeights {
+  Weight q_a, q_a_norm, q_b;  // query_rank > 0
+  Weight q;                   // query_rank == 0
+  Weight kv_a, kv_a_norm, kv_b, o;
+};
+
+struct MlaSaved {
+  struct UntilB {
+    Tensor q_latent, q_rstd;    // [T, query_rank], [T]
+    Tensor q, kv;               // [T, heads*(nope+rope)] turned, [T, heads*(nope+value)]
+    Tensor kv_latent, kv_rstd;  // [T, kv_rank+rope], the rope part turned; [T]
+    Tensor lse;                 // [T, heads]
+  } until_b;
+  struct UntilW {
+    Tensor x;                           // [T, H], the layer's input: the caller's
+    Tensor q_normed, kv_normed, o;      // [T, query_rank], [T, kv_rank], [T, heads*value]
+  } until_w;
+};
+
+class Mla {
+ public:
+  Mla(const MlaDims& dims, int layer, float norm_eps, float scale, Tensor rope_cos, Tensor rope_sin)
+      : dims_(dims), layer_(layer), eps_(norm_eps), scale_(scale), cos_(rope_cos), sin_(rope_sin) {}
+
+  // x, y: [T, H].
+  void Forward(const LayerContext& ctx, const MlaWeights& w, const RowLayout& rows, const Tensor& x, const Tensor& y,
+               MlaSaved& saved) const;
+  // dx: [T, H] overwritten. Temporaries that the queued weight gradients read stay on ctx.ops.scratch: the caller keeps
+  // its scope open until the queue has run.
+  void BackwardInput(const LayerContext& ctx, const MlaWeights& w, const RowLayout& rows, const Tensor& dy,
+                     const MlaSaved& saved, const Tensor& dx) const;
+
+ private:
+  RopeDesc QueryRope(const Tensor& q, int64_t sequence_length) const;
+  RopeDesc KeyRope(const Tensor& kv_latent, int64_t sequence_length) const;
+  AttentionDesc Core(const RowLayout& rows, const MlaSaved& saved) const;
+
+  MlaDims dims_;
+  int layer_;
+  float eps_, scale_;
+  Tensor cos_, sin_;  // [positions, rope/2]
+};
+
+}  // namespace jevons
+
+#endif  // JEVONS_TRAINER_MODEL_MLA_H_

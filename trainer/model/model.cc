@@ -1,0 +1,212 @@
+#include "trainer/model/model.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/ops/embedding.h"
+#include "trainer/model/head.h"
+#include "trainer/model/norm.h"
+
+namespace jevons {
+
+float AttentionScale(const AttentionConfig& attention) {
+  const double scale = 1.0 / std::sqrt(static_cast<double>(attention.nope_dim() + attention.rope_dim()));
+  const YarnConfig& yarn = attention.yarn();
+  if (yarn.factor() <= 1) return static_cast<float>(scale);
+  const double mscale = 0.1 * yarn.mscale() * std::log(yarn.factor()) + 1.0;
+  return static_cast<float>(scale * mscale * mscale);
+}
+
+RopeScaling RopeScalingOf(const YarnConfig& yarn) {
+  return {.factor = yarn.factor(),
+          .beta_fast = yarn.beta_fast(),
+          .beta_slow = yarn.beta_slow(),
+          .original_length = yarn.original_length()};
+}
+
+Model::Model(const ModelConfig& model, int64_t sequence_length, Dispatcher& dispatcher)
+    : config_(model),
+      mla_{.hidden = model.hidden_size(),
+           .heads = model.attention().heads(),
+           .query_rank = model.attention().query_rank(),
+           .kv_rank = model.attention().kv_rank(),
+           .nope = model.attention().nope_dim(),
+           .rope = model.attention().rope_dim(),
+           .value = model.attention().value_dim()},
+      attention_scale_(AttentionScale(model.attention())),
+      constants_("constants",
+                 2 * Arena::SliceBytes(DType::kF32, {sequence_length, model.attention().rope_dim() / 2})) {
+  const Shape table = {sequence_length, mla_.rope / 2};
+  rope_cos_ = constants_.Allocate("rope.cos", DType::kF32, table);
+  rope_sin_ = constants_.Allocate("rope.sin", DType::kF32, table);
+  FillRopeTable(model.attention().rope_theta(), mla_.rope, RopeScalingOf(model.attention().yarn()), rope_cos_, rope_sin_);
+
+  const MoeConfig& moe = model.moe();
+  moe_ = std::make_unique<Moe>(MoeDims{.router = {.experts = moe.routed_experts(),
+                                                  .top_k = moe.top_k(),
+                                                  .groups = moe.groups(),
+                                                  .kept_groups = moe.kept_groups(),
+                                                  .route_scale = static_cast<float>(moe.route_scale()),
+                                                  .normalize = moe.normalize_weights()},
+                                       .hidden = model.hidden_size(),
+                                       .intermediate = moe.intermediate_size(),
+                                       .shared_intermediate = moe.shared_experts() * moe.intermediate_size()},
+                               dispatcher);
+  for (int layer = 0; layer < model.layers(); ++layer)
+    blocks_.push_back(MakeBlock(layer, layer < model.dense_layers()));
+  for (int k = 0; k < model.mtp().depth(); ++k) {
+    const int layer = static_cast<int>(model.layers()) + k;
+    mtp_.emplace_back(layer, static_cast<float>(model.norm_eps()), MakeBlock(layer, false));
+  }
+  moe_layers_ = model.layers() - std::min(model.layers(), model.dense_layers()) + model.mtp().depth();
+}
+
+Block Model::MakeBlock(int layer, bool dense) const {
+  const auto eps = static_cast<float>(config_.norm_eps());
+  return Block(layer, eps, Mla(mla_, layer, eps, attention_scale_, rope_cos_, rope_sin_), dense ? nullptr : moe_.get());
+}
+
+void Model::CopyIds(const MicroBatch& batch, int64_t shift, int64_t positions, const Tensor& ids) const {
+  int32_t* out = ids.as<int32_t>();
+  for (int64_t s = 0; s < batch.sequences; ++s) {
+    const int32_t* tokens = batch.tokens.row<int32_t>(s) + shift;
+    out = std::copy(tokens, tokens + positions, out);
+  }
+}
+
+LossSums Model::ForwardBackward(const LayerContext& ctx, const ModelWeights& weights, const MicroBatch& batch,
+                                const LossScales& scales, const Tensor& counts) const {
+  const int64_t S = batch.sequence_length, B = batch.sequences, H = config_.hidden_size();
+  const auto depth = static_cast<int64_t>(mtp_.size());
+  const int64_t embedded_rows = B * ((depth + 1) * S - depth * (depth + 1) / 2);
+  auto rows_of = [&](int64_t k) { return B * (S - k); };  // module k; 0 is the main model
+  LossSums sums;
+  ArenaScope saved_scope(*ctx.saved), scratch_scope(*ctx.ops.scratch);
+
+  // Forward. All embedded rows lie together, the main model's first, so that the embedding's gradient is one sum.
+  Phase outer = ctx.timer->Switch(Phase::kForward);
+  const Tensor ids = ctx.SaveAs("embedding.ids", DType::kI32, {embedded_rows});
+  const Tensor embedded = ctx.Save("embedding.rows", {embedded_rows, H});
+  std::vector<int64_t> first_row(static_cast<size_t>(depth) + 1, 0);
+  for (int64_t k = 0, row = 0; k <= depth; row += rows_of(k), ++k) {
+    first_row[static_cast<size_t>(k)] = row;
+    CopyIds(batch, k, S - k, Tensor::Of(ids.as<int32_t>() + row, {rows_of(k)}));
+  }
+  Embedding(ctx.ops, weights.embedding.value, ids, embedded);
+
+  auto layout = [&](int64_t k) {  // module k's positions; their documents are the ones of h
+    RowLayout rows{.sequences = B, .sequence_length = S - k, .document_start = {}};
+    if (!batch.document_start) return rows;
+    rows.document_start = ctx.SaveAs("document_start", DType::kI32, {rows_of(k)});
+    int32_t* out = rows.document_start.as<int32_t>();
+    for (int64_t s = 0; s < B; ++s) {
+      const int32_t* start = batch.document_start.row<int32_t>(s);
+      out = std::copy(start, start + S - k, out);
+    }
+    return rows;
+  };
+  auto head = [&](const Tensor& x, int64_t k, float scale, const Tensor& dx, HeadGradient& gradient) {
+    ArenaScope scope(*ctx.ops.scratch);
+    const Tensor labels = ctx.TempAs("head.labels", DType::kI32, {rows_of(k)});
+    CopyIds(batch, k + 1, S - k, labels);
+    return HeadLossAndGradient(ctx, weights.head.value, x, labels, scale, dx, gradient);
+  };
+  int64_t moe_index = 0;
+  auto next_stats = [&](bool dense) {
+    return dense ? BlockStats{} : BlockStats{.balance_loss = 0, .counts = counts.Index(moe_index++)};
+  };
+
+  const RowLayout rows = layout(0);
+  std::vector<BlockSaved> saved(blocks_.size());
+  std::vector<Arena::Mark> marks;
+  Tensor x = embedded.Rows(0, rows.rows());
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    marks.push_back(ctx.saved->Save());
+    const Tensor y = ctx.Save("block.y", x.shape);
+    BlockStats stats = next_stats(blocks_[i].dense());
+    blocks_[i].Forward(ctx, weights.blocks[i], rows, x, y, saved[i], stats);
+    sums.balance += stats.balance_loss;
+    x = y;
+  }
+  const auto eps = static_cast<float>(config_.norm_eps());
+  const Tensor final_rstd = ctx.SaveAs("final.rstd", DType::kF32, {rows.rows()});
+  const Tensor hidden = ctx.Save("final.hidden", x.shape);
+  NormForward(ctx, {static_cast<int>(config_.layers()), "final hidden state", eps}, x, weights.final_norm, hidden,
+              final_rstd);
+
+  // Heads. d_hidden[k] is the gradient of module k's output, complete once module k+1 has run backward.
+  HeadGradient head_gradient(weights.head.grad, weights.head_scratch);
+  std::vector<Tensor> d_hidden(static_cast<size_t>(depth) + 1);
+  d_hidden[0] = ctx.Temp("d_hidden", hidden.shape);
+  sums.main = head(hidden, 0, scales.main, d_hidden[0], head_gradient);
+  std::vector<MtpSaved> mtp_saved(mtp_.size());
+  std::vector<RowLayout> mtp_rows;
+  Tensor previous = hidden;
+  for (int64_t k = 1; k <= depth; ++k) {
+    const auto i = static_cast<size_t>(k - 1);
+    mtp_rows.push_back(layout(k));
+    const Tensor out = ctx.Save("mtp.out", {rows_of(k), H});
+    BlockStats stats = next_stats(false);
+    mtp_[i].Forward(ctx, weights.mtp[i], mtp_rows[i], embedded.Rows(first_row[i + 1], rows_of(k)), previous, out,
+                    mtp_saved[i], stats);
+    sums.balance += stats.balance_loss;
+    d_hidden[i + 1] = ctx.Temp("d_hidden", out.shape);
+    sums.mtp += head(out, k, scales.mtp, d_hidden[i + 1], head_gradient);
+    previous = out;
+  }
+  head_gradient.Finish(ctx.ops);
+
+  // Backward.
+  ctx.timer->Switch(Phase::kBackward);
+  const Tensor d_embedded = ctx.Temp("d_embedded", embedded.shape);
+  for (int64_t k = depth; k >= 1; --k) {
+    const auto i = static_cast<size_t>(k - 1);
+    mtp_[i].Backward(ctx, weights.mtp[i], mtp_rows[i], d_hidden[i + 1], mtp_saved[i], scales.balance,
+                     d_embedded.Rows(first_row[i + 1], rows_of(k)), d_hidden[i]);
+  }
+  Tensor dy = ctx.Temp("d_stream", hidden.shape), dx = ctx.Temp("d_stream", hidden.shape);
+  NormBackward(ctx, d_hidden[0], x, weights.final_norm, final_rstd, dy, WriteMode::kOverwrite);
+  for (size_t i = blocks_.size(); i-- > 0;) {
+    ArenaScope scope(*ctx.ops.scratch);
+    if (i == 0) dx = d_embedded.Rows(0, rows.rows());
+    blocks_[i].BackwardInput(ctx, weights.blocks[i], rows, dy, saved[i], scales.balance, dx);
+    PhaseScope phase(ctx.timer, Phase::kWeightGrad);
+    ctx.wgrad->Run(ctx.ops);
+    if (i > 0) ctx.saved->Release(marks[i]);
+    std::swap(dx, dy);
+  }
+  if (weights.embedding.grad.tensor)
+    EmbeddingBackward(ctx.ops, d_embedded, ids, weights.embedding.grad.tensor, weights.embedding.grad.mode);
+  ctx.timer->Switch(outer);
+  return sums;
+}
+
+double Model::Evaluate(const LayerContext& ctx, const ModelWeights& weights, const MicroBatch& batch) const {
+  const int64_t S = batch.sequence_length, T = batch.sequences * S, H = config_.hidden_size();
+  ArenaScope saved_scope(*ctx.saved), scratch_scope(*ctx.ops.scratch);
+  const Tensor ids = ctx.TempAs("embedding.ids", DType::kI32, {T});
+  const Tensor labels = ctx.TempAs("head.labels", DType::kI32, {T});
+  CopyIds(batch, 0, S, ids);
+  CopyIds(batch, 1, S, labels);
+  // A padded position reads some token; its row is ignored, and later rows of the sequence are padding too.
+  std::replace(ids.as<int32_t>(), ids.as<int32_t>() + T, -1, 0);
+  Tensor x = ctx.Temp("eval.x", {T, H}), y = ctx.Temp("eval.y", {T, H});
+  Embedding(ctx.ops, weights.embedding.value, ids, x);
+  const RowLayout rows{.sequences = batch.sequences,
+                       .sequence_length = S,
+                       .document_start = batch.document_start ? batch.document_start.Reshape({T}) : Tensor()};
+  const Tensor counts = ctx.TempAs("eval.counts", DType::kI64, {config_.moe().routed_experts()});
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    ArenaScope scope(*ctx.saved);
+    BlockSaved saved;
+    BlockStats stats{.balance_loss = 0, .counts = counts};
+    blocks_[i].Forward(ctx, weights.blocks[i], rows, x, y, saved, stats);
+    std::swap(x, y);
+  }
+  const Tensor rstd = ctx.TempAs("final.rstd", DType::kF32, {T});
+  NormForward(ctx, {static_cast<int>(config_.layers()), "final hidden state", static_cast<float>(config_.norm_eps())}, x,
+              weights.final_norm, y, rstd);
+  return HeadLoss(ctx, weights.head.value, y, labels);
+}
+
+}  // namespace jevons

@@ -1,0 +1,104 @@
+// The whole network on one rank: embedding, blocks, final norm, head, MTP modules (DeepSeek-V3 report, section 2).
+//
+// A model knows shapes only. Weights come in as views, micro-batches as tokens; nothing of a micro-batch stays behind.
+#ifndef JEVONS_TRAINER_MODEL_MODEL_H_
+#define JEVONS_TRAINER_MODEL_MODEL_H_
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "trainer/model/gradients.h"
+#include "trainer/model/mtp.h"
+#include "trainer/model/params.h"
+
+namespace jevons {
+
+struct ModelWeights {
+  Weight embedding, final_norm, head;  // [V,H], [H], [V,H]
+  std::vector<BlockWeights> blocks;
+  std::vector<MtpWeights> mtp;
+  Tensor head_scratch;  // [V,H] FP32 where the head's gradient is added to: see HeadGradient
+};
+
+// Binds the views of a ModelWeights to the stores, by name, once; and to the gradients of each round.
+class WeightBinding {
+ public:
+  WeightBinding(const ModelConfig& model, const WeightStore& store);
+  // Gradients off: for evaluation, and before the first round.
+  void BindGradients(const GradientStore& gradients, int sources, int64_t round);
+  const ModelWeights& weights() const { return weights_; }
+
+ private:
+  void BindBlock(const ModelConfig& model, const WeightStore& store, const std::string& prefix, bool dense,
+                 BlockWeights& block);
+  void Bind(const WeightStore& store, const std::string& name, Weight& weight);
+  void Bind(const WeightStore& store, const std::string& name, ExpertWeight& weight);
+  ModelWeights weights_;
+  std::vector<std::pair<size_t, Weight*>> dense_;
+  std::vector<std::pair<size_t, ExpertWeight*>> experts_;
+  size_t next_bias_ = 0;
+};
+
+struct MicroBatch {
+  int64_t sequences = 0;
+  int64_t sequence_length = 0;  // S
+  Tensor tokens;                // [sequences, S+1] I32; -1 in a label position = ignored (evaluation's padding)
+  Tensor document_start;        // [sequences, S] I32, or empty: no document mask
+};
+
+// d(total loss) / d(what is summed): the batch's constants, the same for each of its micro-batches.
+struct LossScales {
+  float main = 0;     // 1 / tokens of the batch
+  float mtp = 0;      // lambda / depth / tokens of the batch
+  float balance = 0;  // alpha / sequences of the batch
+};
+
+// Sums over the micro-batch, to be divided by the batch's numbers.
+struct LossSums {
+  double main = 0;     // cross-entropy over tokens
+  double mtp = 0;      // over tokens and modules
+  double balance = 0;  // over sequences and layers
+};
+
+class Model {
+ public:
+  // sequence_length: of the longest micro-batch that will come.
+  Model(const ModelConfig& model, int64_t sequence_length, Dispatcher& dispatcher);
+
+  int64_t moe_layers() const { return moe_layers_; }  // MTP modules included
+  const ModelConfig& config() const { return config_; }
+
+  // Losses, gradients (into the targets that `weights` is bound to; complete when it returns) and loads of one micro-batch.
+  // counts: [moe_layers, E] I64, overwritten with the rows routed to each expert. Collective over ep: a rank that
+  // has no micro-batch left takes part with zero sequences.
+  LossSums ForwardBackward(const LayerContext& ctx, const ModelWeights& weights, const MicroBatch& batch,
+                           const LossScales& scales, const Tensor& counts) const;
+
+  // The sum of the cross-entropies of the labelled positions. Collective over ep.
+  double Evaluate(const LayerContext& ctx, const ModelWeights& weights, const MicroBatch& batch) const;
+
+ private:
+  Block MakeBlock(int layer, bool dense) const;
+  // ids[s, i] = tokens[s, i + shift], i < positions.
+  void CopyIds(const MicroBatch& batch, int64_t shift, int64_t positions, const Tensor& ids) const;
+
+  ModelConfig config_;
+  MlaDims mla_;
+  float attention_scale_ = 0;
+  Arena constants_;
+  Tensor rope_cos_, rope_sin_;
+  std::unique_ptr<Moe> moe_;
+  std::vector<Block> blocks_;
+  std::vector<MtpModule> mtp_;
+  int64_t moe_layers_ = 0;
+};
+
+// The scale on attention scores: (nope + rope)^-1/2, times YaRN's mscale squared (report 4.3).
+float AttentionScale(const AttentionConfig& attention);
+RopeScaling RopeScalingOf(const YarnConfig& yarn);
+
+}  // namespace jevons
+
+#endif  // JEVONS_TRAINER_MODEL_MODEL_H_

@@ -1,0 +1,86 @@
+// DeepSeekMoE (DeepSeek-V3 report 2.1.2): y = shared(x) + sum over the chosen experts of weight * expert(x); no token is
+// dropped. Written as the phases of a block (architecture, contract 4): dispatch | experts | combine, each forward and
+// backward; the backward of a combine is a dispatch with the same handle, and the reverse (contract 5).
+#ifndef JEVONS_TRAINER_MODEL_MOE_H_
+#define JEVONS_TRAINER_MODEL_MOE_H_
+
+#include "kernels/ops/router.h"
+#include "parallel/ep/dispatcher.h"
+#include "trainer/model/ffn.h"
+
+namespace jevons {
+
+struct MoeDims {
+  RouterDesc router;
+  int64_t hidden = 0, intermediate = 0, shared_intermediate = 0;  // H, I, shared experts * I (0 = none)
+};
+
+struct MoeWeights {
+  Weight gate;              // [E, H], FP32
+  Tensor bias;              // [E] FP32: state, not trained by gradient
+  FfnWeights shared;
+  ExpertWeight gate_up;     // [experts here, 2I, H]
+  ExpertWeight down;        // [experts here, H, I]
+};
+
+struct MoeSaved {
+  DispatchHandle handle;
+  FfnSaved shared;
+  struct UntilB {
+    Tensor scores, indices, weights;  // [T,E], [T,K], [T,K]
+    Tensor fractions;                 // [sequences, E]
+    Tensor row_of, pair_of;           // [T*K]
+    Tensor gate_up, row_weights;      // [R, 2I], [R]
+  } until_b;
+  struct UntilW {
+    Tensor x, x_fp32;             // [T,H] the caller's; the same in FP32 for the gate
+    Tensor received, activated;   // [R,H], [R,I]
+  } until_w;
+};
+
+// Transfers under way between two phases.
+struct MoeTransfer {
+  Tensor rows, row_values;  // what arrives: [., H] and, where it travels too, [.] FP32
+  CommRequest rows_request, values_request;
+};
+
+class Moe {
+ public:
+  Moe(const MoeDims& dims, Dispatcher& dispatcher) : dims_(dims), dispatcher_(dispatcher) {}
+
+  // Forward. counts: [E] I64, rows per expert of this micro-batch. Returns the sum of the sequences' balance losses.
+  double ForwardDispatch(const LayerContext& ctx, const MoeWeights& w, const RowLayout& rows, const Tensor& x,
+                         const Tensor& counts, MoeSaved& saved, MoeTransfer& transfer) const;
+  // y: [T,H] = shared(x), while the rows travel.
+  void ForwardShared(const LayerContext& ctx, const MoeWeights& w, const Tensor& x, const Tensor& y, MoeSaved& saved) const;
+  // Takes what arrived, runs this rank's experts, sends the results back.
+  void ForwardExperts(const LayerContext& ctx, const MoeWeights& w, MoeSaved& saved, MoeTransfer& transfer) const;
+  // y += the experts' results.
+  void ForwardCombine(const LayerContext& ctx, const MoeSaved& saved, MoeTransfer& transfer, const Tensor& y) const;
+
+  // Backward, in reverse. balance_scale: d(total loss) / d(balance loss of one sequence).
+  void BackwardCombine(const LayerContext& ctx, const Tensor& dy, const MoeSaved& saved, MoeTransfer& transfer) const;
+  void BackwardShared(const LayerContext& ctx, const MoeWeights& w, const Tensor& dy, const MoeSaved& saved,
+                      const Tensor& dx) const;  // dx overwritten
+  void BackwardExperts(const LayerContext& ctx, const MoeWeights& w, const MoeSaved& saved, MoeTransfer& transfer) const;
+  void BackwardDispatch(const LayerContext& ctx, const MoeWeights& w, const RowLayout& rows, const MoeSaved& saved,
+                        float balance_scale, MoeTransfer& transfer, const Tensor& dx) const;  // dx added to
+
+ private:
+  bool local() const;  // one rank holds all experts: rows do not travel
+  void Send(bool forth, const LayerContext& ctx, const DispatchHandle& handle, const Tensor& rows, const Tensor& values,
+            MoeTransfer& transfer, Arena& destination) const;
+  void Receive(const LayerContext& ctx, MoeTransfer& transfer) const;
+  // One product per (expert, source) segment, an expert's segments next to each other.
+  void ExpertProducts(const LayerContext& ctx, const MoeSaved& saved, const Tensor& rows, const ExpertWeight& w,
+                      Form weight_form, const Tensor& out) const;
+  void PushExpertGradients(const LayerContext& ctx, const MoeSaved& saved, const Tensor& dy, const Tensor& x,
+                           const ExpertWeight& w) const;
+
+  MoeDims dims_;
+  Dispatcher& dispatcher_;
+};
+
+}  // namespace jevons
+
+#endif  // JEVONS_TRAINER_MODEL_MOE_H_

@@ -1,0 +1,93 @@
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "trainer/model/model.h"
+
+namespace jevons {
+namespace {
+
+size_t IndexOf(const WeightStore& store, const std::string& name) {
+  const auto& specs = store.specs();
+  for (size_t p = 0; p < specs.size(); ++p)
+    if (specs[p].name == name) return p;
+  JEVONS_CHECK(false, "the parameter table has no %s", name.c_str());
+  return 0;
+}
+
+}  // namespace
+
+void WeightBinding::Bind(const WeightStore& store, const std::string& name, Weight& weight) {
+  const size_t param = IndexOf(store, name);
+  weight.value = store.value(param);
+  dense_.emplace_back(param, &weight);
+}
+
+void WeightBinding::Bind(const WeightStore& store, const std::string& name, ExpertWeight& weight) {
+  const size_t param = IndexOf(store, name);
+  weight.value = store.value(param);
+  experts_.emplace_back(param, &weight);
+}
+
+void WeightBinding::BindBlock(const ModelConfig& model, const WeightStore& store, const std::string& prefix, bool dense,
+                              BlockWeights& block) {
+  auto bind = [&](const char* name, auto& weight) { Bind(store, absl::StrCat(prefix, name), weight); };
+  bind("input_layernorm.weight", block.input_norm);
+  if (model.attention().query_rank() > 0) {
+    bind("self_attn.q_a_proj.weight", block.attention.q_a);
+    bind("self_attn.q_a_layernorm.weight", block.attention.q_a_norm);
+    bind("self_attn.q_b_proj.weight", block.attention.q_b);
+  } else {
+    bind("self_attn.q_proj.weight", block.attention.q);
+  }
+  bind("self_attn.kv_a_proj_with_mqa.weight", block.attention.kv_a);
+  bind("self_attn.kv_a_layernorm.weight", block.attention.kv_a_norm);
+  bind("self_attn.kv_b_proj.weight", block.attention.kv_b);
+  bind("self_attn.o_proj.weight", block.attention.o);
+  bind("post_attention_layernorm.weight", block.post_attention_norm);
+  if (dense) {
+    bind("mlp.gate_up_proj.weight", block.ffn.gate_up);
+    bind("mlp.down_proj.weight", block.ffn.down);
+    return;
+  }
+  bind("mlp.gate.weight", block.moe.gate);
+  block.moe.bias = store.bias(next_bias_++);
+  if (model.moe().shared_experts() > 0) {
+    bind("mlp.shared_experts.gate_up_proj.weight", block.moe.shared.gate_up);
+    bind("mlp.shared_experts.down_proj.weight", block.moe.shared.down);
+  }
+  bind("mlp.experts.gate_up_proj.weight", block.moe.gate_up);
+  bind("mlp.experts.down_proj.weight", block.moe.down);
+}
+
+WeightBinding::WeightBinding(const ModelConfig& model, const WeightStore& store) {
+  const int64_t layers = model.layers(), depth = model.mtp().depth();
+  weights_.blocks.resize(static_cast<size_t>(layers));
+  weights_.mtp.resize(static_cast<size_t>(depth));
+  Bind(store, "model.embed_tokens.weight", weights_.embedding);
+  for (int64_t i = 0; i < layers; ++i)
+    BindBlock(model, store, absl::StrCat("model.layers.", i, "."), i < model.dense_layers(),
+              weights_.blocks[static_cast<size_t>(i)]);
+  Bind(store, "model.norm.weight", weights_.final_norm);
+  Bind(store, "lm_head.weight", weights_.head);
+  for (int64_t k = 0; k < depth; ++k) {
+    MtpWeights& mtp = weights_.mtp[static_cast<size_t>(k)];
+    const std::string prefix = absl::StrCat("model.layers.", layers + k, ".");
+    Bind(store, prefix + "enorm.weight", mtp.embedding_norm);
+    Bind(store, prefix + "hnorm.weight", mtp.hidden_norm);
+    Bind(store, prefix + "eh_proj.weight", mtp.projection);
+    BindBlock(model, store, prefix, false, mtp.block);
+    Bind(store, prefix + "shared_head.norm.weight", mtp.out_norm);
+  }
+  JEVONS_CHECK(dense_.size() + experts_.size() == store.specs().size(), "a parameter of the table is bound to no layer");
+}
+
+void WeightBinding::BindGradients(const GradientStore& gradients, int sources, int64_t round) {
+  weights_.head_scratch = gradients.head_scratch();
+  for (auto& [param, weight] : dense_) weight->grad = gradients.Dense(param, round);
+  for (auto& [param, weight] : experts_) {
+    weight->grad.resize(static_cast<size_t>(sources));
+    for (int s = 0; s < sources; ++s) weight->grad[static_cast<size_t>(s)] = gradients.Expert(param, s, round);
+  }
+}
+
+}  // namespace jevons

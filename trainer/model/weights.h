@@ -1,0 +1,47 @@
+// The parameters of one rank: what a layer computes with. Dense parameters whole, of the stacked experts this rank's share.
+// In FP32 these are the masters too; in BF16 the GEMM weights and the embedding are copies of FP32 masters that the
+// optimizer holds in slices (trainer/optim/zero1.h). Gate biases are FP32 state beside them.
+#ifndef JEVONS_TRAINER_MODEL_WEIGHTS_H_
+#define JEVONS_TRAINER_MODEL_WEIGHTS_H_
+
+#include <vector>
+
+#include "kernels/base/partition.h"
+#include "kernels/ops/context.h"
+#include "trainer/model/params.h"
+
+namespace jevons {
+
+class WeightStore {
+ public:
+  // experts: the routed experts that live on this rank.
+  WeightStore(const ModelConfig& model, Range experts, DType compute);
+
+  const std::vector<ParamSpec>& specs() const { return specs_; }
+  Range experts() const { return experts_; }
+  DType compute() const { return compute_; }
+  const Tensor& value(size_t param) const { return values_[param]; }
+  const std::vector<std::string>& bias_names() const { return bias_names_; }
+  const Tensor& bias(size_t i) const { return biases_[i]; }  // [E] FP32
+  int64_t bytes() const { return arena_.used_bytes(); }
+
+  static int64_t PlanBytes(const ModelConfig& model, int64_t local_experts, DType compute);
+
+ private:
+  static Shape LocalShape(const ParamSpec& spec, int64_t local_experts);
+  std::vector<ParamSpec> specs_;
+  std::vector<std::string> bias_names_;
+  Range experts_;
+  DType compute_;
+  Arena arena_;
+  std::vector<Tensor> values_, biases_;
+};
+
+// The initial value of elements [begin, begin + dst.size()) of a parameter, FP32: a function of (seed, place in the table,
+// element) alone. dst: contiguous.
+void InitialValues(const OpContext& ops, const ParamSpec& spec, size_t param, double init_std, uint64_t seed, int64_t begin,
+                   const Tensor& dst);
+
+}  // namespace jevons
+
+#endif  // JEVONS_TRAINER_MODEL_WEIGHTS_H_
