@@ -1,5 +1,6 @@
 #include "parallel/comm/mpi.h"
 
+#define OMPI_SKIP_MPICXX 1  // the C interface alone
 #include <mpi.h>
 
 #include <algorithm>

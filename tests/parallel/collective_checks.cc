@@ -1,0 +1,185 @@
+#include "tests/parallel/collective_checks.h"
+
+#include <algorithm>
+#include <numeric>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "kernels/base/philox.h"
+
+namespace jevons {
+namespace {
+
+// What rank `from` sends to rank `to` in round `round` at position `at`: every rank can compute it.
+std::byte Content(int64_t round, int from, int to, int64_t at) {
+  return static_cast<std::byte>(RandomBits(round, from * 1000 + to, at));
+}
+void AppendContent(int64_t round, int from, int to, int64_t bytes, std::vector<std::byte>& buffer) {
+  for (int64_t i = 0; i < bytes; ++i) buffer.push_back(Content(round, from, to, i));
+}
+// One transfer in three is empty; the others differ from each other in size.
+int64_t PartBytes(int64_t round, int from, int to) {
+  const uint64_t bits = RandomBits(round + 1'000'000, from, to);
+  return bits % 3 == 0 ? 0 : static_cast<int64_t>(bits / 3 % 300);
+}
+
+struct Exchange {
+  std::vector<int64_t> send_bytes, recv_bytes;
+  std::vector<std::byte> send, recv, expected;
+
+  Exchange(const Communicator& group, int64_t round) {
+    for (int r = 0; r < group.size(); ++r) {
+      send_bytes.push_back(PartBytes(round, group.rank(), r));
+      AppendContent(round, group.rank(), r, send_bytes.back(), send);
+      recv_bytes.push_back(PartBytes(round, r, group.rank()));
+      AppendContent(round, r, group.rank(), recv_bytes.back(), expected);
+    }
+    recv.resize(expected.size());
+  }
+  CommRequest Begin(Communicator& group) { return group.BeginAllToAllV(send, send_bytes, recv, recv_bytes); }
+};
+
+}  // namespace
+
+void CheckBarrier(Communicator& group) {
+  for (int i = 0; i < 50; ++i) group.Barrier();
+}
+
+void CheckAllGather(Communicator& group) {
+  for (int64_t bytes : {0, 1, 7, 4096}) {
+    std::vector<std::byte> send, expected;
+    AppendContent(bytes, group.rank(), 0, bytes, send);
+    for (int r = 0; r < group.size(); ++r) AppendContent(bytes, r, 0, bytes, expected);
+    std::vector<std::byte> recv(expected.size());
+    group.AllGather(send, recv);
+    EXPECT_EQ(recv, expected);
+  }
+  for (int64_t round = 0; round < 20; ++round) {
+    std::vector<std::byte> send, expected;
+    std::vector<int64_t> bytes;
+    AppendContent(round, group.rank(), 0, PartBytes(round, group.rank(), 0), send);
+    for (int r = 0; r < group.size(); ++r) {
+      bytes.push_back(PartBytes(round, r, 0));
+      AppendContent(round, r, 0, bytes.back(), expected);
+    }
+    std::vector<std::byte> recv(expected.size());
+    group.AllGatherV(send, recv, bytes);
+    EXPECT_EQ(recv, expected);
+  }
+}
+
+void CheckAllToAllV(Communicator& group) {
+  for (int64_t round = 0; round < 200; ++round) {
+    Exchange exchange(group, round);
+    group.AllToAllV(exchange.send, exchange.send_bytes, exchange.recv, exchange.recv_bytes);
+    ASSERT_EQ(exchange.recv, exchange.expected) << "round " << round;
+  }
+}
+
+void CheckInterleaved(Communicator& group) {
+  constexpr int kTransfers = 5;
+  std::vector<Exchange> exchanges;
+  std::vector<CommRequest> requests;
+  for (int i = 0; i < kTransfers; ++i) exchanges.emplace_back(group, 500 + i);
+  for (Exchange& exchange : exchanges) requests.push_back(exchange.Begin(group));
+  group.Barrier();  // other calls may come between
+  for (int i = 0; i < kTransfers; ++i) {
+    const int at = (group.rank() + i * 2) % kTransfers;
+    group.Wait(requests[at]);
+    EXPECT_EQ(exchanges[at].recv, exchanges[at].expected);
+  }
+}
+
+void CheckReductions(Communicator& group) {
+  for (int64_t length : {0, 1, 5, 1000}) {
+    std::vector<int64_t> sum(length), max(length), expected_sum(length, 0), expected_max(length, INT64_MIN);
+    const auto value = [](int rank, int64_t i) { return static_cast<int64_t>(RandomBits(3, rank, i)) >> 8; };
+    for (int64_t i = 0; i < length; ++i) {
+      sum[i] = max[i] = value(group.rank(), i);
+      for (int r = 0; r < group.size(); ++r) {
+        expected_sum[i] += value(r, i);
+        expected_max[i] = std::max(expected_max[i], value(r, i));
+      }
+    }
+    group.AllReduceSum(sum);
+    group.AllReduceMax(max);
+    EXPECT_EQ(sum, expected_sum);
+    EXPECT_EQ(max, expected_max);
+  }
+}
+
+void CheckBroadcast(Communicator& group) {
+  for (int root = 0; root < group.size(); ++root) {
+    for (int64_t bytes : {0, 1, 5000}) {
+      std::vector<std::byte> data, expected;
+      AppendContent(bytes, root, 0, bytes, expected);
+      AppendContent(bytes, group.rank(), 0, bytes, data);  // everybody but the root has something else
+      group.Broadcast(data, root);
+      EXPECT_EQ(data, expected);
+    }
+  }
+}
+
+void CheckEmptyCalls(Communicator& group) {
+  const std::vector<int64_t> nothing(group.size(), 0);
+  group.AllToAllV({}, nothing, {}, nothing);
+  group.AllGather({}, {});
+  group.AllGatherV({}, {}, nothing);
+  group.AllReduceSum({});
+  group.AllReduceMax({});
+  group.Broadcast({}, group.size() - 1);
+}
+
+void CheckLargeParts(Communicator& group) {
+  constexpr int64_t kBytes = 3 << 20;
+  const std::vector<int64_t> bytes(group.size(), kBytes);
+  std::vector<std::byte> send(kBytes * group.size()), recv(send.size());
+  for (int r = 0; r < group.size(); ++r) {
+    std::fill_n(send.begin() + r * kBytes, kBytes, static_cast<std::byte>(group.rank() * 16 + r));
+  }
+  group.AllToAllV(send, bytes, recv, bytes);
+  for (int r = 0; r < group.size(); ++r) {
+    const auto expected = static_cast<std::byte>(r * 16 + group.rank());
+    EXPECT_EQ(std::count(recv.begin() + r * kBytes, recv.begin() + (r + 1) * kBytes, expected), kBytes);
+  }
+}
+
+void CheckSubgroups(Communicator& world) {
+  const auto odd = world.Split(world.rank() % 2 == 0 ? -7 : 40, "parity");  // a color is any number
+  EXPECT_EQ(odd->rank(), world.rank() / 2);
+  EXPECT_EQ(odd->size(), (world.size() + 1 - world.rank() % 2) / 2);
+  EXPECT_EQ(odd->name(), "parity");
+  const auto single = world.Split(world.rank(), "single");
+  EXPECT_EQ(single->size(), 1);
+  const auto pair = odd->Split(odd->rank() / 2, "pair");
+  EXPECT_EQ(pair->rank(), odd->rank() % 2);
+  // Transfers of both groups at once, ended in the other order.
+  Exchange first(*odd, 900), second(*pair, 901), third(world, 902);
+  const CommRequest a = first.Begin(*odd), b = second.Begin(*pair), c = third.Begin(world);
+  world.Wait(c);
+  pair->Wait(b);
+  odd->Wait(a);
+  EXPECT_EQ(first.recv, first.expected);
+  EXPECT_EQ(second.recv, second.expected);
+  EXPECT_EQ(third.recv, third.expected);
+  for (Communicator* group : {odd.get(), single.get(), pair.get()}) {
+    CheckAllGather(*group);
+    CheckInterleaved(*group);
+    CheckReductions(*group);
+    CheckBroadcast(*group);
+  }
+}
+
+void CheckEverything(Communicator& world) {
+  CheckBarrier(world);
+  CheckAllGather(world);
+  CheckAllToAllV(world);
+  CheckInterleaved(world);
+  CheckReductions(world);
+  CheckBroadcast(world);
+  CheckEmptyCalls(world);
+  CheckLargeParts(world);
+  CheckSubgroups(world);
+}
+
+}  // namespace jevons
