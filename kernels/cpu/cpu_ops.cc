@@ -1,7 +1,34 @@
-#include "kernels/ops/registry.h"
+#include "kernels/cpu/cpu_ops.h"
 
 namespace jevons {
 
-const OpTable kCpuOps = [] { OpTable t = kRefOps; t.name = "cpu"; return t; }();
+const OpTable kCpuOps = {
+    .name = "cpu",
+    .adamw = cpu::AdamW,
+    .attention = kRefOps.attention,
+    .attention_backward = kRefOps.attention_backward,
+    .copy = cpu::Copy,
+    .add = cpu::Add,
+    .fill_normal = cpu::FillNormal,
+    .fill = cpu::Fill,
+    .embedding = cpu::Embedding,
+    .embedding_backward = cpu::EmbeddingBackward,
+    .sort_by_expert = cpu::SortByExpert,
+    .gather_rows = cpu::GatherRows,
+    .sum_rows = cpu::SumRows,
+    .sum_of_squares = cpu::SumOfSquares,
+    .sum = cpu::Sum,
+    .rms_norm = cpu::RmsNorm,
+    .rms_norm_backward = cpu::RmsNormBackward,
+    .rope = cpu::Rope,
+    .rope_backward = cpu::RopeBackward,
+    .router = cpu::Router,
+    .balance_loss = cpu::BalanceLoss,
+    .router_backward = cpu::RouterBackward,
+    .cross_entropy = cpu::CrossEntropy,
+    .cross_entropy_with_grad = cpu::CrossEntropyWithGrad,
+    .swiglu = cpu::SwiGlu,
+    .swiglu_backward = cpu::SwiGluBackward,
+};
 
 }  // namespace jevons

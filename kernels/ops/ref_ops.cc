@@ -204,27 +204,33 @@ ref::RouterBuffers<float> Buffers(const OpContext& ctx, const RouterDesc& d) {
 
 void RefRouter(const OpContext& ctx, const RouterDesc& d, const RouterForward& f) {
   ArenaScope scope(*ctx.scratch);
-  float* scores = Room(ctx, f.scores);
-  ref::Router(ShapeOf(d), f.logits.rows(), Load(ctx, f.logits), f.bias.as<float>(), scores, f.indices.as<int32_t>(),
-              f.weights.as<float>(), f.counts.as<int64_t>(), Buffers(ctx, d));
-  Store(scores, f.scores);
+  const ref::RouterBuffers<float> buffers = Buffers(ctx, d);
+  int64_t* counts = f.counts.as<int64_t>();
+  std::fill_n(counts, d.experts, int64_t{0});
+  for (int64_t t = 0; t < f.logits.rows(); ++t) {
+    int32_t* indices = f.indices.as<int32_t>() + t * d.top_k;
+    ref::RouteRow(ShapeOf(d), f.logits.row<float>(t), f.bias.as<float>(), f.scores.row<float>(t), indices,
+                  f.weights.as<float>() + t * d.top_k, buffers);
+    for (int64_t k = 0; k < d.top_k; ++k) ++counts[indices[k]];
+  }
 }
 
 void RefBalanceLoss(const OpContext& ctx, const RouterDesc& d, const Tensor& scores, int64_t sequence_length,
                     const Tensor& fractions, const Tensor& losses) {
   ArenaScope scope(*ctx.scratch);
-  float* f = Room(ctx, fractions);
-  ref::BalanceLoss(ShapeOf(d), fractions.rows(), sequence_length, Load(ctx, scores), f, losses.as<float>(),
-                   Buffers(ctx, d));
-  Store(f, fractions);
+  const ref::RouterBuffers<float> buffers = Buffers(ctx, d);
+  for (int64_t n = 0; n < fractions.rows(); ++n)
+    losses.as<float>()[n] = ref::SequenceBalanceLoss(ShapeOf(d), sequence_length, scores.row<float>(n * sequence_length),
+                                                     scores.pitch, fractions.row<float>(n), buffers);
 }
 
-void RefRouterBackward(const OpContext& ctx, const RouterDesc& d, const RouterGrad& g) {
-  ArenaScope scope(*ctx.scratch);
-  float* dlogits = Room(ctx, g.dlogits);
-  ref::RouterBackward(ShapeOf(d), g.scores.rows(), g.sequence_length, Load(ctx, g.scores), g.indices.as<int32_t>(),
-                      g.dweights.as<float>(), Load(ctx, g.fractions), g.balance_scale, dlogits);
-  Store(dlogits, g.dlogits);
+void RefRouterBackward(const OpContext&, const RouterDesc& d, const RouterGrad& g) {
+  const float scale = g.balance_scale / static_cast<float>(std::max<int64_t>(1, g.sequence_length));
+  for (int64_t t = 0; t < g.scores.rows(); ++t)
+    ref::RouteRowBackward(ShapeOf(d), g.scores.row<float>(t), g.indices.as<int32_t>() + t * d.top_k,
+                          g.dweights.as<float>() + t * d.top_k,
+                          g.fractions ? g.fractions.row<float>(t / g.sequence_length) : nullptr, scale,
+                          g.dlogits.row<float>(t));
 }
 
 void RefCrossEntropy(const OpContext& ctx, const Tensor& logits, const Tensor& labels, const Tensor& losses) {

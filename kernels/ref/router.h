@@ -60,75 +60,63 @@ void MaskGroups(const RouterShape& s, const T* scores, const T* bias, const Rout
       std::fill_n(b.biased + g * size, size, T(-std::numeric_limits<double>::infinity()));
 }
 
-// logits, scores: [rows, experts]; bias: [experts]; indices, weights: [rows, top_k]; counts: [experts].
+// One row. logits, bias, scores: [experts]; indices, weights: [top_k].
 template <typename T>
-void Router(const RouterShape& s, int64_t rows, const T* logits, const T* bias, T* scores, int32_t* indices, T* weights,
-            int64_t* counts, const RouterBuffers<T>& b) {
-  std::fill(counts, counts + s.experts, int64_t{0});
-  for (int64_t t = 0; t < rows; ++t, logits += s.experts, scores += s.experts, indices += s.top_k, weights += s.top_k) {
-    for (int64_t e = 0; e < s.experts; ++e) scores[e] = Sigmoid(logits[e]);
-    MaskGroups(s, scores, bias, b);
-    TopK(b.biased, s.experts, s.top_k, indices, b.taken);
-    T sum = s.normalize ? T(kRouterEpsilon) : T(1);
-    for (int64_t k = 0; k < s.top_k; ++k) {
-      if (s.normalize) sum += scores[indices[k]];
-      ++counts[indices[k]];
-    }
-    for (int64_t k = 0; k < s.top_k; ++k) weights[k] = T(s.route_scale) * scores[indices[k]] / sum;
-  }
+void RouteRow(const RouterShape& s, const T* logits, const T* bias, T* scores, int32_t* indices, T* weights,
+              const RouterBuffers<T>& b) {
+  for (int64_t e = 0; e < s.experts; ++e) scores[e] = Sigmoid(logits[e]);
+  MaskGroups(s, scores, bias, b);
+  TopK(b.biased, s.experts, s.top_k, indices, b.taken);
+  T sum = s.normalize ? T(kRouterEpsilon) : T(1);
+  for (int64_t k = 0; s.normalize && k < s.top_k; ++k) sum += scores[indices[k]];
+  for (int64_t k = 0; k < s.top_k; ++k) weights[k] = T(s.route_scale) * scores[indices[k]] / sum;
 }
 
-// scores: [sequences * length, experts]; fractions: [sequences, experts]; losses: [sequences].
+// The balance loss of one sequence. scores: [length, experts], rows `pitch` apart; fractions: out [experts].
 template <typename T>
-void BalanceLoss(const RouterShape& s, int64_t sequences, int64_t length, const T* scores, T* fractions, T* losses,
-                 const RouterBuffers<T>& b) {
-  for (int64_t n = 0; n < sequences; ++n, fractions += s.experts) {
-    T* mean = b.group_score;  // P: [experts]
-    std::fill(fractions, fractions + s.experts, T(0));
-    std::fill(mean, mean + s.experts, T(0));
-    for (int64_t t = 0; t < length; ++t, scores += s.experts) {
-      TopK(scores, s.experts, s.top_k, b.best, b.taken);
-      T sum = T(kRouterEpsilon);
-      for (int64_t e = 0; e < s.experts; ++e) sum += scores[e];
-      for (int64_t e = 0; e < s.experts; ++e) {
-        mean[e] += scores[e] / sum / T(length);
-        fractions[e] += T(b.taken[e]);
-      }
-    }
-    losses[n] = 0;
+T SequenceBalanceLoss(const RouterShape& s, int64_t length, const T* scores, int64_t pitch, T* fractions,
+                      const RouterBuffers<T>& b) {
+  T* share = b.group_score;  // sum over the rows of s / sum(s): [experts]
+  std::fill(fractions, fractions + s.experts, T(0));
+  std::fill(share, share + s.experts, T(0));
+  for (int64_t t = 0; t < length; ++t, scores += pitch) {
+    TopK(scores, s.experts, s.top_k, b.best, b.taken);
+    T sum = T(kRouterEpsilon);
+    for (int64_t e = 0; e < s.experts; ++e) sum += scores[e];
     for (int64_t e = 0; e < s.experts; ++e) {
-      fractions[e] *= T(s.experts) / (T(s.top_k) * T(length));
-      losses[n] += fractions[e] * mean[e];
+      share[e] += scores[e] / sum;
+      fractions[e] += T(b.taken[e]);
     }
   }
+  T loss = 0;
+  for (int64_t e = 0; e < s.experts; ++e) {
+    fractions[e] *= T(s.experts) / (T(s.top_k) * T(length));
+    loss += fractions[e] * (share[e] / T(length));
+  }
+  return loss;
 }
 
-// d(total) / d(logits) of `rows` rows. dweights: [rows, top_k]; fractions: [rows / length, experts], or null for no balance
-// loss; balance_scale: d(total) / d(balance loss of one sequence).
+// One row's d(total) / d(logits). dweights: [top_k]; fractions: [experts], or null for no balance loss; balance_scale:
+// d(total) / d(balance loss of the sequence), divided by the sequence's length.
 template <typename T>
-void RouterBackward(const RouterShape& s, int64_t rows, int64_t length, const T* scores, const int32_t* indices,
-                    const T* dweights, const T* fractions, float balance_scale, T* dlogits) {
-  for (int64_t t = 0; t < rows; ++t, scores += s.experts, dlogits += s.experts, indices += s.top_k, dweights += s.top_k) {
-    std::fill(dlogits, dlogits + s.experts, T(0));
-    T sum = s.normalize ? T(kRouterEpsilon) : T(1), dot = 0;  // weight_k = route_scale * s_k / sum
-    for (int64_t k = 0; s.normalize && k < s.top_k; ++k) {
-      sum += scores[indices[k]];
-      dot += dweights[k] * scores[indices[k]];
-    }
-    for (int64_t k = 0; k < s.top_k; ++k)
-      dlogits[indices[k]] += T(s.route_scale) * (dweights[k] - dot / sum) / sum;
-    if (fractions) {
-      const T* f = fractions + t / length * s.experts;
-      T all = T(kRouterEpsilon), weighted = 0;  // the term of row t is sum f_e s_e / (all * length)
-      for (int64_t e = 0; e < s.experts; ++e) {
-        all += scores[e];
-        weighted += f[e] * scores[e];
-      }
-      for (int64_t e = 0; e < s.experts; ++e)
-        dlogits[e] += T(balance_scale) / T(length) * (f[e] - weighted / all) / all;
-    }
-    for (int64_t e = 0; e < s.experts; ++e) dlogits[e] *= scores[e] * (T(1) - scores[e]);
+void RouteRowBackward(const RouterShape& s, const T* scores, const int32_t* indices, const T* dweights,
+                      const T* fractions, float balance_scale, T* dlogits) {
+  std::fill(dlogits, dlogits + s.experts, T(0));
+  T sum = s.normalize ? T(kRouterEpsilon) : T(1), dot = 0;  // weight_k = route_scale * s_k / sum
+  for (int64_t k = 0; s.normalize && k < s.top_k; ++k) {
+    sum += scores[indices[k]];
+    dot += dweights[k] * scores[indices[k]];
   }
+  for (int64_t k = 0; k < s.top_k; ++k) dlogits[indices[k]] += T(s.route_scale) * (dweights[k] - dot / sum) / sum;
+  if (fractions) {
+    T all = T(kRouterEpsilon), weighted = 0;  // the row's term of the loss is sum f_e s_e / all / length
+    for (int64_t e = 0; e < s.experts; ++e) {
+      all += scores[e];
+      weighted += fractions[e] * scores[e];
+    }
+    for (int64_t e = 0; e < s.experts; ++e) dlogits[e] += T(balance_scale) * (fractions[e] - weighted / all) / all;
+  }
+  for (int64_t e = 0; e < s.experts; ++e) dlogits[e] *= scores[e] * (T(1) - scores[e]);
 }
 
 }  // namespace jevons::ref

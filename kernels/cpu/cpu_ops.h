@@ -1,0 +1,41 @@
+// The threaded, vectorised operators behind the table "cpu". A file X.cc of this folder holds one operator: its loops over
+// a range of rows, compiled once per instruction set, and below them the function that shares the rows among threads.
+#ifndef JEVONS_KERNELS_CPU_CPU_OPS_H_
+#define JEVONS_KERNELS_CPU_CPU_OPS_H_
+
+#include "kernels/ops/registry.h"
+
+namespace jevons::cpu {
+
+void AdamW(const OpContext& ctx, const AdamWDesc& desc);
+void Attention(const OpContext& ctx, const AttentionDesc& desc);
+void AttentionBackward(const OpContext& ctx, const AttentionDesc& desc, const AttentionGrad& grad);
+void Copy(const OpContext& ctx, const Tensor& src, const Tensor& dst);
+void Add(const OpContext& ctx, const Tensor& a, const Tensor& b, const Tensor& out);
+void FillNormal(const OpContext& ctx, uint64_t seed, uint64_t purpose, int64_t offset, float std, const Tensor& dst);
+void Fill(const OpContext& ctx, float value, const Tensor& dst);
+void Embedding(const OpContext& ctx, const Tensor& table, const Tensor& ids, const Tensor& y);
+void EmbeddingBackward(const OpContext& ctx, const Tensor& dy, const Tensor& ids, const Tensor& dtable, WriteMode mode);
+void SortByExpert(const OpContext& ctx, const Tensor& indices, const Tensor& counts, const Tensor& row_of,
+                  const Tensor& pair_of);
+void GatherRows(const OpContext& ctx, const Tensor& x, const Tensor& pair_of, int64_t slots, const Tensor& y);
+void SumRows(const OpContext& ctx, const Tensor& y, const Tensor& row_of, int64_t slots, const Tensor& out, WriteMode mode);
+double SumOfSquares(const OpContext& ctx, const Tensor& x);
+double Sum(const OpContext& ctx, const Tensor& x);
+void RmsNorm(const OpContext& ctx, const Tensor& x, const Tensor& gamma, float eps, const Tensor& y, const Tensor& rstd);
+void RmsNormBackward(const OpContext& ctx, const RmsNormGrad& grad);
+void Rope(const OpContext& ctx, const RopeDesc& desc);
+void RopeBackward(const OpContext& ctx, const RopeDesc& desc);
+void Router(const OpContext& ctx, const RouterDesc& desc, const RouterForward& forward);
+void BalanceLoss(const OpContext& ctx, const RouterDesc& desc, const Tensor& scores, int64_t sequence_length,
+                 const Tensor& fractions, const Tensor& losses);
+void RouterBackward(const OpContext& ctx, const RouterDesc& desc, const RouterGrad& grad);
+void CrossEntropy(const OpContext& ctx, const Tensor& logits, const Tensor& labels, const Tensor& losses);
+void CrossEntropyWithGrad(const OpContext& ctx, const Tensor& logits, const Tensor& labels, float scale,
+                          const Tensor& losses, const Tensor& dlogits);
+void SwiGlu(const OpContext& ctx, const Tensor& gate_up, const Tensor& weight, const Tensor& y);
+void SwiGluBackward(const OpContext& ctx, const SwiGluGrad& grad);
+
+}  // namespace jevons::cpu
+
+#endif  // JEVONS_KERNELS_CPU_CPU_OPS_H_

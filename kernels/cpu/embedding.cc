@@ -1,0 +1,76 @@
+#include "kernels/cpu/targets.h"
+
+#include <algorithm>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/embedding.cc"
+#include "hwy/foreach_target.h"
+
+#include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace jevons::cpu::HWY_NAMESPACE {
+namespace {
+
+// dtable[id] = [dtable[id] +] the sum of the rows of dy in the list that starts at `first`.
+template <typename S>
+HWY_INLINE void SumList(const Tensor& dy, int32_t first, const int32_t* next, WriteMode mode, float* out) {
+  ForLanes(dy.cols(), [&](int64_t i, int64_t n) HWY_ATTR {
+    VF sum = Load(dy.row<S>(first) + i, n);
+    for (int32_t r = next[first]; r >= 0; r = next[r]) sum = hn::Add(sum, Load(dy.row<S>(r) + i, n));
+    if (mode == WriteMode::kAdd) sum = hn::Add(Load(out + i, n), sum);
+    Store(sum, out + i, n);
+  });
+}
+
+void SumRowsOfId(const Tensor& dy, int32_t first, const int32_t* next, WriteMode mode, float* out) {
+  if (dy.dtype == DType::kBF16) {
+    SumList<bf16>(dy, first, next, mode, out);
+  } else {
+    SumList<float>(dy, first, next, mode, out);
+  }
+}
+
+}  // namespace
+}  // namespace jevons::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace jevons::cpu {
+namespace {
+
+HWY_EXPORT(SumRowsOfId);
+
+}  // namespace
+
+void Embedding(const OpContext& ctx, const Tensor& table, const Tensor& ids, const Tensor& y) {
+  cpu::GatherRows(ctx, table, ids, 1, y);
+}
+
+// The rows of an id form a list in row order; each id is one task, so that its sum has one order.
+void EmbeddingBackward(const OpContext& ctx, const Tensor& dy, const Tensor& ids, const Tensor& dtable, WriteMode mode) {
+  ArenaScope scope(*ctx.scratch);
+  const int64_t vocab = dtable.rows(), rows = dy.rows();
+  int32_t* first = ctx.scratch->Allocate("embedding.first", DType::kI32, {vocab}).as<int32_t>();
+  int32_t* next = ctx.scratch->Allocate("embedding.next", DType::kI32, {rows}).as<int32_t>();
+  std::fill_n(first, vocab, -1);
+  for (int64_t r = rows - 1; r >= 0; --r) {
+    const int32_t id = ids.as<int32_t>()[r];
+    next[r] = first[id];
+    first[id] = static_cast<int32_t>(r);
+  }
+  const auto sum = &HWY_DYNAMIC_DISPATCH(SumRowsOfId);
+#pragma omp parallel for schedule(dynamic, 64)
+  for (int64_t id = 0; id < vocab; ++id) {
+    if (first[id] >= 0) {
+      sum(dy, first[id], next, mode, dtable.row<float>(id));
+    } else if (mode == WriteMode::kOverwrite) {
+      std::fill_n(dtable.row<float>(id), dtable.cols(), 0.0f);
+    }
+  }
+}
+
+}  // namespace jevons::cpu
+#endif  // HWY_ONCE

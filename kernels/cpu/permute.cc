@@ -1,0 +1,92 @@
+#include "kernels/cpu/targets.h"
+
+#include <cstring>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/permute.cc"
+#include "hwy/foreach_target.h"
+
+#include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace jevons::cpu::HWY_NAMESPACE {
+namespace {
+
+// out = [out +] sum over k of y[rows[k]], in this order.
+template <typename A, typename B>
+HWY_INLINE void SumRow(const Tensor& y, const int32_t* rows, int64_t slots, WriteMode mode, B* out) {
+  ForLanes(y.cols(), [&](int64_t i, int64_t n) HWY_ATTR {
+    VF sum = Load(y.row<A>(rows[0]) + i, n);
+    for (int64_t k = 1; k < slots; ++k) sum = hn::Add(sum, Load(y.row<A>(rows[k]) + i, n));
+    if (mode == WriteMode::kAdd) sum = hn::Add(Load(out + i, n), sum);
+    Store(sum, out + i, n);
+  });
+}
+
+template <typename A, typename B>
+HWY_INLINE void SumRange(const Tensor& y, const int32_t* row_of, int64_t slots, const Tensor& out, WriteMode mode,
+                         Range range) {
+  for (int64_t t = range.begin; t < range.end; ++t) SumRow<A>(y, row_of + t * slots, slots, mode, out.row<B>(t));
+}
+
+void Sums(const Tensor& y, const int32_t* row_of, int64_t slots, const Tensor& out, WriteMode mode, Range range) {
+  const bool from_bf16 = y.dtype == DType::kBF16, to_bf16 = out.dtype == DType::kBF16;
+  if (from_bf16 && to_bf16) SumRange<bf16, bf16>(y, row_of, slots, out, mode, range);
+  if (from_bf16 && !to_bf16) SumRange<bf16, float>(y, row_of, slots, out, mode, range);
+  if (!from_bf16 && to_bf16) SumRange<float, bf16>(y, row_of, slots, out, mode, range);
+  if (!from_bf16 && !to_bf16) SumRange<float, float>(y, row_of, slots, out, mode, range);
+}
+
+}  // namespace
+}  // namespace jevons::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace jevons::cpu {
+namespace {
+
+HWY_EXPORT(Sums);
+
+}  // namespace
+
+void SortByExpert(const OpContext& ctx, const Tensor& indices, const Tensor& counts, const Tensor& row_of,
+                  const Tensor& pair_of) {
+  ArenaScope scope(*ctx.scratch);
+  const int64_t experts = counts.size();
+  int64_t* next = ctx.scratch->Allocate("permute.next", DType::kI64, {experts}).as<int64_t>();  // row of the next pair
+  int64_t rows = 0;
+  for (int64_t e = 0; e < experts; ++e) {
+    next[e] = rows;
+    rows += counts.as<int64_t>()[e];
+  }
+  JEVONS_CHECK(rows == indices.size(), "counts add up to %lld of %lld pairs", static_cast<long long>(rows),
+               static_cast<long long>(indices.size()));
+  for (int64_t p = 0; p < indices.size(); ++p) {
+    const int64_t row = next[indices.as<int32_t>()[p]]++;
+    JEVONS_CHECK(row < rows, "counts do not belong to these indices");
+    row_of.as<int32_t>()[p] = static_cast<int32_t>(row);
+    pair_of.as<int32_t>()[row] = static_cast<int32_t>(p);
+  }
+}
+
+void GatherRows(const OpContext&, const Tensor& x, const Tensor& pair_of, int64_t slots, const Tensor& y) {
+  const int64_t size = SizeOf(y.dtype), bytes = y.cols() * size;
+  const char* from = static_cast<const char*>(x.data);
+  char* to = static_cast<char*>(y.data);
+  ParallelRanges(y.rows(), y.size(), [&](Range rows) {
+    for (int64_t r = rows.begin; r < rows.end; ++r)
+      std::memcpy(to + r * y.pitch * size, from + pair_of.as<int32_t>()[r] / slots * x.pitch * size,
+                  static_cast<size_t>(bytes));
+  });
+}
+
+void SumRows(const OpContext&, const Tensor& y, const Tensor& row_of, int64_t slots, const Tensor& out, WriteMode mode) {
+  const auto sums = &HWY_DYNAMIC_DISPATCH(Sums);
+  ParallelRanges(out.rows(), out.size() * slots,
+                 [&](Range rows) { sums(y, row_of.as<int32_t>(), slots, out, mode, rows); });
+}
+
+}  // namespace jevons::cpu
+#endif  // HWY_ONCE

@@ -1,0 +1,99 @@
+// Vectors of FP32 over memory of FP32 or BF16: loads widen, stores round once. Included once per instruction set.
+#include "hwy/contrib/math/math-inl.h"
+#include "hwy/highway.h"
+#include "kernels/tensor/tensor.h"
+
+#if defined(JEVONS_KERNELS_CPU_SIMD_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef JEVONS_KERNELS_CPU_SIMD_INL_H_
+#undef JEVONS_KERNELS_CPU_SIMD_INL_H_
+#else
+#define JEVONS_KERNELS_CPU_SIMD_INL_H_
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace jevons::cpu::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using F32 = hn::ScalableTag<float>;
+using VF = hn::Vec<F32>;
+inline constexpr int64_t kLanes = static_cast<int64_t>(hn::MaxLanes(F32()));
+
+using U16 = hn::Rebind<uint16_t, F32>;  // as many lanes of 16 bits
+
+HWY_INLINE VF Widen(hn::Vec<U16> bits) {
+  const hn::RebindToUnsigned<F32> d32;
+  return hn::BitCast(F32(), hn::ShiftLeft<16>(hn::PromoteTo(d32, bits)));
+}
+
+// To nearest even; NaN keeps its upper half, made quiet (as bf16's constructor).
+HWY_INLINE hn::Vec<U16> Narrow(VF v) {
+  const hn::RebindToUnsigned<F32> d32;
+  const hn::RebindToSigned<F32> di32;
+  const auto bits = hn::BitCast(d32, v);
+  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(d32, 1u));
+  const auto rounded = hn::Add(hn::Add(bits, hn::Set(d32, 0x7FFFu)), odd);
+  const auto quiet = hn::Or(bits, hn::Set(d32, 0x400000u));
+  const auto nan = hn::MaskFromVec(hn::BitCast(d32, hn::VecFromMask(F32(), hn::IsNaN(v))));
+  const auto upper = hn::ShiftRight<16>(hn::IfThenElse(nan, quiet, rounded));
+  return hn::DemoteTo(U16(), hn::BitCast(di32, upper));
+}
+
+HWY_INLINE VF Load(const float* p) { return hn::LoadU(F32(), p); }
+HWY_INLINE VF Load(const bf16* p) { return Widen(hn::LoadU(U16(), &p->bits)); }
+HWY_INLINE void Store(VF v, float* p) { hn::StoreU(v, F32(), p); }
+HWY_INLINE void Store(VF v, bf16* p) { hn::StoreU(Narrow(v), U16(), &p->bits); }
+
+// The first `count` lanes, the others zero; and the reverse. count is kLanes but at the end of a row.
+template <typename S>
+HWY_INLINE VF Load(const S* p, int64_t count) {
+  if (HWY_LIKELY(count == kLanes)) return Load(p);
+  S part[kLanes] = {};
+  for (int64_t i = 0; i < count; ++i) part[i] = p[i];
+  return Load(part);
+}
+template <typename S>
+HWY_INLINE void Store(VF v, S* p, int64_t count) {
+  if (HWY_LIKELY(count == kLanes)) return Store(v, p);
+  S part[kLanes];
+  Store(v, part);
+  for (int64_t i = 0; i < count; ++i) p[i] = part[i];
+}
+
+// body(i, count) for each vector of [0, n): count = kLanes but in the last.
+template <class Body>
+HWY_INLINE void ForLanes(int64_t n, const Body& body) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) body(i, kLanes);
+  if (i < n) body(i, n - i);
+}
+
+// The sum of term(i, count) over [0, n), in an order that depends on n alone. Lanes beyond n must be zero.
+template <class Term>
+HWY_INLINE float SumLanes(int64_t n, const Term& term) {
+  VF sum[4] = {hn::Zero(F32()), hn::Zero(F32()), hn::Zero(F32()), hn::Zero(F32())};
+  int64_t i = 0;
+  for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
+    sum[0] = hn::Add(sum[0], term(i, kLanes));
+    sum[1] = hn::Add(sum[1], term(i + kLanes, kLanes));
+    sum[2] = hn::Add(sum[2], term(i + 2 * kLanes, kLanes));
+    sum[3] = hn::Add(sum[3], term(i + 3 * kLanes, kLanes));
+  }
+  for (; i < n; i += kLanes) sum[0] = hn::Add(sum[0], term(i, n - i < kLanes ? n - i : kLanes));
+  const VF all = hn::Add(hn::Add(sum[0], sum[1]), hn::Add(sum[2], sum[3]));
+  return hn::GetLane(hn::SumOfLanes(F32(), all));
+}
+
+// exp for x <= 104 (0 below -104, error about 1 ulp). Highway's gives 0 for NaN; a NaN must stay visible.
+HWY_INLINE VF Exp(VF x) { return hn::IfThenElse(hn::IsNaN(x), x, hn::Exp(F32(), x)); }
+
+// 1 / (1 + exp(-x)) without overflow.
+HWY_INLINE VF Sigmoid(VF x) {
+  const VF one = hn::Set(F32(), 1.0f);
+  const VF e = Exp(hn::Neg(hn::Abs(x)));
+  return hn::Div(hn::IfThenElse(hn::Lt(x, hn::Zero(F32())), e, one), hn::Add(one, e));
+}
+
+}  // namespace jevons::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // per-target include guard
