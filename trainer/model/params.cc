@@ -1,7 +1,9 @@
 #include "trainer/model/params.h"
 
-#include "absl/strings/match.h"
+#include <utility>
+
 #include "absl/strings/str_cat.h"
+#include "kernels/base/check.h"
 
 namespace jevons {
 namespace {
@@ -126,11 +128,8 @@ ParamCount CountParameters(const ModelConfig& model) {
   for (const ParamSpec& spec : ParameterTable(model)) {
     const int64_t size = spec.shape.size();
     if (spec.layer > model.layers()) {
-      const bool own = spec.part == ModelPart::kMtpProjection || absl::EndsWith(spec.name, ".enorm.weight") ||
-                       absl::EndsWith(spec.name, ".hnorm.weight") ||
-                       absl::EndsWith(spec.name, ".shared_head.norm.weight");
       count.mtp_unique += size;
-      count.mtp_blocks += own ? 0 : size;
+      count.mtp_projection += spec.part == ModelPart::kMtpProjection ? size : 0;
       count.mtp_active += spec.active;
     } else {
       count.total += size;

@@ -63,8 +63,8 @@ struct ParamCount {
   int64_t active_without_embedding = 0;  // what one token uses of `total`, the input embedding left out
   int64_t routed = 0;                    // the part of `total` that is sharded over ep
   int64_t mtp_unique = 0;                // of all MTP modules; embedding and head are shared with the model
-  int64_t mtp_blocks = 0;  // of that, the transformer blocks: without eh_proj and the modules' own norms
-  int64_t mtp_active = 0;  // what one token uses of mtp_unique
+  int64_t mtp_projection = 0;            // of that, eh_proj
+  int64_t mtp_active = 0;                // what one token uses of mtp_unique
 };
 ParamCount CountParameters(const ModelConfig& model);
 

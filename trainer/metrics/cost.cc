@@ -1,0 +1,34 @@
+#include "trainer/metrics/cost.h"
+
+#include "absl/strings/str_format.h"
+
+namespace jevons {
+
+void Charge(CostLedger& ledger, const DeviceTime& time) {
+  const double device_seconds = time.seconds * time.devices;
+  ledger.set_device_seconds(ledger.device_seconds() + device_seconds);
+  ledger.set_dollars(ledger.dollars() + device_seconds / 3600 * time.price_per_device_hour);
+}
+
+void AddRestart(CostLedger& ledger, double device_seconds, double dollars) {
+  ledger.set_restarts(ledger.restarts() + 1);
+  ledger.set_device_seconds(ledger.device_seconds() + device_seconds);
+  ledger.set_dollars(ledger.dollars() + dollars);
+  ledger.set_wasted_device_seconds(ledger.wasted_device_seconds() + device_seconds);
+  ledger.set_wasted_dollars(ledger.wasted_dollars() + dollars);
+}
+
+double DollarsPerMillionTokens(const CostLedger& ledger) {
+  return ledger.tokens() == 0 ? 0 : ledger.dollars() / static_cast<double>(ledger.tokens()) * 1e6;
+}
+
+std::string CostSummary(const CostLedger& ledger, const std::string& device) {
+  const double lost =
+      ledger.device_seconds() > 0 ? ledger.wasted_device_seconds() / ledger.device_seconds() : 0;
+  return absl::StrFormat(
+      "%d tokens, %.4g %s hours (%.1f%% of them lost, %d restart%s), $%.4g, $%.4g per million tokens",
+      ledger.tokens(), ledger.device_seconds() / 3600, device, 100 * lost, ledger.restarts(),
+      ledger.restarts() == 1 ? "" : "s", ledger.dollars(), DollarsPerMillionTokens(ledger));
+}
+
+}  // namespace jevons

@@ -1,0 +1,36 @@
+// The cost ledger: every device-second that a run has taken, whether its work was kept or thrown away.
+//
+//   Charge(ledger, {.seconds = 20, .devices = 2048, .price_per_device_hour = 2});   // any time that passes
+//   ledger.set_tokens(ledger.tokens() + tokens_of_the_step);
+//   // on resume, with the ledger of the checkpoint and what the dead run had reached beyond it:
+//   AddRestart(ledger, lost_device_seconds, lost_dollars);
+#ifndef JEVONS_TRAINER_METRICS_COST_H_
+#define JEVONS_TRAINER_METRICS_COST_H_
+
+#include <string>
+
+#include "trainer/metrics/cost.pb.h"
+
+namespace jevons {
+
+struct DeviceTime {
+  double seconds = 0;  // of the clock
+  double devices = 1;
+  double price_per_device_hour = 0;  // dollars
+};
+
+void Charge(CostLedger& ledger, const DeviceTime& time);
+
+// A restart that threw away `device_seconds` of work, paid with `dollars`: the ledger of the checkpoint, from
+// which the run goes on, does not have them yet. Zeros where nothing was lost.
+void AddRestart(CostLedger& ledger, double device_seconds, double dollars);
+
+// Of all that was paid, for the tokens that were kept; 0 before the first token.
+double DollarsPerMillionTokens(const CostLedger& ledger);
+
+// "1228800 tokens, 0.21 CPU core hours (3.1% of them lost, 1 restart), $0.42, $0.34 per million tokens"
+std::string CostSummary(const CostLedger& ledger, const std::string& device);
+
+}  // namespace jevons
+
+#endif  // JEVONS_TRAINER_METRICS_COST_H_
