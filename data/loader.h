@@ -44,8 +44,8 @@ class Loader {
   void Request(int64_t first, int64_t count);
 
   // The batch of the oldest request not yet answered; waits for it. It is valid until the next call of Next
-  // or Cancel. Allocates nothing once each buffer has held the largest batch. An error of reading (see
-  // SampleStream::Read) is returned from its batch on, for good; FailureError if nothing was requested.
+  // or Cancel, when its memory is used again. An error of reading (see SampleStream::Read) is returned from
+  // its batch on, for good; FailureError if nothing was requested.
   absl::StatusOr<const SampleBatch*> Next();
 
   // Forgets the requests that Next has not answered, as when training goes back to a checkpoint.

@@ -45,7 +45,7 @@ absl::Status CheckConfig(const StreamConfig& config) {
                                       config.datasets.size(), SamplerState::kMaxDatasets));
   }
   if (config.seq_len < 1 || config.seq_len > (int64_t{1} << 30)) {
-    return UsageError(absl::StrFormat("seq_len is %d; it must lie in 1..2^30", config.seq_len));
+    return UsageError(absl::StrFormat("sequence_length is %d; it must lie in 1..2^30", config.seq_len));
   }
   return CheckFim(config);
 }

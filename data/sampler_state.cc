@@ -47,7 +47,7 @@ absl::Status CheckSameSettings(const SamplerState& saved, const SamplerState& no
     return was == is ? absl::OkStatus() : Changed(field, absl::StrCat(was), absl::StrCat(is));
   };
   JEVONS_RETURN_IF_ERROR(check("seed", saved.seed, now.seed));
-  JEVONS_RETURN_IF_ERROR(check("seq_len", saved.seq_len, now.seq_len));
+  JEVONS_RETURN_IF_ERROR(check("sequence_length", saved.seq_len, now.seq_len));
   JEVONS_RETURN_IF_ERROR(check("vocab_size", saved.vocab_size, now.vocab_size));
   JEVONS_RETURN_IF_ERROR(check("shuffle", int{saved.shuffle}, int{now.shuffle}));
   JEVONS_RETURN_IF_ERROR(check("fim_rate", saved.fim_rate, now.fim_rate));

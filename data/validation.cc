@@ -12,7 +12,7 @@ namespace jevons {
 absl::StatusOr<ValidationSet> ValidationSet::Open(const std::string& prefix, int64_t seq_len,
                                                   int64_t vocab_size) {
   if (seq_len < 1 || seq_len > (int64_t{1} << 30)) {
-    return UsageError(absl::StrFormat("seq_len is %d; it must lie in 1..2^30", seq_len));
+    return UsageError(absl::StrFormat("sequence_length is %d; it must lie in 1..2^30", seq_len));
   }
   JEVONS_ASSIGN_OR_RETURN(IndexedDataset dataset, IndexedDataset::Open(prefix, vocab_size));
   if (dataset.tokens() < 2) {

@@ -277,7 +277,7 @@ TEST_F(SamplerTest, AChangedSettingIsNamed) {
     EXPECT_TRUE(Fails(OpenStream(other).CheckState(saved), ExitCode::kUsage, text));
   };
   expect([](StreamConfig& c) { c.seed = 7; }, "seed was 42 in the checkpoint and is 7 now");
-  expect([](StreamConfig& c) { c.seq_len = 9; }, "seq_len was 8");
+  expect([](StreamConfig& c) { c.seq_len = 9; }, "sequence_length was 8");
   expect([](StreamConfig& c) { c.vocab_size += 1; }, "vocab_size was");
   expect([](StreamConfig& c) { c.shuffle = false; }, "shuffle was 1");
   expect([](StreamConfig& c) { c.fim_rate = 0.25; }, "fim_rate was 0.1 in the checkpoint and is 0.25 now");
@@ -300,8 +300,8 @@ TEST_F(SamplerTest, BadSettingsAreRefused) {
   expect([](StreamConfig& c) { c.datasets.clear(); }, "no datasets");
   expect([](StreamConfig& c) { c.datasets.assign(241, c.datasets[0]); }, "241 datasets");
   expect([](StreamConfig& c) { c.datasets[1].weight = -1; }, "datasets[1].weight");
-  expect([](StreamConfig& c) { c.seq_len = 0; }, "seq_len is 0");
-  expect([](StreamConfig& c) { c.seq_len = int64_t{1} << 40; }, "seq_len is");
+  expect([](StreamConfig& c) { c.seq_len = 0; }, "sequence_length is 0");
+  expect([](StreamConfig& c) { c.seq_len = int64_t{1} << 40; }, "sequence_length is");
   expect([](StreamConfig& c) { c.vocab_size = 0; }, "vocab");
   expect([](StreamConfig& c) { c.fim_rate = 1.5; }, "fim_rate is 1.5");
   expect([](StreamConfig& c) { c.fim_rate = std::nan(""); }, "fim_rate is nan");

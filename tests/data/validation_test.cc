@@ -57,8 +57,8 @@ TEST(ValidationTest, RefusesWhatCannotBeEvaluated) {
   WriteDataset(folder / "one", {{1}});
   EXPECT_TRUE(
       Fails(ValidationSet::Open(folder / "one", 4, kTestVocab).status(), ExitCode::kIntegrity, "1 tokens"));
-  EXPECT_TRUE(
-      Fails(ValidationSet::Open(folder / "one", 0, kTestVocab).status(), ExitCode::kUsage, "seq_len is 0"));
+  EXPECT_TRUE(Fails(ValidationSet::Open(folder / "one", 0, kTestVocab).status(), ExitCode::kUsage,
+                    "sequence_length is 0"));
   EXPECT_TRUE(
       Fails(ValidationSet::Open(folder / "no", 4, kTestVocab).status(), ExitCode::kIntegrity, "no.idx"));
 }
