@@ -1,0 +1,40 @@
+// The names in RUN/checkpoints: which folders are checkpoints, and which are what a save or a removal left
+// behind.
+#ifndef JEVONS_TRAINER_CHECKPOINT_FOLDER_H_
+#define JEVONS_TRAINER_CHECKPOINT_FOLDER_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "trainer/checkpoint/file_system.h"
+
+namespace jevons {
+
+struct CommittedFolder {
+  int64_t step = 0;
+  int64_t generation = 0;  // a step saved again beside its older self: step-00000012.1
+  std::string path;
+};
+
+// "step-00000012", or "step-00000012.2" for generation 2.
+std::string FolderName(int64_t step, int64_t generation);
+
+// Where the next save of `step` is written: "step-00000012.partial". Never a checkpoint.
+std::string PartialName(int64_t step);
+
+// The checkpoints in `directory` by rising (step, generation), damaged ones included. Empty where there is no
+// directory.
+absl::StatusOr<std::vector<CommittedFolder>> ListCommitted(FileSystem& files, const std::string& directory);
+
+// Takes the name of a checkpoint from `path`: afterwards it is a partial folder, which RemovePartial may
+// remove.
+absl::Status Retire(FileSystem& files, const std::string& path);
+
+// Removes all partial folders, once it is durable that they are partial: a power loss must not bring back the
+// name of a checkpoint whose files are gone.
+absl::Status RemovePartial(FileSystem& files, const std::string& directory);
+
+}  // namespace jevons
+
+#endif  // JEVONS_TRAINER_CHECKPOINT_FOLDER_H_
