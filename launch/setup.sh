@@ -3,7 +3,7 @@
 # Safe to repeat: where everything is there already, it says so at once and needs neither network nor root.
 #
 #   ./launch/setup.sh            # as root, or with sudo
-#   ./launch/setup.sh --list     # only prints the packages
+#   ./launch/setup.sh --list     # only prints the packages that are needed
 set -euo pipefail
 
 packages=(
@@ -19,7 +19,7 @@ packages=(
 helpful=(ccache)                                          # faster rebuilds; not needed
 
 if [[ "${1:-}" == --list ]]; then
-  printf '%s\n' "${packages[@]}" "${helpful[@]}"
+  printf '%s\n' "${packages[@]}"
   exit 0
 elif (($# > 0)); then
   echo "setup.sh: unknown argument '$1'; usage: ./launch/setup.sh [--list]" >&2
