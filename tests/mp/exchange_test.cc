@@ -1,0 +1,15 @@
+// Dispatch and the collectives of ZeRO over MPI, by the checks that loopback passes too.
+#include "gtest/gtest.h"
+#include "tests/parallel/dispatcher_checks.h"
+#include "tests/parallel/exchange_checks.h"
+#include "tests/support/mpi_world.h"
+
+namespace jevons {
+namespace {
+
+TEST(MpiTest, EveryRowReachesItsExpertAndComesBack) { CheckDispatchCases(TestWorld()); }
+
+TEST(MpiTest, TheStepsGradientHasTheSameBitsOnEveryLayout) { CheckExchangeCases(TestWorld()); }
+
+}  // namespace
+}  // namespace jevons

@@ -1,0 +1,83 @@
+#include "tests/parallel/dispatcher_checks.h"
+
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "kernels/base/philox.h"
+#include "parallel/ep/dispatcher.h"
+
+namespace jevons {
+namespace {
+
+constexpr int64_t kWidth = 3;
+using Row = std::vector<int32_t>;  // [kWidth]: source rank, expert, number of the row among those of that source and expert
+
+void Append(const Row& row, std::vector<int32_t>& rows) { rows.insert(rows.end(), row.begin(), row.end()); }
+
+// Sends int32 rows to their experts, compares what arrives, segment by segment, and combines the very same rows back.
+void CheckRows(Dispatcher& dispatcher, const DispatchHandle& handle, std::vector<int32_t>& sent,
+               std::vector<int32_t>& expected) {
+  std::vector<int32_t> received(handle.receive_rows * kWidth, -1), returned(handle.send_rows * kWidth, -1);
+  const Tensor send = Tensor::Of(sent.data(), {handle.send_rows, kWidth});
+  const Tensor receive = Tensor::Of(received.data(), {handle.receive_rows, kWidth});
+  dispatcher.Finish(dispatcher.BeginDispatch(handle, send, receive));
+  ASSERT_EQ(received, expected);
+  for (int64_t expert = 0; expert < handle.local_experts; ++expert) {
+    for (int source = 0; source < handle.sources; ++source) {
+      const Range segment = handle.Segment(expert, source);
+      for (int64_t r = segment.begin; r < segment.end; ++r) {
+        const int32_t* row = receive.row<int32_t>(r);
+        EXPECT_EQ(row[0], source);
+        EXPECT_EQ(row[1], dispatcher.local_experts().begin + expert);
+        EXPECT_EQ(row[2], r - segment.begin);
+      }
+    }
+  }
+  dispatcher.Finish(
+      dispatcher.BeginCombine(handle, receive, Tensor::Of(returned.data(), {handle.send_rows, kWidth})));
+  EXPECT_EQ(returned, sent);
+}
+
+}  // namespace
+
+void CheckDispatch(Communicator& ep, int64_t experts, const std::function<int64_t(int rank, int64_t expert)>& rows) {
+  Dispatcher dispatcher(ep, experts);
+  EXPECT_EQ(dispatcher.local_experts(), BlockOf(experts, ep.size(), ep.rank()));
+  std::vector<int64_t> counts(experts);
+  std::vector<int32_t> sent, expected;
+  int64_t away = 0;  // rows to other ranks
+  for (int64_t e = 0; e < experts; ++e) {
+    counts[e] = rows(ep.rank(), e);
+    if (BlockOwner(experts, ep.size(), e) != ep.rank()) away += counts[e];
+    for (int64_t i = 0; i < counts[e]; ++i) Append({ep.rank(), static_cast<int32_t>(e), static_cast<int32_t>(i)}, sent);
+  }
+  const Range local = dispatcher.local_experts();
+  for (int source = 0; source < ep.size(); ++source) {
+    for (int64_t e = local.begin; e < local.end; ++e) {
+      for (int64_t i = 0; i < rows(source, e); ++i) {
+        Append({source, static_cast<int32_t>(e), static_cast<int32_t>(i)}, expected);
+      }
+    }
+  }
+  const DispatchHandle handle = dispatcher.Plan(counts);
+  EXPECT_EQ(handle.send_rows * kWidth, static_cast<int64_t>(sent.size()));
+  EXPECT_EQ(handle.receive_rows * kWidth, static_cast<int64_t>(expected.size()));
+  CheckRows(dispatcher, handle, sent, expected);
+  EXPECT_EQ(dispatcher.bytes_sent(),
+            (away + handle.receive_rows - handle.receive_rows_from[ep.rank()]) * kWidth * int64_t{sizeof(int32_t)});
+}
+
+void CheckDispatchCases(Communicator& ep) {
+  for (int64_t experts : {1, 2, 7, 16}) {
+    CheckDispatch(ep, experts, [](int rank, int64_t e) { return (rank * 5 + e * 3) % 4; });
+    CheckDispatch(ep, experts, [](int, int64_t) { return 0; });
+    CheckDispatch(ep, experts, [&](int, int64_t e) { return e == experts - 1 ? 9 : 0; });
+    CheckDispatch(ep, experts, [](int rank, int64_t e) { return rank == 1 ? 0 : e + 1; });
+    CheckDispatch(ep, experts, [](int rank, int64_t e) { return rank == 0 && e == 0 ? 1 : 0; });
+    CheckDispatch(ep, experts, [](int rank, int64_t e) {
+      return static_cast<int64_t>(RandomBits(11, rank, e) % 50);
+    });
+  }
+}
+
+}  // namespace jevons
