@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -57,8 +58,9 @@ void MessageCommunicator::Finish(const OpenCall& open, Transfer& transfer) {
     if (!done.ok()) log_->Die(open.call, done.status().message());
     if (*done) return;
     if (!wait.Pause()) {
+      const std::vector<int> missing = transfer.MissingPeers();
       log_->Die(open.call, absl::StrFormat("waited %.1f s for rank %s", wait.seconds(),
-                                           absl::StrJoin(transfer.MissingPeers(), ", ")));
+                                           absl::StrJoin(std::set<int>(missing.begin(), missing.end()), ", ")));
     }
   }
 }

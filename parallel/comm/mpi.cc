@@ -66,8 +66,6 @@ class MpiTransfer : public Transfer {
     for (size_t i = 0; i < requests_.size(); ++i) {
       if (requests_[i] != MPI_REQUEST_NULL) missing.push_back(pieces_[i].peer);
     }
-    std::sort(missing.begin(), missing.end());
-    missing.erase(std::unique(missing.begin(), missing.end()), missing.end());
     return missing;
   }
 

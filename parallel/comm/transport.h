@@ -30,7 +30,7 @@ class Transfer {
   virtual ~Transfer() = default;
   // Moves what can be moved; true once everything has been sent and received. An error names the peer and both sizes.
   virtual absl::StatusOr<bool> Poll() = 0;
-  // World ranks whose message has not arrived, or that have not taken theirs.
+  // World ranks whose message has not arrived, or that have not taken theirs; one per message.
   virtual std::vector<int> MissingPeers() const = 0;
 };
 

@@ -1,0 +1,98 @@
+#include "parallel/comm/watchdog.h"
+
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "kernels/base/status.h"
+#include "parallel/comm/loopback.h"
+#include "parallel/ep/dispatcher.h"
+
+namespace jevons {
+namespace {
+
+constexpr int kPeerLost = static_cast<int>(ExitCode::kPeerLost);
+
+class WatchdogDeathTest : public testing::Test {
+ protected:
+  void SetUp() override { testing::FLAGS_gtest_death_test_style = "threadsafe"; }
+};
+
+TEST_F(WatchdogDeathTest, AMissingPeerEndsTheJobWithItsName) {
+  EXPECT_EXIT(RunLoopback(3,
+                          [](Communicator& world) {
+                            SetWatchdogDeadline(0.2);
+                            SetWatchdogStep(41);
+                            const auto group = world.Split(0, "ep");
+                            std::vector<std::byte> send(8), recv(24);
+                            if (group->rank() != 1) group->AllGather(send, recv);
+                          }),
+              testing::ExitedWithCode(kPeerLost),
+              "rank [02] of 3, ep.AllGather, call 0 of the group, step 41, 8 bytes sent: waited 0.2 s for rank "
+              "1; last calls: world.AllGather 0 .left., ep.AllGather 0 .open.");
+}
+
+TEST_F(WatchdogDeathTest, AMissingPeerOfEachCall) {
+  const auto absent = [](void (*call)(Communicator&)) {
+    RunLoopback(2, [&](Communicator& world) {
+      SetWatchdogDeadline(0.1);
+      if (world.rank() == 0) call(world);
+    });
+  };
+  const auto exits = testing::ExitedWithCode(kPeerLost);
+  EXPECT_EXIT(absent([](Communicator& world) { world.Barrier(); }), exits, "world.Barrier.*for rank 1;");
+  EXPECT_EXIT(absent([](Communicator& world) {
+                std::vector<int64_t> values(3);
+                world.AllReduceSum(values);
+              }),
+              exits, "world.AllReduceSum.*for rank 1;");
+  EXPECT_EXIT(absent([](Communicator& world) {
+                std::vector<std::byte> data(5);
+                world.Broadcast(data, 1);
+              }),
+              exits, "world.Broadcast.*for rank 1;");
+  EXPECT_EXIT(absent([](Communicator& world) { world.Split(0, "late"); }), exits, "world.AllGather.*for rank 1;");
+}
+
+TEST_F(WatchdogDeathTest, SizesThatDisagreeAreFoundAtOnce) {
+  EXPECT_EXIT(RunLoopback(2,
+                          [](Communicator& world) {
+                            std::vector<std::byte> send(8 + world.rank()), recv(16);
+                            std::vector<int64_t> sent = {0, 0}, expected = {0, 0};
+                            sent[1 - world.rank()] = static_cast<int64_t>(send.size());
+                            expected[1 - world.rank()] = 16;
+                            world.AllToAllV(send, sent, recv, expected);
+                          }),
+              testing::ExitedWithCode(kPeerLost), "rank . (sent|expects) (8|9|16) bytes, this rank");
+}
+
+TEST_F(WatchdogDeathTest, RanksThatDisagreeOnTheNumberOfExperts) {
+  EXPECT_EXIT(RunLoopback(2,
+                          [](Communicator& world) {
+                            Dispatcher dispatcher(world, 4 + 2 * world.rank());
+                            dispatcher.Plan(std::vector<int64_t>(4 + 2 * world.rank(), 1));
+                          }),
+              testing::ExitedWithCode(kPeerLost), "world.AllToAllV.*this rank");
+}
+
+TEST(WatchdogTest, ALateRankInTimeIsNoHang) {
+  SetWatchdogDeadline(20);
+  RunLoopback(2, [](Communicator& world) {
+    if (world.rank() == 1) {
+      PatientWait wait;
+      while (wait.seconds() < 0.05) EXPECT_TRUE(wait.Pause());
+    }
+    world.Barrier();
+  });
+  SetWatchdogDeadline(300);
+}
+
+TEST(WatchdogTest, PauseEndsAtTheDeadline) {
+  SetWatchdogDeadline(0.02);
+  PatientWait wait;
+  while (wait.Pause()) EXPECT_LE(wait.seconds(), 0.02);
+  EXPECT_GT(wait.seconds(), 0.02);
+  SetWatchdogDeadline(300);
+}
+
+}  // namespace
+}  // namespace jevons
