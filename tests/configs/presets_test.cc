@@ -1,0 +1,48 @@
+#include "tests/configs/presets.h"
+
+#include "configs/validate.h"
+
+namespace jevons {
+namespace {
+
+TEST(Presets, AllValidate) {
+  EXPECT_TRUE(ValidationStatus(Preset("quickstart_cpu"), 4).ok())
+      << ValidationStatus(Preset("quickstart_cpu"), 4);
+  EXPECT_TRUE(ValidationStatus(Preset("small_cpu"), 1).ok());
+  EXPECT_TRUE(ValidationStatus(Preset("deepseek_v2_lite_16b"), 8).ok());
+  for (const int world_size : {0, 64, 2048}) {
+    const absl::Status status = ValidationStatus(Preset("deepseek_v3_671b"), world_size);
+    EXPECT_TRUE(status.ok()) << status;
+  }
+}
+
+TEST(Presets, AnExpertCountThatTheGroupsDoNotDivide) {
+  const absl::Status status = ValidationStatus(Preset("quickstart_cpu", {"model.moe.routed_experts=7"}), 1);
+  EXPECT_EQ(status.message(),
+            "model.moe.routed_experts = 7: must be divisible by model.moe.groups = 4; nearest legal: 8");
+}
+
+// Each number of the report (arXiv 2412.19437, 4.2), apart from the shapes, which the parameter counts check.
+TEST(Presets, DeepSeekV3HasTheReportsHyperParameters) {
+  const RunConfig config = Preset("deepseek_v3_671b");
+  EXPECT_EQ(config.model().init_std(), 0.006);
+  EXPECT_EQ(config.model().norm_eps(), 1e-6);
+  EXPECT_EQ(config.model().moe().route_scale(), 2.5);
+  EXPECT_EQ(config.model().moe().groups(), 8);
+  EXPECT_EQ(config.model().moe().kept_groups(), 4);
+  EXPECT_EQ(config.data().fim_rate(), 0.1);
+  EXPECT_FALSE(config.data().document_mask());
+  EXPECT_EQ(config.train().batch_ramp_start(), 3072);
+  EXPECT_EQ(config.train().batch_sequences(), 15360);
+  EXPECT_EQ(config.train().batch_ramp_tokens(), 469e9);
+  EXPECT_EQ(config.optimizer().beta1(), 0.9);
+  EXPECT_EQ(config.optimizer().beta2(), 0.95);
+  EXPECT_EQ(config.optimizer().weight_decay(), 0.1);
+  EXPECT_EQ(config.optimizer().clip_norm(), 1.0);
+  EXPECT_EQ(config.optimizer().moments(), MOMENTS_BF16);
+  EXPECT_EQ(config.balance().sequence_loss(), 1e-4);
+  EXPECT_EQ(config.parallel().ep(), 64);
+}
+
+}  // namespace
+}  // namespace jevons

@@ -1,0 +1,109 @@
+#include "trainer/metrics/jsonl.h"
+
+#include <gmock/gmock.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "kernels/base/status.h"
+
+namespace jevons {
+namespace {
+
+using ::testing::HasSubstr;
+
+MetricsRecord Record(int64_t step) {
+  return {step, 1000.0 + step, {{"loss", 1.0 / step}, {"load/max", 2.0}}};
+}
+
+class JsonlTest : public ::testing::Test {
+ protected:
+  void SetUp() override { std::filesystem::remove(path_); }
+  void Write(const std::string& text) { std::ofstream(path_, std::ios::binary) << text; }
+  std::string Read() const {
+    std::ostringstream text;
+    text << std::ifstream(path_, std::ios::binary).rdbuf();
+    return text.str();
+  }
+  const std::string path_ = ::testing::TempDir() + "/jsonl_test_metrics.jsonl";
+};
+
+TEST_F(JsonlTest, WritesALinePerRecordAtOnce) {
+  auto log = MetricsLog::Open(path_, 0);
+  ASSERT_TRUE(log.ok()) << log.status();
+  ASSERT_TRUE(log->Append({12, 1.5, {{"loss", 5.25}, {"bad", std::nan("")}, {"worse", INFINITY}}}).ok());
+  EXPECT_EQ(Read(), "{\"step\":12,\"time\":1.5,\"loss\":5.25,\"bad\":null,\"worse\":null}\n");
+  ASSERT_TRUE(log->Append({13, 2, {{"a \"name\"\n\xff", 1e-300}}}).ok());
+  const std::string text = Read();
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 2);  // odd names do not break the lines
+}
+
+TEST_F(JsonlTest, NumbersKeepEveryBit) {
+  const MetricsRecord record{7, 0.1, {{"x", 0.1 + 0.2}, {"y", 1e300}, {"z", 5e-324}}};
+  const auto again = FromJsonLine(ToJsonLine(record));
+  ASSERT_TRUE(again.has_value());
+  EXPECT_EQ(again->step, 7);
+  EXPECT_EQ(again->wall_time, 0.1);
+  EXPECT_EQ(again->values, record.values);
+}
+
+TEST_F(JsonlTest, ResumeCutsTheStepsBeyondTheCheckpoint) {
+  {
+    auto log = MetricsLog::Open(path_, 0);
+    ASSERT_TRUE(log.ok());
+    EXPECT_FALSE(log->lost().has_value());
+    for (int step = 1; step <= 5; ++step) ASSERT_TRUE(log->Append(Record(step)).ok());
+  }
+  auto log = MetricsLog::Open(path_, 3);
+  ASSERT_TRUE(log.ok()) << log.status();
+  ASSERT_TRUE(log->lost().has_value());
+  EXPECT_EQ(log->lost()->step, 5);
+  EXPECT_EQ(log->lost()->wall_time, 1005);
+  EXPECT_EQ(Read(), ToJsonLine(Record(1)) + ToJsonLine(Record(2)) + ToJsonLine(Record(3)));
+  ASSERT_TRUE(log->Append(Record(4)).ok());
+  EXPECT_EQ(Read(),
+            ToJsonLine(Record(1)) + ToJsonLine(Record(2)) + ToJsonLine(Record(3)) + ToJsonLine(Record(4)));
+}
+
+TEST_F(JsonlTest, ATornLastLineIsCutAtEveryLength) {
+  const std::string first = ToJsonLine(Record(1)), second = ToJsonLine(Record(2));
+  for (size_t length = 0; length < second.size(); ++length) {
+    Write(first + second.substr(0, length));
+    ASSERT_TRUE(MetricsLog::Open(path_, 9).ok()) << length;
+    EXPECT_EQ(Read(), first) << length;
+  }
+  Write(first + "{\"step\": 2, garbage\n");
+  ASSERT_TRUE(MetricsLog::Open(path_, 9).ok());
+  EXPECT_EQ(Read(), first);
+}
+
+TEST_F(JsonlTest, AForeignLineInTheMiddleIsRefusedAndLeftAlone) {
+  const std::string text = ToJsonLine(Record(1)) + "hello\n" + ToJsonLine(Record(2));
+  Write(text);
+  const auto log = MetricsLog::Open(path_, 9);
+  ASSERT_FALSE(log.ok());
+  EXPECT_EQ(ExitCodeOf(log.status()), ExitCode::kIntegrity);
+  EXPECT_THAT(std::string(log.status().message()), HasSubstr("jsonl_test_metrics.jsonl:2: "));
+  EXPECT_EQ(Read(), text);
+}
+
+TEST_F(JsonlTest, WhatIsNotARecord) {
+  for (const char* line : {"", "[]", "1", "{}", "{\"step\":\"1\"}", "{\"step\":1.5}", "null", "{\"step\":"}) {
+    EXPECT_FALSE(FromJsonLine(line).has_value()) << line;
+  }
+}
+
+TEST_F(JsonlTest, FoldersThatDoNotExistAndFullDisksAreErrors) {
+  EXPECT_FALSE(MetricsLog::Open(::testing::TempDir() + "/none/metrics.jsonl", 0).ok());
+  auto full = AppendFile::OpenAt("/dev/full", 0);
+  if (full.ok()) {
+    const absl::Status status = full->Append("x");
+    EXPECT_THAT(std::string(status.message()), HasSubstr("/dev/full: cannot write 1 bytes: No space left"));
+  }
+}
+
+}  // namespace
+}  // namespace jevons
