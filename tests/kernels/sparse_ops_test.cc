@@ -1,0 +1,309 @@
+// Embedding, permutation, elementwise, reductions, AdamW, and the choice of a table.
+#include <cstdlib>
+#include <limits>
+
+#include "tests/kernels/op_test.h"
+
+namespace jevons {
+namespace {
+
+const DType kTypes[] = {DType::kF32, DType::kBF16};
+const WriteMode kModes[] = {WriteMode::kOverwrite, WriteMode::kAdd};
+
+std::vector<int32_t> RandomIds(int64_t n, int64_t limit, uint64_t seed) {
+  std::vector<int32_t> ids;
+  for (int64_t i = 0; i < n; ++i)
+    ids.push_back(static_cast<int32_t>(RandomBits(seed, 1, static_cast<uint64_t>(i)) % static_cast<uint64_t>(limit)));
+  return ids;
+}
+
+Tensor VectorOf(auto& values) { return Tensor::Of(values.data(), {static_cast<int64_t>(values.size())}); }
+
+TEST(Embedding, AgreesWithTheReference) {
+  for (DType dtype : kTypes) {
+    for (int64_t rows : {0, 1, 37, 300}) {
+      CompareTables([&]() -> Outputs {
+        Guarded table(dtype, 50, 67), y(dtype, rows, 67, 1);
+        std::vector<int32_t> ids = RandomIds(rows, 50, 1);
+        Embedding(TestContext(), table.Fill(1).tensor, VectorOf(ids), y.tensor);
+        return {{"y", y.Values()}};
+      }, {});
+    }
+  }
+}
+
+TEST(Embedding, BackwardHasTheBitsOfTheReference) {
+  for (DType dtype : kTypes) {
+    for (WriteMode mode : kModes) {
+      for (int64_t rows : {0, 1, 37, 300}) {
+        CompareTables([&]() -> Outputs {
+          Guarded dy(dtype, rows, 67), dtable(DType::kF32, 50, 67);
+          if (mode == WriteMode::kAdd) dtable.Fill(2);
+          std::vector<int32_t> ids = RandomIds(rows, 50, 1);
+          EmbeddingBackward(TestContext(), dy.Fill(1).tensor, VectorOf(ids), dtable.tensor, mode);
+          return {{"dtable", dtable.Values()}};
+        }, {});
+      }
+    }
+  }
+}
+
+struct Sorted {
+  Sorted(std::vector<int32_t> chosen, int64_t experts)
+      : indices(std::move(chosen)), counts(static_cast<size_t>(experts)), row_of(indices.size()), pair_of(indices.size()) {
+    for (int32_t e : indices) ++counts[static_cast<size_t>(e)];
+    SortByExpert(TestContext(), VectorOf(indices), VectorOf(counts), VectorOf(row_of), VectorOf(pair_of));
+  }
+  std::vector<int32_t> indices;
+  std::vector<int64_t> counts;
+  std::vector<int32_t> row_of, pair_of;
+};
+
+TEST(Permute, SortsByExpertThenByPair) {
+  for (const OpTable* table : OpTables()) {
+    TableScope scope(*table, 1);
+    const Sorted some({3, 0, 0, 1, 3, 1}, 5);  // experts 2 and 4 are empty
+    EXPECT_EQ(some.pair_of, (std::vector<int32_t>{1, 2, 3, 5, 0, 4}));
+    EXPECT_EQ(some.row_of, (std::vector<int32_t>{4, 0, 1, 2, 5, 3}));
+    const Sorted none({}, 5);
+    const Sorted one_expert(std::vector<int32_t>(40, 2), 3);
+    for (int32_t i = 0; i < 40; ++i) EXPECT_EQ(one_expert.row_of[static_cast<size_t>(i)], i);
+  }
+}
+
+TEST(Permute, RoundTripReturnsTheRows) {
+  constexpr int64_t kTokens = 90, kSlots = 4, kCols = 131;
+  for (DType dtype : kTypes) {
+    Sorted sorted(RandomIds(kTokens * kSlots, 17, 3), 64);
+    Guarded x(dtype, kTokens, kCols), rows(dtype, kTokens * kSlots, kCols), sum(DType::kF32, kTokens, kCols);
+    GatherRows(TestContext(), x.Fill(1).tensor, VectorOf(sorted.pair_of), kSlots, rows.tensor);
+    SumRows(TestContext(), rows.tensor, VectorOf(sorted.row_of), kSlots, sum.tensor, WriteMode::kOverwrite);
+    for (int64_t t = 0; t < kTokens; ++t)
+      for (int64_t c = 0; c < kCols; ++c) EXPECT_EQ(sum.Get(t, c), 4 * x.Get(t, c));  // exact: a power of two
+  }
+}
+
+TEST(Permute, MovesOneValueAPairAndScattersBack) {
+  Sorted sorted(RandomIds(60, 7, 3), 7);
+  Guarded weights(DType::kF32, 60, 1, 0), moved(DType::kF32, 60, 1, 0), back(DType::kF32, 60, 1, 0);
+  GatherRows(TestContext(), weights.Fill(1).tensor, VectorOf(sorted.pair_of), 1, moved.tensor);
+  EXPECT_EQ(moved.Get(5, 0), weights.Get(sorted.pair_of[5], 0));
+  SumRows(TestContext(), moved.tensor, VectorOf(sorted.row_of), 1, back.tensor, WriteMode::kOverwrite);
+  EXPECT_TRUE(SameBits(back.Values(), weights.Values()));
+}
+
+TEST(Permute, SumHasTheBitsOfTheReference) {
+  for (DType from : kTypes) {
+    for (DType to : kTypes) {
+      for (WriteMode mode : kModes) {
+        for (int64_t tokens : {0, 1, 120}) {
+          CompareTables([&]() -> Outputs {
+            Guarded y(from, tokens * 3, 67), out(to, tokens, 67);
+            if (mode == WriteMode::kAdd) out.Fill(2);
+            Sorted sorted(RandomIds(tokens * 3, 8, 5), 8);
+            SumRows(TestContext(), y.Fill(1).tensor, VectorOf(sorted.row_of), 3, out.tensor, mode);
+            return {{"out", out.Values()}};
+          }, {});
+        }
+      }
+    }
+  }
+}
+
+TEST(Elementwise, CopyAndAddHaveTheBitsOfTheReference) {
+  for (DType a : kTypes) {
+    for (DType b : kTypes) {
+      for (int64_t gap : {0, 3}) {
+        for (int64_t rows : {0, 1, 150}) {
+          CompareTables([&]() -> Outputs {
+            Guarded src(a, rows, 131, gap), dst(b, rows, 131, gap), x(a, rows, 131, 2), sum(a, rows, 131, gap);
+            Copy(TestContext(), src.Fill(1).tensor, dst.tensor);
+            Add(TestContext(), src.tensor, x.Fill(2).tensor, sum.tensor);
+            Add(TestContext(), src.tensor, x.tensor, x.tensor);  // in place
+            EXPECT_TRUE(SameBits(x.Values(), sum.Values()));
+            return {{"dst", dst.Values()}, {"sum", sum.Values()}};
+          }, {});
+        }
+      }
+    }
+  }
+}
+
+TEST(Elementwise, RoundsLikeTheScalarType) {
+  const float inf = std::numeric_limits<float>::infinity();
+  std::vector<float> values = {0.0f, -0.0f, inf, -inf, 1.00390625f, 1.01171875f, 3.4e38f, 1e-45f, -1e-45f, 1.1754944e-38f};
+  for (uint64_t i = 0; i < 500; ++i)
+    values.push_back(std::bit_cast<float>(static_cast<uint32_t>(RandomBits(1, 2, i))));
+  values.push_back(std::bit_cast<float>(0x7F800001u));  // a NaN whose upper half alone would be infinity
+  std::vector<bf16> rounded(values.size());
+  Copy(TestContext(), VectorOf(values), VectorOf(rounded));
+  for (size_t i = 0; i < values.size(); ++i) EXPECT_EQ(rounded[i].bits, bf16(values[i]).bits) << values[i];
+}
+
+TEST(Elementwise, NormalsDependOnTheIndexAlone) {
+  GuardedVector whole(DType::kF32, 5000), part(DType::kF32, 100);
+  {
+    TableScope scope(kCpuOps, 2);
+    FillNormal(TestContext(), 7, 3, 0, 0.02f, whole.tensor);
+    FillNormal(TestContext(), 7, 3, 4321, 0.02f, part.tensor);
+  }
+  double sum = 0, squares = 0;
+  for (int64_t i = 0; i < 5000; ++i) {
+    sum += double{whole.Get(0, i)};
+    squares += double{whole.Get(0, i)} * double{whole.Get(0, i)};
+  }
+  EXPECT_NEAR(sum / 5000, 0, 4 * 0.02 / std::sqrt(5000.0));
+  EXPECT_NEAR(squares / 5000, 0.0004, 0.00004);
+  for (int64_t i = 0; i < 100; ++i) EXPECT_EQ(part.Get(0, i), whole.Get(0, 4321 + i));
+  Fill(TestContext(), 2.5f, part.tensor);
+  EXPECT_EQ(part.Values(), std::vector<float>(100, 2.5f));
+}
+
+TEST(Reduce, SumsAreExactEnoughAndFixed) {
+  for (int64_t n : {0, 1, 15, 17, 16384, 16385, 100003}) {
+    GuardedVector x(DType::kF32, n);
+    x.Fill(1);
+    double squares = 0, sum = 0;
+    for (float value : x.Values()) {
+      squares += double{value} * double{value};
+      sum += double{value};
+    }
+    double results[2];
+    for (int threads : {1, 2}) {
+      TableScope scope(kCpuOps, threads);
+      results[threads - 1] = SumOfSquares(TestContext(), x.tensor);
+      EXPECT_NEAR(results[threads - 1], squares, 1e-12 * squares);
+      EXPECT_EQ(Sum(TestContext(), x.tensor), sum);
+    }
+    EXPECT_EQ(results[0], results[1]);
+  }
+}
+
+TEST(Reduce, NanAndInfinityComeThrough) {
+  GuardedVector x(DType::kF32, 40000);
+  x.Fill(1).Set(0, 31234, std::numeric_limits<float>::infinity());
+  EXPECT_TRUE(std::isinf(SumOfSquares(TestContext(), x.tensor)));
+  x.Set(0, 3, std::nanf(""));
+  EXPECT_TRUE(std::isnan(SumOfSquares(TestContext(), x.tensor)));
+  EXPECT_TRUE(std::isnan(Sum(TestContext(), x.tensor)));
+}
+
+TEST(Reduce, TreeSumAddsInTreeOrder) {
+  const std::vector<double> v = {1e16, 1, -1e16, 1, 3, 1e-3, 7};
+  const std::span<const double> all(v);
+  EXPECT_EQ(TreeSum(all.first(0)), 0);
+  EXPECT_EQ(TreeSum(all.first(1)), v[0]);
+  EXPECT_EQ(TreeSum(all.first(3)), (v[0] + v[1]) + v[2]);
+  EXPECT_EQ(TreeSum(all.first(5)), ((v[0] + v[1]) + (v[2] + v[3])) + v[4]);
+  EXPECT_EQ(TreeSum(all), ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + v[6]));
+  EXPECT_NE(TreeSum(all.first(4)), v[0] + v[1] + v[2] + v[3]);  // the order is visible in these numbers
+}
+
+struct AdamWState {
+  AdamWState(DType moments, int64_t n)
+      : master(DType::kF32, n), grad(DType::kF32, n), m(moments, n), v(moments, n), compute(DType::kBF16, n) {
+    master.Fill(1);
+    for (int64_t i = 0; i < n; ++i) {
+      m.Set(0, i, 0);
+      v.Set(0, i, 0);
+    }
+  }
+  AdamWDesc Step(int64_t step) {
+    return {.master = master.tensor, .grad = grad.Fill(static_cast<uint64_t>(10 + step)).tensor, .m = m.tensor,
+            .v = v.tensor, .compute = compute.tensor, .learning_rate = 1e-2f, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f,
+            .decay = 0.1f, .grad_scale = 0.5f, .step = step};
+  }
+  GuardedVector master, grad, m, v, compute;
+};
+
+TEST(AdamW, HasTheBitsOfTheReference) {
+  for (DType moments : kTypes) {
+    for (int64_t n : {0, 1, 77, 20011}) {
+      CompareTables([&]() -> Outputs {
+        AdamWState state(moments, n);
+        for (int64_t step = 1; step <= 3; ++step) AdamW(TestContext(), state.Step(step));
+        return {{"master", state.master.Values()}, {"m", state.m.Values()}, {"v", state.v.Values()},
+                {"compute", state.compute.Values()}};
+      }, {});
+    }
+  }
+}
+
+// The textbook recurrence in FP64, moments rounded where BF16 stores them.
+TEST(AdamW, FollowsTwentyStepsOfTheFormula) {
+  constexpr int64_t kSize = 100;
+  for (DType moments : kTypes) {
+    AdamWState state(moments, kSize);
+    std::vector<double> w, m(kSize), v(kSize);
+    for (float value : state.master.Values()) w.push_back(double{value});
+    const auto stored = [&](double x) { return moments == DType::kBF16 ? double{bf16(static_cast<float>(x))} : x; };
+    for (int64_t step = 1; step <= 20; ++step) {
+      AdamW(TestContext(), state.Step(step));
+      for (size_t i = 0; i < kSize; ++i) {
+        const double g = 0.5 * double{state.grad.Get(0, static_cast<int64_t>(i))};
+        const double m1 = 0.9 * m[i] + 0.1 * g, v1 = 0.95 * v[i] + 0.05 * g * g;
+        const double m_hat = m1 / (1 - std::pow(0.9, step)), v_hat = v1 / (1 - std::pow(0.95, step));
+        w[i] = w[i] * (1 - 0.01 * 0.1) - 0.01 * m_hat / (std::sqrt(v_hat) + 1e-8);
+        m[i] = stored(m1);
+        v[i] = stored(v1);
+      }
+    }
+    // A moment within a hair of the middle between two BF16 values may round the other way: 2^-8 of a step each time.
+    const double tolerance = moments == DType::kBF16 ? 1e-3 : 2e-6;
+    for (size_t i = 0; i < kSize; ++i) {
+      EXPECT_NEAR(state.master.Get(0, static_cast<int64_t>(i)), w[i], tolerance);
+      EXPECT_EQ(state.compute.Get(0, static_cast<int64_t>(i)), float{bf16(state.master.Get(0, static_cast<int64_t>(i)))});
+    }
+  }
+}
+
+TEST(AdamW, MinusZeroCountsAsZero) {
+  std::vector<float> minus(1, -0.0f), plus(1, 0.0f), w1(1, 1), w2(1, 1), m1(1, -0.0f), m2(1, -0.0f), v1(1), v2(1);
+  const auto step = [&](auto& w, auto& g, auto& m, auto& v) {
+    AdamW(TestContext(), {.master = VectorOf(w), .grad = VectorOf(g), .m = VectorOf(m), .v = VectorOf(v), .compute = {},
+                          .learning_rate = 0.1f, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f});
+  };
+  step(w1, minus, m1, v1);
+  step(w2, plus, m2, v2);
+  EXPECT_TRUE(SameBits(m1, m2));
+  EXPECT_TRUE(SameBits(w1, w2));
+}
+
+TEST(Registry, EndsWithTheReference) {
+  EXPECT_STREQ(OpTables().back()->name, "ref");
+  EXPECT_STREQ(OpTables().front()->name, "cpu");
+}
+
+// Run by CTest once as is and once with JEVONS_OPS=ref: the table that the name says is the one that computes, seen in bits
+// in which the two differ.
+TEST(Registry, TheForcedTableRuns) {
+  const char* forced = std::getenv("JEVONS_OPS");
+  EXPECT_STREQ(Ops().name, forced != nullptr ? forced : "cpu");
+  Guarded logits(DType::kF32, 40, 300);
+  int32_t labels[40] = {};
+  const auto run = [&] {
+    GuardedVector losses(DType::kF32, 40);
+    CrossEntropy(TestContext(), logits.Fill(1, 3).tensor, Tensor::Of(labels, {40}), losses.tensor);
+    return losses.Values();
+  };
+  const auto with = [&](const OpTable& table) {
+    TableScope scope(table, 1);
+    return run();
+  };
+  const std::vector<float> chosen = run(), cpu = with(kCpuOps), ref = with(kRefOps);
+  EXPECT_FALSE(SameBits(cpu, ref));
+  EXPECT_TRUE(SameBits(chosen, forced != nullptr && std::string(forced) == "ref" ? ref : cpu));
+}
+
+TEST(RegistryDeathTest, UnknownNamesAreRefused) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_DEATH(
+      {
+        setenv("JEVONS_OPS", "fast", 1);
+        Ops();
+      },
+      "no implementation is called 'fast'; say cpu or ref");
+}
+
+}  // namespace
+}  // namespace jevons
