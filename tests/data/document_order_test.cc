@@ -124,7 +124,8 @@ TEST_F(DocumentOrderTest, EpochsAndKeysDiffer) {
 TEST_F(DocumentOrderTest, FimChoosesItsRateAndEveryDocumentInTurn) {
   Make(400, 6, 8);
   for (const double rate : {0.1, 0.5, 1.0}) {
-    DocumentOrder order(*dataset_, {.key = 9, .fim_rate = rate, .bucket_documents = 33});
+    DocumentOrder order(*dataset_,
+                        {.key = 9, .shuffle = rate != 0.5, .fim_rate = rate, .bucket_documents = 33});
     constexpr int64_t kEpochs = 200;
     std::map<int64_t, int64_t> chosen;  // epochs in which a document was
     int64_t total = 0, eligible = 0;

@@ -166,6 +166,17 @@ TEST(IndexedDatasetTest, AnAbandonedWriterLeavesTheOldDatasetAlone) {
   EXPECT_EQ(ReadDocuments(*IndexedDataset::Open(folder / "set", 9)), (Documents{{2, 3}}));
 }
 
+TEST(IndexedDatasetTest, AFailedFinishLeavesNoIndexBesideForeignTokens) {
+  const ScratchFolder folder;
+  WriteDataset(folder / "set", {{1}}, 9);
+  std::filesystem::remove(folder / "set.bin");
+  std::filesystem::create_directories(folder / "set.bin/full");  // what a rename cannot replace
+  auto writer = IndexedDatasetWriter::Create(folder / "set", 9);
+  ASSERT_TRUE(writer.ok() && writer->AddDocument(std::vector{2, 3}).ok());
+  EXPECT_TRUE(Fails(writer->Finish(), ExitCode::kFailure, "set.bin"));
+  EXPECT_FALSE(std::filesystem::exists(folder / "set.idx"));
+}
+
 TEST(IndexedDatasetTest, TheFingerprintFollowsLengthsAndTokensOnly) {
   const ScratchFolder folder;
   const auto fingerprint = [&](const std::string& name, const Documents& documents) {
