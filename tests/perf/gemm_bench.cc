@@ -1,6 +1,6 @@
 // GFLOP/s of Gemm and GroupedGemm per shape and thread count, beside the FMA peak measured in the same run and oneDNN's
-// matmul, the peer:  gemm_bench [threads] [filter]. One FLOP is a multiplication or an addition: 2mnk a product. Best of several
-// runs of about 10 ms: the machine may have other work.
+// matmul, the peer:  gemm_bench [threads] [part of a line's name]. A product has 2mnk FLOP. The best of many runs of about
+// 1 ms is reported, since the machine may have other work.
 #include <omp.h>
 
 #include <algorithm>
@@ -46,7 +46,7 @@ constexpr Line kLines[] = {
 double BestSeconds(const std::function<void()>& run) {
   using Clock = std::chrono::steady_clock;
   double best = 1e30;
-  for (int round = 0; round < 8; ++round) {
+  for (int round = 0; round < 150; ++round) {
     const auto begin = Clock::now();
     int calls = 0;
     double seconds = 0;
@@ -54,7 +54,7 @@ double BestSeconds(const std::function<void()>& run) {
       run();
       ++calls;
       seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-    } while (seconds < 0.01);
+    } while (seconds < 0.001);
     best = std::min(best, seconds / calls);
   }
   return best;
