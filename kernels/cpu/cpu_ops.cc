@@ -5,8 +5,8 @@ namespace jevons {
 const OpTable kCpuOps = {
     .name = "cpu",
     .adamw = cpu::AdamW,
-    .attention = kRefOps.attention,
-    .attention_backward = kRefOps.attention_backward,
+    .attention = cpu::Attention,
+    .attention_backward = cpu::AttentionBackward,
     .copy = cpu::Copy,
     .add = cpu::Add,
     .fill_normal = cpu::FillNormal,

@@ -105,7 +105,7 @@ TEST(Rope, BackwardUndoesForward) {
   Rope(TestContext(), desc);
   EXPECT_FALSE(SameBits(x.Values(), before));
   RopeBackward(TestContext(), desc);
-  ExpectClose({"x", x.Values()}, {"before", before}, 0, 1e-6);
+  ExpectClose({"x", x.Values()}, {"before", before}, {.of_largest = 1e-6});
 }
 
 TEST(Rope, TableHoldsTheAngles) {

@@ -96,24 +96,26 @@ inline bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
 }
 
-// |a - b| <= relative * |b| + of_largest * max |b|, element by element; no NaN.
-inline void ExpectClose(const Output& a, const Output& b, double relative, double of_largest) {
+struct Tolerance {
+  double relative = 0;    // of the element: BF16 outputs may round to either neighbour (2^-7)
+  double of_largest = 0;  // of the largest element of the output
+  double absolute = 0;    // for outputs that may be zero but for rounding
+};
+inline Tolerance ToleranceOf(DType dtype, double of_largest = 2e-6) {
+  return {dtype == DType::kBF16 ? 0x1p-7 : 0.0, of_largest};
+}
+
+// Element by element; no NaN.
+inline void ExpectClose(const Output& a, const Output& b, const Tolerance& tolerance) {
   ASSERT_EQ(a.values.size(), b.values.size()) << a.name;
   double largest = 0;
   for (float value : b.values) largest = std::max(largest, std::abs(double{value}));
   for (size_t i = 0; i < a.values.size(); ++i) {
     const double error = std::abs(double{a.values[i]} - double{b.values[i]});
-    ASSERT_LE(error, relative * std::abs(double{b.values[i]}) + of_largest * largest)
+    ASSERT_LE(error, tolerance.relative * std::abs(double{b.values[i]}) + tolerance.of_largest * largest +
+                         tolerance.absolute)
         << a.name << "[" << i << "] = " << a.values[i] << " for " << b.values[i];
   }
-}
-
-struct Tolerance {
-  double relative = 0;    // of the element: BF16 outputs may round to either neighbour (2^-7)
-  double of_largest = 0;  // of the largest element of the output
-};
-inline Tolerance ToleranceOf(DType dtype, double of_largest = 2e-6) {
-  return {dtype == DType::kBF16 ? 0x1p-7 : 0.0, of_largest};
 }
 
 class TableScope {
@@ -134,7 +136,7 @@ class TableScope {
 
 // `run` makes its inputs from fixed seeds, calls the operator and returns its outputs. They must be the same bits with one
 // thread and two and three, and close to the reference.
-inline void CompareTables(const std::function<Outputs()>& run, Tolerance tolerance) {
+inline void CompareTables(const std::function<Outputs()>& run, const Tolerance& tolerance) {
   const auto with = [&](const OpTable& table, int threads) {
     TableScope scope(table, threads);
     return run();
@@ -143,7 +145,7 @@ inline void CompareTables(const std::function<Outputs()>& run, Tolerance toleran
   for (size_t i = 0; i < expected.size(); ++i) {
     EXPECT_TRUE(SameBits(one[i].values, two[i].values)) << one[i].name << ": two threads differ from one";
     EXPECT_TRUE(SameBits(one[i].values, three[i].values)) << one[i].name << ": three threads differ from one";
-    ExpectClose(one[i], expected[i], tolerance.relative, tolerance.of_largest);
+    ExpectClose(one[i], expected[i], tolerance);
   }
 }
 
