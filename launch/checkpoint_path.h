@@ -8,8 +8,8 @@
 
 namespace jevons {
 
-// Opens the checkpoint at `path`, or the newest one of the run at `path`. IntegrityError where there is none, and where
-// the newest is damaged: then the message offers the newest good one.
+// Opens the checkpoint at `path`, or the newest one of the run at `path`. IntegrityError where there is none,
+// and where the newest is damaged: then the message offers the newest good one.
 absl::StatusOr<CheckpointReader> OpenCheckpointAt(FileSystem& files, const std::string& path);
 
 }  // namespace jevons

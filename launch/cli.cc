@@ -52,7 +52,10 @@ std::string UnexpectedArgument(const CLI::App& app, const std::string& argument)
   const bool flag = absl::string_view(argument).substr(0, 1) == "-";
   const std::string given = argument.substr(0, argument.find('='));
   const bool command = !flag && app.get_parent() == nullptr;
-  std::string message = absl::StrFormat("%s: unknown %s", given, flag ? "flag" : command ? "command" : "argument");
+  std::string message = absl::StrFormat("%s: unknown %s", given,
+                                        flag      ? "flag"
+                                        : command ? "command"
+                                                  : "argument");
   const std::string nearest = NearestName(given, LegalNames(app, flag));
   if (!nearest.empty()) absl::StrAppend(&message, "; did you mean ", nearest, "?");
   return message;
@@ -68,10 +71,13 @@ CLI::App* AddCommand(CLI::App& program, const std::string& name, const std::stri
 }
 
 void AddConfigOptions(CLI::App& command, ConfigOptions& options, bool required) {
-  command.add_option("--config", options.path, "the run, a text-format file (see configs/run.proto and configs/presets)")
+  command
+      .add_option("--config", options.path,
+                  "the run, a text-format file (see configs/run.proto and configs/presets)")
       ->type_name("FILE")
       ->required(required);
-  command.add_option("--set", options.overrides, "change one field of it, e.g. model.layers=8; may be repeated")
+  command
+      .add_option("--set", options.overrides, "change one field of it, e.g. model.layers=8; may be repeated")
       ->type_name("PATH=VALUE")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)

@@ -1,6 +1,6 @@
-// The subcommands of `jevons`. Each function adds one to the program: its options, its help (which begins with an example)
-// and a callback that does the work and stores the exit code (ExitCode of kernels/base/status.h). One file per subcommand,
-// named after it, and thin: the work is in the libraries.
+// The subcommands of `jevons`. Each function adds one to the program: its options, its help (which begins
+// with an example) and a callback that does the work and stores the exit code (ExitCode of
+// kernels/base/status.h). One file per subcommand, named after it, and thin: the work is in the libraries.
 #ifndef JEVONS_LAUNCH_COMMANDS_H_
 #define JEVONS_LAUNCH_COMMANDS_H_
 

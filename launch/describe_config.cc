@@ -33,7 +33,8 @@ struct ParamGroup {
   int64_t elements() const { return shape.size() * layers; }
 };
 
-// In order of first appearance; a gap in the layers, or the step from the model to its MTP modules, starts a new group.
+// In order of first appearance; a gap in the layers, or the step from the model to its MTP modules, starts a
+// new group.
 std::vector<ParamGroup> GroupedTable(const ModelConfig& model) {
   constexpr absl::string_view kLayers = "model.layers.";
   std::vector<ParamGroup> groups;
@@ -79,14 +80,22 @@ Json FieldJson(const google::protobuf::Message& message, const google::protobuf:
   using Field = google::protobuf::FieldDescriptor;
   const google::protobuf::Reflection& reflection = *message.GetReflection();
   switch (field.cpp_type()) {
-    case Field::CPPTYPE_MESSAGE: return ConfigJson(reflection.GetMessage(message, &field));
-    case Field::CPPTYPE_INT64: return reflection.GetInt64(message, &field);
-    case Field::CPPTYPE_UINT64: return reflection.GetUInt64(message, &field);
-    case Field::CPPTYPE_DOUBLE: return reflection.GetDouble(message, &field);
-    case Field::CPPTYPE_BOOL: return reflection.GetBool(message, &field);
-    case Field::CPPTYPE_STRING: return reflection.GetString(message, &field);
-    case Field::CPPTYPE_ENUM: return reflection.GetEnum(message, &field)->name();
-    default: break;
+    case Field::CPPTYPE_MESSAGE:
+      return ConfigJson(reflection.GetMessage(message, &field));
+    case Field::CPPTYPE_INT64:
+      return reflection.GetInt64(message, &field);
+    case Field::CPPTYPE_UINT64:
+      return reflection.GetUInt64(message, &field);
+    case Field::CPPTYPE_DOUBLE:
+      return reflection.GetDouble(message, &field);
+    case Field::CPPTYPE_BOOL:
+      return reflection.GetBool(message, &field);
+    case Field::CPPTYPE_STRING:
+      return reflection.GetString(message, &field);
+    case Field::CPPTYPE_ENUM:
+      return reflection.GetEnum(message, &field)->name();
+    default:
+      break;
   }
   JEVONS_CHECK(false, "run.proto has a field of a type that it did not have: %s", field.full_name().c_str());
 }
@@ -96,11 +105,13 @@ Json FieldJson(const google::protobuf::Message& message, const google::protobuf:
 std::string ParamsText(const ModelConfig& model) {
   std::string text = absl::StrFormat("%-58s %-20s %16s\n", "parameter", "shape", "elements");
   for (const ParamGroup& group : GroupedTable(model)) {
-    absl::StrAppendFormat(&text, "%-58s %-20s %16d\n", group.Name(), group.shape.ToString(), group.elements());
+    absl::StrAppendFormat(&text, "%-58s %-20s %16d\n", group.Name(), group.shape.ToString(),
+                          group.elements());
   }
   text += "\n";
   for (const auto& [what, elements] : Sums(model)) {
-    absl::StrAppendFormat(&text, "%-58s %20s %16d\n", what, HumanCount(static_cast<double>(elements)), elements);
+    absl::StrAppendFormat(&text, "%-58s %20s %16d\n", what, HumanCount(static_cast<double>(elements)),
+                          elements);
   }
   return text;
 }
@@ -120,12 +131,15 @@ Json ParamsJson(const ModelConfig& model) {
           {"tensors", std::move(tensors)}};
 }
 
-std::string FlopsText(const RunConfig& config) { return FlopTable(config.model(), config.data().sequence_length()); }
+std::string FlopsText(const RunConfig& config) {
+  return FlopTable(config.model(), config.data().sequence_length());
+}
 
 Json FlopsJson(const RunConfig& config) {
   Json result;
   result["sequence_length"] = config.data().sequence_length();
-  for (const auto& [name, core] : {std::pair{"causal", CoreCount::kCausal}, std::pair{"full", CoreCount::kFull}}) {
+  for (const auto& [name, core] :
+       {std::pair{"causal", CoreCount::kCausal}, std::pair{"full", CoreCount::kFull}}) {
     const FlopCount count = CountFlops(config.model(), config.data().sequence_length(), core);
     Json terms;
     for (const FlopTerm& term : count.terms) terms[term.name] = term.forward;
@@ -146,7 +160,8 @@ Json ConfigJson(const google::protobuf::Message& message) {
     Json& value = object[field->name()];
     if (!field->is_repeated()) value = FieldJson(message, *field);
     for (int i = 0; field->is_repeated() && i < reflection.FieldSize(message, field); ++i) {
-      value.push_back(ConfigJson(reflection.GetRepeatedMessage(message, field, i)));  // the only lists are of messages
+      value.push_back(
+          ConfigJson(reflection.GetRepeatedMessage(message, field, i)));  // the only lists are of messages
     }
   }
   return object;

@@ -9,7 +9,8 @@
 
 namespace jevons {
 
-// Every parameter with its shape, equal ones of consecutive layers on one line, then the sums. vocab_size must be known.
+// Every parameter with its shape, equal ones of consecutive layers on one line, then the sums. vocab_size
+// must be known.
 std::string ParamsText(const ModelConfig& model);
 nlohmann::ordered_json ParamsJson(const ModelConfig& model);
 

@@ -20,9 +20,12 @@ struct Options {
 
 const char* NameOf(Verdict verdict) {
   switch (verdict) {
-    case Verdict::kGood: return "ok";
-    case Verdict::kAbsent: return "absent";
-    case Verdict::kBad: return "bad";
+    case Verdict::kGood:
+      return "ok";
+    case Verdict::kAbsent:
+      return "absent";
+    case Verdict::kBad:
+      return "bad";
   }
   return "";
 }
@@ -38,7 +41,8 @@ void PrintTable(const std::vector<Finding>& findings, bool can_train) {
 }
 
 void PrintJson(const std::vector<Finding>& findings, bool can_train) {
-  nlohmann::ordered_json report = {{"can_train_on_cpu", can_train}, {"findings", nlohmann::ordered_json::array()}};
+  nlohmann::ordered_json report = {{"can_train_on_cpu", can_train},
+                                   {"findings", nlohmann::ordered_json::array()}};
   for (const Finding& f : findings) {
     report["findings"].push_back(
         {{"topic", f.topic}, {"verdict", NameOf(f.verdict)}, {"value", f.value}, {"remedy", f.remedy}});
@@ -59,8 +63,9 @@ int Run(const Options& options) {
 
 void RegisterDoctor(CLI::App& program, int* exit_code) {
   auto options = std::make_shared<Options>();
-  CLI::App* command = AddCommand(program, "doctor", "what this machine has, what is missing, and the command that mends it",
-                                 "jevons doctor\njevons doctor --json");
+  CLI::App* command =
+      AddCommand(program, "doctor", "what this machine has, what is missing, and the command that mends it",
+                 "jevons doctor\njevons doctor --json");
   command->add_flag("--json", options->json, "print JSON");
   command->add_option("--check-ranks", options->check_ranks, "be one rank of the MPI self-test")->group("");
   command->callback([options, exit_code] { *exit_code = Run(*options); });

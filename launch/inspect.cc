@@ -41,7 +41,8 @@ struct Answer {
 absl::Status DescribeConfig(const RunConfig& config, const Options& options, Answer& answer) {
   if ((options.params || options.flops) && config.model().vocab_size() == 0) {
     return UsageError(
-        "model.vocab_size = 0: the data decides, so that the model has no size yet; add --set model.vocab_size=2048");
+        "model.vocab_size = 0: the data decides, so that the model has no size yet; add --set "
+        "model.vocab_size=2048");
   }
   if (options.print_config) {
     answer.text += ResolvedText(config);
@@ -60,11 +61,12 @@ absl::Status DescribeConfig(const RunConfig& config, const Options& options, Ans
 }
 
 void DescribeLabels(const CheckpointReader& reader, const CostLedger& ledger, Answer& answer) {
-  answer.text += absl::StrFormat("checkpoint  %s\nstep        %d\ntensors     %d, %s in %d files\ncost        %s\n",
-                                 reader.path(), reader.step(), reader.tensors().size(),
-                                 HumanBytes(static_cast<double>(reader.bytes())), reader.files(),
-                                 CostSummary(ledger, "device"));
-  for (const auto& [name, value] : reader.labels()) answer.text += absl::StrFormat("%-10s  %s\n", name, value);
+  answer.text += absl::StrFormat(
+      "checkpoint  %s\nstep        %d\ntensors     %d, %s in %d files\ncost        %s\n", reader.path(),
+      reader.step(), reader.tensors().size(), HumanBytes(static_cast<double>(reader.bytes())), reader.files(),
+      CostSummary(ledger, "device"));
+  for (const auto& [name, value] : reader.labels())
+    answer.text += absl::StrFormat("%-10s  %s\n", name, value);
   answer.json["checkpoint"] = {{"path", reader.path()},     {"step", reader.step()},
                                {"bytes", reader.bytes()},   {"files", reader.files()},
                                {"labels", reader.labels()}, {"cost", ConfigJson(ledger)}};
@@ -91,7 +93,8 @@ absl::Status DescribeCheckpoint(const CheckpointReader& reader, Answer& answer) 
 }
 
 // --diff: OK in any case where both can be read; `identical` says how it went.
-absl::Status Compare(CheckpointReader& reader, const std::string& other_path, Answer& answer, bool* identical) {
+absl::Status Compare(CheckpointReader& reader, const std::string& other_path, Answer& answer,
+                     bool* identical) {
   JEVONS_ASSIGN_OR_RETURN(CheckpointReader other, OpenCheckpointAt(PosixFileSystem(), other_path));
   JEVONS_ASSIGN_OR_RETURN(const std::string difference, Diff(reader, other));
   *identical = difference == "identical";
@@ -124,11 +127,14 @@ absl::Status InspectCheckpoint(const Options& options, Answer& answer, bool* ide
 }
 
 absl::Status InspectConfig(const Options& options, Answer& answer) {
-  if (!options.wants_config()) return UsageError("--config: say what to show: --params, --flops or --print-config");
+  if (!options.wants_config())
+    return UsageError("--config: say what to show: --params, --flops or --print-config");
   if (options.hash || options.verify || !options.diff.empty()) {
-    return UsageError("--hash, --verify and --diff look at a checkpoint: name a run or a checkpoint, not --config");
+    return UsageError(
+        "--hash, --verify and --diff look at a checkpoint: name a run or a checkpoint, not --config");
   }
-  JEVONS_ASSIGN_OR_RETURN(const RunConfig config, LoadRunConfig(options.config.path, options.config.overrides));
+  JEVONS_ASSIGN_OR_RETURN(const RunConfig config,
+                          LoadRunConfig(options.config.path, options.config.overrides));
   JEVONS_RETURN_IF_ERROR(ValidationStatus(config, /*world_size=*/0));
   return DescribeConfig(config, options, answer);
 }
@@ -151,10 +157,13 @@ int Run(const Options& options) {
 
 void RegisterInspect(CLI::App& program, int* exit_code) {
   auto options = std::make_shared<Options>();
-  CLI::App* command = AddCommand(program, "inspect", "what a checkpoint holds; parameters and FLOPs of a config", kExamples);
+  CLI::App* command =
+      AddCommand(program, "inspect", "what a checkpoint holds; parameters and FLOPs of a config", kExamples);
   command->add_option("RUN", options->target, "a run (its newest checkpoint) or a checkpoint");
   command->add_flag("--hash", options->hash, "print a hash of the state that no layout changes");
-  command->add_option("--diff", options->diff, "compare with another: exit 0 if identical, else name the first difference, exit 1")
+  command
+      ->add_option("--diff", options->diff,
+                   "compare with another: exit 0 if identical, else name the first difference, exit 1")
       ->type_name("RUN");
   command->add_flag("--verify", options->verify, "read everything and check all hashes");
   AddConfigOptions(*command, options->config, /*required=*/false);

@@ -38,7 +38,8 @@ std::string ReadFile(const char* path) {
 std::map<std::string, std::string> ReadTable(const char* path) {
   std::map<std::string, std::string> table;
   for (absl::string_view line : absl::StrSplit(ReadFile(path), '\n')) {
-    const std::pair<absl::string_view, absl::string_view> entry = absl::StrSplit(line, absl::MaxSplits(':', 1));
+    const std::pair<absl::string_view, absl::string_view> entry =
+        absl::StrSplit(line, absl::MaxSplits(':', 1));
     table.emplace(absl::StripAsciiWhitespace(entry.first), absl::StripAsciiWhitespace(entry.second));
   }
   return table;
@@ -67,7 +68,8 @@ Finding Cpu() {
   const auto model = table.find("model name");
   std::string value = model == table.end() ? "unknown model" : model->second;
   absl::StrAppendFormat(&value, ", %d usable cores", UsableCores());
-  if (const double quota = CoreQuota(); quota > 0) absl::StrAppendFormat(&value, ", limited to the time of %g", quota);
+  if (const double quota = CoreQuota(); quota > 0)
+    absl::StrAppendFormat(&value, ", limited to the time of %g", quota);
   return {"cpu", Verdict::kGood, value, ""};
 }
 
@@ -79,7 +81,8 @@ Finding Simd() {
     if (flags.count(flag) > 0) found.push_back(flag);
   }
   std::string value = found.empty() ? "baseline only: training is slow" : absl::StrJoin(found, " ");
-  value += flags.count("amx_bf16") > 0 ? "; BF16 products run on AMX" : "; no AMX, so BF16 products are expanded to FP32";
+  value += flags.count("amx_bf16") > 0 ? "; BF16 products run on AMX"
+                                       : "; no AMX, so BF16 products are expanded to FP32";
   return {"simd", Verdict::kGood, value, ""};
 }
 
@@ -97,11 +100,13 @@ Finding Memory() {
 
 Finding Disk() {
   struct statvfs disk = {};
-  if (statvfs(".", &disk) != 0) return {"disk", Verdict::kBad, "the current folder cannot be read", "cd elsewhere"};
+  if (statvfs(".", &disk) != 0)
+    return {"disk", Verdict::kBad, "the current folder cannot be read", "cd elsewhere"};
   const double available = static_cast<double>(disk.f_bavail) * static_cast<double>(disk.f_frsize);
   constexpr double kNeeded = 1e9;  // the quick start's build, data and checkpoints
   const bool enough = available >= kNeeded;
-  return {"disk", enough ? Verdict::kGood : Verdict::kBad, HumanBytes(available) + " free in the current folder",
+  return {"disk", enough ? Verdict::kGood : Verdict::kBad,
+          HumanBytes(available) + " free in the current folder",
           enough ? "" : "free some space: the quick start takes 1 GB"};
 }
 
@@ -114,8 +119,8 @@ Finding Tool(const std::string& topic, std::vector<std::string> command, Verdict
 Finding MpiSelfTest(const std::string& program) {
   const std::string topic = "mpi self-test";
   const std::vector<std::string> root = {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"};
-  absl::StatusOr<Process> process =
-      Process::Start({"mpirun", "--oversubscribe", "-np", "2", program, "doctor", "--check-ranks", "2"}, root);
+  absl::StatusOr<Process> process = Process::Start(
+      {"mpirun", "--oversubscribe", "-np", "2", program, "doctor", "--check-ranks", "2"}, root);
   if (!process.ok()) return {topic, Verdict::kBad, std::string(process.status().message()), kSetup};
   const ProcessResult result = process->Wait(kSelfTest);
   if (result.timed_out) {
@@ -123,12 +128,14 @@ Finding MpiSelfTest(const std::string& program) {
             "mpirun -np 2 hostname  # must print two lines"};
   }
   if (result.exit_code != 0) {
-    return {topic, Verdict::kBad, absl::StrFormat("exit code %d: %s", result.exit_code, FirstLine(result.err)),
+    return {topic, Verdict::kBad,
+            absl::StrFormat("exit code %d: %s", result.exit_code, FirstLine(result.err)),
             "mpirun -np 2 hostname  # must print two lines"};
   }
   if (geteuid() == 0 && std::getenv("OMPI_ALLOW_RUN_AS_ROOT") == nullptr) {
-    return {topic, Verdict::kGood, "two ranks heard of each other",
-            "export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1  # mpirun refuses root otherwise"};
+    return {
+        topic, Verdict::kGood, "two ranks heard of each other",
+        "export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1  # mpirun refuses root otherwise"};
   }
   return {topic, Verdict::kGood, "two ranks heard of each other", ""};
 }
@@ -147,17 +154,20 @@ Finding Packages() {
   }
   std::vector<std::string> missing, found;
   for (const std::string& package : wanted) {
-    if (versions.count(package) == 0) missing.push_back(package);
-    else found.push_back(package + " " + versions[package]);
+    if (versions.count(package) == 0)
+      missing.push_back(package);
+    else
+      found.push_back(package + " " + versions[package]);
   }
   if (missing.empty()) return {"packages", Verdict::kGood, absl::StrJoin(found, ", "), ""};
   return {"packages", Verdict::kAbsent, "missing for building: " + absl::StrJoin(missing, " "), kSetup};
 }
 
 Finding Gpu() {
-  const ProcessResult smi =
-      RunProcess({"nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"}, kQuick);
-  if (smi.exit_code != 0) return {"gpu", Verdict::kAbsent, "no NVIDIA GPU or driver; this build trains on the CPU", ""};
+  const ProcessResult smi = RunProcess(
+      {"nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"}, kQuick);
+  if (smi.exit_code != 0)
+    return {"gpu", Verdict::kAbsent, "no NVIDIA GPU or driver; this build trains on the CPU", ""};
   const std::vector<std::string> gpus = absl::StrSplit(absl::StripAsciiWhitespace(smi.out), '\n');
   return {"gpu", Verdict::kGood, absl::StrFormat("%d x %s", gpus.size(), gpus[0]), ""};
 }
@@ -166,7 +176,8 @@ Finding CudaToolkit() {
   for (const char* nvcc : {"nvcc", "/usr/local/cuda/bin/nvcc"}) {
     const ProcessResult result = RunProcess({nvcc, "--version"}, kQuick);
     const size_t release = result.out.find("release ");
-    if (release != std::string::npos) return {"cuda toolkit", Verdict::kGood, FirstLine(result.out.substr(release)), ""};
+    if (release != std::string::npos)
+      return {"cuda toolkit", Verdict::kGood, FirstLine(result.out.substr(release)), ""};
   }
   return {"cuda toolkit", Verdict::kAbsent, "no nvcc; only a CUDA build needs it", ""};
 }

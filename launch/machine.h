@@ -14,17 +14,18 @@ enum class Verdict {
 };
 
 struct Finding {
-  std::string topic;   // "cpu", "mpi self-test", ...
+  std::string topic;  // "cpu", "mpi self-test", ...
   Verdict verdict = Verdict::kGood;
   std::string value;   // what was found
   std::string remedy;  // the command that mends it; "" where nothing is to be done
 };
 
-// Looks at processor, memory, disk, MPI, packages and GPUs. Starts `program` (a path to jevons) on two ranks through
-// mpirun to see that MPI works. Takes under ten seconds: everything that is run has a deadline.
+// Looks at processor, memory, disk, MPI, packages and GPUs. Starts `program` (a path to jevons) on two ranks
+// through mpirun to see that MPI works. Takes under ten seconds: everything that is run has a deadline.
 std::vector<Finding> ExamineMachine(const std::string& program);
 
-// The command behind the self-test: this process is one rank of several. OK when all of them heard of each other.
+// The command behind the self-test: this process is one rank of several. OK when all of them heard of each
+// other.
 int CheckRanks(int expected_ranks);
 
 }  // namespace jevons

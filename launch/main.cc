@@ -25,7 +25,6 @@ constexpr char kExitCodes[] = R"(`jevons COMMAND --help` says more. Exit codes:
 int Run(int argc, char** argv) {
   int exit_code = 0;
   CLI::App program(kExamples, "jevons");
-  program.footer(kExitCodes);
   program.set_version_flag("--version", jevons::VersionText(), "version, compiler and backends");
   program.require_subcommand(1);
   jevons::RegisterPrepare(program, &exit_code);
@@ -35,6 +34,7 @@ int Run(int argc, char** argv) {
   jevons::RegisterInspect(program, &exit_code);
   jevons::RegisterBench(program, &exit_code);
   jevons::RegisterDoctor(program, &exit_code);
+  program.footer(kExitCodes);  // after the subcommands, which would inherit it
   try {
     program.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -47,7 +47,8 @@ int Run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  // A reader of our output that goes away must not end a training run; FlushOut tells a closed pipe from a full disk.
+  // A reader of our output that goes away must not end a training run; FlushOut tells a closed pipe from a
+  // full disk.
   std::signal(SIGPIPE, SIG_IGN);
   return jevons::FlushOut(Run(argc, argv));
 }

@@ -59,7 +59,8 @@ int ExitCodeOfWaitStatus(int status) {
 
 }  // namespace
 
-absl::StatusOr<Process> Process::Start(std::vector<std::string> command, std::span<const std::string> environment) {
+absl::StatusOr<Process> Process::Start(std::vector<std::string> command,
+                                       std::span<const std::string> environment) {
   int out[2], err[2];
   if (pipe2(out, O_CLOEXEC) != 0) return FailureError(absl::StrFormat("pipe: %s", std::strerror(errno)));
   if (pipe2(err, O_CLOEXEC) != 0) {
@@ -97,7 +98,9 @@ absl::StatusOr<Process> Process::Start(std::vector<std::string> command, std::sp
 }
 
 Process::Process(Process&& other)
-    : pid_(std::exchange(other.pid_, -1)), out_(std::exchange(other.out_, -1)), err_(std::exchange(other.err_, -1)) {}
+    : pid_(std::exchange(other.pid_, -1)),
+      out_(std::exchange(other.out_, -1)),
+      err_(std::exchange(other.err_, -1)) {}
 
 Process::~Process() {
   if (pid_ > 0) {

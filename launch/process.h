@@ -13,16 +13,18 @@
 namespace jevons {
 
 struct ProcessResult {
-  int exit_code = 0;        // 128 + n when signal n ended it, 127 when there is no such program
-  bool timed_out = false;   // its process group was killed at the deadline
-  std::string out, err;     // what it wrote
+  int exit_code = 0;       // 128 + n when signal n ended it, 127 when there is no such program
+  bool timed_out = false;  // its process group was killed at the deadline
+  std::string out, err;    // what it wrote
 };
 
 // A child in a process group of its own, with its output collected and its input empty.
 class Process {
  public:
-  // `command`: the program, looked up in PATH, and its arguments. `environment`: "NAME=value" entries set for the child.
-  static absl::StatusOr<Process> Start(std::vector<std::string> command, std::span<const std::string> environment = {});
+  // `command`: the program, looked up in PATH, and its arguments. `environment`: "NAME=value" entries set for
+  // the child.
+  static absl::StatusOr<Process> Start(std::vector<std::string> command,
+                                       std::span<const std::string> environment = {});
   Process(Process&& other);
   Process& operator=(Process&&) = delete;
   ~Process();  // kills the group if it still runs

@@ -74,7 +74,8 @@ bible -f gen1:1-rev22:21 </dev/null | awk '
 wc -lc "$output/corpus.txt"
 
 say "tokenizer and token files"
-build/jevons prepare --input "$output/corpus.txt" --output "$output/data" --vocab-size 2048
+build/jevons prepare --input "$output/corpus.txt" --output "$output/data" --vocab-size 2048 \
+  --validation-fraction 0.05
 
 total=${steps:-$(build/jevons inspect --config "$preset" --print-config | sed -n 's/^ *steps: //p')}
 train=(mpirun -q --bind-to none -np "$workers" build/jevons train --config "$preset" --set data.path="$output/data"

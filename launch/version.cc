@@ -5,7 +5,8 @@
 namespace jevons {
 
 std::string VersionText() {
-  return absl::StrCat("jevons ", JEVONS_VERSION, "\ncompiler ", JEVONS_COMPILER, "\nbackends ", JEVONS_BACKENDS);
+  return absl::StrCat("jevons ", JEVONS_VERSION, "\ncompiler ", JEVONS_COMPILER, "\nbackends ",
+                      JEVONS_BACKENDS);
 }
 
 }  // namespace jevons

@@ -1,0 +1,95 @@
+// jevons prepare: text to a tokenizer and token files.
+#include "data/prepare/prepare.h"
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_format.h"
+#include "launch/cli.h"
+#include "launch/commands.h"
+
+namespace jevons {
+namespace {
+
+constexpr char kExamples[] =
+    "jevons prepare --input corpus.txt --output data --vocab-size 2048\n"
+    "jevons prepare --input a.jsonl.zst b.jsonl.zst --output data --tokenizer tokenizer.json";
+
+struct Options {
+  PrepareOptions prepare;
+  std::string document_rule = "blank-line";
+  bool json = false;
+};
+
+std::string SplitText(const char* name, const SplitInfo& split) {
+  return absl::StrFormat("%-11s %12d documents %15d tokens %15d bytes\n", name, split.documents, split.tokens,
+                         split.bytes);
+}
+
+nlohmann::ordered_json SplitJson(const SplitInfo& split) {
+  return {{"documents", split.documents}, {"tokens", split.tokens}, {"bytes", split.bytes}};
+}
+
+void Print(const PrepareReport& report, const Options& options) {
+  const DatasetInfo& info = report.info;
+  if (options.json) {
+    const nlohmann::ordered_json json = {{"output", options.prepare.output},
+                                         {"vocab_size", info.vocab_size},
+                                         {"train", SplitJson(info.train)},
+                                         {"validation", SplitJson(info.validation)},
+                                         {"seconds", report.seconds}};
+    WriteOut(json.dump(2) + "\n");
+    return;
+  }
+  const double bytes = static_cast<double>(info.train.bytes + info.validation.bytes);
+  const double tokens = static_cast<double>(info.train.tokens + info.validation.tokens);
+  WriteOut(absl::StrFormat("%s: vocabulary of %d tokens, %.2f bytes per token, %.1f s\n",
+                           options.prepare.output, info.vocab_size, bytes / tokens, report.seconds));
+  WriteOut(SplitText("train", info.train) + SplitText("validation", info.validation));
+}
+
+absl::Status Run(Options& options) {
+  JEVONS_ASSIGN_OR_RETURN(options.prepare.document_rule, DocumentRuleFor(options.document_rule));
+  JEVONS_ASSIGN_OR_RETURN(const PrepareReport report, Prepare(options.prepare));
+  Print(report, options);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void RegisterPrepare(CLI::App& program, int* exit_code) {
+  auto options = std::make_shared<Options>();
+  PrepareOptions& prepare = options->prepare;
+  CLI::App* command = AddCommand(program, "prepare", "text to a tokenizer and token files", kExamples);
+  command->add_option("--input", prepare.inputs, "files ending in .txt, .jsonl, .txt.zst or .jsonl.zst")
+      ->type_name("FILE")
+      ->required();
+  command->add_option("--output", prepare.output, "folder to make")->type_name("FOLDER")->required();
+  CLI::Option* vocab_size = command->add_option(
+      "--vocab-size", prepare.vocab_size, "train a tokenizer of so many tokens, bytes and specials included");
+  command->add_option("--tokenizer", prepare.tokenizer, "use this tokenizer.json instead")
+      ->type_name("FILE")
+      ->excludes(vocab_size);
+  command
+      ->add_option("--validation-fraction", prepare.validation_fraction,
+                   "share of the documents kept for validation")
+      ->capture_default_str();
+  command
+      ->add_option("--document-rule", options->document_rule,
+                   "where a document of plain text ends: blank-line, form-feed or file")
+      ->capture_default_str();
+  command->add_option("--text-field", prepare.text_field, "field of a JSON line that holds the text")
+      ->capture_default_str();
+  command
+      ->add_option("--tokenizer-sample-bytes", prepare.tokenizer_sample_bytes,
+                   "train the tokenizer on about this much of the input")
+      ->capture_default_str();
+  command->add_option("--seed", prepare.seed, "chooses the validation documents")->capture_default_str();
+  command->add_option("--threads", prepare.threads, "0: one per core")->capture_default_str();
+  command->add_flag("--overwrite", prepare.overwrite, "replace a dataset that is there already");
+  command->add_flag("--json", options->json, "print JSON");
+  command->callback([options, exit_code] { *exit_code = Finish(Run(*options)); });
+}
+
+}  // namespace jevons
