@@ -214,13 +214,17 @@ class BpeTrainer {
 
 }  // namespace
 
+absl::Status CheckVocabSize(int64_t vocab_size) {
+  if (vocab_size >= kMinVocabSize && vocab_size <= std::numeric_limits<int32_t>::max())
+    return absl::OkStatus();
+  return UsageError(
+      absl::StrFormat("vocab_size: %d is not legal; the %d special tokens and 256 bytes need at least %d, "
+                      "and ids have 31 bits",
+                      vocab_size, std::size(kSpecialTokens), kMinVocabSize));
+}
+
 absl::StatusOr<Tokenizer> TrainTokenizer(const WordCounts& counts, const BpeTrainingOptions& options) {
-  if (options.vocab_size < kMinVocabSize || options.vocab_size > std::numeric_limits<int32_t>::max()) {
-    return UsageError(
-        absl::StrFormat("vocab_size: %d is not legal; the %d special tokens and 256 bytes need at least %d, "
-                        "and ids have 31 bits",
-                        options.vocab_size, std::size(kSpecialTokens), kMinVocabSize));
-  }
+  JEVONS_RETURN_IF_ERROR(CheckVocabSize(options.vocab_size));
   return Tokenizer::Create(BpeTrainer(counts, options).Run());
 }
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "data/tokenizer/tokenizer.h"
 #include "data/tokenizer/word_counts.h"
@@ -14,6 +15,9 @@ namespace jevons {
 
 // The tokens that every trained vocabulary has: 6 special ones (ids 0 to 5), then the 256 bytes.
 inline constexpr int64_t kMinVocabSize = 6 + 256;
+
+// Usage error if no vocabulary of so many tokens can be trained.
+absl::Status CheckVocabSize(int64_t vocab_size);
 
 struct BpeTrainingOptions {
   int64_t vocab_size = 0;  // of all tokens, at least kMinVocabSize

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -25,6 +26,7 @@ class WordCounter {
   void Absorb(WordCounter& other);
 
   const WordCounts& counts() const { return counts_; }
+  WordCounts TakeCounts() { return std::move(counts_); }
 
  private:
   Pretokenizer pretokenizer_;

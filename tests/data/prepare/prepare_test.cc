@@ -1,0 +1,313 @@
+#include "data/prepare/prepare.h"
+
+#include <sys/resource.h>
+
+#include <csignal>
+#include <random>
+
+#include "absl/strings/str_cat.h"
+#include "data/index/indexed_dataset.h"
+#include "data/tokenizer/tokenizer.h"
+#include "gmock/gmock.h"
+#include "kernels/base/status.h"
+#include "nlohmann/json.hpp"
+#include "tests/data/prepare/temp_folder.h"
+
+namespace jevons {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::ElementsAreArray;
+using ::testing::HasSubstr;
+
+// Documents of random words from a small dictionary, some with several lines; the last ones are long.
+std::vector<std::string> RandomDocuments(int n) {
+  std::mt19937_64 random(8);
+  std::vector<std::string> dictionary;
+  for (int i = 0; i < 500; ++i) {
+    std::string word(1 + random() % 8, ' ');
+    for (char& c : word) c = static_cast<char>('a' + random() % 26);
+    dictionary.push_back(i % 10 == 0 ? word + "é," : word);
+  }
+  std::vector<std::string> documents;
+  for (int d = 0; d < n; ++d) {
+    std::string text = dictionary[random() % 500];
+    for (uint64_t words = random() % (d + 10 < n ? 200 : 20000); words > 0; --words) {
+      text += (random() % 12 == 0 ? "\n" : " ") + dictionary[random() % 500];
+    }
+    documents.push_back(text);
+  }
+  return documents;
+}
+
+std::string AsPlainText(const std::vector<std::string>& documents) {
+  std::string text;
+  for (size_t d = 0; d < documents.size(); ++d) text += documents[d] + (d % 3 == 0 ? "\f" : "\n\n");
+  return text;
+}
+
+std::string AsJsonLines(const std::vector<std::string>& documents) {
+  std::string lines;
+  for (const std::string& text : documents) {
+    lines += nlohmann::json({{"id", 5}, {"body", text}}).dump() + "\n";
+    if (text.size() % 5 == 0)
+      lines += "\n{\"body\": \"\"}\n";  // blank lines and empty documents do not count
+  }
+  return lines;
+}
+
+// The documents of one side, as text; each must end with the end-of-sentence token.
+std::vector<std::string> Decoded(const std::string& folder, const std::string& side) {
+  const Tokenizer tokenizer = Tokenizer::Load(folder + "/tokenizer.json").value();
+  const IndexedDataset dataset = IndexedDataset::Open(folder + "/" + side, tokenizer.vocab_size()).value();
+  std::vector<std::string> documents;
+  for (int64_t d = 0; d < dataset.documents(); ++d) {
+    std::vector<int32_t> ids(dataset.DocumentLength(d));
+    EXPECT_TRUE(dataset.Read(dataset.DocumentStart(d), ids).ok());
+    EXPECT_EQ(ids.back(), tokenizer.eos_id());
+    ids.pop_back();
+    documents.push_back(tokenizer.Decode(ids).value());
+  }
+  return documents;
+}
+
+class PrepareTest : public testing::Test {
+ protected:
+  PrepareTest() {
+    options_.output = folder_ / "data";
+    options_.vocab_size = 400;
+    options_.validation_fraction = 0.1;
+    options_.threads = 2;
+  }
+  void ExpectError(ExitCode code, absl::string_view message) {
+    const absl::Status status = Prepare(options_).status();
+    EXPECT_EQ(ExitCodeOf(status), code) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(std::string(message)));
+    EXPECT_FALSE(fs::exists(folder_ / "data"));
+    EXPECT_FALSE(fs::exists(folder_ / "data.partial"));
+  }
+
+  TempFolder folder_;
+  PrepareOptions options_;
+};
+
+TEST_F(PrepareTest, MakesADatasetOfPlainText) {
+  const std::vector<std::string> documents = RandomDocuments(300);
+  options_.inputs = {folder_.Write("a.txt", AsPlainText(documents))};
+  const auto report = Prepare(options_);
+  ASSERT_TRUE(report.ok()) << report.status();
+  const auto train = Decoded(options_.output, "train"), validation = Decoded(options_.output, "validation");
+
+  std::vector<std::string> joined;  // in order, each document is on one of the sides
+  size_t t = 0, v = 0, bytes = 0;
+  for (const std::string& text : documents) {
+    bytes += text.size();
+    if (t < train.size() && train[t] == text) {
+      ++t;
+    } else {
+      ASSERT_LT(v, validation.size());
+      ASSERT_EQ(validation[v++], text);
+    }
+  }
+  EXPECT_EQ(t, train.size());
+  EXPECT_EQ(v, validation.size());
+  EXPECT_GT(v, 10);
+  EXPECT_LT(v, 60);
+
+  const DatasetInfo& info = report->info;
+  EXPECT_EQ(info.vocab_size, 400);
+  EXPECT_EQ(info.train.documents, static_cast<int64_t>(train.size()));
+  EXPECT_EQ(info.validation.documents, static_cast<int64_t>(validation.size()));
+  EXPECT_EQ(info.train.bytes + info.validation.bytes, static_cast<int64_t>(bytes));
+  EXPECT_EQ(info.train.tokens, IndexedDataset::Open(options_.output + "/train", 400)->tokens());
+  EXPECT_EQ(LoadDatasetInfo(options_.output).value(), info);
+  EXPECT_EQ(info.files.size(), 5);
+  EXPECT_TRUE(VerifyDataset(options_.output, info).ok());
+  EXPECT_FALSE(fs::exists(options_.output + ".partial"));
+}
+
+TEST_F(PrepareTest, EveryInputFormatGivesTheSameDataset) {
+  const std::vector<std::string> documents = RandomDocuments(100);
+  const std::string text = AsPlainText(documents), lines = AsJsonLines(documents);
+  const std::string inputs[] = {
+      folder_.Write("a.txt", text), folder_.Write("b.txt.zst", ZstdCompress(text)),
+      folder_.Write("c.jsonl", lines),
+      folder_.Write("d.jsonl.zst", ZstdCompress(lines.substr(0, 1000)) + ZstdCompress(lines.substr(1000)))};
+  options_.text_field = "body";
+  std::optional<DatasetInfo> first;
+  for (const std::string& input : inputs) {
+    options_.inputs = {input};
+    options_.output = input + ".data";
+    const auto report = Prepare(options_);
+    ASSERT_TRUE(report.ok()) << report.status();
+    if (!first) first = report->info;
+    EXPECT_EQ(report->info, *first) << input;  // the hashes of the files among it
+  }
+}
+
+TEST_F(PrepareTest, DoesNotDependOnThreads) {
+  const std::vector<std::string> documents = RandomDocuments(1500);
+  options_.inputs = {folder_.Write("a.txt", AsPlainText(documents)),
+                     folder_.Write("b.jsonl", AsJsonLines(documents))};
+  options_.text_field = "body";
+  std::optional<DatasetInfo> first;
+  for (const int threads : {1, 2, 4}) {
+    options_.threads = threads;
+    options_.output = folder_ / absl::StrCat("data", threads);
+    const auto report = Prepare(options_);
+    ASSERT_TRUE(report.ok()) << report.status();
+    if (!first) first = report->info;
+    EXPECT_EQ(report->info, *first) << threads;
+  }
+}
+
+TEST_F(PrepareTest, UsesAGivenTokenizerAsItIs) {
+  options_.inputs = {folder_.Write("a.txt", AsPlainText(RandomDocuments(50)))};
+  ASSERT_TRUE(Prepare(options_).ok());
+  std::string tokenizer = ReadWholeFile(options_.output + "/tokenizer.json");
+  tokenizer += " \n";  // still the same tokenizer, not the same bytes
+  options_.tokenizer = folder_.Write("given.json", tokenizer);
+  options_.vocab_size = 0;
+  options_.output = folder_ / "again";
+  options_.inputs = {folder_.Write("b.txt", "other <｜end▁of▁sentence｜> text\n\nsecond")};
+  const auto report = Prepare(options_);
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->info.vocab_size, 400);
+  EXPECT_EQ(ReadWholeFile(options_.output + "/tokenizer.json"), tokenizer);
+  // The text of a special token is text.
+  std::vector<std::string> both = Decoded(options_.output, "train");
+  both.push_back(Decoded(options_.output, "validation")[0]);
+  EXPECT_THAT(both, testing::UnorderedElementsAre("other <｜end▁of▁sentence｜> text", "second"));
+}
+
+TEST_F(PrepareTest, TrainsTheTokenizerOnASample) {
+  // The front of each file: "ab" a lot; behind it "cd" even more.
+  std::string text;
+  for (int i = 0; i < 2000; ++i) text += "ab ab ab\n\n";
+  for (int i = 0; i < 20000; ++i) text += "cd cd cd\n\n";
+  options_.inputs = {folder_.Write("a.txt", text)};
+  options_.vocab_size = 263;
+  options_.tokenizer_sample_bytes = 10000;
+  ASSERT_TRUE(Prepare(options_).ok());
+  EXPECT_EQ(Tokenizer::Load(options_.output + "/tokenizer.json")->TokenBytes(262), "ab");
+  options_.tokenizer_sample_bytes = 1 << 20;
+  options_.overwrite = true;
+  ASSERT_TRUE(Prepare(options_).ok());
+  EXPECT_EQ(Tokenizer::Load(options_.output + "/tokenizer.json")->TokenBytes(262), "cd");
+}
+
+TEST_F(PrepareTest, ASingleDocumentIsForTraining) {
+  options_.inputs = {folder_.Write("a.txt", "In the beginning\nwas the word\n")};
+  options_.vocab_size = 262;
+  const auto report = Prepare(options_);
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->info.train, (SplitInfo{1, 29 + 1, 29}));  // bytes, and the end
+  EXPECT_EQ(report->info.validation, SplitInfo{});
+  EXPECT_FALSE(fs::exists(options_.output + "/validation.bin"));
+  EXPECT_THAT(Decoded(options_.output, "train"), ElementsAreArray({"In the beginning\nwas the word"}));
+}
+
+TEST_F(PrepareTest, FollowsTheDocumentRule) {
+  options_.inputs = {folder_.Write("a.txt", "a\n\nb\n\fc\n")};
+  options_.vocab_size = 262;
+  for (const auto& [rule, documents] :
+       {std::pair(DocumentRule::kBlankLine, 3), std::pair(DocumentRule::kFormFeed, 2),
+        std::pair(DocumentRule::kFile, 1)}) {
+    options_.document_rule = rule;
+    options_.overwrite = true;
+    const auto report = Prepare(options_);
+    ASSERT_TRUE(report.ok()) << report.status();
+    EXPECT_EQ(report->info.train.documents + report->info.validation.documents, documents);
+  }
+}
+
+TEST_F(PrepareTest, RunAgainIsSafe) {
+  options_.inputs = {folder_.Write("a.txt", AsPlainText(RandomDocuments(20)))};
+  const auto first = Prepare(options_);
+  ASSERT_TRUE(first.ok());
+  EXPECT_EQ(ExitCodeOf(Prepare(options_).status()), ExitCode::kUsage);  // not silently replaced
+  options_.overwrite = true;
+  EXPECT_EQ(Prepare(options_)->info, first->info);
+  // A failure leaves the old one.
+  options_.inputs = {folder_.Write("b.txt", "\xFF")};
+  EXPECT_FALSE(Prepare(options_).ok());
+  EXPECT_EQ(LoadDatasetInfo(options_.output).value(), first->info);
+  EXPECT_FALSE(fs::exists(options_.output + ".partial"));
+}
+
+TEST_F(PrepareTest, RefusesOptions) {
+  const std::string input = folder_.Write("a.txt", "some text");
+  ExpectError(ExitCode::kUsage, "input: name at least one file");
+  options_.inputs = {input};
+  options_.vocab_size = 261;
+  ExpectError(ExitCode::kUsage,
+              "vocab_size: 261 is not legal; the 6 special tokens and 256 bytes need at least 262");
+  options_.vocab_size = 0;
+  ExpectError(ExitCode::kUsage, "give either vocab_size");
+  options_.vocab_size = 300;
+  options_.tokenizer = "tokenizer.json";
+  ExpectError(ExitCode::kUsage, "give either vocab_size");
+  options_.vocab_size = 0;
+  options_.tokenizer = folder_ / "missing.json";
+  ExpectError(ExitCode::kUsage, "missing.json: cannot open");
+  options_.tokenizer = folder_.Write("bad.json", "{}");
+  ExpectError(ExitCode::kIntegrity, "bad.json: version is null");
+  options_.tokenizer = "";
+  options_.vocab_size = 300;
+  for (const double fraction : {-0.1, 1.0, std::nan("")}) {
+    options_.validation_fraction = fraction;
+    ExpectError(ExitCode::kUsage, "validation_fraction");
+  }
+  options_.validation_fraction = 0.1;
+  options_.threads = -1;
+  ExpectError(ExitCode::kUsage, "threads: -1");
+  options_.threads = 1;
+  options_.tokenizer_sample_bytes = 0;
+  ExpectError(ExitCode::kUsage, "tokenizer_sample_bytes: 0");
+  options_.tokenizer_sample_bytes = 1;
+  options_.text_field = "";
+  ExpectError(ExitCode::kUsage, "text_field");
+}
+
+TEST_F(PrepareTest, RefusesInputs) {
+  options_.inputs = {folder_ / "missing.txt"};
+  ExpectError(ExitCode::kUsage, "missing.txt: cannot open: No such file");
+  options_.inputs = {folder_.Write("a.pdf", "x")};
+  ExpectError(ExitCode::kUsage, "a.pdf: unknown kind of input");
+  options_.inputs = {folder_.Write("a.txt", "x"), folder_ / "./a.txt"};
+  ExpectError(ExitCode::kUsage, "are the same file");
+  options_.inputs = {folder_.Write("empty.txt", ""), folder_.Write("blank.jsonl", "\n\n")};
+  ExpectError(ExitCode::kIntegrity, "the inputs hold no text");
+  options_.inputs = {folder_.Write("latin.txt", "sound\n\ncaf\xE9\n")};
+  ExpectError(ExitCode::kIntegrity, "latin.txt: byte 10 (0xE9) is not UTF-8");
+  options_.inputs = {folder_.Write("bad.jsonl", "{\"text\": \"a\"}\n\n{\"text\": \"b\"\n")};
+  ExpectError(ExitCode::kIntegrity, "bad.jsonl:3: not valid JSON");
+  const std::string frame = ZstdCompress(std::string(100000, 'x') + " y");
+  options_.inputs = {folder_.Write("torn.txt.zst", frame.substr(0, frame.size() - 3))};
+  ExpectError(ExitCode::kIntegrity, "torn.txt.zst: ends inside a zstd frame");
+}
+
+TEST_F(PrepareTest, SaysWhenTheOutputCannotBeWritten) {
+  options_.inputs = {folder_.Write("a.txt", AsPlainText(RandomDocuments(300)))};
+  options_.output = folder_ / "a.txt/data";
+  ExpectError(ExitCode::kFailure, "cannot create its parent folder");
+}
+
+// A limit on the size of files stands for a full disk: the write fails in the same way.
+TEST_F(PrepareTest, AFullDiskLeavesNothing) {
+  options_.inputs = {folder_.Write("a.txt", AsPlainText(RandomDocuments(1000)))};
+  options_.vocab_size = 262;
+  std::signal(SIGXFSZ, SIG_IGN);
+  rlimit limit;
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &limit), 0);
+  const rlim_t before = limit.rlim_cur;
+  limit.rlim_cur = 100000;  // room for the tokenizer, not for the tokens
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
+  ExpectError(ExitCode::kFailure, "File too large");
+  limit.rlim_cur = before;
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
+  EXPECT_TRUE(Prepare(options_).ok());
+}
+
+}  // namespace
+}  // namespace jevons
