@@ -1,0 +1,98 @@
+// AdamW with ZeRO stage 1 (DeepSeek-V3 report 3.2, 4.2): each rank keeps masters and moments of its own slices, reduces the
+// gradients of those from everybody's partial sums, updates them, and gives the new weights to the others.
+//
+// Dense parameters are shared over dp, an expert's over edp; each kind is cut for its compute type apart, so that one
+// gather moves one type. Norms are summed per chunk and then over a fixed tree, so they do not feel the layout.
+#ifndef JEVONS_TRAINER_OPTIM_ZERO1_H_
+#define JEVONS_TRAINER_OPTIM_ZERO1_H_
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "configs/run.pb.h"
+#include "parallel/mesh.h"
+#include "trainer/model/gradients.h"
+#include "trainer/model/weights.h"
+
+namespace jevons {
+
+// A slice of a logical tensor that a checkpoint holds: see trainer/checkpoint/writer.h.
+struct StateSlice {
+  std::string name;  // "weight/...", "m/...", "v/...", "gate_bias/..."
+  Shape shape;       // global
+  Range elements;    // flat range of it
+  Tensor data;
+};
+
+struct GradientSummary {
+  double norm = 0;                          // of the whole gradient, before clipping
+  std::optional<std::string> non_finite;    // the first parameter with NaN or Inf
+};
+
+class ZeroOptimizer {
+ public:
+  ZeroOptimizer(const OptimizerConfig& config, WeightStore& weights, Mesh& mesh);
+
+  // Fresh weights and moments. Every rank computes its own part from (seed, parameter, element).
+  void Initialize(const OpContext& ops, double init_std, uint64_t seed);
+
+  // Reduces the step's gradients into this rank's slices and returns the global norm. Collective over the world.
+  GradientSummary Reduce(const OpContext& ops, const GradientStore& gradients, const GradientLayout& layout, int64_t count);
+
+  // AdamW on the slices, t = 1, 2, ..., then everybody's new weights to everybody. Collective over the world.
+  void Update(const OpContext& ops, double learning_rate, const GradientSummary& gradient, int64_t t);
+
+  // The state of this rank: what a checkpoint of all ranks' slices holds exactly once. Also, for loading, where to read to.
+  std::vector<StateSlice> State() const;
+  // After the masters of State() have been read: the compute weights from everybody's masters. Collective.
+  void RestoreWeights(const OpContext& ops);
+
+  int64_t bytes() const { return arena_.used_bytes(); }
+  static int64_t PlanBytes(const ModelConfig& model, const OptimizerConfig& config, DType compute, const MeshShape& mesh,
+                           int world_rank);
+
+ private:
+  struct Entry {               // one tensor that ownership is decided on: a dense parameter, or one expert of a stack
+    size_t param;
+    int64_t local_expert;      // -1: dense
+    int64_t size;              // elements
+    int64_t first_chunk;       // index of its first chunk among all chunks of the model
+    Range global;              // flat range in the logical tensor
+    Tensor value;              // [size] compute weights
+  };
+  struct Slice {
+    size_t entry = 0;
+    Range elements;            // of the entry
+    Tensor master, m, v;       // [elements]
+    Tensor gradient;           // [elements] FP32: set by Reduce
+    Tensor gradient_buffer;    // where it is reduced to; empty: in place, the group is this rank alone
+  };
+  struct Group {
+    Communicator* ranks;
+    bool expert;
+    DType type;
+    std::vector<Entry> entries;
+    std::vector<int64_t> sizes;
+    std::vector<Slice> slices;
+  };
+  // Ownership is arithmetic: the same code serves the constructor and the plan, which has no communicators.
+  static std::vector<Group> MakeGroups(const std::vector<ParamSpec>& specs, Range experts, DType compute);
+  static int64_t SliceBytes(const OptimizerConfig& config, const Group& group, int ranks, int rank);
+
+  void ReduceGroup(Group& group, const OpContext& ops, const GradientStore& gradients, const GradientLayout& layout,
+                   int64_t count);
+  GradientSummary Summarize(const OpContext& ops) const;
+  void GatherWeights(Group& group, Arena& scratch);
+
+  OptimizerConfig config_;
+  WeightStore& weights_;
+  Mesh& mesh_;
+  Arena arena_;
+  std::vector<Group> groups_;
+  int64_t chunks_ = 0;  // of the model
+};
+
+}  // namespace jevons
+
+#endif  // JEVONS_TRAINER_OPTIM_ZERO1_H_

@@ -1,0 +1,18 @@
+// What one rank will need, from the config alone (architecture, contract 11). Weights, gradients and optimizer state are
+// exact: they ask the code that allocates. Activations follow the allocations of trainer/model line by line, for evenly
+// loaded experts; operators' own small temporaries are left out.
+#ifndef JEVONS_TRAINER_PLAN_MEMORY_MODEL_H_
+#define JEVONS_TRAINER_PLAN_MEMORY_MODEL_H_
+
+#include "configs/run.pb.h"
+#include "parallel/mesh.h"
+#include "trainer/memory_use.h"
+
+namespace jevons {
+
+// config: valid, vocab_size resolved.
+MemoryUse PlanMemory(const RunConfig& config, const MeshShape& mesh, int world_rank);
+
+}  // namespace jevons
+
+#endif  // JEVONS_TRAINER_PLAN_MEMORY_MODEL_H_

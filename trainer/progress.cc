@@ -1,0 +1,66 @@
+#include "trainer/progress.h"
+
+#include <numeric>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
+namespace jevons {
+
+void Interval::Add(const StepStats& stats, int64_t step_tokens, double step_seconds) {
+  ++steps;
+  tokens += step_tokens;
+  seconds += step_seconds;
+  for (size_t i = 0; i < phases.size(); ++i) phases[i] += stats.seconds[i];
+}
+
+double TokensPerSecond(const Interval& interval) {
+  return interval.seconds > 0 ? static_cast<double>(interval.tokens) / interval.seconds : 0;
+}
+
+double Mfu(const Meter& meter, const Interval& interval) {
+  return meter.peak_flops > 0 ? TokensPerSecond(interval) * meter.flops_per_token / meter.peak_flops : 0;
+}
+
+MetricsRecord StepRecord(const StepPlan& plan, const StepStats& stats, const Meter& meter, const Interval& step,
+                         const CostLedger& ledger, double wall_time) {
+  MetricsRecord record{.step = plan.step + 1, .wall_time = wall_time, .values = {}};
+  auto add = [&](const std::string& name, double value) { record.values.emplace_back(name, value); };
+  add("loss/main", stats.loss);
+  add("loss/mtp", stats.mtp_loss);
+  add("loss/balance", stats.balance_loss);
+  add("gradient_norm", stats.gradient_norm);
+  add("learning_rate", plan.learning_rate);
+  add("sequences", static_cast<double>(plan.sequences));
+  add("tokens", static_cast<double>(ledger.tokens()));
+  add("tokens_per_second", TokensPerSecond(step));
+  add("mfu", Mfu(meter, step));
+  add("load/max_over_mean", stats.max_over_mean);
+  add("load/dead_experts", static_cast<double>(stats.dead_experts));
+  add("dispatch_bytes", static_cast<double>(stats.dispatch_bytes));
+  add("cost/device_seconds", ledger.device_seconds());
+  add("cost/dollars", ledger.dollars());
+  add("cost/dollars_per_million_tokens", DollarsPerMillionTokens(ledger));
+  for (size_t i = 0; i < step.phases.size(); ++i) add(absl::StrCat("seconds/", kPhaseNames[i]), step.phases[i]);
+  return record;
+}
+
+std::string ProgressLine(const StepPlan& plan, int64_t steps, const StepStats& stats, const Meter& meter,
+                         const Interval& interval, const CostLedger& ledger) {
+  std::string line = absl::StrFormat("step %d/%d | loss %.4f", plan.step + 1, steps, stats.loss);
+  if (stats.mtp_loss > 0) absl::StrAppendFormat(&line, " mtp %.4f", stats.mtp_loss);
+  if (!stats.loads.empty()) absl::StrAppendFormat(&line, " balance %.3f", stats.balance_loss);
+  absl::StrAppendFormat(&line, " | grad %.3f lr %.2e", stats.gradient_norm, plan.learning_rate);
+  absl::StrAppendFormat(&line, " | %.0f tok/s MFU %.1f%% $%.4f/M", TokensPerSecond(interval), 100 * Mfu(meter, interval),
+                        DollarsPerMillionTokens(ledger));
+  if (!stats.loads.empty())
+    absl::StrAppendFormat(&line, " | load %.2fx %d dead", stats.max_over_mean, stats.dead_experts);
+  line += " |";
+  for (size_t i = 0; i < interval.phases.size(); ++i) {
+    const double share = interval.seconds > 0 ? 100 * interval.phases[i] / interval.seconds : 0;
+    if (share >= 0.5) absl::StrAppendFormat(&line, " %s %.0f%%", kPhaseNames[i], share);
+  }
+  return line;
+}
+
+}  // namespace jevons

@@ -1,0 +1,32 @@
+// From a config to what it reads: the data folder's files, the tokenizer's numbers, the vocabulary.
+#ifndef JEVONS_TRAINER_RUN_INPUTS_H_
+#define JEVONS_TRAINER_RUN_INPUTS_H_
+
+#include <string>
+
+#include "configs/run.pb.h"
+#include "data/sampler.h"
+#include "data/tokenizer/tokenizer.h"
+#include "data/validation.h"
+#include "kernels/base/status.h"
+
+namespace jevons {
+
+struct RunInputs {
+  RunConfig config;               // vocab_size filled in
+  StreamConfig stream;            // of the training samples
+  std::string validation_prefix;  // empty: data.path is not set
+  std::string tokenizer_path;
+};
+
+// Reads the tokenizer. UsageError where the config does not fit it; IntegrityError for damaged or missing files.
+absl::StatusOr<RunInputs> ResolveInputs(const RunConfig& config);
+
+absl::StatusOr<ValidationSet> OpenValidation(const RunInputs& inputs);
+
+// Bytes of text per token of the validation set, from the folder's dataset.json; 0 where it is not known.
+absl::StatusOr<double> ValidationBytesPerToken(const RunInputs& inputs);
+
+}  // namespace jevons
+
+#endif  // JEVONS_TRAINER_RUN_INPUTS_H_

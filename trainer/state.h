@@ -1,0 +1,24 @@
+// The state of a run as a checkpoint has it: what is saved, and how it comes back on any layout.
+#ifndef JEVONS_TRAINER_STATE_H_
+#define JEVONS_TRAINER_STATE_H_
+
+#include <string>
+#include <vector>
+
+#include "trainer/checkpoint/reader.h"
+#include "trainer/checkpoint/writer.h"
+#include "trainer/train_step.h"
+
+namespace jevons {
+
+std::vector<TensorSlice> SlicesOf(const std::vector<StateSlice>& state);
+
+// Masters, moments and biases from `reader` into `train_step`, whatever layout wrote them. Collective.
+absl::Status LoadState(CheckpointReader& reader, TrainStep& train_step);
+
+// Weights alone, in their compute type, and gate biases: for evaluation and generation on one rank.
+absl::Status LoadWeights(CheckpointReader& reader, WeightStore& weights);
+
+}  // namespace jevons
+
+#endif  // JEVONS_TRAINER_STATE_H_

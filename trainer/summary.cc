@@ -1,0 +1,70 @@
+// The summary that a run ends with.
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_format.h"
+#include "trainer/train_loop.h"
+
+namespace jevons {
+namespace {
+
+double Mebibytes(int64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
+
+double PlanError(const RunSummary& s) {
+  const auto planned = static_cast<double>(s.planned.total());
+  return planned > 0 ? static_cast<double>(s.memory.total()) / planned - 1 : 0;
+}
+
+}  // namespace
+
+std::string SummaryText(const RunSummary& s, const TrainOptions& options) {
+  const Meter& meter = options.meter;
+  std::string text = absl::StrFormat("steps                %d\n", s.steps);
+  absl::StrAppendFormat(&text, "cost                 %s\n", CostSummary(s.ledger, meter.device));
+  absl::StrAppendFormat(&text, "this process         %.1f s, %.0f tokens/s, MFU %.1f%% (%.3g GFLOP/token, peak %.4g GFLOP/s)\n",
+                        s.seconds, s.tokens_per_second, 100 * s.mfu, meter.flops_per_token / 1e9, meter.peak_flops / 1e9);
+  if (s.first_validation > 0) {
+    absl::StrAppendFormat(&text, "validation loss      first %.4f, last %.4f nats per token", s.first_validation,
+                          s.last_validation);
+    if (s.bits_per_byte > 0) absl::StrAppendFormat(&text, ", %.3f bits per byte", s.bits_per_byte);
+    text += "\n";
+  }
+  absl::StrAppendFormat(&text, "expert load          max/mean %.2f in the worst layer, %d dead experts\n", s.max_over_mean,
+                        s.dead_experts);
+  absl::StrAppendFormat(&text,
+                        "memory, rank 0       %.1f MiB: weights %.1f, gradients %.1f, optimizer %.1f, activations %.1f "
+                        "(planned %.1f MiB, %+.1f%%); process %.1f MiB\n",
+                        Mebibytes(s.memory.total()), Mebibytes(s.memory.weights), Mebibytes(s.memory.gradients),
+                        Mebibytes(s.memory.optimizer), Mebibytes(s.memory.activations), Mebibytes(s.planned.total()),
+                        100 * PlanError(s), Mebibytes(s.resident_bytes));
+  absl::StrAppendFormat(&text, "files                %s: checkpoints/, metrics.jsonl, tensorboard/, summary.json\n",
+                        options.output);
+  return text;
+}
+
+std::string SummaryJson(const RunSummary& s, const TrainOptions& options) {
+  const nlohmann::ordered_json json = {{"steps", s.steps},
+                               {"tokens", s.ledger.tokens()},
+                               {"seconds", s.seconds},
+                               {"tokens_per_second", s.tokens_per_second},
+                               {"mfu", s.mfu},
+                               {"flops_per_token", options.meter.flops_per_token},
+                               {"peak_flops", options.meter.peak_flops},
+                               {"device", options.meter.device},
+                               {"devices", options.meter.devices},
+                               {"device_hours", s.ledger.device_seconds() / 3600},
+                               {"wasted_device_hours", s.ledger.wasted_device_seconds() / 3600},
+                               {"dollars", s.ledger.dollars()},
+                               {"dollars_per_million_tokens", DollarsPerMillionTokens(s.ledger)},
+                               {"restarts", s.ledger.restarts()},
+                               {"first_validation_loss", s.first_validation},
+                               {"last_validation_loss", s.last_validation},
+                               {"bits_per_byte", s.bits_per_byte},
+                               {"load_max_over_mean", s.max_over_mean},
+                               {"dead_experts", s.dead_experts},
+                               {"memory_bytes", s.memory.total()},
+                               {"planned_memory_bytes", s.planned.total()},
+                               {"resident_bytes", s.resident_bytes}};
+  return json.dump(2) + "\n";
+}
+
+}  // namespace jevons

@@ -1,0 +1,290 @@
+#include "trainer/train_loop.h"
+
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_format.h"
+#include "configs/load.h"
+#include "data/loader.h"
+#include "kernels/base/log.h"
+#include "parallel/comm/watchdog.h"
+#include "trainer/metrics/jsonl.h"
+#include "trainer/metrics/tensorboard.h"
+#include "trainer/plan/memory_model.h"
+#include "trainer/state.h"
+
+namespace jevons {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double Seconds(Clock::duration duration) { return std::chrono::duration<double>(duration).count(); }
+double WallTime() { return Seconds(std::chrono::system_clock::now().time_since_epoch()); }
+
+class Run {
+ public:
+  Run(const TrainOptions& options, Communicator& world)
+      : options_(options),
+        config_(options.inputs.config),
+        mesh_(world, {.world = world.size(), .pp = static_cast<int>(config_.parallel().pp()),
+                      .ep = static_cast<int>(config_.parallel().ep())}),
+        world_rank_(world.rank()),
+        schedule_(config_),
+        step_(config_, mesh_),
+        writer_(PosixFileSystem(), Checkpoints(), world, static_cast<int>(config_.checkpoint().keep())) {}
+
+  absl::Status Open();
+  absl::Status Loop();
+  RunSummary Summarize() const;
+
+ private:
+  bool root() { return mesh_.world().rank() == 0; }
+  std::string Checkpoints() const { return options_.output + "/checkpoints"; }
+  absl::Status Resume(const SampleStream& stream);
+  absl::Status OpenLogs();
+  void RequestStep(int64_t step);
+  bool StopAgreed();
+  absl::Status Log(const StepPlan& plan, const StepStats& stats, double seconds);
+  absl::Status Validate(int64_t step);
+  absl::Status Save(int64_t step);
+  absl::Status ReportSave(const absl::StatusOr<std::optional<int64_t>>& committed, bool last);
+  void ReadValidations(RunSummary& summary) const;
+
+  const TrainOptions& options_;
+  const RunConfig& config_;
+  Mesh mesh_;
+  const int world_rank_;
+  Schedule schedule_;
+  TrainStep step_;
+  CheckpointWriter writer_;
+  std::unique_ptr<Loader> loader_;
+  std::optional<SamplerState> sampler_;  // which stream; next_sample is set at each save
+  std::optional<ValidationSet> validation_;
+  double bytes_per_token_ = 0;
+  std::optional<MetricsLog> metrics_;
+  std::optional<EventFile> events_;
+  int64_t first_step_ = 0;
+  CostLedger ledger_;
+  Clock::time_point charged_until_ = Clock::now();
+  Interval interval_, session_;
+  RunSummary summary_;
+};
+
+absl::Status Run::Open() {
+  JEVONS_ASSIGN_OR_RETURN(SampleStream stream, SampleStream::Open(options_.inputs.stream));
+  sampler_ = stream.StateAt(0);
+  if (!options_.inputs.validation_prefix.empty()) {
+    JEVONS_ASSIGN_OR_RETURN(validation_, OpenValidation(options_.inputs));
+    JEVONS_ASSIGN_OR_RETURN(bytes_per_token_, ValidationBytesPerToken(options_.inputs));
+  }
+  JEVONS_RETURN_IF_ERROR(Resume(stream));
+  if (root()) JEVONS_RETURN_IF_ERROR(OpenLogs());
+  loader_ = std::make_unique<Loader>(std::move(stream));
+  return absl::OkStatus();
+}
+
+absl::Status Run::Resume(const SampleStream& stream) {
+  FileSystem& files = PosixFileSystem();
+  mesh_.world().Barrier();  // nobody looks while another still makes the folder
+  JEVONS_ASSIGN_OR_RETURN(const std::vector<int64_t> steps, CommittedSteps(files, Checkpoints()));
+  if (steps.empty()) {
+    step_.Initialize();
+    return absl::OkStatus();
+  }
+  const auto resume = [&]() -> absl::Status {
+    JEVONS_ASSIGN_OR_RETURN(const std::string path, CheckpointPath(files, Checkpoints(), steps.back()));
+    JEVONS_ASSIGN_OR_RETURN(CheckpointReader reader, CheckpointReader::Open(files, path));
+    JEVONS_ASSIGN_OR_RETURN(const SamplerState saved, SamplerState::Parse(reader.sampler_state()));
+    JEVONS_RETURN_IF_ERROR(stream.CheckState(saved));
+    JEVONS_RETURN_IF_ERROR(LoadState(reader, step_));
+    if (!ledger_.ParseFromString(reader.cost_state())) return IntegrityError(path + ": the cost ledger cannot be read");
+    first_step_ = reader.step();
+    return absl::OkStatus();
+  };
+  const absl::Status status = resume();
+  if (absl::IsDataLoss(status)) return OfferNewestGood(files, Checkpoints(), status);
+  JEVONS_RETURN_IF_ERROR(status);
+  const int64_t next = schedule_.At(first_step_).first_sample;
+  LogInfo(absl::StrFormat("resumed from %s/step %d; the next sample is %d", Checkpoints(), first_step_, next));
+  return absl::OkStatus();
+}
+
+absl::Status Run::OpenLogs() {
+  JEVONS_ASSIGN_OR_RETURN(metrics_, MetricsLog::Open(options_.output + "/metrics.jsonl", first_step_));
+  if (first_step_ > 0 || metrics_->lost()) {
+    // What the last process did after its checkpoint is paid for and gone.
+    auto value = [&](const char* name, double otherwise) {
+      if (metrics_->lost())
+        for (const auto& [key, number] : metrics_->lost()->values)
+          if (key == name) return number;
+      return otherwise;
+    };
+    AddRestart(ledger_, std::max(0.0, value("cost/device_seconds", 0) - ledger_.device_seconds()),
+               std::max(0.0, value("cost/dollars", 0) - ledger_.dollars()));
+  }
+  if (config_.log().tensorboard()) {
+    JEVONS_ASSIGN_OR_RETURN(events_, EventFile::Create(options_.output + "/tensorboard", WallTime()));
+  }
+  return absl::OkStatus();
+}
+
+void Run::RequestStep(int64_t step) {
+  const StepPlan plan = schedule_.At(step);
+  const Range samples = step_.SamplesOf(plan.sequences);
+  loader_->Request(plan.first_sample + samples.begin, samples.size());
+}
+
+bool Run::StopAgreed() {
+  int64_t stop = options_.stop != nullptr ? options_.stop->load() : 0;
+  mesh_.world().AllReduceMax({&stop, 1});
+  return stop != 0;
+}
+
+absl::Status Run::Loop() {
+  const int64_t steps = schedule_.steps();
+  charged_until_ = Clock::now();
+  if (first_step_ == 0 && validation_) JEVONS_RETURN_IF_ERROR(Validate(0));
+  if (first_step_ < steps) RequestStep(first_step_);
+  for (int64_t step = first_step_; step < steps; ++step) {
+    const auto begin = Clock::now();
+    SetWatchdogStep(step);
+    if (step + 1 < steps) RequestStep(step + 1);
+    step_.timer().Switch(Phase::kData);
+    JEVONS_ASSIGN_OR_RETURN(const SampleBatch* batch, loader_->Next());
+    step_.timer().Switch(Phase::kOther);
+    const StepPlan plan = schedule_.At(step);
+    JEVONS_ASSIGN_OR_RETURN(const StepStats stats, step_.Run(plan, *batch));
+    JEVONS_RETURN_IF_ERROR(Log(plan, stats, Seconds(Clock::now() - begin)));
+
+    const bool last = step + 1 == steps, stop = StopAgreed();
+    const int64_t eval = config_.train().eval_interval(), save = config_.checkpoint().interval();
+    if (validation_ && (last || (eval > 0 && (step + 1) % eval == 0))) JEVONS_RETURN_IF_ERROR(Validate(step + 1));
+    JEVONS_RETURN_IF_ERROR(ReportSave(writer_.Poll(), false));
+    if (last || stop || (save > 0 && (step + 1) % save == 0)) JEVONS_RETURN_IF_ERROR(Save(step + 1));
+    if (!last && !stop) continue;
+    JEVONS_RETURN_IF_ERROR(ReportSave(writer_.Finish(), true));
+    if (!last)
+      return PreemptedError(absl::StrFormat("stopped by a signal after step %d with a committed checkpoint in %s; the same "
+                                            "command goes on from there", step + 1, Checkpoints()));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Run::Log(const StepPlan& plan, const StepStats& stats, double seconds) {
+  const auto now = Clock::now();
+  Charge(ledger_, {.seconds = Seconds(now - charged_until_),
+                   .devices = options_.meter.devices,
+                   .price_per_device_hour = options_.meter.price_per_device_hour});
+  charged_until_ = now;
+  const int64_t tokens = plan.sequences * config_.data().sequence_length();
+  ledger_.set_tokens(ledger_.tokens() + tokens);
+  summary_.max_over_mean = stats.max_over_mean;
+  summary_.dead_experts = stats.dead_experts;
+  Interval one;
+  one.Add(stats, tokens, seconds);
+  interval_.Add(stats, tokens, seconds);
+  session_.Add(stats, tokens, seconds);
+  if (!root()) return absl::OkStatus();
+  const MetricsRecord record = StepRecord(plan, stats, options_.meter, one, ledger_, WallTime());
+  JEVONS_RETURN_IF_ERROR(metrics_->Append(record));
+  if (events_) JEVONS_RETURN_IF_ERROR(events_->Append(record));
+  if ((plan.step + 1) % config_.log().interval() == 0 || plan.step + 1 == schedule_.steps()) {
+    LogInfo(ProgressLine(plan, schedule_.steps(), stats, options_.meter, interval_, ledger_));
+    interval_ = {};
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Run::Validate(int64_t step) {
+  JEVONS_ASSIGN_OR_RETURN(const TrainStep::Evaluation evaluation,
+                          step_.Evaluate(*validation_, config_.train().eval_sequences()));
+  const double bits = bytes_per_token_ > 0 ? evaluation.loss / std::log(2.0) / bytes_per_token_ : 0;
+  if (!root()) return absl::OkStatus();
+  MetricsRecord record{.step = step, .wall_time = WallTime(), .values = {{"validation/loss", evaluation.loss}}};
+  if (bits > 0) record.values.emplace_back("validation/bits_per_byte", bits);
+  JEVONS_RETURN_IF_ERROR(metrics_->Append(record));
+  if (events_) JEVONS_RETURN_IF_ERROR(events_->Append(record));
+  LogInfo(absl::StrFormat("step %d/%d | validation loss %.4f, %.3f bits per byte, %d tokens", step, schedule_.steps(),
+                          evaluation.loss, bits, evaluation.tokens));
+  return absl::OkStatus();
+}
+
+absl::Status Run::Save(int64_t step) {
+  PhaseScope phase(&step_.timer(), Phase::kCheckpoint);
+  sampler_->next_sample = schedule_.At(step).first_sample;
+  return writer_.Begin({.step = step,
+                        .config_text = ResolvedText(config_),
+                        .sampler_state = sampler_->Serialize(),
+                        .cost_state = ledger_.SerializeAsString(),
+                        .labels = options_.labels},
+                       SlicesOf(step_.State()));
+}
+
+// A save that failed on its way is no reason to stop: the checkpoints before it are whole. At the end it is a failure.
+absl::Status Run::ReportSave(const absl::StatusOr<std::optional<int64_t>>& committed, bool last) {
+  if (committed.ok()) {
+    if (committed->has_value()) LogInfo(absl::StrFormat("checkpoint of step %d committed", **committed));
+    return absl::OkStatus();
+  }
+  if (last) return committed.status();
+  if (root()) LogWarning(absl::StrFormat("checkpoint not saved, training goes on: %s", std::string(committed.status().message())));
+  return absl::OkStatus();
+}
+
+// The first and the last validation loss of the run, from the record that outlives restarts.
+void Run::ReadValidations(RunSummary& summary) const {
+  std::ifstream file(options_.output + "/metrics.jsonl");
+  for (std::string line; std::getline(file, line);) {
+    const auto record = FromJsonLine(line + "\n");
+    if (!record) continue;
+    for (const auto& [name, value] : record->values) {
+      if (name == "validation/bits_per_byte") summary.bits_per_byte = value;
+      if (name != "validation/loss") continue;
+      if (summary.first_validation == 0) summary.first_validation = value;
+      summary.last_validation = value;
+    }
+  }
+}
+
+RunSummary Run::Summarize() const {
+  RunSummary summary = summary_;
+  summary.steps = schedule_.steps();
+  summary.ledger = ledger_;
+  summary.seconds = session_.seconds;
+  summary.tokens_per_second = TokensPerSecond(session_);
+  summary.mfu = Mfu(options_.meter, session_);
+  summary.memory = step_.memory();
+  summary.planned = PlanMemory(config_, mesh_.shape(), world_rank_);
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  summary.resident_bytes = int64_t{usage.ru_maxrss} * 1024;
+  ReadValidations(summary);
+  return summary;
+}
+
+}  // namespace
+
+absl::StatusOr<RunSummary> Train(const TrainOptions& options, Communicator& world) {
+  if (world.rank() == 0) {
+    std::error_code error;
+    std::filesystem::create_directories(options.output + "/tensorboard", error);
+    if (error)
+      return FailureError(absl::StrFormat("%s: cannot make the folder: %s; choose another --output", options.output,
+                                          error.message()));
+  }
+  Run run(options, world);
+  JEVONS_RETURN_IF_ERROR(run.Open());
+  JEVONS_RETURN_IF_ERROR(run.Loop());
+  return run.Summarize();
+}
+
+}  // namespace jevons

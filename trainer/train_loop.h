@@ -1,0 +1,53 @@
+// A whole training run on one rank: open, resume, step, log, validate, save, stop.
+//
+// OUTPUT/
+//   checkpoints/step-NNNNNNNN/   the last checkpoint.keep of them; the newest is where the same command goes on
+//   metrics.jsonl                one record per step; the source of every other view
+//   tensorboard/                 the same as event files
+//   summary.json                 written when the run stops
+#ifndef JEVONS_TRAINER_TRAIN_LOOP_H_
+#define JEVONS_TRAINER_TRAIN_LOOP_H_
+
+#include <atomic>
+#include <map>
+#include <string>
+
+#include "kernels/base/status.h"
+#include "trainer/progress.h"
+#include "trainer/run_inputs.h"
+
+namespace jevons {
+
+struct TrainOptions {
+  RunInputs inputs;               // validated
+  std::string output;
+  Meter meter;
+  const std::atomic<int>* stop = nullptr;  // a signal's number once one has come: save and return PreemptedError
+  std::map<std::string, std::string> labels;  // kept in checkpoints: instruction set, version
+};
+
+struct RunSummary {
+  int64_t steps = 0;
+  CostLedger ledger;              // over all restarts
+  double seconds = 0;             // wall time of this process's steps
+  double tokens_per_second = 0;   // over them
+  double mfu = 0;
+  double first_validation = 0, last_validation = 0;  // nats per token; 0: there was none
+  double bits_per_byte = 0;       // of the last validation; 0: not known
+  double max_over_mean = 0;       // expert load of the last step
+  int64_t dead_experts = 0;
+  MemoryUse memory, planned;      // of this rank
+  int64_t resident_bytes = 0;     // the process's peak, as the system counts it
+};
+
+// Collective over world. PreemptedError after a signal, with a committed checkpoint; NumericalError after NaN or Inf, with the
+// last good checkpoint in place.
+absl::StatusOr<RunSummary> Train(const TrainOptions& options, Communicator& world);
+
+// For people, and for programs (one JSON object).
+std::string SummaryText(const RunSummary& summary, const TrainOptions& options);
+std::string SummaryJson(const RunSummary& summary, const TrainOptions& options);
+
+}  // namespace jevons
+
+#endif  // JEVONS_TRAINER_TRAIN_LOOP_H_

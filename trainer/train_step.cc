@@ -1,0 +1,254 @@
+#include "trainer/train_step.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
+#include <set>
+#include <span>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "kernels/ops/reduce.h"
+
+namespace jevons {
+namespace {
+
+// Address space of an activation arena: pages are taken when they are first written.
+int64_t ReservedBytes() { return int64_t{4} * sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGE_SIZE); }
+
+}  // namespace
+
+DType ComputeDType(const RunConfig& config) {
+  return config.precision().compute() == BF16 ? DType::kBF16 : DType::kF32;
+}
+
+std::vector<int64_t> MicroBatchCounts(const RunConfig& config) {
+  const TrainConfig& train = config.train();
+  const int64_t micro = train.micro_batch_sequences();
+  std::set<int64_t> counts = {train.batch_sequences() / micro};
+  if (train.batch_ramp_start() > 0)
+    for (int64_t sequences = train.batch_ramp_start(); sequences < train.batch_sequences(); sequences += micro)
+      counts.insert(std::max<int64_t>(1, sequences / micro));
+  return {counts.begin(), counts.end()};
+}
+
+TrainStep::TrainStep(const RunConfig& config, Mesh& mesh)
+    : config_(config),
+      mesh_(mesh),
+      saved_("saved activations", ReservedBytes()),
+      scratch_("scratch", ReservedBytes()),
+      dispatcher_(mesh.ep(), std::max<int64_t>(1, config.model().moe().routed_experts())) {
+  weights_ = std::make_unique<WeightStore>(config.model(), dispatcher_.local_experts(), ComputeDType(config));
+  model_ = std::make_unique<Model>(config.model(), config.data().sequence_length(), dispatcher_);
+  binding_ = std::make_unique<WeightBinding>(config.model(), *weights_);
+  gradients_ = std::make_unique<GradientStore>(*weights_, Layout(), MicroBatchCounts(config));
+  optimizer_ = std::make_unique<ZeroOptimizer>(config.optimizer(), *weights_, mesh);
+  counts_.resize(static_cast<size_t>(model_->moe_layers() * config.model().moe().routed_experts()));
+}
+
+GradientLayout TrainStep::Layout() const {
+  const MeshRank& rank = mesh_.rank();
+  const int ep = mesh_.shape().ep;
+  return {.dp = mesh_.shape().dp(), .self = rank.dp, .first_source = rank.edp * ep, .sources = ep};
+}
+
+LayerContext TrainStep::Context() {
+  return {.ops = {.stream = {}, .scratch = &scratch_},
+          .saved = &saved_,
+          .dtype = ComputeDType(config_),
+          .wgrad = &wgrad_,
+          .timer = &timer_,
+          .non_finite = &non_finite_};
+}
+
+void TrainStep::Initialize() {
+  optimizer_->Initialize(Context().ops, config_.model().init_std(), config_.train().seed());
+}
+
+void TrainStep::RestoreWeights() { optimizer_->RestoreWeights(Context().ops); }
+
+Range TrainStep::SamplesOf(int64_t sequences) const {
+  const int64_t micro = config_.train().micro_batch_sequences();
+  const Range block = Layout().Block(sequences / micro, mesh_.rank().dp);
+  return {block.begin * micro, block.end * micro};
+}
+
+MicroBatch TrainStep::MicroBatchAt(const SampleBatch& batch, int64_t index, bool exists) const {
+  const int64_t S = config_.data().sequence_length();
+  const int64_t sequences = exists ? config_.train().micro_batch_sequences() : 0;
+  const int64_t first = exists ? index * sequences : 0;
+  // The views are read only; a tensor does not say so.
+  auto* tokens = const_cast<int32_t*>(batch.tokens.data());
+  auto* starts = const_cast<int32_t*>(batch.document_start.data());
+  MicroBatch micro{.sequences = sequences,
+                   .sequence_length = S,
+                   .tokens = Tensor::Of(tokens + first * (S + 1), {sequences, S + 1}),
+                   .document_start = {}};
+  if (config_.data().document_mask()) micro.document_start = Tensor::Of(starts + first * S, {sequences, S});
+  return micro;
+}
+
+LossSums TrainStep::SumLosses(const std::vector<LossSums>& mine, Range block, int64_t count) {
+  // Each micro-batch has one owner; the others add the integer 0 to the bits of its losses.
+  std::vector<int64_t> bits(static_cast<size_t>(3 * count), 0);
+  for (size_t i = 0; i < mine.size(); ++i) {
+    const size_t at = static_cast<size_t>(block.begin) + i, n = static_cast<size_t>(count);
+    bits[at] = std::bit_cast<int64_t>(mine[i].main);
+    bits[n + at] = std::bit_cast<int64_t>(mine[i].mtp);
+    bits[2 * n + at] = std::bit_cast<int64_t>(mine[i].balance);
+  }
+  mesh_.dp().AllReduceSum(bits);
+  std::vector<double> values(bits.size());
+  std::transform(bits.begin(), bits.end(), values.begin(), [](int64_t b) { return std::bit_cast<double>(b); });
+  const std::span<const double> all(values);
+  const auto n = static_cast<size_t>(count);
+  return {.main = TreeSum(all.subspan(0, n)), .mtp = TreeSum(all.subspan(n, n)), .balance = TreeSum(all.subspan(2 * n, n))};
+}
+
+absl::Status TrainStep::CheckLosses(const StepPlan& plan, const LossSums& sums, int64_t first_bad_micro_batch) {
+  if (std::isfinite(sums.main) && std::isfinite(sums.mtp) && std::isfinite(sums.balance)) return absl::OkStatus();
+  // The earliest micro-batch that met a non-finite row tells where; every rank gets its words.
+  constexpr int64_t kNone = std::numeric_limits<int64_t>::max();
+  const int64_t mine = non_finite_.tensor ? first_bad_micro_batch : kNone;
+  int64_t least = -mine;
+  mesh_.dp().AllReduceMax({&least, 1});
+  std::string where = "the output head";
+  if (least != -kNone) {
+    int64_t teller = mine == -least ? mesh_.rank().dp : -1;
+    mesh_.dp().AllReduceMax({&teller, 1});
+    char text[160] = {};
+    if (teller == mesh_.rank().dp)
+      absl::SNPrintF(text, sizeof text, "micro-batch %d, layer %d: %s", static_cast<int>(mine), non_finite_.layer,
+                     non_finite_.tensor);
+    mesh_.dp().Broadcast(std::as_writable_bytes(std::span(text)), static_cast<int>(teller));
+    where = text;
+  }
+  return NumericalError(absl::StrFormat(
+      "step %d: the loss is NaN or Inf (main %g, MTP %g, balance %g); first seen in %s. The step was not applied. "
+      "Resume from the last checkpoint with a lower optimizer.learning_rate.peak, or look at samples %d to %d",
+      plan.step, sums.main, sums.mtp, sums.balance, where, plan.first_sample, plan.first_sample + plan.sequences - 1));
+}
+
+absl::StatusOr<StepStats> TrainStep::Run(const StepPlan& plan, const SampleBatch& batch) {
+  const int64_t bytes_before = dispatcher_.bytes_sent();
+  const LayerContext ctx = Context();
+  const GradientLayout layout = Layout();
+  const int64_t micro = config_.train().micro_batch_sequences();
+  const int64_t count = plan.sequences / micro;
+  const Range block = layout.Block(count, layout.self);
+  const int64_t depth = config_.model().mtp().depth();
+  const double tokens = static_cast<double>(plan.sequences) * static_cast<double>(config_.data().sequence_length());
+  const LossScales scales{
+      .main = static_cast<float>(1.0 / tokens),
+      .mtp = depth > 0 ? static_cast<float>(plan.mtp_weight / static_cast<double>(depth) / tokens) : 0.0f,
+      .balance = static_cast<float>(config_.balance().sequence_loss() / static_cast<double>(plan.sequences))};
+
+  StepStats stats;
+  stats.loads.assign(counts_.size(), 0);
+  const Tensor counts = Tensor::Of(counts_.data(), {model_->moe_layers(), config_.model().moe().routed_experts()});
+  std::vector<LossSums> losses;
+  non_finite_ = {};
+  int64_t first_bad = -1;
+  gradients_->Begin(count);
+  for (int64_t round = 0; round < layout.Rounds(count); ++round) {
+    const bool exists = round < block.size();
+    binding_->BindGradients(*gradients_, layout.sources, round);
+    const LossSums sums =
+        model_->ForwardBackward(ctx, binding_->weights(), MicroBatchAt(batch, round, exists), scales, counts);
+    if (non_finite_.tensor && first_bad < 0) first_bad = block.begin + round;
+    gradients_->EndRound(ctx.ops, round);
+    if (!exists) continue;
+    losses.push_back(sums);
+    for (size_t i = 0; i < counts_.size(); ++i) stats.loads[i] += counts_[i];
+  }
+
+  PhaseScope reduce(&timer_, Phase::kReduce);
+  const LossSums sums = SumLosses(losses, block, count);
+  JEVONS_RETURN_IF_ERROR(CheckLosses(plan, sums, first_bad));
+  const GradientSummary gradient = optimizer_->Reduce(ctx.ops, *gradients_, layout, count);
+  if (gradient.non_finite)
+    return NumericalError(absl::StrFormat(
+        "step %d: the gradient of %s is NaN or Inf. The step was not applied. Resume from the last checkpoint with a lower "
+        "optimizer.learning_rate.peak, or look at samples %d to %d",
+        plan.step, *gradient.non_finite, plan.first_sample, plan.first_sample + plan.sequences - 1));
+  UpdateBalance(plan.gamma, stats);
+  {
+    PhaseScope phase(&timer_, Phase::kOptimizer);
+    optimizer_->Update(ctx.ops, plan.learning_rate, gradient, plan.step + 1);
+  }
+  stats.loss = sums.main / tokens;
+  stats.mtp_loss = depth > 0 ? sums.mtp / static_cast<double>(depth) / tokens : 0;
+  stats.balance_loss = sums.balance / static_cast<double>(plan.sequences);
+  stats.gradient_norm = gradient.norm;
+  stats.dispatch_bytes = dispatcher_.bytes_sent() - bytes_before;
+  stats.seconds = timer_.Take();
+  return stats;
+}
+
+void TrainStep::UpdateBalance(double gamma, StepStats& stats) {
+  mesh_.dp().AllReduceSum(stats.loads);
+  const auto experts = static_cast<size_t>(config_.model().moe().routed_experts());
+  for (size_t layer = 0; layer < weights_->bias_names().size(); ++layer) {
+    const std::span<const int64_t> load(stats.loads.data() + layer * experts, experts);
+    UpdateGateBias(load, static_cast<float>(gamma), {weights_->bias(layer).as<float>(), experts});
+    const LoadSummary summary = SummarizeLoad(load);
+    stats.max_over_mean = std::max(stats.max_over_mean, summary.max_over_mean);
+    stats.dead_experts += summary.dead;
+  }
+}
+
+absl::StatusOr<TrainStep::Evaluation> TrainStep::Evaluate(const ValidationSet& validation, int64_t sequences) {
+  const LayerContext ctx = Context();
+  const int64_t S = config_.data().sequence_length(), micro = config_.train().micro_batch_sequences();
+  const int64_t samples = std::min(sequences, validation.samples());
+  const int64_t count = (samples + micro - 1) / micro;
+  const GradientLayout layout = Layout();
+  const Range block = layout.Block(count, layout.self);
+  SampleBatch batch;
+  batch.tokens.resize(static_cast<size_t>(micro * (S + 1)));
+  if (config_.data().document_mask()) batch.document_start.resize(static_cast<size_t>(micro * S));
+  std::vector<LossSums> losses;
+  int64_t labels = 0;
+  for (int64_t round = 0; round < layout.Rounds(count); ++round) {
+    MicroBatch micro_batch = MicroBatchAt(batch, 0, round < block.size());
+    const int64_t first = (block.begin + round) * micro;
+    micro_batch.sequences = std::clamp<int64_t>(samples - first, 0, micro_batch.sequences);
+    for (int64_t s = 0; s < micro_batch.sequences; ++s) {
+      const std::span<int32_t> tokens(batch.tokens.data() + s * (S + 1), static_cast<size_t>(S + 1));
+      const std::span<int32_t> starts(batch.document_start.data() + s * S,
+                                      batch.document_start.empty() ? 0 : static_cast<size_t>(S));
+      JEVONS_RETURN_IF_ERROR(validation.Read(first + s, tokens, starts));
+      labels += S - std::count(tokens.begin() + 1, tokens.end(), kPaddingToken);
+    }
+    const double loss = model_->Evaluate(ctx, binding_->weights(), micro_batch);
+    if (round < block.size()) losses.push_back({.main = loss, .mtp = 0, .balance = 0});
+  }
+  mesh_.dp().AllReduceSum({&labels, 1});
+  const LossSums sums = SumLosses(losses, block, count);
+  return Evaluation{.loss = labels > 0 ? sums.main / static_cast<double>(labels) : 0, .tokens = labels};
+}
+
+std::vector<StateSlice> TrainStep::State() const {
+  std::vector<StateSlice> state = optimizer_->State();
+  for (size_t i = 0; i < weights_->bias_names().size(); ++i) {
+    const Tensor& bias = weights_->bias(i);
+    // Everybody has the same biases; the first rank writes them.
+    state.push_back({"gate_bias/" + weights_->bias_names()[i], bias.shape,
+                     {0, mesh_.world().rank() == 0 ? bias.size() : 0}, bias});
+  }
+  return state;
+}
+
+MemoryUse TrainStep::memory() const {
+  return {.weights = weights_->bytes(),
+          .gradients = gradients_->bytes(),
+          .optimizer = optimizer_->bytes(),
+          .activations = saved_.peak_bytes() + scratch_.peak_bytes()};
+}
+
+std::string TrainStep::activation_report() const { return saved_.PeakReport() + scratch_.PeakReport(); }
+
+}  // namespace jevons

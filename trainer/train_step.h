@@ -1,0 +1,94 @@
+// One optimizer step on one rank: micro-batches forward and backward, gradients over the fixed tree, balance, AdamW.
+// It owns everything that lives as long as the run: weights, optimizer state, arenas.
+#ifndef JEVONS_TRAINER_TRAIN_STEP_H_
+#define JEVONS_TRAINER_TRAIN_STEP_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "data/loader.h"
+#include "data/validation.h"
+#include "kernels/base/status.h"
+#include "parallel/ep/balance.h"
+#include "trainer/memory_use.h"
+#include "trainer/model/model.h"
+#include "trainer/optim/schedules.h"
+#include "trainer/optim/zero1.h"
+
+namespace jevons {
+
+struct StepStats {
+  double loss = 0;          // mean cross-entropy of the batch, of the main model
+  double mtp_loss = 0;      // mean over tokens and MTP modules; 0 without
+  double balance_loss = 0;  // mean over the sequences, summed over the layers, before alpha
+  double gradient_norm = 0; // before clipping
+  double max_over_mean = 0; // expert load, the worst layer's
+  int64_t dead_experts = 0; // over all layers
+  std::vector<int64_t> loads;  // [moe layers, E] rows per expert, of the whole batch
+  PhaseTimer::Seconds seconds{};
+  int64_t dispatch_bytes = 0;  // sent by this rank to others
+};
+
+class TrainStep {
+ public:
+  // config: valid, model.vocab_size resolved. Collective.
+  TrainStep(const RunConfig& config, Mesh& mesh);
+
+  void Initialize();
+
+  // The samples of this rank in a step of `sequences`: the range to add to the step's first sample.
+  Range SamplesOf(int64_t sequences) const;
+
+  // NumericalError (on every rank), naming step, layer and tensor, when a loss or a gradient is NaN or Inf: nothing has been
+  // updated then. Collective.
+  absl::StatusOr<StepStats> Run(const StepPlan& plan, const SampleBatch& batch);
+
+  // Mean cross-entropy over the first `sequences` validation samples. Collective.
+  struct Evaluation {
+    double loss = 0;  // nats per token
+    int64_t tokens = 0;
+  };
+  absl::StatusOr<Evaluation> Evaluate(const ValidationSet& validation, int64_t sequences);
+
+  // What a checkpoint holds, slice by slice; the same list says where a load reads to, and then RestoreWeights.
+  std::vector<StateSlice> State() const;
+  void RestoreWeights();
+
+  MemoryUse memory() const;
+  std::string activation_report() const;  // the slices alive at the peak, by name
+  const WeightStore& weights() const { return *weights_; }
+  const ModelWeights& model_weights() const { return binding_->weights(); }
+  PhaseTimer& timer() { return timer_; }
+
+ private:
+  LayerContext Context();
+  GradientLayout Layout() const;
+  MicroBatch MicroBatchAt(const SampleBatch& batch, int64_t index, bool exists) const;
+  // Sums of the losses of all micro-batches over the fixed tree; the same bits on every rank.
+  LossSums SumLosses(const std::vector<LossSums>& mine, Range block, int64_t count);
+  absl::Status CheckLosses(const StepPlan& plan, const LossSums& sums, int64_t first_bad_micro_batch);
+  void UpdateBalance(double gamma, StepStats& stats);
+
+  RunConfig config_;
+  Mesh& mesh_;
+  Arena saved_, scratch_;
+  PhaseTimer timer_;
+  WgradQueue wgrad_;
+  NonFinite non_finite_;
+  Dispatcher dispatcher_;
+  std::unique_ptr<WeightStore> weights_;
+  std::unique_ptr<Model> model_;
+  std::unique_ptr<WeightBinding> binding_;
+  std::unique_ptr<GradientStore> gradients_;
+  std::unique_ptr<ZeroOptimizer> optimizer_;
+  std::vector<int64_t> counts_;  // [moe layers, E] of one micro-batch
+};
+
+// Every number of micro-batches that a step of this run may have.
+std::vector<int64_t> MicroBatchCounts(const RunConfig& config);
+DType ComputeDType(const RunConfig& config);
+
+}  // namespace jevons
+
+#endif  // JEVONS_TRAINER_TRAIN_STEP_H_
