@@ -1,8 +1,8 @@
-// What the subcommands share: how a command is declared, how it reports an error, and how it writes its
-// result.
+// What the subcommands share: how a command is declared, how it reports an error, how it writes its result.
 //
-//   CLI::App* command = AddCommand(program, "eval", "validation loss of a checkpoint", "jevons eval
-//   --checkpoint run/kjv"); command->callback([exit_code] { *exit_code = Finish(Run()); });
+//   CLI::App* command = AddCommand(program, "eval", "validation loss of a checkpoint",
+//                                  "jevons eval --checkpoint run");
+//   command->callback([exit_code] { *exit_code = Finish(Run()); });
 #ifndef JEVONS_LAUNCH_CLI_H_
 #define JEVONS_LAUNCH_CLI_H_
 
@@ -19,8 +19,7 @@ class ParseError;
 
 namespace jevons {
 
-// Adds a subcommand. Its --help begins with `examples` (one command a line), then `summary`, then the
-// options.
+// Adds a subcommand. Its --help begins with `examples` (one command a line), then `summary`, then options.
 CLI::App* AddCommand(CLI::App& program, const std::string& name, const std::string& summary,
                      const std::string& examples);
 
@@ -34,15 +33,14 @@ void AddConfigOptions(CLI::App& command, ConfigOptions& options, bool required);
 // The exit code of `status`; where it is an error, "error: message" goes to stderr first.
 int Finish(const absl::Status& status);
 
-// Prints what is wrong with a command line, with the nearest legal name where one is near, on stderr. Returns
-// kUsage.
+// Prints on stderr what is wrong with a command line, and the nearest legal name where one is near.
+// Returns kUsage.
 int ReportParseError(const CLI::App& program, const CLI::ParseError& error);
 
 // Writes a result to stdout, the only place where data goes.
 void WriteOut(absl::string_view text);
 
-// Flushes stdout at the program's end. A reader that left early (`| head`) is no error; a full disk is:
-// kFailure.
+// Flushes stdout at the program's end. A reader that left early (`| head`) is no error; a full disk is one.
 int FlushOut(int exit_code);
 
 // Three significant decimals with a decimal prefix: HumanCount(671026419200) is "671.03B"; K, M, B, T.

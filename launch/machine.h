@@ -24,8 +24,8 @@ struct Finding {
 // through mpirun to see that MPI works. Takes under ten seconds: everything that is run has a deadline.
 std::vector<Finding> ExamineMachine(const std::string& program);
 
-// The command behind the self-test: this process is one rank of several. OK when all of them heard of each
-// other.
+// The command behind the self-test: this process is one rank of several. Returns the exit code: 0 when all of
+// them heard of each other.
 int CheckRanks(int expected_ranks);
 
 }  // namespace jevons

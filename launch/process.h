@@ -21,8 +21,8 @@ struct ProcessResult {
 // A child in a process group of its own, with its output collected and its input empty.
 class Process {
  public:
-  // `command`: the program, looked up in PATH, and its arguments. `environment`: "NAME=value" entries set for
-  // the child.
+  // `command`: the program, looked up in PATH, and its arguments. `environment`: "NAME=value" entries that
+  // the child has besides ours, or instead.
   static absl::StatusOr<Process> Start(std::vector<std::string> command,
                                        std::span<const std::string> environment = {});
   Process(Process&& other);

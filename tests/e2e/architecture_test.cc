@@ -1,4 +1,5 @@
-// Reads the preprocessor lines of every source file and holds them against the dependency direction of the house.
+// Reads the preprocessor lines of every source file and holds them against the dependency direction of the
+// house.
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -13,7 +14,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-bool Violates(const std::string& path, const std::string& line) { return !ArchitectureViolations(path, line).empty(); }
+bool Violates(const std::string& path, const std::string& line) {
+  return !ArchitectureViolations(path, line).empty();
+}
 
 TEST(Architecture, EverySourceFileKeepsTheRules) {
   std::vector<std::string> violations;
@@ -76,7 +79,8 @@ TEST(ArchitectureRules, NoConditionalCompilationAboveKernels) {
 }
 
 TEST(ArchitectureRules, MessageNamesFileLineAndRule) {
-  const auto violations = ArchitectureViolations("data/a.h", "#include <vector>\n#include \"parallel/mesh.h\"\n");
+  const auto violations =
+      ArchitectureViolations("data/a.h", "#include <vector>\n#include \"parallel/mesh.h\"\n");
   ASSERT_EQ(violations.size(), 1u);
   EXPECT_EQ(violations[0], "data/a.h:2: includes parallel/mesh.h; data/ may include data/, kernels/base/");
 }

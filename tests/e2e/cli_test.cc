@@ -1,17 +1,25 @@
 // `jevons` from the outside: help, errors, exit codes, output streams.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <thread>
 
 #include "launch/process.h"
 
 namespace jevons {
 namespace {
 
-using ::testing::ElementsAre;
+namespace fs = std::filesystem;
 using ::testing::HasSubstr;
-using ::testing::Not;
 using ::testing::StartsWith;
 
+constexpr char kPreset671B[] = JEVONS_SOURCE_DIR "/configs/presets/deepseek_v3_671b.textproto";
 constexpr double kTimeout = 60;  // seconds; every command here is done in far less
 
 ProcessResult Jevons(std::vector<std::string> arguments) {
@@ -62,7 +70,129 @@ TEST(Cli, NoCommandIsAUsageError) {
 
 TEST(Cli, MisspeltNamesAreGuessed) {
   EXPECT_THAT(Jevons({"inspct"}).err, HasSubstr("inspct: unknown command; did you mean inspect?"));
-  EXPECT_THAT(Jevons({"inspect", "--confg", "x"}).err, HasSubstr("--confg: unknown flag; did you mean --config?"));
+  EXPECT_THAT(Jevons({"inspect", "--confg", "x"}).err,
+              HasSubstr("--confg: unknown flag; did you mean --config?"));
+}
+
+TEST(Cli, FullDiskBehindStandardOutputIsAFailureAndAClosedPipeIsNot) {
+  const std::string inspect =
+      JEVONS_BINARY_DIR "/jevons inspect --params --config " + std::string(kPreset671B);
+  const ProcessResult full = RunProcess({"sh", "-c", inspect + " > /dev/full"}, kTimeout);
+  EXPECT_EQ(full.exit_code, 1);
+  EXPECT_THAT(full.err, HasSubstr("standard output"));
+  const ProcessResult closed =
+      RunProcess({"bash", "-c", "set -o pipefail; " + inspect + " | true"}, kTimeout);
+  EXPECT_EQ(closed.exit_code, 0);
+  EXPECT_EQ(closed.err, "");
+}
+
+TEST(InspectConfig, ThePublishedSizesOfDeepSeekV3) {
+  const ProcessResult result = Jevons({"inspect", "--config", kPreset671B, "--params", "--flops"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("671.03B"));
+  EXPECT_THAT(result.out, HasSubstr("36.63B"));
+  EXPECT_THAT(result.out, HasSubstr("11.51B"));
+  EXPECT_THAT(result.out, HasSubstr("250.5 GFLOP per token causal"));
+}
+
+TEST(InspectConfig, JsonIsExact) {
+  const ProcessResult result =
+      Jevons({"inspect", "--config", kPreset671B, "--params", "--flops", "--print-config", "--json"});
+  const auto json = nlohmann::json::parse(result.out, nullptr, /*allow_exceptions=*/false);
+  ASSERT_TRUE(json.is_object()) << result.out << result.err;
+  EXPECT_EQ(json["params"]["total"], 671026404352);
+  EXPECT_EQ(json["config"]["model"]["layers"], 61);
+  EXPECT_NEAR(json["flops"]["causal"]["training_per_token_without_mtp"], 250.5e9, 0.1e9);
+}
+
+TEST(InspectConfig, ResolvedConfigIsAConfig) {
+  const ProcessResult first = Jevons({"inspect", "--config", kPreset671B, "--print-config"});
+  const std::string copy = ::testing::TempDir() + "/resolved.textproto";
+  std::ofstream(copy) << first.out;
+  EXPECT_EQ(Jevons({"inspect", "--config", copy, "--print-config"}).out, first.out);
+}
+
+TEST(BadConfig, OneClearErrorForOneBadValue) {
+  const ProcessResult result =
+      Jevons({"inspect", "--config", kPreset671B, "--set", "model.moe.routed_experts=255", "--params"});
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_EQ(result.out, "");
+  EXPECT_THAT(result.err, HasSubstr("model.moe.routed_experts = 255"));
+  EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
+}
+
+TEST(BadConfig, UnknownFieldsAndMissingFilesAreNamed) {
+  const ProcessResult field =
+      Jevons({"inspect", "--config", kPreset671B, "--set", "model.layer=4", "--params"});
+  EXPECT_EQ(field.exit_code, 2);
+  EXPECT_THAT(field.err, HasSubstr("model.layers"));
+  const ProcessResult file = Jevons({"inspect", "--config", "no_such.textproto", "--params"});
+  EXPECT_EQ(file.exit_code, 2);
+  EXPECT_THAT(file.err, HasSubstr("no_such.textproto"));
+}
+
+TEST(Doctor, FindsThatThisMachineCanTrain) {
+  const ProcessResult result = Jevons({"doctor", "--json"});
+  EXPECT_EQ(result.exit_code, 0) << result.out << result.err;
+  const auto json = nlohmann::json::parse(result.out, nullptr, /*allow_exceptions=*/false);
+  ASSERT_TRUE(json.is_object()) << result.out;
+  EXPECT_EQ(json["can_train_on_cpu"], true);
+  EXPECT_THAT(result.out, HasSubstr("two ranks heard of each other"));
+}
+
+TEST(Doctor, SaysWhatIsMissing) {
+  const std::vector<std::string> no_path = {"PATH=/nonexistent"};
+  auto process = Process::Start({JEVONS_BINARY_DIR "/jevons", "doctor"}, no_path);
+  ASSERT_TRUE(process.ok()) << process.status();
+  const ProcessResult result = process->Wait(kTimeout);
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_THAT(result.out, HasSubstr("bad     mpi "));
+  EXPECT_THAT(result.out, HasSubstr("-> ./launch/setup.sh"));
+}
+
+class PrepareCommand : public ::testing::Test {
+ protected:
+  PrepareCommand() {
+    std::string pattern = fs::temp_directory_path() / "jevons_cli_XXXXXX";
+    root_ = mkdtemp(pattern.data());
+  }
+  ~PrepareCommand() override { fs::remove_all(root_); }
+
+  std::string root_;
+};
+
+TEST_F(PrepareCommand, MakesADatasetAndReportsOnStandardOutput) {
+  std::ofstream(root_ + "/a.txt") << "the cat sat on the mat\n\nthe dog sat on the log\n";
+  const ProcessResult result = Jevons({"prepare", "--input", root_ + "/a.txt", "--output", root_ + "/data",
+                                       "--vocab-size", "270", "--validation-fraction", "0.5", "--json"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  const auto json = nlohmann::json::parse(result.out, nullptr, /*allow_exceptions=*/false);
+  ASSERT_TRUE(json.is_object()) << result.out;
+  EXPECT_EQ(json["train"]["documents"], 1);
+  EXPECT_EQ(json["validation"]["documents"], 1);
+  EXPECT_TRUE(fs::exists(root_ + "/data/tokenizer.json"));
+}
+
+TEST_F(PrepareCommand, MissingInputLeavesNothing) {
+  const ProcessResult result =
+      Jevons({"prepare", "--input", root_ + "/none.txt", "--output", root_ + "/data", "--vocab-size", "300"});
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_THAT(result.err, HasSubstr("none.txt"));
+  EXPECT_FALSE(fs::exists(root_ + "/data"));
+}
+
+TEST_F(PrepareCommand, InterruptEndsItAndLeavesNoDataset) {
+  {
+    std::ofstream text(root_ + "/big.txt");
+    for (int i = 0; i < 2000000; ++i) text << "word" << i * 7919 % 1000003 << (i % 50 == 0 ? "\n\n" : " ");
+  }
+  auto process = Process::Start({JEVONS_BINARY_DIR "/jevons", "prepare", "--input", root_ + "/big.txt",
+                                 "--output", root_ + "/data", "--vocab-size", "60000"});
+  ASSERT_TRUE(process.ok()) << process.status();
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  kill(process->pid(), SIGINT);
+  EXPECT_EQ(process->Wait(kTimeout).exit_code, 128 + SIGINT);
+  EXPECT_FALSE(fs::exists(root_ + "/data/dataset.json"));
 }
 
 }  // namespace

@@ -11,7 +11,8 @@ namespace {
 
 using Prefixes = std::vector<std::string>;
 
-// What the files of `folder` may include of ours. The first match counts: specific folders stand before general ones.
+// What the files of `folder` may include of ours. The first match counts: specific folders stand before
+// general ones.
 struct FolderRule {
   std::string folder;
   Prefixes may, never;
@@ -86,7 +87,8 @@ std::string IncludeViolation(const std::string& path, absl::string_view rest) {
   const bool ours = absl::ConsumePrefix(&rest, "\"");
   if (!ours && !absl::ConsumePrefix(&rest, "<")) return "";
   const std::string header(rest.substr(0, rest.find_first_of("\">")));
-  static const Prefixes kVendorQuoted = {"absl/", "google/", "hwy/"};  // these quote themselves in their documentation
+  static const Prefixes kVendorQuoted = {"absl/", "google/",
+                                         "hwy/"};  // these quote themselves in their documentation
   if (ours && !StartsWithAny(header, kVendorQuoted)) return OursViolation(path, header);
   return VendorViolation(path, header);
 }
@@ -95,7 +97,8 @@ std::string IncludeViolation(const std::string& path, absl::string_view rest) {
 std::string ConditionViolation(const std::string& path, absl::string_view directive, absl::string_view rest) {
   if (absl::StartsWith(path, "kernels/")) return "";
   if (directive != "if" && directive != "ifdef" && directive != "ifndef") return "";
-  const bool guard = directive == "ifndef" && absl::StartsWith(rest, "JEVONS_") && absl::EndsWith(rest, "_H_");
+  const bool guard =
+      directive == "ifndef" && absl::StartsWith(rest, "JEVONS_") && absl::EndsWith(rest, "_H_");
   return guard ? "" : absl::StrFormat("#%s %s; no conditional compilation above kernels/", directive, rest);
 }
 

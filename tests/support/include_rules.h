@@ -12,7 +12,8 @@
 
 namespace jevons {
 
-// Every line of `text` that a file at `path` (from the repository root) may not hold, as "path:line: what; the rule".
+// Every line of `text` that a file at `path` (from the repository root) may not hold, as "path:line: what;
+// the rule".
 std::vector<std::string> ArchitectureViolations(const std::string& path, const std::string& text);
 
 }  // namespace jevons
