@@ -87,7 +87,7 @@ std::string FlopTable(const ModelConfig& model, int64_t sequence_length) {
   sum("total causal", causal.training());
   sum("total full, without MTP", full.training_without_mtp());
   sum("total full", full.training());
-  absl::StrAppendFormat(&table, "sequence length %d: %.1f GFLOP per token causal, %.1f full (without MTP)\n",
+  absl::StrAppendFormat(&table, "sequence length %d: %.4g GFLOP per token causal, %.4g full (without MTP)\n",
                         sequence_length, causal.training_without_mtp() / 1e9,
                         full.training_without_mtp() / 1e9);
   return table;

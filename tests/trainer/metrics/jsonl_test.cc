@@ -1,9 +1,11 @@
 #include "trainer/metrics/jsonl.h"
 
 #include <gmock/gmock.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <cmath>
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -96,13 +98,28 @@ TEST_F(JsonlTest, WhatIsNotARecord) {
   }
 }
 
-TEST_F(JsonlTest, FoldersThatDoNotExistAndFullDisksAreErrors) {
-  EXPECT_FALSE(MetricsLog::Open(::testing::TempDir() + "/none/metrics.jsonl", 0).ok());
-  auto full = AppendFile::OpenAt("/dev/full", 0);
-  if (full.ok()) {
-    const absl::Status status = full->Append("x");
-    EXPECT_THAT(std::string(status.message()), HasSubstr("/dev/full: cannot write 1 bytes: No space left"));
-  }
+TEST_F(JsonlTest, AFolderThatDoesNotExistIsAnError) {
+  const std::string path = ::testing::TempDir() + "/none/metrics.jsonl";
+  EXPECT_THAT(std::string(MetricsLog::Open(path, 0).status().message()), HasSubstr(path));
+}
+
+// A limit on the size of files stands for a full disk: the write stops in the middle of the piece.
+TEST_F(JsonlTest, ARecordThatDoesNotFitLeavesNoPartAndTheNextOneDoes) {
+  auto log = MetricsLog::Open(path_, 0);
+  ASSERT_TRUE(log.ok() && log->Append(Record(1)).ok());
+  rlimit before;
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+  const auto previous = std::signal(SIGXFSZ, SIG_IGN);
+  const rlimit full = {ToJsonLine(Record(1)).size() + 10, before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &full), 0);
+  const absl::Status status = log->Append(Record(2));
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
+  std::signal(SIGXFSZ, previous);
+  EXPECT_EQ(ExitCodeOf(status), ExitCode::kFailure);
+  EXPECT_THAT(std::string(status.message()), HasSubstr(path_ + ": cannot write "));
+  EXPECT_EQ(Read(), ToJsonLine(Record(1)));
+  ASSERT_TRUE(log->Append(Record(3)).ok());
+  EXPECT_EQ(Read(), ToJsonLine(Record(1)) + ToJsonLine(Record(3)));
 }
 
 }  // namespace
