@@ -20,8 +20,8 @@ HWY_INLINE void UpdateRange(const AdamWDesc& d, const ref::AdamWFactors& f, Rang
   float* master = d.master.as<float>();
   S *m = d.m.as<S>(), *v = d.v.as<S>();
   bf16* compute = d.compute ? d.compute.as<bf16>() : nullptr;
-  const auto set = [](float x) HWY_ATTR { return hn::Set(F32(), x); };
-  ForLanes(range.size(), [&](int64_t offset, int64_t n) HWY_ATTR {
+  const auto set = [](float x) JEVONS_LANES { return hn::Set(F32(), x); };
+  ForLanes(range.size(), [&](int64_t offset, int64_t n) JEVONS_LANES {
     const int64_t i = range.begin + offset;
     const VF g = hn::Mul(hn::Add(Load(grad + i, n), hn::Zero(F32())), set(f.grad_scale));
     const VF m1 = hn::Add(hn::Mul(set(f.beta1), Load(m + i, n)), hn::Mul(set(f.one_minus_beta1), g));

@@ -30,18 +30,27 @@ struct Strided {
 template <int R, int V>
 HWY_INLINE void Tile(int64_t k, Strided a, const float* b, int64_t b_pitch, float* c, int64_t c_pitch, bool add) {
   VF sum[R][V];
-  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
     for (int v = 0; v < V; ++v) sum[r][v] = add ? Load(c + r * c_pitch + v * kLanes) : hn::Zero(F32());
+  }
   for (int64_t i = 0; i < k; ++i, b += b_pitch, a.data += a.col) {
     VF row[V];
+#pragma GCC unroll 4
     for (int v = 0; v < V; ++v) row[v] = Load(b + v * kLanes);
+#pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       const VF factor = hn::Set(F32(), a.data[r * a.row]);
+#pragma GCC unroll 4
       for (int v = 0; v < V; ++v) sum[r][v] = hn::MulAdd(factor, row[v], sum[r][v]);
     }
   }
-  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
     for (int v = 0; v < V; ++v) Store(sum[r][v], c + r * c_pitch + v * kLanes);
+  }
 }
 
 template <int V>
@@ -80,10 +89,10 @@ HWY_INLINE void LoadColumns(const Tensor& t, int64_t r, int64_t begin, int64_t n
   const VF f = hn::Set(F32(), factor);
   if (t.dtype == DType::kBF16) {
     const bf16* in = t.row<bf16>(r) + begin;
-    ForLanes(n, [&](int64_t i, int64_t count) HWY_ATTR { Store(hn::Mul(Load(in + i, count), f), out + i, count); });
+    ForLanes(n, [&](int64_t i, int64_t count) JEVONS_LANES { Store(hn::Mul(Load(in + i, count), f), out + i, count); });
   } else {
     const float* in = t.row<float>(r) + begin;
-    ForLanes(n, [&](int64_t i, int64_t count) HWY_ATTR { Store(hn::Mul(Load(in + i, count), f), out + i, count); });
+    ForLanes(n, [&](int64_t i, int64_t count) JEVONS_LANES { Store(hn::Mul(Load(in + i, count), f), out + i, count); });
   }
 }
 
@@ -91,10 +100,10 @@ HWY_INLINE void StoreColumns(const float* in, float factor, const Tensor& t, int
   const VF f = hn::Set(F32(), factor);
   if (t.dtype == DType::kBF16) {
     bf16* out = t.row<bf16>(r) + begin;
-    ForLanes(n, [&](int64_t i, int64_t count) HWY_ATTR { Store(hn::Mul(Load(in + i, count), f), out + i, count); });
+    ForLanes(n, [&](int64_t i, int64_t count) JEVONS_LANES { Store(hn::Mul(Load(in + i, count), f), out + i, count); });
   } else {
     float* out = t.row<float>(r) + begin;
-    ForLanes(n, [&](int64_t i, int64_t count) HWY_ATTR { Store(hn::Mul(Load(in + i, count), f), out + i, count); });
+    ForLanes(n, [&](int64_t i, int64_t count) JEVONS_LANES { Store(hn::Mul(Load(in + i, count), f), out + i, count); });
   }
 }
 

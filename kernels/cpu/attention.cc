@@ -75,7 +75,7 @@ HWY_INLINE void SoftmaxRow(const AttentionHead& h, const ForwardScratch& s, int6
   const float shrink = std::exp(s.largest[r] - largest);
   const VF shift = hn::Set(F32(), largest), factor = hn::Set(F32(), shrink);
   const bool bf16_mode = h.desc.q.dtype == DType::kBF16;
-  const float total = SumLanes(width, [&](int64_t i, int64_t) HWY_ATTR {
+  const float total = SumLanes<1>(width, [&](int64_t i, int64_t) JEVONS_LANES {
     const VF p = Exp(hn::Sub(Load(row + i), shift));
     Store(AsStored(p, bf16_mode), row + i);
     return p;

@@ -79,7 +79,7 @@ void LoadBlock(const AttentionHead& h, const AttentionGrad& g, const BackwardScr
     for (int64_t begin = 0; begin < d.value_dim; begin += kKeys) {  // s.p holds kKeys values
       const int64_t n = std::min(kKeys, d.value_dim - begin);
       LoadColumns(d.o, t, h.output_column() + begin, n, 1, out);
-      delta += SumLanes(n, [&](int64_t i, int64_t count) HWY_ATTR {
+      delta += SumLanes(n, [&](int64_t i, int64_t count) JEVONS_LANES {
         return hn::Mul(Load(out + i, count), Load(dout + begin + i, count));
       });
     }
@@ -152,7 +152,7 @@ void SumHeads(const Tensor& parts, const Tensor& dk_rope, Range rows) {
   for (int64_t t = rows.begin; t < rows.end; ++t) {
     float* sum = parts.as<float>() + t * rope;  // head 0's part becomes the sum
     for (int64_t h = 1; h < parts.shape[0]; ++h)
-      ForLanes(rope, [&](int64_t i, int64_t n) HWY_ATTR {
+      ForLanes(rope, [&](int64_t i, int64_t n) JEVONS_LANES {
         Store(hn::Add(Load(sum + i, n), Load(sum + h * head + i, n)), sum + i, n);
       });
     StoreColumns(sum, 1, dk_rope, t, 0, rope);

@@ -17,7 +17,7 @@ namespace {
 
 template <typename A, typename B>
 HWY_INLINE void CopyRow(const A* src, int64_t n, B* dst) {
-  ForLanes(n, [&](int64_t i, int64_t count) HWY_ATTR { Store(Load(src + i, count), dst + i, count); });
+  ForLanes(n, [&](int64_t i, int64_t count) JEVONS_LANES { Store(Load(src + i, count), dst + i, count); });
 }
 
 void CopyRows(const Tensor& src, const Tensor& dst) {
@@ -36,7 +36,7 @@ void CopyRows(const Tensor& src, const Tensor& dst) {
 
 template <typename S>
 HWY_INLINE void AddRow(const S* a, const S* b, int64_t n, S* out) {
-  ForLanes(n, [&](int64_t i, int64_t count) HWY_ATTR {
+  ForLanes(n, [&](int64_t i, int64_t count) JEVONS_LANES {
     Store(hn::Add(Load(a + i, count), Load(b + i, count)), out + i, count);
   });
 }

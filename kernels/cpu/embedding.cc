@@ -17,7 +17,7 @@ namespace {
 // dtable[id] = [dtable[id] +] the sum of the rows of dy in the list that starts at `first`.
 template <typename S>
 HWY_INLINE void SumList(const Tensor& dy, int32_t first, const int32_t* next, WriteMode mode, float* out) {
-  ForLanes(dy.cols(), [&](int64_t i, int64_t n) HWY_ATTR {
+  ForLanes(dy.cols(), [&](int64_t i, int64_t n) JEVONS_LANES {
     VF sum = Load(dy.row<S>(first) + i, n);
     for (int32_t r = next[first]; r >= 0; r = next[r]) sum = hn::Add(sum, Load(dy.row<S>(r) + i, n));
     if (mode == WriteMode::kAdd) sum = hn::Add(Load(out + i, n), sum);

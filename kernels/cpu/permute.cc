@@ -17,7 +17,7 @@ namespace {
 // out = [out +] sum over k of y[rows[k]], in this order.
 template <typename A, typename B>
 HWY_INLINE void SumRow(const Tensor& y, const int32_t* rows, int64_t slots, WriteMode mode, B* out) {
-  ForLanes(y.cols(), [&](int64_t i, int64_t n) HWY_ATTR {
+  ForLanes(y.cols(), [&](int64_t i, int64_t n) JEVONS_LANES {
     VF sum = Load(y.row<A>(rows[0]) + i, n);
     for (int64_t k = 1; k < slots; ++k) sum = hn::Add(sum, Load(y.row<A>(rows[k]) + i, n));
     if (mode == WriteMode::kAdd) sum = hn::Add(Load(out + i, n), sum);

@@ -17,13 +17,13 @@ namespace {
 
 template <typename S>
 HWY_INLINE void ForwardRow(const S* x, const float* gamma, float eps, int64_t cols, S* y, float* rstd) {
-  const float squares = SumLanes(cols, [&](int64_t i, int64_t n) HWY_ATTR {
+  const float squares = SumLanes(cols, [&](int64_t i, int64_t n) JEVONS_LANES {
     const VF v = Load(x + i, n);
     return hn::Mul(v, v);
   });
   *rstd = 1.0f / std::sqrt(squares / static_cast<float>(cols) + eps);
   const VF scale = hn::Set(F32(), *rstd);
-  ForLanes(cols, [&](int64_t i, int64_t n) HWY_ATTR {
+  ForLanes(cols, [&](int64_t i, int64_t n) JEVONS_LANES {
     Store(hn::Mul(hn::Mul(Load(x + i, n), scale), Load(gamma + i, n)), y + i, n);
   });
 }
@@ -43,11 +43,11 @@ template <typename S>
 HWY_INLINE void BackwardRow(const S* dy, const S* x, const float* gamma, float rstd, WriteMode mode, int64_t cols, S* dx,
                             float* dgamma) {
   const VF scale = hn::Set(F32(), rstd);
-  const float dot = SumLanes(cols, [&](int64_t i, int64_t n) HWY_ATTR {
+  const float dot = SumLanes(cols, [&](int64_t i, int64_t n) JEVONS_LANES {
     return hn::Mul(hn::Mul(Load(dy + i, n), Load(gamma + i, n)), hn::Mul(Load(x + i, n), scale));
   });
   const VF mean = hn::Set(F32(), dot / static_cast<float>(cols));
-  ForLanes(cols, [&](int64_t i, int64_t n) HWY_ATTR {
+  ForLanes(cols, [&](int64_t i, int64_t n) JEVONS_LANES {
     const VF xhat = hn::Mul(Load(x + i, n), scale), d = Load(dy + i, n);
     VF out = hn::Mul(scale, hn::NegMulAdd(xhat, mean, hn::Mul(d, Load(gamma + i, n))));
     if (mode == WriteMode::kAdd) out = hn::Add(Load(dx + i, n), out);

@@ -37,7 +37,7 @@ HWY_INLINE void TurnPairs(VF cos, VF sin, S* p) {
 template <typename S>
 HWY_INLINE void TurnRow(const RopeDesc& d, const float* cos, const float* sin, int direction, S* x) {
   const VF sign = hn::Set(F32(), static_cast<float>(direction));
-  ForLanes(d.cos.cols(), [&](int64_t i, int64_t n) HWY_ATTR {
+  ForLanes(d.cos.cols(), [&](int64_t i, int64_t n) JEVONS_LANES {
     const VF c = Load(cos + i, n), s = hn::Mul(Load(sin + i, n), sign);
     for (int64_t h = 0; h < d.heads; ++h) {
       S* pairs = x + h * d.head_dim + d.offset + 2 * i;

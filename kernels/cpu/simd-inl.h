@@ -1,5 +1,4 @@
 // Vectors of FP32 over memory of FP32 or BF16: loads widen, stores round once. Included once per instruction set.
-#include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
 #include "kernels/tensor/tensor.h"
 
@@ -9,6 +8,10 @@
 #else
 #define JEVONS_KERNELS_CPU_SIMD_INL_H_
 #endif
+
+// On the body of a loop over lanes: compiled for the loop's instruction set and into the loop.
+#undef JEVONS_LANES
+#define JEVONS_LANES HWY_ATTR __attribute__((always_inline))
 
 HWY_BEFORE_NAMESPACE();
 namespace jevons::cpu::HWY_NAMESPACE {
@@ -33,8 +36,7 @@ HWY_INLINE hn::Vec<U16> Narrow(VF v) {
   const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(d32, 1u));
   const auto rounded = hn::Add(hn::Add(bits, hn::Set(d32, 0x7FFFu)), odd);
   const auto quiet = hn::Or(bits, hn::Set(d32, 0x400000u));
-  const auto nan = hn::MaskFromVec(hn::BitCast(d32, hn::VecFromMask(F32(), hn::IsNaN(v))));
-  const auto upper = hn::ShiftRight<16>(hn::IfThenElse(nan, quiet, rounded));
+  const auto upper = hn::ShiftRight<16>(hn::IfThenElse(hn::RebindMask(d32, hn::IsNaN(v)), quiet, rounded));
   return hn::DemoteTo(U16(), hn::BitCast(di32, upper));
 }
 
@@ -67,24 +69,44 @@ HWY_INLINE void ForLanes(int64_t n, const Body& body) {
   if (i < n) body(i, n - i);
 }
 
-// The sum of term(i, count) over [0, n), in an order that depends on n alone. Lanes beyond n must be zero.
-template <class Term>
+// The sum of term(i, count) over [0, n), in an order that depends on n alone. Lanes beyond n must be zero. Four running sums
+// hide the latency of an addition; a long term hides it by itself and takes one.
+template <int kSums = 4, class Term>
 HWY_INLINE float SumLanes(int64_t n, const Term& term) {
   VF sum[4] = {hn::Zero(F32()), hn::Zero(F32()), hn::Zero(F32()), hn::Zero(F32())};
   int64_t i = 0;
-  for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
-    sum[0] = hn::Add(sum[0], term(i, kLanes));
-    sum[1] = hn::Add(sum[1], term(i + kLanes, kLanes));
-    sum[2] = hn::Add(sum[2], term(i + 2 * kLanes, kLanes));
-    sum[3] = hn::Add(sum[3], term(i + 3 * kLanes, kLanes));
+  if constexpr (kSums == 4) {
+    for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
+      sum[0] = hn::Add(sum[0], term(i, kLanes));
+      sum[1] = hn::Add(sum[1], term(i + kLanes, kLanes));
+      sum[2] = hn::Add(sum[2], term(i + 2 * kLanes, kLanes));
+      sum[3] = hn::Add(sum[3], term(i + 3 * kLanes, kLanes));
+    }
   }
-  for (; i < n; i += kLanes) sum[0] = hn::Add(sum[0], term(i, n - i < kLanes ? n - i : kLanes));
+  for (; i + kLanes <= n; i += kLanes) sum[0] = hn::Add(sum[0], term(i, kLanes));
+  if (i < n) sum[1] = hn::Add(sum[1], term(i, n - i));
   const VF all = hn::Add(hn::Add(sum[0], sum[1]), hn::Add(sum[2], sum[3]));
   return hn::GetLane(hn::SumOfLanes(F32(), all));
 }
 
-// exp for x <= 104 (0 below -104, error about 1 ulp). Highway's gives 0 for NaN; a NaN must stay visible.
-HWY_INLINE VF Exp(VF x) { return hn::IfThenElse(hn::IsNaN(x), x, hn::Exp(F32(), x)); }
+// exp within 2 units in the last place; 0 where it would be subnormal, infinity from 88.8 on; NaN stays NaN, which
+// Highway's own Exp would turn into 0. x = n ln 2 + r with |r| <= ln 2 / 2; the polynomial of exp(r) is SLEEF's.
+HWY_INLINE VF Exp(VF x) {
+  const F32 d;
+  const hn::RebindToSigned<F32> di;
+  const VF clamped = hn::Min(hn::Set(d, 89.0f), x);
+  const auto n = hn::NearestInt(hn::Mul(clamped, hn::Set(d, 1.442695041f)));
+  const VF nf = hn::ConvertTo(d, n);
+  const VF r = hn::NegMulAdd(nf, hn::Set(d, 1.428606765330187045e-6f), hn::NegMulAdd(nf, hn::Set(d, 0.693145751953125f), clamped));
+  VF p = hn::MulAdd(r, hn::Set(d, 0.000198527617612853646278381f), hn::Set(d, 0.00139304355252534151077271f));
+  p = hn::MulAdd(p, r, hn::Set(d, 0.00833336077630519866943359f));
+  p = hn::MulAdd(p, r, hn::Set(d, 0.0416664853692054748535156f));
+  p = hn::MulAdd(p, r, hn::Set(d, 0.166666671633720397949219f));
+  p = hn::MulAdd(p, r, hn::Set(d, 0.5f));
+  p = hn::Add(hn::MulAdd(hn::Mul(r, r), p, r), hn::Set(d, 1.0f));
+  const VF power = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(n, hn::Set(di, 127))));
+  return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -87.0f)), hn::Mul(p, power));
+}
 
 // 1 / (1 + exp(-x)) without overflow.
 HWY_INLINE VF Sigmoid(VF x) {

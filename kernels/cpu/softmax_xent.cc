@@ -30,7 +30,7 @@ HWY_INLINE float MaxOf(const float* x, int64_t n) {
 HWY_INLINE float SumExp(const float* x, float shift, int64_t n) {
   const VF offset = hn::Set(F32(), shift);
   const int64_t whole = n / kLanes * kLanes;
-  float sum = SumLanes(whole, [&](int64_t i, int64_t) HWY_ATTR { return Exp(hn::Sub(Load(x + i), offset)); });
+  float sum = SumLanes<1>(whole, [&](int64_t i, int64_t) JEVONS_LANES { return Exp(hn::Sub(Load(x + i), offset)); });
   if (whole < n) {  // the missing lanes become exp(-inf) = 0
     float part[kLanes];
     std::fill_n(part, kLanes, -std::numeric_limits<float>::infinity());
@@ -44,7 +44,7 @@ HWY_INLINE float SumExp(const float* x, float shift, int64_t n) {
 template <typename S>
 HWY_INLINE void ScaledSoftmax(const float* x, float shift, float factor, int64_t n, S* dx) {
   const VF offset = hn::Set(F32(), shift), f = hn::Set(F32(), factor);
-  ForLanes(n, [&](int64_t i, int64_t count) HWY_ATTR {
+  ForLanes(n, [&](int64_t i, int64_t count) JEVONS_LANES {
     Store(hn::Mul(Exp(hn::Sub(Load(x + i, count), offset)), f), dx + i, count);
   });
 }

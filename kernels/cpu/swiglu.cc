@@ -15,7 +15,7 @@ namespace {
 template <typename S>
 HWY_INLINE void ForwardRow(const S* gate, const S* up, float weight, int64_t inner, S* y) {
   const VF w = hn::Set(F32(), weight);
-  ForLanes(inner, [&](int64_t i, int64_t n) HWY_ATTR {
+  ForLanes(inner, [&](int64_t i, int64_t n) JEVONS_LANES {
     const VF g = Load(gate + i, n);
     Store(hn::Mul(hn::Mul(hn::Mul(g, Sigmoid(g)), Load(up + i, n)), w), y + i, n);
   });
@@ -37,7 +37,7 @@ void Forward(const Tensor& gate_up, const Tensor& weight, const Tensor& y, Range
 template <typename S>
 HWY_INLINE float BackwardRow(const S* dy, const S* gate, const S* up, float weight, int64_t inner, S* dgate, S* dup) {
   const VF w = hn::Set(F32(), weight), one = hn::Set(F32(), 1.0f);
-  return SumLanes(inner, [&](int64_t i, int64_t n) HWY_ATTR {
+  return SumLanes<1>(inner, [&](int64_t i, int64_t n) JEVONS_LANES {
     const VF d = Load(dy + i, n), g = Load(gate + i, n), u = Load(up + i, n);
     const VF s = Sigmoid(g), silu = hn::Mul(g, s), dw = hn::Mul(d, w);
     Store(hn::Mul(dw, silu), dup + i, n);
