@@ -2,16 +2,15 @@
 // epoch holding every document once, in an order of its own. A stream position is found without replay and
 // without a table over all documents:
 //
-// 1. A permutation fixed by the key deals the documents into buckets of about `bucket_documents`. What a
-// bucket
-//    holds in tokens never changes, and is summed once, when the stream is opened.
-// 2. An epoch permutes the buckets, and the documents inside each. Entering an epoch sums over buckets;
-// entering a
-//    bucket sums over its documents. Both tables are kept until the stream leaves them.
-// 3. Of the documents long enough for fill-in-the-middle, counted through all buckets and epochs, the first n
-// hold
-//    floor(n rate) chosen ones: so each epoch's and bucket's length is known in closed form. Which ones in a
-//    bucket are chosen, another permutation tells, anew in each epoch.
+// Buckets. A permutation fixed by the key deals the documents into buckets of about `bucket_documents`. What
+// a bucket holds in tokens never changes, and is summed once, when the stream is opened.
+//
+// Epochs. An epoch permutes the buckets, and the documents inside each. Entering an epoch sums over buckets;
+// entering a bucket sums over its documents. Both tables are kept until the stream leaves them.
+//
+// Fill-in-the-middle. Of the documents long enough for it, counted through all buckets and epochs, the first
+// n hold floor(n rate) chosen ones: so each epoch's and bucket's length is known in closed form. Which ones
+// in a bucket are chosen, another permutation tells, anew in each epoch.
 #ifndef JEVONS_DATA_DOCUMENT_ORDER_H_
 #define JEVONS_DATA_DOCUMENT_ORDER_H_
 
@@ -44,7 +43,7 @@ class DocumentOrder {
   // The dataset must outlive this. REQUIRES: it holds at least one token.
   DocumentOrder(const IndexedDataset& dataset, const Config& config);
 
-  // The document that holds stream position `position`, counted in tokens. REQUIRES: 0 <= position < 2^62.
+  // The document that holds token `position` of the stream. REQUIRES: 0 <= position <= 2^61 + 2^31.
   Item At(int64_t position);
 
   // The stream position where an epoch begins.

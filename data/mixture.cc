@@ -1,5 +1,6 @@
 #include "data/mixture.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "absl/strings/str_format.h"
@@ -42,20 +43,21 @@ absl::StatusOr<Mixture> Mixture::Create(std::span<const double> weights, uint64_
   JEVONS_RETURN_IF_ERROR(CheckWeights(weights));
   Mixture mixture;
   mixture.datasets_ = static_cast<int64_t>(weights.size());
-  double rest =
-      0;  // the weights from this dataset on; summed from the back, as the last share must be exactly 1
+  std::vector<size_t> by_weight;  // the datasets that are drawn, lightest first
   for (size_t i = weights.size(); i-- > 0;) {
-    if (weights[i] == 0) continue;
-    const bool is_last = rest == 0;
-    rest += weights[i];
-    if (is_last) {
-      mixture.last_ = static_cast<int64_t>(i);
-    } else {
-      const auto share = static_cast<uint64_t>(std::ldexp(weights[i] / rest, 64));
-      const uint64_t phase = DeriveKey(seed, KeyPurpose::kMixturePhase, i);
-      mixture.stages_.insert(mixture.stages_.begin(), {static_cast<int64_t>(i), share, phase});
-    }
+    if (weights[i] > 0) by_weight.push_back(i);
   }
+  const auto lighter = [&](size_t a, size_t b) { return weights[a] < weights[b]; };
+  std::stable_sort(by_weight.begin(), by_weight.end(), lighter);
+  mixture.last_ = static_cast<int64_t>(by_weight.front());
+  double rest = weights[by_weight.front()];
+  for (const size_t i : std::span(by_weight).subspan(1)) {
+    rest += weights[i];
+    const auto share = static_cast<uint64_t>(std::ldexp(weights[i] / rest, 64));
+    const uint64_t phase = DeriveKey(seed, KeyPurpose::kMixturePhase, i);
+    mixture.stages_.push_back({static_cast<int64_t>(i), share, phase});
+  }
+  std::reverse(mixture.stages_.begin(), mixture.stages_.end());
   return mixture;
 }
 

@@ -1,11 +1,12 @@
 // Which dataset a sample comes from, and which of that dataset's own samples it is: pure functions of the
 // global sample index, so that a run may start anywhere.
 //
-// The first dataset takes floor(n p + phase) of the first n samples, p its share; the datasets behind it
-// divide what is left in the same way, and the last takes the rest. Sample n belongs to the dataset whose
-// count grows at n, and its local index is that count: each dataset's samples are used in order, none twice,
-// none skipped. After n samples a dataset has had n w to within 2 + ln(datasets), so that every batch has the
-// mixture, not only the run. The phases are drawn from the seed.
+// The heaviest dataset takes floor(n p + phase) of the first n samples, p its share; the others divide what
+// is left in the same way, by descending weight, and the last takes the rest. Sample n belongs to the dataset
+// whose count grows at n, and its local index is that count: each dataset's samples are used in order, none
+// twice, none skipped. Every count is off by less than one from its share of what reached it, which adds up
+// to at most 1 + (1 + 1/2 + ... + 1/(datasets - 1)) samples at any n: every batch has the mixture, not only
+// the run. The phases are drawn from the seed.
 #ifndef JEVONS_DATA_MIXTURE_H_
 #define JEVONS_DATA_MIXTURE_H_
 
@@ -45,7 +46,7 @@ class Mixture {
   };
 
   int64_t datasets_ = 0;
-  std::vector<Stage> stages_;  // all datasets of positive weight but the last
+  std::vector<Stage> stages_;  // all datasets of positive weight but the lightest
   int64_t last_ = 0;           // takes what is left
 };
 

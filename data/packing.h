@@ -24,7 +24,7 @@ class PackedDataset {
 
   // The stream from `position` (in tokens) on. tokens: [n + 1]; document_start: [n] or empty; for each input
   // position i, where its document begins among `tokens`, 0 if before them.
-  // IntegrityError for a token outside the vocabulary. REQUIRES: 0 <= position, and all before 2^62.
+  // IntegrityError for a token outside the vocabulary. REQUIRES: 0 <= position, and all up to 2^61 + 2^31.
   absl::Status Read(int64_t position, std::span<int32_t> tokens, std::span<int32_t> document_start);
 
   const IndexedDataset& dataset() const { return *dataset_; }

@@ -46,8 +46,8 @@ class Permutation {
   }
 
  private:
-  static constexpr size_t kRounds =
-      8;  // even; four make a pseudo-random permutation, small domains want more
+  // Even. Four rounds make a pseudo-random permutation (Luby and Rackoff); small domains want more.
+  static constexpr size_t kRounds = 8;
 
   // splitmix64's finaliser.
   static uint64_t Mix(uint64_t x) {

@@ -2,9 +2,8 @@
 // reads the same tokens) and a pure function of (settings, seed, datasets) and its global index: the same for
 // every number of ranks, with no end, and readable anywhere without replay.
 //
-//   JEVONS_ASSIGN_OR_RETURN(SampleStream stream, SampleStream::Open({.datasets = {{"runs/bible", 1.0}},
-//                                                                    .seq_len = 512, .seed = 1, .vocab_size =
-//                                                                    4096}));
+//   StreamConfig config{.datasets = {{"data/train", 1.0}}, .seq_len = 512, .vocab_size = 4096};
+//   JEVONS_ASSIGN_OR_RETURN(SampleStream stream, SampleStream::Open(config));
 //   JEVONS_RETURN_IF_ERROR(stream.Read(sample, tokens, {}));
 #ifndef JEVONS_DATA_SAMPLER_H_
 #define JEVONS_DATA_SAMPLER_H_
@@ -48,8 +47,8 @@ class SampleStream {
 
   // Sample `index` (global). tokens: [seq_len + 1]; document_start: [seq_len] or empty; for each input
   // position, the position in the sample where its document begins, 0 for one that began before.
-  // IntegrityError for a token outside the vocabulary; UsageError for an index below 0 or beyond 2^61 /
-  // seq_len. Sequential reading is fastest. One thread at a time: it moves cached tables.
+  // IntegrityError for a token outside the vocabulary; UsageError for an index not in 0..2^61 / seq_len.
+  // Sequential reading is fastest. One thread at a time: it moves cached tables.
   absl::Status Read(int64_t index, std::span<int32_t> tokens, std::span<int32_t> document_start);
 
   // Which dataset sample `index` is from, and which of its own samples it is; and how many of the first n are

@@ -43,7 +43,7 @@ class DocumentOrderTest : public ::testing::Test {
 
 TEST_F(DocumentOrderTest, EveryDocumentOncePerEpoch) {
   std::mt19937_64 random(21);
-  for (int trial = 0; trial < 60; ++trial) {
+  for (int trial = 0; trial < 40; ++trial) {
     Make(1 + static_cast<int64_t>(random() % 90), 1 + static_cast<int64_t>(random() % 12), random());
     DocumentOrder order(*dataset_, {.key = random(),
                                     .shuffle = trial % 5 != 0,

@@ -41,6 +41,12 @@ TEST(MixtureTest, IsFaithfulForRandomWeights) {
 
 TEST(MixtureTest, IsFaithfulForManyEqualDatasets) { ExpectFaithful(std::vector<double>(100, 1.0), 3, 2000); }
 
+TEST(MixtureTest, ManyLightDatasetsDoNotDisturbTheHeavyOnes) {
+  std::vector<double> weights(120, 1e-5);
+  weights[60] = weights[119] = 1;
+  for (uint64_t seed = 0; seed < 5; ++seed) ExpectFaithful(weights, seed, 1000);
+}
+
 TEST(MixtureTest, ZeroWeightIsNeverDrawn) {
   const auto mixture = Mixture::Create(std::vector{0.0, 2.0, 0.0, 1.0, 0.0}, 1);
   ASSERT_TRUE(mixture.ok());

