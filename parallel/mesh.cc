@@ -31,7 +31,8 @@ absl::Status CheckDivides(const char* field, int value, int whole, const std::st
 
 absl::Status MeshShape::Validate() const {
   if (world < 1) return UsageError(absl::StrFormat("world = %d ranks: must be at least 1", world));
-  JEVONS_RETURN_IF_ERROR(CheckDivides("parallel.pp", pp, world, absl::StrFormat("the world of %d ranks", world)));
+  JEVONS_RETURN_IF_ERROR(
+      CheckDivides("parallel.pp", pp, world, absl::StrFormat("the world of %d ranks", world)));
   return CheckDivides("parallel.ep", ep, dp(),
                       absl::StrFormat("the %d data-parallel ranks (world %d / pp %d)", dp(), world, pp));
 }
@@ -43,8 +44,8 @@ MeshRank RankOf(const MeshShape& shape, int world_rank) {
 
 Mesh::Mesh(Communicator& world, const MeshShape& shape)
     : world_(world), shape_(shape), rank_(RankOf(shape, world.rank())) {
-  JEVONS_CHECK(shape.Validate().ok() && shape.world == world.size(), "mesh of %d x %d x %d over %d ranks", shape.world,
-               shape.pp, shape.ep, world.size());
+  JEVONS_CHECK(shape.Validate().ok() && shape.world == world.size(), "mesh of %d x %d x %d over %d ranks",
+               shape.world, shape.pp, shape.ep, world.size());
   dp_ = world.Split(rank_.pp, "dp");
   ep_ = world.Split(rank_.pp * shape.edp() + rank_.edp, "ep");
   edp_ = world.Split(rank_.pp * shape.ep + rank_.ep, "edp");

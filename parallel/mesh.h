@@ -1,5 +1,6 @@
 // Mesh: named axes as views over one world; arithmetic, and the communicators of the axes.
-//   world = pp x dp;  dp = edp x ep, ep varying fastest: the ep ranks of a group are neighbours (on one node first).
+//   world = pp x dp;  dp = edp x ep, ep varying fastest: the ep ranks of a group are neighbours (on one node
+//   first).
 // Dense parameters are replicated over dp; an expert lives on one rank of ep and is replicated over edp.
 #ifndef JEVONS_PARALLEL_MESH_H_
 #define JEVONS_PARALLEL_MESH_H_
@@ -15,7 +16,8 @@ struct MeshShape {
   int world = 1, pp = 1, ep = 1;
   int dp() const { return world / pp; }
   int edp() const { return dp() / ep; }
-  // UsageError naming field, value, rule and the nearest legal values, unless pp divides world and ep divides dp.
+  // UsageError naming field, value, rule and the nearest legal values, unless pp divides world and ep divides
+  // dp.
   absl::Status Validate() const;
 };
 

@@ -9,7 +9,8 @@
 namespace jevons {
 
 AllToAllResult MeasureAllToAll(Communicator& group, int64_t bytes_per_peer, int repeats) {
-  JEVONS_CHECK(bytes_per_peer >= 0 && repeats > 0, "%lld bytes, %d repeats", static_cast<long long>(bytes_per_peer), repeats);
+  JEVONS_CHECK(bytes_per_peer >= 0 && repeats > 0, "%lld bytes, %d repeats",
+               static_cast<long long>(bytes_per_peer), repeats);
   using Clock = std::chrono::steady_clock;
   const std::vector<int64_t> bytes(group.size(), bytes_per_peer);
   std::vector<std::byte> send(bytes_per_peer * group.size()), recv(send.size());
@@ -26,7 +27,8 @@ AllToAllResult MeasureAllToAll(Communicator& group, int64_t bytes_per_peer, int 
   result.bytes_per_peer = bytes_per_peer;
   result.seconds = static_cast<double>(nanoseconds[repeats / 2]) * 1e-9;
   if (result.seconds > 0) {
-    result.gigabytes_per_second = static_cast<double>((group.size() - 1) * bytes_per_peer) / result.seconds * 1e-9;
+    result.gigabytes_per_second =
+        static_cast<double>((group.size() - 1) * bytes_per_peer) / result.seconds * 1e-9;
   }
   return result;
 }

@@ -19,7 +19,8 @@
 namespace jevons {
 namespace {
 
-// One end of a message. Whichever end comes second copies, straight from buffer to buffer, and completes both.
+// One end of a message. Whichever end comes second copies, straight from buffer to buffer, and completes
+// both.
 struct MessageEnd {
   enum Outcome { kOpen, kDone, kMismatch };
   int peer = 0;  // world rank
@@ -66,10 +67,10 @@ class LoopbackTransfer : public Transfer {
 
  private:
   static absl::Status Mismatch(const MessageEnd& end) {
-    return PeerLostError(end.sends ? absl::StrFormat("rank %d expects %d bytes, this rank sends it %d", end.peer,
-                                                     end.peer_bytes, end.bytes)
-                                   : absl::StrFormat("rank %d sent %d bytes, this rank expects %d from it", end.peer,
-                                                     end.peer_bytes, end.bytes));
+    return PeerLostError(end.sends ? absl::StrFormat("rank %d expects %d bytes, this rank sends it %d",
+                                                     end.peer, end.peer_bytes, end.bytes)
+                                   : absl::StrFormat("rank %d sent %d bytes, this rank expects %d from it",
+                                                     end.peer, end.peer_bytes, end.bytes));
   }
 
   std::vector<MessageEnd> ends_;  // never resized: the mailbox and the peers point into it
@@ -87,7 +88,8 @@ struct Mailbox {
     std::shared_ptr<Mailbox> mailbox;
     size_t taken = 0;
   };
-  std::map<std::pair<int64_t, int>, NewGroup> groups;  // (count of splits, first member) -> the group being made
+  std::map<std::pair<int64_t, int>, NewGroup>
+      groups;  // (count of splits, first member) -> the group being made
 };
 
 class LoopbackTransport : public Transport {
@@ -168,8 +170,9 @@ void RunLoopback(int ranks, const std::function<void(Communicator& world)>& body
   std::vector<std::thread> threads;
   for (int r = 0; r < ranks; ++r) {
     threads.emplace_back([&, r] {
-      MessageCommunicator world(std::make_unique<LoopbackTransport>(mailbox, r),
-                                std::make_shared<CallLog>(r, ranks, [](int exit_code) { std::_Exit(exit_code); }), "world");
+      MessageCommunicator world(
+          std::make_unique<LoopbackTransport>(mailbox, r),
+          std::make_shared<CallLog>(r, ranks, [](int exit_code) { std::_Exit(exit_code); }), "world");
       body(world);
     });
   }

@@ -15,7 +15,8 @@ namespace {
 
 // Checks that the parts are legal and fill `total` exactly; returns their offsets.
 std::vector<int64_t> OffsetsOf(std::span<const int64_t> bytes, size_t total, int ranks, const char* what) {
-  JEVONS_CHECK(static_cast<int>(bytes.size()) == ranks, "%s sizes for %zu of %d ranks", what, bytes.size(), ranks);
+  JEVONS_CHECK(static_cast<int>(bytes.size()) == ranks, "%s sizes for %zu of %d ranks", what, bytes.size(),
+               ranks);
   std::vector<int64_t> offsets;
   offsets.reserve(bytes.size());
   int64_t sum = 0;
@@ -30,7 +31,8 @@ std::vector<int64_t> OffsetsOf(std::span<const int64_t> bytes, size_t total, int
 }
 
 void Copy(std::span<const std::byte> from, std::span<std::byte> to) {
-  JEVONS_CHECK(from.size() == to.size(), "a rank's part for itself: sends %zu bytes, expects %zu", from.size(), to.size());
+  JEVONS_CHECK(from.size() == to.size(), "a rank's part for itself: sends %zu bytes, expects %zu",
+               from.size(), to.size());
   if (!from.empty() && from.data() != to.data()) std::memcpy(to.data(), from.data(), from.size());
 }
 
@@ -59,8 +61,9 @@ void MessageCommunicator::Finish(const OpenCall& open, Transfer& transfer) {
     if (*done) return;
     if (!wait.Pause()) {
       const std::vector<int> missing = transfer.MissingPeers();
-      log_->Die(open.call, absl::StrFormat("waited %.1f s for rank %s", wait.seconds(),
-                                           absl::StrJoin(std::set<int>(missing.begin(), missing.end()), ", ")));
+      log_->Die(open.call,
+                absl::StrFormat("waited %.1f s for rank %s", wait.seconds(),
+                                absl::StrJoin(std::set<int>(missing.begin(), missing.end()), ", ")));
     }
   }
 }
@@ -75,8 +78,8 @@ void MessageCommunicator::Receive(const OpenCall& open, int peer, std::span<std:
   Finish(open, *transport_->Start({}, {&message, 1}, open.call.sequence));
 }
 
-// Dissemination (Hensgen, Finkel and Manber 1988): after round k a rank has heard, directly or not, from the 2^(k+1) - 1
-// ranks before it.
+// Dissemination (Hensgen, Finkel and Manber 1988): after round k a rank has heard, directly or not, from the
+// 2^(k+1) - 1 ranks before it.
 void MessageCommunicator::Barrier() {
   const OpenCall open = Enter("Barrier", 0);
   for (int step = 1; step < size(); step *= 2) {
@@ -98,14 +101,15 @@ void MessageCommunicator::AllGatherV(std::span<const std::byte> send, std::span<
   GatherParts("AllGatherV", send, recv, recv_bytes);
 }
 
-void MessageCommunicator::GatherParts(const char* kind, std::span<const std::byte> send, std::span<std::byte> recv,
-                                      std::span<const int64_t> recv_bytes) {
+void MessageCommunicator::GatherParts(const char* kind, std::span<const std::byte> send,
+                                      std::span<std::byte> recv, std::span<const int64_t> recv_bytes) {
   const std::vector<int64_t> offsets = OffsetsOf(recv_bytes, recv.size(), size(), kind);
   const OpenCall open = Enter(kind, static_cast<int64_t>(send.size()));
   Copy(send, recv.subspan(offsets[rank()], recv_bytes[rank()]));
   std::vector<Outgoing> sends;
   std::vector<Incoming> receives;
-  for (int i = 1; i < size(); ++i) {  // neighbours first, so that the ranks do not all write to rank 0 at once
+  for (int i = 1; i < size();
+       ++i) {  // neighbours first, so that the ranks do not all write to rank 0 at once
     const int to = (rank() + i) % size(), from = (rank() - i + size()) % size();
     if (!send.empty()) sends.push_back({to, send});
     if (recv_bytes[from] > 0) receives.push_back({from, recv.subspan(offsets[from], recv_bytes[from])});
@@ -114,8 +118,10 @@ void MessageCommunicator::GatherParts(const char* kind, std::span<const std::byt
   Leave(open);
 }
 
-CommRequest MessageCommunicator::BeginAllToAllV(std::span<const std::byte> send, std::span<const int64_t> send_bytes,
-                                                std::span<std::byte> recv, std::span<const int64_t> recv_bytes) {
+CommRequest MessageCommunicator::BeginAllToAllV(std::span<const std::byte> send,
+                                                std::span<const int64_t> send_bytes,
+                                                std::span<std::byte> recv,
+                                                std::span<const int64_t> recv_bytes) {
   const std::vector<int64_t> send_offsets = OffsetsOf(send_bytes, send.size(), size(), "AllToAllV send");
   const std::vector<int64_t> recv_offsets = OffsetsOf(recv_bytes, recv.size(), size(), "AllToAllV receive");
   OpenCall open = Enter("AllToAllV", static_cast<int64_t>(send.size()));
@@ -128,7 +134,8 @@ CommRequest MessageCommunicator::BeginAllToAllV(std::span<const std::byte> send,
   }
   const int64_t id = open.call.sequence;
   if (!sends.empty() || !receives.empty()) open.transfer = transport_->Start(sends, receives, id);
-  Copy(send.subspan(send_offsets[rank()], send_bytes[rank()]), recv.subspan(recv_offsets[rank()], recv_bytes[rank()]));
+  Copy(send.subspan(send_offsets[rank()], send_bytes[rank()]),
+       recv.subspan(recv_offsets[rank()], recv_bytes[rank()]));
   open_.emplace(id, std::move(open));
   return {id};
 }

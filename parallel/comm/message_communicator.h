@@ -1,7 +1,8 @@
 // The collectives, over any Transport that carries messages.
 //
-// All-to-all and gathers send each part straight to its reader: every byte travels once. Sums, maxima and broadcasts go along a
-// binomial tree, barriers by dissemination: log2(size) rounds. Use one communicator from one thread at a time.
+// All-to-all and gathers send each part straight to its reader: every byte travels once. Sums, maxima and
+// broadcasts go along a binomial tree, barriers by dissemination: log2(size) rounds. Use one communicator
+// from one thread at a time.
 #ifndef JEVONS_PARALLEL_COMM_MESSAGE_COMMUNICATOR_H_
 #define JEVONS_PARALLEL_COMM_MESSAGE_COMMUNICATOR_H_
 

@@ -31,65 +31,108 @@ void CheckMpi(int code, const char* what) {
   JEVONS_CHECK(code == MPI_SUCCESS, "%s: %s", what, ErrorText(code).c_str());
 }
 
+int PieceBytes(size_t left) {
+  return static_cast<int>(std::min<int64_t>(g_max_message_bytes, static_cast<int64_t>(left)));
+}
+
+// A message is looked at before it is received: Open MPI 4.1 writes past the end of a posted buffer when a
+// longer message comes through shared memory (process_vm_readv of the sender's size), so sizes must agree
+// before a byte moves.
 class MpiTransfer : public Transfer {
  public:
-  struct Piece {
-    int peer;      // world rank
-    int expected;  // bytes of a receive; -1 for a send
-  };
+  MpiTransfer(MPI_Comm comm, int tag) : comm_(comm), tag_(tag) {}
 
-  explicit MpiTransfer(absl::Status status) : status_(std::move(status)) {}
-  MpiTransfer(std::vector<MPI_Request> requests, std::vector<Piece> pieces)
-      : requests_(std::move(requests)),
-        pieces_(std::move(pieces)),
-        open_(requests_.size()),
-        indices_(requests_.size()),
-        statuses_(requests_.size()) {}
+  void Send(int peer, int world_rank, std::span<const std::byte> data) {
+    while (!data.empty() && status_.ok()) {
+      const int count = PieceBytes(data.size());
+      Note(world_rank, MPI_Isend(data.data(), count, MPI_BYTE, peer, tag_, comm_, NewRequest(world_rank)));
+      data = data.subspan(count);
+    }
+  }
+  void Receive(int peer, int world_rank, std::span<std::byte> data) {
+    inflows_.push_back({peer, world_rank, data});
+  }
 
   absl::StatusOr<bool> Poll() override {
-    if (!status_.ok()) return status_;
-    if (open_ == 0) return true;
-    int completed = 0;
-    const int code = MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &completed, indices_.data(),
-                                  statuses_.data());
-    if (code != MPI_SUCCESS && code != MPI_ERR_IN_STATUS) return PeerLostError(ErrorText(code));
-    for (int i = 0; i < completed; ++i) {
-      const int error = code == MPI_SUCCESS ? MPI_SUCCESS : statuses_[i].MPI_ERROR;
-      JEVONS_RETURN_IF_ERROR(Check(pieces_[indices_[i]], statuses_[i], error));
+    bool all_arrived = true;
+    for (Inflow& inflow : inflows_) {
+      TakeArrived(inflow);
+      all_arrived = all_arrived && inflow.rest.empty();
     }
-    open_ -= completed;
-    return open_ == 0;
+    if (status_.ok() && open_ > 0) Progress();
+    if (!status_.ok()) return status_;
+    return all_arrived && open_ == 0;
   }
 
   std::vector<int> MissingPeers() const override {
     std::vector<int> missing;
+    for (const Inflow& inflow : inflows_) {
+      if (!inflow.rest.empty()) missing.push_back(inflow.world_rank);
+    }
     for (size_t i = 0; i < requests_.size(); ++i) {
-      if (requests_[i] != MPI_REQUEST_NULL) missing.push_back(pieces_[i].peer);
+      if (requests_[i] != MPI_REQUEST_NULL) missing.push_back(world_ranks_[i]);
     }
     return missing;
   }
 
  private:
-  static absl::Status Check(const Piece& piece, const MPI_Status& status, int error) {
-    int kind = MPI_SUCCESS;
-    if (error != MPI_SUCCESS) MPI_Error_class(error, &kind);
-    if (kind == MPI_ERR_TRUNCATE) {
-      return PeerLostError(
-          absl::StrFormat("rank %d sent more than the %d bytes that this rank expects from it", piece.peer, piece.expected));
+  struct Inflow {
+    int peer, world_rank;
+    std::span<std::byte> rest;  // for which no message has come yet
+  };
+
+  // Receives the pieces that have come, in order.
+  void TakeArrived(Inflow& inflow) {
+    while (!inflow.rest.empty() && status_.ok()) {
+      int found = 0, count = 0;
+      MPI_Message message;
+      MPI_Status seen;
+      Note(inflow.world_rank, MPI_Improbe(inflow.peer, tag_, comm_, &found, &message, &seen));
+      if (!status_.ok() || !found) return;
+      MPI_Get_count(&seen, MPI_BYTE, &count);
+      const int expected = PieceBytes(inflow.rest.size());
+      if (count != expected) {
+        status_ = PeerLostError(absl::StrFormat("rank %d sent %d bytes, this rank expects %d from it",
+                                                inflow.world_rank, count, expected));
+        return;
+      }
+      Note(inflow.world_rank,
+           MPI_Imrecv(inflow.rest.data(), count, MPI_BYTE, &message, NewRequest(inflow.world_rank)));
+      inflow.rest = inflow.rest.subspan(count);
     }
-    if (kind != MPI_SUCCESS) return PeerLostError(absl::StrFormat("rank %d: %s", piece.peer, ErrorText(error)));
-    if (piece.expected < 0) return absl::OkStatus();
-    int received = 0;
-    MPI_Get_count(&status, MPI_BYTE, &received);
-    if (received == piece.expected) return absl::OkStatus();
-    return PeerLostError(absl::StrFormat("rank %d sent %d bytes, this rank expects %d from it", piece.peer, received,
-                                         piece.expected));
   }
 
-  absl::Status status_;  // of the start
+  void Progress() {
+    int completed = 0;
+    indices_.resize(requests_.size());
+    statuses_.resize(requests_.size());
+    const int code = MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &completed,
+                                  indices_.data(), statuses_.data());
+    if (code != MPI_SUCCESS && code != MPI_ERR_IN_STATUS) return Note(-1, code);
+    for (int i = 0; i < completed && code == MPI_ERR_IN_STATUS; ++i) {
+      Note(world_ranks_[indices_[i]], statuses_[i].MPI_ERROR);
+    }
+    open_ -= completed;
+  }
+
+  MPI_Request* NewRequest(int world_rank) {
+    ++open_;
+    world_ranks_.push_back(world_rank);
+    return &requests_.emplace_back(MPI_REQUEST_NULL);
+  }
+
+  void Note(int world_rank, int code) {
+    if (code != MPI_SUCCESS)
+      status_ = PeerLostError(absl::StrFormat("rank %d: %s", world_rank, ErrorText(code)));
+  }
+
+  const MPI_Comm comm_;
+  const int tag_;
+  absl::Status status_;  // the first failure
+  std::vector<Inflow> inflows_;
   std::vector<MPI_Request> requests_;
-  std::vector<Piece> pieces_;
-  size_t open_ = 0;
+  std::vector<int> world_ranks_;  // of the requests' peers
+  int open_ = 0;                  // requests not completed
   std::vector<int> indices_;
   std::vector<MPI_Status> statuses_;
 };
@@ -97,7 +140,8 @@ class MpiTransfer : public Transfer {
 class MpiTransport : public Transport {
  public:
   // Takes over `comm`.
-  MpiTransport(MPI_Comm comm, std::vector<int> world_ranks) : comm_(comm), world_ranks_(std::move(world_ranks)) {
+  MpiTransport(MPI_Comm comm, std::vector<int> world_ranks)
+      : comm_(comm), world_ranks_(std::move(world_ranks)) {
     CheckMpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
     CheckMpi(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
     int* bound = nullptr;
@@ -118,27 +162,11 @@ class MpiTransport : public Transport {
 
   std::unique_ptr<Transfer> Start(std::span<const Outgoing> sends, std::span<const Incoming> receives,
                                   int64_t tag) override {
-    std::vector<MPI_Request> requests;
-    std::vector<MpiTransfer::Piece> pieces;
-    const int mpi_tag = static_cast<int>(tag % tags_);
-    for (const Incoming& message : receives) {  // first, so that what arrives finds its buffer
-      for (size_t at = 0; at < message.data.size(); at += g_max_message_bytes) {
-        const int count = PieceBytes(message.data.size() - at);
-        pieces.push_back({WorldRank(message.peer), count});
-        const int code = MPI_Irecv(message.data.data() + at, count, MPI_BYTE, message.peer, mpi_tag, comm_,
-                                   &requests.emplace_back());
-        if (code != MPI_SUCCESS) return Failed("MPI_Irecv", pieces.back(), code);
-      }
-    }
-    for (const Outgoing& message : sends) {
-      for (size_t at = 0; at < message.data.size(); at += g_max_message_bytes) {
-        pieces.push_back({WorldRank(message.peer), -1});
-        const int code = MPI_Isend(message.data.data() + at, PieceBytes(message.data.size() - at), MPI_BYTE, message.peer,
-                                   mpi_tag, comm_, &requests.emplace_back());
-        if (code != MPI_SUCCESS) return Failed("MPI_Isend", pieces.back(), code);
-      }
-    }
-    return std::make_unique<MpiTransfer>(std::move(requests), std::move(pieces));
+    auto transfer = std::make_unique<MpiTransfer>(comm_, static_cast<int>(tag % tags_));
+    for (const Outgoing& message : sends) transfer->Send(message.peer, WorldRank(message.peer), message.data);
+    for (const Incoming& message : receives)
+      transfer->Receive(message.peer, WorldRank(message.peer), message.data);
+    return transfer;
   }
 
   std::unique_ptr<Transport> MakeGroup(std::span<const int> members) override {
@@ -150,21 +178,14 @@ class MpiTransport : public Transport {
   }
 
  private:
-  static int PieceBytes(size_t left) {
-    return static_cast<int>(std::min<int64_t>(g_max_message_bytes, static_cast<int64_t>(left)));
-  }
-  static std::unique_ptr<Transfer> Failed(const char* what, const MpiTransfer::Piece& piece, int code) {
-    return std::make_unique<MpiTransfer>(
-        PeerLostError(absl::StrFormat("%s with rank %d: %s", what, piece.peer, ErrorText(code))));
-  }
-
   MPI_Comm comm_;
   std::vector<int> world_ranks_;
   int rank_ = 0;
   int64_t tags_ = 0;
 };
 
-// Tasks that a launcher says it started; 0 where none speaks. mpirun's own word goes first: it may run inside Slurm.
+// Tasks that a launcher says it started; 0 where none speaks. mpirun's own word goes first: it may run inside
+// Slurm.
 struct Launcher {
   std::string variable;
   int tasks = 0;
@@ -182,13 +203,15 @@ absl::Status RefuseSilentSingleton(int world_size) {
   const Launcher launcher = LauncherOf();
   if (world_size > 1 || launcher.tasks <= 1) return absl::OkStatus();
   const bool slurm = launcher.variable.rfind("SLURM", 0) == 0;
-  return UsageError(absl::StrFormat(
-      "%s = %d, but MPI sees a single process: the launcher and this Open MPI do not speak the same protocol. Start with `%s`, or "
-      "set %s=1 for one process.",
-      launcher.variable, launcher.tasks,
-      slurm ? absl::StrFormat("srun --mpi=pmix -n %d ...` or `mpirun -np %d ...", launcher.tasks, launcher.tasks)
-            : absl::StrFormat("mpirun -np %d ...", launcher.tasks),
-      launcher.variable));
+  return UsageError(
+      absl::StrFormat("%s = %d, but MPI sees a single process: the launcher and this Open MPI do not speak "
+                      "the same protocol. Start with `%s`, or "
+                      "set %s=1 for one process.",
+                      launcher.variable, launcher.tasks,
+                      slurm ? absl::StrFormat("srun --mpi=pmix -n %d ...` or `mpirun -np %d ...",
+                                              launcher.tasks, launcher.tasks)
+                            : absl::StrFormat("mpirun -np %d ...", launcher.tasks),
+                      launcher.variable));
 }
 
 }  // namespace
@@ -211,7 +234,8 @@ absl::StatusOr<std::unique_ptr<MpiSession>> MpiSession::Start(int* argc, char***
   CheckMpi(MPI_Comm_rank(MPI_COMM_WORLD, &rank), "MPI_Comm_rank");
   absl::Status status = RefuseSilentSingleton(size);
   if (level < MPI_THREAD_MULTIPLE) {
-    status = FailureError("this MPI library was built without MPI_THREAD_MULTIPLE; install Debian's libopenmpi-dev");
+    status = FailureError(
+        "this MPI library was built without MPI_THREAD_MULTIPLE; install Debian's libopenmpi-dev");
   }
   if (!status.ok()) {
     MPI_Finalize();
@@ -244,7 +268,7 @@ void MpiSession::Abort(int exit_code) {
 
 }  // namespace jevons
 
-// Open MPI 4.1 keeps memory until the process ends; LeakSanitizer, where built in, should report only ours.
-extern "C" const char* __lsan_default_suppressions() {
-  return "leak:libmpi\nleak:libopen-pal\nleak:libopen-rte\nleak:libpmix\nleak:mca_\nleak:libhwloc\nleak:libevent\n";
-}
+// Open MPI 4.1 keeps memory until the process ends, in plugins that MPI_Finalize unloads, so that
+// LeakSanitizer cannot even name them. A program that links MPI goes without it; what runs over loopback is
+// still checked.
+extern "C" int __lsan_is_turned_off() { return 1; }

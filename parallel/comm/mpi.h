@@ -10,16 +10,18 @@
 
 namespace jevons {
 
-// Starts MPI once per process and ends it when destroyed. Refuses the silent singleton: where the environment says that a
-// launcher started several tasks (SLURM_NTASKS, OMPI_COMM_WORLD_SIZE, PMI_SIZE) but MPI sees one, UsageError names the right
-// command. Without a launcher the world is this process alone, and no MPI daemon is needed.
+// Starts MPI once per process and ends it when destroyed. Refuses the silent singleton: where the environment
+// says that a launcher started several tasks (SLURM_NTASKS, OMPI_COMM_WORLD_SIZE, PMI_SIZE) but MPI sees one,
+// UsageError names the right command. Without a launcher the world is this process alone, and no MPI daemon
+// is needed.
 class MpiSession {
  public:
   static absl::StatusOr<std::unique_ptr<MpiSession>> Start(int* argc, char*** argv);
   ~MpiSession();
   Communicator& world() { return *world_; }
 
-  // Ends every rank of the job at once with `exit_code`, from any thread: for errors that one rank alone has seen.
+  // Ends every rank of the job at once with `exit_code`, from any thread: for errors that one rank alone has
+  // seen.
   [[noreturn]] static void Abort(int exit_code);
 
  private:

@@ -1,6 +1,6 @@
-// Transport: point-to-point messages among the ranks of one group. What MPI and loopback have to offer, and all that they have
-// to: the collectives are built on it once (message_communicator.h). That gives every call exact checks of its sizes and the
-// names of the ranks that did not come, and no limit at 2^31 bytes.
+// Transport: point-to-point messages among the ranks of one group. What MPI and loopback have to offer, and
+// all that they have to: the collectives are built on it once (message_communicator.h). That gives every call
+// exact checks of its sizes and the names of the ranks that did not come, and no limit at 2^31 bytes.
 #ifndef JEVONS_PARALLEL_COMM_TRANSPORT_H_
 #define JEVONS_PARALLEL_COMM_TRANSPORT_H_
 
@@ -28,7 +28,8 @@ struct Incoming {
 class Transfer {
  public:
   virtual ~Transfer() = default;
-  // Moves what can be moved; true once everything has been sent and received. An error names the peer and both sizes.
+  // Moves what can be moved; true once everything has been sent and received. An error names the peer and
+  // both sizes.
   virtual absl::StatusOr<bool> Poll() = 0;
   // World ranks whose message has not arrived, or that have not taken theirs; one per message.
   virtual std::vector<int> MissingPeers() const = 0;
@@ -41,13 +42,13 @@ class Transport {
   virtual int size() const = 0;
   virtual int WorldRank(int rank) const = 0;
 
-  // Starts all messages and returns at once. A message is received by the call of the same tag on the peer; messages of one
-  // tag between two ranks keep their order.
+  // Starts all messages and returns at once. A message is received by the call of the same tag on the peer;
+  // messages of one tag between two ranks keep their order.
   virtual std::unique_ptr<Transfer> Start(std::span<const Outgoing> sends, std::span<const Incoming> receives,
                                           int64_t tag) = 0;
 
-  // The group of `members` (ranks of this group, ascending, the own one among them). All members call it alike, and all
-  // groups of one split at once; the other members are known to have arrived.
+  // The group of `members` (ranks of this group, ascending, the own one among them). All members call it
+  // alike, and all groups of one split at once; the other members are known to have arrived.
   virtual std::unique_ptr<Transport> MakeGroup(std::span<const int> members) = 0;
 };
 

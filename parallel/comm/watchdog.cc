@@ -16,7 +16,8 @@ namespace jevons {
 namespace {
 
 constexpr int kSpins = 64;  // some 10 us of polling: a peer on another core usually comes within that
-// The longest pause between two polls that counts as waiting. A longer one means that this process was stopped.
+// The longest pause between two polls that counts as waiting. A longer one means that this process was
+// stopped.
 constexpr std::chrono::seconds kLongestPause(1);
 
 std::atomic<double> g_deadline_seconds{300};
@@ -51,9 +52,9 @@ void CallLog::Leave(int64_t id) {
 
 std::string CallLog::Verdict(const Call& call, absl::string_view reason) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  std::string line = absl::StrFormat("jevons: lost peer: rank %d of %d, %s.%s, call %d of the group, %s, %d bytes sent: %s",
-                                     world_rank_, world_size_, call.group, call.kind, call.sequence, StepName(),
-                                     call.bytes, reason);
+  std::string line = absl::StrFormat(
+      "jevons: lost peer: rank %d of %d, %s.%s, call %d of the group, %s, %d bytes sent: %s", world_rank_,
+      world_size_, call.group, call.kind, call.sequence, StepName(), call.bytes, reason);
   const char* separator = "; last calls: ";
   for (int64_t id = std::max<int64_t>(0, entered_ - kPrinted); id < entered_; ++id) {
     const Call& past = ring_[id % kRemembered];

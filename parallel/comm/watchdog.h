@@ -1,7 +1,8 @@
 // Watchdog: what a rank was doing when a peer did not come.
 //
-// Each rank keeps a ring log of its last calls. A wait that exceeds the deadline, a message of the wrong size or a failure of
-// the transport ends the job with exit code 5 and one line on stderr. There is no watchdog thread: whoever waits, watches.
+// Each rank keeps a ring log of its last calls. A wait that exceeds the deadline, a message of the wrong size
+// or a failure of the transport ends the job with exit code 5 and one line on stderr. There is no watchdog
+// thread: whoever waits, watches.
 #ifndef JEVONS_PARALLEL_COMM_WATCHDOG_H_
 #define JEVONS_PARALLEL_COMM_WATCHDOG_H_
 
@@ -30,10 +31,10 @@ class CallLog {
       : world_rank_(world_rank), world_size_(world_size), abort_(abort) {}
 
   struct Call {
-    std::string group;       // "ep"
-    const char* kind = "";   // "AllToAllV"
-    int64_t sequence = 0;    // counts the calls of that group, the same on every rank
-    int64_t bytes = 0;       // that this rank sends
+    std::string group;      // "ep"
+    const char* kind = "";  // "AllToAllV"
+    int64_t sequence = 0;   // counts the calls of that group, the same on every rank
+    int64_t bytes = 0;      // that this rank sends
     bool left = false;
   };
 
@@ -41,7 +42,8 @@ class CallLog {
   int64_t Enter(const Call& call);
   void Leave(int64_t id);
 
-  // The verdict: prints `reason` with the call, the step and the calls before it in one line, then ends the job.
+  // The verdict: prints `reason` with the call, the step and the calls before it in one line, then ends the
+  // job.
   [[noreturn]] void Die(const Call& call, absl::string_view reason);
 
  private:

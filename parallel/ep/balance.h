@@ -1,5 +1,5 @@
-// Auxiliary-loss-free balancing (DeepSeek-V3 report 2.1.2; arXiv 2408.15664, algorithm 1): once a step, from the whole batch's
-// integer counts, b_i += speed * sign(mean(c) - c_i); sign(0) = 0.
+// Auxiliary-loss-free balancing (DeepSeek-V3 report 2.1.2; arXiv 2408.15664, algorithm 1): once a step, from
+// the whole batch's integer counts, b_i += speed * sign(mean(c) - c_i); sign(0) = 0.
 #ifndef JEVONS_PARALLEL_EP_BALANCE_H_
 #define JEVONS_PARALLEL_EP_BALANCE_H_
 

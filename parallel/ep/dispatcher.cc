@@ -36,13 +36,15 @@ DispatchHandle Dispatcher::Plan(std::span<const int64_t> counts) {
     const Range owned = BlockOf(experts_, ranks, r);
     send_counts[r] = owned.size();
     for (int64_t e = owned.begin; e < owned.end; ++e) {
-      JEVONS_CHECK(counts[e] >= 0, "%lld rows for expert %lld", static_cast<long long>(counts[e]), static_cast<long long>(e));
+      JEVONS_CHECK(counts[e] >= 0, "%lld rows for expert %lld", static_cast<long long>(counts[e]),
+                   static_cast<long long>(e));
       handle.send_rows_to[r] += counts[e];
     }
     handle.send_rows += handle.send_rows_to[r];
   }
   std::vector<int64_t> received(ranks * local_.size());  // [source][local expert]
-  ep_.AllToAllV(std::as_bytes(counts), Scaled(send_counts, sizeof(int64_t)), std::as_writable_bytes(std::span(received)),
+  ep_.AllToAllV(std::as_bytes(counts), Scaled(send_counts, sizeof(int64_t)),
+                std::as_writable_bytes(std::span(received)),
                 std::vector<int64_t>(ranks, local_.size() * static_cast<int64_t>(sizeof(int64_t))));
   handle.segment_offsets.reserve(received.size() + 1);
   handle.segment_offsets.push_back(0);
@@ -54,13 +56,15 @@ DispatchHandle Dispatcher::Plan(std::span<const int64_t> counts) {
   return handle;
 }
 
-CommRequest Dispatcher::BeginDispatch(const DispatchHandle& handle, const Tensor& send, const Tensor& receive) {
+CommRequest Dispatcher::BeginDispatch(const DispatchHandle& handle, const Tensor& send,
+                                      const Tensor& receive) {
   JEVONS_CHECK(send.rows() == handle.send_rows && receive.rows() == handle.receive_rows, "dispatch %s -> %s",
                send.ToString().c_str(), receive.ToString().c_str());
   return Begin(handle.send_rows_to, handle.receive_rows_from, send, receive);
 }
 
-CommRequest Dispatcher::BeginCombine(const DispatchHandle& handle, const Tensor& send, const Tensor& receive) {
+CommRequest Dispatcher::BeginCombine(const DispatchHandle& handle, const Tensor& send,
+                                     const Tensor& receive) {
   JEVONS_CHECK(send.rows() == handle.receive_rows && receive.rows() == handle.send_rows, "combine %s -> %s",
                send.ToString().c_str(), receive.ToString().c_str());
   return Begin(handle.receive_rows_from, handle.send_rows_to, send, receive);
@@ -68,7 +72,8 @@ CommRequest Dispatcher::BeginCombine(const DispatchHandle& handle, const Tensor&
 
 CommRequest Dispatcher::Begin(std::span<const int64_t> send_rows, std::span<const int64_t> receive_rows,
                               const Tensor& send, const Tensor& receive) {
-  JEVONS_CHECK(send.contiguous() && receive.contiguous() && send.dtype == receive.dtype && send.cols() == receive.cols(),
+  JEVONS_CHECK(send.contiguous() && receive.contiguous() && send.dtype == receive.dtype &&
+                   send.cols() == receive.cols(),
                "exchange of %s and %s", send.ToString().c_str(), receive.ToString().c_str());
   const int64_t row_bytes = send.cols() * SizeOf(send.dtype);
   const std::vector<int64_t> send_bytes = Scaled(send_rows, row_bytes);

@@ -1,9 +1,10 @@
-// Dispatcher: token rows to the ranks of their experts and back. Expert e of E lives on the ep rank that owns it in
-// contiguous blocks (BlockOf(E, ep, r)); rows are sorted by expert before they are sent, so each rank's share is contiguous.
-// The backward pass of a dispatch is a combine with the same handle, and the reverse (architecture, contract 5).
+// Dispatcher: token rows to the ranks of their experts and back. Expert e of E lives on the ep rank that owns
+// it in contiguous blocks (BlockOf(E, ep, r)); rows are sorted by expert before they are sent, so each rank's
+// share is contiguous. The backward pass of a dispatch is a combine with the same handle, and the reverse
+// (architecture, contract 5).
 //
-//   DispatchHandle handle = dispatcher.Plan(counts);                 // exchanges counts: the one small collective
-//   auto r = dispatcher.BeginDispatch(handle, rows, received);  dispatcher.Finish(r);
+//   DispatchHandle handle = dispatcher.Plan(counts);                 // exchanges counts: the one small
+//   collective auto r = dispatcher.BeginDispatch(handle, rows, received);  dispatcher.Finish(r);
 //   ... experts work on `received`: segment (expert, source) = handle.Segment(expert, source) ...
 //   auto c = dispatcher.BeginCombine(handle, results, returned);  dispatcher.Finish(c);
 //
@@ -25,8 +26,8 @@ struct DispatchHandle {
   std::vector<int64_t> send_rows_to;       // [ep]
   std::vector<int64_t> receive_rows_from;  // [ep]
   int64_t local_experts = 0;
-  int sources = 0;                         // ep
-  std::vector<int64_t> segment_offsets;    // [ep * local_experts + 1], rows of `received`
+  int sources = 0;                       // ep
+  std::vector<int64_t> segment_offsets;  // [ep * local_experts + 1], rows of `received`
   // Rows of `received` that source rank sent to local expert.
   Range Segment(int64_t local_expert, int source) const {
     const int64_t i = source * local_experts + local_expert;
@@ -43,7 +44,8 @@ class Dispatcher {
   // counts[e]: rows this rank will send to expert e, e in [0, experts). Collective over ep.
   DispatchHandle Plan(std::span<const int64_t> counts);
 
-  // Rows of any type and width; `send` has handle.send_rows rows, `receive` handle.receive_rows; both contiguous.
+  // Rows of any type and width; `send` has handle.send_rows rows, `receive` handle.receive_rows; both
+  // contiguous.
   CommRequest BeginDispatch(const DispatchHandle& handle, const Tensor& send, const Tensor& receive);
   // The way back: `send` has handle.receive_rows rows, `receive` handle.send_rows.
   CommRequest BeginCombine(const DispatchHandle& handle, const Tensor& send, const Tensor& receive);
@@ -52,8 +54,8 @@ class Dispatcher {
   int64_t bytes_sent() const { return bytes_sent_; }  // to other ranks, since construction
 
  private:
-  CommRequest Begin(std::span<const int64_t> send_rows, std::span<const int64_t> receive_rows, const Tensor& send,
-                    const Tensor& receive);
+  CommRequest Begin(std::span<const int64_t> send_rows, std::span<const int64_t> receive_rows,
+                    const Tensor& send, const Tensor& receive);
   Communicator& ep_;
   int64_t experts_;
   Range local_;

@@ -8,9 +8,11 @@
 namespace jevons {
 namespace {
 
-constexpr int64_t kBlock = 4096;  // elements joined at once: a value's 16 KiB stay in the cache while the others are added
+constexpr int64_t kBlock =
+    4096;  // elements joined at once: a value's 16 KiB stay in the cache while the others are added
 
-// The owned elements of one rank, slice after slice, as one line of `total` elements, of which windows travel.
+// The owned elements of one rank, slice after slice, as one line of `total` elements, of which windows
+// travel.
 struct OwnedLine {
   std::vector<OwnedSlice> slices;
   int64_t total = 0;
@@ -23,7 +25,8 @@ struct OwnedLine {
     return {std::min(round * width, total), std::min((round + 1) * width, total)};
   }
 
-  // Calls piece(slice index, elements of the parameter, offset from the window's begin) for each part of the window.
+  // Calls piece(slice index, elements of the parameter, offset from the window's begin) for each part of the
+  // window.
   template <typename Function>
   void ForPieces(Range window, Function piece) const {
     int64_t at = 0;  // where the slice begins on the line
@@ -62,13 +65,14 @@ class TreeReduction {
  public:
   TreeReduction(Communicator& group, const TreeReduceDesc& desc, std::span<float* const> out)
       : group_(group), desc_(desc), out_(out), lines_(OwnedLines(desc.sizes, group.size())) {
-    JEVONS_CHECK(static_cast<int>(desc.nodes_of_rank.size()) == group.size(), "nodes of %zu ranks in a group of %d",
-                 desc.nodes_of_rank.size(), group.size());
+    JEVONS_CHECK(static_cast<int>(desc.nodes_of_rank.size()) == group.size(),
+                 "nodes of %zu ranks in a group of %d", desc.nodes_of_rank.size(), group.size());
     JEVONS_CHECK(desc.local.size() == own_nodes() && out.size() == own_line().slices.size(),
-                 "%zu partial sums for %zu nodes, %zu results for %zu slices", desc.local.size(), own_nodes(), out.size(),
-                 own_line().slices.size());
+                 "%zu partial sums for %zu nodes, %zu results for %zu slices", desc.local.size(), own_nodes(),
+                 out.size(), own_line().slices.size());
     for (const auto& params : desc.local) {
-      JEVONS_CHECK(params.size() == desc.sizes.size(), "%zu of %zu parameters", params.size(), desc.sizes.size());
+      JEVONS_CHECK(params.size() == desc.sizes.size(), "%zu of %zu parameters", params.size(),
+                   desc.sizes.size());
     }
     OrderNodes();
   }
@@ -78,16 +82,19 @@ class TreeReduction {
     // Every rank of the group finds the same width: it depends on the description alone.
     size_t most_nodes = 1;
     for (const auto& nodes : desc_.nodes_of_rank) most_nodes = std::max(most_nodes, nodes.size());
-    const int64_t lines = static_cast<int64_t>(most_nodes) * group_.size() + static_cast<int64_t>(values_.size());
-    const int64_t width = group_.size() == 1
-                              ? std::max<int64_t>(own_line().total, 1)
-                              : std::max<int64_t>(kExchangeScratchBytes / (lines * static_cast<int64_t>(sizeof(float))), 256);
+    const int64_t lines =
+        static_cast<int64_t>(most_nodes) * group_.size() + static_cast<int64_t>(values_.size());
+    const int64_t width =
+        group_.size() == 1
+            ? std::max<int64_t>(own_line().total, 1)
+            : std::max<int64_t>(kExchangeScratchBytes / (lines * static_cast<int64_t>(sizeof(float))), 256);
     for (int64_t round = 0; round * width < LongestLine(lines_); ++round) {
       const ArenaScope round_scope(scratch);
       Exchange(round, width, scratch);
-      own_line().ForPieces(own_line().Window(round, width), [&](size_t slice, Range elements, int64_t offset) {
-        JoinPiece(slice, elements, offset, own_line().Window(round, width).size());
-      });
+      own_line().ForPieces(own_line().Window(round, width),
+                           [&](size_t slice, Range elements, int64_t offset) {
+                             JoinPiece(slice, elements, offset, own_line().Window(round, width).size());
+                           });
     }
   }
 
@@ -108,8 +115,9 @@ class TreeReduction {
     order_ = JoinOrder(ranges, desc_.count);
   }
 
-  // Sends each rank its window of this rank's nodes, [destination][node][window], and receives the others' nodes of the own
-  // window, [source][node][window]. Nobody sends to himself: JoinPiece reads the own nodes where they are.
+  // Sends each rank its window of this rank's nodes, [destination][node][window], and receives the others'
+  // nodes of the own window, [source][node][window]. Nobody sends to himself: JoinPiece reads the own nodes
+  // where they are.
   void Exchange(int64_t round, int64_t width, Arena& scratch) {
     const int ranks = group_.size();
     if (ranks == 1) return;
@@ -134,14 +142,16 @@ class TreeReduction {
     for (int r = 0; r < ranks; ++r) {
       if (r != group_.rank()) packed = Pack(lines_[r], lines_[r].Window(round, width), packed);
     }
-    group_.AllToAllV({static_cast<const std::byte*>(send.data), static_cast<size_t>(send.bytes())}, send_bytes,
-                     {static_cast<std::byte*>(recv.data), static_cast<size_t>(recv.bytes())}, recv_bytes);
+    group_.AllToAllV({static_cast<const std::byte*>(send.data), static_cast<size_t>(send.bytes())},
+                     send_bytes, {static_cast<std::byte*>(recv.data), static_cast<size_t>(recv.bytes())},
+                     recv_bytes);
   }
 
   float* Pack(const OwnedLine& line, Range window, float* packed) const {
     for (const std::vector<float*>& node : desc_.local) {
       line.ForPieces(window, [&](size_t slice, Range elements, int64_t offset) {
-        std::memcpy(packed + offset, node[line.slices[slice].param] + elements.begin, elements.size() * sizeof(float));
+        std::memcpy(packed + offset, node[line.slices[slice].param] + elements.begin,
+                    elements.size() * sizeof(float));
       });
       packed += window.size();
     }
@@ -154,8 +164,9 @@ class TreeReduction {
     std::vector<float*> value(values_.size());
     for (size_t v = 0; v < values_.size(); ++v) {
       const NodeValue& node = values_[v];
-      value[v] = node.rank == group_.rank() ? desc_.local[node.index][owned.param] + elements.begin
-                                            : received_ + received_at_[node.rank] + node.index * window + offset;
+      value[v] = node.rank == group_.rank()
+                     ? desc_.local[node.index][owned.param] + elements.begin
+                     : received_ + received_at_[node.rank] + node.index * window + offset;
     }
     float* result = out_[slice] + (elements.begin - owned.elements.begin);
     const int64_t size = elements.size();
@@ -184,13 +195,15 @@ class TreeReduction {
 
 }  // namespace
 
-void TreeReduceScatter(Communicator& group, const TreeReduceDesc& desc, std::span<float* const> out, Arena& scratch) {
+void TreeReduceScatter(Communicator& group, const TreeReduceDesc& desc, std::span<float* const> out,
+                       Arena& scratch) {
   TreeReduction(group, desc, out).Run(scratch);
 }
 
 void AllGatherOwned(Communicator& group, std::span<void* const> params, std::span<const int64_t> sizes,
                     int64_t element_bytes, Arena& scratch) {
-  JEVONS_CHECK(params.size() == sizes.size() && element_bytes > 0, "%zu parameters, %zu sizes", params.size(), sizes.size());
+  JEVONS_CHECK(params.size() == sizes.size() && element_bytes > 0, "%zu parameters, %zu sizes", params.size(),
+               sizes.size());
   const int ranks = group.size();
   if (ranks == 1) return;
   const std::vector<OwnedLine> lines = OwnedLines(sizes, ranks);

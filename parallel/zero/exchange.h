@@ -12,22 +12,26 @@
 
 namespace jevons {
 
-// What either call takes of `scratch` at most, give or take alignment, unless windows of 256 elements need more.
+// What either call takes of `scratch` at most, give or take alignment, unless windows of 256 elements need
+// more.
 inline constexpr int64_t kExchangeScratchBytes = int64_t{8} << 20;
 
 // Reduce-scatter over the fixed tree. Parameter p's gradient lies at [p] of each node's list.
 struct TreeReduceDesc {
-  int64_t count = 0;                              // micro-batches of the step
-  std::vector<std::vector<Range>> nodes_of_rank;  // [group size][nodes]: whole nodes that each rank of the group holds
-  std::vector<std::vector<float*>> local;         // [this rank's nodes][params]: their partial sums; scratch afterwards
-  std::vector<int64_t> sizes;                     // [params] elements
+  int64_t count = 0;  // micro-batches of the step
+  std::vector<std::vector<Range>>
+      nodes_of_rank;  // [group size][nodes]: whole nodes that each rank of the group holds
+  std::vector<std::vector<float*>>
+      local;                   // [this rank's nodes][params]: their partial sums; scratch afterwards
+  std::vector<int64_t> sizes;  // [params] elements
 };
 // out[i]: the root's values for OwnedSlices(...)[i] of this rank, FP32; -0 is made +0. out[i] may be
 // where local[0] has that slice. A rank may hold no nodes, a parameter may have no elements. Collective.
-void TreeReduceScatter(Communicator& group, const TreeReduceDesc& desc, std::span<float* const> out, Arena& scratch);
+void TreeReduceScatter(Communicator& group, const TreeReduceDesc& desc, std::span<float* const> out,
+                       Arena& scratch);
 
-// Every rank's owned slices to everyone: params[p] points to the whole parameter p (element_bytes per element), of which
-// this rank has written its own slices. Collective.
+// Every rank's owned slices to everyone: params[p] points to the whole parameter p (element_bytes per
+// element), of which this rank has written its own slices. Collective.
 void AllGatherOwned(Communicator& group, std::span<void* const> params, std::span<const int64_t> sizes,
                     int64_t element_bytes, Arena& scratch);
 

@@ -7,11 +7,12 @@
 namespace jevons {
 namespace {
 
-// A node is told by its range alone: where the tree ends inside it, the nodes of several levels cover the same leaves and
-// have the same value.
+// A node is told by its range alone: where the tree ends inside it, the nodes of several levels cover the
+// same leaves and have the same value.
 bool AreSiblings(Range left, Range right, int64_t count) {
   const int64_t size = left.size();
-  return left.begin % (2 * size) == 0 && left.end == right.begin && right.end == std::min(left.begin + 2 * size, count);
+  return left.begin % (2 * size) == 0 && left.end == right.begin &&
+         right.end == std::min(left.begin + 2 * size, count);
 }
 
 class Joiner {
@@ -22,7 +23,8 @@ class Joiner {
   int Join(int64_t begin, int64_t size, std::vector<std::pair<int, int>>& order) {
     const Range range{begin, std::min(begin + size, count_)};
     JEVONS_CHECK(next_ < nodes_.size() && nodes_[next_].begin == begin && nodes_[next_].end <= range.end,
-                 "the ranks' nodes do not cover the %lld micro-batches exactly", static_cast<long long>(count_));
+                 "the ranks' nodes do not cover the %lld micro-batches exactly",
+                 static_cast<long long>(count_));
     if (nodes_[next_] == range) return static_cast<int>(next_++);
     JEVONS_CHECK(size > 1, "an empty node at micro-batch %lld", static_cast<long long>(begin));
     const int left = Join(begin, size / 2, order);
@@ -41,7 +43,8 @@ class Joiner {
 
 std::vector<Range> NodesOf(Range block, int64_t count) {
   JEVONS_CHECK(0 <= block.begin && block.end <= count, "block [%lld, %lld) of %lld micro-batches",
-               static_cast<long long>(block.begin), static_cast<long long>(block.end), static_cast<long long>(count));
+               static_cast<long long>(block.begin), static_cast<long long>(block.end),
+               static_cast<long long>(count));
   std::vector<Range> nodes;
   for (int64_t begin = block.begin; begin < block.end;) {
     Range node{begin, begin + 1};

@@ -1,10 +1,11 @@
-// Jobs that go wrong in one way each, for watchdog_test: broken_job WHAT, under mpirun. Succeeds where nothing was found.
+// Jobs that go wrong in one way each, for watchdog_test: broken_job WHAT, under mpirun. Succeeds where
+// nothing was found.
+#include <unistd.h>
+
 #include <csignal>
 #include <cstdio>
 #include <string>
 #include <vector>
-
-#include <unistd.h>
 
 #include "parallel/comm/mpi.h"
 #include "parallel/comm/watchdog.h"
@@ -14,7 +15,8 @@ namespace {
 
 // An all-to-all in which rank 0 sends every rank `extra` bytes more than it expects.
 void ExchangeWithExtraBytes(Communicator& world, int64_t extra, int64_t bytes) {
-  std::vector<int64_t> sent(world.size(), world.rank() == 0 ? bytes + extra : bytes), expected(world.size(), bytes);
+  std::vector<int64_t> sent(world.size(), world.rank() == 0 ? bytes + extra : bytes),
+      expected(world.size(), bytes);
   sent[world.rank()] = expected[world.rank()] = 0;
   std::vector<std::byte> send((world.size() - 1) * sent[(world.rank() + 1) % world.size()]);
   std::vector<std::byte> recv((world.size() - 1) * bytes);

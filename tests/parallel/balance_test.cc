@@ -20,7 +20,8 @@ TEST(BalanceTest, TheMeanIsExact) {
   EXPECT_EQ(bias, (std::vector<float>{1, 1, -1}));
   const int64_t large = int64_t{1} << 53;
   std::vector<float> two(2, 0.0f);
-  UpdateGateBias(std::vector<int64_t>{large + 1, large}, 1.0f, two);  // the difference is below a double's resolution
+  UpdateGateBias(std::vector<int64_t>{large + 1, large}, 1.0f,
+                 two);  // the difference is below a double's resolution
   EXPECT_EQ(two, (std::vector<float>{-1, 1}));
 }
 

@@ -10,11 +10,13 @@ namespace jevons {
 namespace {
 
 constexpr int64_t kWidth = 3;
-using Row = std::vector<int32_t>;  // [kWidth]: source rank, expert, number of the row among those of that source and expert
+using Row = std::vector<int32_t>;  // [kWidth]: source rank, expert, number of the row among those of that
+                                   // source and expert
 
 void Append(const Row& row, std::vector<int32_t>& rows) { rows.insert(rows.end(), row.begin(), row.end()); }
 
-// Sends int32 rows to their experts, compares what arrives, segment by segment, and combines the very same rows back.
+// Sends int32 rows to their experts, compares what arrives, segment by segment, and combines the very same
+// rows back.
 void CheckRows(Dispatcher& dispatcher, const DispatchHandle& handle, std::vector<int32_t>& sent,
                std::vector<int32_t>& expected) {
   std::vector<int32_t> received(handle.receive_rows * kWidth, -1), returned(handle.send_rows * kWidth, -1);
@@ -40,7 +42,8 @@ void CheckRows(Dispatcher& dispatcher, const DispatchHandle& handle, std::vector
 
 }  // namespace
 
-void CheckDispatch(Communicator& ep, int64_t experts, const std::function<int64_t(int rank, int64_t expert)>& rows) {
+void CheckDispatch(Communicator& ep, int64_t experts,
+                   const std::function<int64_t(int rank, int64_t expert)>& rows) {
   Dispatcher dispatcher(ep, experts);
   EXPECT_EQ(dispatcher.local_experts(), BlockOf(experts, ep.size(), ep.rank()));
   std::vector<int64_t> counts(experts);
@@ -49,7 +52,8 @@ void CheckDispatch(Communicator& ep, int64_t experts, const std::function<int64_
   for (int64_t e = 0; e < experts; ++e) {
     counts[e] = rows(ep.rank(), e);
     if (BlockOwner(experts, ep.size(), e) != ep.rank()) away += counts[e];
-    for (int64_t i = 0; i < counts[e]; ++i) Append({ep.rank(), static_cast<int32_t>(e), static_cast<int32_t>(i)}, sent);
+    for (int64_t i = 0; i < counts[e]; ++i)
+      Append({ep.rank(), static_cast<int32_t>(e), static_cast<int32_t>(i)}, sent);
   }
   const Range local = dispatcher.local_experts();
   for (int source = 0; source < ep.size(); ++source) {
@@ -63,8 +67,8 @@ void CheckDispatch(Communicator& ep, int64_t experts, const std::function<int64_
   EXPECT_EQ(handle.send_rows * kWidth, static_cast<int64_t>(sent.size()));
   EXPECT_EQ(handle.receive_rows * kWidth, static_cast<int64_t>(expected.size()));
   CheckRows(dispatcher, handle, sent, expected);
-  EXPECT_EQ(dispatcher.bytes_sent(),
-            (away + handle.receive_rows - handle.receive_rows_from[ep.rank()]) * kWidth * int64_t{sizeof(int32_t)});
+  EXPECT_EQ(dispatcher.bytes_sent(), (away + handle.receive_rows - handle.receive_rows_from[ep.rank()]) *
+                                         kWidth * int64_t{sizeof(int32_t)});
 }
 
 void CheckDispatchCases(Communicator& ep) {
@@ -74,9 +78,8 @@ void CheckDispatchCases(Communicator& ep) {
     CheckDispatch(ep, experts, [&](int, int64_t e) { return e == experts - 1 ? 9 : 0; });
     CheckDispatch(ep, experts, [](int rank, int64_t e) { return rank == 1 ? 0 : e + 1; });
     CheckDispatch(ep, experts, [](int rank, int64_t e) { return rank == 0 && e == 0 ? 1 : 0; });
-    CheckDispatch(ep, experts, [](int rank, int64_t e) {
-      return static_cast<int64_t>(RandomBits(11, rank, e) % 50);
-    });
+    CheckDispatch(ep, experts,
+                  [](int rank, int64_t e) { return static_cast<int64_t>(RandomBits(11, rank, e) % 50); });
   }
 }
 

@@ -19,8 +19,10 @@ TEST(DispatcherTest, TransfersOverlap) {
     Dispatcher dispatcher(ep, 3);
     std::vector<float> first = {1, 2, 3}, second = {10, 20, 30}, a(3), b(3);
     const DispatchHandle handle = dispatcher.Plan(std::vector<int64_t>{1, 1, 1});
-    const CommRequest r = dispatcher.BeginDispatch(handle, Tensor::Of(first.data(), {3, 1}), Tensor::Of(a.data(), {3, 1}));
-    const CommRequest s = dispatcher.BeginCombine(handle, Tensor::Of(second.data(), {3, 1}), Tensor::Of(b.data(), {3, 1}));
+    const CommRequest r =
+        dispatcher.BeginDispatch(handle, Tensor::Of(first.data(), {3, 1}), Tensor::Of(a.data(), {3, 1}));
+    const CommRequest s =
+        dispatcher.BeginCombine(handle, Tensor::Of(second.data(), {3, 1}), Tensor::Of(b.data(), {3, 1}));
     dispatcher.Finish(s);
     dispatcher.Finish(r);
     EXPECT_EQ(a, std::vector<float>(3, first[ep.rank()]));
@@ -35,7 +37,8 @@ TEST(DispatcherDeathTest, ACallThatContradictsItsHandleAborts) {
                              Dispatcher dispatcher(ep, 1);
                              std::vector<float> rows(2);
                              const DispatchHandle handle = dispatcher.Plan(std::vector<int64_t>{1});
-                             dispatcher.BeginDispatch(handle, Tensor::Of(rows.data(), {2, 1}), Tensor::Of(rows.data(), {1, 1}));
+                             dispatcher.BeginDispatch(handle, Tensor::Of(rows.data(), {2, 1}),
+                                                      Tensor::Of(rows.data(), {1, 1}));
                            }),
                "dispatch F32");
 }

@@ -10,8 +10,8 @@
 namespace jevons {
 namespace {
 
-// Gradient of micro-batch `leaf`: spread over 32 binary orders of magnitude, so that the order of additions shows in the bits.
-// Every fifth element is -0 in all micro-batches.
+// Gradient of micro-batch `leaf`: spread over 32 binary orders of magnitude, so that the order of additions
+// shows in the bits. Every fifth element is -0 in all micro-batches.
 float Gradient(int64_t leaf, int64_t param, int64_t element) {
   if (element % 5 == 4) return -0.0f;
   uint64_t x = (static_cast<uint64_t>(leaf) * 64 + param) * 0x9E3779B97F4A7C15u + element;
@@ -32,7 +32,8 @@ std::vector<Range> NodesOfRank(const TreeReduceCase& reduce, int ranks, int rank
   std::vector<Range> nodes;
   for (int i = 0; i < reduce.blocks_per_rank; ++i) {
     const int block = rank * reduce.blocks_per_rank + i;
-    for (const Range& node : NodesOf(BlockOf(reduce.count, ranks * reduce.blocks_per_rank, block), reduce.count)) {
+    for (const Range& node :
+         NodesOf(BlockOf(reduce.count, ranks * reduce.blocks_per_rank, block), reduce.count)) {
       nodes.push_back(node);
     }
   }
@@ -81,14 +82,17 @@ void CheckTreeReduceScatter(Communicator& group, const TreeReduceCase& reduce) {
   for (size_t i = 0; i < slices.size(); ++i) {
     for (int64_t e = slices[i].elements.begin; e < slices[i].elements.end; ++e) {
       const float expected = TreeSum(0, root, reduce.count, slices[i].param, e) + 0.0f;
-      wrong += std::bit_cast<uint32_t>(expected) != std::bit_cast<uint32_t>(out[i][e - slices[i].elements.begin]);
+      wrong +=
+          std::bit_cast<uint32_t>(expected) != std::bit_cast<uint32_t>(out[i][e - slices[i].elements.begin]);
     }
   }
   EXPECT_EQ(wrong, 0) << reduce.count << " micro-batches on " << group.size() << " ranks";
 }
 
 void CheckAllGatherOwned(Communicator& group, const std::vector<int64_t>& sizes, int64_t element_bytes) {
-  const auto content = [](size_t param, int64_t byte) { return static_cast<uint8_t>(param * 31 + byte % 251); };
+  const auto content = [](size_t param, int64_t byte) {
+    return static_cast<uint8_t>(param * 31 + byte % 251);
+  };
   std::vector<std::vector<uint8_t>> params;
   std::vector<void*> pointers;
   for (const int64_t size : sizes) params.emplace_back(size * element_bytes, 0);
@@ -103,7 +107,8 @@ void CheckAllGatherOwned(Communicator& group, const std::vector<int64_t>& sizes,
   EXPECT_LE(scratch.peak_bytes(), kExchangeScratchBytes + 128);
   int64_t wrong = 0;
   for (size_t p = 0; p < params.size(); ++p) {
-    for (size_t b = 0; b < params[p].size(); ++b) wrong += params[p][b] != content(p, static_cast<int64_t>(b));
+    for (size_t b = 0; b < params[p].size(); ++b)
+      wrong += params[p][b] != content(p, static_cast<int64_t>(b));
   }
   EXPECT_EQ(wrong, 0);
 }

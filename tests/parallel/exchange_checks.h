@@ -10,8 +10,9 @@
 namespace jevons {
 
 struct TreeReduceCase {
-  int64_t count = 1;           // micro-batches
-  int blocks_per_rank = 1;     // each rank holds the nodes of that many neighbouring blocks, as an expert's owner does
+  int64_t count = 1;  // micro-batches
+  int blocks_per_rank =
+      1;  // each rank holds the nodes of that many neighbouring blocks, as an expert's owner does
   bool in_place = false;       // results go where the first partial sum lies
   std::vector<int64_t> sizes;  // elements of the parameters
 };
@@ -20,7 +21,8 @@ void CheckTreeReduceScatter(Communicator& group, const TreeReduceCase& reduce);
 
 void CheckAllGatherOwned(Communicator& group, const std::vector<int64_t>& sizes, int64_t element_bytes);
 
-// 1 to 9 micro-batches, so that some ranks have none; parameters without elements; several windows of scratch.
+// 1 to 9 micro-batches, so that some ranks have none; parameters without elements; several windows of
+// scratch.
 void CheckExchangeCases(Communicator& group);
 
 }  // namespace jevons

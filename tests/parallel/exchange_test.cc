@@ -10,7 +10,9 @@ namespace {
 class ExchangeTest : public testing::TestWithParam<int> {};
 INSTANTIATE_TEST_SUITE_P(Ranks, ExchangeTest, testing::Values(1, 2, 3, 4, 6, 8));
 
-TEST_P(ExchangeTest, TheStepsGradientHasTheSameBitsOnEveryLayout) { RunLoopback(GetParam(), CheckExchangeCases); }
+TEST_P(ExchangeTest, TheStepsGradientHasTheSameBitsOnEveryLayout) {
+  RunLoopback(GetParam(), CheckExchangeCases);
+}
 
 }  // namespace
 }  // namespace jevons

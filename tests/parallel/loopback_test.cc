@@ -40,7 +40,8 @@ TEST_P(LoopbackTest, NobodyPassesABarrierBeforeTheLastHasCome) {
 
 TEST_P(LoopbackTest, BandwidthIsTheSameOnEveryRank) {
   std::vector<AllToAllResult> results(GetParam());
-  RunLoopback(GetParam(), [&](Communicator& world) { results[world.rank()] = MeasureAllToAll(world, 1000, 5); });
+  RunLoopback(GetParam(),
+              [&](Communicator& world) { results[world.rank()] = MeasureAllToAll(world, 1000, 5); });
   for (const AllToAllResult& result : results) {
     EXPECT_EQ(result.bytes_per_peer, 1000);
     EXPECT_GT(result.seconds, 0);

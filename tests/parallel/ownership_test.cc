@@ -12,7 +12,8 @@ TEST(OwnershipTest, EveryElementHasOneOwnerInChunksFromTheParametersBeginning) {
       {}, {0}, {1}, {kChunk}, {kChunk + 1}, {10, 20, 30}, {3 * kChunk + 5, 0, 7, kChunk, 2 * kChunk - 1, 0}};
   for (const std::vector<int64_t>& sizes : tables) {
     for (int ranks = 1; ranks <= 9; ++ranks) {
-      std::vector<int64_t> next(sizes.size(), 0);  // first element of each parameter that nobody has owned yet
+      std::vector<int64_t> next(sizes.size(),
+                                0);  // first element of each parameter that nobody has owned yet
       int last = 0;
       for (int rank = 0; rank < ranks; ++rank) {
         int64_t chunks = 0;

@@ -20,9 +20,12 @@ float TreeSum(int64_t begin, int64_t size, int64_t count) {
   const float left = TreeSum(begin, size / 2, count);
   return begin + size / 2 < count ? left + TreeSum(begin + size / 2, size / 2, count) : left;
 }
-int64_t PowerOfTwoFrom(int64_t count) { return static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(count))); }
+int64_t PowerOfTwoFrom(int64_t count) {
+  return static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(count)));
+}
 
-// The nodes that a leaf-by-leaf walk cannot avoid to hold apart: the fewest whole nodes of the tree that cover the block.
+// The nodes that a leaf-by-leaf walk cannot avoid to hold apart: the fewest whole nodes of the tree that
+// cover the block.
 int64_t FewestNodes(Range block, int64_t begin, int64_t size, int64_t count) {
   const Range node{begin, std::min(begin + size, count)};
   if (node.empty() || node.end <= block.begin || block.end <= node.begin) return 0;
@@ -63,7 +66,8 @@ TEST(SumTreeTest, NodesAreTheFewestThatCoverTheBlock) {
           next = node.end;
         }
         EXPECT_EQ(next, end);
-        EXPECT_EQ(static_cast<int64_t>(nodes.size()), FewestNodes({begin, end}, 0, PowerOfTwoFrom(count), count));
+        EXPECT_EQ(static_cast<int64_t>(nodes.size()),
+                  FewestNodes({begin, end}, 0, PowerOfTwoFrom(count), count));
       }
     }
   }
@@ -110,13 +114,16 @@ TEST(SumTreeTest, SlotsAreMinimal) {
   for (int64_t count = 1; count <= 40; ++count) {
     for (int64_t begin = 0; begin < count; ++begin) {
       for (int64_t end = begin + 1; end <= count; ++end) {
-        // Before leaf i the nodes of [begin, i) are apart; the leaf needs a place unless it is added to its sibling.
+        // Before leaf i the nodes of [begin, i) are apart; the leaf needs a place unless it is added to its
+        // sibling.
         int64_t needed = 0;
         for (int64_t i = begin; i < end; ++i) {
           const bool joins_sibling = i % 2 == 1 && i > begin;
-          needed = std::max(needed, FewestNodes({begin, i}, 0, PowerOfTwoFrom(count), count) + (joins_sibling ? 0 : 1));
+          needed = std::max(
+              needed, FewestNodes({begin, i}, 0, PowerOfTwoFrom(count), count) + (joins_sibling ? 0 : 1));
         }
-        EXPECT_EQ(PlanBlock({begin, end}, count).slots, needed) << "[" << begin << ", " << end << ") of " << count;
+        EXPECT_EQ(PlanBlock({begin, end}, count).slots, needed)
+            << "[" << begin << ", " << end << ") of " << count;
       }
     }
   }

@@ -18,17 +18,18 @@ class WatchdogDeathTest : public testing::Test {
 };
 
 TEST_F(WatchdogDeathTest, AMissingPeerEndsTheJobWithItsName) {
-  EXPECT_EXIT(RunLoopback(3,
-                          [](Communicator& world) {
-                            SetWatchdogDeadline(0.2);
-                            SetWatchdogStep(41);
-                            const auto group = world.Split(0, "ep");
-                            std::vector<std::byte> send(8), recv(24);
-                            if (group->rank() != 1) group->AllGather(send, recv);
-                          }),
-              testing::ExitedWithCode(kPeerLost),
-              "rank [02] of 3, ep.AllGather, call 0 of the group, step 41, 8 bytes sent: waited 0.2 s for rank "
-              "1; last calls: world.AllGather 0 .left., ep.AllGather 0 .open.");
+  EXPECT_EXIT(
+      RunLoopback(3,
+                  [](Communicator& world) {
+                    SetWatchdogDeadline(0.2);
+                    SetWatchdogStep(41);
+                    const auto group = world.Split(0, "ep");
+                    std::vector<std::byte> send(8), recv(24);
+                    if (group->rank() != 1) group->AllGather(send, recv);
+                  }),
+      testing::ExitedWithCode(kPeerLost),
+      "rank [02] of 3, ep.AllGather, call 0 of the group, step 41, 8 bytes sent: waited 0.2 s for rank "
+      "1; last calls: world.AllGather 0 .left., ep.AllGather 0 .open.");
 }
 
 TEST_F(WatchdogDeathTest, AMissingPeerOfEachCall) {
@@ -50,7 +51,8 @@ TEST_F(WatchdogDeathTest, AMissingPeerOfEachCall) {
                 world.Broadcast(data, 1);
               }),
               exits, "world.Broadcast.*for rank 1;");
-  EXPECT_EXIT(absent([](Communicator& world) { world.Split(0, "late"); }), exits, "world.AllGather.*for rank 1;");
+  EXPECT_EXIT(absent([](Communicator& world) { world.Split(0, "late"); }), exits,
+              "world.AllGather.*for rank 1;");
 }
 
 TEST_F(WatchdogDeathTest, SizesThatDisagreeAreFoundAtOnce) {

@@ -6,7 +6,8 @@
 
 namespace jevons {
 
-// The communicator of all ranks, alive while the tests run. Every rank runs every test; a failure on one fails all.
+// The communicator of all ranks, alive while the tests run. Every rank runs every test; a failure on one
+// fails all.
 Communicator& TestWorld();
 
 }  // namespace jevons
