@@ -95,16 +95,19 @@ HWY_INLINE VF Exp(VF x) {
   const F32 d;
   const hn::RebindToSigned<F32> di;
   const VF clamped = hn::Min(hn::Set(d, 89.0f), x);
-  const auto n = hn::NearestInt(hn::Mul(clamped, hn::Set(d, 1.442695041f)));
-  const VF nf = hn::ConvertTo(d, n);
-  const VF r = hn::NegMulAdd(nf, hn::Set(d, 1.428606765330187045e-6f), hn::NegMulAdd(nf, hn::Set(d, 0.693145751953125f), clamped));
+  const VF magic = hn::Set(d, 12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer, found in the lowest bits
+  const VF shifted = hn::MulAdd(clamped, hn::Set(d, 1.442695041f), magic);
+  const VF n = hn::Sub(shifted, magic);
+  const VF reduced = hn::NegMulAdd(n, hn::Set(d, 0.693145751953125f), clamped);
+  const VF r = hn::NegMulAdd(n, hn::Set(d, 1.428606765330187045e-6f), reduced);
   VF p = hn::MulAdd(r, hn::Set(d, 0.000198527617612853646278381f), hn::Set(d, 0.00139304355252534151077271f));
   p = hn::MulAdd(p, r, hn::Set(d, 0.00833336077630519866943359f));
   p = hn::MulAdd(p, r, hn::Set(d, 0.0416664853692054748535156f));
   p = hn::MulAdd(p, r, hn::Set(d, 0.166666671633720397949219f));
   p = hn::MulAdd(p, r, hn::Set(d, 0.5f));
   p = hn::Add(hn::MulAdd(hn::Mul(r, r), p, r), hn::Set(d, 1.0f));
-  const VF power = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(n, hn::Set(di, 127))));
+  const auto exponent = hn::ShiftLeft<23>(hn::BitCast(di, shifted));
+  const VF power = hn::BitCast(d, hn::Add(exponent, hn::Set(di, 0x3F800000)));
   return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -87.0f)), hn::Mul(p, power));
 }
 

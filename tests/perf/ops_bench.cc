@@ -1,6 +1,6 @@
 // How fast the operators are on this machine, at the sizes of the small CPU preset (2048 rows of 512): GB/s beside a copy
 // of memory of the same size class, and for attention GFLOP/s beside the peak of the vector units.
-//   ops_bench [threads]
+//   ops_bench [threads [part of a name]]
 // Bytes are those that an operator must read and write once; a figure above the copy's means that operands stayed in cache.
 #include <omp.h>
 
@@ -44,7 +44,8 @@ double BestSeconds(const std::function<void()>& run) {
 
 class Bench {
  public:
-  explicit Bench(int threads) : arena_("bench", int64_t{1} << 33), peak_(MeasureFmaPeak(threads)) {}
+  Bench(int threads, const char* filter)
+      : arena_("bench", int64_t{1} << 33), peak_(MeasureFmaPeak(threads)), filter_(filter) {}
 
   Tensor Make(DType dtype, const Shape& shape) {
     const Tensor t = arena_.Allocate("bench", dtype, shape);
@@ -61,10 +62,12 @@ class Bench {
   OpContext ctx() { return {.stream = {}, .scratch = &arena_}; }
 
   void Bytes(const char* name, int64_t bytes, const std::function<void()>& run) {
+    if (std::strstr(name, filter_) == nullptr) return;
     const double seconds = BestSeconds(run);
     std::printf("%-34s %9.1f us  %7.1f GB/s\n", name, seconds * 1e6, static_cast<double>(bytes) / seconds * 1e-9);
   }
   void Flops(const char* name, double flops, const std::function<void()>& run) {
+    if (std::strstr(name, filter_) == nullptr) return;
     const double seconds = BestSeconds(run);
     std::printf("%-34s %9.1f us  %7.1f GFLOP/s  %4.1f%% of the FMA peak\n", name, seconds * 1e6, flops / seconds * 1e-9,
                 100 * flops / seconds * 1e-9 / peak_);
@@ -74,6 +77,7 @@ class Bench {
  private:
   Arena arena_;
   double peak_;
+  const char* filter_;
 };
 
 void RowOps(Bench& b, DType dtype) {
@@ -178,7 +182,7 @@ void Attentions(Bench& b, DType dtype) {
 int main(int argc, char** argv) {
   const int threads = argc > 1 ? std::max(1, std::atoi(argv[1])) : omp_get_max_threads();
   omp_set_num_threads(threads);
-  jevons::Bench bench(threads);
+  jevons::Bench bench(threads, argc > 2 ? argv[2] : "");
   std::printf("%d threads, table %s\n", threads, jevons::Ops().name);
   for (jevons::DType dtype : {jevons::DType::kF32, jevons::DType::kBF16}) {
     bench.Title(jevons::NameOf(dtype));
