@@ -18,9 +18,10 @@ struct GemmImpl {
   void (*run)(std::span<const GemmDesc> descs);  // validated, all of one operand type
 };
 
-extern const GemmImpl kGemmDot;  // gemm_fma.cc
-extern const GemmImpl kGemmFma;  // gemm_fma.cc
-extern const GemmImpl kGemmRef;  // gemm_ref.cc
+extern const GemmImpl kGemmOneDnn;  // gemm_onednn.cc
+extern const GemmImpl kGemmDot;     // gemm_fma.cc
+extern const GemmImpl kGemmFma;     // gemm_fma.cc
+extern const GemmImpl kGemmRef;     // gemm_ref.cc
 
 std::span<const GemmImpl* const> GemmImpls();
 

@@ -123,18 +123,13 @@ void RunTile(const GemmTile& tile, const GemmScratch& scratch) {
   for (int64_t l = 0; l == 0 || l < k; l += kSlabTerms) {
     bool packed = false;
     float* state = scratch.state;
-    int64_t product_begin = 0;  // its first row among the rows of all
-    for (const GemmDesc& desc : tile.descs) {
-      const Range rows{std::max<int64_t>(tile.rows.begin - product_begin, 0),
-                       std::min(tile.rows.end - product_begin, desc.m())};
-      product_begin += desc.m();
-      if (rows.empty()) continue;
+    ForEachProduct(tile, [&](const GemmDesc& desc, Range rows) {
       const SlabLoop<Words> loop{desc, l, std::min(kSlabTerms, k - l), l == 0, l + kSlabTerms >= k, tile.cols, scratch};
       if (!packed) loop.PackB();
       packed = true;
       loop.RunProduct(rows, state);
       state += rows.size() * kTileCols;
-    }
+    });
   }
 }
 

@@ -7,6 +7,7 @@
 #ifndef JEVONS_KERNELS_CPU_GEMM_TILE_H_
 #define JEVONS_KERNELS_CPU_GEMM_TILE_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 
@@ -30,6 +31,17 @@ struct GemmTile {
   std::span<const GemmDesc> descs;  // same b, b_form and k in all
   Range rows, cols;                 // at most kTileRows, kTileCols
 };
+
+// Calls run(desc, rows of desc) for each product that the rectangle touches.
+template <typename Run>
+void ForEachProduct(const GemmTile& tile, const Run& run) {
+  int64_t begin = 0;  // the product's first row among the rows of all
+  for (const GemmDesc& desc : tile.descs) {
+    const Range rows{std::max<int64_t>(tile.rows.begin - begin, 0), std::min(tile.rows.end - begin, desc.m())};
+    if (!rows.empty()) run(desc, rows);
+    begin += desc.m();
+  }
+}
 
 // One thread's scratch, 64-byte aligned.
 struct GemmScratch {

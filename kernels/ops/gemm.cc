@@ -50,7 +50,7 @@ std::string GemmImplementation(DType dtype) { return cpu::ChosenGemmImpl(dtype).
 namespace cpu {
 namespace {
 
-constexpr std::array kImpls = {&kGemmDot, &kGemmFma, &kGemmRef};
+constexpr std::array kImpls = {&kGemmOneDnn, &kGemmDot, &kGemmFma, &kGemmRef};
 
 struct Choice {
   const GemmImpl* forced = nullptr;
