@@ -1,7 +1,10 @@
 #include "data/prepare/prepare.h"
 
 #include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <cmath>
 #include <csignal>
 #include <random>
 
@@ -232,6 +235,38 @@ TEST_F(PrepareTest, RunAgainIsSafe) {
   options_.inputs = {folder_.Write("b.txt", "\xFF")};
   EXPECT_FALSE(Prepare(options_).ok());
   EXPECT_EQ(LoadDatasetInfo(options_.output).value(), first->info);
+  EXPECT_FALSE(fs::exists(options_.output + ".partial"));
+}
+
+// Killed at any instant, it leaves the old dataset or the new one, whole; and the next run goes through.
+TEST_F(PrepareTest, SurvivesBeingKilled) {
+  const std::string inputs[] = {folder_.Write("a.txt", AsPlainText(RandomDocuments(40))),
+                                folder_.Write("b.txt", AsPlainText(RandomDocuments(60)))};
+  options_.overwrite = true;
+  DatasetInfo infos[2];
+  double seconds = 0;
+  for (int i = 0; i < 2; ++i) {
+    options_.inputs = {inputs[i]};
+    const auto report = Prepare(options_);
+    ASSERT_TRUE(report.ok()) << report.status();
+    infos[i] = report->info;
+    seconds = std::max(seconds, report->seconds);
+  }
+  constexpr int kTrials = 12;
+  for (int trial = 0; trial < kTrials; ++trial) {
+    options_.inputs = {inputs[trial % 2]};
+    const pid_t child = fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) _exit(Prepare(options_).ok() ? 0 : 1);
+    usleep(static_cast<useconds_t>(1e6 * seconds * 1.2 * trial / kTrials));
+    kill(child, SIGKILL);
+    ASSERT_EQ(waitpid(child, nullptr, 0), child);
+    const auto info = LoadDatasetInfo(options_.output);
+    ASSERT_TRUE(info.ok()) << info.status();
+    EXPECT_TRUE(*info == infos[0] || *info == infos[1]);
+    EXPECT_TRUE(VerifyDataset(options_.output, *info).ok());
+  }
+  EXPECT_EQ(Prepare(options_)->info, infos[(kTrials - 1) % 2]);
   EXPECT_FALSE(fs::exists(options_.output + ".partial"));
 }
 
