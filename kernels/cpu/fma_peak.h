@@ -4,8 +4,9 @@
 
 namespace jevons {
 
-// GFLOP/s of FP32 fused multiply-adds on registers alone, with the widest instruction set that this program uses, on
-// `threads` threads at once: the best of several runs, about 50 ms in all. One fused multiply-add counts as 2 FLOP.
+// GFLOP/s of FP32 fused multiply-adds on registers alone, with the widest instruction set that this program
+// uses, on `threads` threads at once: the best of several runs, about 50 ms in all. One fused multiply-add
+// counts as 2 FLOP.
 double MeasureFmaPeak(int threads);
 
 }  // namespace jevons

@@ -14,8 +14,9 @@ std::string DotRefusal(DType in) {
   return "this CPU has no avx512_bf16";
 }
 
-// Measured: on AMD's Zen 5 vdpbf16ps issues as often as an FMA and does twice the work (476 against 255 GFLOP/s); on Intel's
-// Emerald Rapids half as often, so that the FMA kernel is as fast there and keeps denormals.
+// Measured: on AMD's Zen 5 vdpbf16ps issues as often as an FMA and does twice the work (476 against 255
+// GFLOP/s); on Intel's Emerald Rapids half as often, so that the FMA kernel is as fast there and keeps
+// denormals.
 std::string DotDemerit(DType) {
 #ifdef __x86_64__
   if (__builtin_cpu_is("amd")) return "";
@@ -36,7 +37,8 @@ const GemmImpl kGemmDot = {
 const GemmImpl kGemmFma = {
     .name = "cpu",
     .describe = [](DType) { return absl::StrFormat("cpu %s", BestTileKernel()->target); },
-    .refusal = [](DType) { return std::string(BestTileKernel() ? "" : "this CPU has no fused multiply-add"); },
+    .refusal =
+        [](DType) { return std::string(BestTileKernel() ? "" : "this CPU has no fused multiply-add"); },
     .demerit = [](DType) { return std::string(); },
     .run = [](std::span<const GemmDesc> descs) { RunTiles(descs, BestTileKernel()->ascending); },
 };

@@ -1,4 +1,5 @@
-// The implementations of Gemm and GroupedGemm on the CPU, best first, `ref` last; the first that does not refuse serves.
+// The implementations of Gemm and GroupedGemm on the CPU, best first, `ref` last; the first that does not
+// refuse serves.
 #ifndef JEVONS_KERNELS_CPU_GEMM_IMPL_H_
 #define JEVONS_KERNELS_CPU_GEMM_IMPL_H_
 
@@ -11,10 +12,11 @@
 namespace jevons::cpu {
 
 struct GemmImpl {
-  const char* name;                    // as JEVONS_GEMM spells it: "onednn", "cpu", "ref"
-  std::string (*describe)(DType in);   // what GemmImplementation reports: "cpu AVX3"
-  std::string (*refusal)(DType in);    // why it cannot serve operands of this type here; empty if it can
-  std::string (*demerit)(DType in);    // why it is not chosen unless forced, though it could serve; empty if none
+  const char* name;                   // as JEVONS_GEMM spells it: "onednn", "cpu", "ref"
+  std::string (*describe)(DType in);  // what GemmImplementation reports: "cpu AVX3"
+  std::string (*refusal)(DType in);   // why it cannot serve operands of this type here; empty if it can
+  std::string (*demerit)(
+      DType in);  // why it is not chosen unless forced, though it could serve; empty if none
   void (*run)(std::span<const GemmDesc> descs);  // validated, all of one operand type
 };
 
@@ -28,8 +30,8 @@ std::span<const GemmImpl* const> GemmImpls();
 // The implementation that serves `in`.
 const GemmImpl& ChosenGemmImpl(DType in);
 
-// Makes `name` serve all products in this process, "" ends that. Returns false if there is no such implementation. Not
-// thread-safe: for tests and benchmarks; JEVONS_GEMM does the same at start-up.
+// Makes `name` serve all products in this process, "" ends that. Returns false if there is no such
+// implementation. Not thread-safe: for tests and benchmarks; JEVONS_GEMM does the same at start-up.
 bool ForceGemmImpl(absl::string_view name);
 
 }  // namespace jevons::cpu

@@ -17,12 +17,14 @@ HWY_BEFORE_NAMESPACE();
 namespace jevons::cpu {
 namespace HWY_NAMESPACE {
 
-// Sums in registers: 6 x 64 with 32 vector registers (24 sums, 4 of B, 1 of A), 6 x 16 with AVX2's 16 (12, 2, 1).
+// Sums in registers: 6 x 64 with 32 vector registers (24 sums, 4 of B, 1 of A), 6 x 16 with AVX2's 16 (12, 2,
+// 1).
 constexpr int64_t kRows = 6;
 constexpr int64_t kVectors = HWY_TARGET == HWY_AVX2 ? 2 : 4;
 constexpr int64_t kPanel = kVectors * kLanes;
 
-// Operands in words. A's word (i,l) is a[i*a_pitch + l], or a[l*a_pitch + i] if transposed; B's (l,j) is b[l*b_pitch + j].
+// Operands in words. A's word (i,l) is a[i*a_pitch + l], or a[l*a_pitch + i] if transposed; B's (l,j) is
+// b[l*b_pitch + j].
 struct MicroArgs {
   const float* a;
   int64_t a_pitch;
@@ -78,11 +80,13 @@ constexpr MicroTable MakeMicroTable() {
     ((table[kIndex / kVectors][kIndex % kVectors] =
           &MicroKernel<Words, kForm, kIndex / kVectors + 1, kIndex % kVectors + 1>),
      ...);
-  }(std::make_index_sequence<kRows * kVectors>());
+  }
+  (std::make_index_sequence<kRows * kVectors>());
   return table;
 }
 
-// The table for operands A lying in `form` after packing. BF16 and FP32 elements make the same one-term words.
+// The table for operands A lying in `form` after packing. BF16 and FP32 elements make the same one-term
+// words.
 template <typename Words>
 const MicroTable& MicroTableOf(Form form) {
   using Shared = std::conditional_t<Words::kTerms == 1, FmaWords<float>, Words>;
@@ -107,7 +111,8 @@ HWY_INLINE void StoreRounded(D d, V value, bf16* p) {  // the rounding of bf16(f
 
 // c = sums or c + sums, rounded once.
 template <typename Out>
-void WriteOut(const float* sums, int64_t sums_pitch, int64_t rows, int64_t cols, WriteMode mode, Out* c, int64_t pitch) {
+void WriteOut(const float* sums, int64_t sums_pitch, int64_t rows, int64_t cols, WriteMode mode, Out* c,
+              int64_t pitch) {
   const D d;
   for (int64_t i = 0; i < rows; ++i, sums += sums_pitch, c += pitch) {
     int64_t j = 0;

@@ -1,8 +1,12 @@
-// BF16 products by oneDNN, for CPUs with AMX, where they are about ten times as fast as FP32 ones. Debian's oneDNN compiles a
-// primitive per shape, so shapes are taken from a small set whatever the number of rows of an expert:
+// BF16 products by oneDNN, for CPUs with AMX, where they are about ten times as fast as FP32 ones. Debian's
+// oneDNN compiles a primitive per shape, so shapes are taken from a small set whatever the number of rows of
+// an expert:
 //   rows of C   blocks of 128, the rest filled up to 16, 32, 64 or 128;
-//   terms       blocks of 2048, the rest filled up with zeros to one of 16 sizes; the blocks' sums are added in FP32.
-// A and C are dense blocks: with any other pitch this oneDNN falls back to slow code. B is laid out as oneDNN likes it. Every call runs on one thread, so bits depend on k and the instruction set, and not on m or on the number of threads.
+//   terms       blocks of 2048, the rest filled up with zeros to one of 16 sizes; the blocks' sums are added
+//   in FP32.
+// A and C are dense blocks: with any other pitch this oneDNN falls back to slow code. B is laid out as oneDNN
+// likes it. Every call runs on one thread, so bits depend on k and the instruction set, and not on m or on
+// the number of threads.
 #include <omp.h>
 
 #include <algorithm>
@@ -58,9 +62,12 @@ struct BlockShape {
   int64_t valid_rows, valid_terms;
 };
 
-// The block at `from`, copied to `to` and filled up with zeros if it is not whole and dense. It keeps its form.
-const bf16* DenseBlock(const bf16* from, int64_t pitch, bool terms_contiguous, const BlockShape& shape, bf16* to) {
-  const int64_t lines = terms_contiguous ? shape.rows : shape.terms, width = terms_contiguous ? shape.terms : shape.rows;
+// The block at `from`, copied to `to` and filled up with zeros if it is not whole and dense. It keeps its
+// form.
+const bf16* DenseBlock(const bf16* from, int64_t pitch, bool terms_contiguous, const BlockShape& shape,
+                       bf16* to) {
+  const int64_t lines = terms_contiguous ? shape.rows : shape.terms,
+                width = terms_contiguous ? shape.terms : shape.rows;
   const int64_t valid_lines = terms_contiguous ? shape.valid_rows : shape.valid_terms;
   const int64_t valid_width = terms_contiguous ? shape.valid_terms : shape.valid_rows;
   if (valid_lines == lines && valid_width == width && pitch == width) return from;
@@ -157,7 +164,8 @@ class Worker {
   std::map<std::tuple<int64_t, int64_t, int64_t, Form>, Product> products_;
   std::vector<bf16> a_block_ = std::vector<bf16>(kBlockRows * kBlockTerms);
   std::vector<bf16> b_block_ = std::vector<bf16>(kTileCols * kBlockTerms);
-  std::vector<bf16> b_packed_buffer_ = std::vector<bf16>(2 * kTileCols * kBlockTerms);  // oneDNN fills up n and k
+  std::vector<bf16> b_packed_buffer_ =
+      std::vector<bf16>(2 * kTileCols * kBlockTerms);  // oneDNN fills up n and k
   std::vector<float> sums_ = std::vector<float>(kBlockRows * kTileCols);
   memory b_packed_;
   int64_t n_ = 0, terms_ = 0;  // of the packed B
@@ -165,7 +173,8 @@ class Worker {
 
 // c = sums or c + sums, rounded once.
 template <typename Out>
-void WriteOut(const float* sums, int64_t sums_pitch, int64_t rows, int64_t cols, WriteMode mode, Out* c, int64_t pitch) {
+void WriteOut(const float* sums, int64_t sums_pitch, int64_t rows, int64_t cols, WriteMode mode, Out* c,
+              int64_t pitch) {
   for (int64_t i = 0; i < rows; ++i, sums += sums_pitch, c += pitch) {
     if (mode == WriteMode::kAdd) {
 #pragma omp simd
@@ -177,8 +186,10 @@ void WriteOut(const float* sums, int64_t sums_pitch, int64_t rows, int64_t cols,
   }
 }
 
-// One block of rows with the packed terms [begin, begin + terms). Sums over several blocks of terms wait in `state`.
-void RunBlock(Worker& worker, const GemmDesc& desc, Range rows, Range cols, int64_t begin, int64_t terms, float* state) {
+// One block of rows with the packed terms [begin, begin + terms). Sums over several blocks of terms wait in
+// `state`.
+void RunBlock(Worker& worker, const GemmDesc& desc, Range rows, Range cols, int64_t begin, int64_t terms,
+              float* state) {
   const int64_t m = rows.size(), n = cols.size();
   const bool first = begin == 0, last = begin + terms >= desc.k();
   const float* sums = worker.Multiply(desc, rows.begin, m, begin, terms);
@@ -236,12 +247,10 @@ std::string Refusal(DType in) {
 
 const GemmImpl kGemmOneDnn = {
     .name = "onednn",
-    .describe =
-        [](DType) {
-          return std::string(HasAmx() ? "onednn amx" : "onednn avx512_bf16");
-        },
+    .describe = [](DType) { return std::string(HasAmx() ? "onednn amx" : "onednn avx512_bf16"); },
     .refusal = Refusal,
-    .demerit = [](DType) { return std::string(HasAmx() ? "" : "without AMX the CPU's own kernels are as fast"); },
+    .demerit =
+        [](DType) { return std::string(HasAmx() ? "" : "without AMX the CPU's own kernels are as fast"); },
     .run = [](std::span<const GemmDesc> descs) { RunTiles(descs, RunTile); },
 };
 

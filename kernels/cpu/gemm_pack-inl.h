@@ -1,8 +1,9 @@
-// Packing for the CPU's own GEMM, compiled once per instruction set (Highway; hence the toggled include guard).
+// Packing for the CPU's own GEMM, compiled once per instruction set (Highway; hence the toggled include
+// guard).
 //
-// The micro-kernel multiplies 32-bit words. A word holds one term of the sum over k as FP32 (FmaWords), or two neighbouring
-// terms as BF16, the lower k in the lower half (DotWords); an odd k is completed by a zero. Packed B is panels of words
-// [depth, width], packed A a strip of words in either form.
+// The micro-kernel multiplies 32-bit words. A word holds one term of the sum over k as FP32 (FmaWords), or
+// two neighbouring terms as BF16, the lower k in the lower half (DotWords); an odd k is completed by a zero.
+// Packed B is panels of words [depth, width], packed A a strip of words in either form.
 #if defined(JEVONS_KERNELS_CPU_GEMM_PACK_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef JEVONS_KERNELS_CPU_GEMM_PACK_INL_H_
 #undef JEVONS_KERNELS_CPU_GEMM_PACK_INL_H_
@@ -59,8 +60,8 @@ struct FmaWords {
 };
 
 #if HWY_TARGET == HWY_AVX3
-// Words of two terms, for vdpbf16ps: sum = fma(a[1], b[1], sum), then fma(a[0], b[0], sum), each rounded to nearest, with
-// denormals taken as zero.
+// Words of two terms, for vdpbf16ps: sum = fma(a[1], b[1], sum), then fma(a[0], b[0], sum), each rounded to
+// nearest, with denormals taken as zero.
 struct DotWords {
   using Element = bf16;
   static constexpr int64_t kTerms = 2;
@@ -96,7 +97,8 @@ struct DotWords {
 };
 #endif
 
-// Transposes 4x4 words within each 128-bit block: block g of r[i] becomes column i of the block that was rows 0..3.
+// Transposes 4x4 words within each 128-bit block: block g of r[i] becomes column i of the block that was rows
+// 0..3.
 HWY_INLINE void TransposeInBlocks(D d, V& r0, V& r1, V& r2, V& r3) {
   const hn::RepartitionToWide<D> dw;
   const auto low = hn::BitCast(dw, hn::InterleaveLower(d, r0, r1));    // 00 10 01 11
@@ -109,21 +111,24 @@ HWY_INLINE void TransposeInBlocks(D d, V& r0, V& r1, V& r2, V& r3) {
   r3 = hn::BitCast(d, hn::InterleaveUpper(dw, high, high2));
 }
 
-// to[c*to_pitch + r] = word c of row r, for a square of kLanes x kLanes words; rows from_pitch elements apart.
+// to[c*to_pitch + r] = word c of row r, for a square of kLanes x kLanes words; rows from_pitch elements
+// apart.
 template <typename Words>
-HWY_INLINE void TransposeSquare(const typename Words::Element* from, int64_t from_pitch, float* to, int64_t to_pitch) {
+HWY_INLINE void TransposeSquare(const typename Words::Element* from, int64_t from_pitch, float* to,
+                                int64_t to_pitch) {
   const D d;
   V t[kLanes];
 #pragma GCC unroll 16
   for (int64_t r = 0; r < kLanes; ++r) t[r] = Words::Load(d, from + r * from_pitch);
 #pragma GCC unroll 4
   for (int64_t r = 0; r < kLanes; r += 4) TransposeInBlocks(d, t[r], t[r + 1], t[r + 2], t[r + 3]);
-  // Now block b of t[4g+i] holds rows 4g..4g+3 of column 4b+i: transpose the blocks (g,b).
+    // Now block b of t[4g+i] holds rows 4g..4g+3 of column 4b+i: transpose the blocks (g,b).
 #pragma GCC unroll 4
   for (int64_t i = 0; i < 4; ++i) {
     float* column = to + i * to_pitch;
     if constexpr (kLanes == 16) {
-      const V low02 = hn::ConcatLowerLower(d, t[8 + i], t[i]), high02 = hn::ConcatUpperUpper(d, t[8 + i], t[i]);
+      const V low02 = hn::ConcatLowerLower(d, t[8 + i], t[i]),
+              high02 = hn::ConcatUpperUpper(d, t[8 + i], t[i]);
       const V low13 = hn::ConcatLowerLower(d, t[12 + i], t[4 + i]);
       const V high13 = hn::ConcatUpperUpper(d, t[12 + i], t[4 + i]);
       hn::StoreU(hn::OddEvenBlocks(hn::SwapAdjacentBlocks(low13), low02), d, column);
@@ -145,9 +150,11 @@ constexpr int64_t WordsIn(int64_t terms) {
   return (terms + Words::kTerms - 1) / Words::kTerms;
 }
 
-// One panel from b lying plain, [k, n]: to[w*width + j] = word w of column j for j < cols; zero for cols <= j < width.
+// One panel from b lying plain, [k, n]: to[w*width + j] = word w of column j for j < cols; zero for cols <= j
+// < width.
 template <typename Words>
-void PackPlain(const typename Words::Element* b, int64_t pitch, int64_t terms, int64_t cols, int64_t width, float* to) {
+void PackPlain(const typename Words::Element* b, int64_t pitch, int64_t terms, int64_t cols, int64_t width,
+               float* to) {
   for (int64_t l = 0; l < terms; l += Words::kTerms, to += width) {
     Words::StackRows(b + l * pitch, pitch, terms - l, cols, to);
     std::fill(to + cols, to + width, 0.0f);
@@ -156,8 +163,8 @@ void PackPlain(const typename Words::Element* b, int64_t pitch, int64_t terms, i
 
 // The same from b lying transposed, [n, k].
 template <typename Words>
-void PackTransposed(const typename Words::Element* b, int64_t pitch, int64_t terms, int64_t cols, int64_t width,
-                    float* to) {
+void PackTransposed(const typename Words::Element* b, int64_t pitch, int64_t terms, int64_t cols,
+                    int64_t width, float* to) {
   const int64_t depth = WordsIn<Words>(terms);
   for (int64_t j = 0; j < width; j += kLanes) {
     const int64_t valid = std::min(kLanes, cols - j);

@@ -77,8 +77,8 @@ struct SlabLoop {
     }
   }
 
-  // All panels of `rows` <= kRows rows from `row` on, whose words are at args.a. Sums that are not yet C's are kept at
-  // `state`, rows kTileCols apart; without another slab to come the same few lines of cache do.
+  // All panels of `rows` <= kRows rows from `row` on, whose words are at args.a. Sums that are not yet C's
+  // are kept at `state`, rows kTileCols apart; without another slab to come the same few lines of cache do.
   template <typename Out>
   void RunRows(MicroArgs args, int64_t row, int64_t rows, float* state) const {
     const MicroTable& table = MicroTableOf<Words>(desc.a_form);
@@ -124,7 +124,8 @@ void RunTile(const GemmTile& tile, const GemmScratch& scratch) {
     bool packed = false;
     float* state = scratch.state;
     ForEachProduct(tile, [&](const GemmDesc& desc, Range rows) {
-      const SlabLoop<Words> loop{desc, l, std::min(kSlabTerms, k - l), l == 0, l + kSlabTerms >= k, tile.cols, scratch};
+      const SlabLoop<Words> loop{desc,      l,      std::min(kSlabTerms, k - l), l == 0, l + kSlabTerms >= k,
+                                 tile.cols, scratch};
       if (!packed) loop.PackB();
       packed = true;
       loop.RunProduct(rows, state);
@@ -134,7 +135,8 @@ void RunTile(const GemmTile& tile, const GemmScratch& scratch) {
 }
 
 void RunAscending(const GemmTile& tile, const GemmScratch& scratch) {
-  (tile.descs.front().a.dtype == DType::kF32 ? RunTile<FmaWords<float>> : RunTile<FmaWords<bf16>>)(tile, scratch);
+  (tile.descs.front().a.dtype == DType::kF32 ? RunTile<FmaWords<float> > : RunTile<FmaWords<bf16> >)(tile,
+                                                                                                     scratch);
 }
 
 const TileKernel* Kernel() {
@@ -160,7 +162,8 @@ HWY_EXPORT(Kernel);
 const TileKernel* BestTileKernel() { return HWY_DYNAMIC_DISPATCH(Kernel)(); }
 
 GemmScratch GemmScratch::OfThisThread() {
-  constexpr int64_t kSlab = kSlabDepth * kTileCols, kStrip = kStripRows * kSlabDepth, kState = kTileRows * kTileCols;
+  constexpr int64_t kSlab = kSlabDepth * kTileCols, kStrip = kStripRows * kSlabDepth,
+                    kState = kTileRows * kTileCols;
   struct Free {
     void operator()(float* p) const { std::free(p); }
   };

@@ -30,8 +30,8 @@ void GemmDesc::Validate() const {
 
 std::string GemmDesc::ToString() const {
   const auto form = [](Form f) { return f == Form::kTransposed ? "^T" : ""; };
-  return absl::StrFormat("c: %s %s a%s: %s b%s: %s", c.ToString(), mode == WriteMode::kAdd ? "+=" : "=", form(a_form),
-                         a.ToString(), form(b_form), b.ToString());
+  return absl::StrFormat("c: %s %s a%s: %s b%s: %s", c.ToString(), mode == WriteMode::kAdd ? "+=" : "=",
+                         form(a_form), a.ToString(), form(b_form), b.ToString());
 }
 
 void Gemm(const OpContext& ctx, const GemmDesc& desc) { GroupedGemm(ctx, {&desc, 1}); }
@@ -84,7 +84,8 @@ Choice FromEnvironment() {
     if (choice.forced == nullptr) {
       std::string known;
       for (const GemmImpl* impl : kImpls) known += std::string(" ") + impl->name;
-      LogError(absl::StrFormat("JEVONS_GEMM=%s: no such implementation of matrix products; one of:%s", name, known));
+      LogError(absl::StrFormat("JEVONS_GEMM=%s: no such implementation of matrix products; one of:%s", name,
+                               known));
       std::exit(2);
     }
   }

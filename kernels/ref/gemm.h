@@ -1,7 +1,7 @@
 // The definition of a matrix product, one scalar at a time: C[m,n] = op(A) op(B), each element the chain
 //   s = 0;  s = fma(A[i,k], B[k,j], s) for k = 0, 1, ..., K-1
-// with one rounding per term, then C = s or C = C + s. Works for float, double and std::complex<double> (complex-step
-// derivatives), for which fma(a, b, s) is a * b + s.
+// with one rounding per term, then C = s or C = C + s. Works for float, double and std::complex<double>
+// (complex-step derivatives), for which fma(a, b, s) is a * b + s.
 #ifndef JEVONS_KERNELS_REF_GEMM_H_
 #define JEVONS_KERNELS_REF_GEMM_H_
 
@@ -22,7 +22,8 @@ T MulAdd(T a, T b, T sum) {
   }
 }
 
-// A matrix as it lies in memory: element (i,j) of the operand is data[i*pitch + j], or data[j*pitch + i] if transposed.
+// A matrix as it lies in memory: element (i,j) of the operand is data[i*pitch + j], or data[j*pitch + i] if
+// transposed.
 template <typename In>
 struct Operand {
   const In* data;
@@ -35,7 +36,8 @@ struct Operand {
 
 // a: [m,k] and b: [k,n] of type In, c: [m,n] of type Out with rows c_pitch apart; sums in T.
 template <typename T, typename In, typename Out>
-void Gemm(int64_t m, int64_t n, int64_t k, Operand<In> a, Operand<In> b, WriteMode mode, Out* c, int64_t c_pitch) {
+void Gemm(int64_t m, int64_t n, int64_t k, Operand<In> a, Operand<In> b, WriteMode mode, Out* c,
+          int64_t c_pitch) {
   for (int64_t i = 0; i < m; ++i) {
     for (int64_t j = 0; j < n; ++j) {
       T sum = T(0);

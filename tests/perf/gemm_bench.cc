@@ -1,6 +1,6 @@
-// GFLOP/s of Gemm and GroupedGemm per shape and thread count, beside the FMA peak measured in the same run and oneDNN's
-// matmul, the peer:  gemm_bench [threads] [part of a line's name]. A product has 2mnk FLOP. The best of many runs of about
-// 1 ms is reported, since the machine may have other work.
+// GFLOP/s of Gemm and GroupedGemm per shape and thread count, beside the FMA peak measured in the same run
+// and oneDNN's matmul, the peer:  gemm_bench [threads] [part of a line's name]. A product has 2mnk FLOP. The
+// best of many runs of about 1 ms is reported, since the machine may have other work.
 #include <omp.h>
 
 #include <algorithm>
@@ -33,14 +33,14 @@ struct Line {
 constexpr Form kP = Form::kPlain, kT = Form::kTransposed;
 constexpr WriteMode kOver = WriteMode::kOverwrite, kSum = WriteMode::kAdd;
 constexpr Line kLines[] = {
-    {"forward", 2048, 512, 512, 1, kP, kT, kOver},   {"dgrad", 2048, 512, 512, 1, kP, kP, kOver},
-    {"wgrad", 512, 512, 2048, 1, kT, kP, kSum},      {"forward", 64, 512, 512, 8, kP, kT, kOver},
-    {"dgrad", 64, 512, 512, 8, kP, kP, kOver},       {"wgrad", 512, 512, 64, 8, kT, kP, kOver},
-    {"forward", 16, 512, 512, 8, kP, kT, kOver},     {"wgrad", 512, 512, 16, 8, kT, kP, kOver},
-    {"forward", 300, 1024, 256, 4, kP, kT, kOver},   {"forward", 1024, 8192, 512, 1, kP, kT, kOver},
-    {"dgrad", 1024, 512, 8192, 1, kP, kP, kOver},    {"wgrad", 8192, 512, 1024, 1, kT, kP, kSum},
-    {"square", 2048, 2048, 2048, 1, kP, kP, kOver},  {"scores", 128, 128, 96, 1, kP, kT, kOver},
-    {"values", 128, 64, 128, 1, kP, kP, kOver},      {"one row", 1, 512, 512, 1, kP, kT, kOver},
+    {"forward", 2048, 512, 512, 1, kP, kT, kOver},  {"dgrad", 2048, 512, 512, 1, kP, kP, kOver},
+    {"wgrad", 512, 512, 2048, 1, kT, kP, kSum},     {"forward", 64, 512, 512, 8, kP, kT, kOver},
+    {"dgrad", 64, 512, 512, 8, kP, kP, kOver},      {"wgrad", 512, 512, 64, 8, kT, kP, kOver},
+    {"forward", 16, 512, 512, 8, kP, kT, kOver},    {"wgrad", 512, 512, 16, 8, kT, kP, kOver},
+    {"forward", 300, 1024, 256, 4, kP, kT, kOver},  {"forward", 1024, 8192, 512, 1, kP, kT, kOver},
+    {"dgrad", 1024, 512, 8192, 1, kP, kP, kOver},   {"wgrad", 8192, 512, 1024, 1, kT, kP, kSum},
+    {"square", 2048, 2048, 2048, 1, kP, kP, kOver}, {"scores", 128, 128, 96, 1, kP, kT, kOver},
+    {"values", 128, 64, 128, 1, kP, kP, kOver},     {"one row", 1, 512, 512, 1, kP, kT, kOver},
 };
 
 double BestSeconds(const std::function<void()>& run) {
@@ -81,8 +81,10 @@ class Products {
       return t;
     };
     for (int i = 0; i < line.count; ++i) {
-      const Tensor at = take(in, line.m, line.k, line.a_form == kT), bt = take(in, line.k, line.n, line.b_form == kT);
-      descs_.push_back({at, bt, take(DType::kF32, line.m, line.n, false), line.a_form, line.b_form, line.mode});
+      const Tensor at = take(in, line.m, line.k, line.a_form == kT),
+                   bt = take(in, line.k, line.n, line.b_form == kT);
+      descs_.push_back(
+          {at, bt, take(DType::kF32, line.m, line.n, false), line.a_form, line.b_form, line.mode});
     }
     MakePeer(in);
   }
@@ -135,8 +137,8 @@ void Report(int threads, DType in, const char* filter) {
     Products products(line, in);
     const double rate = products.Flop() / BestSeconds([&] { products.Run(); }) * 1e-9;
     const double peer = products.Flop() / BestSeconds([&] { products.RunPeer(); }) * 1e-9;
-    std::printf("%-8s %6ld %6ld %6ld %3d | %8.1f %5.0f%% | %8.1f\n", line.name, line.m, line.n, line.k, line.count, rate,
-                100 * rate / peak, peer);
+    std::printf("%-8s %6ld %6ld %6ld %3d | %8.1f %5.0f%% | %8.1f\n", line.name, line.m, line.n, line.k,
+                line.count, rate, 100 * rate / peak, peer);
   }
 }
 

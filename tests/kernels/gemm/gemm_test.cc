@@ -1,123 +1,252 @@
-// Every implementation of Gemm and GroupedGemm against the scalar definition.
+// The numbers that Gemm and GroupedGemm compute: every implementation, instruction set, form, mode and type.
 #include "kernels/ops/gemm.h"
 
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <omp.h>
 
-#include <cmath>
-#include <cstring>
+#include <array>
+#include <complex>
 #include <limits>
-#include <vector>
 
-#include "hwy/targets.h"
-#include "kernels/base/philox.h"
-#include "kernels/cpu/gemm_impl.h"
+#include "kernels/ref/gemm.h"
+#include "tests/kernels/gemm/gemm_case.h"
 
 namespace jevons {
 namespace {
 
-// A matrix in memory with `pad` guard columns on each side and a guard row above and below; guards are NaN.
-class Matrix {
- public:
-  Matrix(DType dtype, int64_t rows, int64_t cols, int64_t pad, uint64_t seed)
-      : dtype_(dtype), rows_(rows), cols_(cols), pad_(pad), pitch_(cols + 2 * pad) {
-    bytes_.resize((rows + 2) * pitch_ * SizeOf(dtype), 0xFF);
-    for (int64_t i = 0; i < rows * cols; ++i) {
-      Set(i / cols, i % cols, static_cast<float>(RandomNormal(seed, 1, i)));
+constexpr Form kForms[] = {Form::kPlain, Form::kTransposed};
+constexpr WriteMode kModes[] = {WriteMode::kOverwrite, WriteMode::kAdd};
+constexpr DType kTypes[] = {DType::kF32, DType::kBF16};
+
+// One element of an implementation with its own order of sums against the definition. FP32 sums of k terms in
+// any order err by at most k * 2^-24 * sum |a b|, in each of the two; rounding C adds half a unit in its last
+// place.
+void ExpectClose(const Product& got, const Matrix& expected) {
+  const GemmCase& t = got.shape;
+  for (int64_t i = 0; i < t.m; ++i) {
+    for (int64_t j = 0; j < t.n; ++j) {
+      float magnitude = 0;
+      for (int64_t l = 0; l < t.k; ++l) magnitude += std::abs(got.A(i, l) * got.B(l, j));
+      const float want = expected.Get(i, j);
+      const float rounding = std::abs(want) * (t.out == DType::kBF16 ? 0x1p-7f : 0x1p-23f);
+      ASSERT_NEAR(got.c.Get(i, j), want, 2 * t.k * 0x1p-24f * magnitude + rounding) << i << "," << j;
     }
   }
-  Tensor view() {
-    Tensor t(bytes_.data() + At(0, 0), dtype_, {rows_, cols_});
-    t.pitch = pitch_;
-    return t;
-  }
-  void Set(int64_t i, int64_t j, float value) {
-    if (dtype_ == DType::kF32) {
-      std::memcpy(bytes_.data() + At(i, j), &value, 4);
-    } else {
-      const bf16 rounded(value);
-      std::memcpy(bytes_.data() + At(i, j), &rounded, 2);
-    }
-  }
-  float Get(int64_t i, int64_t j) const {
-    float value;
-    bf16 half;
-    std::memcpy(&value, bytes_.data() + At(i, j), dtype_ == DType::kF32 ? 4 : 0);
-    std::memcpy(&half, bytes_.data() + At(i, j), dtype_ == DType::kF32 ? 0 : 2);
-    return dtype_ == DType::kF32 ? value : float(half);
-  }
-  void PoisonInside() {
-    for (int64_t i = 0; i < rows_; ++i) {
-      std::memset(bytes_.data() + At(i, 0), 0xFF, cols_ * SizeOf(dtype_));
-    }
-  }
-  const std::vector<uint8_t>& bytes() const { return bytes_; }  // guards included
-
- private:
-  int64_t At(int64_t i, int64_t j) const { return ((i + 1) * pitch_ + pad_ + j) * SizeOf(dtype_); }
-  DType dtype_;
-  int64_t rows_, cols_, pad_, pitch_;
-  std::vector<uint8_t> bytes_;
-};
-
-struct Case {
-  int64_t m, n, k;
-  Form a_form = Form::kPlain, b_form = Form::kPlain;
-  WriteMode mode = WriteMode::kOverwrite;
-  DType in = DType::kF32, out = DType::kF32;
-  int64_t pad = 3;
-};
-
-// Operands of a case; c starts as NaN where it is overwritten, as numbers where it is added to.
-struct Product {
-  Matrix a, b, c;
-  GemmDesc desc;
-
-  explicit Product(const Case& t, uint64_t seed = 1)
-      : a(t.in, t.a_form == Form::kPlain ? t.m : t.k, t.a_form == Form::kPlain ? t.k : t.m, t.pad, seed),
-        b(t.in, t.b_form == Form::kPlain ? t.k : t.n, t.b_form == Form::kPlain ? t.n : t.k, t.pad, seed + 1),
-        c(t.out, t.m, t.n, t.pad, seed + 2) {
-    if (t.mode == WriteMode::kOverwrite) c.PoisonInside();
-    desc = {a.view(), b.view(), c.view(), t.a_form, t.b_form, t.mode};
-  }
-};
-
-class GemmTest : public testing::Test {
- protected:
-  void TearDown() override {
-    cpu::ForceGemmImpl("");
-    hwy::SetSupportedTargetsForTest(0);
-  }
-  static void Run(const GemmDesc& desc) { Gemm(OpContext{}, desc); }
-};
-
-std::vector<uint8_t> Expected(const Case& t, uint64_t seed = 1) {
-  Product p(t, seed);
-  cpu::kGemmRef.run({&p.desc, 1});
-  return p.c.bytes();
 }
 
-TEST_F(GemmTest, SmokeBits) {
-  cpu::ForceGemmImpl("cpu");
-  printf("%s\n", GemmImplementation(DType::kF32).c_str());
-  for (int64_t target : hwy::SupportedAndGeneratedTargets()) {
-    hwy::SetSupportedTargetsForTest(target);
-    if (!cpu::kGemmFma.refusal(DType::kF32).empty()) continue;
-    printf("%s\n", GemmImplementation(DType::kF32).c_str());
-    for (Form af : {Form::kPlain, Form::kTransposed})
-      for (Form bf : {Form::kPlain, Form::kTransposed})
-        for (WriteMode mode : {WriteMode::kOverwrite, WriteMode::kAdd})
-          for (DType in : {DType::kF32, DType::kBF16})
-            for (DType out : {DType::kF32, DType::kBF16})
-              for (auto [m, n, k] : {std::array<int64_t, 3>{1, 1, 1}, {7, 64, 16}, {13, 67, 31}, {50, 300, 33}, {50, 130, 1100},
-                                     {0, 5, 5}, {5, 0, 5}, {5, 5, 0}, {128, 96, 64}}) {
-                Case t{m, n, k, af, bf, mode, in, out};
-                Product p(t);
-                Run(p.desc);
-                ASSERT_EQ(p.c.bytes(), Expected(t)) << p.desc.ToString();
-              }
+void CheckCase(const GemmCase& t) {
+  const Product fresh(t);
+  const Matrix ascending = ExpectedC(fresh, Order::kAscending);
+  const Matrix pairs = t.in == DType::kBF16 ? ExpectedC(fresh, Order::kPairs) : ascending;
+  Product by_ref(t);
+  const GemmDesc ref_desc = by_ref.desc();
+  cpu::kGemmRef.run({&ref_desc, 1});
+  ASSERT_TRUE(by_ref.c == ascending) << "ref: " << ref_desc.ToString();
+  for (const Variant& variant : VariantsFor(t.in)) {
+    const Forced forced(variant);
+    Product p(t);
+    Gemm(OpContext{}, p.desc());
+    SCOPED_TRACE(GemmImplementation(t.in) + ": " + p.desc().ToString());
+    if (variant.impl == "onednn") {
+      ExpectClose(p, ascending);
+    } else {
+      ASSERT_TRUE(p.c == (variant.impl == "dot" ? pairs : ascending));
+    }
   }
+}
+
+TEST(GemmTest, EveryFormModeAndTypeHasTheBitsOfTheDefinition) {
+  constexpr std::array<int64_t, 3> kShapes[] = {{1, 1, 1},     {7, 64, 16}, {13, 67, 31},  {49, 131, 33},
+                                                {12, 300, 17}, {97, 5, 8},  {2, 17, 1100}, {0, 5, 5},
+                                                {5, 0, 5},     {5, 5, 0}};
+  for (const Form a_form : kForms) {
+    for (const Form b_form : kForms) {
+      for (const WriteMode mode : kModes) {
+        for (const DType in : kTypes) {
+          for (const DType out : kTypes) {
+            for (const auto& [m, n, k] : kShapes) {
+              CheckCase({m, n, k, a_form, b_form, mode, in, out});
+              if (HasFatalFailure()) return;
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(GemmTest, DenseAndUnevenPitchesAgree) {
+  for (const int64_t pad : {0, 1, 2, 8}) {
+    CheckCase({.m = 20, .n = 70, .k = 34, .in = DType::kBF16, .pad = pad});
+    CheckCase({.m = 20, .n = 70, .k = 34, .b_form = Form::kTransposed, .pad = pad});
+  }
+}
+
+TEST(GemmTest, LongSumsContinueFromSlabToSlab) {
+  for (const DType in : kTypes) {
+    for (const WriteMode mode : kModes) {
+      for (const DType out : kTypes) {
+        CheckCase({3, 21, 2600, Form::kPlain, Form::kTransposed, mode, in, out});
+        CheckCase({21, 3, 2049, Form::kTransposed, Form::kPlain, mode, in, out});
+      }
+    }
+  }
+}
+
+TEST(GemmTest, ManyRowsAndColumnsAreCutIntoRectangles) {
+  CheckCase({1100, 17, 5, Form::kPlain, Form::kTransposed, WriteMode::kAdd});
+  CheckCase({9, 1031, 6, Form::kTransposed, Form::kPlain, WriteMode::kOverwrite, DType::kBF16, DType::kBF16});
+  CheckCase({1030, 3, 1030, Form::kPlain, Form::kTransposed, WriteMode::kAdd, DType::kF32, DType::kBF16});
+}
+
+// A row must not feel how many others there are: forward passes join the segments of several micro-batches.
+TEST(GemmTest, ARowDoesNotDependOnTheNumberOfRows) {
+  for (const DType in : kTypes) {
+    for (const Variant& variant : VariantsFor(in)) {
+      const Forced forced(variant);
+      for (const GemmCase t : {GemmCase{.m = 130, .n = 80, .k = 45, .b_form = Form::kTransposed, .in = in},
+                               GemmCase{.m = 130, .n = 33, .k = 96, .in = in}}) {
+        Product all(t);
+        Gemm(OpContext{}, all.desc());
+        for (int64_t m = 1; m < t.m; ++m) {
+          Product some(t);
+          GemmDesc desc = some.desc();
+          desc.a = desc.a.Rows(t.m - m, m);  // the last rows, so that they also change place
+          desc.c = desc.c.Rows(t.m - m, m);
+          Gemm(OpContext{}, desc);
+          for (int64_t i = t.m - m; i < t.m; ++i) {
+            for (int64_t j = 0; j < t.n; ++j) {
+              ASSERT_EQ(some.c.Get(i, j), all.c.Get(i, j))
+                  << GemmImplementation(in) << " m " << m << " row " << i;
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(GemmTest, ThreadsDoNotChangeBits) {
+  const int threads = omp_get_max_threads();
+  for (const DType in : kTypes) {
+    for (const Variant& variant : VariantsFor(in)) {
+      const Forced forced(variant);
+      for (const GemmCase& t :
+           {GemmCase{.m = 601, .n = 330, .k = 120, .b_form = Form::kTransposed, .in = in},
+            GemmCase{.m = 130,
+            .n = 260,
+            .k = 1200,
+            .a_form = Form::kTransposed,
+            .mode = WriteMode::kAdd,
+            .in = in},
+            GemmCase{.m = 32, .n = 64, .k = 4096, .a_form = Form::kTransposed, .in = in}}) {
+        omp_set_num_threads(1);
+        Product alone(t);
+        Gemm(OpContext{}, alone.desc());
+        for (const int team : {2, 3}) {
+          omp_set_num_threads(team);
+          Product together(t);
+          Gemm(OpContext{}, together.desc());
+          EXPECT_TRUE(together.c == alone.c) << GemmImplementation(in) << " on " << team;
+        }
+      }
+    }
+  }
+  omp_set_num_threads(threads);
+}
+
+TEST(GemmTest, EachThreadOfAParallelRegionGetsItsOwnProduct) {
+  for (const DType in : kTypes) {
+    for (const Variant& variant : VariantsFor(in)) {
+      const Forced forced(variant);
+      const GemmCase t{.m = 40, .n = 70, .k = 60, .b_form = Form::kTransposed, .in = in};
+      std::vector<Product> alone, inside;
+      for (uint64_t i = 0; i < 12; ++i) {
+        alone.emplace_back(t, i);
+        inside.emplace_back(t, i);
+        Gemm(OpContext{}, alone.back().desc());
+      }
+#pragma omp parallel for num_threads(3) schedule(dynamic, 1)
+      for (size_t i = 0; i < inside.size(); ++i) Gemm(OpContext{}, inside[i].desc());
+      for (size_t i = 0; i < inside.size(); ++i)
+        EXPECT_TRUE(inside[i].c == alone[i].c) << GemmImplementation(in) << i;
+    }
+  }
+}
+
+// Segments of experts: several with one weight matrix, none, one row, many; then other shapes and types.
+TEST(GroupedGemmTest, EqualsItsProductsOneByOne) {
+  const int threads = omp_get_max_threads();
+  for (const DType in : kTypes) {
+    for (const Variant& variant : VariantsFor(in)) {
+      const Forced forced(variant);
+      for (const int team : {1, 2}) {
+        omp_set_num_threads(team);
+        std::vector<Product> single, grouped;
+        std::vector<GemmDesc> descs;
+        uint64_t seed = 0;
+        for (const int64_t m : {0, 1, 130, 7, 0, 64, 300, 5, 1100}) {
+          const GemmCase t{.m = m, .n = 272, .k = 65, .b_form = Form::kTransposed, .in = in};
+          single.emplace_back(t, ++seed);
+          grouped.emplace_back(t, seed);
+        }
+        for (const int64_t k : {0, 3, 600}) {
+          const GemmCase t{
+              .m = 30, .n = 40, .k = k, .a_form = Form::kTransposed, .mode = WriteMode::kAdd, .in = in};
+          single.emplace_back(t, ++seed);
+          grouped.emplace_back(t, seed);
+        }
+        single.emplace_back(GemmCase{.m = 4, .n = 5, .k = 6}, ++seed);
+        grouped.emplace_back(GemmCase{.m = 4, .n = 5, .k = 6}, seed);
+        for (size_t i = 0; i < single.size(); ++i) {
+          GemmDesc one = single[i].desc(), many = grouped[i].desc();
+          if (i < 9) one.b = many.b = grouped[i / 3 * 3].b.view();  // three neighbours share their expert
+          Gemm(OpContext{}, one);
+          descs.push_back(many);
+        }
+        GroupedGemm(OpContext{}, descs);
+        for (size_t i = 0; i < single.size(); ++i) {
+          EXPECT_TRUE(grouped[i].c == single[i].c) << GemmImplementation(in) << " product " << i;
+        }
+      }
+    }
+  }
+  omp_set_num_threads(threads);
+  GroupedGemm(OpContext{}, {});
+}
+
+// Packing fills up with zeros, which must not meet an infinity.
+TEST(GemmTest, InfinityAndNanStayInTheirRow) {
+  constexpr float kInf = std::numeric_limits<float>::infinity();
+  for (const DType in : kTypes) {
+    for (const Variant& variant : VariantsFor(in)) {
+      const Forced forced(variant);
+      Product p({.m = 9, .n = 19, .k = 37, .b_form = Form::kTransposed, .in = in});
+      p.a.Set(3, 36, kInf);
+      p.a.Set(5, 0, std::nanf(""));
+      for (int64_t j = 0; j < 19; ++j) p.b.Set(j, 36, 1.0f);
+      Gemm(OpContext{}, p.desc());
+      for (int64_t i = 0; i < 9; ++i) {
+        for (int64_t j = 0; j < 19; ++j) {
+          const float c = p.c.Get(i, j);
+          EXPECT_TRUE(i == 3   ? c == kInf
+                      : i == 5 ? std::isnan(c)
+                               : std::isfinite(c))
+              << GemmImplementation(in) << i;
+        }
+      }
+    }
+  }
+}
+
+TEST(RefGemmTest, ComplexStepGivesTheDerivative) {
+  using Complex = std::complex<double>;
+  const std::vector<Complex> a = {{1, 0}, {2, 1e-30}}, b = {{5, 0}, {7, 0}};  // step in a[0,1]
+  Complex c = {100, 0};
+  ref::Gemm<Complex, Complex, Complex>(1, 1, 2, {a.data(), 2, Form::kPlain}, {b.data(), 2, Form::kTransposed},
+                                       WriteMode::kAdd, &c, 1);
+  EXPECT_EQ(c.real(), 119);
+  EXPECT_DOUBLE_EQ(c.imag() * 1e30, 7);
 }
 
 }  // namespace

@@ -1,0 +1,126 @@
+// Which implementation of the matrix products serves, and what a wrong product meets.
+#include "kernels/cpu/gemm_impl.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdlib>
+
+#include "kernels/cpu/fma_peak.h"
+#include "tests/kernels/gemm/gemm_case.h"
+
+namespace jevons {
+namespace {
+
+using testing::HasSubstr;
+using testing::StartsWith;
+
+TEST(GemmImplTest, RefComesLastAndNeverRefuses) {
+  ASSERT_EQ(cpu::GemmImpls().back(), &cpu::kGemmRef);
+  for (const DType in : {DType::kF32, DType::kBF16}) {
+    EXPECT_EQ(cpu::kGemmRef.refusal(in), "");
+    EXPECT_EQ(cpu::kGemmRef.demerit(in), "");
+  }
+}
+
+TEST(GemmImplTest, TheFirstWithoutRefusalOrDemeritIsChosen) {
+  for (const DType in : {DType::kF32, DType::kBF16}) {
+    const cpu::GemmImpl* first = nullptr;
+    for (const cpu::GemmImpl* impl : cpu::GemmImpls()) {
+      if (first == nullptr && impl->refusal(in).empty() && impl->demerit(in).empty()) first = impl;
+    }
+    EXPECT_EQ(&cpu::ChosenGemmImpl(in), first);
+    EXPECT_EQ(GemmImplementation(in), first->describe(in));
+  }
+}
+
+TEST(GemmImplTest, Fp32StaysWithTheChainOfFusedMultiplyAdds) {
+  EXPECT_NE(cpu::kGemmOneDnn.refusal(DType::kF32), "");
+  EXPECT_NE(cpu::kGemmDot.refusal(DType::kF32), "");
+}
+
+// The terms 2^30, 0, 1, -2^30 sum to 0 in ascending order, where 1 is lost in 2^30, and to 1 in the order of
+// pairs: so the result tells which kernel ran.
+TEST(GemmImplTest, TheForcedImplementationRuns) {
+  constexpr float kTerms[] = {0x1p30f, 0.0f, 1.0f, -0x1p30f};
+  for (const Variant& variant : VariantsFor(DType::kBF16)) {
+    const Forced forced(variant);
+    EXPECT_EQ(cpu::ChosenGemmImpl(DType::kBF16).name, variant.impl);
+    EXPECT_THAT(GemmImplementation(DType::kBF16), StartsWith(variant.impl == "onednn" ? "onednn" : "cpu"));
+    if (variant.impl == "onednn") continue;  // its order is its own
+    Product p({.m = 1, .n = 1, .k = 4, .in = DType::kBF16});
+    for (int64_t l = 0; l < 4; ++l) {
+      p.a.Set(0, l, kTerms[l]);
+      p.b.Set(l, 0, 1.0f);
+    }
+    Gemm(OpContext{}, p.desc());
+    EXPECT_EQ(p.c.Get(0, 0), variant.impl == "dot" ? 1.0f : 0.0f);
+  }
+  ASSERT_TRUE(cpu::ForceGemmImpl("ref"));
+  EXPECT_EQ(&cpu::ChosenGemmImpl(DType::kF32), &cpu::kGemmRef);
+  EXPECT_EQ(GemmImplementation(DType::kBF16), "ref");
+  EXPECT_FALSE(cpu::ForceGemmImpl("mkl"));
+  EXPECT_EQ(GemmImplementation(DType::kBF16), "ref");
+  ASSERT_TRUE(cpu::ForceGemmImpl(""));
+}
+
+class GemmDeathTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    testing::FLAGS_gtest_death_test_style = "threadsafe";
+  }  // the environment is read once
+};
+
+TEST_F(GemmDeathTest, TheEnvironmentForcesAnImplementation) {
+  EXPECT_EXIT(
+      {
+        setenv("JEVONS_GEMM", "ref", 1);
+        std::exit(GemmImplementation(DType::kF32) == "ref" && GemmImplementation(DType::kBF16) == "ref" ? 0
+                                                                                                        : 1);
+      },
+      testing::ExitedWithCode(0), "");
+  EXPECT_EXIT(
+      {
+        setenv("JEVONS_GEMM", "cpu", 1);
+        std::exit(GemmImplementation(DType::kBF16) == cpu::kGemmFma.describe(DType::kBF16) ? 0 : 1);
+      },
+      testing::ExitedWithCode(0), "");
+}
+
+TEST_F(GemmDeathTest, AnUnknownNameInTheEnvironmentIsAUsageError) {
+  EXPECT_EXIT(
+      {
+        setenv("JEVONS_GEMM", "fast", 1);
+        GemmImplementation(DType::kF32);
+      },
+      testing::ExitedWithCode(2), "JEVONS_GEMM=fast.*onednn dot cpu ref");
+}
+
+TEST_F(GemmDeathTest, WrongProductsAbort) {
+  const auto run = [](auto change) {
+    Product p({.m = 4, .n = 5, .k = 6});
+    GemmDesc desc = p.desc();
+    change(desc);
+    Gemm(OpContext{}, desc);
+  };
+  EXPECT_DEATH(run([](GemmDesc& d) { d.b_form = Form::kTransposed; }), "not a product: c: F32 \\[4, 5\\]");
+  EXPECT_DEATH(run([](GemmDesc& d) { d.a.dtype = DType::kBF16; }), "not a product");
+  EXPECT_DEATH(run([](GemmDesc& d) { d.c.dtype = DType::kI32; }), "not a product");
+  EXPECT_DEATH(run([](GemmDesc& d) { d.c.pitch = 4; }), "not a product");
+  EXPECT_DEATH(run([](GemmDesc& d) { d.a.data = nullptr; }), "not a product");
+}
+
+TEST(GemmDescTest, PrintsItself) {
+  Product p({.m = 4, .n = 5, .k = 6, .b_form = Form::kTransposed, .mode = WriteMode::kAdd});
+  EXPECT_THAT(p.desc().ToString(), StartsWith("c: F32 [4, 5] pitch 11 += a: F32 [4, 6]"));
+  EXPECT_THAT(p.desc().ToString(), HasSubstr("b^T: F32 [5, 6]"));
+}
+
+TEST(FmaPeakTest, IsARate) {
+  const double peak = MeasureFmaPeak(1);
+  EXPECT_TRUE(std::isfinite(peak) && peak > 0);
+}
+
+}  // namespace
+}  // namespace jevons
