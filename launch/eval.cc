@@ -1,0 +1,69 @@
+// jevons eval: the validation loss of a checkpoint.
+#include <CLI/CLI.hpp>
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_format.h"
+#include "launch/cli.h"
+#include "launch/commands.h"
+#include "launch/run_checkpoint.h"
+#include "launch/runtime.h"
+#include "trainer/state.h"
+
+namespace jevons {
+namespace {
+
+struct Options {
+  std::string checkpoint;
+  std::vector<std::string> overrides;
+  int64_t sequences = 0;
+  bool json = false;
+};
+
+absl::Status Eval(const Options& options, Communicator& world) {
+  JEVONS_ASSIGN_OR_RETURN(OpenedCheckpoint opened, OpenForUse(options.checkpoint, options.overrides));
+  JEVONS_ASSIGN_OR_RETURN(const ValidationSet validation, OpenValidation(opened.inputs));
+  JEVONS_ASSIGN_OR_RETURN(const double bytes_per_token, ValidationBytesPerToken(opened.inputs));
+  SetThreads(opened.inputs.config, world);
+  Mesh mesh(world, {.world = 1, .pp = 1, .ep = 1});
+  TrainStep step(opened.inputs.config, mesh);
+  JEVONS_RETURN_IF_ERROR(LoadWeights(opened.reader, step.weights()));
+  const int64_t all = std::numeric_limits<int64_t>::max();
+  JEVONS_ASSIGN_OR_RETURN(const auto result,
+                          step.Evaluate(validation, options.sequences > 0 ? options.sequences : all));
+  const double bits = bytes_per_token > 0 ? result.loss / std::log(2.0) / bytes_per_token : 0;
+  if (options.json) {
+    const nlohmann::ordered_json json = {{"checkpoint", opened.reader.path()}, {"step", opened.reader.step()},
+                                 {"validation_loss", result.loss},     {"perplexity", std::exp(result.loss)},
+                                 {"bits_per_byte", bits},              {"tokens", result.tokens}};
+    WriteOut(json.dump(2) + "\n");
+    return absl::OkStatus();
+  }
+  WriteOut(absl::StrFormat("step %d: validation loss %.4f nats per token (perplexity %.2f), %.4f bits per byte, %d tokens\n",
+                           opened.reader.step(), result.loss, std::exp(result.loss), bits, result.tokens));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void RegisterEval(CLI::App& program, int* exit_code) {
+  CLI::App* command = AddCommand(program, "eval", "Validation loss and bits per byte of a checkpoint.",
+                                 "jevons eval --checkpoint run");
+  auto options = std::make_shared<Options>();
+  command->add_option("--checkpoint", options->checkpoint, "a run, or one of its checkpoints")->required();
+  command->add_option("--set", options->overrides, "path=value: overrides a field of the checkpoint's config");
+  command->add_option("--sequences", options->sequences, "validation sequences, at most; all of them if not given")
+      ->check(CLI::PositiveNumber);
+  command->add_flag("--json", options->json, "print one JSON object");
+  command->callback([options, exit_code] {
+    auto session = StartRanks();
+    if (session.ok() && (*session)->world().size() > 1)
+      *exit_code = FinishRanks(UsageError("eval runs on one rank: start it without mpirun"), (*session)->world());
+    else
+      *exit_code = Finish(session.ok() ? Eval(*options, (*session)->world()) : session.status());
+  });
+}
+
+}  // namespace jevons

@@ -1,0 +1,19 @@
+#include "launch/run_checkpoint.h"
+
+#include "configs/load.h"
+#include "configs/validate.h"
+#include "launch/checkpoint_path.h"
+
+namespace jevons {
+
+absl::StatusOr<OpenedCheckpoint> OpenForUse(const std::string& path, const std::vector<std::string>& overrides) {
+  JEVONS_ASSIGN_OR_RETURN(CheckpointReader reader, OpenCheckpointAt(PosixFileSystem(), path));
+  JEVONS_ASSIGN_OR_RETURN(RunConfig config,
+                          ParseRunConfig(reader.config_text(), reader.path() + " (its config)", overrides));
+  config.mutable_parallel()->set_ep(1);
+  JEVONS_RETURN_IF_ERROR(ValidationStatus(config, 1));
+  JEVONS_ASSIGN_OR_RETURN(RunInputs inputs, ResolveInputs(config));
+  return OpenedCheckpoint{std::move(reader), std::move(inputs)};
+}
+
+}  // namespace jevons

@@ -1,0 +1,77 @@
+#include "launch/runtime.h"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdlib>
+#include <thread>
+
+#include "kernels/base/log.h"
+#include "kernels/cpu/fma_peak.h"
+#include "launch/cli.h"
+#include "trainer/metrics/flops.h"
+
+namespace jevons {
+namespace {
+
+int Cores() { return std::max(1, static_cast<int>(std::thread::hardware_concurrency())); }
+
+// Ranks on this machine: Open MPI says so; otherwise all are taken to be here.
+int LocalRanks(const Communicator& world) {
+  const char* text = std::getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
+  const int local = text != nullptr ? std::atoi(text) : 0;
+  return local > 0 ? local : world.size();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<MpiSession>> StartRanks() {
+  JEVONS_ASSIGN_OR_RETURN(std::unique_ptr<MpiSession> session, MpiSession::Start(nullptr, nullptr));
+  SetLogRank(session->world().rank(), session->world().size());
+  return session;
+}
+
+int SetThreads(const RunConfig& config, const Communicator& world) {
+  const int asked = static_cast<int>(config.parallel().threads());
+  const int threads = asked > 0 ? asked : std::max(1, Cores() / LocalRanks(world));
+  omp_set_dynamic(0);
+  omp_set_num_threads(threads);
+  return threads;
+}
+
+Meter MeasureMeter(const RunConfig& config, Communicator& world, int threads) {
+  const CostConfig& cost = config.cost();
+  const double share = std::min(1.0, static_cast<double>(Cores()) / (LocalRanks(world) * threads));
+  Meter meter{.flops_per_token = 0,
+              .peak_flops = 0,
+              .devices = world.size() * threads * share,
+              .price_per_device_hour = cost.price_per_device_hour(),
+              .device = cost.device()};
+  meter.flops_per_token =
+      CountFlops(config.model(), config.data().sequence_length(), CoreCount::kCausal).training_without_mtp();
+  if (cost.peak_tflops() > 0) {
+    meter.peak_flops = cost.peak_tflops() * 1e12 * meter.devices;
+    return meter;
+  }
+  world.Barrier();  // all ranks at once, so that ranks that share a core share its speed
+  int64_t megaflops = std::llround(MeasureFmaPeak(threads) * 1e3);
+  world.AllReduceSum({&megaflops, 1});
+  meter.peak_flops = static_cast<double>(megaflops) * 1e6;
+  return meter;
+}
+
+int FinishRanks(const absl::Status& status, Communicator& world) {
+  const ExitCode code = ExitCodeOf(status);
+  if (code == ExitCode::kOk) return 0;
+  const bool everybodys =
+      code == ExitCode::kUsage || code == ExitCode::kNumerical || code == ExitCode::kPreempted || world.size() == 1;
+  if (everybodys) return world.rank() == 0 ? Finish(status) : static_cast<int>(code);
+  // Where all have the same error the first rank speaks and ends the job before the others do.
+  if (world.rank() > 0) std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  Finish(status);
+  MpiSession::Abort(static_cast<int>(code));
+}
+
+}  // namespace jevons

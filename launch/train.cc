@@ -1,0 +1,95 @@
+// jevons train: a run, new or resumed.
+#include <CLI/CLI.hpp>
+#include <atomic>
+#include <csignal>
+#include <fstream>
+
+#include "absl/strings/str_format.h"
+#include "configs/load.h"
+#include "configs/validate.h"
+#include "kernels/base/log.h"
+#include "kernels/ops/gemm.h"
+#include "launch/cli.h"
+#include "launch/commands.h"
+#include "launch/runtime.h"
+#include "launch/version.h"
+#include "parallel/comm/watchdog.h"
+#include "trainer/metrics/flops.h"
+#include "trainer/train_loop.h"
+
+namespace jevons {
+namespace {
+
+constexpr char kExamples[] =
+    "mpirun -np 4 jevons train --config configs/presets/quickstart_cpu.textproto --set data.path=data --set parallel.ep=4 "
+    "--output run\n"
+    "the same command again goes on from the last checkpoint; SIGTERM, SIGUSR1 or SIGINT saves one and exits 75";
+
+struct Options {
+  ConfigOptions config;
+  std::string output;
+};
+
+std::atomic<int> stop_signal{0};
+
+// The first signal asks for a checkpoint; the second does not wait for it.
+void OnSignal(int signal) {
+  if (stop_signal.exchange(signal) != 0) std::_Exit(128 + signal);
+}
+
+void CatchSignals() {
+  struct sigaction action {};
+  action.sa_handler = OnSignal;
+  action.sa_flags = SA_RESTART;
+  for (int signal : {SIGTERM, SIGUSR1, SIGINT}) sigaction(signal, &action, nullptr);
+}
+
+absl::StatusOr<TrainOptions> Prepare(const Options& options, Communicator& world) {
+  JEVONS_ASSIGN_OR_RETURN(const RunConfig config, LoadRunConfig(options.config.path, options.config.overrides));
+  JEVONS_RETURN_IF_ERROR(ValidationStatus(config, world.size()));
+  JEVONS_ASSIGN_OR_RETURN(RunInputs inputs, ResolveInputs(config));
+  JEVONS_RETURN_IF_ERROR(ValidationStatus(inputs.config, world.size()));
+  return TrainOptions{.inputs = std::move(inputs), .output = options.output, .meter = {}, .stop = &stop_signal, .labels = {}};
+}
+
+void Describe(const TrainOptions& options, const Communicator& world, int threads) {
+  const RunConfig& config = options.inputs.config;
+  const ParamCount count = CountParameters(config.model());
+  LogInfo(absl::StrFormat("%d ranks of %d threads, ep %d, %s products: %s", world.size(), threads, config.parallel().ep(),
+                          NameOf(ComputeDType(config)), GemmImplementation(ComputeDType(config))));
+  LogInfo(absl::StrFormat("%d parameters (%d active), %d more in MTP modules; %.4g MFLOP per token, peak %.4g GFLOP/s",
+                          count.total, count.active_without_embedding, count.mtp_unique, options.meter.flops_per_token / 1e6,
+                          options.meter.peak_flops / 1e9));
+}
+
+absl::Status Train(const Options& options, Communicator& world) {
+  JEVONS_ASSIGN_OR_RETURN(TrainOptions train, Prepare(options, world));
+  const RunConfig& config = train.inputs.config;
+  const int threads = SetThreads(config, world);
+  SetWatchdogDeadline(config.parallel().watchdog_seconds());
+  train.meter = MeasureMeter(config, world, threads);
+  train.labels = {{"version", VersionText()}, {"instruction_set", GemmImplementation(ComputeDType(config))}};
+  Describe(train, world, threads);
+  CatchSignals();
+  JEVONS_ASSIGN_OR_RETURN(const RunSummary summary, jevons::Train(train, world));
+  if (world.rank() != 0) return absl::OkStatus();
+  std::ofstream(train.output + "/summary.json") << SummaryJson(summary, train);
+  WriteOut(SummaryText(summary, train));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void RegisterTrain(CLI::App& program, int* exit_code) {
+  CLI::App* command = AddCommand(program, "train", "Trains a model, or goes on with one.", kExamples);
+  auto options = std::make_shared<Options>();
+  AddConfigOptions(*command, options->config, /*required=*/true);
+  command->add_option("--output", options->output, "folder of the run: checkpoints, metrics, summary")->required();
+  command->callback([options, exit_code] {
+    auto session = StartRanks();
+    *exit_code = session.ok() ? FinishRanks(Train(*options, (*session)->world()), (*session)->world())
+                              : Finish(session.status());
+  });
+}
+
+}  // namespace jevons
