@@ -176,9 +176,11 @@ class TreeReduction {
       for (const auto& [left, right] : order_) {
         float* sum = value[left];
         const float* other = value[right];
+#pragma omp simd
         for (int64_t i = begin; i < end; ++i) sum[i] += other[i];
       }
       const float* root = value[0];
+#pragma omp simd
       for (int64_t i = begin; i < end; ++i) result[i] = root[i] + 0.0f;  // -0 + 0 = +0; everything else stays
     }
   }
