@@ -172,10 +172,6 @@ class Checker {
           absl::StrCat("must be at most ", reachable, ", the experts in model.moe.kept_groups = ", kept,
                        " groups of ", experts / groups),
           reachable);
-    } else if (kept < groups &&
-               top_k % kept != 0) {  // a group scores by its best top_k / kept_groups experts
-      Add("model.moe.top_k", top_k, absl::StrCat("must be divisible by model.moe.kept_groups = ", kept),
-          std::min(reachable, NearestMultiple(kept, top_k)));
     }
   }
 

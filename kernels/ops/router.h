@@ -1,6 +1,7 @@
 // The gate of DeepSeekMoE (DeepSeek-V3 report, eq. 12-16) and the sequence-wise balance loss (eq. 17-20), all in FP32.
-//   s = sigmoid(logits); c = s + bias (for selection only); a group scores the sum of its top (top_k / kept_groups, at least 1)
-//   values of c; c = -inf outside the kept_groups best groups; I = the top_k of c; ties go to the lower index.
+//   s = sigmoid(logits); c = s + bias (for selection only); a group scores the sum of its best two values of c (the report has
+//   K_r / M, which is 2 for its model; the released code has 2 for every model); c = -inf outside the kept_groups best groups;
+//   I = the top_k of c; ties go to the lower index.
 //   weight_i = route_scale * s_i / (sum over I of s + 1e-20), or route_scale * s_i without normalisation.
 #ifndef JEVONS_KERNELS_OPS_ROUTER_H_
 #define JEVONS_KERNELS_OPS_ROUTER_H_

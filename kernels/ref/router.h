@@ -46,14 +46,16 @@ struct RouterBuffers {
   uint8_t* taken;
 };
 
+inline constexpr int64_t kGroupTop = 2;  // experts whose scores make a group's
+
 // biased = scores + bias, and -inf outside the kept groups.
 template <typename T>
 void MaskGroups(const RouterShape& s, const T* scores, const T* bias, const RouterBuffers<T>& b) {
   for (int64_t e = 0; e < s.experts; ++e) b.biased[e] = scores[e] + bias[e];
   if (s.kept_groups == s.groups) return;
-  const int64_t size = s.experts / s.groups, count = std::max<int64_t>(1, s.top_k / s.kept_groups);
+  const int64_t size = s.experts / s.groups;
   for (int64_t g = 0; g < s.groups; ++g)
-    b.group_score[g] = TopSum(b.biased + g * size, size, std::min(count, size), b.best, b.taken);
+    b.group_score[g] = TopSum(b.biased + g * size, size, std::min<int64_t>(kGroupTop, size), b.best, b.taken);
   TopK(b.group_score, s.groups, s.kept_groups, b.best, b.taken);
   for (int64_t g = 0; g < s.groups; ++g)
     if (!b.taken[g])
