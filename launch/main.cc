@@ -1,6 +1,9 @@
 // jevons: one program, one subcommand per task. Data goes to stdout, everything else to stderr.
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <csignal>
+#include <cstdlib>
 
 #include "launch/cli.h"
 #include "launch/commands.h"
@@ -44,9 +47,18 @@ int Run(int argc, char** argv) {
   return exit_code;
 }
 
+// OpenMP's threads wait for work by spinning. Where ranks or other programs share the cores that costs a hundred times the
+// work itself, so let them sleep after some microseconds. The runtime reads this once, when it is loaded: hence the restart.
+void LimitSpinning(char** argv) {
+  if (getenv("OMP_WAIT_POLICY") != nullptr || getenv("GOMP_SPINCOUNT") != nullptr) return;
+  setenv("GOMP_SPINCOUNT", "10000", 1);
+  execv("/proc/self/exe", argv);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  LimitSpinning(argv);
   // A reader of our output that goes away must not end a training run; FlushOut tells a closed pipe from a
   // full disk.
   std::signal(SIGPIPE, SIG_IGN);
