@@ -2,15 +2,13 @@
 //
 // The model, as lenient to the disk as POSIX is (after ALICE, Pillai et al., OSDI'14):
 // 1. What a file was when it was last fsynced is durable. Of later writes each 4 KiB block may be there, may
-// be there as
-//    zeros (the size grew, the data did not come), or may be missing, independently of all others.
+//    be there as zeros (the size grew, the data did not come), or may be missing, independently of all
+//    others.
 // 2. The names in a directory when it was last synced are durable. Later changes (a new name, a removal, a
-// rename, which is
-//    one change) may each be there or be missing, independently of all others and of the contents of the
-//    files.
+//    rename, which is one change) may each be there or be missing, independently of all others and of the
+//    contents of the files.
 // 3. An fsync of a file that failed has forgotten what it should have written: programs still read it, but no
-// later fsync
-//    saves it (Rebello et al., "Can applications recover from fsync failures?", ATC'20).
+//    later fsync saves it (Rebello et al., "Can applications recover from fsync failures?", ATC'20).
 #ifndef JEVONS_TESTS_SUPPORT_MEMORY_DISK_H_
 #define JEVONS_TESTS_SUPPORT_MEMORY_DISK_H_
 

@@ -51,15 +51,18 @@ class FileSystem {
   virtual absl::StatusOr<std::unique_ptr<File>> Open(const std::string& path, OpenMode mode) = 0;
   // Puts `from` in the place of `to` at once. A directory replaces at most an empty directory.
   virtual absl::Status Rename(const std::string& from, const std::string& to) = 0;
-  virtual absl::Status MakeDirectory(const std::string& path) = 0;  // one level; its parent exists
-  virtual absl::Status SyncDirectory(
-      const std::string& path) = 0;  // makes its names (new, renamed, removed) durable
-  virtual absl::Status Remove(const std::string& path) = 0;           // a file
-  virtual absl::Status RemoveDirectory(const std::string& path) = 0;  // an empty directory
-  virtual absl::StatusOr<std::vector<std::string>> List(
-      const std::string& path) = 0;  // names, sorted; no "." and ".."
-  virtual absl::StatusOr<std::optional<FileInfo>> Stat(
-      const std::string& path) = 0;  // nullopt: nothing there
+  // One level; its parent exists.
+  virtual absl::Status MakeDirectory(const std::string& path) = 0;
+  // Makes the names in it (new, renamed, removed) durable.
+  virtual absl::Status SyncDirectory(const std::string& path) = 0;
+  // A file.
+  virtual absl::Status Remove(const std::string& path) = 0;
+  // An empty directory.
+  virtual absl::Status RemoveDirectory(const std::string& path) = 0;
+  // The names in it, sorted, without "." and "..".
+  virtual absl::StatusOr<std::vector<std::string>> List(const std::string& path) = 0;
+  // nullopt where nothing is there; IntegrityError for what is neither file nor directory.
+  virtual absl::StatusOr<std::optional<FileInfo>> Stat(const std::string& path) = 0;
 };
 
 // The machine's own files. Interrupted calls are repeated.

@@ -1,7 +1,5 @@
 #include "trainer/checkpoint/manifest.h"
 
-#include <google/protobuf/io/coded_stream.h>
-#include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 #include <xxhash.h>
 
 #include <algorithm>
@@ -22,7 +20,7 @@ constexpr int64_t kSealBytes = sizeof(kSealTag) + kHashBytes;
 constexpr int64_t kMaxTensorBytes = int64_t{1} << 60;  // far beyond any disk, and no sum of two overflows
 
 absl::Status Damaged(const std::string& path, absl::string_view what) {
-  return IntegrityError(absl::StrFormat("%s: %s; the checkpoint is damaged: use an older one", path, what));
+  return IntegrityError(absl::StrFormat("%s: %s", path, what));
 }
 
 std::string HashOfText(absl::string_view bytes) {
@@ -173,13 +171,7 @@ bool IsTensorName(absl::string_view name) {
 std::string SealManifest(const CheckpointManifest& manifest) {
   CheckpointManifest unsealed = manifest;
   unsealed.clear_seal();
-  std::string bytes;
-  {
-    google::protobuf::io::StringOutputStream stream(&bytes);
-    google::protobuf::io::CodedOutputStream coded(&stream);
-    coded.SetSerializationDeterministic(true);  // the labels are a map
-    unsealed.SerializeToCodedStream(&coded);
-  }
+  std::string bytes = unsealed.SerializeAsString();
   const std::string seal = HashOfText(bytes);
   return bytes.append(kSealTag, sizeof(kSealTag)).append(seal);
 }
@@ -199,12 +191,6 @@ absl::StatusOr<CheckpointManifest> UnsealManifest(absl::string_view bytes, const
 }
 
 absl::Status CheckManifest(const CheckpointManifest& manifest, const std::string& path) {
-  if (manifest.format_version() != kFormatVersion) {
-    return IntegrityError(
-        absl::StrFormat("%s: format_version %d, but this program reads %d; use the version of the "
-                        "program that wrote it",
-                        path, manifest.format_version(), kFormatVersion));
-  }
   if (manifest.step() < 0) return Damaged(path, absl::StrFormat("step = %d", manifest.step()));
   JEVONS_RETURN_IF_ERROR(CheckFiles(manifest, path));
   for (int i = 0; i < manifest.tensors_size(); ++i) {

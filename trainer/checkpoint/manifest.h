@@ -41,8 +41,8 @@ std::string SealManifest(const CheckpointManifest& manifest);
 // Checks the seal, then parses. `path` is for messages. IntegrityError.
 absl::StatusOr<CheckpointManifest> UnsealManifest(absl::string_view bytes, const std::string& path);
 
-// Every rule of FORMAT.md that needs no look at the disk: names, types, sizes, each tensor tiled by its
-// slices and each file by the slices in it. `path` is for messages. IntegrityError.
+// Every rule of FORMAT.md that needs no look at the disk, but for the version: names, types, sizes, each
+// tensor tiled by its slices and each file by the slices in it. `path` is for messages. IntegrityError.
 absl::Status CheckManifest(const CheckpointManifest& manifest, const std::string& path);
 
 // Of a tensor that CheckManifest has passed.

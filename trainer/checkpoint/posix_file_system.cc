@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <utility>
 
+#include "absl/strings/str_format.h"
 #include "trainer/checkpoint/file_system.h"
 
 namespace jevons {
@@ -131,7 +132,7 @@ class PosixDisk : public FileSystem {
       return DiskError(path, "look at", errno);
     }
     if (!S_ISDIR(info.st_mode) && !S_ISREG(info.st_mode))
-      return DiskError(path, "use what is no regular file", EINVAL);
+      return IntegrityError(absl::StrFormat("%s: neither a file nor a folder; remove it", path));
     return std::optional<FileInfo>({.is_directory = S_ISDIR(info.st_mode), .bytes = info.st_size});
   }
 };

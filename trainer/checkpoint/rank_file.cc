@@ -79,7 +79,18 @@ absl::Status RankFile::Join() {
   return status_;
 }
 
+// Rank 0 has made it.
+absl::Status RankFile::CheckFolder(const std::string& folder) {
+  JEVONS_ASSIGN_OR_RETURN(const std::optional<FileInfo> info, files_.Stat(folder));
+  if (info.has_value()) return absl::OkStatus();
+  return FailureError(
+      absl::StrFormat("%s: rank 0 has made this folder, but the rank of %s does not see it; give the run "
+                      "a folder that all ranks share",
+                      folder, name_));
+}
+
 absl::Status RankFile::WriteFile(const std::string& path) {
+  JEVONS_RETURN_IF_ERROR(CheckFolder(ParentPath(path)));
   JEVONS_ASSIGN_OR_RETURN(const std::unique_ptr<File> file, files_.Open(path, OpenMode::kWrite));
   for (int64_t begin = 0; begin < size_; begin += kChunkBytes) {
     if (stop_)

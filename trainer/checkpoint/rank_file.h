@@ -45,6 +45,7 @@ class RankFile {
  private:
   std::span<const std::byte> staged() const { return {staging_.get(), static_cast<size_t>(size_)}; }
   absl::Status Reserve(int64_t bytes);
+  absl::Status CheckFolder(const std::string& folder);
   absl::Status WriteFile(const std::string& path);
   void HashChunks();
 

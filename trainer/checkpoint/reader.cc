@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "trainer/checkpoint/folder.h"
@@ -38,9 +39,16 @@ absl::StatusOr<CheckpointManifest> LoadManifest(FileSystem& files, const std::st
   std::string bytes(static_cast<size_t>(info->bytes), '\0');
   JEVONS_ASSIGN_OR_RETURN(const std::unique_ptr<File> file, files.Open(path, OpenMode::kRead));
   JEVONS_RETURN_IF_ERROR(ReadExactly(*file, 0, std::as_writable_bytes(std::span(bytes)), path));
-  JEVONS_ASSIGN_OR_RETURN(CheckpointManifest manifest, UnsealManifest(bytes, path));
-  JEVONS_RETURN_IF_ERROR(CheckManifest(manifest, path));
-  return manifest;
+  absl::StatusOr<CheckpointManifest> manifest = UnsealManifest(bytes, path);
+  if (manifest.ok() && manifest->format_version() != kFormatVersion) {
+    return IntegrityError(
+        absl::StrFormat("%s: format_version %d, but this program reads %d; use a program of the "
+                        "version that wrote it",
+                        path, manifest->format_version(), kFormatVersion));
+  }
+  const absl::Status status = manifest.ok() ? CheckManifest(*manifest, path) : manifest.status();
+  if (status.ok()) return manifest;
+  return IntegrityError(absl::StrCat(status.message(), "; the checkpoint is damaged: use an older one"));
 }
 
 absl::Status CheckFileSizes(FileSystem& files, const std::string& folder,
@@ -166,7 +174,7 @@ absl::StatusOr<CheckpointReader> CheckpointReader::Open(FileSystem& files, const
   JEVONS_RETURN_IF_ERROR(CheckFileSizes(files, path, manifest));
   auto state =
       std::unique_ptr<State>(new State{.files = files, .path = path, .manifest = std::move(manifest)});
-  state->labels.insert(state->manifest.labels().begin(), state->manifest.labels().end());
+  for (const CheckpointLabel& label : state->manifest.labels()) state->labels[label.name()] = label.value();
   for (const CheckpointTensor& tensor : state->manifest.tensors()) {
     state->tensors.push_back({tensor.name(), *DTypeNamed(tensor.dtype()), ShapeOf(tensor)});
   }

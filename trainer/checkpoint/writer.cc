@@ -6,6 +6,7 @@
 #include <span>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "kernels/base/check.h"
 #include "kernels/base/log.h"
@@ -173,11 +174,11 @@ absl::Status CheckpointWriter::Publish(const std::vector<std::string>& indexes) 
   for (const CommittedFolder& folder : before) {
     if (folder.step == info_.step) generation = folder.generation + 1;
   }
-  committed_path_ = JoinPath(directory_, FolderName(info_.step, generation));
-  JEVONS_RETURN_IF_ERROR(files_.Rename(partial_, committed_path_));
+  const std::string committed = JoinPath(directory_, FolderName(info_.step, generation));
+  JEVONS_RETURN_IF_ERROR(files_.Rename(partial_, committed));
   const absl::Status durable = files_.SyncDirectory(directory_);
   // Whole, but perhaps gone after a power loss: not a checkpoint that anyone was promised.
-  if (!durable.ok()) files_.Rename(committed_path_, partial_).IgnoreError();
+  if (!durable.ok()) files_.Rename(committed, partial_).IgnoreError();
   return durable;
 }
 
@@ -188,24 +189,39 @@ absl::Status CheckpointWriter::WriteManifest(const std::vector<std::string>& ind
   manifest.set_config_text(info_.config_text);
   manifest.set_sampler_state(info_.sampler_state);
   manifest.set_cost_state(info_.cost_state);
-  manifest.mutable_labels()->insert(info_.labels.begin(), info_.labels.end());
+  for (const auto& [name, value] : info_.labels) {
+    CheckpointLabel* label = manifest.add_labels();
+    label->set_name(name);
+    label->set_value(value);
+  }
   JEVONS_RETURN_IF_ERROR(MergeIndexes(indexes, &manifest));
   const std::string path = JoinPath(partial_, kManifestName);
-  JEVONS_RETURN_IF_ERROR(CheckManifest(manifest, path));
-  for (const CheckpointFile& file : manifest.files()) {
-    const std::string rank_path = JoinPath(partial_, file.name());
-    JEVONS_ASSIGN_OR_RETURN(const std::optional<FileInfo> info, files_.Stat(rank_path));
-    if (info.has_value() && info->bytes == file.bytes()) continue;
-    return FailureError(
-        absl::StrFormat("%s: another rank wrote %d bytes there, rank 0 sees %s; give the run an --output "
-                        "folder that all ranks share",
-                        rank_path, file.bytes(), info ? absl::StrFormat("%d", info->bytes) : "no file"));
+  if (const absl::Status whole = CheckManifest(manifest, path); !whole.ok()) {
+    return FailureError(absl::StrCat("what the ranks hold is no whole checkpoint: ", whole.message()));
   }
+  JEVONS_RETURN_IF_ERROR(CheckVisible(manifest));
   const std::string bytes = SealManifest(manifest);
+  if (static_cast<int64_t>(bytes.size()) > kMaxManifestBytes) {
+    return FailureError(
+        absl::StrFormat("%s: %d bytes; readers take at most %d", path, bytes.size(), kMaxManifestBytes));
+  }
   JEVONS_ASSIGN_OR_RETURN(const std::unique_ptr<File> file, files_.Open(path, OpenMode::kWrite));
   JEVONS_RETURN_IF_ERROR(WriteAll(*file, std::as_bytes(std::span(bytes)), path));
   JEVONS_RETURN_IF_ERROR(file->Fsync());
   return file->Close();
+}
+
+absl::Status CheckpointWriter::CheckVisible(const CheckpointManifest& manifest) {
+  for (const CheckpointFile& file : manifest.files()) {
+    const std::string path = JoinPath(partial_, file.name());
+    JEVONS_ASSIGN_OR_RETURN(const std::optional<FileInfo> info, files_.Stat(path));
+    if (info.has_value() && info->bytes == file.bytes()) continue;
+    return FailureError(
+        absl::StrFormat("%s: another rank wrote %d bytes there, rank 0 sees %s; give the run a "
+                        "folder that all ranks share",
+                        path, file.bytes(), info ? absl::StrCat(info->bytes) : "no file"));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status CheckpointWriter::RemoveOld() {

@@ -1,20 +1,18 @@
 // Saves the state of a run beside the training: copy, go on, commit later.
 //
 //   CheckpointWriter writer(PosixFileSystem(), "RUN/checkpoints", world, /*keep=*/3);
-//   writer.Begin({.step = 12, .config_text = ...}, slices);           // when a save is due: copies, then
-//   writes in a thread JEVONS_ASSIGN_OR_RETURN(auto committed, writer.Poll());           // at every step
-//   boundary JEVONS_ASSIGN_OR_RETURN(auto last, writer.Finish());              // at the end, and before exit
-//   75
+//   status = writer.Begin({.step = 12, .config_text = ...}, slices);  // where a save is due
+//   JEVONS_ASSIGN_OR_RETURN(auto committed, writer.Poll());           // at every step boundary
+//   JEVONS_ASSIGN_OR_RETURN(auto last, writer.Finish());              // at the end, and before exit 75
 //
 // 1. A checkpoint is named step-NNNNNNNN only when all of it is durable: every rank's file is fsynced, then
-// the manifest, then
-//    the folder that names them; then the folder gets its name, and that is made durable too. The rename is
-//    the commit.
+//    the manifest, then the folder that names them; then that folder is renamed, and the new name is made
+//    durable. The rename is the commit.
 // 2. Only then are older ones removed, down to `keep`; never the one just committed, and none newer than it.
-// 3. A failure on one rank is the same failure on all; it leaves the checkpoints before it untouched and at
-// most a *.partial
-//    folder, which no reader takes and the next Begin removes.
+// 3. A failure on one rank is the same failure on all. It leaves the checkpoints before it untouched and at
+//    most a *.partial folder, which no reader takes and the next Begin removes.
 // 4. Only the calling thread talks to other ranks.
+//
 // The folder must be one that all ranks see (checked at each commit). One run at a time may write there.
 #ifndef JEVONS_TRAINER_CHECKPOINT_WRITER_H_
 #define JEVONS_TRAINER_CHECKPOINT_WRITER_H_
@@ -47,12 +45,13 @@ struct TensorSlice {
 // What is saved beside the tensors; rank 0's is taken.
 struct CheckpointInfo {
   int64_t step = 0;  // optimizer steps done; the same on all ranks
-  std::string config_text;
-  std::string sampler_state;
-  std::string cost_state;
-  std::map<std::string, std::string> labels;
+  std::string config_text = {};
+  std::string sampler_state = {};
+  std::string cost_state = {};
+  std::map<std::string, std::string> labels = {};
 };
 
+class CheckpointManifest;
 class RankFile;
 
 class CheckpointWriter {
@@ -80,19 +79,20 @@ class CheckpointWriter {
 
   bool in_flight() const { return in_flight_; }
   std::optional<int64_t> last_committed() const { return last_committed_; }
-  double stall_seconds() const {
-    return stall_seconds_;
-  }                               // that callers have spent in Begin, Poll and Finish
+  // Seconds that callers have spent in Begin, Poll and Finish.
+  double stall_seconds() const { return stall_seconds_; }
   int64_t bytes_written() const;  // of tensors, by this rank, in all saves
   int64_t staging_bytes() const;  // what the buffer holds on to
 
  private:
   absl::Status PrepareFolder();
   absl::StatusOr<std::optional<int64_t>> Commit();
-  std::vector<std::string> GatherIndexes();                             // rank 0 gets all, the others nothing
-  absl::Status Publish(const std::vector<std::string>& indexes);        // rank 0
-  absl::Status WriteManifest(const std::vector<std::string>& indexes);  // rank 0
-  absl::Status RemoveOld();                                             // rank 0
+  std::vector<std::string> GatherIndexes();  // rank 0 gets all, the others nothing
+  // On rank 0:
+  absl::Status Publish(const std::vector<std::string>& indexes);
+  absl::Status WriteManifest(const std::vector<std::string>& indexes);
+  absl::Status CheckVisible(const CheckpointManifest& manifest);
+  absl::Status RemoveOld();
   bool is_root() const { return world_.rank() == 0; }
 
   FileSystem& files_;
@@ -102,7 +102,6 @@ class CheckpointWriter {
   std::unique_ptr<RankFile> file_;
   CheckpointInfo info_;  // of the save under way
   std::string partial_;  // its folder
-  std::string committed_path_;
   bool in_flight_ = false;
   std::optional<int64_t> last_committed_;
   double stall_seconds_ = 0;
