@@ -1,5 +1,8 @@
 #include "data/prepare/split.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "kernels/base/philox.h"
 
 namespace jevons {
@@ -16,15 +19,15 @@ double Draw(uint64_t seed, int64_t document) {
 ValidationSplit::ValidationSplit(int64_t documents, double fraction, uint64_t seed)
     : fraction_(fraction), seed_(seed), has_validation_(fraction > 0 && documents > 1) {
   if (fraction <= 0 || documents == 0) return;
-  int64_t lowest = 0;
-  int64_t highest = 0;
+  std::pair<double, int64_t> lowest = {Draw(seed, 0), 0};
+  std::pair<double, int64_t> highest = lowest;
   for (int64_t d = 1; d < documents; ++d) {
-    const double draw = Draw(seed, d);
-    if (draw < Draw(seed, lowest)) lowest = d;
-    if (draw > Draw(seed, highest)) highest = d;
+    const std::pair<double, int64_t> draw = {Draw(seed, d), d};
+    lowest = std::min(lowest, draw);
+    highest = std::max(highest, draw);
   }
-  if (Draw(seed, lowest) >= fraction && has_validation_) forced_validation_ = lowest;
-  if (Draw(seed, highest) < fraction) forced_training_ = highest;
+  if (lowest.first >= fraction && has_validation_) forced_validation_ = lowest.second;
+  if (highest.first < fraction) forced_training_ = highest.second;
 }
 
 bool ValidationSplit::IsValidation(int64_t document) const {

@@ -28,8 +28,8 @@ constexpr int64_t kMinBlock = 16 << 10;  // words a thread: starting one costs a
 // Invariants between merges:
 // 1. pairs_[p].count is the number of times that p occurs in the words, each weighted by its count.
 // 2. pairs_[p].words names every word in which p occurs (and perhaps some where it no longer does).
-// 3. The queue has an entry for every pair at a count not below its present one; a stale one is put back
-// lower.
+// 3. The queue has an entry for every pair at a count not below its present one; a stale one sinks when it
+//    comes up.
 class BpeTrainer {
  public:
   BpeTrainer(const WordCounts& counts, const BpeTrainingOptions& options) : options_(options) {
