@@ -1,5 +1,13 @@
-// The implementations of Gemm and GroupedGemm on the CPU, best first, `ref` last; the first that does not
-// refuse serves.
+// The implementations of Gemm and GroupedGemm on the CPU, best first; the first without refusal and demerit
+// serves.
+//
+//   onednn  BF16, on AMX           sums in oneDNN's order
+//   dot     BF16, by vdpbf16ps     k = 1, 0, 3, 2, ..., denormals taken as zero (gemm_tile.h)
+//   cpu     FP32 or BF16, by FMA   k = 0, 1, 2, ...
+//   ref     anything               the same, one scalar at a time
+//
+// JEVONS_GEMM=onednn|dot|cpu|ref in the environment forces one wherever it does not refuse. Each keeps a
+// row's bits whatever the number of rows and threads, so results may differ only between implementations.
 #ifndef JEVONS_KERNELS_CPU_GEMM_IMPL_H_
 #define JEVONS_KERNELS_CPU_GEMM_IMPL_H_
 
@@ -12,7 +20,7 @@
 namespace jevons::cpu {
 
 struct GemmImpl {
-  const char* name;                   // as JEVONS_GEMM spells it: "onednn", "cpu", "ref"
+  const char* name;                   // as JEVONS_GEMM spells it
   std::string (*describe)(DType in);  // what GemmImplementation reports: "cpu AVX3"
   std::string (*refusal)(DType in);   // why it cannot serve operands of this type here; empty if it can
   std::string (*demerit)(

@@ -169,6 +169,7 @@ GemmScratch GemmScratch::OfThisThread() {
   };
   thread_local const std::unique_ptr<float, Free> buffer(
       static_cast<float*>(std::aligned_alloc(64, (kSlab + kStrip + kState) * sizeof(float))));
+  JEVONS_CHECK(buffer != nullptr, "no memory for a thread's scratch of matrix products");
   return {buffer.get(), buffer.get() + kSlab, buffer.get() + kSlab + kStrip};
 }
 

@@ -46,7 +46,8 @@ constexpr Line kLines[] = {
 double BestSeconds(const std::function<void()>& run) {
   using Clock = std::chrono::steady_clock;
   double best = 1e30;
-  for (int round = 0; round < 150; ++round) {
+  const auto deadline = Clock::now() + std::chrono::milliseconds(200);
+  for (int round = 0; round < 100 && (round < 3 || Clock::now() < deadline); ++round) {
     const auto begin = Clock::now();
     int calls = 0;
     double seconds = 0;
@@ -139,6 +140,7 @@ void Report(int threads, DType in, const char* filter) {
     const double peer = products.Flop() / BestSeconds([&] { products.RunPeer(); }) * 1e-9;
     std::printf("%-8s %6ld %6ld %6ld %3d | %8.1f %5.0f%% | %8.1f\n", line.name, line.m, line.n, line.k,
                 line.count, rate, 100 * rate / peak, peer);
+    std::fflush(stdout);
   }
 }
 
