@@ -25,7 +25,8 @@ HWY_INLINE void UpdateRange(const AdamWDesc& d, const ref::AdamWFactors& f, Rang
     const int64_t i = range.begin + offset;
     const VF g = hn::Mul(hn::Add(Load(grad + i, n), hn::Zero(F32())), set(f.grad_scale));
     const VF m1 = hn::Add(hn::Mul(set(f.beta1), Load(m + i, n)), hn::Mul(set(f.one_minus_beta1), g));
-    const VF v1 = hn::Add(hn::Mul(set(f.beta2), Load(v + i, n)), hn::Mul(set(f.one_minus_beta2), hn::Mul(g, g)));
+    const VF v1 =
+        hn::Add(hn::Mul(set(f.beta2), Load(v + i, n)), hn::Mul(set(f.one_minus_beta2), hn::Mul(g, g)));
     const VF root = hn::Add(hn::Sqrt(hn::Mul(v1, set(f.inverse_c2))), set(f.eps));
     const VF step = hn::Div(hn::Mul(m1, set(f.inverse_c1)), root);
     const VF w = hn::Sub(hn::Mul(Load(master + i, n), set(f.keep)), hn::Mul(set(f.learning_rate), step));
@@ -57,8 +58,8 @@ HWY_EXPORT(Update);
 }  // namespace
 
 void AdamW(const OpContext&, const AdamWDesc& d) {
-  const ref::AdamWFactors factors = ref::MakeAdamWFactors(d.learning_rate, d.beta1, d.beta2, d.eps, d.decay,
-                                                          d.grad_scale, d.step);
+  const ref::AdamWFactors factors =
+      ref::MakeAdamWFactors(d.learning_rate, d.beta1, d.beta2, d.eps, d.decay, d.grad_scale, d.step);
   const auto update = &HWY_DYNAMIC_DISPATCH(Update);
   ParallelRanges(d.master.size(), d.master.size(), [&](Range range) { update(d, factors, range); });
 }

@@ -88,14 +88,17 @@ void LoadBlock(const AttentionHead& h, const AttentionGrad& g, const BackwardScr
   std::fill_n(s.dqueries, queries.size() * h.key_pitch, 0.0f);
 }
 
-// p holds scores and ds the products d_o . value: p = exp(score - lse), ds = p (ds - delta), both 0 where the row does not see.
+// p holds scores and ds the products d_o . value: p = exp(score - lse), ds = p (ds - delta), both 0 where the
+// row does not see.
 HWY_INLINE void GradRow(const AttentionHead& h, const BackwardScratch& s, int64_t r, int64_t t, Range keys) {
   float *p = s.p + r * kScorePitch, *ds = s.ds + r * kScorePitch;
   const Range visible = h.Visible(t);
   const int64_t begin = std::max(visible.begin, keys.begin) - keys.begin;
-  const int64_t end = std::max(begin, std::min(visible.end, keys.end) - keys.begin), width = Padded(keys.size());
+  const int64_t end = std::max(begin, std::min(visible.end, keys.end) - keys.begin),
+                width = Padded(keys.size());
   const bool bf16_mode = h.desc.q.dtype == DType::kBF16;
-  const VF shift = hn::Set(F32(), h.desc.lse.row<float>(h.first_row + t)[h.head]), delta = hn::Set(F32(), s.delta[r]);
+  const VF shift = hn::Set(F32(), h.desc.lse.row<float>(h.first_row + t)[h.head]),
+           delta = hn::Set(F32(), s.delta[r]);
   for (int64_t i = 0; i < width; i += kLanes) {
     const VF probability = Exp(hn::Sub(Load(p + i), shift));
     Store(AsStored(probability, bf16_mode), p + i);
@@ -115,20 +118,21 @@ void BackwardBlock(const AttentionHead& h, const AttentionGrad& g, const Backwar
   for (int64_t begin = visible.begin; begin < visible.end; begin += kKeys) {
     const Range keys{begin, std::min(visible.end, begin + kKeys)};
     const int64_t n = keys.size();
-    MultiplyPanels(rows, n, h.key_dim, s.queries, h.key_pitch, s.key_panels + begin * h.key_dim, s.p, kScorePitch);
-    MultiplyPanels(rows, n, d.value_dim, s.doutputs, h.value_pitch, s.value_panels + begin * d.value_dim, s.ds,
+    MultiplyPanels(rows, n, h.key_dim, s.queries, h.key_pitch, s.key_panels + begin * h.key_dim, s.p,
                    kScorePitch);
+    MultiplyPanels(rows, n, d.value_dim, s.doutputs, h.value_pitch, s.value_panels + begin * d.value_dim,
+                   s.ds, kScorePitch);
     for (int64_t r = 0; r < rows; ++r) GradRow(h, s, r, queries.begin + r, keys);
     Multiply(n, h.value_pitch, rows, {s.p, 1, kScorePitch}, s.doutputs, h.value_pitch,
              s.dvalues + begin * h.value_pitch, h.value_pitch, true);
-    Multiply(n, h.key_pitch, rows, {s.ds, 1, kScorePitch}, s.queries, h.key_pitch, s.dkeys + begin * h.key_pitch,
-             h.key_pitch, true);
-    Multiply(rows, h.key_pitch, n, {s.ds, kScorePitch, 1}, s.key_rows + begin * h.key_pitch, h.key_pitch, s.dqueries,
-             h.key_pitch, true);
+    Multiply(n, h.key_pitch, rows, {s.ds, 1, kScorePitch}, s.queries, h.key_pitch,
+             s.dkeys + begin * h.key_pitch, h.key_pitch, true);
+    Multiply(rows, h.key_pitch, n, {s.ds, kScorePitch, 1}, s.key_rows + begin * h.key_pitch, h.key_pitch,
+             s.dqueries, h.key_pitch, true);
   }
   for (int64_t r = 0; r < rows; ++r)
-    StoreColumns(s.dqueries + r * h.key_pitch, d.scale, g.dq, h.first_row + queries.begin + r, h.query_column(),
-                 h.key_dim);
+    StoreColumns(s.dqueries + r * h.key_pitch, d.scale, g.dq, h.first_row + queries.begin + r,
+                 h.query_column(), h.key_dim);
 }
 
 // dk_rope: [rows, rope] FP32, this head's part.
@@ -177,7 +181,8 @@ void AttentionBackward(const OpContext& ctx, const AttentionDesc& d, const Atten
   Pieces count(nullptr);
   BackwardScratch(d, count);
   const int64_t rows = d.q.rows(), tasks = rows / d.sequence_length * d.heads;
-  const Tensor scratch = ctx.scratch->Allocate("attention", DType::kF32, {omp_get_max_threads(), count.used()});
+  const Tensor scratch =
+      ctx.scratch->Allocate("attention", DType::kF32, {omp_get_max_threads(), count.used()});
   const Tensor dk_rope = ctx.scratch->Allocate("attention.dk_rope", DType::kF32, {d.heads, rows, d.rope_dim});
   const auto backward = &HWY_DYNAMIC_DISPATCH(BackwardHead);
 #pragma omp parallel

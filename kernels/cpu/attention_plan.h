@@ -1,5 +1,6 @@
-// How attention is cut up. One task is a head of a sequence: its keys and values are packed once, then blocks of kQueries
-// rows meet blocks of kKeys visible rows, so a thread holds a block of scores and never a whole score matrix.
+// How attention is cut up. One task is a head of a sequence: its keys and values are packed once, then blocks
+// of kQueries rows meet blocks of kKeys visible rows, so a thread holds a block of scores and never a whole
+// score matrix.
 #ifndef JEVONS_KERNELS_CPU_ATTENTION_PLAN_H_
 #define JEVONS_KERNELS_CPU_ATTENTION_PLAN_H_
 
@@ -13,8 +14,9 @@ namespace jevons::cpu {
 
 inline constexpr int64_t kQueries = 64;
 inline constexpr int64_t kKeys = 256;
-inline constexpr int64_t kAlign = 64;                     // floats: a multiple of every panel width
-inline constexpr int64_t kScorePitch = kKeys + 16;        // not a power of two, so that columns fall into different cache sets
+inline constexpr int64_t kAlign = 64;  // floats: a multiple of every panel width
+inline constexpr int64_t kScorePitch =
+    kKeys + 16;  // not a power of two, so that columns fall into different cache sets
 
 inline int64_t Padded(int64_t n) { return (n + 15) / 16 * 16; }  // whole vectors of up to 16 lanes
 inline int64_t PaddedKeys(int64_t n) { return (n + kAlign - 1) / kAlign * kAlign; }
@@ -22,8 +24,12 @@ inline int64_t PaddedKeys(int64_t n) { return (n + kAlign - 1) / kAlign * kAlign
 // One head of one sequence.
 struct AttentionHead {
   AttentionHead(const AttentionDesc& d, int64_t task)
-      : desc(d), head(task % d.heads), first_row(task / d.heads * d.sequence_length), key_dim(d.nope_dim + d.rope_dim),
-        key_pitch(Padded(key_dim)), value_pitch(Padded(d.value_dim)) {}
+      : desc(d),
+        head(task % d.heads),
+        first_row(task / d.heads * d.sequence_length),
+        key_dim(d.nope_dim + d.rope_dim),
+        key_pitch(Padded(key_dim)),
+        value_pitch(Padded(d.value_dim)) {}
 
   int64_t query_column() const { return head * key_dim; }
   int64_t key_column() const { return head * (desc.nope_dim + desc.value_dim); }

@@ -1,5 +1,6 @@
-// The threaded, vectorised operators behind the table "cpu". A file X.cc of this folder holds one operator: its loops over
-// a range of rows, compiled once per instruction set, and below them the function that shares the rows among threads.
+// The threaded, vectorised operators behind the table "cpu". A file X.cc of this folder holds one operator:
+// its loops over a range of rows, compiled once per instruction set, and below them the function that shares
+// the rows among threads.
 #ifndef JEVONS_KERNELS_CPU_CPU_OPS_H_
 #define JEVONS_KERNELS_CPU_CPU_OPS_H_
 
@@ -12,17 +13,21 @@ void Attention(const OpContext& ctx, const AttentionDesc& desc);
 void AttentionBackward(const OpContext& ctx, const AttentionDesc& desc, const AttentionGrad& grad);
 void Copy(const OpContext& ctx, const Tensor& src, const Tensor& dst);
 void Add(const OpContext& ctx, const Tensor& a, const Tensor& b, const Tensor& out);
-void FillNormal(const OpContext& ctx, uint64_t seed, uint64_t purpose, int64_t offset, float std, const Tensor& dst);
+void FillNormal(const OpContext& ctx, uint64_t seed, uint64_t purpose, int64_t offset, float std,
+                const Tensor& dst);
 void Fill(const OpContext& ctx, float value, const Tensor& dst);
 void Embedding(const OpContext& ctx, const Tensor& table, const Tensor& ids, const Tensor& y);
-void EmbeddingBackward(const OpContext& ctx, const Tensor& dy, const Tensor& ids, const Tensor& dtable, WriteMode mode);
+void EmbeddingBackward(const OpContext& ctx, const Tensor& dy, const Tensor& ids, const Tensor& dtable,
+                       WriteMode mode);
 void SortByExpert(const OpContext& ctx, const Tensor& indices, const Tensor& counts, const Tensor& row_of,
                   const Tensor& pair_of);
 void GatherRows(const OpContext& ctx, const Tensor& x, const Tensor& pair_of, int64_t slots, const Tensor& y);
-void SumRows(const OpContext& ctx, const Tensor& y, const Tensor& row_of, int64_t slots, const Tensor& out, WriteMode mode);
+void SumRows(const OpContext& ctx, const Tensor& y, const Tensor& row_of, int64_t slots, const Tensor& out,
+             WriteMode mode);
 double SumOfSquares(const OpContext& ctx, const Tensor& x);
 double Sum(const OpContext& ctx, const Tensor& x);
-void RmsNorm(const OpContext& ctx, const Tensor& x, const Tensor& gamma, float eps, const Tensor& y, const Tensor& rstd);
+void RmsNorm(const OpContext& ctx, const Tensor& x, const Tensor& gamma, float eps, const Tensor& y,
+             const Tensor& rstd);
 void RmsNormBackward(const OpContext& ctx, const RmsNormGrad& grad);
 void Rope(const OpContext& ctx, const RopeDesc& desc);
 void RopeBackward(const OpContext& ctx, const RopeDesc& desc);

@@ -36,9 +36,8 @@ void CopyRows(const Tensor& src, const Tensor& dst) {
 
 template <typename S>
 HWY_INLINE void AddRow(const S* a, const S* b, int64_t n, S* out) {
-  ForLanes(n, [&](int64_t i, int64_t count) JEVONS_LANES {
-    Store(hn::Add(Load(a + i, count), Load(b + i, count)), out + i, count);
-  });
+  ForLanes(n, [&](int64_t i, int64_t count)
+                  JEVONS_LANES { Store(hn::Add(Load(a + i, count), Load(b + i, count)), out + i, count); });
 }
 
 void AddRows(const Tensor& a, const Tensor& b, const Tensor& out) {
@@ -87,11 +86,13 @@ void Add(const OpContext&, const Tensor& a, const Tensor& b, const Tensor& out) 
   });
 }
 
-void FillNormal(const OpContext&, uint64_t seed, uint64_t purpose, int64_t offset, float std, const Tensor& dst) {
+void FillNormal(const OpContext&, uint64_t seed, uint64_t purpose, int64_t offset, float std,
+                const Tensor& dst) {
   float* out = dst.as<float>();
   ParallelRanges(dst.size(), 16 * dst.size(), [&](Range range) {  // a draw costs as much as many copies
     for (int64_t i = range.begin; i < range.end; ++i)
-      out[i] = static_cast<float>(double{std} * RandomNormal(seed, purpose, static_cast<uint64_t>(offset + i)));
+      out[i] =
+          static_cast<float>(double{std} * RandomNormal(seed, purpose, static_cast<uint64_t>(offset + i)));
   });
 }
 

@@ -50,7 +50,8 @@ void Embedding(const OpContext& ctx, const Tensor& table, const Tensor& ids, con
 }
 
 // The rows of an id form a list in row order; each id is one task, so that its sum has one order.
-void EmbeddingBackward(const OpContext& ctx, const Tensor& dy, const Tensor& ids, const Tensor& dtable, WriteMode mode) {
+void EmbeddingBackward(const OpContext& ctx, const Tensor& dy, const Tensor& ids, const Tensor& dtable,
+                       WriteMode mode) {
   ArenaScope scope(*ctx.scratch);
   const int64_t vocab = dtable.rows(), rows = dy.rows();
   int32_t* first = ctx.scratch->Allocate("embedding.first", DType::kI32, {vocab}).as<int32_t>();

@@ -1,5 +1,5 @@
-// How an operator is shared among the threads of the OpenMP team. What a range computes may not depend on where the ranges
-// are cut, so results never depend on the number of threads.
+// How an operator is shared among the threads of the OpenMP team. What a range computes may not depend on
+// where the ranges are cut, so results never depend on the number of threads.
 #ifndef JEVONS_KERNELS_CPU_PARALLEL_H_
 #define JEVONS_KERNELS_CPU_PARALLEL_H_
 
@@ -11,9 +11,11 @@
 
 namespace jevons::cpu {
 
-inline constexpr int64_t kSerialElements = 1 << 14;  // below this, waking the team (some us) costs more than it gains
+inline constexpr int64_t kSerialElements =
+    1 << 14;  // below this, waking the team (some us) costs more than it gains
 
-// Calls body(range) on contiguous ranges that cover [0, n), one per thread. `elements` is the size of the whole job.
+// Calls body(range) on contiguous ranges that cover [0, n), one per thread. `elements` is the size of the
+// whole job.
 template <class Body>
 void ParallelRanges(int64_t n, int64_t elements, const Body& body) {
   if (elements < kSerialElements) {

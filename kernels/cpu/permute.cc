@@ -26,12 +26,14 @@ HWY_INLINE void SumRow(const Tensor& y, const int32_t* rows, int64_t slots, Writ
 }
 
 template <typename A, typename B>
-HWY_INLINE void SumRange(const Tensor& y, const int32_t* row_of, int64_t slots, const Tensor& out, WriteMode mode,
-                         Range range) {
-  for (int64_t t = range.begin; t < range.end; ++t) SumRow<A>(y, row_of + t * slots, slots, mode, out.row<B>(t));
+HWY_INLINE void SumRange(const Tensor& y, const int32_t* row_of, int64_t slots, const Tensor& out,
+                         WriteMode mode, Range range) {
+  for (int64_t t = range.begin; t < range.end; ++t)
+    SumRow<A>(y, row_of + t * slots, slots, mode, out.row<B>(t));
 }
 
-void Sums(const Tensor& y, const int32_t* row_of, int64_t slots, const Tensor& out, WriteMode mode, Range range) {
+void Sums(const Tensor& y, const int32_t* row_of, int64_t slots, const Tensor& out, WriteMode mode,
+          Range range) {
   const bool from_bf16 = y.dtype == DType::kBF16, to_bf16 = out.dtype == DType::kBF16;
   if (from_bf16 && to_bf16) SumRange<bf16, bf16>(y, row_of, slots, out, mode, range);
   if (from_bf16 && !to_bf16) SumRange<bf16, float>(y, row_of, slots, out, mode, range);
@@ -55,7 +57,8 @@ void SortByExpert(const OpContext& ctx, const Tensor& indices, const Tensor& cou
                   const Tensor& pair_of) {
   ArenaScope scope(*ctx.scratch);
   const int64_t experts = counts.size();
-  int64_t* next = ctx.scratch->Allocate("permute.next", DType::kI64, {experts}).as<int64_t>();  // row of the next pair
+  int64_t* next =
+      ctx.scratch->Allocate("permute.next", DType::kI64, {experts}).as<int64_t>();  // row of the next pair
   int64_t rows = 0;
   for (int64_t e = 0; e < experts; ++e) {
     next[e] = rows;
@@ -82,7 +85,8 @@ void GatherRows(const OpContext&, const Tensor& x, const Tensor& pair_of, int64_
   });
 }
 
-void SumRows(const OpContext&, const Tensor& y, const Tensor& row_of, int64_t slots, const Tensor& out, WriteMode mode) {
+void SumRows(const OpContext&, const Tensor& y, const Tensor& row_of, int64_t slots, const Tensor& out,
+             WriteMode mode) {
   const auto sums = &HWY_DYNAMIC_DISPATCH(Sums);
   ParallelRanges(out.rows(), out.size() * slots,
                  [&](Range rows) { sums(y, row_of.as<int32_t>(), slots, out, mode, rows); });

@@ -14,7 +14,8 @@ HWY_BEFORE_NAMESPACE();
 namespace jevons::cpu::HWY_NAMESPACE {
 namespace {
 
-// Sixteen sums in FP64, of the elements i with i % 16 = 0..15, joined in order: the same bits on every machine.
+// Sixteen sums in FP64, of the elements i with i % 16 = 0..15, joined in order: the same bits on every
+// machine.
 constexpr int64_t kSums = 16;
 
 double SquaresOf(const float* x, int64_t n) {

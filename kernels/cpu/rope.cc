@@ -31,7 +31,8 @@ template <typename S>
 HWY_INLINE void TurnPairs(VF cos, VF sin, S* p) {
   VF even, odd;
   LoadPairs(p, even, odd);
-  StorePairs(hn::Sub(hn::Mul(even, cos), hn::Mul(odd, sin)), hn::Add(hn::Mul(even, sin), hn::Mul(odd, cos)), p);
+  StorePairs(hn::Sub(hn::Mul(even, cos), hn::Mul(odd, sin)), hn::Add(hn::Mul(even, sin), hn::Mul(odd, cos)),
+             p);
 }
 
 template <typename S>
@@ -77,7 +78,8 @@ HWY_EXPORT(Turn);
 
 void TurnAll(const RopeDesc& d, int direction) {
   const auto turn = &HWY_DYNAMIC_DISPATCH(Turn);
-  ParallelRanges(d.x.rows(), d.x.rows() * d.heads * d.cos.cols(), [&](Range rows) { turn(d, direction, rows); });
+  ParallelRanges(d.x.rows(), d.x.rows() * d.heads * d.cos.cols(),
+                 [&](Range rows) { turn(d, direction, rows); });
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// Rows are short (tens to hundreds of experts) and full of comparisons, so a row runs the scalar form; the rows are shared
-// among the threads.
+// Rows are short (tens to hundreds of experts) and full of comparisons, so a row runs the scalar form; the
+// rows are shared among the threads.
 #include <algorithm>
 
 #include "kernels/cpu/cpu_ops.h"
@@ -42,8 +42,8 @@ void Router(const OpContext& ctx, const RouterDesc& desc, const RouterForward& f
   ParallelRanges(rows, f.logits.size() * kWorkPerScore, [&](Range range) {
     const ref::RouterBuffers<float> mine = buffers.OfThread();
     for (int64_t t = range.begin; t < range.end; ++t)
-      ref::RouteRow(shape, f.logits.row<float>(t), f.bias.as<float>(), f.scores.row<float>(t), indices + t * k,
-                    f.weights.as<float>() + t * k, mine);
+      ref::RouteRow(shape, f.logits.row<float>(t), f.bias.as<float>(), f.scores.row<float>(t),
+                    indices + t * k, f.weights.as<float>() + t * k, mine);
   });
   int64_t* counts = f.counts.as<int64_t>();
   std::fill_n(counts, desc.experts, int64_t{0});
@@ -58,8 +58,8 @@ void BalanceLoss(const OpContext& ctx, const RouterDesc& desc, const Tensor& sco
   ParallelRanges(fractions.rows(), scores.size() * kWorkPerScore, [&](Range range) {
     for (int64_t n = range.begin; n < range.end; ++n)
       losses.as<float>()[n] =
-          ref::SequenceBalanceLoss(shape, sequence_length, scores.row<float>(n * sequence_length), scores.pitch,
-                                   fractions.row<float>(n), buffers.OfThread());
+          ref::SequenceBalanceLoss(shape, sequence_length, scores.row<float>(n * sequence_length),
+                                   scores.pitch, fractions.row<float>(n), buffers.OfThread());
   });
 }
 

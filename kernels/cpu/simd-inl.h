@@ -1,4 +1,5 @@
-// Vectors of FP32 over memory of FP32 or BF16: loads widen, stores round once. Included once per instruction set.
+// Vectors of FP32 over memory of FP32 or BF16: loads widen, stores round once. Included once per instruction
+// set.
 #include "hwy/highway.h"
 #include "kernels/tensor/tensor.h"
 
@@ -69,8 +70,8 @@ HWY_INLINE void ForLanes(int64_t n, const Body& body) {
   if (i < n) body(i, n - i);
 }
 
-// The sum of term(i, count) over [0, n), in an order that depends on n alone. Lanes beyond n must be zero. Four running sums
-// hide the latency of an addition; a long term hides it by itself and takes one.
+// The sum of term(i, count) over [0, n), in an order that depends on n alone. Lanes beyond n must be zero.
+// Four running sums hide the latency of an addition; a long term hides it by itself and takes one.
 template <int kSums = 4, class Term>
 HWY_INLINE float SumLanes(int64_t n, const Term& term) {
   VF sum[4] = {hn::Zero(F32()), hn::Zero(F32()), hn::Zero(F32()), hn::Zero(F32())};
@@ -89,13 +90,15 @@ HWY_INLINE float SumLanes(int64_t n, const Term& term) {
   return hn::GetLane(hn::SumOfLanes(F32(), all));
 }
 
-// exp within 2 units in the last place; 0 where it would be subnormal, infinity from 88.8 on; NaN stays NaN, which
-// Highway's own Exp would turn into 0. x = n ln 2 + r with |r| <= ln 2 / 2; the polynomial of exp(r) is SLEEF's.
+// exp within 2 units in the last place; 0 where it would be subnormal, infinity from 88.8 on; NaN stays NaN,
+// which Highway's own Exp would turn into 0. x = n ln 2 + r with |r| <= ln 2 / 2; the polynomial of exp(r) is
+// SLEEF's.
 HWY_INLINE VF Exp(VF x) {
   const F32 d;
   const hn::RebindToSigned<F32> di;
   const VF clamped = hn::Min(hn::Set(d, 89.0f), x);
-  const VF magic = hn::Set(d, 12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer, found in the lowest bits
+  const VF magic =
+      hn::Set(d, 12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer, found in the lowest bits
   const VF shifted = hn::MulAdd(clamped, hn::Set(d, 1.442695041f), magic);
   const VF n = hn::Sub(shifted, magic);
   const VF reduced = hn::NegMulAdd(n, hn::Set(d, 0.693145751953125f), clamped);

@@ -30,7 +30,8 @@ HWY_INLINE float MaxOf(const float* x, int64_t n) {
 HWY_INLINE float SumExp(const float* x, float shift, int64_t n) {
   const VF offset = hn::Set(F32(), shift);
   const int64_t whole = n / kLanes * kLanes;
-  float sum = SumLanes<1>(whole, [&](int64_t i, int64_t) JEVONS_LANES { return Exp(hn::Sub(Load(x + i), offset)); });
+  float sum =
+      SumLanes<1>(whole, [&](int64_t i, int64_t) JEVONS_LANES { return Exp(hn::Sub(Load(x + i), offset)); });
   if (whole < n) {  // the missing lanes become exp(-inf) = 0
     float part[kLanes];
     std::fill_n(part, kLanes, -std::numeric_limits<float>::infinity());
@@ -49,15 +50,18 @@ HWY_INLINE void ScaledSoftmax(const float* x, float shift, float factor, int64_t
   });
 }
 
-// The gradient of the label's own logit is scale * (p - 1) with p - 1 taken before it is rounded to the stored type.
+// The gradient of the label's own logit is scale * (p - 1) with p - 1 taken before it is rounded to the
+// stored type.
 template <typename S>
-HWY_INLINE void GradRow(const float* x, int32_t label, float scale, float shift, float sum, int64_t n, S* dx) {
+HWY_INLINE void GradRow(const float* x, int32_t label, float scale, float shift, float sum, int64_t n,
+                        S* dx) {
   const float at_label = x[label];
   ScaledSoftmax(x, shift, scale / sum, n, dx);
   dx[label] = S(scale * (std::exp(at_label - shift) / sum - 1.0f));
 }
 
-void Rows(const Tensor& logits, const Tensor& labels, float scale, const Tensor& losses, const Tensor& dlogits, Range rows) {
+void Rows(const Tensor& logits, const Tensor& labels, float scale, const Tensor& losses,
+          const Tensor& dlogits, Range rows) {
   const int64_t vocab = logits.cols();
   for (int64_t r = rows.begin; r < rows.end; ++r) {
     const float* x = logits.row<float>(r);

@@ -20,7 +20,8 @@ void Add(const OpContext& ctx, const Tensor& a, const Tensor& b, const Tensor& o
   if (out.size() > 0) Ops().add(ctx, a, b, out);
 }
 
-void FillNormal(const OpContext& ctx, uint64_t seed, uint64_t purpose, int64_t offset, float std, const Tensor& dst) {
+void FillNormal(const OpContext& ctx, uint64_t seed, uint64_t purpose, int64_t offset, float std,
+                const Tensor& dst) {
   ExpectVector("dst", dst, DType::kF32, dst.size());
   JEVONS_CHECK(offset >= 0, "offset %lld", static_cast<long long>(offset));
   if (dst.size() > 0) Ops().fill_normal(ctx, seed, purpose, offset, std, dst);

@@ -12,7 +12,8 @@ void Embedding(const OpContext& ctx, const Tensor& table, const Tensor& ids, con
   if (y.size() > 0) Ops().embedding(ctx, table, ids, y);
 }
 
-void EmbeddingBackward(const OpContext& ctx, const Tensor& dy, const Tensor& ids, const Tensor& dtable, WriteMode mode) {
+void EmbeddingBackward(const OpContext& ctx, const Tensor& dy, const Tensor& ids, const Tensor& dtable,
+                       WriteMode mode) {
   ExpectReal("dy", dy);
   ExpectMatrix("dy", dy, dy.dtype, dy.rows(), dtable.cols());
   ExpectMatrix("dtable", dtable, DType::kF32, dtable.rows(), dtable.cols());

@@ -1,4 +1,5 @@
-// Argument checks of the public operators. A wrong shape or type is a broken invariant: the message names the operand.
+// Argument checks of the public operators. A wrong shape or type is a broken invariant: the message names the
+// operand.
 #ifndef JEVONS_KERNELS_OPS_EXPECT_H_
 #define JEVONS_KERNELS_OPS_EXPECT_H_
 
@@ -13,7 +14,8 @@ void ExpectVector(const char* name, const Tensor& t, DType dtype, int64_t n);
 // FP32 or BF16.
 void ExpectReal(const char* name, const Tensor& t);
 // A contiguous I32 vector of n indices in [begin, end). The values are read on the CPU only.
-void ExpectIndices(const OpContext& ctx, const char* name, const Tensor& t, int64_t n, int64_t begin, int64_t end);
+void ExpectIndices(const OpContext& ctx, const char* name, const Tensor& t, int64_t n, int64_t begin,
+                   int64_t end);
 
 }  // namespace jevons
 

@@ -16,7 +16,8 @@ void SortByExpert(const OpContext& ctx, const Tensor& indices, const Tensor& cou
   if (pairs > 0) Ops().sort_by_expert(ctx, indices, counts, row_of, pair_of);
 }
 
-void GatherRows(const OpContext& ctx, const Tensor& x, const Tensor& pair_of, int64_t slots, const Tensor& y) {
+void GatherRows(const OpContext& ctx, const Tensor& x, const Tensor& pair_of, int64_t slots,
+                const Tensor& y) {
   JEVONS_CHECK(slots > 0);
   ExpectMatrix("y", y, x.dtype, y.rows(), x.cols());
   ExpectIndices(ctx, "pair_of", pair_of, y.rows(), 0, x.rows() * slots);

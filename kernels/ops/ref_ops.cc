@@ -1,5 +1,5 @@
-// The table "ref": each operator copies its operands to contiguous FP32, calls the scalar template, and stores the result,
-// rounded once. One thread; slow, and simple enough to be right by reading.
+// The table "ref": each operator copies its operands to contiguous FP32, calls the scalar template, and
+// stores the result, rounded once. One thread; slow, and simple enough to be right by reading.
 #include <algorithm>
 #include <vector>
 
@@ -53,8 +53,8 @@ void Store(const float* values, const Tensor& t, WriteMode mode = WriteMode::kOv
 }
 
 void RefAdamW(const OpContext&, const AdamWDesc& d) {
-  const ref::AdamWFactors factors = ref::MakeAdamWFactors(d.learning_rate, d.beta1, d.beta2, d.eps, d.decay,
-                                                          d.grad_scale, d.step);
+  const ref::AdamWFactors factors =
+      ref::MakeAdamWFactors(d.learning_rate, d.beta1, d.beta2, d.eps, d.decay, d.grad_scale, d.step);
   float* master = d.master.as<float>();
   for (int64_t i = 0; i < d.master.size(); ++i) {
     float m = Get(d.m, 0, i), v = Get(d.v, 0, i);
@@ -105,10 +105,11 @@ void RefAdd(const OpContext&, const Tensor& a, const Tensor& b, const Tensor& ou
     for (int64_t c = 0; c < out.cols(); ++c) Put(out, r, c, Get(a, r, c) + Get(b, r, c));
 }
 
-void RefFillNormal(const OpContext&, uint64_t seed, uint64_t purpose, int64_t offset, float std, const Tensor& dst) {
+void RefFillNormal(const OpContext&, uint64_t seed, uint64_t purpose, int64_t offset, float std,
+                   const Tensor& dst) {
   for (int64_t i = 0; i < dst.size(); ++i)
-    dst.as<float>()[i] = static_cast<float>(
-        double{std} * RandomNormal(seed, purpose, static_cast<uint64_t>(offset + i)));
+    dst.as<float>()[i] =
+        static_cast<float>(double{std} * RandomNormal(seed, purpose, static_cast<uint64_t>(offset + i)));
 }
 
 void RefFill(const OpContext&, float value, const Tensor& dst) {
@@ -132,7 +133,8 @@ void RefEmbeddingBackward(const OpContext& ctx, const Tensor& dy, const Tensor& 
 
 void RefSortByExpert(const OpContext&, const Tensor& indices, const Tensor& counts, const Tensor& row_of,
                      const Tensor& pair_of) {
-  ref::SortByExpert(indices.size(), counts.size(), indices.as<int32_t>(), row_of.as<int32_t>(), pair_of.as<int32_t>());
+  ref::SortByExpert(indices.size(), counts.size(), indices.as<int32_t>(), row_of.as<int32_t>(),
+                    pair_of.as<int32_t>());
 }
 
 // Moves bytes: any type, value by value.
@@ -220,8 +222,9 @@ void RefBalanceLoss(const OpContext& ctx, const RouterDesc& d, const Tensor& sco
   ArenaScope scope(*ctx.scratch);
   const ref::RouterBuffers<float> buffers = Buffers(ctx, d);
   for (int64_t n = 0; n < fractions.rows(); ++n)
-    losses.as<float>()[n] = ref::SequenceBalanceLoss(ShapeOf(d), sequence_length, scores.row<float>(n * sequence_length),
-                                                     scores.pitch, fractions.row<float>(n), buffers);
+    losses.as<float>()[n] =
+        ref::SequenceBalanceLoss(ShapeOf(d), sequence_length, scores.row<float>(n * sequence_length),
+                                 scores.pitch, fractions.row<float>(n), buffers);
 }
 
 void RefRouterBackward(const OpContext&, const RouterDesc& d, const RouterGrad& g) {
@@ -235,7 +238,8 @@ void RefRouterBackward(const OpContext&, const RouterDesc& d, const RouterGrad& 
 
 void RefCrossEntropy(const OpContext& ctx, const Tensor& logits, const Tensor& labels, const Tensor& losses) {
   ArenaScope scope(*ctx.scratch);
-  ref::CrossEntropy(logits.rows(), logits.cols(), Load(ctx, logits), labels.as<int32_t>(), losses.as<float>());
+  ref::CrossEntropy(logits.rows(), logits.cols(), Load(ctx, logits), labels.as<int32_t>(),
+                    losses.as<float>());
 }
 
 void RefCrossEntropyWithGrad(const OpContext& ctx, const Tensor& logits, const Tensor& labels, float scale,
@@ -257,8 +261,8 @@ void RefSwiGlu(const OpContext& ctx, const Tensor& gate_up, const Tensor& weight
 void RefSwiGluBackward(const OpContext& ctx, const SwiGluGrad& g) {
   ArenaScope scope(*ctx.scratch);
   float* dgate_up = Room(ctx, g.dgate_up);
-  ref::SwiGluBackward(g.dy.rows(), g.dy.cols(), Load(ctx, g.dy), Load(ctx, g.gate_up), Load(ctx, g.weight), dgate_up,
-                      g.dweight ? g.dweight.as<float>() : nullptr);
+  ref::SwiGluBackward(g.dy.rows(), g.dy.cols(), Load(ctx, g.dy), Load(ctx, g.gate_up), Load(ctx, g.weight),
+                      dgate_up, g.dweight ? g.dweight.as<float>() : nullptr);
   Store(dgate_up, g.dgate_up);
 }
 

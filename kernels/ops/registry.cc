@@ -13,7 +13,8 @@ const OpTable* Choose() {
   if (forced == nullptr || forced[0] == '\0') return kTables[0];
   for (const OpTable* table : kTables)
     if (std::strcmp(table->name, forced) == 0) return table;
-  CheckFailed(__FILE__, __LINE__, "JEVONS_OPS", "no implementation is called '%s'; say cpu or ref, or unset it", forced);
+  CheckFailed(__FILE__, __LINE__, "JEVONS_OPS",
+              "no implementation is called '%s'; say cpu or ref, or unset it", forced);
 }
 
 const OpTable*& Selected() {

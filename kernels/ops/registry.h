@@ -1,6 +1,6 @@
-// The ordered list of implementations: the first that this machine can run serves every operator but the matrix product
-// (which keeps its own list, gemm.h). The scalar reference comes last and runs everywhere. JEVONS_OPS=NAME in the
-// environment forces one.
+// The ordered list of implementations: the first that this machine can run serves every operator but the
+// matrix product (which keeps its own list, gemm.h). The scalar reference comes last and runs everywhere.
+// JEVONS_OPS=NAME in the environment forces one.
 #ifndef JEVONS_KERNELS_OPS_REGISTRY_H_
 #define JEVONS_KERNELS_OPS_REGISTRY_H_
 
@@ -20,7 +20,8 @@
 
 namespace jevons {
 
-// One implementation of every operator. Its functions trust their arguments: the public functions have checked them.
+// One implementation of every operator. Its functions trust their arguments: the public functions have
+// checked them.
 struct OpTable {
   const char* name;
   decltype(&jevons::AdamW) adamw;

@@ -7,7 +7,8 @@ namespace jevons {
 namespace {
 
 void CheckDesc(const RouterDesc& d) {
-  const bool groups_fit = d.groups > 0 && d.experts % d.groups == 0 && d.kept_groups > 0 && d.kept_groups <= d.groups;
+  const bool groups_fit =
+      d.groups > 0 && d.experts % d.groups == 0 && d.kept_groups > 0 && d.kept_groups <= d.groups;
   JEVONS_CHECK(d.experts > 0 && d.top_k > 0 && groups_fit && d.top_k <= d.experts / d.groups * d.kept_groups,
                "top %lld of %lld experts, %lld of %lld groups", static_cast<long long>(d.top_k),
                static_cast<long long>(d.experts), static_cast<long long>(d.kept_groups),

@@ -9,7 +9,8 @@
 namespace jevons::ref {
 
 // indices: [pairs]; row_of, pair_of: [pairs]. A stable sort by expert, one pass per expert.
-inline void SortByExpert(int64_t pairs, int64_t experts, const int32_t* indices, int32_t* row_of, int32_t* pair_of) {
+inline void SortByExpert(int64_t pairs, int64_t experts, const int32_t* indices, int32_t* row_of,
+                         int32_t* pair_of) {
   int32_t row = 0;
   for (int64_t e = 0; e < experts; ++e) {
     for (int64_t p = 0; p < pairs; ++p) {

@@ -58,8 +58,7 @@ void MaskGroups(const RouterShape& s, const T* scores, const T* bias, const Rout
     b.group_score[g] = TopSum(b.biased + g * size, size, std::min<int64_t>(kGroupTop, size), b.best, b.taken);
   TopK(b.group_score, s.groups, s.kept_groups, b.best, b.taken);
   for (int64_t g = 0; g < s.groups; ++g)
-    if (!b.taken[g])
-      std::fill_n(b.biased + g * size, size, T(-std::numeric_limits<double>::infinity()));
+    if (!b.taken[g]) std::fill_n(b.biased + g * size, size, T(-std::numeric_limits<double>::infinity()));
 }
 
 // One row. logits, bias, scores: [experts]; indices, weights: [top_k].
@@ -98,8 +97,8 @@ T SequenceBalanceLoss(const RouterShape& s, int64_t length, const T* scores, int
   return loss;
 }
 
-// One row's d(total) / d(logits). dweights: [top_k]; fractions: [experts], or null for no balance loss; balance_scale:
-// d(total) / d(balance loss of the sequence), divided by the sequence's length.
+// One row's d(total) / d(logits). dweights: [top_k]; fractions: [experts], or null for no balance loss;
+// balance_scale: d(total) / d(balance loss of the sequence), divided by the sequence's length.
 template <typename T>
 void RouteRowBackward(const RouterShape& s, const T* scores, const int32_t* indices, const T* dweights,
                       const T* fractions, float balance_scale, T* dlogits) {
@@ -109,14 +108,16 @@ void RouteRowBackward(const RouterShape& s, const T* scores, const int32_t* indi
     sum += scores[indices[k]];
     dot += dweights[k] * scores[indices[k]];
   }
-  for (int64_t k = 0; k < s.top_k; ++k) dlogits[indices[k]] += T(s.route_scale) * (dweights[k] - dot / sum) / sum;
+  for (int64_t k = 0; k < s.top_k; ++k)
+    dlogits[indices[k]] += T(s.route_scale) * (dweights[k] - dot / sum) / sum;
   if (fractions) {
     T all = T(kRouterEpsilon), weighted = 0;  // the row's term of the loss is sum f_e s_e / all / length
     for (int64_t e = 0; e < s.experts; ++e) {
       all += scores[e];
       weighted += fractions[e] * scores[e];
     }
-    for (int64_t e = 0; e < s.experts; ++e) dlogits[e] += T(balance_scale) * (fractions[e] - weighted / all) / all;
+    for (int64_t e = 0; e < s.experts; ++e)
+      dlogits[e] += T(balance_scale) * (fractions[e] - weighted / all) / all;
   }
   for (int64_t e = 0; e < s.experts; ++e) dlogits[e] *= scores[e] * (T(1) - scores[e]);
 }

@@ -1,6 +1,7 @@
-// The scalar references define what each operator computes: plain loops over contiguous arrays, templates on the number
-// type. float is what runs under JEVONS_OPS=ref, double is the yardstick of the tests, and std::complex<double> gives
-// exact derivatives by complex step. So they branch (maximum, top-k) on the real part only, and outputs are overwritten.
+// The scalar references define what each operator computes: plain loops over contiguous arrays, templates on
+// the number type. float is what runs under JEVONS_OPS=ref, double is the yardstick of the tests, and
+// std::complex<double> gives exact derivatives by complex step. So they branch (maximum, top-k) on the real
+// part only, and outputs are overwritten.
 #ifndef JEVONS_KERNELS_REF_SCALAR_H_
 #define JEVONS_KERNELS_REF_SCALAR_H_
 
@@ -11,9 +12,13 @@
 namespace jevons::ref {
 
 template <typename T>
-T Real(T x) { return x; }
+T Real(T x) {
+  return x;
+}
 template <typename T>
-T Real(std::complex<T> x) { return x.real(); }
+T Real(std::complex<T> x) {
+  return x.real();
+}
 
 // 1 / (1 + exp(-x)) without overflow: exp of a non-positive real part.
 template <typename T>

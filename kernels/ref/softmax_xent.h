@@ -28,7 +28,8 @@ void CrossEntropy(int64_t rows, int64_t vocab, const T* logits, const int32_t* l
 
 // dlogits: [rows, vocab], the gradient of scale * sum of the losses; may be logits.
 template <typename T>
-void CrossEntropyBackward(int64_t rows, int64_t vocab, const T* logits, const int32_t* labels, float scale, T* dlogits) {
+void CrossEntropyBackward(int64_t rows, int64_t vocab, const T* logits, const int32_t* labels, float scale,
+                          T* dlogits) {
   using std::exp;
   for (int64_t r = 0; r < rows; ++r, logits += vocab, dlogits += vocab) {
     if (labels[r] < 0) {

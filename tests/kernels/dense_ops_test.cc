@@ -16,12 +16,15 @@ const DType kTypes[] = {DType::kF32, DType::kBF16};
 TEST(RmsNorm, AgreesWithTheReference) {
   for (DType dtype : kTypes) {
     for (auto [rows, cols] : kSizes) {
-      CompareTables([&, rows = rows, cols = cols]() -> Outputs {
-        Guarded x(dtype, rows, cols), y(dtype, rows, cols, 7);
-        GuardedVector gamma(DType::kF32, cols), rstd(DType::kF32, rows);
-        RmsNorm(TestContext(), x.Fill(1).tensor, gamma.Fill(2, 0.1f, 1).tensor, 1e-6f, y.tensor, rstd.tensor);
-        return {{"y", y.Values()}, {"rstd", rstd.Values()}};
-      }, ToleranceOf(dtype));
+      CompareTables(
+          [&, rows = rows, cols = cols]() -> Outputs {
+            Guarded x(dtype, rows, cols), y(dtype, rows, cols, 7);
+            GuardedVector gamma(DType::kF32, cols), rstd(DType::kF32, rows);
+            RmsNorm(TestContext(), x.Fill(1).tensor, gamma.Fill(2, 0.1f, 1).tensor, 1e-6f, y.tensor,
+                    rstd.tensor);
+            return {{"y", y.Values()}, {"rstd", rstd.Values()}};
+          },
+          ToleranceOf(dtype));
     }
   }
 }
@@ -60,7 +63,8 @@ TEST(RmsNorm, AddingIsOneAddition) {
   GuardedVector before(DType::kF32, 33);
   before.Fill(6);
   for (int64_t i = 0; i < 33; ++i)
-    EXPECT_EQ(added[1].values[static_cast<size_t>(i)], before.Get(0, i) + sum[1].values[static_cast<size_t>(i)]);
+    EXPECT_EQ(added[1].values[static_cast<size_t>(i)],
+              before.Get(0, i) + sum[1].values[static_cast<size_t>(i)]);
 }
 
 // A row gives the same bits wherever it stands: among others, or alone.
@@ -75,10 +79,16 @@ TEST(RmsNorm, RowsDoNotFeelTheirNeighbours) {
 
 Outputs RunRope(DType dtype, int64_t rows, int64_t heads, int64_t dim, bool backward) {
   const int64_t length = 4, offset = 3, head_dim = offset + dim + 1;
-  Guarded cos(DType::kF32, length + 1, dim / 2), sin(DType::kF32, length + 1, dim / 2), x(dtype, rows, heads * head_dim);
+  Guarded cos(DType::kF32, length + 1, dim / 2), sin(DType::kF32, length + 1, dim / 2),
+      x(dtype, rows, heads * head_dim);
   FillRopeTable(10000, dim, {}, cos.tensor, sin.tensor);
-  const RopeDesc desc{.x = x.Fill(1).tensor, .heads = heads, .head_dim = head_dim, .offset = offset,
-                      .cos = cos.tensor, .sin = sin.tensor, .sequence_length = length};
+  const RopeDesc desc{.x = x.Fill(1).tensor,
+                      .heads = heads,
+                      .head_dim = head_dim,
+                      .offset = offset,
+                      .cos = cos.tensor,
+                      .sin = sin.tensor,
+                      .sequence_length = length};
   backward ? RopeBackward(TestContext(), desc) : Rope(TestContext(), desc);
   return {{"x", x.Values()}};
 }
@@ -99,7 +109,11 @@ TEST(Rope, HasTheBitsOfTheReference) {
 TEST(Rope, BackwardUndoesForward) {
   Guarded cos(DType::kF32, 16, 16), sin(DType::kF32, 16, 16), x(DType::kF32, 32, 64);
   FillRopeTable(10000, 32, {.factor = 40}, cos.tensor, sin.tensor);
-  const RopeDesc desc{.x = x.Fill(1).tensor, .heads = 2, .head_dim = 32, .cos = cos.tensor, .sin = sin.tensor,
+  const RopeDesc desc{.x = x.Fill(1).tensor,
+                      .heads = 2,
+                      .head_dim = 32,
+                      .cos = cos.tensor,
+                      .sin = sin.tensor,
                       .sequence_length = 16};
   const std::vector<float> before = x.Values();
   Rope(TestContext(), desc);
@@ -117,8 +131,9 @@ TEST(Rope, TableHoldsTheAngles) {
   EXPECT_FLOAT_EQ(sin.Get(3, 8), static_cast<float>(std::sin(0.3)));  // theta^(-16/64) = 0.1
 }
 
-// YaRN with DeepSeek-V3's numbers (dim 64, theta 1e4, original length 4096, beta 32 and 1, factor 40). The correction dims
-// are 64 ln(4096 / (2 pi b)) / (2 ln 1e4) = 10.47 for b = 32 and 22.51 for b = 1: the ramp runs from pair 10 to pair 23.
+// YaRN with DeepSeek-V3's numbers (dim 64, theta 1e4, original length 4096, beta 32 and 1, factor 40). The
+// correction dims are 64 ln(4096 / (2 pi b)) / (2 ln 1e4) = 10.47 for b = 32 and 22.51 for b = 1: the ramp
+// runs from pair 10 to pair 23.
 TEST(Rope, YarnBlendsTheFrequencies) {
   Guarded cos(DType::kF32, 2, 32), sin(DType::kF32, 2, 32);
   FillRopeTable(10000, 64, {.factor = 40}, cos.tensor, sin.tensor);
@@ -133,12 +148,15 @@ TEST(SwiGlu, AgreesWithTheReference) {
   for (DType dtype : kTypes) {
     for (bool weighted : {false, true}) {
       for (auto [rows, cols] : kSizes) {
-        CompareTables([&, rows = rows, cols = cols]() -> Outputs {
-          Guarded gate_up(dtype, rows, 2 * cols), y(dtype, rows, cols);
-          GuardedVector weight(DType::kF32, rows);
-          SwiGlu(TestContext(), gate_up.Fill(1, 4).tensor, weighted ? weight.Fill(2).tensor : Tensor(), y.tensor);
-          return {{"y", y.Values()}};
-        }, ToleranceOf(dtype));
+        CompareTables(
+            [&, rows = rows, cols = cols]() -> Outputs {
+              Guarded gate_up(dtype, rows, 2 * cols), y(dtype, rows, cols);
+              GuardedVector weight(DType::kF32, rows);
+              SwiGlu(TestContext(), gate_up.Fill(1, 4).tensor, weighted ? weight.Fill(2).tensor : Tensor(),
+                     y.tensor);
+              return {{"y", y.Values()}};
+            },
+            ToleranceOf(dtype));
       }
     }
   }
@@ -148,18 +166,20 @@ TEST(SwiGlu, BackwardAgreesWithTheReference) {
   for (DType dtype : kTypes) {
     for (bool weighted : {false, true}) {
       for (auto [rows, cols] : kSizes) {
-        CompareTables([&, rows = rows, cols = cols]() -> Outputs {
-          Guarded gate_up(dtype, rows, 2 * cols), dy(dtype, rows, cols), dgate_up(dtype, rows, 2 * cols);
-          GuardedVector weight(DType::kF32, rows), dweight(DType::kF32, rows);
-          SwiGluBackward(TestContext(), {.dy = dy.Fill(3).tensor,
-                                         .gate_up = gate_up.Fill(1, 4).tensor,
-                                         .weight = weighted ? weight.Fill(2).tensor : Tensor(),
-                                         .dgate_up = dgate_up.tensor,
-                                         .dweight = weighted ? dweight.tensor : Tensor()});
-          Outputs outputs = {{"dgate_up", dgate_up.Values()}};
-          if (weighted) outputs.push_back({"dweight", dweight.Values()});
-          return outputs;
-        }, ToleranceOf(dtype, 4e-6));
+        CompareTables(
+            [&, rows = rows, cols = cols]() -> Outputs {
+              Guarded gate_up(dtype, rows, 2 * cols), dy(dtype, rows, cols), dgate_up(dtype, rows, 2 * cols);
+              GuardedVector weight(DType::kF32, rows), dweight(DType::kF32, rows);
+              SwiGluBackward(TestContext(), {.dy = dy.Fill(3).tensor,
+                                             .gate_up = gate_up.Fill(1, 4).tensor,
+                                             .weight = weighted ? weight.Fill(2).tensor : Tensor(),
+                                             .dgate_up = dgate_up.tensor,
+                                             .dweight = weighted ? dweight.tensor : Tensor()});
+              Outputs outputs = {{"dgate_up", dgate_up.Values()}};
+              if (weighted) outputs.push_back({"dweight", dweight.Values()});
+              return outputs;
+            },
+            ToleranceOf(dtype, 4e-6));
       }
     }
   }
@@ -198,12 +218,14 @@ Outputs RunCrossEntropy(DType dtype, int64_t rows, int64_t vocab, bool in_place)
 
 TEST(CrossEntropy, AgreesWithTheReference) {
   for (auto [rows, vocab] : {Size{0, 5}, Size{1, 1}, Size{2, 15}, Size{9, 16}, Size{33, 1001}}) {
-    CompareTables([&, rows = rows, vocab = vocab] { return RunCrossEntropy(DType::kF32, rows, vocab, false); },
-                  ToleranceOf(DType::kF32));
+    CompareTables(
+        [&, rows = rows, vocab = vocab] { return RunCrossEntropy(DType::kF32, rows, vocab, false); },
+        ToleranceOf(DType::kF32));
     CompareTables([&, rows = rows, vocab = vocab] { return RunCrossEntropy(DType::kF32, rows, vocab, true); },
                   ToleranceOf(DType::kF32));
-    CompareTables([&, rows = rows, vocab = vocab] { return RunCrossEntropy(DType::kBF16, rows, vocab, false); },
-                  ToleranceOf(DType::kBF16));
+    CompareTables(
+        [&, rows = rows, vocab = vocab] { return RunCrossEntropy(DType::kBF16, rows, vocab, false); },
+        ToleranceOf(DType::kBF16));
   }
 }
 
@@ -223,8 +245,10 @@ TEST(DenseOpsDeathTest, WrongShapesAreNamed) {
   Guarded x(DType::kF32, 4, 8), y(DType::kF32, 4, 7);
   GuardedVector gamma(DType::kF32, 8), rstd(DType::kF32, 4);
   int32_t labels[] = {0, 1, 8, 0};
-  EXPECT_DEATH(RmsNorm(TestContext(), x.tensor, gamma.tensor, 1e-6f, y.tensor, rstd.tensor), "y is F32 .4, 7.*4, 8");
-  EXPECT_DEATH(CrossEntropy(TestContext(), x.tensor, Tensor::Of(labels, {4}), rstd.tensor), "labels.2. = 8 is outside");
+  EXPECT_DEATH(RmsNorm(TestContext(), x.tensor, gamma.tensor, 1e-6f, y.tensor, rstd.tensor),
+               "y is F32 .4, 7.*4, 8");
+  EXPECT_DEATH(CrossEntropy(TestContext(), x.tensor, Tensor::Of(labels, {4}), rstd.tensor),
+               "labels.2. = 8 is outside");
 }
 
 }  // namespace

@@ -13,17 +13,21 @@
 #include <string>
 #include <vector>
 
+#include "hwy/targets.h"
 #include "kernels/base/philox.h"
 #include "kernels/ops/registry.h"
 
 namespace jevons {
 
-// A matrix whose rows lie `gap` elements apart, in memory filled with NaN: whoever forgets an output leaves a NaN, whoever
-// writes beside it breaks the guard.
+// A matrix whose rows lie `gap` elements apart, in memory filled with NaN: whoever forgets an output leaves a
+// NaN, whoever writes beside it breaks the guard.
 class Guarded {
  public:
   Guarded(DType dtype, int64_t rows, int64_t cols, int64_t gap = 3)
-      : rows_(rows), cols_(cols), pitch_(cols + gap), size_(SizeOf(dtype)),
+      : rows_(rows),
+        cols_(cols),
+        pitch_(cols + gap),
+        size_(SizeOf(dtype)),
         bytes_(static_cast<size_t>((rows * pitch_ + 2 * kGuard) * size_), 0xFF) {
     tensor = Tensor(bytes_.data() + kGuard * size_, dtype, {rows, cols});
     tensor.pitch = pitch_;
@@ -36,7 +40,8 @@ class Guarded {
   Guarded& Fill(uint64_t seed, float scale = 1, float offset = 0) {
     for (int64_t r = 0; r < rows_; ++r)
       for (int64_t c = 0; c < cols_; ++c)
-        Set(r, c, offset + scale * static_cast<float>(RandomNormal(seed, 0, static_cast<uint64_t>(r * cols_ + c))));
+        Set(r, c,
+            offset + scale * static_cast<float>(RandomNormal(seed, 0, static_cast<uint64_t>(r * cols_ + c))));
     return *this;
   }
   void Set(int64_t r, int64_t c, float value) {
@@ -47,7 +52,8 @@ class Guarded {
     }
   }
   float Get(int64_t r, int64_t c) const {
-    return tensor.dtype == DType::kBF16 ? static_cast<float>(tensor.row<bf16>(r)[c]) : tensor.row<float>(r)[c];
+    return tensor.dtype == DType::kBF16 ? static_cast<float>(tensor.row<bf16>(r)[c])
+                                        : tensor.row<float>(r)[c];
   }
   std::vector<float> Values() const {
     std::vector<float> values;
@@ -93,7 +99,8 @@ using Outputs = std::vector<Output>;
 
 // Bits, so that NaN equals NaN and +0 differs from -0.
 inline bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
+  return a.size() == b.size() &&
+         (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
 }
 
 struct Tolerance {
@@ -134,18 +141,40 @@ class TableScope {
   int threads_;
 };
 
-// `run` makes its inputs from fixed seeds, calls the operator and returns its outputs. They must be the same bits with one
-// thread and two and three, and close to the reference.
+// Makes the operators choose among these instruction sets only (Highway's bits).
+class InstructionSetScope {
+ public:
+  explicit InstructionSetScope(int64_t targets) { Choose(targets); }
+  ~InstructionSetScope() { Choose(0); }  // 0: what the machine has
+
+ private:
+  static void Choose(int64_t targets) {
+    hwy::SetSupportedTargetsForTest(targets);
+    hwy::GetChosenTarget().DeInit();
+  }
+};
+
+// `run` makes its inputs from fixed seeds, calls the operator and returns its outputs. They must be the same
+// bits with one thread and two and three, and close to the reference with every instruction set that the
+// machine has.
 inline void CompareTables(const std::function<Outputs()>& run, const Tolerance& tolerance) {
   const auto with = [&](const OpTable& table, int threads) {
     TableScope scope(table, threads);
     return run();
   };
-  const Outputs expected = with(kRefOps, 1), one = with(kCpuOps, 1), two = with(kCpuOps, 2), three = with(kCpuOps, 3);
+  const Outputs expected = with(kRefOps, 1), one = with(kCpuOps, 1), two = with(kCpuOps, 2),
+                three = with(kCpuOps, 3);
   for (size_t i = 0; i < expected.size(); ++i) {
     EXPECT_TRUE(SameBits(one[i].values, two[i].values)) << one[i].name << ": two threads differ from one";
     EXPECT_TRUE(SameBits(one[i].values, three[i].values)) << one[i].name << ": three threads differ from one";
     ExpectClose(one[i], expected[i], tolerance);
+  }
+  for (int64_t target : {int64_t{HWY_AVX2}, int64_t{HWY_SCALAR}}) {
+    if ((hwy::SupportedTargets() & target) == 0) continue;
+    SCOPED_TRACE(hwy::TargetName(target));
+    InstructionSetScope scope(target);
+    const Outputs narrow = with(kCpuOps, 1);
+    for (size_t i = 0; i < expected.size(); ++i) ExpectClose(narrow[i], expected[i], tolerance);
   }
 }
 

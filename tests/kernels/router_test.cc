@@ -15,12 +15,17 @@ struct Gate {
 // Router's outputs in one place.
 struct Routed {
   Routed(const RouterDesc& d, int64_t rows)
-      : scores(DType::kF32, rows, d.experts), weights(DType::kF32, rows * d.top_k),
-        indices(static_cast<size_t>(rows * d.top_k), -1), counts(static_cast<size_t>(d.experts), -1) {}
+      : scores(DType::kF32, rows, d.experts),
+        weights(DType::kF32, rows * d.top_k),
+        indices(static_cast<size_t>(rows * d.top_k), -1),
+        counts(static_cast<size_t>(d.experts), -1) {}
   void Run(const RouterDesc& d, const Tensor& logits, const Tensor& bias) {
     Router(TestContext(), d,
-           {.logits = logits, .bias = bias, .scores = scores.tensor,
-            .indices = Tensor::Of(indices.data(), {logits.rows(), d.top_k}), .weights = Weights(logits.rows(), d),
+           {.logits = logits,
+            .bias = bias,
+            .scores = scores.tensor,
+            .indices = Tensor::Of(indices.data(), {logits.rows(), d.top_k}),
+            .weights = Weights(logits.rows(), d),
             .counts = Tensor::Of(counts.data(), {d.experts})});
   }
   Tensor Weights(int64_t rows, const RouterDesc& d) { return weights.tensor.Reshape({rows, d.top_k}); }
@@ -44,51 +49,66 @@ const Gate kGates[] = {
 
 TEST(Router, AgreesWithTheReference) {
   for (const Gate& gate : kGates) {
-    CompareTables([&]() -> Outputs {
-      Guarded logits(DType::kF32, gate.rows, gate.desc.experts);
-      GuardedVector bias(DType::kF32, gate.desc.experts);
-      Routed out(gate.desc, gate.rows);
-      out.Run(gate.desc, logits.Fill(1).tensor, bias.Fill(2, 0.3f).tensor);
-      EXPECT_EQ(std::accumulate(out.counts.begin(), out.counts.end(), int64_t{0}), gate.rows * gate.desc.top_k);
-      return {{"scores", out.scores.Values()}, {"weights", out.weights.Values()}, {"indices", Floats(out.indices)},
-              {"counts", Floats(out.counts)}};
-    }, {});
+    CompareTables(
+        [&]() -> Outputs {
+          Guarded logits(DType::kF32, gate.rows, gate.desc.experts);
+          GuardedVector bias(DType::kF32, gate.desc.experts);
+          Routed out(gate.desc, gate.rows);
+          out.Run(gate.desc, logits.Fill(1).tensor, bias.Fill(2, 0.3f).tensor);
+          EXPECT_EQ(std::accumulate(out.counts.begin(), out.counts.end(), int64_t{0}),
+                    gate.rows * gate.desc.top_k);
+          return {{"scores", out.scores.Values()},
+                  {"weights", out.weights.Values()},
+                  {"indices", Floats(out.indices)},
+                  {"counts", Floats(out.counts)}};
+        },
+        {});
   }
 }
 
 TEST(Router, BalanceLossAgreesWithTheReference) {
   for (const Gate& gate : kGates) {
-    CompareTables([&]() -> Outputs {
-      const int64_t sequences = 3, length = gate.rows + 1;
-      Guarded scores(DType::kF32, sequences * length, gate.desc.experts);
-      Guarded fractions(DType::kF32, sequences, gate.desc.experts);
-      GuardedVector losses(DType::kF32, sequences);
-      BalanceLoss(TestContext(), gate.desc, scores.Fill(1, 0.1f, 0.5f).tensor, length, fractions.tensor, losses.tensor);
-      return {{"fractions", fractions.Values()}, {"losses", losses.Values()}};
-    }, {});
+    CompareTables(
+        [&]() -> Outputs {
+          const int64_t sequences = 3, length = gate.rows + 1;
+          Guarded scores(DType::kF32, sequences * length, gate.desc.experts);
+          Guarded fractions(DType::kF32, sequences, gate.desc.experts);
+          GuardedVector losses(DType::kF32, sequences);
+          BalanceLoss(TestContext(), gate.desc, scores.Fill(1, 0.1f, 0.5f).tensor, length, fractions.tensor,
+                      losses.tensor);
+          return {{"fractions", fractions.Values()}, {"losses", losses.Values()}};
+        },
+        {});
   }
 }
 
 TEST(Router, BackwardAgreesWithTheReference) {
   for (const Gate& gate : kGates) {
     for (bool balance : {false, true}) {
-      CompareTables([&]() -> Outputs {
-        const int64_t sequences = gate.rows % 2 == 0 ? 2 : 1, rows = gate.rows, experts = gate.desc.experts;
-        Guarded scores(DType::kF32, rows, experts), fractions(DType::kF32, sequences, experts);
-        Guarded dlogits(DType::kF32, rows, experts);
-        GuardedVector dweights(DType::kF32, rows * gate.desc.top_k);
-        std::vector<int32_t> indices;
-        for (int64_t t = 0; t < rows; ++t)
-          for (int64_t k = 0; k < gate.desc.top_k; ++k)
-            indices.push_back(static_cast<int32_t>((t + k) % experts));
-        const Shape pairs{rows, gate.desc.top_k};
-        RouterBackward(TestContext(), gate.desc,
-                       {.scores = scores.Fill(1, 0.1f, 0.5f).tensor, .indices = Tensor::Of(indices.data(), pairs),
-                        .weights = dweights.tensor.Reshape(pairs), .dweights = dweights.Fill(2).tensor.Reshape(pairs),
-                        .fractions = balance && rows > 0 ? fractions.Fill(3).tensor : Tensor(), .balance_scale = 0.01f,
-                        .sequence_length = rows / sequences, .dlogits = dlogits.tensor});
-        return {{"dlogits", dlogits.Values()}};
-      }, {});
+      CompareTables(
+          [&]() -> Outputs {
+            const int64_t sequences = gate.rows % 2 == 0 ? 2 : 1, rows = gate.rows,
+                          experts = gate.desc.experts;
+            Guarded scores(DType::kF32, rows, experts), fractions(DType::kF32, sequences, experts);
+            Guarded dlogits(DType::kF32, rows, experts);
+            GuardedVector dweights(DType::kF32, rows * gate.desc.top_k);
+            std::vector<int32_t> indices;
+            for (int64_t t = 0; t < rows; ++t)
+              for (int64_t k = 0; k < gate.desc.top_k; ++k)
+                indices.push_back(static_cast<int32_t>((t + k) % experts));
+            const Shape pairs{rows, gate.desc.top_k};
+            RouterBackward(TestContext(), gate.desc,
+                           {.scores = scores.Fill(1, 0.1f, 0.5f).tensor,
+                            .indices = Tensor::Of(indices.data(), pairs),
+                            .weights = dweights.tensor.Reshape(pairs),
+                            .dweights = dweights.Fill(2).tensor.Reshape(pairs),
+                            .fractions = balance && rows > 0 ? fractions.Fill(3).tensor : Tensor(),
+                            .balance_scale = 0.01f,
+                            .sequence_length = rows / sequences,
+                            .dlogits = dlogits.tensor});
+            return {{"dlogits", dlogits.Values()}};
+          },
+          {});
     }
   }
 }
@@ -108,8 +128,10 @@ std::vector<int32_t> Choose(const RouterDesc& d, std::vector<float> logits, std:
 }
 
 TEST(Router, TiesGoToTheLowerIndex) {
-  EXPECT_EQ(Choose({.experts = 6, .top_k = 3}, {0, 0, 0, 0, 0, 0}, {0, 0, 0, 0, 0, 0}), (std::vector<int32_t>{0, 1, 2}));
-  EXPECT_EQ(Choose({.experts = 6, .top_k = 3}, {0, 1, 0, 2, 1, 0}, {0, 0, 0, 0, 0, 0}), (std::vector<int32_t>{3, 1, 4}));
+  EXPECT_EQ(Choose({.experts = 6, .top_k = 3}, {0, 0, 0, 0, 0, 0}, {0, 0, 0, 0, 0, 0}),
+            (std::vector<int32_t>{0, 1, 2}));
+  EXPECT_EQ(Choose({.experts = 6, .top_k = 3}, {0, 1, 0, 2, 1, 0}, {0, 0, 0, 0, 0, 0}),
+            (std::vector<int32_t>{3, 1, 4}));
   // Equal groups: the lower one stays.
   EXPECT_EQ(Choose({.experts = 4, .top_k = 1, .groups = 2, .kept_groups = 1}, {0, 1, 0, 1}, {0, 0, 0, 0}),
             (std::vector<int32_t>{1}));
@@ -143,7 +165,8 @@ TEST(Router, BiasChoosesButDoesNotWeigh) {
   EXPECT_EQ(out.counts, (std::vector<int64_t>{1, 1, 0}));
 }
 
-// A perfectly even load has f = 1 everywhere and P summing to 1: loss 1. All on one expert: loss near E / K of its share.
+// A perfectly even load has f = 1 everywhere and P summing to 1: loss 1. All on one expert: loss near E / K
+// of its share.
 TEST(Router, BalanceLossOfKnownLoads) {
   const RouterDesc desc{.experts = 4, .top_k = 1};
   Guarded even(DType::kF32, 4, 4), fractions(DType::kF32, 1, 4);

@@ -13,7 +13,8 @@ const WriteMode kModes[] = {WriteMode::kOverwrite, WriteMode::kAdd};
 std::vector<int32_t> RandomIds(int64_t n, int64_t limit, uint64_t seed) {
   std::vector<int32_t> ids;
   for (int64_t i = 0; i < n; ++i)
-    ids.push_back(static_cast<int32_t>(RandomBits(seed, 1, static_cast<uint64_t>(i)) % static_cast<uint64_t>(limit)));
+    ids.push_back(
+        static_cast<int32_t>(RandomBits(seed, 1, static_cast<uint64_t>(i)) % static_cast<uint64_t>(limit)));
   return ids;
 }
 
@@ -22,12 +23,14 @@ Tensor VectorOf(auto& values) { return Tensor::Of(values.data(), {static_cast<in
 TEST(Embedding, AgreesWithTheReference) {
   for (DType dtype : kTypes) {
     for (int64_t rows : {0, 1, 37, 300}) {
-      CompareTables([&]() -> Outputs {
-        Guarded table(dtype, 50, 67), y(dtype, rows, 67, 1);
-        std::vector<int32_t> ids = RandomIds(rows, 50, 1);
-        Embedding(TestContext(), table.Fill(1).tensor, VectorOf(ids), y.tensor);
-        return {{"y", y.Values()}};
-      }, {});
+      CompareTables(
+          [&]() -> Outputs {
+            Guarded table(dtype, 50, 67), y(dtype, rows, 67, 1);
+            std::vector<int32_t> ids = RandomIds(rows, 50, 1);
+            Embedding(TestContext(), table.Fill(1).tensor, VectorOf(ids), y.tensor);
+            return {{"y", y.Values()}};
+          },
+          {});
     }
   }
 }
@@ -36,13 +39,15 @@ TEST(Embedding, BackwardHasTheBitsOfTheReference) {
   for (DType dtype : kTypes) {
     for (WriteMode mode : kModes) {
       for (int64_t rows : {0, 1, 37, 300}) {
-        CompareTables([&]() -> Outputs {
-          Guarded dy(dtype, rows, 67), dtable(DType::kF32, 50, 67);
-          if (mode == WriteMode::kAdd) dtable.Fill(2);
-          std::vector<int32_t> ids = RandomIds(rows, 50, 1);
-          EmbeddingBackward(TestContext(), dy.Fill(1).tensor, VectorOf(ids), dtable.tensor, mode);
-          return {{"dtable", dtable.Values()}};
-        }, {});
+        CompareTables(
+            [&]() -> Outputs {
+              Guarded dy(dtype, rows, 67), dtable(DType::kF32, 50, 67);
+              if (mode == WriteMode::kAdd) dtable.Fill(2);
+              std::vector<int32_t> ids = RandomIds(rows, 50, 1);
+              EmbeddingBackward(TestContext(), dy.Fill(1).tensor, VectorOf(ids), dtable.tensor, mode);
+              return {{"dtable", dtable.Values()}};
+            },
+            {});
       }
     }
   }
@@ -50,7 +55,10 @@ TEST(Embedding, BackwardHasTheBitsOfTheReference) {
 
 struct Sorted {
   Sorted(std::vector<int32_t> chosen, int64_t experts)
-      : indices(std::move(chosen)), counts(static_cast<size_t>(experts)), row_of(indices.size()), pair_of(indices.size()) {
+      : indices(std::move(chosen)),
+        counts(static_cast<size_t>(experts)),
+        row_of(indices.size()),
+        pair_of(indices.size()) {
     for (int32_t e : indices) ++counts[static_cast<size_t>(e)];
     SortByExpert(TestContext(), VectorOf(indices), VectorOf(counts), VectorOf(row_of), VectorOf(pair_of));
   }
@@ -97,13 +105,15 @@ TEST(Permute, SumHasTheBitsOfTheReference) {
     for (DType to : kTypes) {
       for (WriteMode mode : kModes) {
         for (int64_t tokens : {0, 1, 120}) {
-          CompareTables([&]() -> Outputs {
-            Guarded y(from, tokens * 3, 67), out(to, tokens, 67);
-            if (mode == WriteMode::kAdd) out.Fill(2);
-            Sorted sorted(RandomIds(tokens * 3, 8, 5), 8);
-            SumRows(TestContext(), y.Fill(1).tensor, VectorOf(sorted.row_of), 3, out.tensor, mode);
-            return {{"out", out.Values()}};
-          }, {});
+          CompareTables(
+              [&]() -> Outputs {
+                Guarded y(from, tokens * 3, 67), out(to, tokens, 67);
+                if (mode == WriteMode::kAdd) out.Fill(2);
+                Sorted sorted(RandomIds(tokens * 3, 8, 5), 8);
+                SumRows(TestContext(), y.Fill(1).tensor, VectorOf(sorted.row_of), 3, out.tensor, mode);
+                return {{"out", out.Values()}};
+              },
+              {});
         }
       }
     }
@@ -115,14 +125,17 @@ TEST(Elementwise, CopyAndAddHaveTheBitsOfTheReference) {
     for (DType b : kTypes) {
       for (int64_t gap : {0, 3}) {
         for (int64_t rows : {0, 1, 150}) {
-          CompareTables([&]() -> Outputs {
-            Guarded src(a, rows, 131, gap), dst(b, rows, 131, gap), x(a, rows, 131, 2), sum(a, rows, 131, gap);
-            Copy(TestContext(), src.Fill(1).tensor, dst.tensor);
-            Add(TestContext(), src.tensor, x.Fill(2).tensor, sum.tensor);
-            Add(TestContext(), src.tensor, x.tensor, x.tensor);  // in place
-            EXPECT_TRUE(SameBits(x.Values(), sum.Values()));
-            return {{"dst", dst.Values()}, {"sum", sum.Values()}};
-          }, {});
+          CompareTables(
+              [&]() -> Outputs {
+                Guarded src(a, rows, 131, gap), dst(b, rows, 131, gap), x(a, rows, 131, 2),
+                    sum(a, rows, 131, gap);
+                Copy(TestContext(), src.Fill(1).tensor, dst.tensor);
+                Add(TestContext(), src.tensor, x.Fill(2).tensor, sum.tensor);
+                Add(TestContext(), src.tensor, x.tensor, x.tensor);  // in place
+                EXPECT_TRUE(SameBits(x.Values(), sum.Values()));
+                return {{"dst", dst.Values()}, {"sum", sum.Values()}};
+              },
+              {});
         }
       }
     }
@@ -131,7 +144,8 @@ TEST(Elementwise, CopyAndAddHaveTheBitsOfTheReference) {
 
 TEST(Elementwise, RoundsLikeTheScalarType) {
   const float inf = std::numeric_limits<float>::infinity();
-  std::vector<float> values = {0.0f, -0.0f, inf, -inf, 1.00390625f, 1.01171875f, 3.4e38f, 1e-45f, -1e-45f, 1.1754944e-38f};
+  std::vector<float> values = {0.0f,        -0.0f,   inf,    -inf,    1.00390625f,
+                               1.01171875f, 3.4e38f, 1e-45f, -1e-45f, 1.1754944e-38f};
   for (uint64_t i = 0; i < 500; ++i)
     values.push_back(std::bit_cast<float>(static_cast<uint32_t>(RandomBits(1, 2, i))));
   values.push_back(std::bit_cast<float>(0x7F800001u));  // a NaN whose upper half alone would be infinity
@@ -209,9 +223,18 @@ struct AdamWState {
     }
   }
   AdamWDesc Step(int64_t step) {
-    return {.master = master.tensor, .grad = grad.Fill(static_cast<uint64_t>(10 + step)).tensor, .m = m.tensor,
-            .v = v.tensor, .compute = compute.tensor, .learning_rate = 1e-2f, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f,
-            .decay = 0.1f, .grad_scale = 0.5f, .step = step};
+    return {.master = master.tensor,
+            .grad = grad.Fill(static_cast<uint64_t>(10 + step)).tensor,
+            .m = m.tensor,
+            .v = v.tensor,
+            .compute = compute.tensor,
+            .learning_rate = 1e-2f,
+            .beta1 = 0.9f,
+            .beta2 = 0.95f,
+            .eps = 1e-8f,
+            .decay = 0.1f,
+            .grad_scale = 0.5f,
+            .step = step};
   }
   GuardedVector master, grad, m, v, compute;
 };
@@ -219,12 +242,16 @@ struct AdamWState {
 TEST(AdamW, HasTheBitsOfTheReference) {
   for (DType moments : kTypes) {
     for (int64_t n : {0, 1, 77, 20011}) {
-      CompareTables([&]() -> Outputs {
-        AdamWState state(moments, n);
-        for (int64_t step = 1; step <= 3; ++step) AdamW(TestContext(), state.Step(step));
-        return {{"master", state.master.Values()}, {"m", state.m.Values()}, {"v", state.v.Values()},
-                {"compute", state.compute.Values()}};
-      }, {});
+      CompareTables(
+          [&]() -> Outputs {
+            AdamWState state(moments, n);
+            for (int64_t step = 1; step <= 3; ++step) AdamW(TestContext(), state.Step(step));
+            return {{"master", state.master.Values()},
+                    {"m", state.m.Values()},
+                    {"v", state.v.Values()},
+                    {"compute", state.compute.Values()}};
+          },
+          {});
     }
   }
 }
@@ -236,7 +263,9 @@ TEST(AdamW, FollowsTwentyStepsOfTheFormula) {
     AdamWState state(moments, kSize);
     std::vector<double> w, m(kSize), v(kSize);
     for (float value : state.master.Values()) w.push_back(double{value});
-    const auto stored = [&](double x) { return moments == DType::kBF16 ? double{bf16(static_cast<float>(x))} : x; };
+    const auto stored = [&](double x) {
+      return moments == DType::kBF16 ? double{bf16(static_cast<float>(x))} : x;
+    };
     for (int64_t step = 1; step <= 20; ++step) {
       AdamW(TestContext(), state.Step(step));
       for (size_t i = 0; i < kSize; ++i) {
@@ -248,20 +277,30 @@ TEST(AdamW, FollowsTwentyStepsOfTheFormula) {
         v[i] = stored(v1);
       }
     }
-    // A moment within a hair of the middle between two BF16 values may round the other way: 2^-8 of a step each time.
+    // A moment within a hair of the middle between two BF16 values may round the other way: 2^-8 of a step
+    // each time.
     const double tolerance = moments == DType::kBF16 ? 1e-3 : 2e-6;
     for (size_t i = 0; i < kSize; ++i) {
       EXPECT_NEAR(state.master.Get(0, static_cast<int64_t>(i)), w[i], tolerance);
-      EXPECT_EQ(state.compute.Get(0, static_cast<int64_t>(i)), float{bf16(state.master.Get(0, static_cast<int64_t>(i)))});
+      EXPECT_EQ(state.compute.Get(0, static_cast<int64_t>(i)),
+                float{bf16(state.master.Get(0, static_cast<int64_t>(i)))});
     }
   }
 }
 
 TEST(AdamW, MinusZeroCountsAsZero) {
-  std::vector<float> minus(1, -0.0f), plus(1, 0.0f), w1(1, 1), w2(1, 1), m1(1, -0.0f), m2(1, -0.0f), v1(1), v2(1);
+  std::vector<float> minus(1, -0.0f), plus(1, 0.0f), w1(1, 1), w2(1, 1), m1(1, -0.0f), m2(1, -0.0f), v1(1),
+      v2(1);
   const auto step = [&](auto& w, auto& g, auto& m, auto& v) {
-    AdamW(TestContext(), {.master = VectorOf(w), .grad = VectorOf(g), .m = VectorOf(m), .v = VectorOf(v), .compute = {},
-                          .learning_rate = 0.1f, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f});
+    AdamW(TestContext(), {.master = VectorOf(w),
+                          .grad = VectorOf(g),
+                          .m = VectorOf(m),
+                          .v = VectorOf(v),
+                          .compute = {},
+                          .learning_rate = 0.1f,
+                          .beta1 = 0.9f,
+                          .beta2 = 0.95f,
+                          .eps = 1e-8f});
   };
   step(w1, minus, m1, v1);
   step(w2, plus, m2, v2);
@@ -274,8 +313,8 @@ TEST(Registry, EndsWithTheReference) {
   EXPECT_STREQ(OpTables().front()->name, "cpu");
 }
 
-// Run by CTest once as is and once with JEVONS_OPS=ref: the table that the name says is the one that computes, seen in bits
-// in which the two differ.
+// Run by CTest once as is and once with JEVONS_OPS=ref: the table that the name says is the one that
+// computes, seen in bits in which the two differ.
 TEST(Registry, TheForcedTableRuns) {
   const char* forced = std::getenv("JEVONS_OPS");
   EXPECT_STREQ(Ops().name, forced != nullptr ? forced : "cpu");

@@ -1,7 +1,9 @@
-// How fast the operators are on this machine, at the sizes of the small CPU preset (2048 rows of 512): GB/s beside a copy
-// of memory of the same size class, and for attention GFLOP/s beside the peak of the vector units.
+// How fast the operators are on this machine, at the sizes of the small CPU preset (2048 rows of 512): GB/s
+// beside a copy of memory of the same size class, and for attention GFLOP/s beside the peak of the vector
+// units.
 //   ops_bench [threads [part of a name]]
-// Bytes are those that an operator must read and write once; a figure above the copy's means that operands stayed in cache.
+// Bytes are those that an operator must read and write once; a figure above the copy's means that operands
+// stayed in cache.
 #include <omp.h>
 
 #include <algorithm>
@@ -22,7 +24,8 @@ constexpr int64_t kRows = 2048, kHidden = 512, kHeads = 8, kNope = 64, kRope = 3
 constexpr int64_t kExperts = 32, kTopK = 4, kInner = 256, kVocab = 8192, kVocabRows = 512;
 constexpr int64_t kParameters = int64_t{1} << 23;
 
-// One thread is timed by its CPU time, which other programs on the machine do not lengthen; more by the clock on the wall.
+// One thread is timed by its CPU time, which other programs on the machine do not lengthen; more by the clock
+// on the wall.
 double Now() {
   timespec time;
   clock_gettime(omp_get_max_threads() == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &time);
@@ -64,13 +67,14 @@ class Bench {
   void Bytes(const char* name, int64_t bytes, const std::function<void()>& run) {
     if (std::strstr(name, filter_) == nullptr) return;
     const double seconds = BestSeconds(run);
-    std::printf("%-34s %9.1f us  %7.1f GB/s\n", name, seconds * 1e6, static_cast<double>(bytes) / seconds * 1e-9);
+    std::printf("%-34s %9.1f us  %7.1f GB/s\n", name, seconds * 1e6,
+                static_cast<double>(bytes) / seconds * 1e-9);
   }
   void Flops(const char* name, double flops, const std::function<void()>& run) {
     if (std::strstr(name, filter_) == nullptr) return;
     const double seconds = BestSeconds(run);
-    std::printf("%-34s %9.1f us  %7.1f GFLOP/s  %4.1f%% of the FMA peak\n", name, seconds * 1e6, flops / seconds * 1e-9,
-                100 * flops / seconds * 1e-9 / peak_);
+    std::printf("%-34s %9.1f us  %7.1f GFLOP/s  %4.1f%% of the FMA peak\n", name, seconds * 1e6,
+                flops / seconds * 1e-9, 100 * flops / seconds * 1e-9 / peak_);
   }
   void Title(const char* name) { std::printf("-- %s; FMA peak %.1f GFLOP/s\n", name, peak_); }
 
@@ -83,20 +87,32 @@ class Bench {
 void RowOps(Bench& b, DType dtype) {
   const int64_t size = SizeOf(dtype), matrix = kRows * kHidden * size;
   const OpContext ctx = b.ctx();
-  const Tensor x = b.Make(dtype, {kRows, kHidden}), y = b.Make(dtype, {kRows, kHidden}), z = b.Make(dtype, {kRows, kHidden});
+  const Tensor x = b.Make(dtype, {kRows, kHidden}), y = b.Make(dtype, {kRows, kHidden}),
+               z = b.Make(dtype, {kRows, kHidden});
   const Tensor gamma = b.Make(DType::kF32, {kHidden}), dgamma = b.Make(DType::kF32, {kHidden});
   const Tensor rstd = b.Make(DType::kF32, {kRows});
   b.Bytes("memcpy", 2 * matrix, [&] { std::memcpy(y.data, x.data, static_cast<size_t>(matrix)); });
   b.Bytes("add", 3 * matrix, [&] { Add(ctx, x, y, z); });
   b.Bytes("rmsnorm", 2 * matrix, [&] { RmsNorm(ctx, x, gamma, 1e-6f, y, rstd); });
   b.Bytes("rmsnorm backward, added", 4 * matrix, [&] {
-    RmsNormBackward(ctx, {.dy = y, .x = x, .gamma = gamma, .rstd = rstd, .dx = z, .dx_mode = WriteMode::kAdd,
+    RmsNormBackward(ctx, {.dy = y,
+                          .x = x,
+                          .gamma = gamma,
+                          .rstd = rstd,
+                          .dx = z,
+                          .dx_mode = WriteMode::kAdd,
                           .dgamma = dgamma});
   });
-  const Tensor cos = b.Make(DType::kF32, {kLength, kRope / 2}), sin = b.Make(DType::kF32, {kLength, kRope / 2});
+  const Tensor cos = b.Make(DType::kF32, {kLength, kRope / 2}),
+               sin = b.Make(DType::kF32, {kLength, kRope / 2});
   const Tensor q = b.Make(dtype, {kRows, kHeads * (kNope + kRope)});
   b.Bytes("rope, queries", 2 * kRows * kHeads * kRope * size, [&] {
-    Rope(ctx, {.x = q, .heads = kHeads, .head_dim = kNope + kRope, .offset = kNope, .cos = cos, .sin = sin,
+    Rope(ctx, {.x = q,
+               .heads = kHeads,
+               .head_dim = kNope + kRope,
+               .offset = kNope,
+               .cos = cos,
+               .sin = sin,
                .sequence_length = kLength});
   });
   const int64_t pairs = kRows * kTopK;
@@ -105,13 +121,15 @@ void RowOps(Bench& b, DType dtype) {
   const Tensor weight = b.Make(DType::kF32, {pairs}), dweight = b.Make(DType::kF32, {pairs});
   b.Bytes("swiglu", 3 * pairs * kInner * size, [&] { SwiGlu(ctx, gate_up, weight, act); });
   b.Bytes("swiglu backward", 5 * pairs * kInner * size, [&] {
-    SwiGluBackward(ctx, {.dy = act, .gate_up = gate_up, .weight = weight, .dgate_up = dgate_up, .dweight = dweight});
+    SwiGluBackward(
+        ctx, {.dy = act, .gate_up = gate_up, .weight = weight, .dgate_up = dgate_up, .dweight = dweight});
   });
   const Tensor order = b.Ids(pairs, pairs), rows = b.Make(dtype, {pairs, kHidden});
   b.Bytes("gather rows", 2 * pairs * kHidden * size, [&] { GatherRows(ctx, x, order, kTopK, rows); });
   b.Bytes("sum rows", (pairs + kRows) * kHidden * size,
           [&] { SumRows(ctx, rows, order, kTopK, y, WriteMode::kOverwrite); });
-  const Tensor logits = b.Make(DType::kF32, {kVocabRows, kVocab}), dlogits = b.Make(dtype, {kVocabRows, kVocab});
+  const Tensor logits = b.Make(DType::kF32, {kVocabRows, kVocab}),
+               dlogits = b.Make(dtype, {kVocabRows, kVocab});
   const Tensor labels = b.Ids(kVocabRows, kVocab), losses = b.Make(DType::kF32, {kVocabRows});
   b.Bytes("cross-entropy with gradient", kVocabRows * kVocab * (4 + size),
           [&] { CrossEntropyWithGrad(ctx, logits, labels, 1.0f, losses, dlogits); });
@@ -125,16 +143,26 @@ void VocabularyAndOptimizer(Bench& b) {
           [&] { EmbeddingBackward(ctx, dy, ids, dtable, WriteMode::kOverwrite); });
   const Tensor w = b.Make(DType::kF32, {kParameters}), g = b.Make(DType::kF32, {kParameters});
   const Tensor w16 = b.Make(DType::kBF16, {kParameters});
-  b.Bytes("memcpy, 32 MiB", 8 * kParameters, [&] { std::memcpy(w.data, g.data, static_cast<size_t>(w.bytes())); });
+  b.Bytes("memcpy, 32 MiB", 8 * kParameters,
+          [&] { std::memcpy(w.data, g.data, static_cast<size_t>(w.bytes())); });
   b.Bytes("sum of squares", 4 * kParameters, [&] { SumOfSquares(ctx, g); });
-  b.Bytes("fill normal", 4 * kParameters, [&] { FillNormal(ctx, 1, 2, 0, 0.02f, w.Columns(0, kParameters / 16)); });
+  b.Bytes("fill normal", 4 * kParameters,
+          [&] { FillNormal(ctx, 1, 2, 0, 0.02f, w.Columns(0, kParameters / 16)); });
   for (DType moments : {DType::kF32, DType::kBF16}) {
     const Tensor m = b.Make(moments, {kParameters}), v = b.Make(moments, {kParameters});
     Copy(ctx, g, m);
     b.Bytes(moments == DType::kF32 ? "adamw, FP32 moments" : "adamw, BF16 moments",
             kParameters * (12 + 2 + 4 * SizeOf(moments)), [&] {
-              AdamW(ctx, {.master = w, .grad = g, .m = m, .v = v, .compute = w16, .learning_rate = 1e-3f, .beta1 = 0.9f,
-                          .beta2 = 0.95f, .eps = 1e-8f, .decay = 0.1f});
+              AdamW(ctx, {.master = w,
+                          .grad = g,
+                          .m = m,
+                          .v = v,
+                          .compute = w16,
+                          .learning_rate = 1e-3f,
+                          .beta1 = 0.9f,
+                          .beta2 = 0.95f,
+                          .eps = 1e-8f,
+                          .decay = 0.1f});
             });
   }
 }
@@ -146,34 +174,55 @@ void Gate(Bench& b) {
   const Tensor indices = b.Ids(kRows * kTopK, kExperts);
   std::vector<int64_t> counts(kExperts);
   b.Bytes("router", 2 * kRows * kExperts * 4, [&] {
-    Router(b.ctx(), desc, {.logits = logits, .bias = bias, .scores = scores, .indices = indices, .weights = weights,
-                           .counts = Tensor::Of(counts.data(), {kExperts})});
+    Router(b.ctx(), desc,
+           {.logits = logits,
+            .bias = bias,
+            .scores = scores,
+            .indices = indices,
+            .weights = weights,
+            .counts = Tensor::Of(counts.data(), {kExperts})});
   });
-  const Tensor fractions = b.Make(DType::kF32, {kRows / kLength, kExperts}), losses = b.Make(DType::kF32, {kRows / kLength});
+  const Tensor fractions = b.Make(DType::kF32, {kRows / kLength, kExperts}),
+               losses = b.Make(DType::kF32, {kRows / kLength});
   b.Bytes("balance loss", kRows * kExperts * 4,
           [&] { BalanceLoss(b.ctx(), desc, scores, kLength, fractions, losses); });
   b.Bytes("router backward", 2 * kRows * kExperts * 4, [&] {
-    RouterBackward(b.ctx(), desc, {.scores = scores, .indices = indices, .weights = weights, .dweights = weights,
-                                   .fractions = fractions, .balance_scale = 1e-4f, .sequence_length = kLength,
-                                   .dlogits = logits});
+    RouterBackward(b.ctx(), desc,
+                   {.scores = scores,
+                    .indices = indices,
+                    .weights = weights,
+                    .dweights = weights,
+                    .fractions = fractions,
+                    .balance_scale = 1e-4f,
+                    .sequence_length = kLength,
+                    .dlogits = logits});
   });
 }
 
 // Causal FLOPs: a row t sees t + 1 keys. Forward has 2 products per visible pair, backward 5.
 void Attentions(Bench& b, DType dtype) {
-  const Tensor q = b.Make(dtype, {kRows, kHeads * (kNope + kRope)}), kv = b.Make(dtype, {kRows, kHeads * (kNope + kValue)});
+  const Tensor q = b.Make(dtype, {kRows, kHeads * (kNope + kRope)}),
+               kv = b.Make(dtype, {kRows, kHeads * (kNope + kValue)});
   const Tensor k_rope = b.Make(dtype, {kRows, kRope}), o = b.Make(dtype, {kRows, kHeads * kValue});
   const Tensor lse = b.Make(DType::kF32, {kRows, kHeads}), d_o = b.Make(dtype, {kRows, kHeads * kValue});
   const Tensor dq = b.Make(dtype, {kRows, kHeads * (kNope + kRope)}), dk_rope = b.Make(dtype, {kRows, kRope});
   const Tensor dkv = b.Make(dtype, {kRows, kHeads * (kNope + kValue)});
-  const AttentionDesc desc{.heads = kHeads, .nope_dim = kNope, .rope_dim = kRope, .value_dim = kValue,
-                           .sequence_length = kLength, .scale = 0.1f, .q = q, .kv = kv, .k_rope = k_rope,
-                           .document_start = {}, .o = o, .lse = lse};
+  const AttentionDesc desc{.heads = kHeads,
+                           .nope_dim = kNope,
+                           .rope_dim = kRope,
+                           .value_dim = kValue,
+                           .sequence_length = kLength,
+                           .scale = 0.1f,
+                           .q = q,
+                           .kv = kv,
+                           .k_rope = k_rope,
+                           .document_start = {},
+                           .o = o,
+                           .lse = lse};
   const double pairs = static_cast<double>(kRows * kHeads) * (kLength + 1) / 2;
   b.Flops("attention", 2 * pairs * (kNope + kRope + kValue), [&] { Attention(b.ctx(), desc); });
-  b.Flops("attention backward", 2 * pairs * (3 * (kNope + kRope) + 2 * kValue), [&] {
-    AttentionBackward(b.ctx(), desc, {.d_o = d_o, .dq = dq, .dkv = dkv, .dk_rope = dk_rope});
-  });
+  b.Flops("attention backward", 2 * pairs * (3 * (kNope + kRope) + 2 * kValue),
+          [&] { AttentionBackward(b.ctx(), desc, {.d_o = d_o, .dq = dq, .dkv = dkv, .dk_rope = dk_rope}); });
 }
 
 }  // namespace

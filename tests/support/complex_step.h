@@ -1,5 +1,6 @@
-// Exact derivatives of templated code (Squire and Trapp, SIAM Review 40, 1998): f(x + ih) = f(x) + ih f'(x) + O(h^2), so
-// with h = 1e-40 the imaginary part over h is f'(x) to the last bits of FP64: no subtraction, hence no cancellation.
+// Exact derivatives of templated code (Squire and Trapp, SIAM Review 40, 1998): f(x + ih) = f(x) + ih f'(x) +
+// O(h^2), so with h = 1e-40 the imaginary part over h is f'(x) to the last bits of FP64: no subtraction,
+// hence no cancellation.
 #ifndef JEVONS_TESTS_SUPPORT_COMPLEX_STEP_H_
 #define JEVONS_TESTS_SUPPORT_COMPLEX_STEP_H_
 
@@ -30,16 +31,17 @@ std::vector<double> ComplexStepGradient(const F& f, const std::vector<double>& x
   return gradient;
 }
 
-// Each |a - b| within `tolerance` of the largest |b|, which must not be zero: a gradient that is zero tests nothing.
-inline void ExpectGradient(const std::string& name, const std::vector<double>& actual, const std::vector<double>& exact,
-                           double tolerance = 1e-12) {
+// Each |a - b| within `tolerance` of the largest |b|, which must not be zero: a gradient that is zero tests
+// nothing.
+inline void ExpectGradient(const std::string& name, const std::vector<double>& actual,
+                           const std::vector<double>& exact, double tolerance = 1e-12) {
   ASSERT_EQ(actual.size(), exact.size()) << name;
   double largest = 0;
   for (double value : exact) largest = std::max(largest, std::abs(value));
   EXPECT_GT(largest, 0) << name;
   for (size_t i = 0; i < exact.size(); ++i)
-    ASSERT_LE(std::abs(actual[i] - exact[i]), tolerance * largest) << name << "[" << i << "]: " << actual[i] << " for "
-                                                                   << exact[i];
+    ASSERT_LE(std::abs(actual[i] - exact[i]), tolerance * largest)
+        << name << "[" << i << "]: " << actual[i] << " for " << exact[i];
 }
 
 // n standard normal numbers, and the linear loss that turns outputs into one number: sum of c[i] * y[i].
