@@ -82,15 +82,18 @@ std::string VendorViolation(const std::string& path, const std::string& header) 
   return "";
 }
 
-// The header of an include directive's rest, and whether it is quoted.
+// A header is ours when it lies in one of our folders, or is quoted without any folder.
+bool IsOurs(absl::string_view header, bool quoted) {
+  static const Prefixes kFolders = {"kernels/", "configs/", "data/", "parallel/",
+                                    "trainer/", "launch/",  "tests/"};
+  return StartsWithAny(header, kFolders) || (quoted && !absl::StrContains(header, "/"));
+}
+
 std::string IncludeViolation(const std::string& path, absl::string_view rest) {
-  const bool ours = absl::ConsumePrefix(&rest, "\"");
-  if (!ours && !absl::ConsumePrefix(&rest, "<")) return "";
+  const bool quoted = absl::ConsumePrefix(&rest, "\"");
+  if (!quoted && !absl::ConsumePrefix(&rest, "<")) return "";
   const std::string header(rest.substr(0, rest.find_first_of("\">")));
-  static const Prefixes kVendorQuoted = {"absl/", "google/",
-                                         "hwy/"};  // these quote themselves in their documentation
-  if (ours && !StartsWithAny(header, kVendorQuoted)) return OursViolation(path, header);
-  return VendorViolation(path, header);
+  return IsOurs(header, quoted) ? OursViolation(path, header) : VendorViolation(path, header);
 }
 
 // The backend is chosen by the build's choice of files, so code above kernels/ has no conditional parts.

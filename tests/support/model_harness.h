@@ -1,0 +1,100 @@
+// A model with its stores on one rank, filled with numbers, ready to run a micro-batch.
+#ifndef JEVONS_TESTS_SUPPORT_MODEL_HARNESS_H_
+#define JEVONS_TESTS_SUPPORT_MODEL_HARNESS_H_
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "kernels/ops/elementwise.h"
+#include "parallel/comm/loopback.h"
+#include "tests/support/tiny_model.h"
+#include "trainer/model/model.h"
+
+namespace jevons {
+
+class ModelHarness {
+ public:
+  ModelHarness(const ModelConfig& config, int64_t sequence_length, Communicator& world)
+      : config_(config),
+        saved_("saved", int64_t{1} << 30),
+        scratch_("scratch", int64_t{1} << 30),
+        dispatcher_(world, config.moe().routed_experts()),
+        weights_(config, dispatcher_.local_experts(), DType::kF32),
+        model_(config, sequence_length, dispatcher_),
+        binding_(config, weights_),
+        gradients_(weights_, GradientLayout{}, {1}) {
+    for (size_t p = 0; p < weights_.specs().size(); ++p) {
+      const Tensor flat = weights_.value(p).Reshape({weights_.value(p).size()});
+      InitialValues(Context().ops, weights_.specs()[p], p, config.init_std(), 7, 0, flat);
+      for (int64_t i = 0; i < flat.size() && weights_.specs()[p].init == ParamSpec::Init::kOnes; ++i)
+        flat.as<float>()[i] += 0.2f * static_cast<float>(RandomUniform(3, p, static_cast<uint64_t>(i)));
+    }
+    for (size_t b = 0; b < weights_.bias_names().size(); ++b)
+      for (int64_t e = 0; e < config.moe().routed_experts(); ++e)
+        weights_.bias(b).as<float>()[e] = 0.1f * static_cast<float>(RandomUniform(4, b, static_cast<uint64_t>(e)));
+  }
+
+  LayerContext Context() {
+    return {.ops = {.stream = {}, .scratch = &scratch_}, .saved = &saved_, .dtype = DType::kF32, .wgrad = &wgrad_,
+            .timer = &timer_, .non_finite = nullptr};
+  }
+  const WeightStore& weights() const { return weights_; }
+  const WeightBinding& binding() const { return binding_; }
+
+  static MicroBatch Batch(std::vector<int32_t>& tokens, int64_t sequences, int64_t S) {
+    return {.sequences = sequences, .sequence_length = S, .tokens = Tensor::Of(tokens.data(), {sequences, S + 1}),
+            .document_start = {}};
+  }
+
+  LossSums Run(const MicroBatch& batch, const LossScales& scales) {
+    gradients_.Begin(1);
+    binding_.BindGradients(gradients_, 1, 0);
+    std::vector<int64_t> counts(static_cast<size_t>(model_.moe_layers() * config_.moe().routed_experts()));
+    const LossSums sums =
+        model_.ForwardBackward(Context(), binding_.weights(), batch, scales,
+                               Tensor::Of(counts.data(), {model_.moe_layers(), config_.moe().routed_experts()}));
+    gradients_.EndRound(Context().ops, 0);
+    return sums;
+  }
+
+  std::vector<double> Gradient(size_t param) const {
+    const ParamSpec& spec = weights_.specs()[param];
+    const float* data = spec.expert ? gradients_.ExpertNode(0, param, 0) : gradients_.DenseNode(0, param);
+    return {data, data + spec.shape.size()};
+  }
+
+  template <typename T>
+  std::map<std::string, std::vector<T>> Params() const {
+    std::map<std::string, std::vector<T>> params;
+    for (size_t p = 0; p < weights_.specs().size(); ++p) {
+      const float* data = weights_.value(p).as<float>();
+      params[weights_.specs()[p].name] = std::vector<T>(data, data + weights_.value(p).size());
+    }
+    return params;
+  }
+  std::map<std::string, std::vector<float>> Biases() const {
+    std::map<std::string, std::vector<float>> biases;
+    for (size_t b = 0; b < weights_.bias_names().size(); ++b) {
+      const float* data = weights_.bias(b).as<float>();
+      biases[weights_.bias_names()[b]] = std::vector<float>(data, data + weights_.bias(b).size());
+    }
+    return biases;
+  }
+  Model& model() { return model_; }
+
+ private:
+  ModelConfig config_;
+  Arena saved_, scratch_;
+  PhaseTimer timer_;
+  WgradQueue wgrad_;
+  Dispatcher dispatcher_;
+  WeightStore weights_;
+  Model model_;
+  WeightBinding binding_;
+  GradientStore gradients_;
+};
+
+}  // namespace jevons
+
+#endif  // JEVONS_TESTS_SUPPORT_MODEL_HARNESS_H_

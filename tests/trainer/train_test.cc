@@ -1,0 +1,209 @@
+// Whole runs over loopback: learning, resuming at every step on other layouts, stopping, and refusing.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <mutex>
+#include <set>
+
+#include "data/prepare/prepare.h"
+#include "parallel/comm/loopback.h"
+#include "tests/support/tiny_model.h"
+#include "trainer/checkpoint/reader.h"
+#include "trainer/metrics/jsonl.h"
+#include "trainer/train_loop.h"
+
+namespace jevons {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+class TrainTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = fs::path(testing::TempDir()) /
+              ("train_test_" + std::string(testing::UnitTest::GetInstance()->current_test_info()->name()));
+    fs::remove_all(folder_);
+    fs::create_directories(folder_);
+    std::ofstream text(folder_ / "text.txt");
+    for (int i = 0; i < 40; ++i)
+      text << "the cat sat on the mat and the dog sat on the log, " << i << " times in all.\n\n";
+    text.close();
+    PrepareOptions options;
+    options.inputs = {folder_ / "text.txt"};
+    options.output = folder_ / "data";
+    options.vocab_size = 280;
+    options.validation_fraction = 0.1;
+    options.threads = 1;
+    const auto report = Prepare(options);
+    ASSERT_TRUE(report.ok()) << report.status();
+    config_.mutable_model()->CopyFrom(TinyModel());
+    config_.mutable_model()->set_vocab_size(0);
+    config_.mutable_model()->mutable_mtp()->set_depth(1);
+    config_.mutable_data()->set_path(folder_ / "data");
+    config_.mutable_data()->set_sequence_length(12);
+    TrainConfig& train = *config_.mutable_train();
+    train.set_steps(6);
+    train.set_batch_sequences(5);
+    train.set_batch_ramp_start(3);
+    train.set_batch_ramp_tokens(120);
+    train.set_eval_sequences(4);
+    config_.mutable_optimizer()->mutable_learning_rate()->set_peak(3e-3);
+    config_.mutable_optimizer()->mutable_learning_rate()->set_warmup_steps(2);
+    config_.mutable_log()->set_interval(1000);
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  std::string Folder(const std::string& name) const { return folder_ / name; }
+
+  // Trains on `ranks` threads; the status of rank 0, which must be everybody's code.
+  absl::Status TrainOn(int ranks, int ep, const std::string& output, const std::atomic<int>* stop = nullptr,
+                       RunSummary* summary = nullptr) {
+    RunConfig config = config_;
+    config.mutable_parallel()->set_ep(ep);
+    const auto inputs = ResolveInputs(config);
+    if (!inputs.ok()) return inputs.status();
+    absl::Status result;
+    std::set<absl::StatusCode> codes;
+    std::mutex mutex;
+    RunLoopback(ranks, [&](Communicator& world) {
+      const TrainOptions options{.inputs = *inputs, .output = output, .meter = {}, .stop = stop, .labels = {}};
+      const auto trained = Train(options, world);
+      const std::lock_guard lock(mutex);
+      codes.insert(trained.status().code());
+      if (world.rank() != 0) return;
+      result = trained.status();
+      if (trained.ok() && summary != nullptr) *summary = *trained;
+    });
+    EXPECT_EQ(codes.size(), 1u);
+    return result;
+  }
+
+  std::string Hash(const std::string& output) const {
+    const auto steps = CommittedSteps(PosixFileSystem(), output + "/checkpoints");
+    if (!steps.ok() || steps->empty()) return "no checkpoint";
+    const auto path = CheckpointPath(PosixFileSystem(), output + "/checkpoints", steps->back());
+    if (!path.ok()) return path.status().ToString();
+    auto reader = CheckpointReader::Open(PosixFileSystem(), *path);
+    if (!reader.ok()) return reader.status().ToString();
+    const auto hash = StateHash(*reader);
+    return hash.ok() ? *hash : hash.status().ToString();
+  }
+
+  fs::path folder_;
+  RunConfig config_;
+};
+
+TEST_F(TrainTest, ResumesBitwiseAtEveryStepOnOtherLayouts) {
+  ASSERT_TRUE(TrainOn(1, 1, Folder("straight")).ok());
+  const std::string straight = Hash(Folder("straight"));
+  const std::vector<std::pair<int, int>> layouts = {{2, 2}, {1, 1}, {3, 1}, {4, 4}, {2, 1}};
+  for (int stop = 1; stop < 6; ++stop) {
+    const std::string output = Folder("resumed" + std::to_string(stop));
+    config_.mutable_train()->set_steps(stop);
+    ASSERT_TRUE(TrainOn(layouts[stop - 1].first, layouts[stop - 1].second, output).ok());
+    config_.mutable_train()->set_steps(6);
+    const auto& second = layouts[static_cast<size_t>(stop % 5)];
+    ASSERT_TRUE(TrainOn(second.first, second.second, output).ok());
+    EXPECT_EQ(Hash(output), straight) << "stopped after step " << stop;
+  }
+}
+
+TEST_F(TrainTest, ResumesInBf16WithBf16Moments) {
+  config_.mutable_precision()->set_compute(BF16);
+  config_.mutable_optimizer()->set_moments(MOMENTS_BF16);
+  ASSERT_TRUE(TrainOn(1, 1, Folder("straight")).ok());
+  config_.mutable_train()->set_steps(3);
+  ASSERT_TRUE(TrainOn(4, 2, Folder("resumed")).ok());
+  config_.mutable_train()->set_steps(6);
+  ASSERT_TRUE(TrainOn(3, 3, Folder("resumed")).ok());
+  EXPECT_EQ(Hash(Folder("resumed")), Hash(Folder("straight")));
+}
+
+TEST_F(TrainTest, ASignalSavesAndTheSameCommandGoesOn) {
+  ASSERT_TRUE(TrainOn(1, 1, Folder("straight")).ok());
+  const std::atomic<int> stop{15};
+  for (int i = 0; i < 3; ++i) {
+    const absl::Status stopped = TrainOn(2, 2, Folder("stopped"), &stop);
+    EXPECT_EQ(ExitCodeOf(stopped), ExitCode::kPreempted) << stopped;
+  }
+  ASSERT_TRUE(TrainOn(2, 2, Folder("stopped")).ok());
+  EXPECT_EQ(Hash(Folder("stopped")), Hash(Folder("straight")));
+}
+
+TEST_F(TrainTest, LearnsItsText) {
+  config_.mutable_model()->set_hidden_size(32);
+  config_.mutable_model()->set_init_std(0.1);
+  config_.mutable_model()->mutable_moe()->set_intermediate_size(16);
+  config_.mutable_train()->set_steps(150);
+  config_.mutable_train()->set_batch_sequences(8);
+  config_.mutable_optimizer()->mutable_learning_rate()->set_peak(2e-2);
+  RunSummary summary;
+  ASSERT_TRUE(TrainOn(1, 1, Folder("run"), nullptr, &summary).ok());
+  EXPECT_GT(summary.first_validation, 5.0);  // ln 320
+  EXPECT_LT(summary.last_validation, 0.6);   // all but the numbers is always the same
+  EXPECT_EQ(summary.memory.total(), summary.planned.total());
+  EXPECT_EQ(summary.ledger.tokens() > 0, true);
+}
+
+TEST_F(TrainTest, NaNStopsAndNamesStepLayerAndTensor) {
+  config_.mutable_optimizer()->mutable_learning_rate()->set_peak(1e30);
+  config_.mutable_optimizer()->mutable_learning_rate()->set_warmup_steps(0);
+  config_.mutable_checkpoint()->set_interval(1);
+  const absl::Status status = TrainOn(2, 2, Folder("run"));
+  EXPECT_EQ(ExitCodeOf(status), ExitCode::kNumerical) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("step 1"));
+  EXPECT_THAT(std::string(status.message()), testing::AnyOf(HasSubstr("layer"), HasSubstr("gradient of")));
+}
+
+TEST_F(TrainTest, ADamagedCheckpointIsRefusedAndAnOlderOneOffered) {
+  config_.mutable_checkpoint()->set_interval(2);
+  ASSERT_TRUE(TrainOn(1, 1, Folder("run")).ok());
+  const auto newest = CheckpointPath(PosixFileSystem(), Folder("run") + "/checkpoints", 6);
+  ASSERT_TRUE(newest.ok());
+  for (const auto& entry : fs::directory_iterator(*newest)) {
+    if (entry.path().extension() != ".bin") continue;
+    std::fstream file(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
+    file.seekg(100);
+    const char byte = static_cast<char>(file.get() ^ 1);
+    file.seekp(100);
+    file.put(byte);
+  }
+  config_.mutable_train()->set_steps(8);
+  const absl::Status status = TrainOn(1, 1, Folder("run"));
+  EXPECT_EQ(ExitCodeOf(status), ExitCode::kIntegrity) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("step-00000006"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("step-00000004"));
+}
+
+TEST_F(TrainTest, OtherDataOrAnotherModelIsRefused) {
+  ASSERT_TRUE(TrainOn(1, 1, Folder("run")).ok());
+  config_.mutable_train()->set_steps(8);
+  config_.mutable_data()->set_seed(99);
+  EXPECT_EQ(ExitCodeOf(TrainOn(1, 1, Folder("run"))), ExitCode::kUsage);
+  config_.mutable_data()->set_seed(1);
+  config_.mutable_model()->set_hidden_size(12);
+  const absl::Status status = TrainOn(1, 1, Folder("run"));
+  EXPECT_EQ(ExitCodeOf(status), ExitCode::kIntegrity) << status;
+}
+
+TEST_F(TrainTest, TheRecordHasEveryStepOnce) {
+  config_.mutable_train()->set_steps(3);
+  ASSERT_TRUE(TrainOn(2, 1, Folder("run")).ok());
+  config_.mutable_train()->set_steps(6);
+  ASSERT_TRUE(TrainOn(1, 1, Folder("run")).ok());
+  std::ifstream file(Folder("run") + "/metrics.jsonl");
+  std::vector<int64_t> steps;
+  for (std::string line; std::getline(file, line);) {
+    const auto record = FromJsonLine(line + "\n");
+    ASSERT_TRUE(record.has_value()) << line;
+    if (record->values.front().first == "loss/main") steps.push_back(record->step);
+  }
+  EXPECT_EQ(steps, (std::vector<int64_t>{1, 2, 3, 4, 5, 6}));
+}
+
+}  // namespace
+}  // namespace jevons
