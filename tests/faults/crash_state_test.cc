@@ -91,7 +91,7 @@ TEST(PowerLoss, WhatWasCommittedSurvivesAndWhatShowsIsWhole) {
   size_t states = 0;
   for (const int ranks : {1, 3}) {
     MemoryDisk disk;
-    CrashWatch watch(/*limit=*/3000);
+    CrashWatch watch(/*limit=*/2000);
     SaveUnderWatch(ranks, {}, watch, disk);
     EXPECT_THAT(watch.violations(), IsEmpty());
     EXPECT_EQ(disk.List(kDirectory).value(), std::vector<std::string>{"step-00000003.1"});
@@ -152,7 +152,7 @@ class PowerLossTeeth : public testing::TestWithParam<Mutant> {};
 TEST_P(PowerLossTeeth, TheMutantIsCaught) {
   const Mutant& mutant = GetParam();
   MemoryDisk disk;
-  CrashWatch watch(/*limit=*/100);
+  CrashWatch watch(/*limit=*/60);
   std::atomic<int> hits = 0;
   const auto policy = [&](const std::string& path) {
     if (!absl::EndsWith(path, mutant.path_end)) return SyncPolicy::kHonest;
