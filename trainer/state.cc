@@ -26,7 +26,7 @@ absl::Status LoadState(CheckpointReader& reader, TrainStep& train_step) {
   return absl::OkStatus();
 }
 
-absl::Status LoadWeights(CheckpointReader& reader, WeightStore& weights) {
+absl::Status LoadWeights(CheckpointReader& reader, const WeightStore& weights) {
   constexpr int64_t kPiece = int64_t{1} << 20;  // elements converted at a time
   std::vector<float> piece;
   const OpContext ops;

@@ -16,8 +16,8 @@ std::vector<TensorSlice> SlicesOf(const std::vector<StateSlice>& state);
 // Masters, moments and biases from `reader` into `train_step`, whatever layout wrote them. Collective.
 absl::Status LoadState(CheckpointReader& reader, TrainStep& train_step);
 
-// Weights alone, in their compute type, and gate biases: for evaluation and generation on one rank.
-absl::Status LoadWeights(CheckpointReader& reader, WeightStore& weights);
+// Weights alone, in their compute type, and gate biases: for evaluation and generation.
+absl::Status LoadWeights(CheckpointReader& reader, const WeightStore& weights);
 
 }  // namespace jevons
 

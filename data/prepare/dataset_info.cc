@@ -94,7 +94,7 @@ absl::Status SaveDatasetInfo(const std::string& folder, const DatasetInfo& info)
   return WriteTextFile(folder + "/" + kDatasetInfoFile, json.dump(2) + "\n");
 }
 
-absl::StatusOr<FileInfo> DescribeFile(const std::string& path) {
+absl::StatusOr<FileRecord> DescribeFile(const std::string& path) {
   JEVONS_ASSIGN_OR_RETURN(ByteStream stream, ByteStream::Open(path, Compression::kNone));
   const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(XXH3_createState(), XXH3_freeState);
   JEVONS_CHECK(state != nullptr && XXH3_128bits_reset(state.get()) == XXH_OK);
@@ -105,12 +105,12 @@ absl::StatusOr<FileInfo> DescribeFile(const std::string& path) {
     XXH3_128bits_update(state.get(), buffer.data(), n);
   } while (n == buffer.size());
   const XXH128_hash_t hash = XXH3_128bits_digest(state.get());
-  return FileInfo{stream.file_position(), absl::StrFormat("%016x%016x", hash.high64, hash.low64)};
+  return FileRecord{stream.file_position(), absl::StrFormat("%016x%016x", hash.high64, hash.low64)};
 }
 
 absl::Status VerifyDataset(const std::string& folder, const DatasetInfo& info) {
   for (const auto& [name, expected] : info.files) {
-    JEVONS_ASSIGN_OR_RETURN(const FileInfo found, DescribeFile(folder + "/" + name));
+    JEVONS_ASSIGN_OR_RETURN(const FileRecord found, DescribeFile(folder + "/" + name));
     if (found == expected) continue;
     return IntegrityError(absl::StrFormat(
         "%s/%s: the contents are not those of %s (XXH3 %s, %d bytes; expected %s, %d)", folder, name,

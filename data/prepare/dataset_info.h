@@ -21,10 +21,10 @@ struct SplitInfo {
   bool operator==(const SplitInfo&) const = default;
 };
 
-struct FileInfo {
+struct FileRecord {
   int64_t bytes = 0;
   std::string xxh3_128;  // 32 hexadecimal digits
-  bool operator==(const FileInfo&) const = default;
+  bool operator==(const FileRecord&) const = default;
 };
 
 struct DatasetInfo {
@@ -33,7 +33,7 @@ struct DatasetInfo {
   SplitInfo validation;  // all 0: there is none, and no validation.bin
   uint64_t seed = 0;     // and the fraction: how the validation documents were chosen
   double validation_fraction = 0;
-  std::map<std::string, FileInfo> files;  // by name in the folder, all but dataset.json
+  std::map<std::string, FileRecord> files;  // by name in the folder, all but dataset.json
   bool operator==(const DatasetInfo&) const = default;
 };
 
@@ -43,7 +43,7 @@ absl::StatusOr<DatasetInfo> LoadDatasetInfo(const std::string& folder);
 absl::Status SaveDatasetInfo(const std::string& folder, const DatasetInfo& info);
 
 // Size and hash of a file as it is.
-absl::StatusOr<FileInfo> DescribeFile(const std::string& path);
+absl::StatusOr<FileRecord> DescribeFile(const std::string& path);
 
 // Reads every file and compares its hash; an integrity error names the first that differs.
 absl::Status VerifyDataset(const std::string& folder, const DatasetInfo& info);
