@@ -14,6 +14,8 @@
 namespace jevons {
 namespace {
 
+int write_error = 0;  // errno of the last write to stdout that failed
+
 // CLI11's help with the examples put before it.
 class HelpWithExamples : public CLI::Formatter {
  public:
@@ -99,13 +101,16 @@ int ReportParseError(const CLI::App& program, const CLI::ParseError& error) {
   return static_cast<int>(ExitCode::kUsage);
 }
 
-void WriteOut(absl::string_view text) { std::fwrite(text.data(), 1, text.size(), stdout); }
+void WriteOut(absl::string_view text) {
+  errno = 0;
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) write_error = errno;
+}
 
 int FlushOut(int exit_code) {
   errno = 0;
-  const bool failed = std::fflush(stdout) != 0 || std::ferror(stdout);
-  if (!failed || errno == EPIPE || exit_code != 0) return exit_code;
-  absl::FPrintF(stderr, "error: standard output: cannot write: %s\n", std::strerror(errno));
+  if (std::fflush(stdout) != 0) write_error = errno;
+  if (write_error == 0 || write_error == EPIPE || exit_code != 0) return exit_code;
+  absl::FPrintF(stderr, "error: standard output: cannot write: %s\n", std::strerror(write_error));
   return static_cast<int>(ExitCode::kFailure);
 }
 

@@ -49,6 +49,12 @@ TEST(ArchitectureRules, FolderMayNotIncludeWhatIsAboveOrBesideIt) {
   EXPECT_TRUE(Violates("trainer/plan/memory_model.cc", "#include \"kernels/cpu/attention.h\""));
 }
 
+TEST(ArchitectureRules, OurHeadersAreNamedFromTheRoot) {
+  EXPECT_TRUE(Violates("data/loader.cc", "#include \"loader.h\""));
+  EXPECT_TRUE(Violates("trainer/train_loop.cc", "#include <launch/cli.h>"));
+  EXPECT_FALSE(Violates("data/loader.cc", "#include \"nlohmann/json.hpp\""));
+}
+
 TEST(ArchitectureRules, FolderMayIncludeWhatIsBelowIt) {
   EXPECT_FALSE(Violates("launch/train.cc", "#include \"trainer/train_loop.h\""));
   EXPECT_FALSE(Violates("trainer/train_loop.cc", "#include \"data/loader.h\""));

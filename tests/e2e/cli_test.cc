@@ -184,7 +184,7 @@ TEST_F(PrepareCommand, MissingInputLeavesNothing) {
 TEST_F(PrepareCommand, InterruptEndsItAndLeavesNoDataset) {
   {
     std::ofstream text(root_ + "/big.txt");
-    for (int i = 0; i < 2000000; ++i) text << "word" << i * 7919 % 1000003 << (i % 50 == 0 ? "\n\n" : " ");
+    for (int64_t i = 0; i < 2000000; ++i) text << "word" << i * 7919 % 1000003 << (i % 50 == 0 ? "\n\n" : " ");
   }
   auto process = Process::Start({JEVONS_BINARY_DIR "/jevons", "prepare", "--input", root_ + "/big.txt",
                                  "--output", root_ + "/data", "--vocab-size", "60000"});
