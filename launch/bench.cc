@@ -128,7 +128,7 @@ absl::Status BenchStep(const StepOptions& options, Communicator& world) {
   TrainStep step(config, mesh);
   step.Initialize();
   JEVONS_ASSIGN_OR_RETURN(const StepFigures figures, TimeSteps(config, step, world, options.steps));
-  const MemoryUse planned = PlanMemory(config, shape, world.rank());
+  const MemoryUse planned = PlanMemory(config, shape, world.rank(), step.peak_load());
   if (world.rank() == 0) WriteOut(Report(config, figures, meter, step, planned, world.size(), threads));
   return absl::OkStatus();
 }

@@ -55,10 +55,10 @@ Meter MeasureMeter(const RunConfig& config, Communicator& world, int threads) {
     meter.peak_flops = cost.peak_tflops() * 1e12 * meter.devices;
     return meter;
   }
-  world.Barrier();  // all ranks at once, so that ranks that share a core share its speed
   int64_t megaflops = std::llround(MeasureFmaPeak(threads) * 1e3);
   world.AllReduceSum({&megaflops, 1});
-  meter.peak_flops = static_cast<double>(megaflops) * 1e6;
+  // A rank that shares its core measures the whole core: it is the best of several moments.
+  meter.peak_flops = static_cast<double>(megaflops) * 1e6 * share;
   return meter;
 }
 

@@ -32,9 +32,9 @@ std::string SummaryText(const RunSummary& s, const TrainOptions& options) {
                         s.dead_experts);
   absl::StrAppendFormat(&text,
                         "memory, rank 0       %.1f MiB: weights %.1f, gradients %.1f, optimizer %.1f, activations %.1f "
-                        "(planned %.1f MiB, %+.1f%%); process %.1f MiB\n",
+                        "(planned for %.2fx the even expert load: %.1f MiB, %+.1f%%); process %.1f MiB\n",
                         Mebibytes(s.memory.total()), Mebibytes(s.memory.weights), Mebibytes(s.memory.gradients),
-                        Mebibytes(s.memory.optimizer), Mebibytes(s.memory.activations), Mebibytes(s.planned.total()),
+                        Mebibytes(s.memory.optimizer), Mebibytes(s.memory.activations), s.peak_load, Mebibytes(s.planned.total()),
                         100 * PlanError(s), Mebibytes(s.resident_bytes));
   absl::StrAppendFormat(&text, "files                %s: checkpoints/, metrics.jsonl, tensorboard/, summary.json\n",
                         options.output);
@@ -63,6 +63,7 @@ std::string SummaryJson(const RunSummary& s, const TrainOptions& options) {
                                {"dead_experts", s.dead_experts},
                                {"memory_bytes", s.memory.total()},
                                {"planned_memory_bytes", s.planned.total()},
+                               {"peak_expert_load", s.peak_load},
                                {"resident_bytes", s.resident_bytes}};
   return json.dump(2) + "\n";
 }

@@ -263,7 +263,8 @@ RunSummary Run::Summarize() const {
   summary.tokens_per_second = TokensPerSecond(session_);
   summary.mfu = Mfu(options_.meter, session_);
   summary.memory = step_.memory();
-  summary.planned = PlanMemory(config_, mesh_.shape(), world_rank_);
+  summary.peak_load = step_.peak_load();
+  summary.planned = PlanMemory(config_, mesh_.shape(), world_rank_, step_.peak_load());
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   summary.resident_bytes = int64_t{usage.ru_maxrss} * 1024;

@@ -36,7 +36,8 @@ struct RunSummary {
   double bits_per_byte = 0;       // of the last validation; 0: not known
   double max_over_mean = 0;       // expert load of the last step
   int64_t dead_experts = 0;
-  MemoryUse memory, planned;      // of this rank
+  MemoryUse memory, planned;      // of this rank; planned for peak_load
+  double peak_load = 0;           // most rows at this rank's experts in a micro-batch, relative to an even load
   int64_t resident_bytes = 0;     // the process's peak, as the system counts it
 };
 

@@ -105,7 +105,10 @@ LossSums TrainStep::SumLosses(const std::vector<LossSums>& mine, Range block, in
   std::transform(bits.begin(), bits.end(), values.begin(), [](int64_t b) { return std::bit_cast<double>(b); });
   const std::span<const double> all(values);
   const auto n = static_cast<size_t>(count);
-  return {.main = TreeSum(all.subspan(0, n)), .mtp = TreeSum(all.subspan(n, n)), .balance = TreeSum(all.subspan(2 * n, n))};
+  return {.main = TreeSum(all.subspan(0, n)),
+          .mtp = TreeSum(all.subspan(n, n)),
+          .balance = TreeSum(all.subspan(2 * n, n)),
+          .received_rows = 0};
 }
 
 absl::Status TrainStep::CheckLosses(const StepPlan& plan, const LossSums& sums, int64_t first_bad_micro_batch) {
@@ -160,6 +163,8 @@ absl::StatusOr<StepStats> TrainStep::Run(const StepPlan& plan, const SampleBatch
         model_->ForwardBackward(ctx, binding_->weights(), MicroBatchAt(batch, round, exists), scales, counts);
     if (non_finite_.tensor && first_bad < 0) first_bad = block.begin + round;
     gradients_->EndRound(ctx.ops, round);
+    if (const int64_t even = model_->EvenRows(micro, config_.data().sequence_length()); even > 0)
+      peak_load_ = std::max(peak_load_, static_cast<double>(sums.received_rows) / static_cast<double>(even));
     if (!exists) continue;
     losses.push_back(sums);
     for (size_t i = 0; i < counts_.size(); ++i) stats.loads[i] += counts_[i];
@@ -224,7 +229,7 @@ absl::StatusOr<TrainStep::Evaluation> TrainStep::Evaluate(const ValidationSet& v
       labels += S - std::count(tokens.begin() + 1, tokens.end(), kPaddingToken);
     }
     const double loss = model_->Evaluate(ctx, binding_->weights(), micro_batch);
-    if (round < block.size()) losses.push_back({.main = loss, .mtp = 0, .balance = 0});
+    if (round < block.size()) losses.push_back({.main = loss, .mtp = 0, .balance = 0, .received_rows = 0});
   }
   mesh_.dp().AllReduceSum({&labels, 1});
   const LossSums sums = SumLosses(losses, block, count);

@@ -57,6 +57,8 @@ class TrainStep {
 
   MemoryUse memory() const;
   std::string activation_report() const;  // the slices alive at the peak, by name
+  // The most rows that a micro-batch brought to this rank's experts, relative to an even load.
+  double peak_load() const { return peak_load_; }
   const WeightStore& weights() const { return *weights_; }
   const ModelWeights& model_weights() const { return binding_->weights(); }
   PhaseTimer& timer() { return timer_; }
@@ -83,6 +85,7 @@ class TrainStep {
   std::unique_ptr<GradientStore> gradients_;
   std::unique_ptr<ZeroOptimizer> optimizer_;
   std::vector<int64_t> counts_;  // [moe layers, E] of one micro-batch
+  double peak_load_ = 0;
 };
 
 // Every number of micro-batches that a step of this run may have.

@@ -37,6 +37,7 @@ void Block::ForwardFfn(const LayerContext& ctx, const BlockWeights& w, const Row
   }
   MoeTransfer transfer;
   stats.balance_loss = moe_->ForwardDispatch(ctx, w.moe, rows, saved.h_normed, stats.counts, saved.moe, transfer);
+  stats.received_rows = saved.moe.handle.receive_rows;
   moe_->ForwardShared(ctx, w.moe, saved.h_normed, y, saved.moe);
   moe_->ForwardExperts(ctx, w.moe, saved.moe, transfer);
   moe_->ForwardCombine(ctx, saved.moe, transfer, y);

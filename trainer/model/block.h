@@ -27,6 +27,7 @@ struct BlockSaved {
 struct BlockStats {
   double balance_loss = 0;  // sum over the sequences, before alpha
   Tensor counts;            // [E] I64, written by an expert block
+  int64_t received_rows = 0;  // that came to this rank's experts
 };
 
 class Block {

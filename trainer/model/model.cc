@@ -66,6 +66,13 @@ Block Model::MakeBlock(int layer, bool dense) const {
   return Block(layer, eps, Mla(mla_, layer, eps, attention_scale_, rope_cos_, rope_sin_), dense ? nullptr : moe_.get());
 }
 
+int64_t Model::EvenRows(int64_t sequences, int64_t sequence_length) const {
+  const auto depth = static_cast<int64_t>(mtp_.size());
+  int64_t tokens = (moe_layers_ - depth) * sequence_length;
+  for (int64_t k = 1; k <= depth; ++k) tokens += sequence_length - k;
+  return sequences * tokens * config_.moe().top_k();
+}
+
 void Model::CopyIds(const MicroBatch& batch, int64_t shift, int64_t positions, const Tensor& ids) const {
   int32_t* out = ids.as<int32_t>();
   for (int64_t s = 0; s < batch.sequences; ++s) {
@@ -113,7 +120,7 @@ LossSums Model::ForwardBackward(const LayerContext& ctx, const ModelWeights& wei
   };
   int64_t moe_index = 0;
   auto next_stats = [&](bool dense) {
-    return dense ? BlockStats{} : BlockStats{.balance_loss = 0, .counts = counts.Index(moe_index++)};
+    return dense ? BlockStats{} : BlockStats{.balance_loss = 0, .counts = counts.Index(moe_index++), .received_rows = 0};
   };
 
   const RowLayout rows = layout(0);
@@ -126,6 +133,7 @@ LossSums Model::ForwardBackward(const LayerContext& ctx, const ModelWeights& wei
     BlockStats stats = next_stats(blocks_[i].dense());
     blocks_[i].Forward(ctx, weights.blocks[i], rows, x, y, saved[i], stats);
     sums.balance += stats.balance_loss;
+    sums.received_rows += stats.received_rows;
     x = y;
   }
   const auto eps = static_cast<float>(config_.norm_eps());
@@ -150,6 +158,7 @@ LossSums Model::ForwardBackward(const LayerContext& ctx, const ModelWeights& wei
     mtp_[i].Forward(ctx, weights.mtp[i], mtp_rows[i], embedded.Rows(first_row[i + 1], rows_of(k)), previous, out,
                     mtp_saved[i], stats);
     sums.balance += stats.balance_loss;
+    sums.received_rows += stats.received_rows;
     d_hidden[i + 1] = ctx.Temp("d_hidden", out.shape);
     sums.mtp += head(out, k, scales.mtp, d_hidden[i + 1], head_gradient);
     previous = out;
@@ -199,7 +208,7 @@ double Model::Evaluate(const LayerContext& ctx, const ModelWeights& weights, con
   for (size_t i = 0; i < blocks_.size(); ++i) {
     ArenaScope scope(*ctx.saved);
     BlockSaved saved;
-    BlockStats stats{.balance_loss = 0, .counts = counts};
+    BlockStats stats{.balance_loss = 0, .counts = counts, .received_rows = 0};
     blocks_[i].Forward(ctx, weights.blocks[i], rows, x, y, saved, stats);
     std::swap(x, y);
   }

@@ -55,11 +55,12 @@ struct LossScales {
   float balance = 0;  // alpha / sequences of the batch
 };
 
-// Sums over the micro-batch, to be divided by the batch's numbers.
+// Sums over the micro-batch; the losses are to be divided by the batch's numbers.
 struct LossSums {
-  double main = 0;     // cross-entropy over tokens
-  double mtp = 0;      // over tokens and modules
-  double balance = 0;  // over sequences and layers
+  double main = 0;            // cross-entropy over tokens
+  double mtp = 0;             // over tokens and modules
+  double balance = 0;         // over sequences and layers
+  int64_t received_rows = 0;  // by this rank's experts, over layers
 };
 
 class Model {
@@ -68,6 +69,8 @@ class Model {
   Model(const ModelConfig& model, int64_t sequence_length, Dispatcher& dispatcher);
 
   int64_t moe_layers() const { return moe_layers_; }  // MTP modules included
+  // What LossSums::received_rows is when the experts are evenly loaded.
+  int64_t EvenRows(int64_t sequences, int64_t sequence_length) const;
   const ModelConfig& config() const { return config_; }
 
   // Losses, gradients (into the targets that `weights` is bound to; complete when it returns) and loads of one micro-batch.

@@ -4,6 +4,7 @@
 #include <initializer_list>
 
 #include "kernels/tensor/arena.h"
+#include "parallel/zero/exchange.h"
 #include "trainer/model/gradients.h"
 #include "trainer/model/head.h"
 #include "trainer/model/weights.h"
@@ -15,12 +16,14 @@ namespace {
 
 class ActivationModel {
  public:
-  ActivationModel(const RunConfig& config, bool experts_local)
+  ActivationModel(const RunConfig& config, const MeshShape& mesh, double load)
       : m_(config.model()),
         a_(m_.attention()),
         moe_(m_.moe()),
         type_(ComputeDType(config)),
-        local_(experts_local),
+        local_(mesh.ep == 1),
+        load_(local_ ? 1.0 : load),
+        exchange_(mesh.dp() > 1 ? kExchangeScratchBytes : 0),
         sequences_(config.train().micro_batch_sequences()),
         S_(config.data().sequence_length()),
         mask_(config.data().document_mask()) {}
@@ -41,7 +44,7 @@ class ActivationModel {
   int64_t Scratch() const {
     const int64_t T = sequences_ * S_, depth = m_.mtp().depth();
     int64_t hidden = Act(T, H());  // d_hidden of the modules so far
-    int64_t peak = std::max(ForwardBlock(T), hidden + Head(T));
+    int64_t peak = std::max({exchange_, ForwardBlock(T), hidden + Head(T)});
     for (int64_t k = 1; k <= depth; ++k) {
       const int64_t t = sequences_ * (S_ - k);
       peak = std::max(peak, hidden + ForwardBlock(t));
@@ -66,7 +69,8 @@ class ActivationModel {
   static int64_t F32(int64_t n) { return Arena::SliceBytes(DType::kF32, {n}); }
   static int64_t I32(int64_t n) { return Arena::SliceBytes(DType::kI32, {n}); }
   int64_t Mask(int64_t rows) const { return mask_ ? I32(rows) : 0; }
-  int64_t Pairs(int64_t T) const { return T * moe_.top_k(); }  // also the rows received, when the load is even
+  int64_t Pairs(int64_t T) const { return T * moe_.top_k(); }
+  int64_t Received(int64_t T) const { return static_cast<int64_t>(static_cast<double>(Pairs(T)) * load_); }
   int64_t QueryWidth() const { return a_.heads() * (a_.nope_dim() + a_.rope_dim()); }
   int64_t KvWidth() const { return a_.heads() * (a_.nope_dim() + a_.value_dim()); }
   int64_t ValueWidth() const { return a_.heads() * a_.value_dim(); }
@@ -82,18 +86,18 @@ class ActivationModel {
     if (a_.query_rank() > 0) bytes += 2 * Act(T, a_.query_rank()) + F32(T);
     bytes += Act(T, a_.kv_rank() + a_.rope_dim()) + F32(T) + Act(T, a_.kv_rank());
     if (dense) return bytes + Act(T, 3 * m_.dense_intermediate_size());
-    const int64_t P = Pairs(T);
+    const int64_t P = Pairs(T), R = Received(T);
     if (type_ != DType::kF32) bytes += F32(T * H());                     // the gate's input
     bytes += F32(T * moe_.routed_experts()) + 4 * I32(P);                // scores; indices, weights, row_of, pair_of
     bytes += F32(sequences_ * moe_.routed_experts());
     if (SharedWidth() > 0) bytes += Act(T, 3 * SharedWidth());
-    return bytes + Act(P, H()) + F32(P) + Act(P, 3 * moe_.intermediate_size());
+    return bytes + Act(R, H()) + F32(R) + Act(R, 3 * moe_.intermediate_size());
   }
 
   int64_t ForwardBlock(int64_t T) const {
     if (m_.dense_layers() >= m_.layers() && m_.mtp().depth() == 0) return 0;
     const int64_t P = Pairs(T);
-    int64_t bytes = F32(T * moe_.routed_experts()) + F32(sequences_) + Act(P, H());
+    int64_t bytes = F32(T * moe_.routed_experts()) + F32(sequences_) + Act(Received(T), H());
     if (!local_) bytes += 2 * Act(P, H()) + F32(P);  // what is sent, and what comes back
     return bytes;
   }
@@ -110,10 +114,10 @@ class ActivationModel {
              Act(T, a_.kv_rank());
     if (a_.query_rank() > 0) bytes += 2 * Act(T, a_.query_rank());
     if (dense) return bytes + Act(T, 3 * m_.dense_intermediate_size());
-    const int64_t P = Pairs(T);
+    const int64_t P = Pairs(T), R = Received(T);
     if (SharedWidth() > 0) bytes += Act(T, 3 * SharedWidth());
-    bytes += Act(P, H()) + Act(P, 3 * moe_.intermediate_size()) + F32(P) + Act(P, H());
-    if (!local_) bytes += 2 * Act(P, H()) + F32(P);
+    bytes += Act(P, H()) + Act(R, 3 * moe_.intermediate_size()) + F32(R) + Act(R, H());  // sent, experts', their dx
+    if (!local_) bytes += Act(R, H()) + Act(P, H()) + F32(P);                            // received, and what comes back
     return bytes + F32(P) + F32(T * moe_.routed_experts());
   }
 
@@ -122,18 +126,20 @@ class ActivationModel {
   const MoeConfig& moe_;
   DType type_;
   bool local_;
+  double load_;
+  int64_t exchange_;  // scratch of the gradient exchange
   int64_t sequences_, S_;
   bool mask_;
 };
 
 }  // namespace
 
-MemoryUse PlanMemory(const RunConfig& config, const MeshShape& mesh, int world_rank) {
+MemoryUse PlanMemory(const RunConfig& config, const MeshShape& mesh, int world_rank, double load) {
   const MeshRank rank = RankOf(mesh, world_rank);
   const ModelConfig& model = config.model();
   const int64_t experts = BlockOf(model.moe().routed_experts(), mesh.ep, rank.ep).size();
   const GradientLayout layout{.dp = mesh.dp(), .self = rank.dp, .first_source = rank.edp * mesh.ep, .sources = mesh.ep};
-  const ActivationModel activations(config, mesh.ep == 1);
+  const ActivationModel activations(config, mesh, load);
   return {.weights = WeightStore::PlanBytes(model, experts, ComputeDType(config)),
           .gradients = GradientStore::PlanBytes(model, experts, layout, MicroBatchCounts(config)),
           .optimizer = ZeroOptimizer::PlanBytes(model, config.optimizer(), ComputeDType(config), mesh, world_rank),

@@ -1,6 +1,6 @@
 // What one rank will need, from the config alone (architecture, contract 11). Weights, gradients and optimizer state are
-// exact: they ask the code that allocates. Activations follow the allocations of trainer/model line by line, for evenly
-// loaded experts; operators' own small temporaries are left out.
+// exact: they ask the code that allocates. Activations follow the allocations of trainer/model line by line; operators' own
+// small temporaries are left out.
 #ifndef JEVONS_TRAINER_PLAN_MEMORY_MODEL_H_
 #define JEVONS_TRAINER_PLAN_MEMORY_MODEL_H_
 
@@ -10,8 +10,8 @@
 
 namespace jevons {
 
-// config: valid, vocab_size resolved.
-MemoryUse PlanMemory(const RunConfig& config, const MeshShape& mesh, int world_rank);
+// config: valid, vocab_size resolved. load: rows that come to this rank's experts, relative to an even load.
+MemoryUse PlanMemory(const RunConfig& config, const MeshShape& mesh, int world_rank, double load = 1);
 
 }  // namespace jevons
 
