@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_replace.h"
 #include "configs/load.h"
 #include "configs/validate.h"
 #include "launch/checkpoint_path.h"
@@ -62,11 +63,13 @@ absl::Status DescribeConfig(const RunConfig& config, const Options& options, Ans
 
 void DescribeLabels(const CheckpointReader& reader, const CostLedger& ledger, Answer& answer) {
   answer.text += absl::StrFormat(
-      "checkpoint  %s\nstep        %d\ntensors     %d, %s in %d files\ncost        %s\n", reader.path(),
-      reader.step(), reader.tensors().size(), HumanBytes(static_cast<double>(reader.bytes())), reader.files(),
-      CostSummary(ledger, "device"));
-  for (const auto& [name, value] : reader.labels())
-    answer.text += absl::StrFormat("%-10s  %s\n", name, value);
+      "checkpoint        %s\nstep              %d\ntensors           %d, %s in %d files\ncost              "
+      "%s\n",
+      reader.path(), reader.step(), reader.tensors().size(), HumanBytes(static_cast<double>(reader.bytes())),
+      reader.files(), CostSummary(ledger, "device"));
+  for (const auto& [name, value] : reader.labels()) {
+    answer.text += absl::StrFormat("%-16s  %s\n", name, absl::StrReplaceAll(value, {{"\n", "; "}}));
+  }
   answer.json["checkpoint"] = {{"path", reader.path()},     {"step", reader.step()},
                                {"bytes", reader.bytes()},   {"files", reader.files()},
                                {"labels", reader.labels()}, {"cost", ConfigJson(ledger)}};

@@ -45,7 +45,9 @@ TEST_P(EveryCommand, UnknownFlagIsAUsageError) {
   EXPECT_THAT(result.err, StartsWith("error: --no-such-flag: unknown flag"));
 }
 
-INSTANTIATE_TEST_SUITE_P(Cli, EveryCommand, ::testing::Values("prepare", "inspect", "doctor"),
+INSTANTIATE_TEST_SUITE_P(Cli, EveryCommand,
+                         ::testing::Values("prepare", "train", "eval", "generate", "inspect", "bench",
+                                           "doctor"),
                          [](const auto& info) { return std::string(info.param); });
 
 TEST(Cli, HelpListsCommandsAndExitCodes) {
@@ -184,7 +186,8 @@ TEST_F(PrepareCommand, MissingInputLeavesNothing) {
 TEST_F(PrepareCommand, InterruptEndsItAndLeavesNoDataset) {
   {
     std::ofstream text(root_ + "/big.txt");
-    for (int64_t i = 0; i < 2000000; ++i) text << "word" << i * 7919 % 1000003 << (i % 50 == 0 ? "\n\n" : " ");
+    for (int64_t i = 0; i < 2000000; ++i)
+      text << "word" << i * 7919 % 1000003 << (i % 50 == 0 ? "\n\n" : " ");
   }
   auto process = Process::Start({JEVONS_BINARY_DIR "/jevons", "prepare", "--input", root_ + "/big.txt",
                                  "--output", root_ + "/data", "--vocab-size", "60000"});

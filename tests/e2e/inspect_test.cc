@@ -58,12 +58,12 @@ TEST_F(InspectCheckpoint, ShowsTheNewestCheckpointOfARun) {
   const std::string run = MakeRun("a", 2, {3, 7});
   const ProcessResult result = Inspect({run});
   EXPECT_EQ(result.exit_code, 0) << result.err;
-  EXPECT_THAT(result.out, HasSubstr("step        7\n"));
-  EXPECT_THAT(result.out, HasSubstr("tensors     1, 400 B in 2 files\n"));
-  EXPECT_THAT(result.out, HasSubstr("isa         test\n"));
+  EXPECT_THAT(result.out, HasSubstr("step              7\n"));
+  EXPECT_THAT(result.out, HasSubstr("tensors           1, 400 B in 2 files\n"));
+  EXPECT_THAT(result.out, HasSubstr("isa               test\n"));
   EXPECT_THAT(result.out, HasSubstr("model.norm.weight"));
   const ProcessResult older = Inspect({run + "/checkpoints/step-00000003"});
-  EXPECT_THAT(older.out, HasSubstr("step        3\n"));
+  EXPECT_THAT(older.out, HasSubstr("step              3\n"));
 }
 
 TEST_F(InspectCheckpoint, JsonHoldsTheSame) {
