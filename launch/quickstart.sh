@@ -86,7 +86,7 @@ export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 
 say "training on $workers workers, $total steps; SIGTERM comes half way"
 echo "${train[*]}"
-"${train[@]}" &
+setsid "${train[@]}" &  # in a session of its own, so that Ctrl-C comes once, from here
 launcher=$!
 while (($(last_step) < total / 2)); do
   kill -0 "$launcher" 2>/dev/null || break
@@ -101,7 +101,7 @@ launcher=
 echo "stopped at step $(last_step) with a committed checkpoint (exit code 75)"
 
 say "the same command again: it resumes"
-"${train[@]}" >"$output/summary.txt" &
+setsid "${train[@]}" >"$output/summary.txt" &
 launcher=$!
 code=0
 wait "$launcher" || code=$?
