@@ -62,5 +62,6 @@ int main(int argc, char** argv) {
   // A reader of our output that goes away must not end a training run; FlushOut tells a closed pipe from a
   // full disk.
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);  // a file at its limit is a write error, which says which file
   return jevons::FlushOut(Run(argc, argv));
 }

@@ -22,7 +22,6 @@ absl::Status LoadState(CheckpointReader& reader, TrainStep& train_step) {
     JEVONS_RETURN_IF_ERROR(
         reader.Read("gate_bias/" + weights.bias_names()[i], bias.dtype, bias.shape, {0, bias.size()}, bias.data));
   }
-  train_step.RestoreWeights();
   return absl::OkStatus();
 }
 

@@ -13,7 +13,8 @@ namespace jevons {
 
 std::vector<TensorSlice> SlicesOf(const std::vector<StateSlice>& state);
 
-// Masters, moments and biases from `reader` into `train_step`, whatever layout wrote them. Collective.
+// Masters, moments and biases from `reader` into `train_step`, whatever layout wrote them. Each rank reads its own; once all
+// have, train_step.RestoreWeights() gives everybody the weights.
 absl::Status LoadState(CheckpointReader& reader, TrainStep& train_step);
 
 // Weights alone, in their compute type, and gate biases: for evaluation and generation.

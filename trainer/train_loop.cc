@@ -17,6 +17,7 @@
 #include "data/loader.h"
 #include "kernels/base/log.h"
 #include "parallel/comm/watchdog.h"
+#include "trainer/checkpoint/agreement.h"
 #include "trainer/metrics/jsonl.h"
 #include "trainer/metrics/tensorboard.h"
 #include "trainer/plan/memory_model.h"
@@ -79,16 +80,21 @@ class Run {
   RunSummary summary_;
 };
 
+// What one rank cannot open or read, none goes on without.
 absl::Status Run::Open() {
-  JEVONS_ASSIGN_OR_RETURN(SampleStream stream, SampleStream::Open(options_.inputs.stream));
-  sampler_ = stream.StateAt(0);
-  if (!options_.inputs.validation_prefix.empty()) {
+  std::optional<SampleStream> stream;
+  const auto open_data = [&]() -> absl::Status {
+    JEVONS_ASSIGN_OR_RETURN(stream, SampleStream::Open(options_.inputs.stream));
+    sampler_ = stream->StateAt(0);
+    if (options_.inputs.validation_prefix.empty()) return absl::OkStatus();
     JEVONS_ASSIGN_OR_RETURN(validation_, OpenValidation(options_.inputs));
     JEVONS_ASSIGN_OR_RETURN(bytes_per_token_, ValidationBytesPerToken(options_.inputs));
-  }
-  JEVONS_RETURN_IF_ERROR(Resume(stream));
-  if (root()) JEVONS_RETURN_IF_ERROR(OpenLogs());
-  loader_ = std::make_unique<Loader>(std::move(stream));
+    return absl::OkStatus();
+  };
+  JEVONS_RETURN_IF_ERROR(AgreeOnStatus(mesh_.world(), open_data()));
+  JEVONS_RETURN_IF_ERROR(Resume(*stream));
+  JEVONS_RETURN_IF_ERROR(AgreeOnStatus(mesh_.world(), root() ? OpenLogs() : absl::OkStatus()));
+  loader_ = std::make_unique<Loader>(*std::move(stream));
   return absl::OkStatus();
 }
 
@@ -110,9 +116,10 @@ absl::Status Run::Resume(const SampleStream& stream) {
     first_step_ = reader.step();
     return absl::OkStatus();
   };
-  const absl::Status status = resume();
+  const absl::Status status = AgreeOnStatus(mesh_.world(), resume());
   if (absl::IsDataLoss(status)) return OfferNewestGood(files, Checkpoints(), status);
   JEVONS_RETURN_IF_ERROR(status);
+  step_.RestoreWeights();
   const int64_t next = schedule_.At(first_step_).first_sample;
   LogInfo(absl::StrFormat("resumed from %s/step %d; the next sample is %d", Checkpoints(), first_step_, next));
   return absl::OkStatus();

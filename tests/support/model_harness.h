@@ -47,9 +47,13 @@ class ModelHarness {
             .document_start = {}};
   }
 
-  LossSums Run(const MicroBatch& batch, const LossScales& scales) {
+  void BindGradients() {
     gradients_.Begin(1);
     binding_.BindGradients(gradients_, 1, 0);
+  }
+
+  LossSums Run(const MicroBatch& batch, const LossScales& scales) {
+    BindGradients();
     std::vector<int64_t> counts(static_cast<size_t>(model_.moe_layers() * config_.moe().routed_experts()));
     const LossSums sums =
         model_.ForwardBackward(Context(), binding_.weights(), batch, scales,
