@@ -1,5 +1,6 @@
 #include "trainer/run_inputs.h"
 
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -29,6 +30,9 @@ absl::StatusOr<RunInputs> ResolveInputs(const RunConfig& config) {
   if (inputs.tokenizer_path.empty() && !data.path().empty()) inputs.tokenizer_path = data.path() + "/tokenizer.json";
   if (inputs.tokenizer_path.empty())
     return UsageError("data.tokenizer is not set: with data.mixture and without data.path, name a tokenizer.json");
+  if (std::error_code error; !std::filesystem::exists(inputs.tokenizer_path, error))
+    return IntegrityError(absl::StrFormat("data.path = \"%s\": there is no %s; make the folder with `jevons prepare`",
+                                          data.path(), inputs.tokenizer_path));
   JEVONS_ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::Load(inputs.tokenizer_path));
   JEVONS_RETURN_IF_ERROR(ResolveVocabulary(tokenizer, inputs.tokenizer_path, *inputs.config.mutable_model()));
 

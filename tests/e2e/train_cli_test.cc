@@ -1,0 +1,204 @@
+// Training as a user meets it: real processes under mpirun, signals, kills, and what the other commands make of the run.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "launch/process.h"
+
+namespace jevons {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+constexpr double kTimeout = 120;  // seconds; a run here takes a few
+constexpr char kJevons[] = JEVONS_BINARY_DIR "/jevons";
+
+ProcessResult Jevons(std::vector<std::string> arguments) {
+  arguments.insert(arguments.begin(), kJevons);
+  return RunProcess(std::move(arguments), kTimeout);
+}
+
+std::vector<pid_t> ChildrenOf(pid_t parent) {
+  std::vector<pid_t> children;
+  for (const auto& entry : fs::directory_iterator("/proc")) {
+    int pid = 0;
+    if (!absl::SimpleAtoi(entry.path().filename().string(), &pid)) continue;
+    std::ifstream stat(entry.path() / "stat");
+    std::string text;
+    std::getline(stat, text);
+    const size_t name_end = text.rfind(')');
+    if (name_end == std::string::npos) continue;
+    const std::vector<std::string> fields = absl::StrSplit(text.substr(name_end + 2), ' ');
+    if (fields.size() > 1 && fields[1] == std::to_string(parent)) children.push_back(pid);
+  }
+  return children;
+}
+
+class TrainCli : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder_ = fs::path(testing::TempDir()) / absl::StrCat("jevons_train_cli_", getpid());
+    fs::create_directories(folder_);
+    std::ofstream text(folder_ / "text.txt");
+    for (int i = 0; i < 60; ++i) text << "In the beginning there were " << i << " cats, and each of them sat on a mat.\n\n";
+    text.close();
+    const ProcessResult prepared = Jevons({"prepare", "--input", folder_ / "text.txt", "--output", folder_ / "data",
+                                           "--vocab-size", "300", "--validation-fraction", "0.1"});
+    ASSERT_EQ(prepared.exit_code, 0) << prepared.err;
+  }
+  static void TearDownTestSuite() { fs::remove_all(folder_); }
+
+  // The quick start's preset, made small.
+  static std::vector<std::string> Command(int ranks, int ep, const std::string& output,
+                                          const std::vector<std::string>& overrides = {}) {
+    std::vector<std::string> command = {"mpirun", "-q", "--oversubscribe", "--bind-to", "none", "-np", std::to_string(ranks),
+                                        kJevons, "train", "--config",
+                                        JEVONS_SOURCE_DIR "/configs/presets/quickstart_cpu.textproto", "--output",
+                                        folder_ / output};
+    std::vector<std::string> all = {absl::StrCat("data.path=", (folder_ / "data").string()),
+                                    absl::StrCat("parallel.ep=", ep),
+                                    "parallel.threads=1",
+                                    "model.hidden_size=32",
+                                    "model.dense_intermediate_size=32",
+                                    "model.moe.intermediate_size=16",
+                                    "data.sequence_length=32",
+                                    "train.batch_sequences=6",
+                                    "train.micro_batch_sequences=1",
+                                    "train.eval_sequences=4",
+                                    "train.steps=12",
+                                    "checkpoint.interval=4",
+                                    "cost.peak_tflops=1"};
+    all.insert(all.end(), overrides.begin(), overrides.end());
+    for (const std::string& override_text : all) {
+      command.push_back("--set");
+      command.push_back(override_text);
+    }
+    return command;
+  }
+  static ProcessResult Train(int ranks, int ep, const std::string& output, const std::vector<std::string>& overrides = {}) {
+    return RunProcess(Command(ranks, ep, output, overrides), kTimeout);
+  }
+  static std::string Hash(const std::string& output) { return Jevons({"inspect", folder_ / output, "--hash"}).out; }
+
+  // The newest step that has a checkpoint.
+  static int NewestStep(const std::string& output) {
+    int newest = 0;
+    for (const auto& entry : fs::directory_iterator(folder_ / output / "checkpoints")) {
+      const std::string name = entry.path().filename();
+      int step = 0;
+      if (name.find("partial") == std::string::npos && std::sscanf(name.c_str(), "step-%d", &step) == 1)
+        newest = std::max(newest, step);
+    }
+    return newest;
+  }
+
+  // Starts a long run and waits until it has made `steps` steps.
+  static Process StartLongRun(const std::string& output, int steps) {
+    auto process = Process::Start(Command(2, 2, output, {"train.steps=100000"}));
+    EXPECT_TRUE(process.ok());
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    const std::string wanted = absl::StrCat("\"step\":", steps, ",");
+    while (std::chrono::steady_clock::now() < deadline) {
+      std::ifstream file(folder_ / output / "metrics.jsonl");
+      const std::string text{std::istreambuf_iterator<char>(file), {}};
+      if (text.find(wanted) != std::string::npos) break;
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+    return *std::move(process);
+  }
+
+  static inline fs::path folder_;
+};
+
+TEST_F(TrainCli, EveryLayoutEndsInTheSameState) {
+  const ProcessResult four = Train(4, 4, "four");
+  ASSERT_EQ(four.exit_code, 0) << four.err;
+  EXPECT_THAT(four.out, HasSubstr("validation loss"));
+  EXPECT_THAT(four.out, HasSubstr("per million tokens"));
+  ASSERT_EQ(Train(3, 1, "three").exit_code, 0);
+  ASSERT_EQ(Train(1, 1, "one").exit_code, 0);
+  EXPECT_EQ(Hash("four"), Hash("three"));
+  EXPECT_EQ(Hash("four"), Hash("one"));
+  const ProcessResult diff = Jevons({"inspect", folder_ / "four", "--diff", folder_ / "three"});
+  EXPECT_EQ(diff.exit_code, 0);
+  EXPECT_EQ(diff.out, "identical\n");
+  ASSERT_EQ(Train(1, 1, "other", {"train.seed=2"}).exit_code, 0);
+  EXPECT_NE(Hash("four"), Hash("other"));
+}
+
+TEST_F(TrainCli, SignalToTheRanksSavesAndExits75) {
+  for (const int signal_number : {SIGTERM, SIGUSR1}) {
+    const std::string output = absl::StrCat("stopped", signal_number);
+    Process process = StartLongRun(output, 3);
+    for (pid_t rank : ChildrenOf(process.pid())) kill(rank, signal_number);
+    const ProcessResult stopped = process.Wait(kTimeout);
+    EXPECT_EQ(stopped.exit_code, 75) << stopped.err;
+    EXPECT_THAT(stopped.err, HasSubstr("committed"));
+    EXPECT_THAT(Hash(output).size(), testing::Gt(30u));
+  }
+}
+
+// However a run dies, the same command goes on from its newest checkpoint and ends where an undisturbed run ends.
+TEST_F(TrainCli, KillNineLosesNothingThatWasCommitted) {
+  {
+    Process process = StartLongRun("killed", 9);
+    const std::vector<pid_t> ranks = ChildrenOf(process.pid());
+    ASSERT_FALSE(ranks.empty());
+    kill(ranks.front(), SIGKILL);
+    EXPECT_NE(process.Wait(kTimeout).exit_code, 0);
+  }
+  const ProcessResult before = Jevons({"inspect", folder_ / "killed"});
+  ASSERT_EQ(before.exit_code, 0) << before.err;
+  const std::string steps = absl::StrCat("train.steps=", NewestStep("killed") + 6);
+  const ProcessResult resumed = Train(3, 3, "killed", {steps});
+  ASSERT_EQ(resumed.exit_code, 0) << resumed.err;
+  EXPECT_THAT(resumed.err, HasSubstr("resumed from"));
+  EXPECT_THAT(resumed.out, HasSubstr("1 restart"));
+  ASSERT_EQ(Train(1, 1, "undisturbed", {steps}).exit_code, 0);
+  EXPECT_EQ(Hash("killed"), Hash("undisturbed"));
+}
+
+TEST_F(TrainCli, BadConfigsAreOneClearError) {
+  const ProcessResult experts = Train(2, 1, "bad", {"model.moe.routed_experts=7"});
+  EXPECT_EQ(experts.exit_code, 2);
+  EXPECT_THAT(experts.err, StartsWith("error: "));
+  EXPECT_THAT(experts.err, HasSubstr("model.moe.routed_experts = 7: must be divisible by model.moe.groups = 4; nearest legal: 8"));
+  const ProcessResult ep = Train(2, 3, "bad");
+  EXPECT_EQ(ep.exit_code, 2);
+  EXPECT_THAT(ep.err, HasSubstr("parallel.ep = 3"));
+  const ProcessResult missing = Train(1, 1, "bad", {"data.path=/nonexistent"});
+  EXPECT_EQ(missing.exit_code, 3);
+  EXPECT_THAT(missing.err, HasSubstr("/nonexistent"));
+  EXPECT_FALSE(fs::exists(folder_ / "bad"));
+}
+
+TEST_F(TrainCli, EvalAndGenerateUseTheRun) {
+  ASSERT_EQ(Train(2, 2, "used").exit_code, 0);
+  const ProcessResult eval = Jevons({"eval", "--checkpoint", folder_ / "used"});
+  EXPECT_EQ(eval.exit_code, 0) << eval.err;
+  EXPECT_THAT(eval.out, HasSubstr("validation loss"));
+  EXPECT_THAT(eval.out, HasSubstr("bits per byte"));
+  const std::vector<std::string> generate = {"generate", "--checkpoint", folder_ / "used", "--prompt", "In the",
+                                             "--tokens", "20", "--seed", "5"};
+  const ProcessResult text = Jevons(generate);
+  EXPECT_EQ(text.exit_code, 0) << text.err;
+  EXPECT_THAT(text.out, StartsWith("In the"));
+  EXPECT_EQ(text.out, Jevons(generate).out);
+  EXPECT_EQ(Jevons({"eval", "--checkpoint", folder_ / "nothing"}).exit_code, 3);
+  EXPECT_EQ(Jevons({"generate", "--checkpoint", folder_ / "nothing"}).exit_code, 3);
+}
+
+}  // namespace
+}  // namespace jevons
