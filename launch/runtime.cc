@@ -65,8 +65,11 @@ Meter MeasureMeter(const RunConfig& config, Communicator& world, int threads) {
 int FinishRanks(const absl::Status& status, Communicator& world) {
   const ExitCode code = ExitCodeOf(status);
   if (code == ExitCode::kOk) return 0;
-  const bool everybodys =
-      code == ExitCode::kUsage || code == ExitCode::kNumerical || code == ExitCode::kPreempted || world.size() == 1;
+  if (code == ExitCode::kPreempted) {  // what was asked for, and no error
+    LogInfo(status.message());
+    return static_cast<int>(code);
+  }
+  const bool everybodys = code == ExitCode::kUsage || code == ExitCode::kNumerical || world.size() == 1;
   if (everybodys) return world.rank() == 0 ? Finish(status) : static_cast<int>(code);
   // Where all have the same error the first rank speaks and ends the job before the others do.
   if (world.rank() > 0) std::this_thread::sleep_for(std::chrono::milliseconds(500));

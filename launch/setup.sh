@@ -13,7 +13,7 @@ packages=(
   libdnnl-dev libhwy-dev                                  # CPU matrix products, SIMD
   libcli11-dev libspdlog-dev nlohmann-json3-dev           # command line, log, JSON
   libxxhash-dev libzstd-dev zstd                          # hashes, compression
-  libgtest-dev libgmock-dev libbenchmark-dev libpcre2-dev # tests
+  libgtest-dev libgmock-dev libpcre2-dev # tests
   bible-kjv                                               # the quick start's text
 )
 helpful=(ccache)                                          # faster rebuilds; not needed
