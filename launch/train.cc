@@ -49,6 +49,7 @@ absl::StatusOr<TrainOptions> Prepare(const Options& options, Communicator& world
   JEVONS_RETURN_IF_ERROR(ValidationStatus(config, world.size()));
   JEVONS_ASSIGN_OR_RETURN(RunInputs inputs, ResolveInputs(config));
   JEVONS_RETURN_IF_ERROR(ValidationStatus(inputs.config, world.size()));
+  if (options.output.empty()) return UsageError("--output is not given: name the folder of the run");
   return TrainOptions{.inputs = std::move(inputs), .output = options.output, .meter = {}, .stop = &stop_signal, .labels = {}};
 }
 
@@ -84,7 +85,7 @@ void RegisterTrain(CLI::App& program, int* exit_code) {
   CLI::App* command = AddCommand(program, "train", "Trains a model, or goes on with one.", kExamples);
   auto options = std::make_shared<Options>();
   AddConfigOptions(*command, options->config, /*required=*/true);
-  command->add_option("--output", options->output, "folder of the run: checkpoints, metrics, summary")->required();
+  command->add_option("--output", options->output, "folder of the run: checkpoints, metrics, summary; needed");
   command->callback([options, exit_code] {
     auto session = StartRanks();
     *exit_code = session.ok() ? FinishRanks(Train(*options, (*session)->world()), (*session)->world())

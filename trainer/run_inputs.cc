@@ -39,7 +39,8 @@ absl::StatusOr<RunInputs> ResolveInputs(const RunConfig& config) {
   StreamConfig& stream = inputs.stream;
   for (const DatasetConfig& dataset : data.mixture()) stream.datasets.push_back({dataset.prefix(), dataset.weight()});
   if (stream.datasets.empty()) stream.datasets.push_back({data.path() + "/train", 1.0});
-  if (!data.path().empty()) inputs.validation_prefix = data.path() + "/validation";
+  if (std::error_code error; std::filesystem::exists(data.path() + "/validation.idx", error))
+    inputs.validation_prefix = data.path() + "/validation";
   stream.seq_len = data.sequence_length();
   stream.seed = data.seed();
   stream.document_mask = data.document_mask();
@@ -60,7 +61,9 @@ absl::StatusOr<RunInputs> ResolveInputs(const RunConfig& config) {
 
 absl::StatusOr<ValidationSet> OpenValidation(const RunInputs& inputs) {
   if (inputs.validation_prefix.empty())
-    return UsageError("data.path is not set: the validation set lies there; set train.eval_interval=0 to do without");
+    return IntegrityError(absl::StrFormat(
+        "data.path = \"%s\": there is no validation.idx; `jevons prepare --validation-fraction` makes one of two documents or more",
+        inputs.config.data().path()));
   return ValidationSet::Open(inputs.validation_prefix, inputs.stream.seq_len, inputs.stream.vocab_size);
 }
 

@@ -15,7 +15,7 @@ namespace jevons {
 struct RunInputs {
   RunConfig config;               // vocab_size filled in
   StreamConfig stream;            // of the training samples
-  std::string validation_prefix;  // empty: data.path is not set
+  std::string validation_prefix;  // empty: the data folder has no validation set
   std::string tokenizer_path;
 };
 

@@ -86,7 +86,10 @@ absl::Status Run::Open() {
   const auto open_data = [&]() -> absl::Status {
     JEVONS_ASSIGN_OR_RETURN(stream, SampleStream::Open(options_.inputs.stream));
     sampler_ = stream->StateAt(0);
-    if (options_.inputs.validation_prefix.empty()) return absl::OkStatus();
+    if (options_.inputs.validation_prefix.empty()) {
+      if (root()) LogWarning("the data has no validation set: training goes on without a validation loss");
+      return absl::OkStatus();
+    }
     JEVONS_ASSIGN_OR_RETURN(validation_, OpenValidation(options_.inputs));
     JEVONS_ASSIGN_OR_RETURN(bytes_per_token_, ValidationBytesPerToken(options_.inputs));
     return absl::OkStatus();
@@ -121,7 +124,7 @@ absl::Status Run::Resume(const SampleStream& stream) {
   JEVONS_RETURN_IF_ERROR(status);
   step_.RestoreWeights();
   const int64_t next = schedule_.At(first_step_).first_sample;
-  LogInfo(absl::StrFormat("resumed from %s/step %d; the next sample is %d", Checkpoints(), first_step_, next));
+  LogInfo(absl::StrFormat("resumed after step %d from %s; the next sample is %d", first_step_, Checkpoints(), next));
   return absl::OkStatus();
 }
 
