@@ -2,6 +2,8 @@
 #include <CLI/CLI.hpp>
 #include <memory>
 
+#include "absl/strings/str_format.h"
+#include "kernels/base/log.h"
 #include "launch/cli.h"
 #include "launch/commands.h"
 #include "launch/run_checkpoint.h"
@@ -19,6 +21,8 @@ struct Options {
 };
 
 absl::Status Generate(const Options& options) {
+  for (const double value : {options.sampling.temperature, options.sampling.top_p})  // CLI11's ranges let NaN through
+    if (!(value >= 0)) return UsageError("--temperature and --top-p must be numbers");
   JEVONS_ASSIGN_OR_RETURN(OpenedCheckpoint opened, OpenForUse(options.checkpoint, options.overrides));
   const RunConfig& config = opened.inputs.config;
   JEVONS_ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::Load(opened.inputs.tokenizer_path));
@@ -31,16 +35,21 @@ absl::Status Generate(const Options& options) {
   if (ids.empty()) ids.push_back(tokenizer.eos_id());  // nothing was said: a document begins where one ended
   const auto prompt = static_cast<int64_t>(ids.size());
   Decoder decoder(config.model(), binding.weights(), compute, prompt + options.tokens);
-  std::span<const float> logits;
-  for (int32_t id : ids) logits = decoder.Step(id);
-  logits = logits.first(static_cast<size_t>(tokenizer.vocab_size()));  // the vocabulary may be rounded up
+  if (prompt + options.tokens > config.data().sequence_length())
+    LogWarning(absl::StrFormat("%d tokens of prompt and %d to come: the model was trained on %d at a time", prompt,
+                               options.tokens, config.data().sequence_length()));
   WriteOut(options.prompt);
+  for (int32_t id : ids) decoder.Append(id);
+  const auto vocabulary = static_cast<size_t>(tokenizer.vocab_size());  // the model's may be rounded up
+  std::span<const float> logits = decoder.Logits().first(vocabulary);
   for (int64_t i = 0; i < options.tokens; ++i) {
     const int32_t id = SampleToken(logits, options.sampling, static_cast<uint64_t>(i));
     if (id == tokenizer.eos_id()) break;
     JEVONS_ASSIGN_OR_RETURN(const std::string text, tokenizer.Decode({&id, 1}));
     WriteOut(text);
-    if (i + 1 < options.tokens) logits = decoder.Step(id).first(static_cast<size_t>(tokenizer.vocab_size()));
+    if (i + 1 == options.tokens) break;
+    decoder.Append(id);
+    logits = decoder.Logits().first(vocabulary);
   }
   WriteOut("\n");
   return absl::OkStatus();

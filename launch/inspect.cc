@@ -147,6 +147,8 @@ int Run(const Options& options) {
   if (from_config != options.target.empty()) {
     return Finish(UsageError("inspect: name either a run (or checkpoint) or --config FILE"));
   }
+  if (!from_config && !options.config.overrides.empty() && !options.wants_config())
+    return Finish(UsageError("--set changes a config: it goes with --params, --flops or --print-config"));
   Answer answer;
   bool identical = true;
   const absl::Status status =

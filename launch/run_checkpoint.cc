@@ -13,6 +13,7 @@ absl::StatusOr<OpenedCheckpoint> OpenForUse(const std::string& path, const std::
   config.mutable_parallel()->set_ep(1);
   JEVONS_RETURN_IF_ERROR(ValidationStatus(config, 1));
   JEVONS_ASSIGN_OR_RETURN(RunInputs inputs, ResolveInputs(config));
+  JEVONS_RETURN_IF_ERROR(CheckTokenizer(inputs, reader.labels()));
   return OpenedCheckpoint{std::move(reader), std::move(inputs)};
 }
 

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <thread>
 
+#include "absl/strings/str_format.h"
 #include "kernels/base/log.h"
 #include "kernels/cpu/fma_peak.h"
 #include "launch/cli.h"
@@ -36,6 +37,8 @@ absl::StatusOr<std::unique_ptr<MpiSession>> StartRanks() {
 int SetThreads(const RunConfig& config, const Communicator& world) {
   const int asked = static_cast<int>(config.parallel().threads());
   const int threads = asked > 0 ? asked : std::max(1, Cores() / LocalRanks(world));
+  if (world.rank() == 0 && threads > Cores())
+    LogWarning(absl::StrFormat("parallel.threads = %d on %d cores: threads will wait for each other", threads, Cores()));
   omp_set_dynamic(0);
   omp_set_num_threads(threads);
   return threads;

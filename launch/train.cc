@@ -69,14 +69,16 @@ absl::Status Train(const Options& options, Communicator& world) {
   const int threads = SetThreads(config, world);
   SetWatchdogDeadline(config.parallel().watchdog_seconds());
   train.meter = MeasureMeter(config, world, threads);
-  train.labels = {{"version", VersionText()}, {"instruction_set", GemmImplementation(ComputeDType(config))}};
+  train.labels = {{"version", VersionText()},
+                  {"instruction_set", GemmImplementation(ComputeDType(config))},
+                  {kTokenizerLabel, train.inputs.tokenizer_hash}};
   Describe(train, world, threads);
-  CatchSignals();
   JEVONS_ASSIGN_OR_RETURN(const RunSummary summary, jevons::Train(train, world));
   if (world.rank() != 0) return absl::OkStatus();
-  std::ofstream(train.output + "/summary.json") << SummaryJson(summary, train);
   WriteOut(SummaryText(summary, train));
-  return absl::OkStatus();
+  std::ofstream file(train.output + "/summary.json");
+  file << SummaryJson(summary, train) << std::flush;
+  return file.good() ? absl::OkStatus() : FailureError(train.output + "/summary.json: cannot be written; look at the disk");
 }
 
 }  // namespace
@@ -87,6 +89,7 @@ void RegisterTrain(CLI::App& program, int* exit_code) {
   AddConfigOptions(*command, options->config, /*required=*/true);
   command->add_option("--output", options->output, "folder of the run: checkpoints, metrics, summary; needed");
   command->callback([options, exit_code] {
+    CatchSignals();  // before anything that takes time: a job may be told to stop while it starts
     auto session = StartRanks();
     *exit_code = session.ok() ? FinishRanks(Train(*options, (*session)->world()), (*session)->world())
                               : Finish(session.status());

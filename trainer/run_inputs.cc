@@ -1,10 +1,9 @@
 #include "trainer/run_inputs.h"
 
 #include <filesystem>
-#include <fstream>
-#include <nlohmann/json.hpp>
 
 #include "absl/strings/str_format.h"
+#include "data/prepare/dataset_info.h"
 
 namespace jevons {
 namespace {
@@ -23,16 +22,23 @@ absl::Status ResolveVocabulary(const Tokenizer& tokenizer, const std::string& pa
 }  // namespace
 
 absl::StatusOr<RunInputs> ResolveInputs(const RunConfig& config) {
-  const DataConfig& data = config.data();
-  RunInputs inputs{.config = config, .stream = {}, .validation_prefix = {}, .tokenizer_path = data.tokenizer()};
+  RunInputs inputs{.config = config, .stream = {}, .validation_prefix = {}, .tokenizer_path = {}, .tokenizer_hash = {}};
+  // Absolute, for the checkpoint keeps it and is used from other folders.
+  DataConfig& data = *inputs.config.mutable_data();
+  for (std::string* path : {data.mutable_path(), data.mutable_tokenizer()})
+    if (!path->empty()) *path = std::filesystem::absolute(*path).lexically_normal();
+  inputs.tokenizer_path = data.tokenizer();
   if (data.path().empty() && data.mixture().empty())
     return UsageError("data.path is not set: name the folder that `jevons prepare` made, with --set data.path=FOLDER");
   if (inputs.tokenizer_path.empty() && !data.path().empty()) inputs.tokenizer_path = data.path() + "/tokenizer.json";
   if (inputs.tokenizer_path.empty())
     return UsageError("data.tokenizer is not set: with data.mixture and without data.path, name a tokenizer.json");
   if (std::error_code error; !std::filesystem::exists(inputs.tokenizer_path, error))
-    return IntegrityError(absl::StrFormat("data.path = \"%s\": there is no %s; make the folder with `jevons prepare`",
-                                          data.path(), inputs.tokenizer_path));
+    return IntegrityError(absl::StrFormat(
+        "there is no %s; make the folder with `jevons prepare`, or name the one it has moved to with --set data.path=FOLDER",
+        inputs.tokenizer_path));
+  JEVONS_ASSIGN_OR_RETURN(const FileRecord tokenizer_file, DescribeFile(inputs.tokenizer_path));
+  inputs.tokenizer_hash = tokenizer_file.xxh3_128;
   JEVONS_ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::Load(inputs.tokenizer_path));
   JEVONS_RETURN_IF_ERROR(ResolveVocabulary(tokenizer, inputs.tokenizer_path, *inputs.config.mutable_model()));
 
@@ -59,6 +65,14 @@ absl::StatusOr<RunInputs> ResolveInputs(const RunConfig& config) {
   return inputs;
 }
 
+absl::Status CheckTokenizer(const RunInputs& inputs, const std::map<std::string, std::string>& labels) {
+  const auto saved = labels.find(kTokenizerLabel);
+  if (saved == labels.end() || saved->second == inputs.tokenizer_hash) return absl::OkStatus();
+  return IntegrityError(absl::StrFormat(
+      "%s: its hash is %s, but the checkpoint was trained with a tokenizer of hash %s; give that one with --set data.tokenizer=FILE",
+      inputs.tokenizer_path, inputs.tokenizer_hash, saved->second));
+}
+
 absl::StatusOr<ValidationSet> OpenValidation(const RunInputs& inputs) {
   if (inputs.validation_prefix.empty())
     return IntegrityError(absl::StrFormat(
@@ -68,17 +82,11 @@ absl::StatusOr<ValidationSet> OpenValidation(const RunInputs& inputs) {
 }
 
 absl::StatusOr<double> ValidationBytesPerToken(const RunInputs& inputs) {
-  const std::string path = inputs.config.data().path() + "/dataset.json";
-  std::ifstream file(path);
-  if (!file) return 0.0;
-  const auto json = nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);
-  const auto bad = [&] { return IntegrityError(path + ": no count of validation tokens and bytes; run `jevons prepare` again"); };
-  if (!json.is_object() || !json.contains("validation") || !json["validation"].is_object()) return bad();
-  const auto& split = json["validation"];
-  if (!split.contains("bytes") || !split.contains("tokens") || !split["bytes"].is_number() || !split["tokens"].is_number())
-    return bad();
-  const double tokens = split["tokens"].get<double>();
-  return tokens > 0 ? split["bytes"].get<double>() / tokens : 0.0;
+  const std::string& folder = inputs.config.data().path();
+  if (std::error_code error; !std::filesystem::exists(folder + "/dataset.json", error)) return 0.0;
+  JEVONS_ASSIGN_OR_RETURN(const DatasetInfo info, LoadDatasetInfo(folder));
+  if (info.validation.tokens <= 0 || info.validation.bytes <= 0) return 0.0;
+  return static_cast<double>(info.validation.bytes) / static_cast<double>(info.validation.tokens);
 }
 
 }  // namespace jevons

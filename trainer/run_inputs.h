@@ -2,6 +2,7 @@
 #ifndef JEVONS_TRAINER_RUN_INPUTS_H_
 #define JEVONS_TRAINER_RUN_INPUTS_H_
 
+#include <map>
 #include <string>
 
 #include "configs/run.pb.h"
@@ -12,15 +13,21 @@
 
 namespace jevons {
 
+inline constexpr char kTokenizerLabel[] = "tokenizer_xxh3_128";  // of a checkpoint
+
 struct RunInputs {
-  RunConfig config;               // vocab_size filled in
+  RunConfig config;               // vocab_size filled in, paths absolute
   StreamConfig stream;            // of the training samples
   std::string validation_prefix;  // empty: the data folder has no validation set
   std::string tokenizer_path;
+  std::string tokenizer_hash;     // of the file's bytes: kept in checkpoints, so that another one is noticed
 };
 
 // Reads the tokenizer. UsageError where the config does not fit it; IntegrityError for damaged or missing files.
 absl::StatusOr<RunInputs> ResolveInputs(const RunConfig& config);
+
+// IntegrityError where `labels` of a checkpoint name another tokenizer.
+absl::Status CheckTokenizer(const RunInputs& inputs, const std::map<std::string, std::string>& labels);
 
 absl::StatusOr<ValidationSet> OpenValidation(const RunInputs& inputs);
 

@@ -1,8 +1,13 @@
 #include "trainer/train_loop.h"
 
+#include <fcntl.h>
+#include <google/protobuf/util/message_differencer.h>
+#include <sys/file.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cmath>
 #include <filesystem>
@@ -31,6 +36,36 @@ using Clock = std::chrono::steady_clock;
 double Seconds(Clock::duration duration) { return std::chrono::duration<double>(duration).count(); }
 double WallTime() { return Seconds(std::chrono::system_clock::now().time_since_epoch()); }
 
+// What differs between two messages of one type, as "field: before -> now", or nothing.
+std::string Differences(const google::protobuf::Message& before, const google::protobuf::Message& now) {
+  std::string text;
+  google::protobuf::util::MessageDifferencer differencer;
+  differencer.ReportDifferencesToString(&text);
+  if (differencer.Compare(before, now)) return "";
+  std::replace(text.begin(), text.end(), '\n', ';');
+  return text;
+}
+
+// Keeps other runs out of a run's folder.
+class FolderLock {
+ public:
+  FolderLock() = default;
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+  ~FolderLock() {
+    if (handle_ >= 0) close(handle_);
+  }
+  absl::Status Take(const std::string& folder) {
+    handle_ = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    // A file system without locks is no reason not to train.
+    if (handle_ < 0 || flock(handle_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return absl::OkStatus();
+    return UsageError(folder + ": another process is training here; wait for it, or choose another --output");
+  }
+
+ private:
+  int handle_ = -1;
+};
+
 class Run {
  public:
   Run(const TrainOptions& options, Communicator& world)
@@ -51,10 +86,12 @@ class Run {
   bool root() { return mesh_.world().rank() == 0; }
   std::string Checkpoints() const { return options_.output + "/checkpoints"; }
   absl::Status Resume(const SampleStream& stream);
+  absl::Status CheckSameRun(const CheckpointReader& reader, const SamplerState& saved);
+  void Record(const MetricsRecord& record);
   absl::Status OpenLogs();
   void RequestStep(int64_t step);
   bool StopAgreed();
-  absl::Status Log(const StepPlan& plan, const StepStats& stats, double seconds);
+  void Log(const StepPlan& plan, const StepStats& stats, double seconds);
   absl::Status Validate(int64_t step);
   absl::Status Save(int64_t step);
   absl::Status ReportSave(const absl::StatusOr<std::optional<int64_t>>& committed, bool last);
@@ -101,6 +138,32 @@ absl::Status Run::Open() {
   return absl::OkStatus();
 }
 
+// A run goes on as the same run: the same network on the next sample. What else was changed is said.
+absl::Status Run::CheckSameRun(const CheckpointReader& reader, const SamplerState& saved) {
+  JEVONS_RETURN_IF_ERROR(CheckTokenizer(options_.inputs, reader.labels()));
+  JEVONS_ASSIGN_OR_RETURN(const RunConfig before, ParseRunConfig(reader.config_text(), reader.path() + " (its config)", {}));
+  JEVONS_ASSIGN_OR_RETURN(const RunConfig now, ParseRunConfig(ResolvedText(config_), "this config", {}));
+  if (const std::string changed = Differences(before.model(), now.model()); !changed.empty())
+    return UsageError(absl::StrFormat("%s holds another model; give its config, or another --output. model: %s", reader.path(),
+                                      changed));
+  const int64_t next = schedule_.At(reader.step()).first_sample;
+  if (saved.next_sample != next)
+    return UsageError(absl::StrFormat(
+        "train.batch_sequences = %d and its ramp: after %d steps they are at sample %d, but %s has used %d samples; give the "
+        "batch sizes of the checkpoint, or samples would be skipped or repeated",
+        config_.train().batch_sequences(), reader.step(), next, reader.path(), saved.next_sample));
+  const auto report = [&](const char* part, const google::protobuf::Message& a, const google::protobuf::Message& b) {
+    if (const std::string changed = Differences(a, b); root() && !changed.empty())
+      LogWarning(absl::StrFormat("changed since the checkpoint in %s: %s", part, changed));
+  };
+  report("data", before.data(), now.data());
+  report("train", before.train(), now.train());
+  report("optimizer", before.optimizer(), now.optimizer());
+  report("balance", before.balance(), now.balance());
+  report("precision", before.precision(), now.precision());
+  return absl::OkStatus();
+}
+
 absl::Status Run::Resume(const SampleStream& stream) {
   FileSystem& files = PosixFileSystem();
   mesh_.world().Barrier();  // nobody looks while another still makes the folder
@@ -113,6 +176,7 @@ absl::Status Run::Resume(const SampleStream& stream) {
     JEVONS_ASSIGN_OR_RETURN(const std::string path, CheckpointPath(files, Checkpoints(), steps.back()));
     JEVONS_ASSIGN_OR_RETURN(CheckpointReader reader, CheckpointReader::Open(files, path));
     JEVONS_ASSIGN_OR_RETURN(const SamplerState saved, SamplerState::Parse(reader.sampler_state()));
+    JEVONS_RETURN_IF_ERROR(CheckSameRun(reader, saved));
     JEVONS_RETURN_IF_ERROR(stream.CheckState(saved));
     JEVONS_RETURN_IF_ERROR(LoadState(reader, step_));
     if (!ledger_.ParseFromString(reader.cost_state())) return IntegrityError(path + ": the cost ledger cannot be read");
@@ -129,7 +193,12 @@ absl::Status Run::Resume(const SampleStream& stream) {
 }
 
 absl::Status Run::OpenLogs() {
-  JEVONS_ASSIGN_OR_RETURN(metrics_, MetricsLog::Open(options_.output + "/metrics.jsonl", first_step_));
+  // A new run begins with the validation at step 0; what an earlier process left before any checkpoint goes.
+  JEVONS_ASSIGN_OR_RETURN(metrics_,
+                          MetricsLog::Open(options_.output + "/metrics.jsonl", first_step_ > 0 ? first_step_ : -1));
+  if (metrics_->lost())
+    LogWarning(absl::StrFormat("a process before this one got to step %d; its work after step %d was in no checkpoint and is done again",
+                               metrics_->lost()->step, first_step_));
   if (first_step_ > 0 || metrics_->lost()) {
     // What the last process did after its checkpoint is paid for and gone.
     auto value = [&](const char* name, double otherwise) {
@@ -161,6 +230,8 @@ bool Run::StopAgreed() {
 
 absl::Status Run::Loop() {
   const int64_t steps = schedule_.steps();
+  if (first_step_ >= steps)
+    LogInfo(absl::StrFormat("train.steps = %d are done: the checkpoint has %d; set more to go on", steps, first_step_));
   charged_until_ = Clock::now();
   if (first_step_ == 0 && validation_) JEVONS_RETURN_IF_ERROR(Validate(0));
   if (first_step_ < steps) RequestStep(first_step_);
@@ -173,7 +244,7 @@ absl::Status Run::Loop() {
     step_.timer().Switch(Phase::kOther);
     const StepPlan plan = schedule_.At(step);
     JEVONS_ASSIGN_OR_RETURN(const StepStats stats, step_.Run(plan, *batch));
-    JEVONS_RETURN_IF_ERROR(Log(plan, stats, Seconds(Clock::now() - begin)));
+    Log(plan, stats, Seconds(Clock::now() - begin));
 
     const bool last = step + 1 == steps, stop = StopAgreed();
     const int64_t eval = config_.train().eval_interval(), save = config_.checkpoint().interval();
@@ -189,7 +260,17 @@ absl::Status Run::Loop() {
   return absl::OkStatus();
 }
 
-absl::Status Run::Log(const StepPlan& plan, const StepStats& stats, double seconds) {
+// A record that cannot be written is no reason to lose the training: it goes on without records, and says so once.
+void Run::Record(const MetricsRecord& record) {
+  absl::Status status = metrics_ ? metrics_->Append(record) : absl::OkStatus();
+  if (status.ok() && events_) status = events_->Append(record);
+  if (status.ok()) return;
+  LogWarning(absl::StrFormat("training goes on, but without metrics: %s", std::string(status.message())));
+  metrics_.reset();
+  events_.reset();
+}
+
+void Run::Log(const StepPlan& plan, const StepStats& stats, double seconds) {
   const auto now = Clock::now();
   Charge(ledger_, {.seconds = Seconds(now - charged_until_),
                    .devices = options_.meter.devices,
@@ -203,15 +284,13 @@ absl::Status Run::Log(const StepPlan& plan, const StepStats& stats, double secon
   one.Add(stats, tokens, seconds);
   interval_.Add(stats, tokens, seconds);
   session_.Add(stats, tokens, seconds);
-  if (!root()) return absl::OkStatus();
+  if (!root()) return;
   const MetricsRecord record = StepRecord(plan, stats, options_.meter, one, ledger_, WallTime());
-  JEVONS_RETURN_IF_ERROR(metrics_->Append(record));
-  if (events_) JEVONS_RETURN_IF_ERROR(events_->Append(record));
+  Record(record);
   if ((plan.step + 1) % config_.log().interval() == 0 || plan.step + 1 == schedule_.steps()) {
     LogInfo(ProgressLine(plan, schedule_.steps(), stats, options_.meter, interval_, ledger_));
     interval_ = {};
   }
-  return absl::OkStatus();
 }
 
 absl::Status Run::Validate(int64_t step) {
@@ -221,8 +300,7 @@ absl::Status Run::Validate(int64_t step) {
   if (!root()) return absl::OkStatus();
   MetricsRecord record{.step = step, .wall_time = WallTime(), .values = {{"validation/loss", evaluation.loss}}};
   if (bits > 0) record.values.emplace_back("validation/bits_per_byte", bits);
-  JEVONS_RETURN_IF_ERROR(metrics_->Append(record));
-  if (events_) JEVONS_RETURN_IF_ERROR(events_->Append(record));
+  Record(record);
   LogInfo(absl::StrFormat("step %d/%d | validation loss %.4f, %.3f bits per byte, %d tokens", step, schedule_.steps(),
                           evaluation.loss, bits, evaluation.tokens));
   return absl::OkStatus();
@@ -267,7 +345,7 @@ void Run::ReadValidations(RunSummary& summary) const {
 
 RunSummary Run::Summarize() const {
   RunSummary summary = summary_;
-  summary.steps = schedule_.steps();
+  summary.steps = std::max(schedule_.steps(), first_step_);
   summary.ledger = ledger_;
   summary.seconds = session_.seconds;
   summary.tokens_per_second = TokensPerSecond(session_);
@@ -285,13 +363,16 @@ RunSummary Run::Summarize() const {
 }  // namespace
 
 absl::StatusOr<RunSummary> Train(const TrainOptions& options, Communicator& world) {
-  if (world.rank() == 0) {
+  FolderLock lock;
+  const auto open_folder = [&]() -> absl::Status {
     std::error_code error;
     std::filesystem::create_directories(options.output + "/tensorboard", error);
     if (error)
       return FailureError(absl::StrFormat("%s: cannot make the folder: %s; choose another --output", options.output,
                                           error.message()));
-  }
+    return lock.Take(options.output);
+  };
+  JEVONS_RETURN_IF_ERROR(AgreeOnStatus(world, world.rank() == 0 ? open_folder() : absl::OkStatus()));
   Run run(options, world);
   JEVONS_RETURN_IF_ERROR(run.Open());
   JEVONS_RETURN_IF_ERROR(run.Loop());

@@ -1,7 +1,5 @@
 #include "trainer/train_step.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -12,12 +10,16 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "kernels/ops/reduce.h"
+#include "trainer/plan/memory_model.h"
 
 namespace jevons {
 namespace {
 
-// Address space of an activation arena: pages are taken when they are first written.
-int64_t ReservedBytes() { return int64_t{4} * sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGE_SIZE); }
+// Address space of an activation arena: what is planned if this rank's experts get every row, twice over, and room for
+// operators' temporaries. Pages are taken when they are first written.
+int64_t ReservedBytes(const RunConfig& config, const MeshShape& mesh, int world_rank) {
+  return 2 * PlanMemory(config, mesh, world_rank, mesh.ep).activations + (int64_t{1} << 30);
+}
 
 }  // namespace
 
@@ -38,8 +40,8 @@ std::vector<int64_t> MicroBatchCounts(const RunConfig& config) {
 TrainStep::TrainStep(const RunConfig& config, Mesh& mesh)
     : config_(config),
       mesh_(mesh),
-      saved_("saved activations", ReservedBytes()),
-      scratch_("scratch", ReservedBytes()),
+      saved_("saved activations", ReservedBytes(config, mesh.shape(), mesh.world().rank())),
+      scratch_("scratch", ReservedBytes(config, mesh.shape(), mesh.world().rank())),
       dispatcher_(mesh.ep(), std::max<int64_t>(1, config.model().moe().routed_experts())) {
   weights_ = std::make_unique<WeightStore>(config.model(), dispatcher_.local_experts(), ComputeDType(config));
   model_ = std::make_unique<Model>(config.model(), config.data().sequence_length(), dispatcher_);

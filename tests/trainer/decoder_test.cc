@@ -22,7 +22,8 @@ TEST(Decoder, GivesTheLogitsOfTheWholeSequence) {
       const std::vector<double> expected = ReferenceModel<double>(config, params, biases).Logits(tokens, 1, kS);
       Decoder decoder(config, harness.binding().weights(), DType::kF32, kS);
       for (int64_t t = 0; t < kS; ++t) {
-        const std::span<const float> logits = decoder.Step(tokens[static_cast<size_t>(t)]);
+        decoder.Append(tokens[static_cast<size_t>(t)]);
+        const std::span<const float> logits = decoder.Logits();
         for (size_t v = 0; v < logits.size(); ++v)
           ASSERT_NEAR(logits[v], expected[static_cast<size_t>(t) * logits.size() + v], 2e-5) << "token " << t;
       }

@@ -1,6 +1,9 @@
 // Whole runs over loopback: learning, resuming at every step on other layouts, stopping, and refusing.
 #include <gmock/gmock.h>
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <filesystem>
@@ -70,7 +73,8 @@ class TrainTest : public testing::Test {
     std::set<absl::StatusCode> codes;
     std::mutex mutex;
     RunLoopback(ranks, [&](Communicator& world) {
-      const TrainOptions options{.inputs = *inputs, .output = output, .meter = {}, .stop = stop, .labels = {}};
+      const TrainOptions options{.inputs = *inputs, .output = output, .meter = {}, .stop = stop,
+                                 .labels = {{kTokenizerLabel, inputs->tokenizer_hash}}};
       const auto trained = Train(options, world);
       const std::lock_guard lock(mutex);
       codes.insert(trained.status().code());
@@ -188,9 +192,43 @@ TEST_F(TrainTest, OtherDataOrAnotherModelIsRefused) {
   config_.mutable_data()->set_seed(99);
   EXPECT_EQ(ExitCodeOf(TrainOn(1, 1, Folder("run"))), ExitCode::kUsage);
   config_.mutable_data()->set_seed(1);
-  config_.mutable_model()->set_hidden_size(12);
-  const absl::Status status = TrainOn(1, 1, Folder("run"));
-  EXPECT_EQ(ExitCodeOf(status), ExitCode::kIntegrity) << status;
+  config_.mutable_model()->set_norm_eps(1e-3);
+  const absl::Status model = TrainOn(1, 1, Folder("run"));
+  EXPECT_EQ(ExitCodeOf(model), ExitCode::kUsage) << model;
+  EXPECT_THAT(std::string(model.message()), HasSubstr("norm_eps"));
+  config_.mutable_model()->set_norm_eps(1e-6);
+  config_.mutable_train()->set_batch_sequences(7);
+  const absl::Status batch = TrainOn(1, 1, Folder("run"));
+  EXPECT_EQ(ExitCodeOf(batch), ExitCode::kUsage) << batch;
+  EXPECT_THAT(std::string(batch.message()), HasSubstr("train.batch_sequences = 7"));
+  config_.mutable_train()->set_batch_sequences(5);
+  EXPECT_TRUE(TrainOn(1, 1, Folder("run")).ok());
+}
+
+TEST_F(TrainTest, AnotherTokenizerIsNoticed) {
+  ASSERT_TRUE(TrainOn(1, 1, Folder("run")).ok());
+  config_.mutable_train()->set_steps(8);
+  std::ofstream(folder_ / "data" / "tokenizer.json", std::ios::app) << "\n";
+  EXPECT_EQ(ExitCodeOf(TrainOn(1, 1, Folder("run"))), ExitCode::kIntegrity);
+}
+
+TEST_F(TrainTest, OneRunAtATimeInAFolder) {
+  fs::create_directories(Folder("run"));
+  const int handle = open(Folder("run").c_str(), O_RDONLY | O_DIRECTORY);
+  ASSERT_EQ(flock(handle, LOCK_EX), 0);
+  EXPECT_EQ(ExitCodeOf(TrainOn(2, 1, Folder("run"))), ExitCode::kUsage);
+  close(handle);
+  EXPECT_TRUE(TrainOn(2, 1, Folder("run")).ok());
+}
+
+TEST_F(TrainTest, TrainsWithoutAValidationSet) {
+  fs::remove(folder_ / "data" / "validation.idx");
+  fs::remove(folder_ / "data" / "validation.bin");
+  fs::remove(folder_ / "data" / "dataset.json");
+  config_.mutable_train()->set_eval_interval(2);
+  RunSummary summary;
+  ASSERT_TRUE(TrainOn(2, 2, Folder("run"), nullptr, &summary).ok());
+  EXPECT_EQ(summary.first_validation, 0);
 }
 
 TEST_F(TrainTest, TheRecordHasEveryStepOnce) {

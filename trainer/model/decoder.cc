@@ -21,7 +21,7 @@ int64_t CacheBytes(const ModelConfig& model, DType compute, int64_t max_length) 
   return model.layers() * (Arena::SliceBytes(compute, {max_length, model.attention().kv_rank()}) +
                            Arena::SliceBytes(compute, {max_length, rope})) +
          2 * Arena::SliceBytes(DType::kF32, {max_length, rope / 2}) +
-         Arena::SliceBytes(DType::kF32, {1, model.vocab_size()});
+         Arena::SliceBytes(DType::kF32, {1, model.vocab_size()}) + Arena::SliceBytes(compute, {1, model.hidden_size()});
 }
 
 // values = softmax(values)
@@ -52,20 +52,30 @@ Decoder::Decoder(const ModelConfig& model, const ModelWeights& weights, DType co
   rope_cos_ = cache_arena_.Allocate("rope.cos", DType::kF32, {max_length, a.rope_dim() / 2});
   rope_sin_ = cache_arena_.Allocate("rope.sin", DType::kF32, {max_length, a.rope_dim() / 2});
   FillRopeTable(a.rope_theta(), a.rope_dim(), RopeScalingOf(a.yarn()), rope_cos_, rope_sin_);
+  hidden_ = cache_arena_.Allocate("hidden", compute, {1, model.hidden_size()});
   logits_ = cache_arena_.Allocate("logits", DType::kF32, {1, model.vocab_size()});
   for (int64_t layer = 0; layer < model.layers(); ++layer)
     cache_.push_back({cache_arena_.Allocate("latent", compute, {max_length, a.kv_rank()}),
                       cache_arena_.Allocate("k_rope", compute, {max_length, a.rope_dim()})});
 }
 
-std::span<const float> Decoder::Step(int32_t token) {
+LayerContext Decoder::Context() {
+  return {.ops = {.stream = {}, .scratch = &scratch_},
+          .saved = &saved_,
+          .dtype = compute_,
+          .wgrad = &unused_,
+          .timer = nullptr,
+          .non_finite = nullptr};
+}
+
+std::span<const float> Decoder::Logits() {
+  LinearForward(Context(), hidden_, weights_.head, logits_);
+  return {logits_.as<float>(), static_cast<size_t>(logits_.size())};
+}
+
+void Decoder::Append(int32_t token) {
   JEVONS_CHECK(length_ < max_length_, "the cache holds %lld tokens", static_cast<long long>(max_length_));
-  const LayerContext ctx{.ops = {.stream = {}, .scratch = &scratch_},
-                         .saved = &saved_,
-                         .dtype = compute_,
-                         .wgrad = &unused_,
-                         .timer = nullptr,
-                         .non_finite = nullptr};
+  const LayerContext ctx = Context();
   ArenaScope saved_scope(saved_), scratch_scope(scratch_);
   const int64_t H = config_.hidden_size();
   const auto eps = static_cast<float>(config_.norm_eps());
@@ -91,10 +101,8 @@ std::span<const float> Decoder::Step(int32_t token) {
     }
     Add(ctx.ops, y, x, x);
   }
-  NormForward(ctx, {static_cast<int>(config_.layers()), "final", eps}, x, weights_.final_norm, normed, rstd);
-  LinearForward(ctx, normed, weights_.head, logits_);
+  NormForward(ctx, {static_cast<int>(config_.layers()), "final", eps}, x, weights_.final_norm, hidden_, rstd);
   ++length_;
-  return {logits_.as<float>(), static_cast<size_t>(logits_.size())};
 }
 
 void Decoder::Attention(const LayerContext& ctx, const MlaWeights& w, int layer, const Tensor& x, const Tensor& y) {

@@ -16,8 +16,10 @@ class Decoder {
   // weights: all experts on this rank; they outlive the decoder. max_length: tokens that the cache can hold.
   Decoder(const ModelConfig& model, const ModelWeights& weights, DType compute, int64_t max_length);
 
-  // Appends `token` and returns the logits [V] of the token after it; valid until the next call.
-  std::span<const float> Step(int32_t token);
+  // Appends a token.
+  void Append(int32_t token);
+  // The logits [V] of the token after the last one; valid until the next call.
+  std::span<const float> Logits();
   int64_t length() const { return length_; }
 
  private:
@@ -25,6 +27,7 @@ class Decoder {
     Tensor latent;  // [max_length, kv_rank], after its norm
     Tensor k_rope;  // [max_length, rope], turned
   };
+  LayerContext Context();
   void Attention(const LayerContext& ctx, const MlaWeights& w, int layer, const Tensor& x, const Tensor& y);
   void Head(const LayerContext& ctx, const Tensor& kv_b, const LayerCache& cache, const Tensor& q, const Tensor& o) const;
   void Experts(const LayerContext& ctx, const MoeWeights& w, const Tensor& x, const Tensor& y) const;  // y += experts
@@ -35,7 +38,7 @@ class Decoder {
   int64_t max_length_, length_ = 0;
   RouterDesc router_;
   Arena cache_arena_, saved_, scratch_;
-  Tensor rope_cos_, rope_sin_, logits_;
+  Tensor rope_cos_, rope_sin_, hidden_, logits_;  // hidden_: [1, H], after the final norm
   std::vector<LayerCache> cache_;
   WgradQueue unused_;
 };
