@@ -55,7 +55,7 @@ void RegisterEval(CLI::App& program, int* exit_code) {
   command->add_option("--checkpoint", options->checkpoint, "a run, or one of its checkpoints")->required();
   command->add_option("--set", options->overrides, "path=value: overrides a field of the checkpoint's config");
   command->add_option("--sequences", options->sequences, "validation sequences, at most; all of them if not given")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
   command->add_flag("--json", options->json, "print one JSON object");
   command->callback([options, exit_code] {
     auto session = StartRanks();
