@@ -186,13 +186,14 @@ TEST_F(PrepareCommand, MissingInputLeavesNothing) {
 TEST_F(PrepareCommand, InterruptEndsItAndLeavesNoDataset) {
   {
     std::ofstream text(root_ + "/big.txt");
-    for (int64_t i = 0; i < 2000000; ++i)
+    for (int64_t i = 0; i < 6000000; ++i)
       text << "word" << i * 7919 % 1000003 << (i % 50 == 0 ? "\n\n" : " ");
   }
+  // Some 60 MB: a second or more of work, interrupted at its beginning.
   auto process = Process::Start({JEVONS_BINARY_DIR "/jevons", "prepare", "--input", root_ + "/big.txt",
                                  "--output", root_ + "/data", "--vocab-size", "60000"});
   ASSERT_TRUE(process.ok()) << process.status();
-  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
   kill(process->pid(), SIGINT);
   EXPECT_EQ(process->Wait(kTimeout).exit_code, 128 + SIGINT);
   EXPECT_FALSE(fs::exists(root_ + "/data/dataset.json"));
