@@ -66,7 +66,7 @@ inline constexpr IntRange kIntRanges[] = {
 inline constexpr RealRange kRealRanges[] = {
     {"model.norm_eps", 1e-20, 1},
     {"model.init_std", 1e-9, 10},
-    {"model.attention.rope_theta", 1, 1e12},
+    {"model.attention.rope_theta", 1.001, 1e12},
     {"model.attention.yarn.factor", 1, 1e6},
     {"model.attention.yarn.beta_fast", 1e-3, 1e6},
     {"model.attention.yarn.beta_slow", 1e-3, 1e6},

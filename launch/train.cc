@@ -23,7 +23,7 @@ namespace {
 constexpr char kExamples[] =
     "mpirun -np 4 jevons train --config configs/presets/quickstart_cpu.textproto --set data.path=data --set parallel.ep=4 "
     "--output run\n"
-    "the same command again goes on from the last checkpoint; SIGTERM, SIGUSR1 or SIGINT saves one and exits 75";
+    "the same command again goes on from the last checkpoint; a rank that gets SIGTERM, SIGUSR1 or SIGINT has all save one and exit 75";
 
 struct Options {
   ConfigOptions config;

@@ -45,7 +45,7 @@ absl::StatusOr<RunInputs> ResolveInputs(const RunConfig& config) {
   StreamConfig& stream = inputs.stream;
   for (const DatasetConfig& dataset : data.mixture()) stream.datasets.push_back({dataset.prefix(), dataset.weight()});
   if (stream.datasets.empty()) stream.datasets.push_back({data.path() + "/train", 1.0});
-  if (std::error_code error; std::filesystem::exists(data.path() + "/validation.idx", error))
+  if (std::error_code error; !data.path().empty() && std::filesystem::exists(data.path() + "/validation.idx", error))
     inputs.validation_prefix = data.path() + "/validation";
   stream.seq_len = data.sequence_length();
   stream.seed = data.seed();

@@ -88,6 +88,7 @@ class Run {
   absl::Status Resume(const SampleStream& stream);
   absl::Status CheckSameRun(const CheckpointReader& reader, const SamplerState& saved);
   void Record(const MetricsRecord& record);
+  void ChargeNow();
   absl::Status OpenLogs();
   void RequestStep(int64_t step);
   bool StopAgreed();
@@ -232,7 +233,6 @@ absl::Status Run::Loop() {
   const int64_t steps = schedule_.steps();
   if (first_step_ >= steps)
     LogInfo(absl::StrFormat("train.steps = %d are done: the checkpoint has %d; set more to go on", steps, first_step_));
-  charged_until_ = Clock::now();
   if (first_step_ == 0 && validation_) JEVONS_RETURN_IF_ERROR(Validate(0));
   if (first_step_ < steps) RequestStep(first_step_);
   for (int64_t step = first_step_; step < steps; ++step) {
@@ -243,21 +243,37 @@ absl::Status Run::Loop() {
     JEVONS_ASSIGN_OR_RETURN(const SampleBatch* batch, loader_->Next());
     step_.timer().Switch(Phase::kOther);
     const StepPlan plan = schedule_.At(step);
-    JEVONS_ASSIGN_OR_RETURN(const StepStats stats, step_.Run(plan, *batch));
+    const absl::StatusOr<StepStats> result = step_.Run(plan, *batch);
+    if (!result.ok()) {  // NaN or Inf, on every rank: what was saved before it is worth committing
+      JEVONS_RETURN_IF_ERROR(ReportSave(writer_.Finish(), false));
+      return result.status();
+    }
+    const StepStats& stats = *result;
     Log(plan, stats, Seconds(Clock::now() - begin));
 
     const bool last = step + 1 == steps, stop = StopAgreed();
     const int64_t eval = config_.train().eval_interval(), save = config_.checkpoint().interval();
     if (validation_ && (last || (eval > 0 && (step + 1) % eval == 0))) JEVONS_RETURN_IF_ERROR(Validate(step + 1));
     JEVONS_RETURN_IF_ERROR(ReportSave(writer_.Poll(), false));
-    if (last || stop || (save > 0 && (step + 1) % save == 0)) JEVONS_RETURN_IF_ERROR(Save(step + 1));
+    if (last || stop || (save > 0 && (step + 1) % save == 0))
+      if (const absl::Status begun = Save(step + 1); !begun.ok()) JEVONS_RETURN_IF_ERROR(ReportSave(begun, last || stop));
     if (!last && !stop) continue;
     JEVONS_RETURN_IF_ERROR(ReportSave(writer_.Finish(), true));
+    ChargeNow();
     if (!last)
       return PreemptedError(absl::StrFormat("stopped by a signal after step %d with a committed checkpoint in %s; the same "
                                             "command goes on from there", step + 1, Checkpoints()));
   }
   return absl::OkStatus();
+}
+
+// Every second since the last call is paid for, whatever it was spent on.
+void Run::ChargeNow() {
+  const auto now = Clock::now();
+  Charge(ledger_, {.seconds = Seconds(now - charged_until_),
+                   .devices = options_.meter.devices,
+                   .price_per_device_hour = options_.meter.price_per_device_hour});
+  charged_until_ = now;
 }
 
 // A record that cannot be written is no reason to lose the training: it goes on without records, and says so once.
@@ -271,11 +287,7 @@ void Run::Record(const MetricsRecord& record) {
 }
 
 void Run::Log(const StepPlan& plan, const StepStats& stats, double seconds) {
-  const auto now = Clock::now();
-  Charge(ledger_, {.seconds = Seconds(now - charged_until_),
-                   .devices = options_.meter.devices,
-                   .price_per_device_hour = options_.meter.price_per_device_hour});
-  charged_until_ = now;
+  ChargeNow();
   const int64_t tokens = plan.sequences * config_.data().sequence_length();
   ledger_.set_tokens(ledger_.tokens() + tokens);
   summary_.max_over_mean = stats.max_over_mean;
@@ -297,9 +309,12 @@ absl::Status Run::Validate(int64_t step) {
   JEVONS_ASSIGN_OR_RETURN(const TrainStep::Evaluation evaluation,
                           step_.Evaluate(*validation_, config_.train().eval_sequences()));
   const double bits = bytes_per_token_ > 0 ? evaluation.loss / std::log(2.0) / bytes_per_token_ : 0;
+  ChargeNow();
   if (!root()) return absl::OkStatus();
   MetricsRecord record{.step = step, .wall_time = WallTime(), .values = {{"validation/loss", evaluation.loss}}};
   if (bits > 0) record.values.emplace_back("validation/bits_per_byte", bits);
+  record.values.emplace_back("cost/device_seconds", ledger_.device_seconds());
+  record.values.emplace_back("cost/dollars", ledger_.dollars());
   Record(record);
   LogInfo(absl::StrFormat("step %d/%d | validation loss %.4f, %.3f bits per byte, %d tokens", step, schedule_.steps(),
                           evaluation.loss, bits, evaluation.tokens));
@@ -308,6 +323,7 @@ absl::Status Run::Validate(int64_t step) {
 
 absl::Status Run::Save(int64_t step) {
   PhaseScope phase(&step_.timer(), Phase::kCheckpoint);
+  ChargeNow();
   sampler_->next_sample = schedule_.At(step).first_sample;
   return writer_.Begin({.step = step,
                         .config_text = ResolvedText(config_),

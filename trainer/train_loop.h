@@ -4,7 +4,7 @@
 //   checkpoints/step-NNNNNNNN/   the last checkpoint.keep of them; the newest is where the same command goes on
 //   metrics.jsonl                one record per step; the source of every other view
 //   tensorboard/                 the same as event files
-//   summary.json                 written when the run stops
+//   summary.json                 written when the run has made its last step
 #ifndef JEVONS_TRAINER_TRAIN_LOOP_H_
 #define JEVONS_TRAINER_TRAIN_LOOP_H_
 

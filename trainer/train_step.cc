@@ -18,7 +18,7 @@ namespace {
 // Address space of an activation arena: what is planned if this rank's experts get every row, twice over, and room for
 // operators' temporaries. Pages are taken when they are first written.
 int64_t ReservedBytes(const RunConfig& config, const MeshShape& mesh, int world_rank) {
-  return 2 * PlanMemory(config, mesh, world_rank, mesh.ep).activations + (int64_t{1} << 30);
+  return 2 * PlanMemory(config, mesh, world_rank, mesh.ep).activations + (int64_t{4} << 30);
 }
 
 }  // namespace
@@ -223,6 +223,7 @@ absl::StatusOr<TrainStep::Evaluation> TrainStep::Evaluate(const ValidationSet& v
     MicroBatch micro_batch = MicroBatchAt(batch, 0, round < block.size());
     const int64_t first = (block.begin + round) * micro;
     micro_batch.sequences = std::clamp<int64_t>(samples - first, 0, micro_batch.sequences);
+    if (micro_batch.document_start) micro_batch.document_start = micro_batch.document_start.Rows(0, micro_batch.sequences);
     for (int64_t s = 0; s < micro_batch.sequences; ++s) {
       const std::span<int32_t> tokens(batch.tokens.data() + s * (S + 1), static_cast<size_t>(S + 1));
       const std::span<int32_t> starts(batch.document_start.data() + s * S,

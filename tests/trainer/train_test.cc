@@ -164,6 +164,24 @@ TEST_F(TrainTest, NaNStopsAndNamesStepLayerAndTensor) {
   EXPECT_EQ(ExitCodeOf(status), ExitCode::kNumerical) << status;
   EXPECT_THAT(std::string(status.message()), HasSubstr("step 1"));
   EXPECT_THAT(std::string(status.message()), testing::AnyOf(HasSubstr("layer"), HasSubstr("gradient of")));
+  EXPECT_EQ(CommittedSteps(PosixFileSystem(), Folder("run") + "/checkpoints").value(), std::vector<int64_t>{1});
+}
+
+// Three validation samples in micro-batches of two: the last one is half full.
+TEST_F(TrainTest, ValidatesWithADocumentMaskAndAPartialMicroBatch) {
+  config_.mutable_data()->set_document_mask(true);
+  config_.mutable_train()->set_micro_batch_sequences(2);
+  config_.mutable_train()->set_batch_ramp_start(0);
+  config_.mutable_train()->set_batch_ramp_tokens(0);
+  config_.mutable_train()->set_batch_sequences(6);
+  config_.mutable_train()->set_eval_sequences(3);
+  config_.mutable_train()->set_steps(2);
+  RunSummary one, three;
+  ASSERT_TRUE(TrainOn(1, 1, Folder("one"), nullptr, &one).ok());
+  ASSERT_TRUE(TrainOn(3, 3, Folder("three"), nullptr, &three).ok());
+  EXPECT_GT(one.last_validation, 0);
+  EXPECT_EQ(one.last_validation, three.last_validation);
+  EXPECT_EQ(Hash(Folder("one")), Hash(Folder("three")));
 }
 
 TEST_F(TrainTest, ADamagedCheckpointIsRefusedAndAnOlderOneOffered) {

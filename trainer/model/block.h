@@ -1,5 +1,5 @@
 // A transformer block: h = x + attention(norm(x)); y = h + ffn(norm(h)), the FFN dense or a mixture of experts.
-// Its phases are split at communication, so that an executor may zip two micro-batches (architecture, contract 4).
+// It calls attention and the phases of Moe, which are split at communication (architecture, contract 4), in order.
 #ifndef JEVONS_TRAINER_MODEL_BLOCK_H_
 #define JEVONS_TRAINER_MODEL_BLOCK_H_
 
