@@ -71,6 +71,7 @@ inline constexpr RealRange kRealRanges[] = {
     {"model.attention.yarn.beta_fast", 1e-3, 1e6},
     {"model.attention.yarn.beta_slow", 1e-3, 1e6},
     {"model.attention.yarn.mscale", 0, 100},
+    {"model.attention.yarn.attention_factor", 1e-3, 1e3},
     {"model.moe.route_scale", 1e-6, 1e6},
     {"data.fim_rate", 0, 1},
     {"train.batch_ramp_tokens", 0, 1e18},

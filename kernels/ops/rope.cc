@@ -17,17 +17,21 @@ double CorrectionDim(double rotations, int64_t dim, double theta, double origina
 
 // The angle per position of pair i. YaRN (Peng et al., arXiv 2309.00071, section 3.2) blends theta^(-2i/dim),
 // kept where a pair turns often, with the same divided by the factor; the blend is linear in i between the
-// two correction dims.
-double Frequency(int64_t i, double theta, int64_t dim, const RopeScaling& scaling) {
-  const double plain = std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(dim));
+// two correction dims. Rounded where PyTorch's expressions are: see FillRopeTable.
+float Frequency(int64_t i, double theta, int64_t dim, const RopeScaling& scaling) {
+  const float exponent = static_cast<float>(2 * i) / static_cast<float>(dim);
+  const auto power = static_cast<float>(std::pow(static_cast<double>(static_cast<float>(theta)), static_cast<double>(exponent)));
+  const float plain = 1.0f / power;
   if (scaling.factor == 1.0) return plain;
   const double length = static_cast<double>(scaling.original_length);
   const double low = std::max(std::floor(CorrectionDim(scaling.beta_fast, dim, theta, length)), 0.0);
   double high =
       std::min(std::ceil(CorrectionDim(scaling.beta_slow, dim, theta, length)), static_cast<double>(dim - 1));
   if (low == high) high += 0.001;
-  const double ramp = std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0);
-  return plain / scaling.factor * ramp + plain * (1.0 - ramp);
+  const float ramp =
+      std::clamp((static_cast<float>(i) - static_cast<float>(low)) / static_cast<float>(high - low), 0.0f, 1.0f);
+  const float kept = 1.0f - ramp, interpolated = 1.0f / (static_cast<float>(scaling.factor) * power);
+  return interpolated * (1.0f - kept) + plain * kept;
 }
 
 void Check(const RopeDesc& d) {
@@ -52,11 +56,13 @@ void FillRopeTable(double theta, int64_t dim, const RopeScaling& scaling, const 
                static_cast<long long>(dim), theta, scaling.factor);
   ExpectMatrix("cos", cos, DType::kF32, cos.rows(), dim / 2);
   ExpectMatrix("sin", sin, DType::kF32, cos.rows(), dim / 2);
+  const auto magnitude = static_cast<float>(scaling.magnitude);
   for (int64_t i = 0; i < dim / 2; ++i) {
-    const double frequency = Frequency(i, theta, dim, scaling);
+    const float frequency = Frequency(i, theta, dim, scaling);
     for (int64_t p = 0; p < cos.rows(); ++p) {
-      cos.row<float>(p)[i] = static_cast<float>(std::cos(static_cast<double>(p) * frequency));
-      sin.row<float>(p)[i] = static_cast<float>(std::sin(static_cast<double>(p) * frequency));
+      const double angle = static_cast<float>(p) * frequency;  // rounded to FP32 first
+      cos.row<float>(p)[i] = static_cast<float>(std::cos(angle)) * magnitude;
+      sin.row<float>(p)[i] = static_cast<float>(std::sin(angle)) * magnitude;
     }
   }
 }

@@ -144,6 +144,15 @@ TEST(Rope, YarnBlendsTheFrequencies) {
   }
 }
 
+// 4001 theta^(-2/64) is 3000.32673; PyTorch, in FP32, has 3000.32666.
+TEST(Rope, AnglesAreRoundedToFp32AsInPublishedCode) {
+  Guarded cos(DType::kF32, 4002, 32), sin(DType::kF32, 4002, 32);
+  FillRopeTable(10000, 64, {.magnitude = 0.5}, cos.tensor, sin.tensor);
+  const float angle = 4001.0f * (1.0f / static_cast<float>(std::pow(10000.0, 1.0 / 32)));
+  EXPECT_EQ(cos.Get(4001, 1), 0.5f * static_cast<float>(std::cos(static_cast<double>(angle))));
+  EXPECT_EQ(sin.Get(4001, 1), 0.5f * static_cast<float>(std::sin(static_cast<double>(angle))));
+}
+
 TEST(SwiGlu, AgreesWithTheReference) {
   for (DType dtype : kTypes) {
     for (bool weighted : {false, true}) {

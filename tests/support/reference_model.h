@@ -76,7 +76,9 @@ class ReferenceModel {
   Vec Norm(const Vec& x, const std::string& name, int64_t cols) const {
     const auto rows = static_cast<int64_t>(x.size()) / cols;
     Vec y(x.size()), rstd(static_cast<size_t>(rows));
-    ref::RmsNorm(rows, cols, x.data(), P(name).data(), static_cast<float>(c_.norm_eps()), y.data(), rstd.data());
+    const bool latent = name.find("_a_layernorm") != std::string::npos;
+    const float eps = latent ? 1e-6f : static_cast<float>(c_.norm_eps());
+    ref::RmsNorm(rows, cols, x.data(), P(name).data(), eps, y.data(), rstd.data());
     return y;
   }
   static Vec Sum(Vec a, const Vec& b) {

@@ -50,7 +50,7 @@ TEST_P(Deferral, WeightGradientsDoNotReadWhatBackwardInputReads) {
       const Tensor cos = constants.Allocate("cos", DType::kF32, {kS, a.rope_dim() / 2});
       const Tensor sin = constants.Allocate("sin", DType::kF32, {kS, a.rope_dim() / 2});
       FillRopeTable(10000, a.rope_dim(), {}, cos, sin);
-      const Block block(0, 1e-6f, Mla(mla, 0, 1e-6f, 0.3f, cos, sin), dense ? nullptr : &moe);
+      const Block block(0, 1e-6f, Mla(mla, 0, 0.3f, cos, sin), dense ? nullptr : &moe);
 
       harness.BindGradients();
       const LayerContext ctx = harness.Context();

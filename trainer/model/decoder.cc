@@ -108,21 +108,20 @@ void Decoder::Append(int32_t token) {
 void Decoder::Attention(const LayerContext& ctx, const MlaWeights& w, int layer, const Tensor& x, const Tensor& y) {
   const AttentionConfig& a = config_.attention();
   const LayerCache& cache = cache_[static_cast<size_t>(layer)];
-  const auto eps = static_cast<float>(config_.norm_eps());
   const int64_t head_dim = a.nope_dim() + a.rope_dim();
   const Tensor rstd = ctx.TempAs("rstd", DType::kF32, {1});
   const Tensor q = ctx.Temp("q", {1, a.heads() * head_dim});
   if (a.query_rank() > 0) {
     const Tensor latent = ctx.Temp("q_latent", {1, a.query_rank()}), normed = ctx.Temp("q_normed", {1, a.query_rank()});
     LinearForward(ctx, x, w.q_a, latent);
-    NormForward(ctx, {layer, "q_a", eps}, latent, w.q_a_norm, normed, rstd);
+    NormForward(ctx, {layer, "q_a", kLatentNormEps}, latent, w.q_a_norm, normed, rstd);
     LinearForward(ctx, normed, w.q_b, q);
   } else {
     LinearForward(ctx, x, w.q, q);
   }
   const Tensor kv_latent = ctx.Temp("kv_latent", {1, a.kv_rank() + a.rope_dim()});
   LinearForward(ctx, x, w.kv_a, kv_latent);
-  NormForward(ctx, {layer, "kv_a", eps}, kv_latent.Columns(0, a.kv_rank()), w.kv_a_norm, cache.latent.Rows(length_, 1), rstd);
+  NormForward(ctx, {layer, "kv_a", kLatentNormEps}, kv_latent.Columns(0, a.kv_rank()), w.kv_a_norm, cache.latent.Rows(length_, 1), rstd);
   Copy(ctx.ops, kv_latent.Columns(a.kv_rank(), a.rope_dim()), cache.k_rope.Rows(length_, 1));
   // One row with a table of one position: this one.
   const Tensor cos = rope_cos_.Rows(length_, 1), sin = rope_sin_.Rows(length_, 1);

@@ -52,7 +52,7 @@ void Mla::Forward(const LayerContext& ctx, const MlaWeights& w, const RowLayout&
     b.q_rstd = ctx.SaveAs("mla.q_rstd", DType::kF32, {T});
     until_w.q_normed = ctx.Save("mla.q_normed", {T, dims_.query_rank});
     LinearForward(ctx, x, w.q_a, b.q_latent);
-    NormForward(ctx, {layer_, "self_attn.q_a_proj output", eps_}, b.q_latent, w.q_a_norm, until_w.q_normed, b.q_rstd);
+    NormForward(ctx, {layer_, "self_attn.q_a_proj output", kLatentNormEps}, b.q_latent, w.q_a_norm, until_w.q_normed, b.q_rstd);
     LinearForward(ctx, until_w.q_normed, w.q_b, b.q);
   } else {
     LinearForward(ctx, x, w.q, b.q);
@@ -64,7 +64,7 @@ void Mla::Forward(const LayerContext& ctx, const MlaWeights& w, const RowLayout&
   until_w.kv_normed = ctx.Save("mla.kv_normed", {T, dims_.kv_rank});
   b.kv = ctx.Save("mla.kv", {T, dims_.kv_width()});
   LinearForward(ctx, x, w.kv_a, b.kv_latent);
-  NormForward(ctx, {layer_, "self_attn.kv_a_proj output", eps_}, b.kv_latent.Columns(0, dims_.kv_rank), w.kv_a_norm,
+  NormForward(ctx, {layer_, "self_attn.kv_a_proj output", kLatentNormEps}, b.kv_latent.Columns(0, dims_.kv_rank), w.kv_a_norm,
               until_w.kv_normed, b.kv_rstd);
   LinearForward(ctx, until_w.kv_normed, w.kv_b, b.kv);
   Rope(ctx.ops, KeyRope(b.kv_latent, rows.sequence_length));

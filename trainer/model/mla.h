@@ -36,10 +36,14 @@ struct MlaSaved {
   } until_w;
 };
 
+// Of the norms on the compressed query and on the compressed keys and values. In DeepSeek's code and in transformers it is
+// fixed, whatever the other norms' epsilon is.
+inline constexpr float kLatentNormEps = 1e-6f;
+
 class Mla {
  public:
-  Mla(const MlaDims& dims, int layer, float norm_eps, float scale, Tensor rope_cos, Tensor rope_sin)
-      : dims_(dims), layer_(layer), eps_(norm_eps), scale_(scale), cos_(rope_cos), sin_(rope_sin) {}
+  Mla(const MlaDims& dims, int layer, float scale, Tensor rope_cos, Tensor rope_sin)
+      : dims_(dims), layer_(layer), scale_(scale), cos_(rope_cos), sin_(rope_sin) {}
 
   // x, y: [T, H].
   void Forward(const LayerContext& ctx, const MlaWeights& w, const RowLayout& rows, const Tensor& x, const Tensor& y,
@@ -56,7 +60,7 @@ class Mla {
 
   MlaDims dims_;
   int layer_;
-  float eps_, scale_;
+  float scale_;
   Tensor cos_, sin_;  // [positions, rope/2]
 };
 

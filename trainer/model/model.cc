@@ -21,7 +21,8 @@ RopeScaling RopeScalingOf(const YarnConfig& yarn) {
   return {.factor = yarn.factor(),
           .beta_fast = yarn.beta_fast(),
           .beta_slow = yarn.beta_slow(),
-          .original_length = yarn.original_length()};
+          .original_length = yarn.original_length(),
+          .magnitude = yarn.attention_factor()};
 }
 
 Model::Model(const ModelConfig& model, int64_t sequence_length, Dispatcher& dispatcher)
@@ -63,7 +64,7 @@ Model::Model(const ModelConfig& model, int64_t sequence_length, Dispatcher& disp
 
 Block Model::MakeBlock(int layer, bool dense) const {
   const auto eps = static_cast<float>(config_.norm_eps());
-  return Block(layer, eps, Mla(mla_, layer, eps, attention_scale_, rope_cos_, rope_sin_), dense ? nullptr : moe_.get());
+  return Block(layer, eps, Mla(mla_, layer, attention_scale_, rope_cos_, rope_sin_), dense ? nullptr : moe_.get());
 }
 
 int64_t Model::EvenRows(int64_t sequences, int64_t sequence_length) const {
@@ -79,6 +80,19 @@ void Model::CopyIds(const MicroBatch& batch, int64_t shift, int64_t positions, c
     const int32_t* tokens = batch.tokens.row<int32_t>(s) + shift;
     out = std::copy(tokens, tokens + positions, out);
   }
+}
+
+RowLayout Model::RowsOf(const LayerContext& ctx, const MicroBatch& batch, int64_t k) const {
+  const int64_t positions = batch.sequence_length - k;
+  RowLayout rows{.sequences = batch.sequences, .sequence_length = positions, .document_start = {}};
+  if (!batch.document_start) return rows;
+  rows.document_start = ctx.SaveAs("document_start", DType::kI32, {rows.rows()});
+  int32_t* out = rows.document_start.as<int32_t>();
+  for (int64_t s = 0; s < batch.sequences; ++s) {
+    const int32_t* start = batch.document_start.row<int32_t>(s);
+    out = std::copy(start, start + positions, out);
+  }
+  return rows;
 }
 
 LossSums Model::ForwardBackward(const LayerContext& ctx, const ModelWeights& weights, const MicroBatch& batch,
@@ -101,17 +115,6 @@ LossSums Model::ForwardBackward(const LayerContext& ctx, const ModelWeights& wei
   }
   Embedding(ctx.ops, weights.embedding.value, ids, embedded);
 
-  auto layout = [&](int64_t k) {  // module k's positions; their documents are the ones of h
-    RowLayout rows{.sequences = B, .sequence_length = S - k, .document_start = {}};
-    if (!batch.document_start) return rows;
-    rows.document_start = ctx.SaveAs("document_start", DType::kI32, {rows_of(k)});
-    int32_t* out = rows.document_start.as<int32_t>();
-    for (int64_t s = 0; s < B; ++s) {
-      const int32_t* start = batch.document_start.row<int32_t>(s);
-      out = std::copy(start, start + S - k, out);
-    }
-    return rows;
-  };
   auto head = [&](const Tensor& x, int64_t k, float scale, const Tensor& dx, HeadGradient& gradient) {
     ArenaScope scope(*ctx.ops.scratch);
     const Tensor labels = ctx.TempAs("head.labels", DType::kI32, {rows_of(k)});
@@ -123,7 +126,7 @@ LossSums Model::ForwardBackward(const LayerContext& ctx, const ModelWeights& wei
     return dense ? BlockStats{} : BlockStats{.balance_loss = 0, .counts = counts.Index(moe_index++), .received_rows = 0};
   };
 
-  const RowLayout rows = layout(0);
+  const RowLayout rows = RowsOf(ctx, batch, 0);
   std::vector<BlockSaved> saved(blocks_.size());
   std::vector<Arena::Mark> marks;
   Tensor x = embedded.Rows(0, rows.rows());
@@ -152,7 +155,7 @@ LossSums Model::ForwardBackward(const LayerContext& ctx, const ModelWeights& wei
   Tensor previous = hidden;
   for (int64_t k = 1; k <= depth; ++k) {
     const auto i = static_cast<size_t>(k - 1);
-    mtp_rows.push_back(layout(k));
+    mtp_rows.push_back(RowsOf(ctx, batch, k));
     const Tensor out = ctx.Save("mtp.out", {rows_of(k), H});
     BlockStats stats = next_stats(false);
     mtp_[i].Forward(ctx, weights.mtp[i], mtp_rows[i], embedded.Rows(first_row[i + 1], rows_of(k)), previous, out,
@@ -190,32 +193,50 @@ LossSums Model::ForwardBackward(const LayerContext& ctx, const ModelWeights& wei
   return sums;
 }
 
-double Model::Evaluate(const LayerContext& ctx, const ModelWeights& weights, const MicroBatch& batch) const {
-  const int64_t S = batch.sequence_length, T = batch.sequences * S, H = config_.hidden_size();
+void Model::Hidden(const LayerContext& ctx, const ModelWeights& weights, const MicroBatch& batch,
+                   std::span<const Tensor> hidden) const {
+  const int64_t S = batch.sequence_length, H = config_.hidden_size();
   ArenaScope saved_scope(*ctx.saved), scratch_scope(*ctx.ops.scratch);
-  const Tensor ids = ctx.TempAs("embedding.ids", DType::kI32, {T});
-  const Tensor labels = ctx.TempAs("head.labels", DType::kI32, {T});
-  CopyIds(batch, 0, S, ids);
-  CopyIds(batch, 1, S, labels);
-  // A padded position reads some token; its row is ignored, and later rows of the sequence are padding too.
-  std::replace(ids.as<int32_t>(), ids.as<int32_t>() + T, -1, 0);
-  Tensor x = ctx.Temp("eval.x", {T, H}), y = ctx.Temp("eval.y", {T, H});
-  Embedding(ctx.ops, weights.embedding.value, ids, x);
-  const RowLayout rows{.sequences = batch.sequences,
-                       .sequence_length = S,
-                       .document_start = batch.document_start ? batch.document_start.Reshape({T}) : Tensor()};
-  const Tensor counts = ctx.TempAs("eval.counts", DType::kI64, {config_.moe().routed_experts()});
+  auto embed = [&](int64_t k) {
+    const int64_t rows = batch.sequences * (S - k);
+    const Tensor ids = ctx.TempAs("embedding.ids", DType::kI32, {rows});
+    CopyIds(batch, k, S - k, ids);
+    // A padded position reads some token; its row is ignored, and later rows of the sequence are padding too.
+    std::replace(ids.as<int32_t>(), ids.as<int32_t>() + rows, -1, 0);
+    const Tensor x = ctx.Temp("embedding.rows", {rows, H});
+    Embedding(ctx.ops, weights.embedding.value, ids, x);
+    return x;
+  };
+  const Tensor counts = ctx.TempAs("hidden.counts", DType::kI64, {config_.moe().routed_experts()});
+  BlockStats stats{.balance_loss = 0, .counts = counts, .received_rows = 0};
+  const RowLayout rows = RowsOf(ctx, batch, 0);
+  Tensor x = embed(0), y = ctx.Temp("hidden.y", x.shape);
   for (size_t i = 0; i < blocks_.size(); ++i) {
     ArenaScope scope(*ctx.saved);
     BlockSaved saved;
-    BlockStats stats{.balance_loss = 0, .counts = counts, .received_rows = 0};
     blocks_[i].Forward(ctx, weights.blocks[i], rows, x, y, saved, stats);
     std::swap(x, y);
   }
-  const Tensor rstd = ctx.TempAs("final.rstd", DType::kF32, {T});
+  const Tensor rstd = ctx.TempAs("final.rstd", DType::kF32, {rows.rows()});
   NormForward(ctx, {static_cast<int>(config_.layers()), "final hidden state", static_cast<float>(config_.norm_eps())}, x,
-              weights.final_norm, y, rstd);
-  return HeadLoss(ctx, weights.head.value, y, labels);
+              weights.final_norm, hidden[0], rstd);
+  for (size_t k = 1; k < hidden.size(); ++k) {
+    ArenaScope saved_module(*ctx.saved), scratch_module(*ctx.ops.scratch);
+    const auto shift = static_cast<int64_t>(k);
+    MtpSaved saved;
+    mtp_[k - 1].Forward(ctx, weights.mtp[k - 1], RowsOf(ctx, batch, shift), embed(shift), hidden[k - 1], hidden[k], saved,
+                        stats);
+  }
+}
+
+double Model::Evaluate(const LayerContext& ctx, const ModelWeights& weights, const MicroBatch& batch) const {
+  const int64_t S = batch.sequence_length, T = batch.sequences * S;
+  ArenaScope scratch_scope(*ctx.ops.scratch);
+  const Tensor labels = ctx.TempAs("head.labels", DType::kI32, {T});
+  CopyIds(batch, 1, S, labels);
+  const Tensor hidden = ctx.Temp("hidden", {T, config_.hidden_size()});
+  Hidden(ctx, weights, batch, {&hidden, 1});
+  return HeadLoss(ctx, weights.head.value, hidden, labels);
 }
 
 }  // namespace jevons
