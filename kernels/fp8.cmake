@@ -1,0 +1,2 @@
+# Number formats of the FP8 recipe, quantisation by tiles.
+set(fp8_sources fp8/quantize.cc fp8/ref_quantize.cc)
