@@ -4,6 +4,8 @@
 #ifndef JEVONS_TRAINER_MODEL_HEAD_H_
 #define JEVONS_TRAINER_MODEL_HEAD_H_
 
+#include <functional>
+
 #include "trainer/model/context.h"
 
 namespace jevons {
@@ -12,6 +14,11 @@ inline constexpr int64_t kLogitBytes = int64_t{8} << 20;
 
 // Rows of a chunk: as many as kLogitBytes hold, at least 16. A function of V alone, for the sums depend on it.
 int64_t HeadChunkRows(int64_t vocab);
+
+// Calls visit(first row, logits [rows,V] FP32) for each chunk of x [T,H], in order; head: [V,H]. The logits are scratch, gone
+// after the visit.
+void VisitLogits(const LayerContext& ctx, const Tensor& head, const Tensor& x,
+                 const std::function<void(int64_t begin, const Tensor& logits)>& visit);
 
 // The head's weight gradient in one micro-batch: the sum over all chunks, of the main model and of the MTP modules that
 // share the head, complete before it joins the summation tree.

@@ -5,6 +5,7 @@
 #define JEVONS_TRAINER_MODEL_MODEL_H_
 
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -28,6 +29,9 @@ class WeightBinding {
   WeightBinding(const ModelConfig& model, const WeightStore& store);
   // Gradients off: for evaluation, and before the first round.
   void BindGradients(const GradientStore& gradients, int sources, int64_t round);
+  // All gradients to one place each, outside of any summation tree: places[p] is of the shape of the store's parameter p,
+  // FP32. One rank. head_scratch: [V,H], as below.
+  void BindGradients(std::span<const Tensor> places, WriteMode mode, const Tensor& head_scratch);
   const ModelWeights& weights() const { return weights_; }
 
  private:
@@ -79,6 +83,11 @@ class Model {
   LossSums ForwardBackward(const LayerContext& ctx, const ModelWeights& weights, const MicroBatch& batch,
                            const LossScales& scales, const Tensor& counts) const;
 
+  // The forward pass alone: hidden[0] [T,H] is what the head reads, hidden[k] [sequences * (S-k), H] what it reads of MTP
+  // module k; as many modules run as there are places. Keeps one block's activations at a time. Collective over ep.
+  void Hidden(const LayerContext& ctx, const ModelWeights& weights, const MicroBatch& batch,
+              std::span<const Tensor> hidden) const;
+
   // The sum of the cross-entropies of the labelled positions. Collective over ep.
   double Evaluate(const LayerContext& ctx, const ModelWeights& weights, const MicroBatch& batch) const;
 
@@ -86,6 +95,8 @@ class Model {
   Block MakeBlock(int layer, bool dense) const;
   // ids[s, i] = tokens[s, i + shift], i < positions.
   void CopyIds(const MicroBatch& batch, int64_t shift, int64_t positions, const Tensor& ids) const;
+  // The positions of module k (0: of the main model); their documents are those of the main model's hidden states.
+  RowLayout RowsOf(const LayerContext& ctx, const MicroBatch& batch, int64_t k) const;
 
   ModelConfig config_;
   MlaDims mla_;

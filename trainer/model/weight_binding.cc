@@ -90,4 +90,10 @@ void WeightBinding::BindGradients(const GradientStore& gradients, int sources, i
   }
 }
 
+void WeightBinding::BindGradients(std::span<const Tensor> places, WriteMode mode, const Tensor& head_scratch) {
+  weights_.head_scratch = head_scratch;
+  for (auto& [param, weight] : dense_) weight->grad = {places[param], mode};
+  for (auto& [param, weight] : experts_) weight->grad = {{places[param], mode}};
+}
+
 }  // namespace jevons
