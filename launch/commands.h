@@ -14,6 +14,7 @@ void RegisterPrepare(CLI::App& program, int* exit_code);
 void RegisterTrain(CLI::App& program, int* exit_code);
 void RegisterEval(CLI::App& program, int* exit_code);
 void RegisterGenerate(CLI::App& program, int* exit_code);
+void RegisterScore(CLI::App& program, int* exit_code);
 void RegisterInspect(CLI::App& program, int* exit_code);
 void RegisterBench(CLI::App& program, int* exit_code);
 void RegisterDoctor(CLI::App& program, int* exit_code);

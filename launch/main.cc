@@ -34,6 +34,7 @@ int Run(int argc, char** argv) {
   jevons::RegisterTrain(program, &exit_code);
   jevons::RegisterEval(program, &exit_code);
   jevons::RegisterGenerate(program, &exit_code);
+  jevons::RegisterScore(program, &exit_code);
   jevons::RegisterInspect(program, &exit_code);
   jevons::RegisterBench(program, &exit_code);
   jevons::RegisterDoctor(program, &exit_code);

@@ -46,7 +46,7 @@ TEST_P(EveryCommand, UnknownFlagIsAUsageError) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cli, EveryCommand,
-                         ::testing::Values("prepare", "train", "eval", "generate", "inspect", "bench",
+                         ::testing::Values("prepare", "train", "eval", "generate", "score", "inspect", "bench",
                                            "doctor"),
                          [](const auto& info) { return std::string(info.param); });
 
