@@ -26,40 +26,50 @@ struct Options {
 absl::Status Score(const Options& options, Communicator& world) {
   FileSystem& files = PosixFileSystem();
   JEVONS_ASSIGN_OR_RETURN(CheckpointReader reader, OpenCheckpointAt(files, options.checkpoint));
-  JEVONS_ASSIGN_OR_RETURN(RunConfig config, ParseRunConfig(reader.config_text(), reader.path() + " (its config)",
-                                                           options.overrides));
+  JEVONS_ASSIGN_OR_RETURN(
+      RunConfig config,
+      ParseRunConfig(reader.config_text(), reader.path() + " (its config)", options.overrides));
   config.mutable_parallel()->set_ep(1);
   JEVONS_RETURN_IF_ERROR(ValidationStatus(config, 1));
   if (config.model().vocab_size() == 0)
-    return UsageError(absl::StrFormat("model.vocab_size = 0: the checkpoint %s has another; leave --set model.vocab_size away",
-                                      reader.path()));
-  JEVONS_ASSIGN_OR_RETURN(const TokenTable tokens, ReadTokens(files, options.tokens, config.model().vocab_size()));
+    return UsageError(absl::StrFormat(
+        "model.vocab_size = 0: the checkpoint %s has another; leave --set model.vocab_size away",
+        reader.path()));
+  JEVONS_ASSIGN_OR_RETURN(const TokenTable tokens,
+                          ReadTokens(files, options.tokens, config.model().vocab_size()));
   SetThreads(config, world);
   JEVONS_ASSIGN_OR_RETURN(const auto scorer, Scorer::Create(config, tokens, options.score, world));
   JEVONS_RETURN_IF_ERROR(LoadWeights(reader, scorer->weights()));
   JEVONS_ASSIGN_OR_RETURN(const double loss, scorer->Write(files, options.output));
-  WriteOut(absl::StrFormat("%s: loss %.6f nats per token (perplexity %.4f) over %d sequences of %d tokens\n", options.output, loss,
-                           std::exp(loss), tokens.sequences, tokens.length));
+  WriteOut(absl::StrFormat("%s: loss %.6f nats per token (perplexity %.4f) over %d sequences of %d tokens\n",
+                           options.output, loss, std::exp(loss), tokens.sequences, tokens.length));
   return absl::OkStatus();
 }
 
 }  // namespace
 
 void RegisterScore(CLI::App& program, int* exit_code) {
-  CLI::App* command = AddCommand(program, "score", "Log-probabilities of given tokens; on request logits and gradients.",
-                                 "jevons score --checkpoint run --tokens tokens.safetensors --output scores.safetensors --logits");
+  CLI::App* command = AddCommand(
+      program, "score", "Log-probabilities of given tokens; on request logits and gradients.",
+      "jevons score --checkpoint run --tokens tokens.safetensors --output scores.safetensors --logits");
   auto options = std::make_shared<Options>();
   command->add_option("--checkpoint", options->checkpoint, "a run, or one of its checkpoints")->required();
-  command->add_option("--tokens", options->tokens, "safetensors with input_ids, I64 [sequences, tokens]")->required();
-  command->add_option("--output", options->output, "safetensors to write: logprobs, loss and what follows")->required();
+  command->add_option("--tokens", options->tokens, "safetensors with input_ids, I64 [sequences, tokens]")
+      ->required();
+  command->add_option("--output", options->output, "safetensors to write: logprobs, loss and what follows")
+      ->required();
   command->add_flag("--logits", options->score.logits, "add logits [sequences, tokens, vocabulary]");
-  command->add_flag("--gradients", options->score.gradients, "add grad.NAME, the loss's derivative by every parameter");
-  command->add_flag("--mtp", options->score.mtp, "add mtp_logits.K, the logits of each module of multi-token prediction");
-  command->add_option("--set", options->overrides, "path=value: overrides a field of the checkpoint's config");
+  command->add_flag("--gradients", options->score.gradients,
+                    "add grad.NAME, the loss's derivative by every parameter");
+  command->add_flag("--mtp", options->score.mtp,
+                    "add mtp_logits.K, the logits of each module of multi-token prediction");
+  command->add_option("--set", options->overrides,
+                      "path=value: overrides a field of the checkpoint's config");
   command->callback([options, exit_code] {
     auto session = StartRanks();
     if (session.ok() && (*session)->world().size() > 1)
-      *exit_code = FinishRanks(UsageError("score runs on one rank: start it without mpirun"), (*session)->world());
+      *exit_code =
+          FinishRanks(UsageError("score runs on one rank: start it without mpirun"), (*session)->world());
     else
       *exit_code = Finish(session.ok() ? Score(*options, (*session)->world()) : session.status());
   });

@@ -18,7 +18,7 @@ namespace jevons {
 namespace {
 
 constexpr char kInputIds[] = "input_ids";
-constexpr int64_t kMaxLength = 16'000'000;             // of a sequence: as far as positions go (configs/ranges.h)
+constexpr int64_t kMaxLength = 16'000'000;  // of a sequence: as far as positions go (configs/ranges.h)
 constexpr int64_t kMaxArenaBytes = int64_t{1} << 46;  // half of a process's address space
 
 ModelConfig WithDepth(ModelConfig model, int64_t depth) {
@@ -48,13 +48,14 @@ absl::StatusOr<TokenTable> ReadTokens(FileSystem& files, const std::string& path
   JEVONS_ASSIGN_OR_RETURN(SafetensorsFile file, SafetensorsFile::Open(files, path));
   const SafetensorsEntry* entry = file.Find(kInputIds);
   if (entry == nullptr)
-    return IntegrityError(absl::StrFormat("%s: there is no tensor %s; it must have one, I64 [sequences, tokens]", path, kInputIds));
+    return IntegrityError(absl::StrFormat(
+        "%s: there is no tensor %s; it must have one, I64 [sequences, tokens]", path, kInputIds));
   if (entry->dtype != kStI64 || entry->shape.size() != 2 || entry->shape[0] < 1 || entry->shape[1] < 2 ||
       entry->shape[1] > kMaxLength)
-    return IntegrityError(absl::StrFormat(
-        "%s: %s is %s; it must be I64 [sequences, tokens] with 1 sequence or more and 2 to %d tokens, for each token but the "
-        "first is predicted",
-        path, kInputIds, DescribeTensor(*entry), kMaxLength));
+    return IntegrityError(
+        absl::StrFormat("%s: %s is %s; it must be I64 [sequences, tokens] with 1 sequence or more and 2 to "
+                        "%d tokens, for each token but the first is predicted",
+                        path, kInputIds, DescribeTensor(*entry), kMaxLength));
   TokenTable table{.sequences = entry->shape[0], .length = entry->shape[1], .ids = {}};
   table.ids.resize(static_cast<size_t>(entry->elements));
   std::vector<int64_t> row(static_cast<size_t>(table.length));
@@ -64,8 +65,8 @@ absl::StatusOr<TokenTable> ReadTokens(FileSystem& files, const std::string& path
     for (int64_t i = 0; i < table.length; ++i) {
       const int64_t id = row[static_cast<size_t>(i)];
       if (id < 0 || id >= vocab)
-        return IntegrityError(absl::StrFormat("%s: %s[%d, %d] = %d: it must be a token of the model, 0 to %d", path, kInputIds, b,
-                                              i, id, vocab - 1));
+        return IntegrityError(absl::StrFormat("%s: %s[%d, %d] = %d: it must be a token of the model, 0 to %d",
+                                              path, kInputIds, b, i, id, vocab - 1));
       table.ids[static_cast<size_t>(b * table.length + i)] = static_cast<int32_t>(id);
     }
   }
@@ -78,17 +79,18 @@ absl::StatusOr<std::unique_ptr<Scorer>> Scorer::Create(const RunConfig& config, 
   if (options.mtp && depth == 0)
     return UsageError("--mtp: the model has no MTP module (model.mtp.depth = 0)");
   if (options.mtp && tokens.length <= depth)
-    return IntegrityError(absl::StrFormat("--mtp: %s has sequences of %d tokens; MTP module %d needs %d or more", kInputIds,
-                                          tokens.length, depth, depth + 1));
+    return IntegrityError(
+        absl::StrFormat("--mtp: %s has sequences of %d tokens; MTP module %d needs %d or more", kInputIds,
+                        tokens.length, depth, depth + 1));
   if (arena_bytes > kMaxArenaBytes)
     return IntegrityError(absl::StrFormat(
-        "%s has sequences of %d tokens, whose activations need %d GiB; cut them into shorter ones", kInputIds, tokens.length,
-        arena_bytes >> 30));
+        "%s has sequences of %d tokens, whose activations need %d GiB; cut them into shorter ones", kInputIds,
+        tokens.length, arena_bytes >> 30));
   return std::unique_ptr<Scorer>(new Scorer(config, arena_bytes, tokens, options, world));
 }
 
-Scorer::Scorer(const RunConfig& config, int64_t arena_bytes, const TokenTable& tokens, const ScoreOptions& options,
-               Communicator& world)
+Scorer::Scorer(const RunConfig& config, int64_t arena_bytes, const TokenTable& tokens,
+               const ScoreOptions& options, Communicator& world)
     : full_(config.model()),
       model_config_(WithDepth(full_, options.mtp ? full_.mtp().depth() : 0)),
       tokens_(tokens),
@@ -123,9 +125,11 @@ MicroBatch Scorer::Batch(int64_t sequence, std::vector<int32_t>& row) const {
 
 absl::Status Scorer::CheckFinite(int64_t sequence, bool finite) const {
   if (non_finite_.tensor != nullptr)
-    return NumericalError(absl::StrFormat("sequence %d: NaN or Inf, first seen in layer %d: %s", sequence, non_finite_.layer,
-                                          non_finite_.tensor));
-  if (!finite) return NumericalError(absl::StrFormat("sequence %d: NaN or Inf, first seen in the output head", sequence));
+    return NumericalError(absl::StrFormat("sequence %d: NaN or Inf, first seen in layer %d: %s", sequence,
+                                          non_finite_.layer, non_finite_.tensor));
+  if (!finite)
+    return NumericalError(
+        absl::StrFormat("sequence %d: NaN or Inf, first seen in the output head", sequence));
   return absl::OkStatus();
 }
 
@@ -175,9 +179,10 @@ absl::Status Scorer::SumGradients() {
   const ModelConfig config = WithDepth(full_, 0);
   const Model main(config, tokens_.length, dispatcher_);  // MTP has no part in the loss
   std::vector<int64_t> counts(static_cast<size_t>(main.moe_layers() * config.moe().routed_experts()));
-  const LossScales scales{.main = static_cast<float>(1.0 / static_cast<double>(logprobs_.size())), .mtp = 0, .balance = 0};
+  const auto labels = static_cast<double>(logprobs_.size());
+  const LossScales scales{.main = static_cast<float>(1.0 / labels), .mtp = 0, .balance = 0};
 
-  const std::vector<ParamSpec> specs = ParameterTable(config);  // a model's own come first, its MTP modules' last
+  const std::vector<ParamSpec> specs = ParameterTable(config);  // as the full table begins; MTP comes last
   const Shape head = {config.vocab_size(), config.hidden_size()};
   int64_t bytes = Arena::SliceBytes(DType::kF32, head);
   for (const ParamSpec& spec : specs) bytes += Arena::SliceBytes(DType::kF32, spec.shape);
@@ -191,8 +196,9 @@ absl::Status Scorer::SumGradients() {
   std::vector<int32_t> row;
   for (int64_t b = 0; b < tokens_.sequences; ++b) {
     binding_.BindGradients(places, b == 0 ? WriteMode::kOverwrite : WriteMode::kAdd, head_scratch);
-    const LossSums sums = main.ForwardBackward(ctx, binding_.weights(), Batch(b, row), scales,
-                                               Tensor::Of(counts.data(), {main.moe_layers(), config.moe().routed_experts()}));
+    const LossSums sums =
+        main.ForwardBackward(ctx, binding_.weights(), Batch(b, row), scales,
+                             Tensor::Of(counts.data(), {main.moe_layers(), config.moe().routed_experts()}));
     JEVONS_RETURN_IF_ERROR(CheckFinite(b, std::isfinite(sums.main)));
   }
   return absl::OkStatus();
@@ -211,7 +217,8 @@ void Scorer::AddGradientOutputs(std::vector<Output>& outputs) {
           return writer.Append(std::as_bytes(std::span(zeros)));
         }
         const std::span<const float> values = Values(gradient_of_[p]).subspan(begin, size);
-        if (!AllFinite(values)) return NumericalError(absl::StrFormat("the gradient of %s is NaN or Inf", name));
+        if (!AllFinite(values))
+          return NumericalError(absl::StrFormat("the gradient of %s is NaN or Inf", name));
         return writer.Append(std::as_bytes(values));
       };
     }
@@ -222,7 +229,8 @@ std::vector<Scorer::Output> Scorer::Outputs() {
   const int64_t B = tokens_.sequences, S = tokens_.length, V = full_.vocab_size();
   std::vector<Output> outputs;
   outputs.push_back({{"logprobs", kStF32, {B, S - 1}}, [this](SafetensorsWriter& writer) -> absl::Status {
-                       if (!options_.logits) JEVONS_RETURN_IF_ERROR(FillLogprobs(nullptr));  // else "logits" came first
+                       // Where logits are written they come first, and these with them.
+                       if (!options_.logits) JEVONS_RETURN_IF_ERROR(FillLogprobs(nullptr));
                        return writer.Append(std::as_bytes(std::span(logprobs_)));
                      }});
   outputs.push_back({{"loss", kStF32, {1}}, [this](SafetensorsWriter& writer) {
@@ -230,14 +238,16 @@ std::vector<Scorer::Output> Scorer::Outputs() {
                        return writer.Append(std::as_bytes(std::span(&loss, 1)));
                      }});
   if (options_.logits)
-    outputs.push_back({{"logits", kStF32, {B, S, V}}, [this](SafetensorsWriter& writer) { return FillLogprobs(&writer); }});
+    outputs.push_back(
+        {{"logits", kStF32, {B, S, V}}, [this](SafetensorsWriter& writer) { return FillLogprobs(&writer); }});
   for (int64_t k = 1; k <= model_config_.mtp().depth(); ++k)
-    outputs.push_back({{absl::StrCat("mtp_logits.", k), kStF32, {B, S - k, V}}, [this, k](SafetensorsWriter& writer) {
-                         return ForLogits(k, [&](int64_t b, int64_t, const Tensor& logits) -> absl::Status {
-                           JEVONS_RETURN_IF_ERROR(CheckFinite(b, AllFinite(Values(logits))));
-                           return writer.Append(std::as_bytes(Values(logits)));
-                         });
-                       }});
+    outputs.push_back(
+        {{absl::StrCat("mtp_logits.", k), kStF32, {B, S - k, V}}, [this, k](SafetensorsWriter& writer) {
+           return ForLogits(k, [&](int64_t b, int64_t, const Tensor& logits) -> absl::Status {
+             JEVONS_RETURN_IF_ERROR(CheckFinite(b, AllFinite(Values(logits))));
+             return writer.Append(std::as_bytes(Values(logits)));
+           });
+         }});
   if (options_.gradients) AddGradientOutputs(outputs);
   return outputs;
 }

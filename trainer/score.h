@@ -75,8 +75,8 @@ class Scorer {
   absl::Status CheckFinite(int64_t sequence, bool finite) const;
   double Loss() const;
 
-  ModelConfig full_;   // with all MTP modules
-  ModelConfig model_config_;  // with those that are computed
+  ModelConfig full_;          // with all MTP modules
+  ModelConfig model_config_;  // with none, unless their logits are wanted
   const TokenTable& tokens_;
   ScoreOptions options_;
   DType compute_;

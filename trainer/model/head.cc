@@ -54,7 +54,8 @@ double HeadLoss(const LayerContext& ctx, const Tensor& head, const Tensor& x, co
   ArenaScope scope(*ctx.ops.scratch);
   const Tensor losses = ctx.TempAs("head.losses", DType::kF32, {x.rows()});
   VisitLogits(ctx, head, x, [&](int64_t begin, const Tensor& logits) {
-    CrossEntropy(ctx.ops, logits, Entries<int32_t>(labels, begin, logits), Entries<float>(losses, begin, logits));
+    CrossEntropy(ctx.ops, logits, Entries<int32_t>(labels, begin, logits),
+                 Entries<float>(losses, begin, logits));
   });
   return Sum(ctx.ops, losses);
 }

@@ -218,14 +218,15 @@ void Model::Hidden(const LayerContext& ctx, const ModelWeights& weights, const M
     std::swap(x, y);
   }
   const Tensor rstd = ctx.TempAs("final.rstd", DType::kF32, {rows.rows()});
-  NormForward(ctx, {static_cast<int>(config_.layers()), "final hidden state", static_cast<float>(config_.norm_eps())}, x,
-              weights.final_norm, hidden[0], rstd);
+  const auto eps = static_cast<float>(config_.norm_eps());
+  NormForward(ctx, {static_cast<int>(config_.layers()), "final hidden state", eps}, x, weights.final_norm,
+              hidden[0], rstd);
   for (size_t k = 1; k < hidden.size(); ++k) {
     ArenaScope saved_module(*ctx.saved), scratch_module(*ctx.ops.scratch);
     const auto shift = static_cast<int64_t>(k);
     MtpSaved saved;
-    mtp_[k - 1].Forward(ctx, weights.mtp[k - 1], RowsOf(ctx, batch, shift), embed(shift), hidden[k - 1], hidden[k], saved,
-                        stats);
+    mtp_[k - 1].Forward(ctx, weights.mtp[k - 1], RowsOf(ctx, batch, shift), embed(shift), hidden[k - 1],
+                        hidden[k], saved, stats);
   }
 }
 
