@@ -15,6 +15,8 @@ void RegisterTrain(CLI::App& program, int* exit_code);
 void RegisterEval(CLI::App& program, int* exit_code);
 void RegisterGenerate(CLI::App& program, int* exit_code);
 void RegisterScore(CLI::App& program, int* exit_code);
+void RegisterExport(CLI::App& program, int* exit_code);
+void RegisterImport(CLI::App& program, int* exit_code);
 void RegisterInspect(CLI::App& program, int* exit_code);
 void RegisterBench(CLI::App& program, int* exit_code);
 void RegisterDoctor(CLI::App& program, int* exit_code);

@@ -23,7 +23,7 @@ struct Options {
 };
 
 absl::Status Eval(const Options& options, Communicator& world) {
-  JEVONS_ASSIGN_OR_RETURN(OpenedCheckpoint opened, OpenForUse(options.checkpoint, options.overrides));
+  JEVONS_ASSIGN_OR_RETURN(OpenedCheckpoint opened, OpenForUse(options.checkpoint, options.overrides, Needs::kData));
   JEVONS_ASSIGN_OR_RETURN(const ValidationSet validation, OpenValidation(opened.inputs));
   JEVONS_ASSIGN_OR_RETURN(const double bytes_per_token, ValidationBytesPerToken(opened.inputs));
   SetThreads(opened.inputs.config, world);
@@ -58,11 +58,7 @@ void RegisterEval(CLI::App& program, int* exit_code) {
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
   command->add_flag("--json", options->json, "print one JSON object");
   command->callback([options, exit_code] {
-    auto session = StartRanks();
-    if (session.ok() && (*session)->world().size() > 1)
-      *exit_code = FinishRanks(UsageError("eval runs on one rank: start it without mpirun"), (*session)->world());
-    else
-      *exit_code = Finish(session.ok() ? Eval(*options, (*session)->world()) : session.status());
+    *exit_code = RunOnOneRank("eval", [&](Communicator& world) { return Eval(*options, world); });
   });
 }
 

@@ -7,6 +7,7 @@
 #include "launch/cli.h"
 #include "launch/commands.h"
 #include "launch/run_checkpoint.h"
+#include "launch/runtime.h"
 #include "trainer/model/decoder.h"
 #include "trainer/state.h"
 
@@ -23,7 +24,7 @@ struct Options {
 absl::Status Generate(const Options& options) {
   for (const double value : {options.sampling.temperature, options.sampling.top_p})  // CLI11's ranges let NaN through
     if (!(value >= 0)) return UsageError("--temperature and --top-p must be numbers");
-  JEVONS_ASSIGN_OR_RETURN(OpenedCheckpoint opened, OpenForUse(options.checkpoint, options.overrides));
+  JEVONS_ASSIGN_OR_RETURN(OpenedCheckpoint opened, OpenForUse(options.checkpoint, options.overrides, Needs::kTokenizer));
   const RunConfig& config = opened.inputs.config;
   JEVONS_ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::Load(opened.inputs.tokenizer_path));
   const DType compute = ComputeDType(config);
@@ -74,7 +75,9 @@ void RegisterGenerate(CLI::App& program, int* exit_code) {
       ->capture_default_str();
   command->add_option("--seed", options->sampling.seed, "the same seed, the same text")->capture_default_str();
   command->add_option("--set", options->overrides, "path=value: overrides a field of the checkpoint's config");
-  command->callback([options, exit_code] { *exit_code = Finish(Generate(*options)); });
+  command->callback([options, exit_code] {
+    *exit_code = RunOnOneRank("generate", [&](Communicator&) { return Generate(*options); });
+  });
 }
 
 }  // namespace jevons

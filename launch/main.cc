@@ -35,6 +35,8 @@ int Run(int argc, char** argv) {
   jevons::RegisterEval(program, &exit_code);
   jevons::RegisterGenerate(program, &exit_code);
   jevons::RegisterScore(program, &exit_code);
+  jevons::RegisterExport(program, &exit_code);
+  jevons::RegisterImport(program, &exit_code);
   jevons::RegisterInspect(program, &exit_code);
   jevons::RegisterBench(program, &exit_code);
   jevons::RegisterDoctor(program, &exit_code);

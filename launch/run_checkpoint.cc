@@ -6,14 +6,21 @@
 
 namespace jevons {
 
-absl::StatusOr<OpenedCheckpoint> OpenForUse(const std::string& path, const std::vector<std::string>& overrides) {
+absl::StatusOr<OpenedCheckpoint> OpenForUse(const std::string& path, const std::vector<std::string>& overrides,
+                                            Needs needs) {
   JEVONS_ASSIGN_OR_RETURN(CheckpointReader reader, OpenCheckpointAt(PosixFileSystem(), path));
   JEVONS_ASSIGN_OR_RETURN(RunConfig config,
                           ParseRunConfig(reader.config_text(), reader.path() + " (its config)", overrides));
   config.mutable_parallel()->set_ep(1);
   JEVONS_RETURN_IF_ERROR(ValidationStatus(config, 1));
-  JEVONS_ASSIGN_OR_RETURN(RunInputs inputs, ResolveInputs(config));
-  JEVONS_RETURN_IF_ERROR(CheckTokenizer(inputs, reader.labels()));
+  const bool tokenizer = !config.data().tokenizer().empty() || !config.data().path().empty();
+  RunInputs inputs;
+  if (needs == Needs::kModel && !tokenizer) {
+    inputs.config = config;
+  } else {
+    JEVONS_ASSIGN_OR_RETURN(inputs, needs == Needs::kData ? ResolveInputs(config) : ResolveTokenizer(config));
+    JEVONS_RETURN_IF_ERROR(CheckTokenizer(inputs, reader.labels()));
+  }
   return OpenedCheckpoint{std::move(reader), std::move(inputs)};
 }
 

@@ -11,13 +11,20 @@
 
 namespace jevons {
 
+// What a command reads beside the checkpoint. An imported checkpoint has no data, and perhaps no tokenizer.
+enum class Needs {
+  kModel,      // the tokenizer only if there is one
+  kTokenizer,
+  kData,
+};
+
 struct OpenedCheckpoint {
   CheckpointReader reader;
-  RunInputs inputs;  // from the config that the checkpoint keeps, with `overrides`; one rank
+  RunInputs inputs;  // from the config that the checkpoint keeps, with `overrides`; one rank; filled as far as is needed
 };
 
 // path: a run, its checkpoints, or one of them.
-absl::StatusOr<OpenedCheckpoint> OpenForUse(const std::string& path, const std::vector<std::string>& overrides);
+absl::StatusOr<OpenedCheckpoint> OpenForUse(const std::string& path, const std::vector<std::string>& overrides, Needs needs);
 
 }  // namespace jevons
 

@@ -65,6 +65,14 @@ Meter MeasureMeter(const RunConfig& config, Communicator& world, int threads) {
   return meter;
 }
 
+int RunOnOneRank(absl::string_view command, const std::function<absl::Status(Communicator& world)>& run) {
+  const auto session = StartRanks();
+  if (!session.ok()) return Finish(session.status());
+  Communicator& world = (*session)->world();
+  if (world.size() == 1) return Finish(run(world));
+  return FinishRanks(UsageError(absl::StrFormat("%s runs on one rank: start it without mpirun", command)), world);
+}
+
 int FinishRanks(const absl::Status& status, Communicator& world) {
   const ExitCode code = ExitCodeOf(status);
   if (code == ExitCode::kOk) return 0;

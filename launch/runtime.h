@@ -2,6 +2,7 @@
 #ifndef JEVONS_LAUNCH_RUNTIME_H_
 #define JEVONS_LAUNCH_RUNTIME_H_
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -20,6 +21,9 @@ int SetThreads(const RunConfig& config, const Communicator& world);
 // Peak speed of all ranks together, measured at once on all of them unless cost.peak_tflops gives it; devices and price.
 // Collective.
 Meter MeasureMeter(const RunConfig& config, Communicator& world, int threads);
+
+// Runs a command that computes on one rank, and returns its exit code; a usage error where mpirun started several.
+int RunOnOneRank(absl::string_view command, const std::function<absl::Status(Communicator& world)>& run);
 
 // The end of a command that several ranks run. An error that all ranks have (a bad config, a signal, NaN) is told by the
 // first; one that a rank may have met alone (a file, a disk) is told by whoever has it, and ends the others.

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <cmath>
 #include <memory>
+#include <optional>
 
 #include "absl/strings/str_format.h"
 #include "configs/load.h"
@@ -25,6 +26,10 @@ struct Options {
 
 absl::Status Score(const Options& options, Communicator& world) {
   FileSystem& files = PosixFileSystem();
+  JEVONS_ASSIGN_OR_RETURN(const std::optional<FileInfo> existing, files.Stat(options.output));
+  if (existing && existing->is_directory)
+    return UsageError(
+        absl::StrFormat("--output %s: there is a folder of that name; name a file", options.output));
   JEVONS_ASSIGN_OR_RETURN(CheckpointReader reader, OpenCheckpointAt(files, options.checkpoint));
   JEVONS_ASSIGN_OR_RETURN(
       RunConfig config,
@@ -66,12 +71,7 @@ void RegisterScore(CLI::App& program, int* exit_code) {
   command->add_option("--set", options->overrides,
                       "path=value: overrides a field of the checkpoint's config");
   command->callback([options, exit_code] {
-    auto session = StartRanks();
-    if (session.ok() && (*session)->world().size() > 1)
-      *exit_code =
-          FinishRanks(UsageError("score runs on one rank: start it without mpirun"), (*session)->world());
-    else
-      *exit_code = Finish(session.ok() ? Score(*options, (*session)->world()) : session.status());
+    *exit_code = RunOnOneRank("score", [&](Communicator& world) { return Score(*options, world); });
   });
 }
 

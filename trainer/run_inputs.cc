@@ -21,27 +21,43 @@ absl::Status ResolveVocabulary(const Tokenizer& tokenizer, const std::string& pa
 
 }  // namespace
 
-absl::StatusOr<RunInputs> ResolveInputs(const RunConfig& config) {
+absl::StatusOr<RunInputs> ResolveTokenizer(const RunConfig& config) {
   RunInputs inputs{.config = config, .stream = {}, .validation_prefix = {}, .tokenizer_path = {}, .tokenizer_hash = {}};
   // Absolute, for the checkpoint keeps it and is used from other folders.
   DataConfig& data = *inputs.config.mutable_data();
   for (std::string* path : {data.mutable_path(), data.mutable_tokenizer()})
     if (!path->empty()) *path = std::filesystem::absolute(*path).lexically_normal();
   inputs.tokenizer_path = data.tokenizer();
-  if (data.path().empty() && data.mixture().empty())
-    return UsageError("data.path is not set: name the folder that `jevons prepare` made, with --set data.path=FOLDER");
   if (inputs.tokenizer_path.empty() && !data.path().empty()) inputs.tokenizer_path = data.path() + "/tokenizer.json";
   if (inputs.tokenizer_path.empty())
-    return UsageError("data.tokenizer is not set: with data.mixture and without data.path, name a tokenizer.json");
+    return UsageError("data.tokenizer is not set: without data.path, name a tokenizer.json with --set data.tokenizer=FILE");
   if (std::error_code error; !std::filesystem::exists(inputs.tokenizer_path, error))
     return IntegrityError(absl::StrFormat(
-        "there is no %s; make the folder with `jevons prepare`, or name the one it has moved to with --set data.path=FOLDER",
+        "there is no %s; make the folder with `jevons prepare`, name the one it has moved to with --set data.path=FOLDER, or the "
+        "file with --set data.tokenizer=FILE",
         inputs.tokenizer_path));
   JEVONS_ASSIGN_OR_RETURN(const FileRecord tokenizer_file, DescribeFile(inputs.tokenizer_path));
   inputs.tokenizer_hash = tokenizer_file.xxh3_128;
   JEVONS_ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::Load(inputs.tokenizer_path));
   JEVONS_RETURN_IF_ERROR(ResolveVocabulary(tokenizer, inputs.tokenizer_path, *inputs.config.mutable_model()));
+  inputs.stream.eos = tokenizer.eos_id();
+  if (data.fim_rate() > 0) {
+    const auto fim = tokenizer.fim_ids();
+    if (!fim)
+      return UsageError(absl::StrFormat("data.fim_rate = %g: the tokenizer %s has no fill-in-the-middle tokens; set it to 0",
+                                        data.fim_rate(), inputs.tokenizer_path));
+    inputs.stream.fim_begin = fim->begin;
+    inputs.stream.fim_hole = fim->hole;
+    inputs.stream.fim_end = fim->end;
+  }
+  return inputs;
+}
 
+absl::StatusOr<RunInputs> ResolveInputs(const RunConfig& config) {
+  if (config.data().path().empty() && config.data().mixture().empty())
+    return UsageError("data.path is not set: name the folder that `jevons prepare` made, with --set data.path=FOLDER");
+  JEVONS_ASSIGN_OR_RETURN(RunInputs inputs, ResolveTokenizer(config));
+  const DataConfig& data = inputs.config.data();
   StreamConfig& stream = inputs.stream;
   for (const DatasetConfig& dataset : data.mixture()) stream.datasets.push_back({dataset.prefix(), dataset.weight()});
   if (stream.datasets.empty()) stream.datasets.push_back({data.path() + "/train", 1.0});
@@ -52,16 +68,6 @@ absl::StatusOr<RunInputs> ResolveInputs(const RunConfig& config) {
   stream.document_mask = data.document_mask();
   stream.fim_rate = data.fim_rate();
   stream.vocab_size = inputs.config.model().vocab_size();
-  stream.eos = tokenizer.eos_id();
-  if (stream.fim_rate > 0) {
-    const auto fim = tokenizer.fim_ids();
-    if (!fim)
-      return UsageError(absl::StrFormat("data.fim_rate = %g: the tokenizer %s has no fill-in-the-middle tokens; set it to 0",
-                                        stream.fim_rate, inputs.tokenizer_path));
-    stream.fim_begin = fim->begin;
-    stream.fim_hole = fim->hole;
-    stream.fim_end = fim->end;
-  }
   return inputs;
 }
 

@@ -23,6 +23,10 @@ struct RunInputs {
   std::string tokenizer_hash;     // of the file's bytes: kept in checkpoints, so that another one is noticed
 };
 
+// Only what follows from the tokenizer: its path and hash, the vocabulary, the stream's special tokens; no data is asked for.
+// Errors as ResolveInputs.
+absl::StatusOr<RunInputs> ResolveTokenizer(const RunConfig& config);
+
 // Reads the tokenizer. UsageError where the config does not fit it; IntegrityError for damaged or missing files.
 absl::StatusOr<RunInputs> ResolveInputs(const RunConfig& config);
 

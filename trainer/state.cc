@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/match.h"
 #include "kernels/ops/elementwise.h"
 
 namespace jevons {
@@ -14,8 +15,14 @@ std::vector<TensorSlice> SlicesOf(const std::vector<StateSlice>& state) {
 }
 
 absl::Status LoadState(CheckpointReader& reader, TrainStep& train_step) {
-  for (const StateSlice& slice : train_step.State())
+  for (const StateSlice& slice : train_step.State()) {
+    const bool moment = absl::StartsWith(slice.name, "m/") || absl::StartsWith(slice.name, "v/");
+    if (reader.step() == 0 && moment) {
+      Zero(slice.data);
+      continue;
+    }
     JEVONS_RETURN_IF_ERROR(reader.Read(slice.name, slice.data.dtype, slice.shape, slice.elements, slice.data.data));
+  }
   const WeightStore& weights = train_step.weights();
   for (size_t i = 0; i < weights.bias_names().size(); ++i) {  // State() gives them to one rank only
     const Tensor& bias = weights.bias(i);

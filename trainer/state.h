@@ -13,6 +13,8 @@ namespace jevons {
 
 std::vector<TensorSlice> SlicesOf(const std::vector<StateSlice>& state);
 
+// A checkpoint of step 0 was imported: it holds weights and biases only, and its moments are zero.
+//
 // Masters, moments and biases from `reader` into `train_step`, whatever layout wrote them. Each rank reads its own; once all
 // have, train_step.RestoreWeights() gives everybody the weights.
 absl::Status LoadState(CheckpointReader& reader, TrainStep& train_step);

@@ -86,6 +86,7 @@ class Run {
   bool root() { return mesh_.world().rank() == 0; }
   std::string Checkpoints() const { return options_.output + "/checkpoints"; }
   absl::Status Resume(const SampleStream& stream);
+  absl::Status CheckSameModel(const CheckpointReader& reader);
   absl::Status CheckSameRun(const CheckpointReader& reader, const SamplerState& saved);
   void Record(const MetricsRecord& record);
   void ChargeNow();
@@ -139,14 +140,19 @@ absl::Status Run::Open() {
   return absl::OkStatus();
 }
 
-// A run goes on as the same run: the same network on the next sample. What else was changed is said.
-absl::Status Run::CheckSameRun(const CheckpointReader& reader, const SamplerState& saved) {
+absl::Status Run::CheckSameModel(const CheckpointReader& reader) {
   JEVONS_RETURN_IF_ERROR(CheckTokenizer(options_.inputs, reader.labels()));
   JEVONS_ASSIGN_OR_RETURN(const RunConfig before, ParseRunConfig(reader.config_text(), reader.path() + " (its config)", {}));
   JEVONS_ASSIGN_OR_RETURN(const RunConfig now, ParseRunConfig(ResolvedText(config_), "this config", {}));
-  if (const std::string changed = Differences(before.model(), now.model()); !changed.empty())
-    return UsageError(absl::StrFormat("%s holds another model; give its config, or another --output. model: %s", reader.path(),
-                                      changed));
+  const std::string changed = Differences(before.model(), now.model());
+  if (changed.empty()) return absl::OkStatus();
+  return UsageError(absl::StrFormat("%s holds another model; give its config, or another --output. model: %s", reader.path(), changed));
+}
+
+// A run goes on as the same run: the same network on the next sample. What else was changed is said.
+absl::Status Run::CheckSameRun(const CheckpointReader& reader, const SamplerState& saved) {
+  JEVONS_ASSIGN_OR_RETURN(const RunConfig before, ParseRunConfig(reader.config_text(), reader.path() + " (its config)", {}));
+  JEVONS_ASSIGN_OR_RETURN(const RunConfig now, ParseRunConfig(ResolvedText(config_), "this config", {}));
   const int64_t next = schedule_.At(reader.step()).first_sample;
   if (saved.next_sample != next)
     return UsageError(absl::StrFormat(
@@ -176,9 +182,12 @@ absl::Status Run::Resume(const SampleStream& stream) {
   const auto resume = [&]() -> absl::Status {
     JEVONS_ASSIGN_OR_RETURN(const std::string path, CheckpointPath(files, Checkpoints(), steps.back()));
     JEVONS_ASSIGN_OR_RETURN(CheckpointReader reader, CheckpointReader::Open(files, path));
-    JEVONS_ASSIGN_OR_RETURN(const SamplerState saved, SamplerState::Parse(reader.sampler_state()));
-    JEVONS_RETURN_IF_ERROR(CheckSameRun(reader, saved));
-    JEVONS_RETURN_IF_ERROR(stream.CheckState(saved));
+    JEVONS_RETURN_IF_ERROR(CheckSameModel(reader));
+    if (reader.step() > 0) {  // an imported checkpoint has seen no sample: any data and batch will do
+      JEVONS_ASSIGN_OR_RETURN(const SamplerState saved, SamplerState::Parse(reader.sampler_state()));
+      JEVONS_RETURN_IF_ERROR(CheckSameRun(reader, saved));
+      JEVONS_RETURN_IF_ERROR(stream.CheckState(saved));
+    }
     JEVONS_RETURN_IF_ERROR(LoadState(reader, step_));
     if (!ledger_.ParseFromString(reader.cost_state())) return IntegrityError(path + ": the cost ledger cannot be read");
     first_step_ = reader.step();

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
 namespace jevons {
@@ -201,6 +202,32 @@ absl::Status CheckManifest(const CheckpointManifest& manifest, const std::string
     }
   }
   return CheckFileTiling(manifest, path);
+}
+
+void SetInfo(const CheckpointInfo& info, CheckpointManifest* manifest) {
+  manifest->set_format_version(kFormatVersion);
+  manifest->set_step(info.step);
+  manifest->set_config_text(info.config_text);
+  manifest->set_sampler_state(info.sampler_state);
+  manifest->set_cost_state(info.cost_state);
+  for (const auto& [name, value] : info.labels) {
+    CheckpointLabel* label = manifest->add_labels();
+    label->set_name(name);
+    label->set_value(value);
+  }
+}
+
+absl::Status WriteManifest(FileSystem& files, const std::string& folder, const CheckpointManifest& manifest) {
+  const std::string path = JoinPath(folder, kManifestName);
+  if (const absl::Status whole = CheckManifest(manifest, path); !whole.ok())
+    return FailureError(absl::StrCat("what was written is no whole checkpoint: ", whole.message()));
+  const std::string bytes = SealManifest(manifest);
+  if (static_cast<int64_t>(bytes.size()) > kMaxManifestBytes)
+    return FailureError(absl::StrFormat("%s: %d bytes; readers take at most %d", path, bytes.size(), kMaxManifestBytes));
+  JEVONS_ASSIGN_OR_RETURN(const std::unique_ptr<File> file, files.Open(path, OpenMode::kWrite));
+  JEVONS_RETURN_IF_ERROR(WriteAll(*file, std::as_bytes(std::span(bytes)), path));
+  JEVONS_RETURN_IF_ERROR(file->Fsync());
+  return file->Close();
 }
 
 Shape ShapeOf(const CheckpointTensor& tensor) {

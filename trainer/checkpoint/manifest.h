@@ -12,7 +12,9 @@
 
 #include "kernels/base/status.h"
 #include "kernels/tensor/tensor.h"
+#include "trainer/checkpoint/file_system.h"
 #include "trainer/checkpoint/manifest.pb.h"
+#include "trainer/checkpoint/writer.h"
 
 namespace jevons {
 
@@ -44,6 +46,13 @@ absl::StatusOr<CheckpointManifest> UnsealManifest(absl::string_view bytes, const
 // Every rule of FORMAT.md that needs no look at the disk, but for the version: names, types, sizes, each
 // tensor tiled by its slices and each file by the slices in it. `path` is for messages. IntegrityError.
 absl::Status CheckManifest(const CheckpointManifest& manifest, const std::string& path);
+
+// What is saved beside the tensors, put into `manifest`; and the format's version.
+void SetInfo(const CheckpointInfo& info, CheckpointManifest* manifest);
+
+// Writes `manifest`, sealed, into `folder`, durable but for the folder's own names. FailureError where readers would refuse
+// it.
+absl::Status WriteManifest(FileSystem& files, const std::string& folder, const CheckpointManifest& manifest);
 
 // Of a tensor that CheckManifest has passed.
 Shape ShapeOf(const CheckpointTensor& tensor);

@@ -167,7 +167,7 @@ std::vector<std::string> CheckpointWriter::GatherIndexes() {
 }
 
 absl::Status CheckpointWriter::Publish(const std::vector<std::string>& indexes) {
-  JEVONS_RETURN_IF_ERROR(WriteManifest(indexes));
+  JEVONS_RETURN_IF_ERROR(WriteManifestOf(indexes));
   JEVONS_RETURN_IF_ERROR(files_.SyncDirectory(partial_));
   JEVONS_ASSIGN_OR_RETURN(const std::vector<CommittedFolder> before, ListCommitted(files_, directory_));
   int64_t generation = 0;
@@ -182,33 +182,12 @@ absl::Status CheckpointWriter::Publish(const std::vector<std::string>& indexes) 
   return durable;
 }
 
-absl::Status CheckpointWriter::WriteManifest(const std::vector<std::string>& indexes) {
+absl::Status CheckpointWriter::WriteManifestOf(const std::vector<std::string>& indexes) {
   CheckpointManifest manifest;
-  manifest.set_format_version(kFormatVersion);
-  manifest.set_step(info_.step);
-  manifest.set_config_text(info_.config_text);
-  manifest.set_sampler_state(info_.sampler_state);
-  manifest.set_cost_state(info_.cost_state);
-  for (const auto& [name, value] : info_.labels) {
-    CheckpointLabel* label = manifest.add_labels();
-    label->set_name(name);
-    label->set_value(value);
-  }
+  SetInfo(info_, &manifest);
   JEVONS_RETURN_IF_ERROR(MergeIndexes(indexes, &manifest));
-  const std::string path = JoinPath(partial_, kManifestName);
-  if (const absl::Status whole = CheckManifest(manifest, path); !whole.ok()) {
-    return FailureError(absl::StrCat("what the ranks hold is no whole checkpoint: ", whole.message()));
-  }
   JEVONS_RETURN_IF_ERROR(CheckVisible(manifest));
-  const std::string bytes = SealManifest(manifest);
-  if (static_cast<int64_t>(bytes.size()) > kMaxManifestBytes) {
-    return FailureError(
-        absl::StrFormat("%s: %d bytes; readers take at most %d", path, bytes.size(), kMaxManifestBytes));
-  }
-  JEVONS_ASSIGN_OR_RETURN(const std::unique_ptr<File> file, files_.Open(path, OpenMode::kWrite));
-  JEVONS_RETURN_IF_ERROR(WriteAll(*file, std::as_bytes(std::span(bytes)), path));
-  JEVONS_RETURN_IF_ERROR(file->Fsync());
-  return file->Close();
+  return WriteManifest(files_, partial_, manifest);
 }
 
 absl::Status CheckpointWriter::CheckVisible(const CheckpointManifest& manifest) {

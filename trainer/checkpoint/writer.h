@@ -90,7 +90,7 @@ class CheckpointWriter {
   std::vector<std::string> GatherIndexes();  // rank 0 gets all, the others nothing
   // On rank 0:
   absl::Status Publish(const std::vector<std::string>& indexes);
-  absl::Status WriteManifest(const std::vector<std::string>& indexes);
+  absl::Status WriteManifestOf(const std::vector<std::string>& indexes);
   absl::Status CheckVisible(const CheckpointManifest& manifest);
   absl::Status RemoveOld();
   bool is_root() const { return world_.rank() == 0; }
