@@ -46,7 +46,7 @@ def expectation(reference, tokens, greedy=0):
     """What a case folder's expected.safetensors holds, computed by the reference."""
     loss, gradients = reference.gradients(tokens)
     out = {"logits": reference.logits(tokens), "loss": loss.reshape(1)}
-    out.update({"grad." + n: g for n, g in gradients.items()})
+    out.update({"grad." + n: g for n, g in gradients.items() if g.numel()})
     if reference.mtp is not None:
         out.update({f"mtp_logits.{k + 1}": m for k, m in enumerate(reference.mtp_logits(tokens))})
     if greedy:

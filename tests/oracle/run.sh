@@ -51,4 +51,4 @@ if [[ -n $wanted ]]; then
 fi
 
 cd "$root"
-exec "$venv/bin/python" "$here/certify.py" "$@"
+exec "$venv/bin/python" -B "$here/certify.py" "$@"
