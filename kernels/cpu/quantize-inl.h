@@ -1,5 +1,6 @@
 // Encode and Decode of kernels/fp8/formats.h, a vector at a time, for finite numbers resp. all codes; loads and stores of codes.
 // Included once per instruction set.
+#include "hwy/cache_control.h"
 #include "kernels/cpu/simd-inl.h"
 #include "kernels/fp8/quantize.h"
 
@@ -21,19 +22,19 @@ inline constexpr uint32_t kInfinityBits = 0x7F800000u;
 
 HWY_INLINE V32 MagnitudeBits(VF v) { return hn::And(hn::BitCast(U32(), v), hn::Set(U32(), 0x7FFFFFFFu)); }
 
-// The codes of finite numbers, one per lane; the steps are those of Encode.
+// The codes of finite numbers that round to F::kMax at most, one per lane, as what a tile's own scale leaves. The steps are those
+// of Encode; bits above the code are not cleared.
 template <class F>
 HWY_INLINE V32 EncodeLanes(VF v) {
   using B = FormatBits<F>;
   const U32 d;
-  const V32 clamped = hn::Min(MagnitudeBits(v), hn::Set(d, B::kMax));
-  const V32 exponent = hn::Max(hn::And(clamped, hn::Set(d, kInfinityBits)), hn::Set(d, B::kMinNormal));
-  const V32 magic = hn::Add(exponent, hn::Set(d, static_cast<uint32_t>(B::kShift) << 23));
-  const V32 sum = hn::BitCast(d, hn::Add(hn::BitCast(F32(), clamped), hn::BitCast(F32(), magic)));
-  const V32 high = hn::ShiftRight<B::kShift>(hn::Sub(exponent, hn::Set(d, B::kMinNormal)));
+  const V32 magnitude = MagnitudeBits(v);
+  const V32 exponent = hn::Max(hn::And(magnitude, hn::Set(d, kInfinityBits)), hn::Set(d, B::kMinNormal));
+  const V32 offset = hn::Set(d, EncodingMagic<F>(0));
+  const V32 magic = hn::Add(hn::Add(exponent, hn::ShiftRight<B::kShift>(exponent)), offset);
+  const V32 sum = hn::BitCast(d, hn::Add(hn::BitCast(F32(), magnitude), hn::BitCast(F32(), magic)));
   constexpr int kSignShift = sizeof(typename F::Code) == 1 ? 24 : 20;
-  const V32 sign = hn::And(hn::ShiftRight<kSignShift>(hn::BitCast(d, v)), hn::Set(d, F::kSign));
-  return hn::Or(hn::Add(hn::Sub(sum, magic), high), sign);
+  return hn::OrAnd(sum, hn::ShiftRight<kSignShift>(hn::BitCast(d, v)), hn::Set(d, F::kSign));
 }
 
 template <class F>
@@ -54,9 +55,10 @@ HWY_INLINE VF DecodeLanes(V32 code) {
 
 HWY_INLINE V32 LoadCodes(const uint8_t* p) { return hn::PromoteTo(U32(), hn::LoadU(U8(), p)); }
 HWY_INLINE V32 LoadCodes(const uint16_t* p) { return hn::PromoteTo(U32(), hn::LoadU(U16(), p)); }
-HWY_INLINE void StoreCodes(V32 codes, uint8_t* p) { hn::StoreU(hn::U8FromU32(codes), U8(), p); }
+HWY_INLINE void StoreCodes(V32 codes, uint8_t* p) { hn::StoreU(hn::TruncateTo(U8(), codes), U8(), p); }
 HWY_INLINE void StoreCodes(V32 codes, uint16_t* p) {
-  hn::StoreU(hn::DemoteTo(U16(), hn::BitCast(hn::RebindToSigned<F32>(), codes)), U16(), p);
+  const V32 lower = hn::And(codes, hn::Set(U32(), 0xFFFu));
+  hn::StoreU(hn::DemoteTo(U16(), hn::BitCast(hn::RebindToSigned<F32>(), lower)), U16(), p);
 }
 
 // The first `count` lanes; loads fill up with zeros.
@@ -75,14 +77,29 @@ HWY_INLINE void StoreCodes(V32 codes, Code* p, int64_t count) {
   for (int64_t i = 0; i < count; ++i) p[i] = part[i];
 }
 
-// Adds to `stats` what lanes lost: x, x * inverse, and its code. Lanes beyond the end are zero and lose nothing.
+// Fetches the cache lines of p[0, n) ahead of their use: hardware does not foresee the jump from row to row.
+template <typename S>
+HWY_INLINE void PrefetchRow(const S* p, int64_t n) {
+  constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(S));
+  for (int64_t i = 0; i < n; i += kLine) hwy::Prefetch(p + i);
+}
+
+// How many lanes hold a number that its scale makes zero. `scaled` is x times the inverse scale. Nothing saturates: no element
+// exceeds its tile's amax.
 template <class F>
-HWY_INLINE void CountLanes(VF x, VF scaled, V32 codes, QuantStats& stats) {
-  constexpr float kLimit = F::kMax + (F::kMax - Decode<F>(static_cast<typename F::Code>(F::kMaxCode - 1))) / 2;
-  const U32 d;
-  stats.saturated += static_cast<int64_t>(hn::CountTrue(F32(), hn::Gt(hn::Abs(scaled), hn::Set(F32(), kLimit))));
-  const auto vanished = hn::Eq(hn::And(codes, hn::Set(d, F::kSign - 1u)), hn::Zero(d));
-  stats.underflowed += static_cast<int64_t>(hn::CountTrue(d, hn::And(vanished, hn::Ne(MagnitudeBits(x), hn::Zero(d)))));
+HWY_INLINE int64_t CountLost(VF x, VF scaled) {
+  const VF limit = hn::Set(F32(), FormatBits<F>::kSmallest / 2);  // a tie, to even: zero
+  return static_cast<int64_t>(
+      hn::CountTrue(F32(), hn::And(hn::Le(hn::Abs(scaled), limit), hn::Ne(x, hn::Zero(F32())))));
+}
+
+// A row of n <= 128 codes of E5M6, packed. `codes` has room for 128; those from n on are overwritten.
+HWY_INLINE void PackRow(uint16_t* codes, int64_t n, uint8_t* bytes) {
+  for (int64_t i = n; i % 8 != 0; ++i) codes[i] = 0;
+  for (int64_t i = 0; i < n; i += 8) PackE5M6(codes + i, bytes + i / 8 * 12);
+}
+HWY_INLINE void UnpackRow(const uint8_t* bytes, int64_t n, uint16_t* codes) {
+  for (int64_t i = 0; i < n; i += 8) UnpackE5M6(bytes + i / 8 * 12, codes + i);
 }
 
 }  // namespace jevons::cpu::HWY_NAMESPACE

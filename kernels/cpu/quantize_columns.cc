@@ -77,9 +77,8 @@ HWY_INLINE void EncodeWords(Panel& p, QuantStats& stats) {
       const VF inverse = hn::Load(F32(), p.inverse + c);
       const auto encode = [&](int64_t row) JEVONS_LANES {
         const VF value = hn::Load(F32(), &p.values[row][c]), scaled = hn::Mul(value, inverse);
-        const V32 code = EncodeLanes<F>(scaled);
-        if constexpr (kCount) CountLanes<F>(value, scaled, code, stats);
-        return code;
+        if constexpr (kCount) stats.underflowed += CountLost<F>(value, scaled);
+        return hn::And(EncodeLanes<F>(scaled), hn::Set(U32(), 0xFFu));
       };
       const V32 low = hn::Or(encode(r), hn::ShiftLeft<8>(encode(r + 1)));
       const V32 high = hn::Or(hn::ShiftLeft<16>(encode(r + 2)), hn::ShiftLeft<24>(encode(r + 3)));

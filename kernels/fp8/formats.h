@@ -59,19 +59,23 @@ struct FormatBits {
 
 // Adding 2^(e + 23 - M) to a number below 2^(e+1) leaves its quotient by 2^(e-M) in the last bits of the sum, rounded to
 // nearest even by the addition itself: M+1 significant bits. Below the smallest normal number e stays, which makes the
-// subnormals.
+// subnormals. The magic number also holds, in the last bits, what exponent field e adds to the code, so the sum ends in the code.
+template <class F>
+JEVONS_HOST_DEVICE constexpr uint32_t EncodingMagic(uint32_t exponent) {  // 2^e as FP32 bits
+  using B = FormatBits<F>;
+  return exponent + (exponent >> B::kShift) + (static_cast<uint32_t>(B::kShift) << 23) - (B::kMinNormal >> B::kShift);
+}
+
 template <class F>
 JEVONS_HOST_DEVICE constexpr typename F::Code Encode(float value) {
   using B = FormatBits<F>;
   const uint32_t bits = std::bit_cast<uint32_t>(value), absolute = bits & 0x7FFFFFFFu;
   if (absolute > 0x7F800000u) return static_cast<typename F::Code>(F::kNan);
   const uint32_t clamped = absolute < B::kMax ? absolute : B::kMax;
-  const uint32_t raw_exponent = clamped & 0x7F800000u;
-  const uint32_t exponent = raw_exponent > B::kMinNormal ? raw_exponent : B::kMinNormal;
-  const uint32_t magic = exponent + (static_cast<uint32_t>(B::kShift) << 23);
-  const uint32_t sum = std::bit_cast<uint32_t>(std::bit_cast<float>(clamped) + std::bit_cast<float>(magic));
-  const uint32_t code = sum - magic + ((exponent - B::kMinNormal) >> B::kShift);
-  return static_cast<typename F::Code>(code | (bits >> 31 ? F::kSign : 0u));
+  const uint32_t exponent = (clamped > B::kMinNormal ? clamped : B::kMinNormal) & 0x7F800000u;
+  const float magic = std::bit_cast<float>(EncodingMagic<F>(exponent));
+  const uint32_t sum = std::bit_cast<uint32_t>(std::bit_cast<float>(clamped) + magic);
+  return static_cast<typename F::Code>((sum & (F::kSign - 1u)) | (bits >> 31 ? F::kSign : 0u));
 }
 
 template <class F>
