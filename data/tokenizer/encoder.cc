@@ -1,5 +1,9 @@
 #include "data/tokenizer/encoder.h"
 
+#include <optional>
+
+#include "data/tokenizer/nfc.h"
+
 namespace jevons {
 namespace {
 
@@ -9,20 +13,36 @@ constexpr size_t kMaxWords = size_t{1} << 17;
 
 }  // namespace
 
-void Encoder::Append(absl::string_view text, SpecialText specials, std::vector<int32_t>& ids) {
-  if (specials == SpecialText::kPlain) return AppendPlain(text, ids);
-  size_t position = 0;
-  while (position < text.size()) {
-    const Tokenizer::AddedMatch match = tokenizer_.FindAdded(text, position);
-    AppendPlain(text.substr(position, match.position - position), ids);
-    if (match.size > 0) ids.push_back(match.id);
-    position = match.position + match.size;
+std::vector<int32_t> Encoder::Encode(absl::string_view text, EncodeOptions options) {
+  const TextTemplate& around = tokenizer_.parts_.text_template;
+  std::vector<int32_t> ids;
+  if (options.add_bos) {
+    ids = around.before;
+    if (around.json.empty() && tokenizer_.bos_id() >= 0) ids.push_back(tokenizer_.bos_id());
   }
+  Append(text, options.specials, ids);
+  if (options.add_bos) ids.insert(ids.end(), around.after.begin(), around.after.end());
+  return ids;
 }
 
-void Encoder::AppendPlain(absl::string_view text, std::vector<int32_t>& ids) {
+void Encoder::Append(absl::string_view text, SpecialText specials, std::vector<int32_t>& ids) {
+  const auto words = [&](absl::string_view t) { AppendWords(t, ids); };
+  const auto token = [&](int32_t id) { ids.push_back(id); };
+  const auto normalize = [&](absl::string_view t) { return tokenizer_.parts_.nfc ? NormalizeNfc(t, normalized_) : t; };
+  if (specials == SpecialText::kPlain) return words(normalize(text));
+  tokenizer_.raw_added_.Cut(
+      text, [&](absl::string_view t) { tokenizer_.normalized_added_.Cut(normalize(t), words, token); }, token);
+}
+
+void Encoder::AppendWords(absl::string_view text, std::vector<int32_t>& ids) {
+  const Pretokenizer& pretokenizer = tokenizer_.parts_.pretokenizer;
+  if (pretokenizer.add_prefix_space() && !text.empty() && text[0] != ' ') {
+    prefixed_.assign(1, ' ');
+    prefixed_.append(text.data(), text.size());
+    text = prefixed_;
+  }
   ends_.clear();
-  tokenizer_.parts_.pretokenizer.Split(text, ends_);
+  pretokenizer.Split(text, ends_);
   size_t begin = 0;
   for (const size_t end : ends_) {
     AppendWord(text.substr(begin, end - begin), ids);
@@ -36,10 +56,15 @@ void Encoder::AppendWord(absl::string_view word, std::vector<int32_t>& ids) {
     ids.insert(ids.end(), first, first + found->second.size);
     return;
   }
-  symbols_.clear();
-  for (const char byte : word) symbols_.push_back(tokenizer_.byte_ids_[static_cast<unsigned char>(byte)]);
   const size_t first = ids.size();
-  merge_loop_.Run(tokenizer_.ranks_, symbols_, ids);
+  const auto whole = tokenizer_.parts_.ignore_merges ? tokenizer_.TokenId(word) : std::nullopt;
+  if (whole) {
+    ids.push_back(*whole);
+  } else {
+    symbols_.clear();
+    for (const char byte : word) symbols_.push_back(tokenizer_.byte_ids_[static_cast<unsigned char>(byte)]);
+    merge_loop_.Run(tokenizer_.ranks_, symbols_, ids);
+  }
   if (word.size() > kMaxWordBytes) return;
   if (seen_.size() == kMaxWords) {
     seen_.clear();

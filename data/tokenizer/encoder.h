@@ -19,7 +19,9 @@ class Encoder {
   // The tokenizer must outlive the encoder.
   explicit Encoder(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
 
-  // Appends the tokens of `text` to `ids`.
+  // The tokens of a whole text.
+  std::vector<int32_t> Encode(absl::string_view text, EncodeOptions options);
+  // Appends the tokens of `text` to `ids`, and nothing around them.
   void Append(absl::string_view text, SpecialText specials, std::vector<int32_t>& ids);
 
  private:
@@ -27,12 +29,14 @@ class Encoder {
     uint32_t begin;
     uint32_t size;
   };
-  void AppendPlain(absl::string_view text, std::vector<int32_t>& ids);
+  // Of a text that is normalized and has no added tokens to find.
+  void AppendWords(absl::string_view text, std::vector<int32_t>& ids);
   void AppendWord(absl::string_view word, std::vector<int32_t>& ids);
 
   const Tokenizer& tokenizer_;
   MergeLoop merge_loop_;
   std::vector<size_t> ends_;
+  std::string normalized_, prefixed_;  // scratch
   std::vector<int32_t> symbols_;
   absl::flat_hash_map<std::string, Slice> seen_;  // word -> its tokens in seen_ids_
   std::vector<int32_t> seen_ids_;

@@ -1,7 +1,6 @@
-// Splits text into the pieces ("words") that BPE merges within. The regular expressions of a tokenizer.json
-// are not run by an engine: each known sequence of patterns has a hand-written splitter, ten times as fast,
-// checked against PCRE2 in the tests. A new family (GPT-2, Llama 3, Qwen) is one more row in the table of
-// pretokenizer.cc.
+// Splits text into the pieces ("words") that BPE merges within. The regular expressions of a tokenizer.json are not
+// run by an engine: each known sequence of patterns has a hand-written splitter (splitters.h), ten times as fast,
+// checked against PCRE2 in the tests. A new family is one more row in the table of pretokenizer.cc.
 #ifndef JEVONS_DATA_TOKENIZER_PRETOKENIZER_H_
 #define JEVONS_DATA_TOKENIZER_PRETOKENIZER_H_
 
@@ -19,12 +18,19 @@ class Pretokenizer {
  public:
   // The patterns of DeepSeek-V3, the kind that is trained here.
   static Pretokenizer DeepSeekV3();
+  // What ByteLevel does alone: GPT-2's pattern. With `add_prefix_space` a text that does not begin with a space is
+  // given one; Split leaves that to its caller.
+  static Pretokenizer ByteLevel(bool add_prefix_space);
   // The splitter for a sequence of Split(Isolated) patterns, each of which splits the pieces of the one
   // before. Integrity error, naming the first pattern without a counterpart, if none is known.
   static absl::StatusOr<Pretokenizer> ForPatterns(std::span<const std::string> patterns);
 
   // The patterns in order, as tokenizer.json states them.
   std::vector<std::string> patterns() const;
+  // Whether no character is left between the matches, so that Split(Removed, inverted) means the same.
+  bool covers() const;
+  bool is_byte_level() const { return byte_level_; }
+  bool add_prefix_space() const { return add_prefix_space_; }
 
   // Appends the end offset of each piece of `text` to `ends`, in order; the pieces cover the text without
   // gaps, and none is empty. A byte that is not valid UTF-8 counts as a character of no class.
@@ -35,6 +41,8 @@ class Pretokenizer {
   static std::span<const Family> Families();
   explicit Pretokenizer(const Family& family) : family_(&family) {}
   const Family* family_;  // in static storage
+  bool byte_level_ = false;
+  bool add_prefix_space_ = false;
 };
 
 }  // namespace jevons

@@ -1,19 +1,30 @@
 #include "data/tokenizer/tokenizer.h"
 
 #include <algorithm>
-#include <functional>
 #include <limits>
 #include <utility>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "data/tokenizer/byte_alphabet.h"
 #include "data/tokenizer/encoder.h"
+#include "data/tokenizer/nfc.h"
 #include "kernels/base/check.h"
 #include "kernels/base/status.h"
 
 namespace jevons {
 
-absl::StatusOr<Tokenizer> Tokenizer::Create(TokenizerParts parts) {
+namespace {
+
+constexpr absl::string_view kEosNames[] = {kEosToken, "<|end_of_text|>", "<|endoftext|>", "</s>", "<eos>"};
+constexpr absl::string_view kBosNames[] = {kBosToken, "<|begin_of_text|>", "<s>", "<bos>"};
+constexpr absl::string_view kPadNames[] = {kPadToken, "<|finetune_right_pad_id|>", "<|pad|>", "<pad>"};
+constexpr absl::string_view kFimNames[][3] = {{kFimBeginToken, kFimHoleToken, kFimEndToken},
+                                              {"<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"}};
+
+}  // namespace
+
+absl::StatusOr<Tokenizer> Tokenizer::Create(TokenizerParts parts, EndToken end) {
   if (parts.vocabulary.size() + parts.added.size() >= std::numeric_limits<int32_t>::max()) {
     return IntegrityError("model.vocab: more tokens than 32-bit ids");
   }
@@ -21,39 +32,46 @@ absl::StatusOr<Tokenizer> Tokenizer::Create(TokenizerParts parts) {
   JEVONS_RETURN_IF_ERROR(tokenizer.IndexAddedTokens());
   JEVONS_RETURN_IF_ERROR(tokenizer.IndexVocabulary());
   JEVONS_RETURN_IF_ERROR(tokenizer.IndexMerges());
-  JEVONS_RETURN_IF_ERROR(tokenizer.FindSpecialTokens());
+  JEVONS_RETURN_IF_ERROR(tokenizer.FindSpecialTokens(end));
   return tokenizer;
 }
 
 absl::Status Tokenizer::IndexAddedTokens() {
   tokens_ = parts_.vocabulary;
   is_added_.assign(tokens_.size(), false);
-  std::vector<AddedToken>& added = parts_.added;
-  std::stable_sort(added.begin(), added.end(),
-                   [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
-  for (const AddedToken& token : added) {
+  // Hugging Face's tokenizers numbers the tokens outside of the vocabulary itself: in order, from the number of
+  // tokens (not from the highest id: the vocabulary may have holes) or after the highest added one.
+  const auto is_token = [](const std::string& bytes) { return !bytes.empty(); };
+  int64_t next = std::count_if(tokens_.begin(), tokens_.end(), is_token);
+  std::string scratch;
+  for (const AddedToken& token : parts_.added) {
     const auto at = absl::StrFormat("added_tokens: \"%s\", id %d", token.content, token.id);
     if (token.content.empty()) return IntegrityError(at + ": the content is empty");
     if (token.id < 0 || token.id > static_cast<int64_t>(tokens_.size())) {
       return IntegrityError(
           absl::StrFormat("%s: leaves a hole in the ids; the next free one is %d", at, tokens_.size()));
     }
+    const std::string bytes = AlphabetToBytes(token.content).value_or(token.content);
     if (token.id == static_cast<int64_t>(tokens_.size())) {
-      tokens_.push_back(token.content);
+      if (next != token.id)
+        return IntegrityError(absl::StrFormat("%s: Hugging Face's tokenizers would give it the id %d", at, next));
+      tokens_.push_back(bytes);
       is_added_.push_back(true);
     } else {
       if (is_added_[token.id]) return IntegrityError(at + ": the id is given twice");
-      if (tokens_[token.id] != token.content)
-        return IntegrityError(at + ": model.vocab has another token there");
+      if (tokens_[token.id] != bytes) return IntegrityError(at + ": model.vocab has another token there");
       is_added_[token.id] = true;
     }
+    next = std::max(next, int64_t{token.id} + 1);
     if (!added_.try_emplace(token.content, token.id).second)
       return IntegrityError(at + ": the content is given twice");
-    added_sizes_.push_back(token.content.size());
-    added_first_.set(static_cast<unsigned char>(token.content[0]));
+    if (token.normalized) {
+      // Of two tokens with the same form C the first is found.
+      normalized_added_.Insert(parts_.nfc ? NormalizeNfc(token.content, scratch) : token.content, token);
+    } else {
+      raw_added_.Insert(token.content, token);
+    }
   }
-  std::sort(added_sizes_.begin(), added_sizes_.end(), std::greater<>());
-  added_sizes_.erase(std::unique(added_sizes_.begin(), added_sizes_.end()), added_sizes_.end());
   return absl::OkStatus();
 }
 
@@ -61,13 +79,12 @@ absl::Status Tokenizer::IndexVocabulary() {
   byte_ids_.fill(-1);
   for (size_t id = 0; id < parts_.vocabulary.size(); ++id) {
     const std::string& bytes = parts_.vocabulary[id];
-    if (is_added_[id]) continue;
-    if (bytes.empty()) return IntegrityError(absl::StrFormat("model.vocab: id %d is an empty token", id));
+    if (bytes.size() == 1) byte_ids_[static_cast<unsigned char>(bytes[0])] = static_cast<int32_t>(id);
+    if (is_added_[id] || bytes.empty()) continue;
     if (!ordinary_.try_emplace(bytes, id).second) {
       return IntegrityError(
           absl::StrFormat("model.vocab: ids %d and %d are the same token", ordinary_[bytes], id));
     }
-    if (bytes.size() == 1) byte_ids_[static_cast<unsigned char>(bytes[0])] = static_cast<int32_t>(id);
   }
   for (int byte = 0; byte < 256; ++byte) {
     if (byte_ids_[byte] < 0) {
@@ -83,8 +100,8 @@ absl::Status Tokenizer::IndexMerges() {
   for (size_t rank = 0; rank < parts_.merges.size(); ++rank) {
     const Merge& merge = parts_.merges[rank];
     for (const int32_t id : {merge.left, merge.right, merge.result}) {
-      if (id < 0 || id >= n || is_added_[id]) {
-        return IntegrityError(absl::StrFormat("model.merges[%d]: id %d is not an ordinary token", rank, id));
+      if (id < 0 || id >= n || parts_.vocabulary[id].empty()) {
+        return IntegrityError(absl::StrFormat("model.merges[%d]: id %d is not a token of model.vocab", rank, id));
       }
     }
     if (parts_.vocabulary[merge.left] + parts_.vocabulary[merge.right] != parts_.vocabulary[merge.result]) {
@@ -96,24 +113,36 @@ absl::Status Tokenizer::IndexMerges() {
   return absl::OkStatus();
 }
 
-absl::Status Tokenizer::FindSpecialTokens() {
-  for (const auto& [name, id] :
-       {std::pair{kBosToken, &bos_id_}, std::pair{kEosToken, &eos_id_}, std::pair{kPadToken, &pad_id_}}) {
-    const std::optional<int32_t> found = AddedTokenId(name);
-    if (!found) return IntegrityError(absl::StrFormat("added_tokens: \"%s\" is missing", name));
-    *id = *found;
+std::optional<int32_t> Tokenizer::FirstAdded(std::span<const absl::string_view> names) const {
+  for (const absl::string_view name : names)
+    if (const std::optional<int32_t> id = AddedTokenId(name)) return id;
+  return std::nullopt;
+}
+
+absl::Status Tokenizer::FindSpecialTokens(EndToken end) {
+  const TextTemplate& text_template = parts_.text_template;
+  for (const std::vector<int32_t>* ids : {&text_template.before, &text_template.after}) {
+    for (const int32_t id : *ids) {
+      if (id < 0 || id >= vocab_size())
+        return IntegrityError(absl::StrFormat("post_processor: id %d is not a token", id));
+    }
   }
-  const auto begin = AddedTokenId(kFimBeginToken), hole = AddedTokenId(kFimHoleToken),
-             end = AddedTokenId(kFimEndToken);
-  if (begin && hole && end) fim_ids_ = FimIds{*begin, *hole, *end};
+  eos_id_ = FirstAdded(kEosNames).value_or(-1);
+  if (eos_id_ < 0 && end == EndToken::kNeeded) {
+    return IntegrityError(absl::StrFormat("added_tokens: no token ends a document; one of \"%s\" is needed",
+                                          absl::StrJoin(kEosNames, "\", \"")));
+  }
+  bos_id_ = FirstAdded(kBosNames).value_or(text_template.before.empty() ? eos_id_ : text_template.before[0]);
+  pad_id_ = FirstAdded(kPadNames).value_or(eos_id_);
+  for (const auto& names : kFimNames) {
+    const auto begin = AddedTokenId(names[0]), hole = AddedTokenId(names[1]), finish = AddedTokenId(names[2]);
+    if (!fim_ids_ && begin && hole && finish) fim_ids_ = FimIds{*begin, *hole, *finish};
+  }
   return absl::OkStatus();
 }
 
 std::vector<int32_t> Tokenizer::Encode(absl::string_view text, EncodeOptions options) const {
-  std::vector<int32_t> ids;
-  if (options.add_bos) ids.push_back(bos_id_);
-  Encoder(*this).Append(text, options.specials, ids);
-  return ids;
+  return Encoder(*this).Encode(text, options);
 }
 
 absl::StatusOr<std::string> Tokenizer::Decode(std::span<const int32_t> ids) const {
@@ -145,18 +174,6 @@ std::optional<int32_t> Tokenizer::TokenId(absl::string_view bytes) const {
 bool Tokenizer::IsAddedToken(int32_t id) const {
   JEVONS_CHECK(id >= 0 && id < vocab_size(), "token id %d", id);
   return is_added_[id];
-}
-
-Tokenizer::AddedMatch Tokenizer::FindAdded(absl::string_view text, size_t from) const {
-  for (size_t i = from; i < text.size(); ++i) {
-    if (!added_first_[static_cast<unsigned char>(text[i])]) continue;
-    for (const size_t size : added_sizes_) {
-      if (size > text.size() - i) continue;
-      if (const auto found = added_.find(text.substr(i, size)); found != added_.end())
-        return {i, size, found->second};
-    }
-  }
-  return {text.size(), 0, 0};
 }
 
 }  // namespace jevons

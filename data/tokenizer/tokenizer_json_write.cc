@@ -1,5 +1,5 @@
 // The writing half of tokenizer.json; the structure is that of DeepSeek-V3's own file, so that reading that
-// and writing it gives the same text.
+// and writing it gives the same text. Whatever is read is written so that it means the same.
 #include "data/tokenizer/byte_alphabet.h"
 #include "data/tokenizer/text_file.h"
 #include "data/tokenizer/tokenizer.h"
@@ -17,7 +17,19 @@ OrderedJson ByteLevelJson(bool add_prefix_space, bool trim_offsets, bool use_reg
           {"use_regex", use_regex}};
 }
 
+OrderedJson NormalizerJson(bool nfc) {
+  if (nfc) return {{"type", "NFC"}};
+  return {{"type", "Sequence"}, {"normalizers", OrderedJson::array()}};
+}
+
+OrderedJson PostProcessorJson(const TextTemplate& text_template) {
+  if (text_template.json.empty()) return ByteLevelJson(true, false, true);
+  return OrderedJson::parse(text_template.json);
+}
+
 OrderedJson PretokenizerJson(const Pretokenizer& pretokenizer) {
+  if (pretokenizer.is_byte_level())
+    return ByteLevelJson(pretokenizer.add_prefix_space(), /*trim_offsets=*/true, /*use_regex=*/true);
   OrderedJson stages = OrderedJson::array();
   for (const std::string& pattern : pretokenizer.patterns()) {
     stages.push_back(
@@ -33,8 +45,8 @@ OrderedJson AddedTokensJson(const std::vector<AddedToken>& tokens) {
     json.push_back({{"id", token.id},
                     {"content", token.content},
                     {"single_word", false},
-                    {"lstrip", false},
-                    {"rstrip", false},
+                    {"lstrip", token.lstrip},
+                    {"rstrip", token.rstrip},
                     {"normalized", token.normalized},
                     {"special", token.special}});
   }
@@ -44,24 +56,29 @@ OrderedJson AddedTokensJson(const std::vector<AddedToken>& tokens) {
 OrderedJson ModelJson(const Tokenizer& tokenizer) {
   const TokenizerParts& parts = tokenizer.parts();
   std::vector<std::string> names(parts.vocabulary.size());
+  for (const AddedToken& token : parts.added) {
+    if (static_cast<size_t>(token.id) < names.size()) names[token.id] = token.content;
+  }
   OrderedJson vocab = OrderedJson::object();
   for (size_t id = 0; id < names.size(); ++id) {
-    const bool literal = tokenizer.IsAddedToken(static_cast<int32_t>(id));
-    names[id] = literal ? parts.vocabulary[id] : BytesToAlphabet(parts.vocabulary[id]);
+    if (parts.vocabulary[id].empty()) continue;
+    if (names[id].empty()) names[id] = BytesToAlphabet(parts.vocabulary[id]);
     // The map behind an ordered object is a vector; operator[] would search it for each token.
     vocab.get_ref<OrderedJson::object_t&>().emplace_back(names[id], id);
   }
   OrderedJson merges = OrderedJson::array();
   for (const Merge& merge : parts.merges) merges.push_back(names[merge.left] + " " + names[merge.right]);
-  return {{"type", "BPE"},
+  OrderedJson json = {{"type", "BPE"},
           {"dropout", nullptr},
           {"unk_token", nullptr},
           {"continuing_subword_prefix", nullptr},
           {"end_of_word_suffix", nullptr},
           {"fuse_unk", false},
-          {"byte_fallback", false},
-          {"vocab", std::move(vocab)},
-          {"merges", std::move(merges)}};
+          {"byte_fallback", false}};
+  if (parts.ignore_merges) json["ignore_merges"] = true;
+  json["vocab"] = std::move(vocab);
+  json["merges"] = std::move(merges);
+  return json;
 }
 
 }  // namespace
@@ -71,9 +88,9 @@ std::string Tokenizer::ToJson() const {
                             {"truncation", nullptr},
                             {"padding", nullptr},
                             {"added_tokens", AddedTokensJson(parts_.added)},
-                            {"normalizer", {{"type", "Sequence"}, {"normalizers", OrderedJson::array()}}},
+                            {"normalizer", NormalizerJson(parts_.nfc)},
                             {"pre_tokenizer", PretokenizerJson(parts_.pretokenizer)},
-                            {"post_processor", ByteLevelJson(true, false, true)},
+                            {"post_processor", PostProcessorJson(parts_.text_template)},
                             {"decoder", ByteLevelJson(true, true, true)},
                             {"model", ModelJson(*this)}};
   return json.dump(2, ' ', /*ensure_ascii=*/false, OrderedJson::error_handler_t::replace) + "\n";

@@ -18,7 +18,7 @@ constexpr int64_t kPageSize = 256;
 std::vector<CharClass> ExpandRuns() {
   std::vector<CharClass> classes;
   classes.reserve(kMaxCodePoint + 1);
-  for (const uint32_t run : CharClassRuns()) classes.insert(classes.end(), run >> 3, CharClass(run & 7));
+  for (const uint32_t run : CharClassRuns()) classes.insert(classes.end(), run >> 4, CharClass(run & 15));
   JEVONS_CHECK(classes.size() == kMaxCodePoint + 1);
   return classes;
 }
@@ -80,6 +80,52 @@ size_t FirstInvalidUtf8(absl::string_view text) {
     i += c.size;
   }
   return text.size();
+}
+
+namespace {
+
+// The bytes of the ill-formed part at the front of `text`: the longest beginning of a character that is there, at least 1.
+size_t MaximalSubpart(absl::string_view text) {
+  const auto lead = static_cast<unsigned char>(text[0]);
+  const size_t whole = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
+  if (lead < 0xC2 || lead > 0xF4) return 1;
+  size_t size = 1;
+  for (; size < whole && size < text.size(); ++size) {
+    const auto byte = static_cast<unsigned char>(text[size]);
+    if ((byte & 0xC0) != 0x80) break;
+    if (size == 1 && ((lead == 0xE0 && byte < 0xA0) || (lead == 0xED && byte > 0x9F) ||
+                      (lead == 0xF0 && byte < 0x90) || (lead == 0xF4 && byte > 0x8F))) {
+      break;
+    }
+  }
+  return size;
+}
+
+}  // namespace
+
+std::string ReplaceInvalidUtf8(absl::string_view text) {
+  std::string out;
+  while (true) {
+    const size_t valid = FirstInvalidUtf8(text);
+    out.append(text.data(), valid);
+    text.remove_prefix(valid);
+    if (text.empty()) return out;
+    AppendUtf8(0xFFFD, out);
+    text.remove_prefix(MaximalSubpart(text));
+  }
+}
+
+void AppendUtf8(uint32_t c, std::string& out) {
+  const auto tail = [c](int shift) { return static_cast<char>(0x80 | ((c >> shift) & 0x3F)); };
+  if (c < 0x80) {
+    out += static_cast<char>(c);
+  } else if (c < 0x800) {
+    out += {static_cast<char>(0xC0 | c >> 6), tail(0)};
+  } else if (c < 0x10000) {
+    out += {static_cast<char>(0xE0 | c >> 12), tail(6), tail(0)};
+  } else {
+    out += {static_cast<char>(0xF0 | c >> 18), tail(12), tail(6), tail(0)};
+  }
 }
 
 }  // namespace jevons

@@ -7,7 +7,7 @@
 
 namespace jevons {
 
-// The classes of U+0000 to U+10FFFF as runs: length * 8 + CharClass.
+// The classes of U+0000 to U+10FFFF as runs: length * 16 + CharClass.
 std::span<const uint32_t> CharClassRuns();
 
 }  // namespace jevons

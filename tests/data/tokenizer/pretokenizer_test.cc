@@ -95,7 +95,8 @@ TEST(PretokenizerTest, ClassesAgreeWithPcre2) {
   pcre2_code* unassigned = Pcre2Splitter::Compile("\\p{Cn}");
   std::vector<std::pair<pcre2_code*, CharClass>> classes;
   for (const auto& [pattern, kind] :
-       {std::pair("\\p{L}", CharClass::kLetter), std::pair("\\p{M}", CharClass::kMark),
+       {std::pair("[\\p{Lu}\\p{Lt}]", CharClass::kUpper), std::pair("\\p{Ll}", CharClass::kLower),
+        std::pair("[\\p{Lm}\\p{Lo}]", CharClass::kLetter), std::pair("\\p{M}", CharClass::kMark),
         std::pair("\\p{N}", CharClass::kNumber), std::pair("\\p{P}", CharClass::kPunctuation),
         std::pair("\\p{S}", CharClass::kSymbol), std::pair("\\s", CharClass::kSpace)}) {
     classes.emplace_back(Pcre2Splitter::Compile(pattern), kind);

@@ -132,7 +132,7 @@ TEST(TokenizerTest, RefusesPartsThatDoNotFit) {
   parts = good;
   parts.added.erase(parts.added.begin() + 1);
   parts.vocabulary[1] = "x y";
-  ExpectRefused(parts, "<｜end▁of▁sentence｜>\" is missing");
+  ExpectRefused(parts, "no token ends a document; one of \"<｜end▁of▁sentence｜>\"");
   parts = good;
   parts.vocabulary[319] = parts.vocabulary[300];
   ExpectRefused(parts, "ids 300 and 319 are the same token");
@@ -143,8 +143,8 @@ TEST(TokenizerTest, RefusesPartsThatDoNotFit) {
   parts.merges[3].left = 320;
   ExpectRefused(parts, "model.merges[3]: id 320");
   parts = good;
-  parts.merges[3].left = 0;
-  ExpectRefused(parts, "model.merges[3]: id 0 is not an ordinary token");
+  parts.merges[3].left = -1;
+  ExpectRefused(parts, "model.merges[3]: id -1 is not a token of model.vocab");
   parts = good;
   parts.merges[3].result = 7;
   ExpectRefused(parts, "model.merges[3]: the result is not the two tokens joined");
