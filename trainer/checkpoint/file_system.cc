@@ -63,6 +63,17 @@ absl::Status ReadExactly(File& file, int64_t offset, std::span<std::byte> bytes,
   return absl::OkStatus();
 }
 
+absl::StatusOr<std::string> ReadWholeFile(FileSystem& files, const std::string& path, int64_t max_bytes) {
+  JEVONS_ASSIGN_OR_RETURN(const std::optional<FileInfo> info, files.Stat(path));
+  if (!info || info->is_directory) return IntegrityError(path + ": there is no such file");
+  if (info->bytes > max_bytes)
+    return IntegrityError(absl::StrFormat("%s: has %d bytes, where at most %d make sense", path, info->bytes, max_bytes));
+  JEVONS_ASSIGN_OR_RETURN(const std::unique_ptr<File> file, files.Open(path, OpenMode::kRead));
+  std::string contents(static_cast<size_t>(info->bytes), '\0');
+  JEVONS_RETURN_IF_ERROR(ReadExactly(*file, 0, std::as_writable_bytes(std::span(contents)), path));
+  return contents;
+}
+
 absl::Status MakeDirectories(FileSystem& files, const std::string& path) {
   if (path.empty() || path == "/") return absl::OkStatus();
   JEVONS_ASSIGN_OR_RETURN(const std::optional<FileInfo> info, files.Stat(path));

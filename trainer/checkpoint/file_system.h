@@ -77,6 +77,9 @@ absl::Status WriteAll(File& file, std::span<const std::byte> bytes, const std::s
 // Fills `bytes` from `offset`; IntegrityError where the file ends before.
 absl::Status ReadExactly(File& file, int64_t offset, std::span<std::byte> bytes, const std::string& path);
 
+// A whole small file. IntegrityError where there is none, or one of more than `max_bytes`.
+absl::StatusOr<std::string> ReadWholeFile(FileSystem& files, const std::string& path, int64_t max_bytes);
+
 // Makes `path` and the directories above it that are missing, each durable in its parent.
 absl::Status MakeDirectories(FileSystem& files, const std::string& path);
 

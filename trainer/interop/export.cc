@@ -13,7 +13,7 @@
 #include "trainer/interop/hf_files.h"
 #include "trainer/interop/hf_folder.h"
 #include "trainer/interop/hf_names.h"
-#include "trainer/interop/output_folder.h"
+#include "trainer/interop/staged_folder.h"
 #include "trainer/interop/safetensors.h"
 
 namespace jevons {
@@ -151,7 +151,7 @@ struct TokenIds {
 };
 
 // What stands beside the tokenizer is taken as it is; what is missing is written from what the tokenizer says.
-absl::StatusOr<TokenIds> WriteTokenizer(FileSystem& files, const std::string& path, int64_t max_positions, OutputFolder& folder) {
+absl::StatusOr<TokenIds> WriteTokenizer(FileSystem& files, const std::string& path, int64_t max_positions, StagedFolder& folder) {
   if (path.empty()) return TokenIds();
   JEVONS_ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::Load(path));
   JEVONS_RETURN_IF_ERROR(folder.Copy(path, kTokenizerJson));
@@ -191,7 +191,7 @@ absl::StatusOr<ExportReport> ExportCheckpoint(FileSystem& files, CheckpointReade
       .model = config.model(),
       .max_positions = yarn.factor() > 1 ? static_cast<int64_t>(yarn.factor() * static_cast<double>(yarn.original_length()))
                                          : config.data().sequence_length()};
-  JEVONS_ASSIGN_OR_RETURN(OutputFolder folder, OutputFolder::Create(files, options.output));
+  JEVONS_ASSIGN_OR_RETURN(StagedFolder folder, StagedFolder::Create(files, options.output));
   JEVONS_ASSIGN_OR_RETURN(const TokenIds ids, WriteTokenizer(files, options.tokenizer, published.max_positions, folder));
   JEVONS_RETURN_IF_ERROR(folder.WriteText("config.json", HfConfigJson(published, options.precision, ids.bos, ids.eos)));
 

@@ -20,17 +20,7 @@ namespace {
 constexpr int64_t kPieceElements = int64_t{1} << 20;
 constexpr int64_t kMaxIndexBytes = int64_t{1} << 28;
 
-absl::StatusOr<std::string> ReadWhole(FileSystem& files, const std::string& path) {
-  JEVONS_ASSIGN_OR_RETURN(const std::optional<FileInfo> info, files.Stat(path));
-  if (!info || info->is_directory) return IntegrityError(path + ": there is no such file");
-  if (info->bytes > kMaxIndexBytes) return IntegrityError(absl::StrFormat("%s: %d bytes are no index", path, info->bytes));
-  JEVONS_ASSIGN_OR_RETURN(const std::unique_ptr<File> file, files.Open(path, OpenMode::kRead));
-  std::string text(static_cast<size_t>(info->bytes), '\0');
-  JEVONS_RETURN_IF_ERROR(ReadExactly(*file, 0, std::as_writable_bytes(std::span(text)), path));
-  return text;
-}
-
-// The elements of a piece that begins at element `begin` of a tensor with `cols` columns.
+// The piece begins at element `begin`.
 absl::Status CheckFinite(const std::string& path, const SafetensorsEntry& entry, int64_t begin, std::span<const float> piece) {
   for (size_t i = 0; i < piece.size(); ++i) {
     if (std::isfinite(piece[i])) continue;
@@ -73,7 +63,7 @@ absl::Status HfFolder::OpenAll(FileSystem& files) {
 }
 
 absl::Status HfFolder::OpenIndexed(FileSystem& files, const std::string& index_path) {
-  JEVONS_ASSIGN_OR_RETURN(const std::string text, ReadWhole(files, index_path));
+  JEVONS_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(files, index_path, kMaxIndexBytes));
   const absl::StatusOr<nlohmann::json> index = ParseStrictJson(text);
   if (!index.ok()) return IntegrityError(absl::StrCat(index_path, ": ", index.status().message()));
   const auto map = index->is_object() ? index->find("weight_map") : index->end();

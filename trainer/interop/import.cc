@@ -10,14 +10,13 @@
 #include "configs/load.h"
 #include "configs/validate.h"
 #include "data/prepare/dataset_info.h"
-#include "data/tokenizer/text_file.h"
 #include "kernels/base/log.h"
 #include "trainer/checkpoint/stream_writer.h"
 #include "trainer/interop/hf_config.h"
 #include "trainer/interop/hf_files.h"
 #include "trainer/interop/hf_folder.h"
 #include "trainer/interop/hf_names.h"
-#include "trainer/interop/output_folder.h"
+#include "trainer/interop/staged_folder.h"
 #include "trainer/interop/problems.h"
 #include "trainer/model/params.h"
 #include "trainer/run_inputs.h"
@@ -105,7 +104,7 @@ absl::Status WriteWeights(HfFolder& folder, const ModelConfig& model, Checkpoint
 }
 
 // Copies what belongs to the tokenizer, and lets the config and the checkpoint name it.
-absl::Status TakeTokenizer(FileSystem& files, const std::string& input, const std::string& output, OutputFolder& folder, RunConfig& config,
+absl::Status TakeTokenizer(FileSystem& files, const std::string& input, const std::string& output, StagedFolder& folder, RunConfig& config,
                            CheckpointInfo& info) {
   for (const char* name : kTokenizerFiles) {
     const std::string path = JoinPath(input, name);
@@ -126,7 +125,7 @@ absl::StatusOr<ImportReport> ImportCheckpoint(FileSystem& files, const std::stri
   const std::string config_path = JoinPath(input, "config.json");
   JEVONS_ASSIGN_OR_RETURN(const std::optional<FileInfo> info, files.Stat(config_path));
   if (!info) return IntegrityError(config_path + ": there is no such file; give the folder of a published checkpoint as --input");
-  JEVONS_ASSIGN_OR_RETURN(const std::string json, ReadTextFile(config_path, kMaxConfigBytes));
+  JEVONS_ASSIGN_OR_RETURN(const std::string json, ReadWholeFile(files, config_path, kMaxConfigBytes));
   JEVONS_ASSIGN_OR_RETURN(HfConfig published, ParseHfConfig(json, config_path));
   JEVONS_ASSIGN_OR_RETURN(HfFolder folder, HfFolder::Open(files, input));
   ModelConfig& model = published.model;
@@ -137,7 +136,7 @@ absl::StatusOr<ImportReport> ImportCheckpoint(FileSystem& files, const std::stri
   JEVONS_RETURN_IF_ERROR(CheckTensors(folder, model));
   JEVONS_RETURN_IF_ERROR(CheckSharedCopies(folder, model));
 
-  JEVONS_ASSIGN_OR_RETURN(OutputFolder run, OutputFolder::Create(files, output));
+  JEVONS_ASSIGN_OR_RETURN(StagedFolder run, StagedFolder::Create(files, output));
   CheckpointInfo state;
   JEVONS_RETURN_IF_ERROR(TakeTokenizer(files, input, output, run, config, state));
   state.config_text = ResolvedText(config);

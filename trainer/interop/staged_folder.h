@@ -1,6 +1,6 @@
 // A folder that appears whole or not at all.
-#ifndef JEVONS_TRAINER_INTEROP_OUTPUT_FOLDER_H_
-#define JEVONS_TRAINER_INTEROP_OUTPUT_FOLDER_H_
+#ifndef JEVONS_TRAINER_INTEROP_STAGED_FOLDER_H_
+#define JEVONS_TRAINER_INTEROP_STAGED_FOLDER_H_
 
 #include <string>
 
@@ -10,13 +10,13 @@ namespace jevons {
 
 // Files are put into path(), which is OUTPUT.partial; Commit makes it OUTPUT. Destroyed before, it removes what was written; what
 // a killed process left there, the next one removes.
-class OutputFolder {
+class StagedFolder {
  public:
   // UsageError where `output` exists and is not an empty folder.
-  static absl::StatusOr<OutputFolder> Create(FileSystem& files, const std::string& output);
-  OutputFolder(OutputFolder&& other) noexcept;
-  OutputFolder& operator=(OutputFolder&&) = delete;
-  ~OutputFolder();
+  static absl::StatusOr<StagedFolder> Create(FileSystem& files, const std::string& output);
+  StagedFolder(StagedFolder&& other) noexcept;
+  StagedFolder& operator=(StagedFolder&&) = delete;
+  ~StagedFolder();
 
   const std::string& path() const { return partial_; }
   absl::Status WriteText(const std::string& name, absl::string_view text);
@@ -25,11 +25,11 @@ class OutputFolder {
   absl::Status Commit();
 
  private:
-  OutputFolder(FileSystem& files, std::string output);
+  StagedFolder(FileSystem& files, std::string output);
   FileSystem* files_;  // null once committed or moved from
   std::string output_, partial_;
 };
 
 }  // namespace jevons
 
-#endif  // JEVONS_TRAINER_INTEROP_OUTPUT_FOLDER_H_
+#endif  // JEVONS_TRAINER_INTEROP_STAGED_FOLDER_H_

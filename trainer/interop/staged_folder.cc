@@ -1,4 +1,4 @@
-#include "trainer/interop/output_folder.h"
+#include "trainer/interop/staged_folder.h"
 
 #include <utility>
 #include <vector>
@@ -9,6 +9,8 @@
 namespace jevons {
 namespace {
 
+constexpr int64_t kMaxCopyBytes = int64_t{1} << 30;  // tokenizers are the largest: some ten MB
+
 // "a/b" for "a/b/": a name beside it must not fall inside.
 std::string WithoutTrailingSlash(std::string path) {
   while (path.size() > 1 && path.back() == '/') path.pop_back();
@@ -17,13 +19,13 @@ std::string WithoutTrailingSlash(std::string path) {
 
 }  // namespace
 
-OutputFolder::OutputFolder(FileSystem& files, std::string output)
+StagedFolder::StagedFolder(FileSystem& files, std::string output)
     : files_(&files), output_(std::move(output)), partial_(output_ + ".partial") {}
 
-OutputFolder::OutputFolder(OutputFolder&& other) noexcept
+StagedFolder::StagedFolder(StagedFolder&& other) noexcept
     : files_(std::exchange(other.files_, nullptr)), output_(other.output_), partial_(other.partial_) {}
 
-absl::StatusOr<OutputFolder> OutputFolder::Create(FileSystem& files, const std::string& output) {
+absl::StatusOr<StagedFolder> StagedFolder::Create(FileSystem& files, const std::string& output) {
   const std::string path = WithoutTrailingSlash(output);
   if (path.empty()) return UsageError("--output is empty; name a folder");
   JEVONS_ASSIGN_OR_RETURN(const std::optional<FileInfo> info, files.Stat(path));
@@ -33,17 +35,17 @@ absl::StatusOr<OutputFolder> OutputFolder::Create(FileSystem& files, const std::
     if (!names.empty()) return UsageError(path + ": exists and is not empty; choose another --output");
   }
   JEVONS_RETURN_IF_ERROR(RemoveTree(files, path + ".partial"));
-  OutputFolder folder(files, path);
+  StagedFolder folder(files, path);
   JEVONS_RETURN_IF_ERROR(MakeDirectories(files, folder.partial_));
   return folder;
 }
 
-OutputFolder::~OutputFolder() {
+StagedFolder::~StagedFolder() {
   if (files_ == nullptr) return;
   if (const absl::Status removed = RemoveTree(*files_, partial_); !removed.ok()) LogWarning(std::string(removed.message()));
 }
 
-absl::Status OutputFolder::WriteText(const std::string& name, absl::string_view text) {
+absl::Status StagedFolder::WriteText(const std::string& name, absl::string_view text) {
   const std::string path = JoinPath(partial_, name);
   JEVONS_ASSIGN_OR_RETURN(const std::unique_ptr<File> file, files_->Open(path, OpenMode::kWrite));
   JEVONS_RETURN_IF_ERROR(WriteAll(*file, std::as_bytes(std::span(text.data(), text.size())), path));
@@ -51,16 +53,12 @@ absl::Status OutputFolder::WriteText(const std::string& name, absl::string_view 
   return file->Close();
 }
 
-absl::Status OutputFolder::Copy(const std::string& from, const std::string& name) {
-  JEVONS_ASSIGN_OR_RETURN(const std::optional<FileInfo> info, files_->Stat(from));
-  if (!info || info->is_directory) return IntegrityError(from + ": there is no such file");
-  JEVONS_ASSIGN_OR_RETURN(const std::unique_ptr<File> file, files_->Open(from, OpenMode::kRead));
-  std::string text(static_cast<size_t>(info->bytes), '\0');
-  JEVONS_RETURN_IF_ERROR(ReadExactly(*file, 0, std::as_writable_bytes(std::span(text)), from));
+absl::Status StagedFolder::Copy(const std::string& from, const std::string& name) {
+  JEVONS_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(*files_, from, kMaxCopyBytes));
   return WriteText(name, text);
 }
 
-absl::Status OutputFolder::Commit() {
+absl::Status StagedFolder::Commit() {
   JEVONS_RETURN_IF_ERROR(files_->SyncDirectory(partial_));
   JEVONS_RETURN_IF_ERROR(files_->Rename(partial_, output_));
   FileSystem& files = *std::exchange(files_, nullptr);
