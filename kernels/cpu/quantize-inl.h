@@ -23,7 +23,7 @@ inline constexpr uint32_t kInfinityBits = 0x7F800000u;
 HWY_INLINE V32 MagnitudeBits(VF v) { return hn::And(hn::BitCast(U32(), v), hn::Set(U32(), 0x7FFFFFFFu)); }
 
 // The codes of finite numbers that round to F::kMax at most, one per lane, as what a tile's own scale leaves. The steps are those
-// of Encode; bits above the code are not cleared.
+// of Encode; bits from 23 on are not cleared.
 template <class F>
 HWY_INLINE V32 EncodeLanes(VF v) {
   using B = FormatBits<F>;
@@ -57,8 +57,7 @@ HWY_INLINE V32 LoadCodes(const uint8_t* p) { return hn::PromoteTo(U32(), hn::Loa
 HWY_INLINE V32 LoadCodes(const uint16_t* p) { return hn::PromoteTo(U32(), hn::LoadU(U16(), p)); }
 HWY_INLINE void StoreCodes(V32 codes, uint8_t* p) { hn::StoreU(hn::TruncateTo(U8(), codes), U8(), p); }
 HWY_INLINE void StoreCodes(V32 codes, uint16_t* p) {
-  const V32 lower = hn::And(codes, hn::Set(U32(), 0xFFFu));
-  hn::StoreU(hn::DemoteTo(U16(), hn::BitCast(hn::RebindToSigned<F32>(), lower)), U16(), p);
+  hn::StoreU(hn::TruncateTo(U16(), codes), U16(), p);
 }
 
 // The first `count` lanes; loads fill up with zeros.

@@ -1,6 +1,6 @@
 // Quantisation by columns, with transposed codes. The unit of work is a panel of 128 x 64 numbers: widened (or dequantised) into
-// a buffer that fits L1 while each column's largest magnitude is found, then encoded four rows to a 32-bit word, then written
-// column by column, 128 bytes at a stretch. Panels with NaN or infinity go to the scalar reference.
+// a buffer that fits L1 while each column's largest magnitude is found, then encoded and transposed in registers, 16 rows to a
+// chunk, then written column by column, 128 bytes at a stretch. Panels with NaN or infinity go to the scalar reference.
 #include "kernels/cpu/targets.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -16,8 +16,12 @@
 namespace jevons::cpu {
 namespace {
 
-constexpr int64_t kPanelCols = 64;  // divides 128, so a panel's row has one scale where its codes come from 1x128 tiles
-constexpr int64_t kRowsPerWord = 4;
+constexpr int64_t kPanelCols = 128;  // divides 128, so a panel's row has one scale where its codes come from 1x128 tiles
+constexpr int64_t kRowsPerChunk = 16;
+
+struct Chunk {  // 16 rows of a column
+  uint32_t words[4];
+};
 
 // Where the quantised panels go; all panels of a call share it.
 struct ColumnsOut {
@@ -29,9 +33,9 @@ struct ColumnsOut {
 // A panel: rows x cols numbers of the matrix from (row, col) on, widened. The rest is zero.
 struct Panel {
   alignas(64) float values[kTileSize][kPanelCols];
-  alignas(64) uint32_t amax[kPanelCols];     // magnitudes as bits
-  alignas(64) float inverse[kPanelCols];     // 1 / scale
-  alignas(64) uint32_t words[kTileSize / kRowsPerWord][kPanelCols];
+  alignas(64) uint32_t amax[kPanelCols];  // magnitudes as bits
+  alignas(64) float scale[kPanelCols], inverse[kPanelCols];
+  alignas(64) Chunk chunks[kTileSize / kRowsPerChunk][kPanelCols];
   int64_t row, col, rows, cols;
 };
 
@@ -43,21 +47,95 @@ HWY_BEFORE_NAMESPACE();
 namespace jevons::cpu::HWY_NAMESPACE {
 namespace {
 
-// load(r, c, count): the panel's lanes from (r, c) on, zeros beyond `count`.
-template <class LoadLanes>
-HWY_INLINE void FillPanel(Panel& p, const LoadLanes& load) {
-  V32 amax[kPanelCols / kLanes];
+#if HWY_TARGET == HWY_SCALAR
+HWY_INLINE void StoreChunks(V32 w0, V32 w1, V32 w2, V32 w3, Chunk* chunks) {
+  *chunks = {{hn::GetLane(w0), hn::GetLane(w1), hn::GetLane(w2), hn::GetLane(w3)}};
+}
+HWY_INLINE int64_t ChunkOf(int64_t c) { return c; }
+#else
+// Transposes 4 words x kLanes columns inside each block of four columns: chunk b + j * (kLanes / 4) is column 4 b + j.
+HWY_INLINE void StoreChunks(V32 w0, V32 w1, V32 w2, V32 w3, Chunk* chunks) {
+  const U32 d;
+  const hn::Repartition<uint64_t, U32> d64;
+  const auto store = [&](auto low, auto high, int64_t j) JEVONS_LANES {
+    uint32_t* to = chunks[j * (kLanes / 4)].words;
+    hn::Store(hn::BitCast(d, hn::InterleaveLower(d64, low, high)), d, to);
+    hn::Store(hn::BitCast(d, hn::InterleaveUpper(d64, low, high)), d, to + kLanes);
+  };
+  store(hn::BitCast(d64, hn::InterleaveLower(d, w0, w1)), hn::BitCast(d64, hn::InterleaveLower(d, w2, w3)), 0);
+  store(hn::BitCast(d64, hn::InterleaveUpper(d, w0, w1)), hn::BitCast(d64, hn::InterleaveUpper(d, w2, w3)), 2);
+}
+// Where StoreChunks put column c of a panel.
+HWY_INLINE int64_t ChunkOf(int64_t c) {
+  const int64_t lane = c % kLanes;
+  return c - lane + lane / 4 + lane % 4 * (kLanes / 4);
+}
+#endif
+
+// Where the numbers come from: At(r, c)(i, count) is a vector of numbers from (r, c + i) on, zeros beyond `count`.
+template <typename S>
+struct Numbers {
+  struct Row {
+    const S* p;
+    HWY_INLINE VF operator()(int64_t i, int64_t count) const { return Load(p + i, count); }
+  };
+  const S* data;
+  int64_t pitch;
+  HWY_INLINE Row At(int64_t r, int64_t c) const { return {data + r * pitch + c}; }
+  HWY_INLINE void Fetch(int64_t r, int64_t c) const { PrefetchRow(data + r * pitch + c, kPanelCols); }
+};
+template <class F>
+struct ScaledCodes {  // 1x128 tiles; a row's panel lies in one of them
+  struct Row {
+    const uint8_t* p;
+    VF scale;
+    HWY_INLINE VF operator()(int64_t i, int64_t count) const {
+      return hn::Mul(DecodeLanes<F>(LoadCodes(p + i, count)), scale);
+    }
+  };
+  const uint8_t* data;
+  int64_t pitch;
+  const float* scales;
+  int64_t scale_pitch;
+  HWY_INLINE Row At(int64_t r, int64_t c) const {
+    return {data + r * pitch + c, hn::Set(F32(), scales[r * scale_pitch + c / kTileSize])};
+  }
+  HWY_INLINE void Fetch(int64_t r, int64_t c) const { PrefetchRow(data + r * pitch + c, kPanelCols); }
+};
+
+template <bool kFull, class Source>
+HWY_INLINE void FillPanel(Panel& p, const Source& source, const Tensor& codes) {
+  constexpr int64_t kVectors = kPanelCols / kLanes;
+  V32 amax[kVectors];
   for (V32& lanes : amax) lanes = hn::Zero(U32());
   for (int64_t r = 0; r < p.rows; ++r) {
-    for (int64_t j = 0; j < kPanelCols / kLanes; ++j) {
-      const int64_t c = j * kLanes, count = std::min(kLanes, std::max<int64_t>(p.cols - c, 0));
-      const VF v = load(r, c, count);
+    const auto row = source.At(p.row + r, p.col);
+    if (r < p.cols) PrefetchRow(codes.row<uint8_t>(p.col + r) + p.row, kTileSize);
+#pragma GCC unroll 8
+    for (int64_t j = 0; j < kVectors; ++j) {
+      const int64_t c = j * kLanes;
+      const VF v = row(c, kFull ? kLanes : std::min(kLanes, std::max<int64_t>(p.cols - c, 0)));
       hn::Store(v, F32(), &p.values[r][c]);
       amax[j] = hn::Max(amax[j], MagnitudeBits(v));
     }
   }
-  for (int64_t j = 0; j < kPanelCols / kLanes; ++j) hn::Store(amax[j], U32(), p.amax + j * kLanes);
-  for (int64_t r = p.rows; r % kRowsPerWord != 0; ++r) std::fill_n(p.values[r], kPanelCols, 0.0f);
+  for (int64_t j = 0; j < kVectors; ++j) hn::Store(amax[j], U32(), p.amax + j * kLanes);
+  for (int64_t r = p.rows; r % kRowsPerChunk != 0; ++r) std::fill_n(p.values[r], kPanelCols, 0.0f);
+}
+
+// ScaleOf, and its inverse, for finite p.amax.
+template <class F>
+HWY_INLINE void FindScales(Panel& p, ScaleKind kind) {
+  for (int64_t c = 0; c < kPanelCols; c += kLanes) {
+    const VF amax = hn::Max(hn::BitCast(F32(), hn::Load(U32(), p.amax + c)), hn::Set(F32(), kAmaxFloor));
+    VF scale = hn::Div(amax, hn::Set(F32(), F::kMax));
+    if (kind == ScaleKind::kPowerOfTwo) {
+      const V32 up = hn::Add(hn::BitCast(U32(), scale), hn::Set(U32(), 0x007FFFFFu));
+      scale = hn::BitCast(F32(), hn::And(up, hn::Set(U32(), kInfinityBits)));
+    }
+    hn::Store(scale, F32(), p.scale + c);
+    hn::Store(hn::Div(hn::Set(F32(), 1.0f), scale), F32(), p.inverse + c);
+  }
 }
 
 template <class F>
@@ -70,64 +148,75 @@ void EncodeScalar(const Panel& p, const ColumnsOut& out, QuantStats& stats) {
   }
 }
 
+// The codes of rows r .. r+3, four to a word, of the kLanes columns from c on.
 template <class F, bool kCount>
-HWY_INLINE void EncodeWords(Panel& p, QuantStats& stats) {
-  for (int64_t r = 0; r < p.rows; r += kRowsPerWord) {
+HWY_INLINE V32 EncodeWord(const Panel& p, int64_t r, int64_t c, int64_t& lost) {
+  const VF inverse = hn::Load(F32(), p.inverse + c);
+  const auto encode = [&](int64_t row) JEVONS_LANES {
+    const VF value = hn::Load(F32(), &p.values[row][c]), scaled = hn::Mul(value, inverse);
+    if constexpr (kCount) lost += CountLost<F>(value, scaled);
+    return hn::And(EncodeLanes<F>(scaled), hn::Set(U32(), 0xFFu));
+  };
+  const V32 low = hn::Or(encode(r), hn::ShiftLeft<8>(encode(r + 1)));
+  const V32 high = hn::Or(hn::ShiftLeft<16>(encode(r + 2)), hn::ShiftLeft<24>(encode(r + 3)));
+  return hn::Or(low, high);
+}
+
+// Fills p.chunks with the codes: chunk (i, c) holds rows 16 i .. 16 i + 15 of column c.
+template <class F, bool kCount, class Fetch>
+HWY_INLINE int64_t EncodePanel(Panel& p, const Fetch& fetch) {
+  int64_t lost = 0;
+  for (int64_t i = 0, r = 0; r < p.rows; ++i, r += kRowsPerChunk) {
     for (int64_t c = 0; c < kPanelCols; c += kLanes) {
-      const VF inverse = hn::Load(F32(), p.inverse + c);
-      const auto encode = [&](int64_t row) JEVONS_LANES {
-        const VF value = hn::Load(F32(), &p.values[row][c]), scaled = hn::Mul(value, inverse);
-        if constexpr (kCount) stats.underflowed += CountLost<F>(value, scaled);
-        return hn::And(EncodeLanes<F>(scaled), hn::Set(U32(), 0xFFu));
-      };
-      const V32 low = hn::Or(encode(r), hn::ShiftLeft<8>(encode(r + 1)));
-      const V32 high = hn::Or(hn::ShiftLeft<16>(encode(r + 2)), hn::ShiftLeft<24>(encode(r + 3)));
-      hn::Store(hn::Or(low, high), U32(), p.words[r / kRowsPerWord] + c);
+      const V32 w0 = EncodeWord<F, kCount>(p, r, c, lost), w1 = EncodeWord<F, kCount>(p, r + 4, c, lost);
+      const V32 w2 = EncodeWord<F, kCount>(p, r + 8, c, lost), w3 = EncodeWord<F, kCount>(p, r + 12, c, lost);
+      StoreChunks(w0, w1, w2, w3, p.chunks[i] + c);
+      for (int64_t j = 0; j < kRowsPerChunk * kLanes / kPanelCols; ++j) fetch(r + c * kRowsPerChunk / kPanelCols + j);
     }
   }
+  return lost;
 }
 
 void WriteColumns(const Panel& p, const Tensor& codes) {
+  const int64_t whole = p.rows / kRowsPerChunk, rest = p.rows % kRowsPerChunk;
   for (int64_t c = 0; c < p.cols; ++c) {
-    uint32_t column[kTileSize / kRowsPerWord];
-    for (int64_t i = 0; i < kTileSize / kRowsPerWord; ++i) column[i] = p.words[i][c];
-    std::memcpy(codes.row<uint8_t>(p.col + c) + p.row, column, static_cast<size_t>(p.rows));
+    uint8_t* to = codes.row<uint8_t>(p.col + c) + p.row;
+    const Chunk* from = &p.chunks[0][ChunkOf(c)];
+    for (int64_t i = 0; i < whole; ++i) std::memcpy(to + i * kRowsPerChunk, from + i * kPanelCols, sizeof(Chunk));
+    if (rest != 0) std::memcpy(to + whole * kRowsPerChunk, from + whole * kPanelCols, static_cast<size_t>(rest));
   }
 }
 
-template <class F>
-HWY_INLINE void FinishPanel(Panel& p, const ColumnsOut& out, QuantStats& stats) {
+template <class F, class Fetch>
+HWY_INLINE void FinishPanel(Panel& p, const ColumnsOut& out, QuantStats& stats, const Fetch& fetch) {
   if (*std::max_element(p.amax, p.amax + p.cols) >= kInfinityBits) return EncodeScalar<F>(p, out, stats);
-  for (int64_t c = 0; c < kPanelCols; ++c) {
-    const float scale = ScaleOf<F>(std::bit_cast<float>(p.amax[c]), out.kind);
-    p.inverse[c] = 1.0f / scale;
-    if (c < p.cols) out.scales.row<float>(p.row / kTileSize)[p.col + c] = scale;
-  }
-  out.count ? EncodeWords<F, true>(p, stats) : EncodeWords<F, false>(p, stats);
+  FindScales<F>(p, out.kind);
+  std::copy_n(p.scale, p.cols, out.scales.row<float>(p.row / kTileSize) + p.col);
+  stats.underflowed += out.count ? EncodePanel<F, true>(p, fetch) : EncodePanel<F, false>(p, fetch);
   stats.elements += p.rows * p.cols;
   WriteColumns(p, out.codes);
 }
 
 // Panels in row-major order over the matrix of rows x cols.
-template <class F, class LoadLanes>
+template <class F, class Source>
 HWY_INLINE void QuantizePanels(int64_t rows, int64_t cols, Range panels, const ColumnsOut& out, QuantStats& stats,
-                               const LoadLanes& load) {
+                               const Source& source) {
   const int64_t across = (cols + kPanelCols - 1) / kPanelCols;
   Panel p;
   for (int64_t i = panels.begin; i < panels.end; ++i) {
     p.row = i / across * kTileSize, p.col = i % across * kPanelCols;
     p.rows = std::min(kTileSize, rows - p.row), p.cols = std::min(kPanelCols, cols - p.col);
-    FillPanel(p, [&](int64_t r, int64_t c, int64_t count)
-                     JEVONS_LANES { return load(p.row + r, p.col + c, count); });
-    FinishPanel<F>(p, out, stats);
+    p.cols == kPanelCols ? FillPanel<true>(p, source, out.codes) : FillPanel<false>(p, source, out.codes);
+    FinishPanel<F>(p, out, stats, [&](int64_t r) {
+      if (p.col + 2 * kPanelCols <= cols) source.Fetch(p.row + r, p.col + kPanelCols);
+    });
   }
 }
 
 template <class F, typename S>
 void QuantizeAs(const QuantizeDesc& d, Range panels, QuantStats& stats) {
-  const ColumnsOut out{d.codes, d.scales, d.scale_kind, d.stats != nullptr};
-  QuantizePanels<F>(d.x.rows(), d.x.cols(), panels, out, stats,
-                    [&](int64_t r, int64_t c, int64_t count) JEVONS_LANES { return Load(d.x.row<S>(r) + c, count); });
+  QuantizePanels<F>(d.x.rows(), d.x.cols(), panels, {d.codes, d.scales, d.scale_kind, d.stats != nullptr}, stats,
+                    Numbers<S>{d.x.as<S>(), d.x.pitch});
 }
 
 void QuantizePanelRange(const QuantizeDesc& d, Range panels, QuantStats& stats) {
@@ -141,12 +230,9 @@ void QuantizePanelRange(const QuantizeDesc& d, Range panels, QuantStats& stats) 
 
 template <class F>
 void RequantizeAs(const RequantizeDesc& d, Range panels, QuantStats& stats) {
-  const ColumnsOut out{d.out_codes, d.out_scales, d.scale_kind, d.stats != nullptr};
-  QuantizePanels<F>(d.codes.rows(), d.codes.cols(), panels, out, stats,
-                    [&](int64_t r, int64_t c, int64_t count) JEVONS_LANES {
-                      const VF scale = hn::Set(F32(), d.scales.row<float>(r)[c / kTileSize]);
-                      return hn::Mul(DecodeLanes<F>(LoadCodes(d.codes.row<uint8_t>(r) + c, count)), scale);
-                    });
+  QuantizePanels<F>(d.codes.rows(), d.codes.cols(), panels,
+                    {d.out_codes, d.out_scales, d.scale_kind, d.stats != nullptr}, stats,
+                    ScaledCodes<F>{d.codes.as<uint8_t>(), d.codes.pitch, d.scales.as<float>(), d.scales.pitch});
 }
 
 void RequantizePanelRange(const RequantizeDesc& d, Range panels, QuantStats& stats) {
