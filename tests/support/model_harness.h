@@ -2,6 +2,7 @@
 #ifndef JEVONS_TESTS_SUPPORT_MODEL_HARNESS_H_
 #define JEVONS_TESTS_SUPPORT_MODEL_HARNESS_H_
 
+#include <algorithm>
 #include <map>
 #include <string>
 #include <vector>
@@ -19,7 +20,7 @@ class ModelHarness {
       : config_(config),
         saved_("saved", int64_t{1} << 30),
         scratch_("scratch", int64_t{1} << 30),
-        dispatcher_(world, config.moe().routed_experts()),
+        dispatcher_(world, std::max<int64_t>(1, config.moe().routed_experts())),  // none in a dense model
         weights_(config, dispatcher_.local_experts(), DType::kF32),
         model_(config, sequence_length, dispatcher_),
         binding_(config, weights_),

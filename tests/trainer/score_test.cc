@@ -244,6 +244,14 @@ TEST_F(ScoreTest, ShortestSequencesHaveAllOutputs) {
   EXPECT_EQ(shapes_.count("grad.lm_head.weight"), 1u);
 }
 
+TEST_F(ScoreTest, ModelWithoutExperts) {
+  RunConfig config = Config(0);
+  config.mutable_model()->set_dense_layers(2);
+  config.mutable_model()->clear_moe();
+  Score(config, Tokens(2, 5), {.logits = true, .gradients = true});
+  EXPECT_EQ(shapes_.count("grad.model.layers.1.mlp.up_proj.weight"), 1u);
+}
+
 TEST_F(ScoreTest, SameBytesEveryTimeOnAnyNumberOfThreads) {
   const TokenTable tokens = Tokens(3, 19);
   std::vector<std::string> files;
