@@ -9,6 +9,7 @@
 #include "configs/validate.h"
 #include "kernels/base/philox.h"
 #include "kernels/ops/gemm.h"
+#include "launch/bench_quantize.h"
 #include "launch/bench_tokenizer.h"
 #include "launch/cli.h"
 #include "launch/commands.h"
@@ -174,6 +175,7 @@ void RegisterBench(CLI::App& program, int* exit_code) {
   CLI::App* exchange = AddCommand(*bench, "all-to-all", "The exchange between ranks, by message size.",
                                   "mpirun -np 4 jevons bench all-to-all");
   exchange->callback([exit_code] { *exit_code = OnRanks([](Communicator& world) { return BenchAllToAll(world); }); });
+  RegisterBenchQuantize(*bench, exit_code);
 }
 
 }  // namespace jevons

@@ -1,0 +1,129 @@
+#include "launch/bench_quantize.h"
+
+#include <omp.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <functional>
+#include <memory>
+
+#include "absl/strings/str_format.h"
+#include "kernels/fp8/quantize.h"
+#include "kernels/ops/elementwise.h"
+#include "kernels/ops/registry.h"
+#include "launch/cli.h"
+
+namespace jevons {
+namespace {
+
+struct QuantizeOptions {
+  int64_t rows = 4096, cols = 7168;  // tokens of a micro-batch and the hidden size of DeepSeek-V3
+  int repeats = 10;
+};
+
+constexpr const char* kTilingNames[] = {"1x128", "128x128", "128x1 transposed"};
+constexpr const char* kFormatNames[] = {"E4M3", "E5M2", "E5M6"};
+
+// Times operations on one matrix and prints a line for each: GB/s of the bytes read and written once.
+class QuantizeBench {
+ public:
+  explicit QuantizeBench(const QuantizeOptions& options)
+      : options_(options), arena_("bench", 16 * options.rows * options.cols + (int64_t{1} << 30)) {
+    x32_ = Make(DType::kF32, {options.rows, options.cols});
+    x16_ = Make(DType::kBF16, {options.rows, options.cols});
+    FillNormal(ctx(), 1, 2, 0, 1.0f, x32_);
+    Copy(ctx(), x32_, x16_);
+  }
+
+  void Run() {
+    copy_ = MeasureCopy();
+    WriteOut(absl::StrFormat("%d x %d, %d threads, table %s\n%-36s %8.1f GB/s\n", options_.rows, options_.cols,
+                             omp_get_max_threads(), Ops().name, "copy of memory", copy_));
+    for (const Tensor& x : {x32_, x16_}) {
+      for (Tiling tiling : {Tiling::kRows1x128, Tiling::kBlocks128x128, Tiling::kColumns128x1}) {
+        QuantizeOne(x, tiling, NumberFormat::kE4M3);
+      }
+      QuantizeOne(x, Tiling::kRows1x128, NumberFormat::kE5M6);
+    }
+    Requantize();
+  }
+
+ private:
+  OpContext ctx() { return {.stream = {}, .scratch = &arena_}; }
+  Tensor Make(DType dtype, const Shape& shape) { return arena_.Allocate("bench", dtype, shape); }
+
+  double Gigabytes(int64_t bytes, const std::function<void()>& run) const {
+    run();
+    double best = 1e9;
+    for (int i = 0; i < options_.repeats; ++i) {
+      const auto begin = std::chrono::steady_clock::now();
+      run();
+      best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+    }
+    return static_cast<double>(bytes) / best * 1e-9;
+  }
+
+  double MeasureCopy() {
+    ArenaScope scope(arena_);
+    const Tensor to = Make(DType::kF32, x32_.shape);
+    return Gigabytes(2 * to.bytes(), [&] { Copy(ctx(), x32_, to); });
+  }
+
+  void Print(const std::string& name, double rate) const {
+    WriteOut(absl::StrFormat("%-36s %8.1f GB/s  %5.1f%% of the copy\n", name, rate, 100 * rate / copy_));
+  }
+
+  void QuantizeOne(const Tensor& x, Tiling tiling, NumberFormat format) {
+    ArenaScope scope(arena_);
+    const Tensor codes = Make(DType::kU8, CodesShape(x.rows(), x.cols(), tiling, format));
+    const Tensor scales = Make(DType::kF32, ScalesShape(x.rows(), x.cols(), tiling));
+    const int64_t bytes = x.bytes() + codes.bytes() + scales.bytes();
+    const std::string what = absl::StrFormat("%s %s", kFormatNames[static_cast<int>(format)], kTilingNames[static_cast<int>(tiling)]);
+    Print(absl::StrFormat("%s to %s", NameOf(x.dtype), what), Gigabytes(bytes, [&] {
+            Quantize(ctx(), {.x = x, .codes = codes, .scales = scales, .tiling = tiling,
+                             .scale_kind = ScaleKind::kPowerOfTwo, .format = format});
+          }));
+    if (tiling == Tiling::kColumns128x1) return;
+    const Tensor back = Make(x.dtype, x.shape);
+    Print(absl::StrFormat("%s to %s", what, NameOf(x.dtype)), Gigabytes(bytes, [&] {
+            Dequantize(ctx(), {.codes = codes, .scales = scales, .x = back, .tiling = tiling, .format = format});
+          }));
+  }
+
+  void Requantize() {
+    const int64_t rows = x32_.rows(), cols = x32_.cols();
+    const Tensor codes = Make(DType::kU8, {rows, cols}), scales = Make(DType::kF32, ScalesShape(rows, cols, Tiling::kRows1x128));
+    const Tensor out = Make(DType::kU8, {cols, rows}), out_scales = Make(DType::kF32, ScalesShape(rows, cols, Tiling::kColumns128x1));
+    Quantize(ctx(), {.x = x32_, .codes = codes, .scales = scales});
+    Print("E4M3 1x128 to E4M3 128x1 transposed",
+          Gigabytes(codes.bytes() + scales.bytes() + out.bytes() + out_scales.bytes(), [&] {
+            RequantizeTransposed(ctx(), {.codes = codes, .scales = scales, .out_codes = out, .out_scales = out_scales,
+                                         .scale_kind = ScaleKind::kPowerOfTwo});
+          }));
+  }
+
+  QuantizeOptions options_;
+  Arena arena_;
+  Tensor x32_, x16_;
+  double copy_ = 0;
+};
+
+}  // namespace
+
+void RegisterBenchQuantize(CLI::App& bench, int* exit_code) {
+  CLI::App* command = AddCommand(bench, "quantize", "Quantisation to FP8 and back: GB/s beside a copy of memory.",
+                                 "jevons bench quantize\njevons bench quantize --rows 8192 --cols 512");
+  auto options = std::make_shared<QuantizeOptions>();
+  command->add_option("--rows", options->rows, "rows of the matrix")->check(CLI::Range(1, 1 << 20))->capture_default_str();
+  command->add_option("--cols", options->cols, "columns of the matrix")->check(CLI::Range(1, 1 << 16))->capture_default_str();
+  command->add_option("--repeats", options->repeats, "runs of which the best counts")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  command->callback([options, exit_code] {
+    QuantizeBench(*options).Run();
+    *exit_code = Finish(absl::OkStatus());
+  });
+}
+
+}  // namespace jevons
