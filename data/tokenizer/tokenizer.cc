@@ -51,7 +51,8 @@ absl::Status Tokenizer::IndexAddedTokens() {
       return IntegrityError(
           absl::StrFormat("%s: leaves a hole in the ids; the next free one is %d", at, tokens_.size()));
     }
-    const std::string bytes = AlphabetToBytes(token.content).value_or(token.content);
+    const std::string content(token.normalized && parts_.nfc ? NormalizeNfc(token.content, scratch) : token.content);
+    const std::string bytes = AlphabetToBytes(content).value_or(content);
     if (token.id == static_cast<int64_t>(tokens_.size())) {
       if (next != token.id)
         return IntegrityError(absl::StrFormat("%s: Hugging Face's tokenizers would give it the id %d", at, next));
@@ -59,18 +60,15 @@ absl::Status Tokenizer::IndexAddedTokens() {
       is_added_.push_back(true);
     } else {
       if (is_added_[token.id]) return IntegrityError(at + ": the id is given twice");
-      if (tokens_[token.id] != bytes) return IntegrityError(at + ": model.vocab has another token there");
+      if (tokens_[token.id] != AlphabetToBytes(token.content).value_or(token.content))
+        return IntegrityError(at + ": model.vocab has another token there");
+      tokens_[token.id] = bytes;
       is_added_[token.id] = true;
     }
     next = std::max(next, int64_t{token.id} + 1);
     if (!added_.try_emplace(token.content, token.id).second)
       return IntegrityError(at + ": the content is given twice");
-    if (token.normalized) {
-      // Of two tokens with the same form C the first is found.
-      normalized_added_.Insert(parts_.nfc ? NormalizeNfc(token.content, scratch) : token.content, token);
-    } else {
-      raw_added_.Insert(token.content, token);
-    }
+    (token.normalized ? normalized_added_ : raw_added_).Insert(content, token);  // of two equal ones the first
   }
   return absl::OkStatus();
 }

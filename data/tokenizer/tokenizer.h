@@ -93,8 +93,8 @@ class Tokenizer {
   absl::Status Save(const std::string& path) const;
 
   std::vector<int32_t> Encode(absl::string_view text, EncodeOptions options = {}) const;
-  // The bytes of the tokens, special ones as their text. Like Hugging Face's decoder, an added token whose text is
-  // made of letters of the byte alphabet gives the bytes that they stand for. Usage error if an id is not in
+  // The bytes of the tokens, special ones as their text. Like Hugging Face's decoder, an added token whose text
+  // (in form C, where it is sought in that) is made of letters of the byte alphabet gives the bytes that they stand for. Usage error if an id is not in
   // [0, vocab_size()).
   absl::StatusOr<std::string> Decode(std::span<const int32_t> ids) const;
 

@@ -21,6 +21,8 @@ inline std::string RandomUnicode(std::mt19937_64& random) {
       {0x4E00, 0x9FA5, 0x9FA6, 0x3040, 0x3099, 0x309A, 0x309B, 0x30FB, 0x30FF, 0x3105, 0xAC00, 'a', '1', ' ',
        '.'},
       {'a', 0x300, 0x903, 0x20E3, ' ', '-', '_', '\'', 0x1F600, 0x200D, 0, 1, 0x7F, '\r', '\n', '/'},
+      {'\'', 's', 'S', 0x17F, 't', 'r', 'E', 'e', 'V', 'v', 'l', 'L', 'm', 'D', 'x', ' ', '!'},
+      {'a', 'B', 'C', 'd', 0x1C5, 0x2B0, 0xAA, 0x4E00, 0x301, '\'', 's', ' ', '1', '.', '/', '\n', 0xDF, 0x130},
   };
   const auto below = [&random](uint64_t n) { return random() % n; };
   const uint64_t kind = below(alphabets.size() + 2);

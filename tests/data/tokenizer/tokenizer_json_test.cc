@@ -147,5 +147,74 @@ INSTANTIATE_TEST_SUITE_P(
                  "model.vocab has another token there"},
         Mutation{"\"content\": ", "\"content\": 1, \"c\": ", "added_tokens[0] has an unknown field \"c\""}));
 
+// What the other families' files may say, and what is refused there.
+std::string Llama3Json(absl::string_view from = "", absl::string_view to = "") {
+  std::stringstream text;
+  text << std::ifstream(JEVONS_SOURCE_DIR "/tests/golden/tokenizer/llama3.json", std::ios::binary).rdbuf();
+  const std::string json = from.empty() ? text.str() : absl::StrReplaceAll(text.str(), {{from, to}});
+  EXPECT_TRUE(from.empty() || json != text.str()) << from;
+  return json;
+}
+
+TEST(TokenizerStagesTest, RefusesByName) {
+  ExpectRefused(Llama3Json("\"type\":\"TemplateProcessing\"", "\"type\":\"RobertaProcessing\""),
+                "post_processor.type is \"RobertaProcessing\"; only \"ByteLevel\"");
+  ExpectRefused(Llama3Json("\"id\":\"A\"", "\"id\":\"C\""), "only special tokens around one text are supported");
+  ExpectRefused(Llama3Json("\"special_tokens\":{", "\"special_tokens\":{},\"other\":{"),
+                "\"<|begin_of_text|>\" is not in special_tokens");
+  ExpectRefused(Llama3Json("\"ids\":[400]", "\"ids\":[100000]"), "post_processor: id 100000 is not a token");
+  ExpectRefused(Llama3Json("\"ids\":[400]", "\"ids\":[-1]"), "-1 is not a token id");
+  ExpectRefused(Llama3Json("\"ignore_merges\":true", "\"ignore_merges\":1"), "model.ignore_merges is 1");
+  ExpectRefused(Llama3Json("\"normalizer\":null", "\"normalizer\":{\"type\":\"Lowercase\"}"),
+                "normalizer.type is \"Lowercase\"; only \"NFC\"");
+  ExpectRefused(Llama3Json("\"Isolated\",\"invert\":false", "\"Removed\",\"invert\":false"),
+                "pretokenizers[0].behavior is \"Removed\"");
+  ExpectRefused(Llama3Json("{1,3}", "{1,4}"), "is not known; known are the patterns of DeepSeek-V3, GPT-2, Llama 3");
+  ExpectRefused(Llama3Json("<|end_of_text|>", "<|other|>"), "no token ends a document");
+  ExpectRefused(Llama3Json("\"type\":\"Sequence\",\"pretokenizers\"", "\"type\":\"Digits\",\"pretokenizers\""),
+                "pre_tokenizer.type is \"Digits\"");
+}
+
+TEST(TokenizerStagesTest, AcceptsOtherSpellings) {
+  const std::vector<int32_t> ids = Tokenizer::FromJson(Llama3Json(), "f")->Encode("It's 1984.\n");
+  for (const auto& [from, to] :
+       {std::pair("\"Isolated\",\"invert\":false", "\"Removed\",\"invert\":true"),
+        std::pair("\"normalizer\":null", "\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"}]}"),
+        std::pair("\"type\":\"BPE\",", "")}) {
+    const auto tokenizer = Tokenizer::FromJson(Llama3Json(from, to), "f");
+    ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+    EXPECT_EQ(tokenizer->Encode("It's 1984.\n"), ids);
+  }
+  EXPECT_TRUE(Tokenizer::FromJson(Llama3Json("\"type\":\"BPE\",", ""), "f").ok());
+}
+
+TEST(TokenizerStagesTest, NeedsNoEndTokenToEncode) {
+  const auto tokenizer =
+      Tokenizer::FromJson(Llama3Json("<|end_of_text|>", "<|other|>"), "f", EndToken::kOptional);
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  EXPECT_EQ(tokenizer->eos_id(), -1);
+  EXPECT_EQ(tokenizer->bos_id(), *tokenizer->AddedTokenId("<|begin_of_text|>"));
+}
+
+TEST(TokenizerStagesTest, KeepsHolesInTheVocabulary) {
+  TokenizerParts parts = TinyTokenizer(263).parts();
+  const std::vector<int32_t> ids = Tokenizer::Create(parts)->Encode("th the");
+  parts.vocabulary.resize(270);
+  parts.vocabulary.push_back("<|endoftext|>");
+  parts.added.push_back({270, "<|endoftext|>"});
+  const auto holed = Tokenizer::Create(parts);
+  ASSERT_TRUE(holed.ok()) << holed.status();
+  EXPECT_EQ(holed->vocab_size(), 271);
+  EXPECT_EQ(holed->Encode("th the"), ids);
+  EXPECT_EQ(*holed->Decode(std::vector<int32_t>{265, 270}), "<|endoftext|>");
+  const auto again = Tokenizer::FromJson(holed->ToJson(), "f");
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(again->parts().vocabulary, parts.vocabulary);
+  parts.added.push_back({271, "<x>"});  // after the highest added one, as the package numbers it
+  EXPECT_TRUE(Tokenizer::Create(parts).ok());
+  parts.added.erase(parts.added.end() - 2);
+  EXPECT_THAT(std::string(Tokenizer::Create(parts).status().message()), HasSubstr("would give it the id 264"));
+}
+
 }  // namespace
 }  // namespace jevons
