@@ -1,5 +1,5 @@
-// Quantisation by columns, with transposed codes. The unit of work is a panel of 128 x 64 numbers: widened (or dequantised) into
-// a buffer that fits L1 while each column's largest magnitude is found, then encoded and transposed in registers, 16 rows to a
+// Quantisation by columns, with transposed codes. The unit of work is a panel of 128 x 128 numbers: widened (or dequantised) into
+// a buffer while each column's largest magnitude is found, then encoded and transposed in registers, 16 rows to a
 // chunk, then written column by column, 128 bytes at a stretch. Panels with NaN or infinity go to the scalar reference.
 #include "kernels/cpu/targets.h"
 
@@ -16,7 +16,7 @@
 namespace jevons::cpu {
 namespace {
 
-constexpr int64_t kPanelCols = 128;  // divides 128, so a panel's row has one scale where its codes come from 1x128 tiles
+constexpr int64_t kPanelCols = kTileSize;  // so a row of a panel has one scale where its codes come from 1x128 tiles
 constexpr int64_t kRowsPerChunk = 16;
 
 struct Chunk {  // 16 rows of a column
