@@ -38,8 +38,8 @@ class QuantizeBench {
 
   void Run() {
     copy_ = MeasureCopy();
-    WriteOut(absl::StrFormat("%d x %d, %d threads, table %s\n%-36s %8.1f GB/s\n", options_.rows, options_.cols,
-                             omp_get_max_threads(), Ops().name, "copy of memory", copy_));
+    WriteOut(absl::StrFormat("%d x %d, %d threads, table %s\n%-36s %8.1f GB/s\n", options_.rows,
+                             options_.cols, omp_get_max_threads(), Ops().name, "copy of memory", copy_));
     for (const Tensor& x : {x32_, x16_}) {
       for (Tiling tiling : {Tiling::kRows1x128, Tiling::kBlocks128x128, Tiling::kColumns128x1}) {
         QuantizeOne(x, tiling, NumberFormat::kE4M3);
@@ -79,26 +79,37 @@ class QuantizeBench {
     const Tensor codes = Make(DType::kU8, CodesShape(x.rows(), x.cols(), tiling, format));
     const Tensor scales = Make(DType::kF32, ScalesShape(x.rows(), x.cols(), tiling));
     const int64_t bytes = x.bytes() + codes.bytes() + scales.bytes();
-    const std::string what = absl::StrFormat("%s %s", kFormatNames[static_cast<int>(format)], kTilingNames[static_cast<int>(tiling)]);
+    const std::string what = absl::StrFormat("%s %s", kFormatNames[static_cast<int>(format)],
+                                             kTilingNames[static_cast<int>(tiling)]);
     Print(absl::StrFormat("%s to %s", NameOf(x.dtype), what), Gigabytes(bytes, [&] {
-            Quantize(ctx(), {.x = x, .codes = codes, .scales = scales, .tiling = tiling,
-                             .scale_kind = ScaleKind::kPowerOfTwo, .format = format});
+            Quantize(ctx(), {.x = x,
+                             .codes = codes,
+                             .scales = scales,
+                             .tiling = tiling,
+                             .scale_kind = ScaleKind::kPowerOfTwo,
+                             .format = format});
           }));
     if (tiling == Tiling::kColumns128x1) return;
     const Tensor back = Make(x.dtype, x.shape);
     Print(absl::StrFormat("%s to %s", what, NameOf(x.dtype)), Gigabytes(bytes, [&] {
-            Dequantize(ctx(), {.codes = codes, .scales = scales, .x = back, .tiling = tiling, .format = format});
+            Dequantize(ctx(),
+                       {.codes = codes, .scales = scales, .x = back, .tiling = tiling, .format = format});
           }));
   }
 
   void Requantize() {
     const int64_t rows = x32_.rows(), cols = x32_.cols();
-    const Tensor codes = Make(DType::kU8, {rows, cols}), scales = Make(DType::kF32, ScalesShape(rows, cols, Tiling::kRows1x128));
-    const Tensor out = Make(DType::kU8, {cols, rows}), out_scales = Make(DType::kF32, ScalesShape(rows, cols, Tiling::kColumns128x1));
+    const Tensor codes = Make(DType::kU8, {rows, cols}),
+                 scales = Make(DType::kF32, ScalesShape(rows, cols, Tiling::kRows1x128));
+    const Tensor out = Make(DType::kU8, {cols, rows}),
+                 out_scales = Make(DType::kF32, ScalesShape(rows, cols, Tiling::kColumns128x1));
     Quantize(ctx(), {.x = x32_, .codes = codes, .scales = scales});
     Print("E4M3 1x128 to E4M3 128x1 transposed",
           Gigabytes(codes.bytes() + scales.bytes() + out.bytes() + out_scales.bytes(), [&] {
-            RequantizeTransposed(ctx(), {.codes = codes, .scales = scales, .out_codes = out, .out_scales = out_scales,
+            RequantizeTransposed(ctx(), {.codes = codes,
+                                         .scales = scales,
+                                         .out_codes = out,
+                                         .out_scales = out_scales,
                                          .scale_kind = ScaleKind::kPowerOfTwo});
           }));
   }
@@ -112,11 +123,16 @@ class QuantizeBench {
 }  // namespace
 
 void RegisterBenchQuantize(CLI::App& bench, int* exit_code) {
-  CLI::App* command = AddCommand(bench, "quantize", "Quantisation to FP8 and back: GB/s beside a copy of memory.",
-                                 "jevons bench quantize\njevons bench quantize --rows 8192 --cols 512");
+  CLI::App* command =
+      AddCommand(bench, "quantize", "Quantisation to FP8 and back: GB/s beside a copy of memory.",
+                 "jevons bench quantize\njevons bench quantize --rows 8192 --cols 512");
   auto options = std::make_shared<QuantizeOptions>();
-  command->add_option("--rows", options->rows, "rows of the matrix")->check(CLI::Range(1, 1 << 20))->capture_default_str();
-  command->add_option("--cols", options->cols, "columns of the matrix")->check(CLI::Range(1, 1 << 16))->capture_default_str();
+  command->add_option("--rows", options->rows, "rows of the matrix")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  command->add_option("--cols", options->cols, "columns of the matrix")
+      ->check(CLI::Range(1, 1 << 16))
+      ->capture_default_str();
   command->add_option("--repeats", options->repeats, "runs of which the best counts")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();

@@ -42,7 +42,8 @@ HWY_INLINE VF DecodeLanes(V32 code) {
   using B = FormatBits<F>;
   const U32 d;
   const V32 magnitude = hn::And(code, hn::Set(d, F::kSign - 1u));
-  const V32 normal = hn::Add(hn::ShiftLeft<B::kShift>(magnitude), hn::Set(d, static_cast<uint32_t>(127 - F::kBias) << 23));
+  const V32 normal =
+      hn::Add(hn::ShiftLeft<B::kShift>(magnitude), hn::Set(d, static_cast<uint32_t>(127 - F::kBias) << 23));
   const VF small = hn::ConvertTo(F32(), hn::BitCast(hn::RebindToSigned<F32>(), magnitude));
   const V32 subnormal = hn::BitCast(d, hn::Mul(small, hn::Set(F32(), B::kSmallest)));
   V32 bits = hn::IfThenElse(hn::Lt(magnitude, hn::Set(d, 1u << F::kMantissaBits)), subnormal, normal);
@@ -56,9 +57,7 @@ HWY_INLINE VF DecodeLanes(V32 code) {
 HWY_INLINE V32 LoadCodes(const uint8_t* p) { return hn::PromoteTo(U32(), hn::LoadU(U8(), p)); }
 HWY_INLINE V32 LoadCodes(const uint16_t* p) { return hn::PromoteTo(U32(), hn::LoadU(U16(), p)); }
 HWY_INLINE void StoreCodes(V32 codes, uint8_t* p) { hn::StoreU(hn::TruncateTo(U8(), codes), U8(), p); }
-HWY_INLINE void StoreCodes(V32 codes, uint16_t* p) {
-  hn::StoreU(hn::TruncateTo(U16(), codes), U16(), p);
-}
+HWY_INLINE void StoreCodes(V32 codes, uint16_t* p) { hn::StoreU(hn::TruncateTo(U16(), codes), U16(), p); }
 
 // The first `count` lanes; loads fill up with zeros.
 template <typename Code>

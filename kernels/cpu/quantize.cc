@@ -1,11 +1,10 @@
-// Quantisation by rows and blocks, in strips of tiles. A tile is read twice: for its largest magnitude, then, from cache, for its codes. Tiles with
-// NaN or infinity, found by the first reading, go to the scalar reference.
+// Quantisation by rows and blocks, in strips of tiles. A tile is read twice: for its largest magnitude, then, from cache, for
+// its codes. Tiles with NaN or infinity, found by the first reading, go to the scalar reference.
 #include "kernels/cpu/targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/quantize.cc"
 #include "hwy/foreach_target.h"
-
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/quantize-inl.h"
 #include "kernels/cpu/quantize_columns.h"
@@ -64,7 +63,8 @@ struct Strip {
 
 // rows x n numbers of a tile that are all finite.
 template <class F, bool kCount, typename S>
-HWY_INLINE void EncodeTile(const Strip<S>& s, const S* x, int64_t n, float inverse, uint8_t* codes, QuantStats& stats) {
+HWY_INLINE void EncodeTile(const Strip<S>& s, const S* x, int64_t n, float inverse, uint8_t* codes,
+                           QuantStats& stats) {
   for (int64_t r = 0; r < s.rows; ++r) {
     if (s.next != 0) PrefetchRow(x + r * s.pitch + s.next, n);
     if constexpr (sizeof(typename F::Code) == 1) {
@@ -130,9 +130,14 @@ void QuantizeStrips(const QuantizeDesc& d, Range strips, QuantStats& stats) {
   for (int64_t i = strips.begin; i < strips.end; ++i) {
     const int64_t band = i / across, r = band * height, tile = i % across * tiles, c = tile * kTileSize;
     const int64_t code = sizeof(typename F::Code) == 1 ? c : PackedE5M6Bytes(c);
-    const Strip<S> strip{.rows = std::min(height, d.x.rows() - r), .cols = std::min(width, d.x.cols() - c),
-                         .x = d.x.row<S>(r) + c, .pitch = d.x.pitch, .codes = d.codes.row<uint8_t>(r) + code,
-                         .code_pitch = d.codes.pitch, .scales = d.scales.row<float>(band) + tile, .kind = d.scale_kind,
+    const Strip<S> strip{.rows = std::min(height, d.x.rows() - r),
+                         .cols = std::min(width, d.x.cols() - c),
+                         .x = d.x.row<S>(r) + c,
+                         .pitch = d.x.pitch,
+                         .codes = d.codes.row<uint8_t>(r) + code,
+                         .code_pitch = d.codes.pitch,
+                         .scales = d.scales.row<float>(band) + tile,
+                         .kind = d.scale_kind,
                          .next = blocks && c + width < d.x.cols() ? width : 0};
     QuantizeStrip<F, kCount>(strip, stats);
   }
@@ -142,15 +147,20 @@ template <class F>
 void QuantizeFormat(const QuantizeDesc& d, Range range, QuantStats& stats) {
   const bool count = d.stats != nullptr;
   if (d.x.dtype == DType::kBF16)
-    return count ? QuantizeStrips<F, true, bf16>(d, range, stats) : QuantizeStrips<F, false, bf16>(d, range, stats);
-  return count ? QuantizeStrips<F, true, float>(d, range, stats) : QuantizeStrips<F, false, float>(d, range, stats);
+    return count ? QuantizeStrips<F, true, bf16>(d, range, stats)
+                 : QuantizeStrips<F, false, bf16>(d, range, stats);
+  return count ? QuantizeStrips<F, true, float>(d, range, stats)
+               : QuantizeStrips<F, false, float>(d, range, stats);
 }
 
 void QuantizeRange(const QuantizeDesc& d, Range range, QuantStats& stats) {
   switch (d.format) {
-    case NumberFormat::kE4M3: return QuantizeFormat<E4M3>(d, range, stats);
-    case NumberFormat::kE5M2: return QuantizeFormat<E5M2>(d, range, stats);
-    case NumberFormat::kE5M6: return QuantizeFormat<E5M6>(d, range, stats);
+    case NumberFormat::kE4M3:
+      return QuantizeFormat<E4M3>(d, range, stats);
+    case NumberFormat::kE5M2:
+      return QuantizeFormat<E5M2>(d, range, stats);
+    case NumberFormat::kE5M6:
+      return QuantizeFormat<E5M6>(d, range, stats);
   }
 }
 
@@ -187,9 +197,12 @@ void DequantizeFormat(const DequantizeDesc& d, Range rows) {
 
 void DequantizeRange(const DequantizeDesc& d, Range rows) {
   switch (d.format) {
-    case NumberFormat::kE4M3: return DequantizeFormat<E4M3>(d, rows);
-    case NumberFormat::kE5M2: return DequantizeFormat<E5M2>(d, rows);
-    case NumberFormat::kE5M6: return DequantizeFormat<E5M6>(d, rows);
+    case NumberFormat::kE4M3:
+      return DequantizeFormat<E4M3>(d, rows);
+    case NumberFormat::kE5M2:
+      return DequantizeFormat<E5M2>(d, rows);
+    case NumberFormat::kE5M6:
+      return DequantizeFormat<E5M6>(d, rows);
   }
 }
 

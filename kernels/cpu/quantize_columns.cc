@@ -6,7 +6,6 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/quantize_columns.cc"
 #include "hwy/foreach_target.h"
-
 #include "kernels/cpu/quantize-inl.h"
 #include "kernels/cpu/quantize_columns.h"
 #include "kernels/ref/quantize.h"
@@ -16,7 +15,8 @@
 namespace jevons::cpu {
 namespace {
 
-constexpr int64_t kPanelCols = kTileSize;  // so a row of a panel has one scale where its codes come from 1x128 tiles
+constexpr int64_t kPanelCols =
+    kTileSize;  // so a row of a panel has one scale where its codes come from 1x128 tiles
 constexpr int64_t kRowsPerChunk = 16;
 
 struct Chunk {  // 16 rows of a column
@@ -62,8 +62,10 @@ HWY_INLINE void StoreChunks(V32 w0, V32 w1, V32 w2, V32 w3, Chunk* chunks) {
     hn::Store(hn::BitCast(d, hn::InterleaveLower(d64, low, high)), d, to);
     hn::Store(hn::BitCast(d, hn::InterleaveUpper(d64, low, high)), d, to + kLanes);
   };
-  store(hn::BitCast(d64, hn::InterleaveLower(d, w0, w1)), hn::BitCast(d64, hn::InterleaveLower(d, w2, w3)), 0);
-  store(hn::BitCast(d64, hn::InterleaveUpper(d, w0, w1)), hn::BitCast(d64, hn::InterleaveUpper(d, w2, w3)), 2);
+  store(hn::BitCast(d64, hn::InterleaveLower(d, w0, w1)), hn::BitCast(d64, hn::InterleaveLower(d, w2, w3)),
+        0);
+  store(hn::BitCast(d64, hn::InterleaveUpper(d, w0, w1)), hn::BitCast(d64, hn::InterleaveUpper(d, w2, w3)),
+        2);
 }
 // Where StoreChunks put column c of a panel.
 HWY_INLINE int64_t ChunkOf(int64_t c) {
@@ -171,7 +173,8 @@ HWY_INLINE int64_t EncodePanel(Panel& p, const Fetch& fetch) {
       const V32 w0 = EncodeWord<F, kCount>(p, r, c, lost), w1 = EncodeWord<F, kCount>(p, r + 4, c, lost);
       const V32 w2 = EncodeWord<F, kCount>(p, r + 8, c, lost), w3 = EncodeWord<F, kCount>(p, r + 12, c, lost);
       StoreChunks(w0, w1, w2, w3, p.chunks[i] + c);
-      for (int64_t j = 0; j < kRowsPerChunk * kLanes / kPanelCols; ++j) fetch(r + c * kRowsPerChunk / kPanelCols + j);
+      for (int64_t j = 0; j < kRowsPerChunk * kLanes / kPanelCols; ++j)
+        fetch(r + c * kRowsPerChunk / kPanelCols + j);
     }
   }
   return lost;
@@ -182,8 +185,10 @@ void WriteColumns(const Panel& p, const Tensor& codes) {
   for (int64_t c = 0; c < p.cols; ++c) {
     uint8_t* to = codes.row<uint8_t>(p.col + c) + p.row;
     const Chunk* from = &p.chunks[0][ChunkOf(c)];
-    for (int64_t i = 0; i < whole; ++i) std::memcpy(to + i * kRowsPerChunk, from + i * kPanelCols, sizeof(Chunk));
-    if (rest != 0) std::memcpy(to + whole * kRowsPerChunk, from + whole * kPanelCols, static_cast<size_t>(rest));
+    for (int64_t i = 0; i < whole; ++i)
+      std::memcpy(to + i * kRowsPerChunk, from + i * kPanelCols, sizeof(Chunk));
+    if (rest != 0)
+      std::memcpy(to + whole * kRowsPerChunk, from + whole * kPanelCols, static_cast<size_t>(rest));
   }
 }
 
@@ -199,8 +204,8 @@ HWY_INLINE void FinishPanel(Panel& p, const ColumnsOut& out, QuantStats& stats, 
 
 // Panels in row-major order over the matrix of rows x cols.
 template <class F, class Source>
-HWY_INLINE void QuantizePanels(int64_t rows, int64_t cols, Range panels, const ColumnsOut& out, QuantStats& stats,
-                               const Source& source) {
+HWY_INLINE void QuantizePanels(int64_t rows, int64_t cols, Range panels, const ColumnsOut& out,
+                               QuantStats& stats, const Source& source) {
   const int64_t across = (cols + kPanelCols - 1) / kPanelCols;
   Panel p;
   for (int64_t i = panels.begin; i < panels.end; ++i) {
@@ -215,8 +220,8 @@ HWY_INLINE void QuantizePanels(int64_t rows, int64_t cols, Range panels, const C
 
 template <class F, typename S>
 void QuantizeAs(const QuantizeDesc& d, Range panels, QuantStats& stats) {
-  QuantizePanels<F>(d.x.rows(), d.x.cols(), panels, {d.codes, d.scales, d.scale_kind, d.stats != nullptr}, stats,
-                    Numbers<S>{d.x.as<S>(), d.x.pitch});
+  QuantizePanels<F>(d.x.rows(), d.x.cols(), panels, {d.codes, d.scales, d.scale_kind, d.stats != nullptr},
+                    stats, Numbers<S>{d.x.as<S>(), d.x.pitch});
 }
 
 void QuantizePanelRange(const QuantizeDesc& d, Range panels, QuantStats& stats) {
@@ -230,13 +235,14 @@ void QuantizePanelRange(const QuantizeDesc& d, Range panels, QuantStats& stats) 
 
 template <class F>
 void RequantizeAs(const RequantizeDesc& d, Range panels, QuantStats& stats) {
-  QuantizePanels<F>(d.codes.rows(), d.codes.cols(), panels,
-                    {d.out_codes, d.out_scales, d.scale_kind, d.stats != nullptr}, stats,
-                    ScaledCodes<F>{d.codes.as<uint8_t>(), d.codes.pitch, d.scales.as<float>(), d.scales.pitch});
+  QuantizePanels<F>(
+      d.codes.rows(), d.codes.cols(), panels, {d.out_codes, d.out_scales, d.scale_kind, d.stats != nullptr},
+      stats, ScaledCodes<F>{d.codes.as<uint8_t>(), d.codes.pitch, d.scales.as<float>(), d.scales.pitch});
 }
 
 void RequantizePanelRange(const RequantizeDesc& d, Range panels, QuantStats& stats) {
-  d.format == NumberFormat::kE4M3 ? RequantizeAs<E4M3>(d, panels, stats) : RequantizeAs<E5M2>(d, panels, stats);
+  d.format == NumberFormat::kE4M3 ? RequantizeAs<E4M3>(d, panels, stats)
+                                  : RequantizeAs<E5M2>(d, panels, stats);
 }
 
 }  // namespace
@@ -250,7 +256,9 @@ namespace {
 HWY_EXPORT(QuantizePanelRange);
 HWY_EXPORT(RequantizePanelRange);
 
-int64_t PanelsOf(int64_t rows, int64_t cols) { return TilesOf(rows) * ((cols + kPanelCols - 1) / kPanelCols); }
+int64_t PanelsOf(int64_t rows, int64_t cols) {
+  return TilesOf(rows) * ((cols + kPanelCols - 1) / kPanelCols);
+}
 
 }  // namespace
 

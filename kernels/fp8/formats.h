@@ -63,7 +63,8 @@ struct FormatBits {
 template <class F>
 JEVONS_HOST_DEVICE constexpr uint32_t EncodingMagic(uint32_t exponent) {  // 2^e as FP32 bits
   using B = FormatBits<F>;
-  return exponent + (exponent >> B::kShift) + (static_cast<uint32_t>(B::kShift) << 23) - (B::kMinNormal >> B::kShift);
+  return exponent + (exponent >> B::kShift) + (static_cast<uint32_t>(B::kShift) << 23) -
+         (B::kMinNormal >> B::kShift);
 }
 
 template <class F>

@@ -11,7 +11,8 @@ const QuantizeTable& Table() { return &Ops() == &kRefOps ? kRefQuantize : kCpuQu
 void ExpectQuantized(const Tensor& codes, const Tensor& scales, int64_t rows, int64_t cols, Tiling tiling,
                      NumberFormat format) {
   JEVONS_CHECK(format != NumberFormat::kE5M6 || tiling == Tiling::kRows1x128, "E5M6 has 1x128 tiles");
-  const Shape code_shape = CodesShape(rows, cols, tiling, format), scale_shape = ScalesShape(rows, cols, tiling);
+  const Shape code_shape = CodesShape(rows, cols, tiling, format),
+              scale_shape = ScalesShape(rows, cols, tiling);
   ExpectMatrix("codes", codes, DType::kU8, code_shape[0], code_shape[1]);
   ExpectMatrix("scales", scales, DType::kF32, scale_shape[0], scale_shape[1]);
 }
@@ -24,7 +25,8 @@ Shape CodesShape(int64_t rows, int64_t cols, Tiling tiling, NumberFormat format)
 }
 
 Shape ScalesShape(int64_t rows, int64_t cols, Tiling tiling) {
-  return {tiling == Tiling::kRows1x128 ? rows : TilesOf(rows), tiling == Tiling::kColumns128x1 ? cols : TilesOf(cols)};
+  return {tiling == Tiling::kRows1x128 ? rows : TilesOf(rows),
+          tiling == Tiling::kColumns128x1 ? cols : TilesOf(cols)};
 }
 
 void Quantize(const OpContext& ctx, const QuantizeDesc& d) {

@@ -21,9 +21,12 @@ void Put(const Tensor& t, int64_t r, int64_t c, float value) {
 template <class Body>
 void ForFormat(NumberFormat format, const Body& body) {
   switch (format) {
-    case NumberFormat::kE4M3: return body(E4M3());
-    case NumberFormat::kE5M2: return body(E5M2());
-    case NumberFormat::kE5M6: return body(E5M6());
+    case NumberFormat::kE4M3:
+      return body(E4M3());
+    case NumberFormat::kE5M2:
+      return body(E5M2());
+    case NumberFormat::kE5M6:
+      return body(E5M6());
   }
 }
 
@@ -53,10 +56,11 @@ void PutCode(const Tensor& codes, int64_t r, int64_t c, typename F::Code code) {
 
 // Quantises get(r, c), a matrix of rows x cols. put(r, c, code) stores a code and put_scale(i, j, scale) the scale of tile i, j.
 template <class F, class Get, class Put, class PutScale>
-QuantStats QuantizeMatrix(int64_t rows, int64_t cols, Tiling tiling, ScaleKind kind, const Get& get, const Put& put,
-                          const PutScale& put_scale) {
+QuantStats QuantizeMatrix(int64_t rows, int64_t cols, Tiling tiling, ScaleKind kind, const Get& get,
+                          const Put& put, const PutScale& put_scale) {
   QuantStats stats;
-  const int64_t height = tiling == Tiling::kRows1x128 ? 1 : kTileSize, width = tiling == Tiling::kColumns128x1 ? 1 : kTileSize;
+  const int64_t height = tiling == Tiling::kRows1x128 ? 1 : kTileSize,
+                width = tiling == Tiling::kColumns128x1 ? 1 : kTileSize;
   for (int64_t r0 = 0; r0 < rows; r0 += height) {
     for (int64_t c0 = 0; c0 < cols; c0 += width) {
       const float scale = ref::QuantizeTile<F>(

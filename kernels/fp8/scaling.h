@@ -5,8 +5,9 @@
 //   scale = amax / Format::kMax in FP32; a power of two: rounded up to one, so nothing overflows
 //   code  = Encode(x * (1 / scale)), both operations rounded to FP32         value = Decode(code) * scale
 //
-// (With FP32 scales TileKernels multiplies by kMax / amax and DeepSeek-V3's inference code divides by the scale: measured, one code
-// in six million normal numbers differs. Here codes depend on x and the stored scale alone. Powers of two leave no difference.)
+// (With FP32 scales TileKernels multiplies by kMax / amax and DeepSeek-V3's inference code divides by the scale: measured, one
+// code in six million differs on normal numbers. Here codes depend on x and the stored scale alone. Powers of two leave no
+// difference.)
 // scale is what checkpoints call weight_scale_inv: the factor from code to value. An all-zero tile has amax 1e-4 and codes
 // zero. NaN and infinity never touch the scale and become the NaN code, so that a broken step is seen, and the rest of the tile
 // is what it would be without them.
@@ -33,7 +34,8 @@ JEVONS_HOST_DEVICE constexpr float ScaleOf(float amax, ScaleKind kind) {
 // What a quantisation lost. Sums of integers, so no thread or order shows in them.
 struct QuantStats {
   int64_t elements = 0;
-  int64_t saturated = 0;    // finite, but beyond the largest number by more than half a step: zero, as scales are online
+  int64_t saturated =
+      0;  // finite, but beyond the largest number by more than half a step: zero, as scales are online
   int64_t underflowed = 0;  // not zero, but its code is
   int64_t nonfinite = 0;    // NaN or infinity
 

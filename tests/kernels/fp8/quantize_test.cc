@@ -25,22 +25,30 @@ struct Quantized {
 
 struct Buffers {
   Buffers(int64_t rows, int64_t cols, Tiling tiling, NumberFormat format)
-      : codes(DType::kU8, CodesShape(rows, cols, tiling, format).rows(), CodesShape(rows, cols, tiling, format).cols()),
+      : codes(DType::kU8, CodesShape(rows, cols, tiling, format).rows(),
+              CodesShape(rows, cols, tiling, format).cols()),
         scales(DType::kF32, ScalesShape(rows, cols, tiling).rows(), ScalesShape(rows, cols, tiling).cols()) {}
   Quantized Read(const QuantStats& stats) const {
     Quantized q{.codes = {}, .scales = scales.Values(), .stats = stats};
     for (int64_t r = 0; r < codes.tensor.rows(); ++r)
-      q.codes.insert(q.codes.end(), codes.tensor.row<uint8_t>(r), codes.tensor.row<uint8_t>(r) + codes.tensor.cols());
+      q.codes.insert(q.codes.end(), codes.tensor.row<uint8_t>(r),
+                     codes.tensor.row<uint8_t>(r) + codes.tensor.cols());
     return q;
   }
   Guarded codes, scales;
 };
 
-Quantized RunQuantize(const Tensor& x, Tiling tiling, ScaleKind kind, NumberFormat format, bool count = true) {
+Quantized RunQuantize(const Tensor& x, Tiling tiling, ScaleKind kind, NumberFormat format,
+                      bool count = true) {
   Buffers out(x.rows(), x.cols(), tiling, format);
   QuantStats stats;
-  Quantize(TestContext(), {.x = x, .codes = out.codes.tensor, .scales = out.scales.tensor, .tiling = tiling,
-                           .scale_kind = kind, .format = format, .stats = count ? &stats : nullptr});
+  Quantize(TestContext(), {.x = x,
+                           .codes = out.codes.tensor,
+                           .scales = out.scales.tensor,
+                           .tiling = tiling,
+                           .scale_kind = kind,
+                           .format = format,
+                           .stats = count ? &stats : nullptr});
   return out.Read(stats);
 }
 
@@ -54,17 +62,24 @@ Tensor ScalesOf(Quantized& q, int64_t rows, int64_t cols, Tiling tiling) {
 std::vector<float> RunDequantize(Quantized q, int64_t rows, int64_t cols, Tiling tiling, NumberFormat format,
                                  DType dtype = DType::kF32) {
   Guarded x(dtype, rows, cols);
-  Dequantize(TestContext(), {.codes = CodesOf(q, rows, cols, tiling, format), .scales = ScalesOf(q, rows, cols, tiling),
-                             .x = x.tensor, .tiling = tiling, .format = format});
+  Dequantize(TestContext(), {.codes = CodesOf(q, rows, cols, tiling, format),
+                             .scales = ScalesOf(q, rows, cols, tiling),
+                             .x = x.tensor,
+                             .tiling = tiling,
+                             .format = format});
   return x.Values();
 }
 
-Quantized RunRequantize(Quantized q, int64_t rows, int64_t cols, ScaleKind kind, NumberFormat format, bool count = true) {
+Quantized RunRequantize(Quantized q, int64_t rows, int64_t cols, ScaleKind kind, NumberFormat format,
+                        bool count = true) {
   Buffers out(rows, cols, Tiling::kColumns128x1, format);
   QuantStats stats;
   RequantizeTransposed(TestContext(), {.codes = CodesOf(q, rows, cols, Tiling::kRows1x128, format),
-                                       .scales = ScalesOf(q, rows, cols, Tiling::kRows1x128), .out_codes = out.codes.tensor,
-                                       .out_scales = out.scales.tensor, .scale_kind = kind, .format = format,
+                                       .scales = ScalesOf(q, rows, cols, Tiling::kRows1x128),
+                                       .out_codes = out.codes.tensor,
+                                       .out_scales = out.scales.tensor,
+                                       .scale_kind = kind,
+                                       .format = format,
                                        .stats = count ? &stats : nullptr});
   return out.Read(stats);
 }
@@ -95,8 +110,9 @@ struct Case {
   int64_t rows, cols;
   bool hostile;
 };
-const Case kCases[] = {{1, 1, false},   {1, 7, true},     {3, 130, false},  {5, 128, true},   {128, 128, false},
-                       {129, 65, true}, {200, 300, true}, {257, 64, false}, {130, 257, true}, {64, 1, false}};
+const Case kCases[] = {{1, 1, false},     {1, 7, true},    {3, 130, false},  {5, 128, true},
+                       {128, 128, false}, {129, 65, true}, {200, 300, true}, {257, 64, false},
+                       {130, 257, true},  {64, 1, false}};
 
 std::string NameOfTarget(int64_t target) { return target == 0 ? "best" : hwy::TargetName(target); }
 
@@ -125,7 +141,8 @@ TEST(Quantize, TablesAgreeBitByBit) {
         for (Tiling tiling : {Tiling::kRows1x128, Tiling::kBlocks128x128, Tiling::kColumns128x1}) {
           if (format == NumberFormat::kE5M6 && tiling != Tiling::kRows1x128) continue;
           for (ScaleKind kind : {ScaleKind::kFp32, ScaleKind::kPowerOfTwo}) {
-            SCOPED_TRACE(testing::Message() << x.tensor.ToString() << " format " << int(format) << " tiling " << int(tiling));
+            SCOPED_TRACE(testing::Message()
+                         << x.tensor.ToString() << " format " << int(format) << " tiling " << int(tiling));
             ExpectSameEverywhere([&] { return RunQuantize(x.tensor, tiling, kind, format); });
           }
         }
@@ -138,7 +155,9 @@ TEST(Quantize, CountingChangesNothing) {
   Guarded x(DType::kF32, 150, 200);
   Scatter(x, 5, true);
   for (Tiling tiling : {Tiling::kRows1x128, Tiling::kBlocks128x128, Tiling::kColumns128x1}) {
-    const auto run = [&](bool count) { return RunQuantize(x.tensor, tiling, ScaleKind::kFp32, NumberFormat::kE4M3, count); };
+    const auto run = [&](bool count) {
+      return RunQuantize(x.tensor, tiling, ScaleKind::kFp32, NumberFormat::kE4M3, count);
+    };
     ExpectSame(run(true), run(false), /*stats=*/false);
   }
 }
@@ -179,10 +198,12 @@ TEST(Dequantize, EveryCode) {
   Quantized q{std::vector<uint8_t>(256), {0.5f, 3.0f}, {}};
   for (size_t i = 0; i < 256; ++i) q.codes[i] = static_cast<uint8_t>(i);
   for (NumberFormat format : {NumberFormat::kE4M3, NumberFormat::kE5M2}) {
-    ExpectSameEverywhere([&] { return Quantized{{}, RunDequantize(q, 1, 256, Tiling::kRows1x128, format), {}}; });
+    ExpectSameEverywhere([&] {
+      return Quantized{{}, RunDequantize(q, 1, 256, Tiling::kRows1x128, format), {}};
+    });
   }
   const std::vector<float> values = RunDequantize(q, 1, 256, Tiling::kRows1x128, NumberFormat::kE4M3);
-  EXPECT_EQ(values[0x7E], 224.0f);   // 448 * 0.5
+  EXPECT_EQ(values[0x7E], 224.0f);    // 448 * 0.5
   EXPECT_EQ(values[0xFE], -1344.0f);  // -448 * 3
 }
 
@@ -237,7 +258,8 @@ TEST(Quantize, ZerosNanAndInfinity) {
   x[5] = -0.0f;
   x[128] = 2, x[129] = NAN, x[130] = -kInf, x[131] = -1;  // the second tile; the third has nothing finite
   std::fill(x.begin() + 256, x.end(), kInf);
-  const Quantized q = RunQuantize(Tensor::Of(x.data(), {1, 300}), Tiling::kRows1x128, ScaleKind::kFp32, NumberFormat::kE4M3);
+  const Quantized q =
+      RunQuantize(Tensor::Of(x.data(), {1, 300}), Tiling::kRows1x128, ScaleKind::kFp32, NumberFormat::kE4M3);
   EXPECT_EQ(q.scales, (std::vector<float>{1e-4f / 448, 2.0f / 448, 1e-4f / 448}));
   EXPECT_EQ(q.codes[0], 0x00);
   EXPECT_EQ(q.codes[5], 0x80);
@@ -251,12 +273,13 @@ TEST(Quantize, ZerosNanAndInfinity) {
 
 TEST(Quantize, CountsWhatIsLost) {
   std::vector<float> x(256, 0.0f);
-  x[0] = 448;                          // scale 1
-  x[1] = 0x1p-10f;                     // a tie, to even: zero
+  x[0] = 448;                             // scale 1
+  x[1] = 0x1p-10f;                        // a tie, to even: zero
   x[2] = std::nextafter(0x1p-10f, 1.0f);  // the smallest subnormal number
   x[3] = -1e-40f;
   x[200] = 1e-30f;  // alone in its tile: the floor of amax leaves it nothing
-  const Quantized q = RunQuantize(Tensor::Of(x.data(), {1, 256}), Tiling::kRows1x128, ScaleKind::kFp32, NumberFormat::kE4M3);
+  const Quantized q =
+      RunQuantize(Tensor::Of(x.data(), {1, 256}), Tiling::kRows1x128, ScaleKind::kFp32, NumberFormat::kE4M3);
   EXPECT_TRUE(q.stats == (QuantStats{.elements = 256, .saturated = 0, .underflowed = 3, .nonfinite = 0}));
   EXPECT_EQ(q.codes[2], 0x01);
   QuantStats stats;  // with a scale that is too small
@@ -272,7 +295,8 @@ TEST(Quantize, RoundTripErrorIsHalfAStep) {
   Guarded x(DType::kF32, kRows, kCols);
   Scatter(x, 21, false);
   const std::vector<float> original = x.Values();
-  const auto check = [&](NumberFormat format, Tiling tiling, ScaleKind kind, double relative, double smallest) {
+  const auto check = [&](NumberFormat format, Tiling tiling, ScaleKind kind, double relative,
+                         double smallest) {
     const Quantized q = RunQuantize(x.tensor, tiling, kind, format);
     const std::vector<float> back = RunDequantize(q, kRows, kCols, tiling, format);
     const int64_t height = tiling == Tiling::kRows1x128 ? 1 : 128;
@@ -300,8 +324,10 @@ TEST(Quantize, ColumnsAreTheRowsOfTheTranspose) {
   Scatter(x, 31, true);
   for (int64_t r = 0; r < kRows; ++r)
     for (int64_t c = 0; c < kCols; ++c) transposed.tensor.row<bf16>(c)[r] = x.tensor.row<bf16>(r)[c];
-  const Quantized by_columns = RunQuantize(x.tensor, Tiling::kColumns128x1, ScaleKind::kFp32, NumberFormat::kE4M3);
-  const Quantized by_rows = RunQuantize(transposed.tensor, Tiling::kRows1x128, ScaleKind::kFp32, NumberFormat::kE4M3);
+  const Quantized by_columns =
+      RunQuantize(x.tensor, Tiling::kColumns128x1, ScaleKind::kFp32, NumberFormat::kE4M3);
+  const Quantized by_rows =
+      RunQuantize(transposed.tensor, Tiling::kRows1x128, ScaleKind::kFp32, NumberFormat::kE4M3);
   EXPECT_TRUE(by_columns.codes == by_rows.codes);
   EXPECT_TRUE(by_columns.stats == by_rows.stats);
   for (size_t i = 0; i < 2; ++i)  // [L(R), C] there, [C, L(R)] here
@@ -315,7 +341,8 @@ TEST(Requantize, IsDequantizeThenQuantize) {
   for (ScaleKind kind : {ScaleKind::kFp32, ScaleKind::kPowerOfTwo}) {
     const Quantized q = RunQuantize(x.tensor, Tiling::kRows1x128, kind, NumberFormat::kE4M3);
     const std::vector<float> values = RunDequantize(q, kRows, kCols, Tiling::kRows1x128, NumberFormat::kE4M3);
-    for (int64_t i = 0; i < kRows * kCols; ++i) middle.Set(i / kCols, i % kCols, values[static_cast<size_t>(i)]);
+    for (int64_t i = 0; i < kRows * kCols; ++i)
+      middle.Set(i / kCols, i % kCols, values[static_cast<size_t>(i)]);
     ExpectSame(RunRequantize(q, kRows, kCols, kind, NumberFormat::kE4M3),
                RunQuantize(middle.tensor, Tiling::kColumns128x1, kind, NumberFormat::kE4M3));
   }
@@ -328,7 +355,8 @@ TEST(Requantize, PowersOfTwoLoseNothingAboveTheSubnormals) {
   x.Fill(51);
   const auto changed = [&](ScaleKind kind) {
     const Quantized rows = RunQuantize(x.tensor, Tiling::kRows1x128, kind, NumberFormat::kE4M3);
-    const std::vector<float> before = RunDequantize(rows, kRows, kCols, Tiling::kRows1x128, NumberFormat::kE4M3);
+    const std::vector<float> before =
+        RunDequantize(rows, kRows, kCols, Tiling::kRows1x128, NumberFormat::kE4M3);
     const Quantized columns = RunRequantize(rows, kRows, kCols, kind, NumberFormat::kE4M3);
     int64_t count = 0;
     for (int64_t r = 0; r < kRows; ++r) {
@@ -356,13 +384,21 @@ TEST(Quantize, EmptyMatrices) {
 }
 
 TEST(QuantizeDeathTest, WrongOperandsAreNamed) {
-  Guarded x(DType::kF32, 4, 256), codes(DType::kU8, 4, 256), scales(DType::kF32, 4, 2), one(DType::kF32, 1, 2);
+  Guarded x(DType::kF32, 4, 256), codes(DType::kU8, 4, 256), scales(DType::kF32, 4, 2),
+      one(DType::kF32, 1, 2);
   const OpContext ctx = TestContext();
-  EXPECT_DEATH(Quantize(ctx, {.x = x.tensor, .codes = codes.tensor, .scales = one.tensor}), "scales .* must be \\[4, 2\\]");
-  EXPECT_DEATH(Quantize(ctx, {.x = x.tensor, .codes = x.tensor, .scales = scales.tensor}), "codes .* must be U8");
-  EXPECT_DEATH(Quantize(ctx, {.x = codes.tensor, .codes = codes.tensor, .scales = scales.tensor}), "x .* must be F32 or BF16");
-  EXPECT_DEATH(Quantize(ctx, {.x = x.tensor, .codes = codes.tensor, .scales = one.tensor,
-                              .tiling = Tiling::kBlocks128x128, .format = NumberFormat::kE5M6}), "E5M6 has 1x128 tiles");
+  EXPECT_DEATH(Quantize(ctx, {.x = x.tensor, .codes = codes.tensor, .scales = one.tensor}),
+               "scales .* must be \\[4, 2\\]");
+  EXPECT_DEATH(Quantize(ctx, {.x = x.tensor, .codes = x.tensor, .scales = scales.tensor}),
+               "codes .* must be U8");
+  EXPECT_DEATH(Quantize(ctx, {.x = codes.tensor, .codes = codes.tensor, .scales = scales.tensor}),
+               "x .* must be F32 or BF16");
+  EXPECT_DEATH(Quantize(ctx, {.x = x.tensor,
+                              .codes = codes.tensor,
+                              .scales = one.tensor,
+                              .tiling = Tiling::kBlocks128x128,
+                              .format = NumberFormat::kE5M6}),
+               "E5M6 has 1x128 tiles");
 }
 
 }  // namespace

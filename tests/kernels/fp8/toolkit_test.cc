@@ -17,7 +17,8 @@ float ToolkitDecode(uint8_t code, __nv_fp8_interpretation_t format) {
 template <class F>
 void CompareWithToolkit(__nv_fp8_interpretation_t format) {
   for (uint32_t code = 0; code < 256; ++code) {
-    const float ours = Decode<F>(static_cast<uint8_t>(code)), theirs = ToolkitDecode(static_cast<uint8_t>(code), format);
+    const float ours = Decode<F>(static_cast<uint8_t>(code)),
+                theirs = ToolkitDecode(static_cast<uint8_t>(code), format);
     if (std::isnan(theirs)) {
       EXPECT_TRUE(std::isnan(ours)) << code;
     } else {
@@ -41,7 +42,8 @@ TEST(Toolkit, UE8M0) {
   }
   uint64_t wrong = 0;
   ForFloats([&](uint32_t bits) {
-    wrong += EncodeUE8M0(FloatOf(bits)) != __nv_cvt_float_to_e8m0(FloatOf(bits), __NV_SATFINITE, cudaRoundPosInf);
+    wrong +=
+        EncodeUE8M0(FloatOf(bits)) != __nv_cvt_float_to_e8m0(FloatOf(bits), __NV_SATFINITE, cudaRoundPosInf);
   });
   EXPECT_EQ(wrong, 0u);
 }
