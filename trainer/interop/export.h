@@ -11,10 +11,10 @@
 namespace jevons {
 
 struct ExportOptions {
-  std::string output;
+  std::string output = {};
   HfPrecision precision = HfPrecision::kBf16;
-  std::string tokenizer;                      // tokenizer.json; empty: there is none
-  int64_t shard_bytes = 5'000'000'000;        // of a file's tensors, at most, but for a larger tensor
+  std::string tokenizer = {};           // tokenizer.json; empty: there is none
+  int64_t shard_bytes = 5'000'000'000;  // of a file's tensors, at most, but for a larger tensor
 };
 
 struct ExportReport {

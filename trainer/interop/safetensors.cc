@@ -241,6 +241,8 @@ absl::Status SafetensorsFile::Read(const SafetensorsEntry& entry, int64_t begin,
 
 absl::StatusOr<SafetensorsWriter> SafetensorsWriter::Create(FileSystem& files, const std::string& path, std::vector<SafetensorsSpec> tensors,
                                                             const std::map<std::string, std::string>& metadata) {
+  JEVONS_ASSIGN_OR_RETURN(const std::optional<FileInfo> there, files.Stat(path));  // an error for a device
+  if (there && there->is_directory) return UsageError(path + ": is a folder; name a file");
   SafetensorsWriter writer;
   writer.files_ = &files;
   writer.path_ = path;

@@ -65,7 +65,7 @@ class SafetensorsFile {
 // It writes PATH.partial, which Finish makes durable and renames to PATH. A writer destroyed before removes it.
 class SafetensorsWriter {
  public:
-  // REQUIRES: known types, no name twice. UsageError where the header would be beyond the format's limit.
+  // REQUIRES: known types, no name twice. UsageError where `path` is a folder, or the header beyond the format's limit.
   static absl::StatusOr<SafetensorsWriter> Create(FileSystem& files, const std::string& path,
                                                   std::vector<SafetensorsSpec> tensors,
                                                   const std::map<std::string, std::string>& metadata = {{"format", "pt"}});

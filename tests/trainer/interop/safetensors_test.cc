@@ -81,6 +81,13 @@ TEST(Safetensors, AnUnfinishedWriterLeavesNothing) {
   EXPECT_TRUE(disk.List("/")->empty());
 }
 
+TEST(Safetensors, OnlyFilesAreReplaced) {
+  MemoryDisk disk;
+  ASSERT_TRUE(disk.MakeDirectory("/folder").ok());
+  EXPECT_EQ(ExitCodeOf(SafetensorsWriter::Create(disk, "/folder", {}).status()), ExitCode::kUsage);
+  EXPECT_FALSE(SafetensorsWriter::Create(PosixFileSystem(), "/dev/full", {}).ok());
+}
+
 TEST(Safetensors, ReadsWhatTheFormatAllows) {
   MemoryDisk disk;
   const auto opens = [&](const std::string& contents) {
@@ -151,7 +158,7 @@ TEST(Safetensors, RefusesHeadersThatBreakARule) {
 TEST(Safetensors, RefusesNestingAtOnce) {
   EXPECT_THAT(Refusal(FileOf("{\"a\":" + std::string(1'000'000, '['), "")), HasSubstr("\"a\" is an array"));
   std::string objects = "{";
-  for (int i = 0; i < 100'000; ++i) objects += "\"a\":{";
+  for (int i = 0; i < 100'000; ++i) objects += "\"shape\":{";
   EXPECT_THAT(Refusal(FileOf(objects, "")), HasSubstr("an object"));
 }
 
