@@ -21,7 +21,7 @@ from jevons import Jevons
 from report import Certificate
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-NEED_CORPUS = {"exports", "tokenizers", "generation"}
+NEED_CORPUS = {"exports", "training", "tokenizers", "generation"}
 SECTIONS = {
     "imports": (imports.certify, "models made by transformers: logits, loss, gradients, greedy, MTP, exported again"),
     "exports": (exports.certify, "models trained here: logits, loss, MTP logits"),

@@ -18,16 +18,15 @@ def logits_error(ours, reference):
     return ((ours.double() - reference.double()).abs().max() / span).item()
 
 
-def relative(ours, reference):
-    """|difference| / |reference| in L2; 0 where both are zero."""
-    norm = reference.double().norm().item()
-    difference = (ours.double() - reference.double()).norm().item()
-    return difference / norm if norm else (0.0 if difference == 0 else float("inf"))
-
-
 def worst_gradient(ours, reference):
-    """(largest relative error, its name), over tensors that both have."""
-    errors = {n: relative(ours[n], g) for n, g in reference.items() if n in ours and ours[n].shape == g.shape}
+    """(largest error, its name), over tensors that both have: L2 of the difference over the tensor's norm. Where the
+    reference is exactly zero (attention to one position has no gradient for its queries), over the whole gradient's."""
+    whole = sum(g.double().square().sum() for g in reference.values()).sqrt()
+    errors = {}
+    for n, g in reference.items():
+        if n in ours and ours[n].shape == g.shape:
+            difference, norm = (ours[n].double() - g.double()).norm(), g.double().norm()
+            errors[n] = (difference / (norm if norm > 0 else whole)).item()
     name = max(errors, key=lambda n: float("inf") if errors[n] != errors[n] else errors[n])
     return errors[name], name
 

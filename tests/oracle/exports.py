@@ -55,6 +55,7 @@ class Corpus:
                         out.write(file.read() + "\n\n")
         self.data = jevons.path("data")
         jevons.run("prepare", "--input", self.text, "--output", self.data, "--vocab-size", "600")
+        self.tokenizer = os.path.join(self.data, "tokenizer.json")
         self.config = jevons.path("run.textproto")
         with open(self.config, "w", encoding="utf-8") as out:
             out.write(BASE)

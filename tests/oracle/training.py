@@ -20,9 +20,9 @@ LOSS_BOUND = 1e-5     # relative, at every step
 WEIGHT_BOUND = 4e-4   # per tensor: L2 of the difference / L2 of the way it went in 20 steps
 SEQUENCES, LENGTH = 2, 24
 CASES = {
-    "adamw_grouped": published_config(),
-    "adamw_uncompressed": published_config(q_lora_rank=None, n_shared_experts=2, n_group=1, topk_group=1,
-                                           num_hidden_layers=2),
+    "adamw_grouped": published_config(vocab_size=640),
+    "adamw_uncompressed": published_config(vocab_size=640, q_lora_rank=None, n_shared_experts=2, n_group=1,
+                                           topk_group=1, num_hidden_layers=2),
 }
 
 
@@ -75,13 +75,13 @@ def worst_weight(ours, theirs, start):
     return errors[name], name
 
 
-def certify(certificate, jevons):
+def certify(certificate, jevons, corpus):
     for seed, (name, config) in enumerate(CASES.items()):
         with certificate.guard(name):
-            check(certificate, jevons, name, config, 100 * (seed + 1))
+            check(certificate, jevons, corpus, name, config, 100 * (seed + 1))
 
 
-def check(certificate, jevons, name, config, seed):
+def check(certificate, jevons, corpus, name, config, seed):
     reference, double, start, document, losses = safe_start(config, seed)
     theirs = reference.published_weights()
     losses_64, _ = train_torch(double, document)
@@ -90,7 +90,7 @@ def check(certificate, jevons, name, config, seed):
     certificate.remark(name, "torch FP32 against its FP64, worst weight",
                        worst_weight(theirs, double.published_weights(), start)[0])
 
-    ours, exported = train_here(jevons, name, config, start, document)
+    ours, exported = train_here(jevons, corpus, name, config, start, document)
     certificate.row(name, f"losses of {STEPS} steps, relative",
                     max(abs(a - b) / b for a, b in zip(ours, losses, strict=True)), LOSS_BOUND,
                     f"from {losses[0]:.3f} to {losses[-1]:.3f}")
@@ -100,14 +100,14 @@ def check(certificate, jevons, name, config, seed):
     compare.compare_tensors(certificate, name, "gate biases stay, bits", {n: exported[n] for n in biases}, biases)
 
 
-def train_here(jevons, name, config, start, document):
+def train_here(jevons, corpus, name, config, start, document):
     """Losses of the steps and the exported final weights."""
     model, prefix = jevons.path(name), jevons.path("tokens")
     publish.write_model(model, config, start)
     write_dataset(prefix, document)
     run = jevons.import_model(model)
     jevons.train(os.path.join(run, "config.textproto"), run, **{
-        "data__mixture[0].prefix": prefix, "data__sequence_length": LENGTH, "train__steps": STEPS,
+        "data__mixture[0].prefix": prefix, "data__tokenizer": corpus.tokenizer, "data__sequence_length": LENGTH, "train__steps": STEPS,
         "train__batch_sequences": SEQUENCES, "train__micro_batch_sequences": 1, "optimizer__beta1": BETAS[0],
         "optimizer__beta2": BETAS[1], "optimizer__eps": EPS, "optimizer__weight_decay": DECAY,
         "optimizer__clip_norm": CLIP, "optimizer__learning_rate__peak": RATE, "log__interval": 1,
