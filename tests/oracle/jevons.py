@@ -80,7 +80,7 @@ class Jevons:
         flags = [f for f, on in (("--decode", decode), ("--plain", plain)) if on]
         lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
         out = self.run("tokenize", "--tokenizer", tokenizer, *flags, stdin=lines)
-        return [json.loads(line) for line in out.decode().splitlines()]
+        return [json.loads(line) for line in out.split(b"\n") if line]  # a text may hold other line separators
 
 
 def metrics(run):

@@ -145,16 +145,15 @@ def check_speed(certificate, jevons, name, path, text_path):
         text = file.read()
     size = len(text.encode())
     documents = [text[i:i + 16384] for i in range(0, len(text), 16384)]
-    ours, theirs = 0.0, 0.0
+    ours, theirs, cold = 0.0, 0.0, 0.0
     for _ in range(3):
         result = json.loads(jevons.run("bench", "tokenizer", "--tokenizer", path, "--input", text_path, "--json"))
-        ours = max(ours, result["encode_mb_per_s"])
+        ours, cold = max(ours, result["encode_mb_per_s"]), max(cold, result["encode_cold_mb_per_s"])
         for encode in (lambda: [tokenizer.encode(d, add_special_tokens=False) for d in documents],
                        lambda: tokenizer.encode_batch_fast(documents, add_special_tokens=False)):
             begun = time.perf_counter()
             encode()
             theirs = max(theirs, size / 1e6 / (time.perf_counter() - begun))
-    ratio = ours / theirs
+    said = f"{ours / theirs:.1f} times: {ours:.1f} MB/s ({cold:.1f} the first time) against {theirs:.1f}"
     certificate.verdict(name, f"encodes {SPEED_RATIO:g} times as fast, one thread",
-                        "" if ratio >= SPEED_RATIO else f"{ratio:.1f} times: {ours:.1f} against {theirs:.1f} MB/s",
-                        f"{ratio:.1f} times: {ours:.1f} against {theirs:.1f} MB/s")
+                        "" if ours >= SPEED_RATIO * theirs else said, said)

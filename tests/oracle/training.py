@@ -15,7 +15,7 @@ import publish
 from jevons import metrics
 from models import Reference, published_config, safe_tokens
 
-STEPS, RATE, BETAS, EPS, DECAY, CLIP = 20, 3e-3, (0.9, 0.95), 1e-8, 0.1, 1.0
+STEPS, WARMUP, RATE, BETAS, EPS, DECAY, CLIP = 20, 5, 3e-3, (0.9, 0.95), 1e-8, 0.1, 1.0
 LOSS_BOUND = 1e-5     # relative, at every step
 WEIGHT_BOUND = 4e-4   # per tensor: L2 of the difference / L2 of the way it went in 20 steps
 SEQUENCES, LENGTH = 2, 24
@@ -43,7 +43,9 @@ def train_torch(reference, document):
     optimizer = torch.optim.AdamW([{"params": others, "weight_decay": DECAY}, {"params": norms, "weight_decay": 0.0}],
                                   lr=RATE, betas=BETAS, eps=EPS)
     losses, least = [], float("inf")
-    for _ in range(STEPS):
+    for step in range(STEPS):
+        for group in optimizer.param_groups:
+            group["lr"] = RATE * min(1.0, (step + 1) / WARMUP)
         least = min(least, reference.margins(inputs).min().item())
         optimizer.zero_grad()
         logits = model(input_ids=inputs, use_cache=False).logits
@@ -110,7 +112,8 @@ def train_here(jevons, corpus, name, config, start, document):
         "data__mixture[0].prefix": prefix, "data__tokenizer": corpus.tokenizer, "data__sequence_length": LENGTH, "train__steps": STEPS,
         "train__batch_sequences": SEQUENCES, "train__micro_batch_sequences": 1, "optimizer__beta1": BETAS[0],
         "optimizer__beta2": BETAS[1], "optimizer__eps": EPS, "optimizer__weight_decay": DECAY,
-        "optimizer__clip_norm": CLIP, "optimizer__learning_rate__peak": RATE, "log__interval": 1,
+        "optimizer__clip_norm": CLIP, "optimizer__learning_rate__peak": RATE,
+        "optimizer__learning_rate__warmup_steps": WARMUP, "log__interval": 1,
         "balance__bias_speed": "[{tokens: 0 value: 0}]", "balance__sequence_loss": 0, "precision__compute": "FP32"})
     losses = [record["loss/main"] for record in metrics(run)]
     return losses, compare.load_model_folder(jevons.export_model(run))
