@@ -16,9 +16,10 @@ struct AddedToken {
   int32_t id;
   std::string content;
   bool special = true;
-  bool normalized = false;  // is sought in the normalized text, after all others were found in the text as it came
-  bool lstrip = false;      // takes the white space before it along
-  bool rstrip = false;      // and behind it
+  // Is sought in the normalized text, after all others were found in the text as it came.
+  bool normalized = false;
+  bool lstrip = false;  // takes the white space before it along
+  bool rstrip = false;  // and behind it
   bool operator==(const AddedToken&) const = default;
 };
 
@@ -28,9 +29,9 @@ class AddedTokenSet {
   // False, and nothing inserted, if the content is there already.
   bool Insert(absl::string_view content, const AddedToken& token);
 
-  // Cuts `text` at the tokens as Hugging Face's tokenizers does: the leftmost is next, the longest of those that
-  // begin there. Calls on_text(stretch) for what lies between and on_token(id), in order. A token's white space
-  // may overlap the next token; that one counts nevertheless.
+  // Cuts `text` at the tokens as Hugging Face's tokenizers does: the leftmost is next, the longest of those
+  // that begin there. Calls on_text(stretch) for what lies between and on_token(id), in order. A token's
+  // white space may overlap the next token; that one counts nevertheless.
   template <typename OnText, typename OnToken>
   void Cut(absl::string_view text, OnText on_text, OnToken on_token) const {
     size_t done = 0;
@@ -58,7 +59,8 @@ class AddedTokenSet {
     Entry entry;
   };
   Match Find(absl::string_view text, size_t from) const;
-  // Where the white space that ends at `position` begins, not before `from`; it may be that `from` > `position`.
+  // Where the white space that ends at `position` begins, not before `from`; it may be that `from` >
+  // `position`.
   static size_t SpacesBefore(absl::string_view text, size_t from, size_t position);
   static size_t SpacesAfter(absl::string_view text, size_t position);
 

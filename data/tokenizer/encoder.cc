@@ -28,10 +28,13 @@ std::vector<int32_t> Encoder::Encode(absl::string_view text, EncodeOptions optio
 void Encoder::Append(absl::string_view text, SpecialText specials, std::vector<int32_t>& ids) {
   const auto words = [&](absl::string_view t) { AppendWords(t, ids); };
   const auto token = [&](int32_t id) { ids.push_back(id); };
-  const auto normalize = [&](absl::string_view t) { return tokenizer_.parts_.nfc ? NormalizeNfc(t, normalized_) : t; };
+  const auto normalize = [&](absl::string_view t) {
+    return tokenizer_.parts_.nfc ? NormalizeNfc(t, normalized_) : t;
+  };
   if (specials == SpecialText::kPlain) return words(normalize(text));
   tokenizer_.raw_added_.Cut(
-      text, [&](absl::string_view t) { tokenizer_.normalized_added_.Cut(normalize(t), words, token); }, token);
+      text, [&](absl::string_view t) { tokenizer_.normalized_added_.Cut(normalize(t), words, token); },
+      token);
 }
 
 void Encoder::AppendWords(absl::string_view text, std::vector<int32_t>& ids) {

@@ -119,14 +119,16 @@ class Normalizer {
     return found == tables_.compositions.end() ? 0 : found->second;
   }
 
-  // Joins each character to the last starter before it, unless one of the same or a higher class lies between.
+  // Joins each character to the last starter before it, unless one of the same or a higher class lies
+  // between.
   void Compose() {
     size_t size = 0, starter = 0;
     bool has_starter = false;
     for (const Char c : chars_) {
       const bool adjacent = has_starter && size == starter + 1;
       const bool blocked = !has_starter || (!adjacent && chars_[size - 1].combining >= c.combining);
-      if (const uint32_t joined = blocked ? 0 : Composite(chars_[starter].code_point, c.code_point); joined != 0) {
+      if (const uint32_t joined = blocked ? 0 : Composite(chars_[starter].code_point, c.code_point);
+          joined != 0) {
         chars_[starter].code_point = joined;
         continue;
       }

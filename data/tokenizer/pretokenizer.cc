@@ -17,25 +17,25 @@ constexpr char kIdeographs[] = "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+";
 constexpr char kWords[] =
     "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+|"
     " ?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+|\\s+(?!\\S)|\\s+";
-constexpr char kGpt2[] =
-    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+constexpr char kGpt2[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
 #define JEVONS_CONTRACTIONS "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 #define JEVONS_SPACES "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 #define JEVONS_UPPER "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
 #define JEVONS_LOWER "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
 #define JEVONS_PREFIX "[^\\r\\n\\p{L}\\p{N}]?"
-constexpr char kLlama3[] = JEVONS_CONTRACTIONS "|" JEVONS_PREFIX
-    "\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" JEVONS_SPACES;
-constexpr char kQwen2[] = JEVONS_CONTRACTIONS "|" JEVONS_PREFIX
-    "\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" JEVONS_SPACES;
-constexpr char kQwen35[] = JEVONS_CONTRACTIONS "|" JEVONS_PREFIX
-    "[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*" JEVONS_SPACES;
-constexpr char kO200k[] = JEVONS_PREFIX JEVONS_UPPER "*" JEVONS_LOWER "+" JEVONS_CONTRACTIONS "?|" JEVONS_PREFIX
-    JEVONS_UPPER "+" JEVONS_LOWER "*" JEVONS_CONTRACTIONS
-    "?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*" JEVONS_SPACES;
-constexpr char kTekken[] = JEVONS_PREFIX JEVONS_UPPER "*" JEVONS_LOWER "+|" JEVONS_PREFIX JEVONS_UPPER "+"
-    JEVONS_LOWER "*|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*" JEVONS_SPACES;
+constexpr char kLlama3[] =
+    JEVONS_CONTRACTIONS "|" JEVONS_PREFIX "\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" JEVONS_SPACES;
+constexpr char kQwen2[] =
+    JEVONS_CONTRACTIONS "|" JEVONS_PREFIX "\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" JEVONS_SPACES;
+constexpr char kQwen35[] = JEVONS_CONTRACTIONS
+    "|" JEVONS_PREFIX "[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*" JEVONS_SPACES;
+constexpr char kO200k[] = JEVONS_PREFIX JEVONS_UPPER
+    "*" JEVONS_LOWER "+" JEVONS_CONTRACTIONS "?|" JEVONS_PREFIX JEVONS_UPPER "+" JEVONS_LOWER
+    "*" JEVONS_CONTRACTIONS "?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*" JEVONS_SPACES;
+constexpr char kTekken[] =
+    JEVONS_PREFIX JEVONS_UPPER "*" JEVONS_LOWER "+|" JEVONS_PREFIX JEVONS_UPPER "+" JEVONS_LOWER
+                               "*|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*" JEVONS_SPACES;
 #undef JEVONS_CONTRACTIONS
 #undef JEVONS_SPACES
 #undef JEVONS_UPPER
@@ -89,12 +89,14 @@ absl::StatusOr<Pretokenizer> Pretokenizer::ForPatterns(std::span<const std::stri
     if (i == patterns.size() && i == family.patterns.size()) return Pretokenizer(family);
     agreeing = std::max(agreeing, i);
   }
-  const std::string got = agreeing < patterns.size()
-                              ? absl::StrFormat("pattern %d, \"%s\"", agreeing + 1, Canonical(patterns[agreeing]))
-                              : absl::StrFormat("no pattern after the first %d", agreeing);
+  const std::string got =
+      agreeing < patterns.size()
+          ? absl::StrFormat("pattern %d, \"%s\"", agreeing + 1, Canonical(patterns[agreeing]))
+          : absl::StrFormat("no pattern after the first %d", agreeing);
   return IntegrityError(absl::StrFormat(
       "pre_tokenizer: %s, is not known; known are the patterns of %s", got,
-      absl::StrJoin(Families(), ", ", [](std::string* out, const Family& f) { absl::StrAppend(out, f.name); })));
+      absl::StrJoin(Families(), ", ",
+                    [](std::string* out, const Family& f) { absl::StrAppend(out, f.name); })));
 }
 
 std::vector<std::string> Pretokenizer::patterns() const {

@@ -1,6 +1,7 @@
-// Splits text into the pieces ("words") that BPE merges within. The regular expressions of a tokenizer.json are not
-// run by an engine: each known sequence of patterns has a hand-written splitter (splitters.h), ten times as fast,
-// checked against PCRE2 in the tests. A new family is one more row in the table of pretokenizer.cc.
+// Splits text into the pieces ("words") that BPE merges within. The regular expressions of a tokenizer.json
+// are not run by an engine: each known sequence of patterns has a hand-written splitter (splitters.h), ten
+// times as fast, checked against PCRE2 in the tests. A new family is one more row in the table of
+// pretokenizer.cc.
 #ifndef JEVONS_DATA_TOKENIZER_PRETOKENIZER_H_
 #define JEVONS_DATA_TOKENIZER_PRETOKENIZER_H_
 
@@ -18,8 +19,8 @@ class Pretokenizer {
  public:
   // The patterns of DeepSeek-V3, the kind that is trained here.
   static Pretokenizer DeepSeekV3();
-  // What ByteLevel does alone: GPT-2's pattern. With `add_prefix_space` a text that does not begin with a space is
-  // given one; Split leaves that to its caller.
+  // What ByteLevel does alone: GPT-2's pattern. With `add_prefix_space` a text that does not begin with a
+  // space is given one; Split leaves that to its caller.
   static Pretokenizer ByteLevel(bool add_prefix_space);
   // The splitter for a sequence of Split(Isolated) patterns, each of which splits the pieces of the one
   // before. Integrity error, naming the first pattern without a counterpart, if none is known.

@@ -1,4 +1,5 @@
-// What the hand-written splitters share: a text read character by character, and the classes of their patterns.
+// What the hand-written splitters share: a text read character by character, and the classes of their
+// patterns.
 #ifndef JEVONS_DATA_TOKENIZER_SCANNER_H_
 #define JEVONS_DATA_TOKENIZER_SCANNER_H_
 
@@ -51,8 +52,8 @@ inline bool IsLetterOrMark(const Char& c) { return IsLetter(c) || IsMark(c); }
 inline bool IsLineBreak(const Char& c) { return c.code_point == '\n' || c.code_point == '\r'; }
 inline bool IsSpace(const Char& c) { return c.kind == CharClass::kSpace; }
 
-// \s+(?!\S)|\s+ at `begin`, a white-space character: the whole run at the end of the text, else all but its last
-// character, which is left to the word that follows; at least one.
+// \s+(?!\S)|\s+ at `begin`, a white-space character: the whole run at the end of the text, else all but its
+// last character, which is left to the word that follows; at least one.
 inline size_t MatchSpaces(const Scanner& text, size_t begin, size_t end) {
   size_t last = begin;
   size_t position = begin;
@@ -65,7 +66,8 @@ inline size_t MatchSpaces(const Scanner& text, size_t begin, size_t end) {
   return position == end || last == begin ? position : last;
 }
 
-// \s*[\r\n]+|\s+(?!\S)|\s+ at `begin`, a white-space character: up to the run's last line break, if it has one.
+// \s*[\r\n]+|\s+(?!\S)|\s+ at `begin`, a white-space character: up to the run's last line break, if it has
+// one.
 inline size_t MatchLinesOrSpaces(const Scanner& text, size_t begin, size_t end) {
   size_t line_end = begin;
   size_t last = begin;

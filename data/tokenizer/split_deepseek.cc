@@ -15,8 +15,8 @@ bool IsIdeographOrKana(const Char& c) {
          (c.code_point <= 0x30FF || (c.code_point >= 0x4E00 && c.code_point <= 0x9FA5));
 }
 
-// The end of the match of the third pattern at `begin`, or `begin` if there is none. A mark may be taken as the
-// optional character before letters or as the first of them: the match is the same.
+// The end of the match of the third pattern at `begin`, or `begin` if there is none. A mark may be taken as
+// the optional character before letters or as the first of them: the match is the same.
 size_t MatchWord(const Scanner& text, size_t begin, size_t end) {
   const Char first = text.At(begin);
   if (IsAsciiPunctuation(first)) {

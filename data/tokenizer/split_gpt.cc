@@ -7,8 +7,8 @@ namespace {
 
 enum class Case { kExact, kIgnored };
 
-// 's|'t|'re|'ve|'m|'ll|'d at `begin`, where an apostrophe stands: its end, or `begin`. (?i:...) also takes U+017F
-// for an s: its simple folding. No other letter of the seven has a partner outside of ASCII.
+// 's|'t|'re|'ve|'m|'ll|'d at `begin`, where an apostrophe stands: its end, or `begin`. (?i:...) also takes
+// U+017F for an s: its simple folding. No other letter of the seven has a partner outside of ASCII.
 size_t MatchContraction(const Scanner& text, size_t begin, size_t end, Case letter_case) {
   const auto letter = [&](const Char& c) -> uint32_t {
     if (letter_case == Case::kExact) return c.code_point;
@@ -24,8 +24,8 @@ size_t MatchContraction(const Scanner& text, size_t begin, size_t end, Case lett
   return letter(second) == (a == 'l' ? 'l' : 'e') ? second.end : begin;
 }
 
-// ` ?[^\s\p{L}\p{N}]+[\r\n]*` and what comes after it in the patterns: white space. With marks as letters they are no
-// symbols; with a slash in the last class it may follow the line breaks.
+// ` ?[^\s\p{L}\p{N}]+[\r\n]*` and what comes after it in the patterns: white space. With marks as letters
+// they are no symbols; with a slash in the last class it may follow the line breaks.
 struct SymbolRule {
   bool marks_are_letters = false;
   bool slash_follows = false;
@@ -67,7 +67,8 @@ size_t MatchGpt2(const Scanner& text, size_t begin, size_t end) {
   return text.RunEnd(c.end, end, [](const Char& d) { return !IsSpace(d) && !IsNumber(d) && !IsLetter(d); });
 }
 
-// (?i:'s|...)|[^\r\n\p{L}\p{N}]?LETTERS+|\p{N}{1,kDigits}|symbols|white space, LETTERS being \p{L}, or \p{L} and \p{M}.
+// (?i:'s|...)|[^\r\n\p{L}\p{N}]?LETTERS+|\p{N}{1,kDigits}|symbols|white space, LETTERS being \p{L}, or \p{L}
+// and \p{M}.
 template <bool kMarksAreLetters, int kDigits>
 size_t MatchLlama(const Scanner& text, size_t begin, size_t end) {
   const auto is_letter = [](const Char& c) { return IsLetter(c) || (kMarksAreLetters && IsMark(c)); };
@@ -91,8 +92,8 @@ bool IsLowerOrCaseless(const Char& c) {
   return c.kind == CharClass::kLower || c.kind == CharClass::kLetter || IsMark(c);
 }
 
-// U*L+ from `begin`, U and L being the two classes above, or `begin` if it does not match. U* takes all it can and
-// then gives back up to the last character that L shares; L+ goes on from there.
+// U*L+ from `begin`, U and L being the two classes above, or `begin` if it does not match. U* takes all it
+// can and then gives back up to the last character that L shares; L+ goes on from there.
 size_t MatchLowerWord(const Scanner& text, size_t begin, size_t end) {
   size_t shared_end = begin;  // after the last character of U* that is in L too
   size_t position = begin;
@@ -112,8 +113,8 @@ size_t MatchUpperWord(const Scanner& text, size_t begin, size_t end) {
   return upper_end > begin ? text.RunEnd(upper_end, end, IsLowerOrCaseless) : begin;
 }
 
-// [^\r\n\p{L}\p{N}]?U*L+C?|[^\r\n\p{L}\p{N}]?U+L*C?|\p{N}{1,kDigits}|symbols|white space, with the contractions C
-// or without.
+// [^\r\n\p{L}\p{N}]?U*L+C?|[^\r\n\p{L}\p{N}]?U+L*C?|\p{N}{1,kDigits}|symbols|white space, with the
+// contractions C or without.
 template <bool kContractions, int kDigits>
 size_t MatchCased(const Scanner& text, size_t begin, size_t end) {
   const Char first = text.At(begin);
@@ -144,10 +145,20 @@ void SplitBy(absl::string_view all, std::vector<size_t>& ends) {
 }  // namespace
 
 void SplitGpt2(absl::string_view text, std::vector<size_t>& ends) { SplitBy<MatchGpt2>(text, ends); }
-void SplitLlama3(absl::string_view text, std::vector<size_t>& ends) { SplitBy<MatchLlama<false, 3>>(text, ends); }
-void SplitQwen2(absl::string_view text, std::vector<size_t>& ends) { SplitBy<MatchLlama<false, 1>>(text, ends); }
-void SplitQwen35(absl::string_view text, std::vector<size_t>& ends) { SplitBy<MatchLlama<true, 1>>(text, ends); }
-void SplitO200k(absl::string_view text, std::vector<size_t>& ends) { SplitBy<MatchCased<true, 3>>(text, ends); }
-void SplitTekken(absl::string_view text, std::vector<size_t>& ends) { SplitBy<MatchCased<false, 1>>(text, ends); }
+void SplitLlama3(absl::string_view text, std::vector<size_t>& ends) {
+  SplitBy<MatchLlama<false, 3>>(text, ends);
+}
+void SplitQwen2(absl::string_view text, std::vector<size_t>& ends) {
+  SplitBy<MatchLlama<false, 1>>(text, ends);
+}
+void SplitQwen35(absl::string_view text, std::vector<size_t>& ends) {
+  SplitBy<MatchLlama<true, 1>>(text, ends);
+}
+void SplitO200k(absl::string_view text, std::vector<size_t>& ends) {
+  SplitBy<MatchCased<true, 3>>(text, ends);
+}
+void SplitTekken(absl::string_view text, std::vector<size_t>& ends) {
+  SplitBy<MatchCased<false, 1>>(text, ends);
+}
 
 }  // namespace jevons

@@ -1,5 +1,5 @@
-// The hand-written splitters, one per family of patterns (pretokenizer.cc has the patterns). Each appends the end
-// offset of every piece of `text` to `ends`, in order and without gaps.
+// The hand-written splitters, one per family of patterns (pretokenizer.cc has the patterns). Each appends the
+// end offset of every piece of `text` to `ends`, in order and without gaps.
 #ifndef JEVONS_DATA_TOKENIZER_SPLITTERS_H_
 #define JEVONS_DATA_TOKENIZER_SPLITTERS_H_
 

@@ -39,8 +39,8 @@ absl::StatusOr<Tokenizer> Tokenizer::Create(TokenizerParts parts, EndToken end) 
 absl::Status Tokenizer::IndexAddedTokens() {
   tokens_ = parts_.vocabulary;
   is_added_.assign(tokens_.size(), false);
-  // Hugging Face's tokenizers numbers the tokens outside of the vocabulary itself: in order, from the number of
-  // tokens (not from the highest id: the vocabulary may have holes) or after the highest added one.
+  // Hugging Face's tokenizers numbers the tokens outside of the vocabulary itself: in order, from the number
+  // of tokens (not from the highest id: the vocabulary may have holes) or after the highest added one.
   const auto is_token = [](const std::string& bytes) { return !bytes.empty(); };
   int64_t next = std::count_if(tokens_.begin(), tokens_.end(), is_token);
   std::string scratch;
@@ -51,11 +51,13 @@ absl::Status Tokenizer::IndexAddedTokens() {
       return IntegrityError(
           absl::StrFormat("%s: leaves a hole in the ids; the next free one is %d", at, tokens_.size()));
     }
-    const std::string content(token.normalized && parts_.nfc ? NormalizeNfc(token.content, scratch) : token.content);
+    const std::string content(token.normalized && parts_.nfc ? NormalizeNfc(token.content, scratch)
+                                                             : token.content);
     const std::string bytes = AlphabetToBytes(content).value_or(content);
     if (token.id == static_cast<int64_t>(tokens_.size())) {
       if (next != token.id)
-        return IntegrityError(absl::StrFormat("%s: Hugging Face's tokenizers would give it the id %d", at, next));
+        return IntegrityError(
+            absl::StrFormat("%s: Hugging Face's tokenizers would give it the id %d", at, next));
       tokens_.push_back(bytes);
       is_added_.push_back(true);
     } else {
@@ -68,7 +70,8 @@ absl::Status Tokenizer::IndexAddedTokens() {
     next = std::max(next, int64_t{token.id} + 1);
     if (!added_.try_emplace(token.content, token.id).second)
       return IntegrityError(at + ": the content is given twice");
-    (token.normalized ? normalized_added_ : raw_added_).Insert(content, token);  // of two equal ones the first
+    (token.normalized ? normalized_added_ : raw_added_)
+        .Insert(content, token);  // of two equal ones the first
   }
   return absl::OkStatus();
 }
@@ -99,7 +102,8 @@ absl::Status Tokenizer::IndexMerges() {
     const Merge& merge = parts_.merges[rank];
     for (const int32_t id : {merge.left, merge.right, merge.result}) {
       if (id < 0 || id >= n || parts_.vocabulary[id].empty()) {
-        return IntegrityError(absl::StrFormat("model.merges[%d]: id %d is not a token of model.vocab", rank, id));
+        return IntegrityError(
+            absl::StrFormat("model.merges[%d]: id %d is not a token of model.vocab", rank, id));
       }
     }
     if (parts_.vocabulary[merge.left] + parts_.vocabulary[merge.right] != parts_.vocabulary[merge.result]) {

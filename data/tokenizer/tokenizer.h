@@ -1,4 +1,5 @@
-// Byte-level BPE in the format of Hugging Face's tokenizer.json: DeepSeek-V3's, GPT-2's, Llama 3's, Qwen's and others.
+// Byte-level BPE in the format of Hugging Face's tokenizer.json: DeepSeek-V3's, GPT-2's, Llama 3's, Qwen's
+// and others.
 //
 //   JEVONS_ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::Load("data/tokenizer.json"));
 //   std::vector<int32_t> ids = tokenizer.Encode("In the beginning");
@@ -62,8 +63,8 @@ struct TextTemplate {
 
 // What a tokenizer is made of.
 struct TokenizerParts {
-  // id -> bytes: the vocabulary of the model; empty where no token has the id. An id that `added` claims has the
-  // added token's content, and takes part in merges like any other.
+  // id -> bytes: the vocabulary of the model; empty where no token has the id. An id that `added` claims has
+  // the added token's content, and takes part in merges like any other.
   std::vector<std::string> vocabulary;
   std::vector<Merge> merges;      // in order of rank
   std::vector<AddedToken> added;  // ids inside the vocabulary, or following it without holes
@@ -93,9 +94,9 @@ class Tokenizer {
   absl::Status Save(const std::string& path) const;
 
   std::vector<int32_t> Encode(absl::string_view text, EncodeOptions options = {}) const;
-  // The bytes of the tokens, special ones as their text. Like Hugging Face's decoder, an added token whose text
-  // (in form C, where it is sought in that) is made of letters of the byte alphabet gives the bytes that they stand for. Usage error if an id is not in
-  // [0, vocab_size()).
+  // The bytes of the tokens, special ones as their text. Like Hugging Face's decoder, an added token whose
+  // text (in form C, where it is sought in that) is made of letters of the byte alphabet gives the bytes that
+  // they stand for. Usage error if an id is not in [0, vocab_size()).
   absl::StatusOr<std::string> Decode(std::span<const int32_t> ids) const;
 
   // All ids, special and added ones included, are in [0, vocab_size()).

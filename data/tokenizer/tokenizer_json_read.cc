@@ -1,5 +1,5 @@
-// The reading half of tokenizer.json, the format of Hugging Face's tokenizers: a BPE model with vocab and merges, a
-// ByteLevel decoder, and the stages of tokenizer_json_stages.h. What is not so is refused by name.
+// The reading half of tokenizer.json, the format of Hugging Face's tokenizers: a BPE model with vocab and
+// merges, a ByteLevel decoder, and the stages of tokenizer_json_stages.h. What is not so is refused by name.
 #include <set>
 #include <stdexcept>
 #include <utility>
@@ -40,16 +40,17 @@ absl::StatusOr<Json> ParseStrictly(absl::string_view text) {
   }
 }
 
-// The tokens as the file writes them, by id; empty where the file has none. A hole costs memory, so there are at most
-// as many as tokens.
+// The tokens as the file writes them, by id; empty where the file has none. A hole costs memory, so there are
+// at most as many as tokens.
 absl::StatusOr<std::vector<std::string>> ReadVocabulary(const Json& json) {
   if (!json.is_object() || json.empty()) return IntegrityError("model.vocab is missing or not an object");
   const size_t limit = 2 * json.size();
   std::vector<std::string> tokens;
   for (const auto& [token, id] : json.items()) {
     if (!id.is_number_unsigned() || id.get<uint64_t>() >= limit) {
-      return IntegrityError(absl::StrFormat("model.vocab: \"%s\" has id %s; %d tokens may have the ids 0 to %d",
-                                            token, Shown(id), json.size(), limit - 1));
+      return IntegrityError(
+          absl::StrFormat("model.vocab: \"%s\" has id %s; %d tokens may have the ids 0 to %d", token,
+                          Shown(id), json.size(), limit - 1));
     }
     if (token.empty()) return IntegrityError("model.vocab: the empty token is not supported");
     const size_t index = id.get<size_t>();

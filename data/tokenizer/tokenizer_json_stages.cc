@@ -116,7 +116,8 @@ absl::StatusOr<Pretokenizer> ReadPretokenizer(const Json& json) {
 namespace {
 
 // The ids that the template names, from its table.
-absl::StatusOr<std::vector<int32_t>> ReadTemplateIds(const Json& table, const Json& name, const std::string& where) {
+absl::StatusOr<std::vector<int32_t>> ReadTemplateIds(const Json& table, const Json& name,
+                                                     const std::string& where) {
   const Json& ids = name.is_string() ? Member(Member(table, name.get<std::string>().c_str()), "ids") : name;
   if (!ids.is_array())
     return IntegrityError(absl::StrFormat("%s%s is not in special_tokens", where, Shown(name)));
@@ -143,8 +144,8 @@ absl::Status ReadTemplate(const Json& json, TextTemplate& out) {
     } else if (Member(Member(piece, "Sequence"), "id") == "A" && !text_seen) {
       text_seen = true;
     } else {
-      return IntegrityError(absl::StrFormat("%ssingle has %s; only special tokens around one text are supported", where,
-                                            Shown(piece)));
+      return IntegrityError(absl::StrFormat(
+          "%ssingle has %s; only special tokens around one text are supported", where, Shown(piece)));
     }
   }
   if (!text_seen) return IntegrityError(where + "single has no text");

@@ -1,5 +1,6 @@
-// The stages around the model in a tokenizer.json, from JSON and back: pre-tokenizer, post-processor, added tokens,
-// normalizer. What this program would not do as Hugging Face does is an integrity error that names the field.
+// The stages around the model in a tokenizer.json, from JSON and back: pre-tokenizer, post-processor, added
+// tokens, normalizer. What this program would not do as Hugging Face does is an integrity error that names
+// the field.
 #ifndef JEVONS_DATA_TOKENIZER_TOKENIZER_JSON_STAGES_H_
 #define JEVONS_DATA_TOKENIZER_TOKENIZER_JSON_STAGES_H_
 

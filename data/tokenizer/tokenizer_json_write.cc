@@ -69,12 +69,12 @@ OrderedJson ModelJson(const Tokenizer& tokenizer) {
   OrderedJson merges = OrderedJson::array();
   for (const Merge& merge : parts.merges) merges.push_back(names[merge.left] + " " + names[merge.right]);
   OrderedJson json = {{"type", "BPE"},
-          {"dropout", nullptr},
-          {"unk_token", nullptr},
-          {"continuing_subword_prefix", nullptr},
-          {"end_of_word_suffix", nullptr},
-          {"fuse_unk", false},
-          {"byte_fallback", false}};
+                      {"dropout", nullptr},
+                      {"unk_token", nullptr},
+                      {"continuing_subword_prefix", nullptr},
+                      {"end_of_word_suffix", nullptr},
+                      {"fuse_unk", false},
+                      {"byte_fallback", false}};
   if (parts.ignore_merges) json["ignore_merges"] = true;
   json["vocab"] = std::move(vocab);
   json["merges"] = std::move(merges);

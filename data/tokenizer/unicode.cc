@@ -84,7 +84,8 @@ size_t FirstInvalidUtf8(absl::string_view text) {
 
 namespace {
 
-// The bytes of the ill-formed part at the front of `text`: the longest beginning of a character that is there, at least 1.
+// The bytes of the ill-formed part at the front of `text`: the longest beginning of a character that is
+// there, at least 1.
 size_t MaximalSubpart(absl::string_view text) {
   const auto lead = static_cast<unsigned char>(text[0]);
   const size_t whole = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;

@@ -12,8 +12,8 @@
 
 namespace jevons {
 
-// The first letter of the General_Category; letters by their case; White_Space apart. They exclude each other:
-// the 25 white-space code points are separators or controls.
+// The first letter of the General_Category; letters by their case; White_Space apart. They exclude each
+// other: the 25 white-space code points are separators or controls.
 enum class CharClass : uint8_t {
   kOther,
   kUpper,   // Lu, Lt

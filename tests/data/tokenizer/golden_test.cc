@@ -1,4 +1,5 @@
-// The known families against the PyPI package tokenizers, from what tests/oracle/make_tokenizer_golden.py wrote.
+// The known families against the PyPI package tokenizers, from what tests/oracle/make_tokenizer_golden.py
+// wrote.
 #include <array>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -35,7 +36,8 @@ class Crc32 {
     }
   }
   void Add(absl::string_view bytes) {
-    for (const char byte : bytes) state_ = state_ >> 8 ^ table_[(state_ ^ static_cast<unsigned char>(byte)) & 0xFF];
+    for (const char byte : bytes)
+      state_ = state_ >> 8 ^ table_[(state_ ^ static_cast<unsigned char>(byte)) & 0xFF];
   }
   uint32_t value() const { return ~state_; }
 
@@ -89,7 +91,8 @@ TEST_P(GoldenTest, EveryCodePointIsAsInThePackage) {
 TEST_P(GoldenTest, AddsTheTemplateOnRequest) {
   const auto with = golden()["with_template"].get<std::vector<int32_t>>();
   const TextTemplate& around = tokenizer_.parts().text_template;
-  std::vector<int32_t> ids = tokenizer_.Encode("the end", {.specials = SpecialText::kRecognized, .add_bos = true});
+  std::vector<int32_t> ids =
+      tokenizer_.Encode("the end", {.specials = SpecialText::kRecognized, .add_bos = true});
   if (around.json.empty()) {  // the package adds nothing then, and we the beginning token
     EXPECT_EQ(ids.front(), tokenizer_.bos_id());
     ids.erase(ids.begin());
@@ -128,8 +131,8 @@ TEST_P(GoldenTest, RoundTripsPlainText) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, GoldenTest,
-                         testing::Values("deepseek_v3", "gpt2", "gpt2_prefix", "llama3", "qwen2", "qwen35", "o200k",
-                                         "tekken"),
+                         testing::Values("deepseek_v3", "gpt2", "gpt2_prefix", "llama3", "qwen2", "qwen35",
+                                         "o200k", "tekken"),
                          [](const auto& info) { return std::string(info.param); });
 
 TEST(SpecialTokensTest, AreFoundByTheirNames) {

@@ -17,16 +17,16 @@ std::string Nfc(absl::string_view text) {
 TEST(NfcTest, ComposesAndOrders) {
   EXPECT_EQ(Nfc("cafe\u0301"), "caf\u00e9");
   EXPECT_EQ(Nfc("s\u0307\u0323"), "\u1e69");
-  EXPECT_EQ(Nfc("\u212b"), "\u00c5");                        // a single
-  EXPECT_EQ(Nfc("\u0958"), "\u0915\u093c");                  // excluded from composition
-  EXPECT_EQ(Nfc("\u0301\u0323"), "\u0323\u0301");            // no starter: ordered only
+  EXPECT_EQ(Nfc("\u212b"), "\u00c5");              // a single
+  EXPECT_EQ(Nfc("\u0958"), "\u0915\u093c");        // excluded from composition
+  EXPECT_EQ(Nfc("\u0301\u0323"), "\u0323\u0301");  // no starter: ordered only
   EXPECT_EQ(Nfc("\u0344"), "\u0308\u0301");
-  EXPECT_EQ(Nfc("e\u0301\u0301"), "\u00e9\u0301");           // the second is blocked
+  EXPECT_EQ(Nfc("e\u0301\u0301"), "\u00e9\u0301");  // the second is blocked
   EXPECT_EQ(Nfc("\u1100\u1161\u11a8"), "\uac01");
   EXPECT_EQ(Nfc("\uac00\u11a8x"), "\uac01x");
-  EXPECT_EQ(Nfc("\uac00\u11a7"), "\uac00\u11a7");            // not a trailing consonant
+  EXPECT_EQ(Nfc("\uac00\u11a7"), "\uac00\u11a7");  // not a trailing consonant
   EXPECT_EQ(Nfc("\U00011131\U00011127"), "\U0001112E");
-  EXPECT_EQ(Nfc("a\u0897\u0323"), "a\u0897\u0323");          // younger than the tables: stays
+  EXPECT_EQ(Nfc("a\u0897\u0323"), "a\u0897\u0323");  // younger than the tables: stays
 }
 
 TEST(NfcTest, LeavesWhatIsNormalAndWhatIsNotUtf8) {
@@ -51,7 +51,7 @@ TEST(NfcTest, IsIdempotentAndLocal) {
 
 TEST(ReplaceInvalidUtf8Test, ReplacesMaximalSubparts) {
   EXPECT_EQ(ReplaceInvalidUtf8("a\xC3"), "a\uFFFD");
-  EXPECT_EQ(ReplaceInvalidUtf8("\xE4\xBD"), "\uFFFD");            // the beginning of one character
+  EXPECT_EQ(ReplaceInvalidUtf8("\xE4\xBD"), "\uFFFD");  // the beginning of one character
   EXPECT_EQ(ReplaceInvalidUtf8("\xE4\xBDx"), "\uFFFDx");
   EXPECT_EQ(ReplaceInvalidUtf8("\xF0\x9F\x98"), "\uFFFD");
   EXPECT_EQ(ReplaceInvalidUtf8("\xE0\x80\x80"), "\uFFFD\uFFFD\uFFFD");  // overlong: no beginning of anything

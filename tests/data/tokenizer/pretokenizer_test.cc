@@ -19,7 +19,8 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-std::vector<std::string> Pieces(absl::string_view text, const Pretokenizer& pretokenizer = Pretokenizer::DeepSeekV3()) {
+std::vector<std::string> Pieces(absl::string_view text,
+                                const Pretokenizer& pretokenizer = Pretokenizer::DeepSeekV3()) {
   std::vector<size_t> ends;
   pretokenizer.Split(text, ends);
   std::vector<std::string> pieces;
@@ -138,7 +139,8 @@ TEST(PretokenizerTest, SplitsAsDeepSeekV3) {
 std::vector<Pretokenizer> AllFamilies() {
   std::vector<Pretokenizer> families;
   for (const char* name : {"deepseek_v3", "gpt2", "llama3", "qwen2", "qwen35", "o200k", "tekken"}) {
-    const auto tokenizer = Tokenizer::Load(absl::StrFormat(JEVONS_SOURCE_DIR "/tests/golden/tokenizer/%s.json", name));
+    const auto tokenizer =
+        Tokenizer::Load(absl::StrFormat(JEVONS_SOURCE_DIR "/tests/golden/tokenizer/%s.json", name));
     EXPECT_TRUE(tokenizer.ok()) << tokenizer.status();
     if (tokenizer.ok()) families.push_back(tokenizer->parts().pretokenizer);
   }

@@ -127,7 +127,8 @@ INSTANTIATE_TEST_SUITE_P(
                  "duplicate key \"version\""},
         Mutation{"\"version\": \"1.0\"", "\"version\": \"1.0\", \"extra\": 1", "unknown field \"extra\""},
         Mutation{"\"truncation\": null", "\"truncation\": {}", "truncation is {}; only null"},
-        Mutation{"\"normalizers\": []", "\"normalizers\": [{\"type\":\"NFKC\"}]", "normalizer is {\"type\":\"NFKC\"}; only NFC"},
+        Mutation{"\"normalizers\": []", "\"normalizers\": [{\"type\":\"NFKC\"}]",
+                 "normalizer is {\"type\":\"NFKC\"}; only NFC"},
         Mutation{"\\\\p{N}{1,3}", "\\\\p{N}", "pattern 1, \"\\p{N}\", is not known"},
         Mutation{"\"Isolated\"", "\"Removed\"", "pre_tokenizer.pretokenizers[0].behavior is \"Removed\""},
         Mutation{"\"invert\": false", "\"invert\": true", "pretokenizers[0].invert is true"},
@@ -159,7 +160,8 @@ std::string Llama3Json(absl::string_view from = "", absl::string_view to = "") {
 TEST(TokenizerStagesTest, RefusesByName) {
   ExpectRefused(Llama3Json("\"type\":\"TemplateProcessing\"", "\"type\":\"RobertaProcessing\""),
                 "post_processor.type is \"RobertaProcessing\"; only \"ByteLevel\"");
-  ExpectRefused(Llama3Json("\"id\":\"A\"", "\"id\":\"C\""), "only special tokens around one text are supported");
+  ExpectRefused(Llama3Json("\"id\":\"A\"", "\"id\":\"C\""),
+                "only special tokens around one text are supported");
   ExpectRefused(Llama3Json("\"special_tokens\":{", "\"special_tokens\":{},\"other\":{"),
                 "\"<|begin_of_text|>\" is not in special_tokens");
   ExpectRefused(Llama3Json("\"ids\":[400]", "\"ids\":[100000]"), "post_processor: id 100000 is not a token");
@@ -169,17 +171,20 @@ TEST(TokenizerStagesTest, RefusesByName) {
                 "normalizer.type is \"Lowercase\"; only \"NFC\"");
   ExpectRefused(Llama3Json("\"Isolated\",\"invert\":false", "\"Removed\",\"invert\":false"),
                 "pretokenizers[0].behavior is \"Removed\"");
-  ExpectRefused(Llama3Json("{1,3}", "{1,4}"), "is not known; known are the patterns of DeepSeek-V3, GPT-2, Llama 3");
+  ExpectRefused(Llama3Json("{1,3}", "{1,4}"),
+                "is not known; known are the patterns of DeepSeek-V3, GPT-2, Llama 3");
   ExpectRefused(Llama3Json("<|end_of_text|>", "<|other|>"), "no token ends a document");
-  ExpectRefused(Llama3Json("\"type\":\"Sequence\",\"pretokenizers\"", "\"type\":\"Digits\",\"pretokenizers\""),
-                "pre_tokenizer.type is \"Digits\"");
+  ExpectRefused(
+      Llama3Json("\"type\":\"Sequence\",\"pretokenizers\"", "\"type\":\"Digits\",\"pretokenizers\""),
+      "pre_tokenizer.type is \"Digits\"");
 }
 
 TEST(TokenizerStagesTest, AcceptsOtherSpellings) {
   const std::vector<int32_t> ids = Tokenizer::FromJson(Llama3Json(), "f")->Encode("It's 1984.\n");
   for (const auto& [from, to] :
        {std::pair("\"Isolated\",\"invert\":false", "\"Removed\",\"invert\":true"),
-        std::pair("\"normalizer\":null", "\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"}]}"),
+        std::pair("\"normalizer\":null",
+                  "\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"}]}"),
         std::pair("\"type\":\"BPE\",", "")}) {
     const auto tokenizer = Tokenizer::FromJson(Llama3Json(from, to), "f");
     ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
@@ -213,7 +218,8 @@ TEST(TokenizerStagesTest, KeepsHolesInTheVocabulary) {
   parts.added.push_back({271, "<x>"});  // after the highest added one, as the package numbers it
   EXPECT_TRUE(Tokenizer::Create(parts).ok());
   parts.added.erase(parts.added.end() - 2);
-  EXPECT_THAT(std::string(Tokenizer::Create(parts).status().message()), HasSubstr("would give it the id 264"));
+  EXPECT_THAT(std::string(Tokenizer::Create(parts).status().message()),
+              HasSubstr("would give it the id 264"));
 }
 
 }  // namespace
