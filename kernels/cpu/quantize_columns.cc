@@ -112,7 +112,8 @@ HWY_INLINE void FillPanel(Panel& p, const Source& source, const Tensor& codes) {
   for (V32& lanes : amax) lanes = hn::Zero(U32());
   for (int64_t r = 0; r < p.rows; ++r) {
     const auto row = source.At(p.row + r, p.col);
-    if (r < p.cols) PrefetchRow(codes.row<uint8_t>(p.col + r) + p.row, kTileSize);
+    source.Fetch(p.row + r, p.col + kPanelCols);                                    // for the next panel
+    if (r < p.cols) PrefetchRow(codes.row<uint8_t>(p.col + r) + p.row, kTileSize);  // to be written soon
 #pragma GCC unroll 8
     for (int64_t j = 0; j < kVectors; ++j) {
       const int64_t c = j * kLanes;
@@ -150,31 +151,27 @@ void EncodeScalar(const Panel& p, const ColumnsOut& out, QuantStats& stats) {
   }
 }
 
-// The codes of rows r .. r+3, four to a word, of the kLanes columns from c on.
+// Fills p.chunks with the codes: chunk (i, c) holds rows 16 i .. 16 i + 15 of column c, four to a word.
 template <class F, bool kCount>
-HWY_INLINE V32 EncodeWord(const Panel& p, int64_t r, int64_t c, int64_t& lost) {
-  const VF inverse = hn::Load(F32(), p.inverse + c);
-  const auto encode = [&](int64_t row) JEVONS_LANES {
-    const VF value = hn::Load(F32(), &p.values[row][c]), scaled = hn::Mul(value, inverse);
-    if constexpr (kCount) lost += CountLost<F>(value, scaled);
-    return hn::And(EncodeLanes<F>(scaled), hn::Set(U32(), 0xFFu));
-  };
-  const V32 low = hn::Or(encode(r), hn::ShiftLeft<8>(encode(r + 1)));
-  const V32 high = hn::Or(hn::ShiftLeft<16>(encode(r + 2)), hn::ShiftLeft<24>(encode(r + 3)));
-  return hn::Or(low, high);
-}
-
-// Fills p.chunks with the codes: chunk (i, c) holds rows 16 i .. 16 i + 15 of column c.
-template <class F, bool kCount, class Fetch>
-HWY_INLINE int64_t EncodePanel(Panel& p, const Fetch& fetch) {
+int64_t EncodePanel(Panel& p) {
   int64_t lost = 0;
-  for (int64_t i = 0, r = 0; r < p.rows; ++i, r += kRowsPerChunk) {
+  for (int64_t i = 0; i * kRowsPerChunk < p.rows; ++i) {
     for (int64_t c = 0; c < kPanelCols; c += kLanes) {
-      const V32 w0 = EncodeWord<F, kCount>(p, r, c, lost), w1 = EncodeWord<F, kCount>(p, r + 4, c, lost);
-      const V32 w2 = EncodeWord<F, kCount>(p, r + 8, c, lost), w3 = EncodeWord<F, kCount>(p, r + 12, c, lost);
-      StoreChunks(w0, w1, w2, w3, p.chunks[i] + c);
-      for (int64_t j = 0; j < kRowsPerChunk * kLanes / kPanelCols; ++j)
-        fetch(r + c * kRowsPerChunk / kPanelCols + j);
+      const VF inverse = hn::Load(F32(), p.inverse + c);
+      V32 words[4];
+#pragma GCC unroll 4
+      for (int64_t w = 0; w < 4; ++w) {
+        words[w] = hn::Zero(U32());
+#pragma GCC unroll 4
+        for (int64_t j = 0; j < 4; ++j) {
+          const VF value = hn::Load(F32(), &p.values[i * kRowsPerChunk + 4 * w + j][c]);
+          const VF scaled = hn::Mul(value, inverse);
+          if constexpr (kCount) lost += CountLost<F>(value, scaled);
+          const V32 code = hn::And(EncodeLanes<F>(scaled), hn::Set(U32(), 0xFFu));
+          words[w] = hn::Or(words[w], hn::ShiftLeftSame(code, static_cast<int>(8 * j)));
+        }
+      }
+      StoreChunks(words[0], words[1], words[2], words[3], p.chunks[i] + c);
     }
   }
   return lost;
@@ -192,12 +189,12 @@ void WriteColumns(const Panel& p, const Tensor& codes) {
   }
 }
 
-template <class F, class Fetch>
-HWY_INLINE void FinishPanel(Panel& p, const ColumnsOut& out, QuantStats& stats, const Fetch& fetch) {
+template <class F>
+void FinishPanel(Panel& p, const ColumnsOut& out, QuantStats& stats) {
   if (*std::max_element(p.amax, p.amax + p.cols) >= kInfinityBits) return EncodeScalar<F>(p, out, stats);
   FindScales<F>(p, out.kind);
   std::copy_n(p.scale, p.cols, out.scales.row<float>(p.row / kTileSize) + p.col);
-  stats.underflowed += out.count ? EncodePanel<F, true>(p, fetch) : EncodePanel<F, false>(p, fetch);
+  stats.underflowed += out.count ? EncodePanel<F, true>(p) : EncodePanel<F, false>(p);
   stats.elements += p.rows * p.cols;
   WriteColumns(p, out.codes);
 }
@@ -212,9 +209,7 @@ HWY_INLINE void QuantizePanels(int64_t rows, int64_t cols, Range panels, const C
     p.row = i / across * kTileSize, p.col = i % across * kPanelCols;
     p.rows = std::min(kTileSize, rows - p.row), p.cols = std::min(kPanelCols, cols - p.col);
     p.cols == kPanelCols ? FillPanel<true>(p, source, out.codes) : FillPanel<false>(p, source, out.codes);
-    FinishPanel<F>(p, out, stats, [&](int64_t r) {
-      if (p.col + 2 * kPanelCols <= cols) source.Fetch(p.row + r, p.col + kPanelCols);
-    });
+    FinishPanel<F>(p, out, stats);
   }
 }
 
