@@ -1,7 +1,5 @@
 // The reading half of tokenizer.json, the format of Hugging Face's tokenizers: a BPE model with vocab and
 // merges, a ByteLevel decoder, and the stages of tokenizer_json_stages.h. What is not so is refused by name.
-#include <set>
-#include <stdexcept>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -10,7 +8,7 @@
 #include "data/tokenizer/tokenizer.h"
 #include "data/tokenizer/tokenizer_json_stages.h"
 #include "kernels/base/status.h"
-#include "nlohmann/json.hpp"
+#include "kernels/base/strict_json.h"
 
 namespace jevons {
 namespace {
@@ -18,27 +16,6 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr int64_t kMaxFileBytes = int64_t{1} << 30;
-constexpr int kMaxDepth = 16;
-
-// Refuses duplicate keys, which the parser would silently let overwrite each other, and deep nesting. The
-// exceptions do not leave this function.
-absl::StatusOr<Json> ParseStrictly(absl::string_view text) {
-  std::vector<std::set<std::string>> keys;
-  const auto check = [&keys](int depth, Json::parse_event_t event, Json& parsed) {
-    if (depth > kMaxDepth) throw std::runtime_error(absl::StrFormat("nested deeper than %d", kMaxDepth));
-    if (event == Json::parse_event_t::object_start) keys.emplace_back();
-    if (event == Json::parse_event_t::object_end) keys.pop_back();
-    if (event == Json::parse_event_t::key && !keys.back().insert(parsed.get<std::string>()).second) {
-      throw std::runtime_error("duplicate key " + Shown(parsed));
-    }
-    return true;
-  };
-  try {
-    return Json::parse(text.begin(), text.end(), check);
-  } catch (const std::exception& error) {
-    return IntegrityError(absl::StrFormat("not valid JSON: %s", error.what()));
-  }
-}
 
 // The tokens as the file writes them, by id; empty where the file has none. A hole costs memory, so there are
 // at most as many as tokens.
@@ -50,7 +27,7 @@ absl::StatusOr<std::vector<std::string>> ReadVocabulary(const Json& json) {
     if (!id.is_number_unsigned() || id.get<uint64_t>() >= limit) {
       return IntegrityError(
           absl::StrFormat("model.vocab: \"%s\" has id %s; %d tokens may have the ids 0 to %d", token,
-                          Shown(id), json.size(), limit - 1));
+                          ShownJson(id), json.size(), limit - 1));
     }
     if (token.empty()) return IntegrityError("model.vocab: the empty token is not supported");
     const size_t index = id.get<size_t>();
@@ -76,7 +53,7 @@ absl::StatusOr<std::pair<std::string, std::string>> ReadPair(const Json& json, a
       return std::pair(text.substr(0, space), text.substr(space + 1));
     }
   }
-  return IntegrityError(absl::StrFormat("%s is %s, not a pair of tokens", where, Shown(json)));
+  return IntegrityError(absl::StrFormat("%s is %s, not a pair of tokens", where, ShownJson(json)));
 }
 
 absl::StatusOr<std::vector<Merge>> ReadMerges(const Json& json, const std::vector<std::string>& tokens) {
@@ -154,7 +131,7 @@ absl::StatusOr<Tokenizer> FromParsedJson(const Json& json, EndToken end) {
 }  // namespace
 
 absl::StatusOr<Tokenizer> Tokenizer::FromJson(absl::string_view text, absl::string_view name, EndToken end) {
-  absl::StatusOr<Json> json = ParseStrictly(text);
+  absl::StatusOr<Json> json = ParseStrictJson(text);
   if (!json.ok()) return Annotate(json.status(), name);
   absl::StatusOr<Tokenizer> tokenizer = FromParsedJson(*json, end);
   if (!tokenizer.ok()) return Annotate(tokenizer.status(), name);

@@ -4,15 +4,11 @@
 
 #include "absl/strings/str_format.h"
 #include "kernels/base/status.h"
+#include "kernels/base/strict_json.h"
 
 namespace jevons {
 
 using Json = nlohmann::json;
-
-std::string Shown(const Json& value) {
-  const std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
-  return text.size() <= 60 ? text : text.substr(0, 60) + "...";
-}
 
 const Json& Member(const Json& object, const char* key) {
   static const Json null;
@@ -27,13 +23,13 @@ absl::Status Expect(const Json& object, absl::string_view where, const char* key
     if (value == choice) return absl::OkStatus();
   }
   return IntegrityError(
-      absl::StrFormat("%s%s is %s; only %s is supported", where, key, Shown(value), Shown(*legal.begin())));
+      absl::StrFormat("%s%s is %s; only %s is supported", where, key, ShownJson(value), ShownJson(*legal.begin())));
 }
 
 absl::Status ExpectKeys(const Json& object, absl::string_view where,
                         std::initializer_list<const char*> known) {
   if (!object.is_object())
-    return IntegrityError(absl::StrFormat("%s is %s, not an object", where, Shown(object)));
+    return IntegrityError(absl::StrFormat("%s is %s, not an object", where, ShownJson(object)));
   for (const auto& [key, value] : object.items()) {
     bool found = false;
     for (const char* name : known) found = found || key == name;
@@ -52,7 +48,7 @@ absl::StatusOr<bool> ReadNormalizer(const Json& json) {
   if (!stages.is_array()) return IntegrityError("normalizer.normalizers is not a list");
   for (const Json& stage : stages) {
     if (stage != nfc)
-      return IntegrityError(absl::StrFormat("normalizer is %s; only NFC is supported", Shown(stage)));
+      return IntegrityError(absl::StrFormat("normalizer is %s; only NFC is supported", ShownJson(stage)));
   }
   return !stages.empty();
 }
@@ -120,11 +116,11 @@ absl::StatusOr<std::vector<int32_t>> ReadTemplateIds(const Json& table, const Js
                                                      const std::string& where) {
   const Json& ids = name.is_string() ? Member(Member(table, name.get<std::string>().c_str()), "ids") : name;
   if (!ids.is_array())
-    return IntegrityError(absl::StrFormat("%s%s is not in special_tokens", where, Shown(name)));
+    return IntegrityError(absl::StrFormat("%s%s is not in special_tokens", where, ShownJson(name)));
   std::vector<int32_t> out;
   for (const Json& id : ids) {
     if (!id.is_number_unsigned() || id.get<uint64_t>() > INT32_MAX)
-      return IntegrityError(absl::StrFormat("%s%s: %s is not a token id", where, Shown(name), Shown(id)));
+      return IntegrityError(absl::StrFormat("%s%s: %s is not a token id", where, ShownJson(name), ShownJson(id)));
     out.push_back(id.get<int32_t>());
   }
   return out;
@@ -145,7 +141,7 @@ absl::Status ReadTemplate(const Json& json, TextTemplate& out) {
       text_seen = true;
     } else {
       return IntegrityError(absl::StrFormat(
-          "%ssingle has %s; only special tokens around one text are supported", where, Shown(piece)));
+          "%ssingle has %s; only special tokens around one text are supported", where, ShownJson(piece)));
     }
   }
   if (!text_seen) return IntegrityError(where + "single has no text");
@@ -190,7 +186,7 @@ absl::StatusOr<std::vector<AddedToken>> ReadAddedTokens(const Json& json) {
     const Json& id = Member(json[i], "id");
     const Json& content = Member(json[i], "content");
     if (!id.is_number_unsigned() || id.get<uint64_t>() > INT32_MAX) {
-      return IntegrityError(absl::StrFormat("%s.id is %s, not a token id", where, Shown(id)));
+      return IntegrityError(absl::StrFormat("%s.id is %s, not a token id", where, ShownJson(id)));
     }
     if (!content.is_string()) return IntegrityError(where + ".content is not a string");
     tokens.push_back({.id = id.get<int32_t>(),

@@ -16,8 +16,6 @@
 
 namespace jevons {
 
-// At most 60 characters of a value, for messages.
-std::string Shown(const nlohmann::json& value);
 // A member of an object, null if it is absent (or if `object` is none).
 const nlohmann::json& Member(const nlohmann::json& object, const char* key);
 // Integrity error unless the member is one of `legal`; the first is named as the remedy.
