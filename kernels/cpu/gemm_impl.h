@@ -15,7 +15,7 @@
 #include <string>
 
 #include "absl/strings/string_view.h"
-#include "kernels/ops/gemm.h"
+#include "kernels/cpu/gemm_tile.h"
 
 namespace jevons::cpu {
 
@@ -28,7 +28,8 @@ struct GemmImpl {
   void (*run)(std::span<const GemmDesc> descs);  // validated, all of one operand type
 };
 
-extern const GemmImpl kGemmOneDnn;  // gemm_onednn.cc
+extern const GemmImpl kGemmOneDnn;  // gemm_onednn.cc; one rectangle of it:
+void RunOneDnnTile(const GemmTile& tile, const GemmScratch& scratch);
 extern const GemmImpl kGemmDot;     // gemm_fma.cc
 extern const GemmImpl kGemmFma;     // gemm_fma.cc
 extern const GemmImpl kGemmRef;     // gemm_ref.cc

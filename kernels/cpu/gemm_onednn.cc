@@ -226,15 +226,6 @@ void MultiplyTile(const GemmTile& tile, float* state_begin) {
   }
 }
 
-void RunTile(const GemmTile& tile, const GemmScratch& scratch) {
-  if (tile.descs.front().k() == 0) return BestTileKernel()->ascending(tile, scratch);  // zeros
-  try {
-    MultiplyTile(tile, scratch.state);
-  } catch (const dnnl::error& error) {
-    JEVONS_CHECK(false, "oneDNN: %s", error.what());
-  }
-}
-
 bool HasAmx() { return dnnl::get_effective_cpu_isa() == dnnl::cpu_isa::avx512_core_amx; }
 
 std::string Refusal(DType in) {
@@ -245,13 +236,22 @@ std::string Refusal(DType in) {
 
 }  // namespace
 
+void RunOneDnnTile(const GemmTile& tile, const GemmScratch& scratch) {
+  if (tile.descs.front().k() == 0) return BestTileKernel()->ascending(tile, scratch);  // zeros
+  try {
+    MultiplyTile(tile, scratch.state);
+  } catch (const dnnl::error& error) {
+    JEVONS_CHECK(false, "oneDNN: %s", error.what());
+  }
+}
+
 const GemmImpl kGemmOneDnn = {
     .name = "onednn",
     .describe = [](DType) { return std::string(HasAmx() ? "onednn amx" : "onednn avx512_bf16"); },
     .refusal = Refusal,
     .demerit =
         [](DType) { return std::string(HasAmx() ? "" : "without AMX the CPU's own kernels are as fast"); },
-    .run = [](std::span<const GemmDesc> descs) { RunTiles(descs, RunTile); },
+    .run = [](std::span<const GemmDesc> descs) { RunTiles(descs, RunOneDnnTile); },
 };
 
 }  // namespace jevons::cpu

@@ -63,7 +63,8 @@ int UsefulThreads(std::span<const GemmDesc> descs) {
 
 }  // namespace
 
-void RunTiles(std::span<const GemmDesc> descs, TileFunction run_tile) {
+void RunTiles(std::span<const GemmDesc> descs,
+              absl::FunctionRef<void(const GemmTile&, const GemmScratch&)> run_tile) {
   const int threads = UsefulThreads(descs);
   thread_local std::vector<Group> groups;  // kept, so that a step allocates nothing
   groups.clear();

@@ -1,6 +1,8 @@
 #include "kernels/fp8/gemm.h"
 
 #include "absl/strings/str_format.h"
+#include "kernels/cpu/fp8_gemm.h"
+#include "kernels/cpu/gemm_impl.h"
 #include "kernels/ref/fp8_gemm.h"
 
 namespace jevons {
@@ -27,6 +29,16 @@ ScaleView ViewOf(const Fp8Operand& x, Form form) {
 
 void RunRef(const Fp8GemmDesc& desc) {
   (desc.c.dtype == DType::kF32 ? ref::Fp8Gemm<float, float> : ref::Fp8Gemm<float, bf16>)(desc);
+}
+
+bool IsForRef(const Fp8GemmDesc& desc) { return desc.k() == 0 || !desc.promote; }
+
+void RunPromoted(std::span<const Fp8GemmDesc> descs) {
+  const cpu::GemmImpl& impl = cpu::ChosenGemmImpl(DType::kBF16);
+  if (&impl == &cpu::kGemmOneDnn) return cpu::RunFp8Pieces(descs);
+  if (&impl == &cpu::kGemmDot) return cpu::RunFp8Tiles(descs, cpu::TermOrder::kPairs);
+  if (&impl == &cpu::kGemmFma) return cpu::RunFp8Tiles(descs, cpu::TermOrder::kAscending);
+  for (const Fp8GemmDesc& desc : descs) RunRef(desc);
 }
 
 const char* NameOf(Tiling tiling) {
@@ -70,7 +82,15 @@ void Fp8Gemm(const OpContext& ctx, const Fp8GemmDesc& desc) { GroupedFp8Gemm(ctx
 
 void GroupedFp8Gemm(const OpContext&, std::span<const Fp8GemmDesc> descs) {
   for (const Fp8GemmDesc& desc : descs) desc.Validate();
-  for (const Fp8GemmDesc& desc : descs) RunRef(desc);
+  for (size_t begin = 0, end; begin < descs.size(); begin = end) {
+    end = begin + 1;
+    if (IsForRef(descs[begin])) {
+      RunRef(descs[begin]);
+      continue;
+    }
+    while (end < descs.size() && !IsForRef(descs[end])) ++end;
+    RunPromoted(descs.subspan(begin, end - begin));
+  }
 }
 
 }  // namespace jevons
