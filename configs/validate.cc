@@ -183,10 +183,10 @@ class Checker {
     }
     const YarnConfig& yarn = attention.yarn();
     if (Legal({"model.attention.yarn.beta_fast", "model.attention.yarn.beta_slow"}) &&
-        yarn.beta_fast() <= yarn.beta_slow()) {
+        yarn.beta_fast() < yarn.beta_slow()) {
       AddReal("model.attention.yarn.beta_fast", yarn.beta_fast(),
-              absl::StrCat("must be greater than model.attention.yarn.beta_slow = ", yarn.beta_slow()),
-              2 * yarn.beta_slow());
+              absl::StrCat("must be at least model.attention.yarn.beta_slow = ", yarn.beta_slow()),
+              yarn.beta_slow());
     }
   }
 
