@@ -1,5 +1,5 @@
-// The definition of a product of scaled E4M3 codes (kernels/fp8/gemm.h), one scalar at a time. T is float, or double for a
-// yardstick: the same sums of the dequantised operands, unrounded to the eye of FP32.
+// The definition of a product of scaled E4M3 codes (kernels/fp8/gemm.h), one scalar at a time. T is float, or
+// double for a yardstick: the same sums, with FP64's rounding.
 #ifndef JEVONS_KERNELS_REF_FP8_GEMM_H_
 #define JEVONS_KERNELS_REF_FP8_GEMM_H_
 

@@ -120,7 +120,7 @@ Matrix ExpectedC(Product8& p, Order order) {
 }
 
 // FP32 sums against FP64 ones: in whatever order the terms of a block are added, each of the additions and the
-// four roundings that follow errs by at most 2^-24 of the sum of magnitudes.
+// four roundings that follow errs by 2^-24 of the sum of magnitudes at most.
 void ExpectNearFp64(Product8& got, const Matrix& before) {
   const Fp8Case& t = got.shape;
   for (int64_t i = 0; i < t.m; ++i) {
