@@ -111,11 +111,14 @@ absl::StatusOr<Pretokenizer> ReadPretokenizer(const Json& json) {
 
 namespace {
 
+// Far beyond any template. A name stands for a list, so that a small file could ask for any amount of memory.
+constexpr size_t kMaxTemplateTokens = 1024;
+
 // The ids that the template names, from its table.
 absl::StatusOr<std::vector<int32_t>> ReadTemplateIds(const Json& table, const Json& name,
                                                      const std::string& where) {
-  const Json& ids = name.is_string() ? Member(Member(table, name.get<std::string>().c_str()), "ids") : name;
-  if (!ids.is_array())
+  const Json& ids = Member(Member(table, name.is_string() ? name.get<std::string>().c_str() : ""), "ids");
+  if (!name.is_string() || !ids.is_array())
     return IntegrityError(absl::StrFormat("%s%s is not in special_tokens", where, ShownJson(name)));
   std::vector<int32_t> out;
   for (const Json& id : ids) {
@@ -136,6 +139,8 @@ absl::Status ReadTemplate(const Json& json, TextTemplate& out) {
       JEVONS_ASSIGN_OR_RETURN(const auto ids,
                               ReadTemplateIds(Member(json, "special_tokens"), Member(token, "id"), where));
       std::vector<int32_t>& side = text_seen ? out.after : out.before;
+      if (side.size() + ids.size() > kMaxTemplateTokens)
+        return IntegrityError(absl::StrFormat("%ssingle puts more than %d tokens on a side of the text", where, kMaxTemplateTokens));
       side.insert(side.end(), ids.begin(), ids.end());
     } else if (Member(Member(piece, "Sequence"), "id") == "A" && !text_seen) {
       text_seen = true;

@@ -166,6 +166,10 @@ TEST(TokenizerStagesTest, RefusesByName) {
                 "\"<|begin_of_text|>\" is not in special_tokens");
   ExpectRefused(Llama3Json("\"ids\":[400]", "\"ids\":[100000]"), "post_processor: id 100000 is not a token");
   ExpectRefused(Llama3Json("\"ids\":[400]", "\"ids\":[-1]"), "-1 is not a token id");
+  std::string many = "[400";
+  for (int i = 0; i < 1024; ++i) many += ",400";
+  ExpectRefused(Llama3Json("\"ids\":[400]", "\"ids\":" + many + "]"), "more than 1024 tokens on a side");
+  ExpectRefused(Llama3Json("{\"SpecialToken\":{\"id\":\"<|begin_of_text|>\"", "{\"SpecialToken\":{\"id\":[400]"), "[400] is not in special_tokens");
   ExpectRefused(Llama3Json("\"ignore_merges\":true", "\"ignore_merges\":1"), "model.ignore_merges is 1");
   ExpectRefused(Llama3Json("\"normalizer\":null", "\"normalizer\":{\"type\":\"Lowercase\"}"),
                 "normalizer.type is \"Lowercase\"; only \"NFC\"");
