@@ -38,6 +38,15 @@ MetricsRecord StepRecord(const StepPlan& plan, const StepStats& stats, const Met
   add("load/max_over_mean", stats.max_over_mean);
   add("load/dead_experts", static_cast<double>(stats.dead_experts));
   add("dispatch_bytes", static_cast<double>(stats.dispatch_bytes));
+  const auto add_fp8 = [&](const char* name, const QuantStats& lost) {
+    if (lost.elements == 0) return;
+    const auto elements = static_cast<double>(lost.elements);
+    add(absl::StrCat("fp8/", name, "_saturated"), static_cast<double>(lost.saturated) / elements);
+    add(absl::StrCat("fp8/", name, "_underflowed"), static_cast<double>(lost.underflowed) / elements);
+  };
+  add_fp8("activations", stats.fp8.activations);
+  add_fp8("gradients", stats.fp8.gradients);
+  add_fp8("weights", stats.fp8.weights);
   add("cost/device_seconds", ledger.device_seconds());
   add("cost/dollars", ledger.dollars());
   add("cost/dollars_per_million_tokens", DollarsPerMillionTokens(ledger));

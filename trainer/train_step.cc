@@ -45,7 +45,7 @@ TrainStep::TrainStep(const RunConfig& config, Mesh& mesh)
       dispatcher_(mesh.ep(), std::max<int64_t>(1, config.model().moe().routed_experts())) {
   weights_ = std::make_unique<WeightStore>(config.model(), dispatcher_.local_experts(), ComputeDType(config));
   model_ = std::make_unique<Model>(config.model(), config.data().sequence_length(), dispatcher_);
-  binding_ = std::make_unique<WeightBinding>(config.model(), *weights_);
+  binding_ = std::make_unique<WeightBinding>(config.model(), *weights_, config.precision());
   gradients_ = std::make_unique<GradientStore>(*weights_, Layout(), MicroBatchCounts(config));
   optimizer_ = std::make_unique<ZeroOptimizer>(config.optimizer(), *weights_, mesh);
   counts_.resize(static_cast<size_t>(model_->moe_layers() * config.model().moe().routed_experts()));
@@ -63,7 +63,8 @@ LayerContext TrainStep::Context() {
           .dtype = ComputeDType(config_),
           .wgrad = &wgrad_,
           .timer = &timer_,
-          .non_finite = &non_finite_};
+          .non_finite = &non_finite_,
+          .fp8 = &fp8_};
 }
 
 void TrainStep::Initialize() {
@@ -156,6 +157,7 @@ absl::StatusOr<StepStats> TrainStep::Run(const StepPlan& plan, const SampleBatch
   const Tensor counts = Tensor::Of(counts_.data(), {model_->moe_layers(), config_.model().moe().routed_experts()});
   std::vector<LossSums> losses;
   non_finite_ = {};
+  fp8_ = {};
   int64_t first_bad = -1;
   gradients_->Begin(count);
   for (int64_t round = 0; round < layout.Rounds(count); ++round) {
@@ -190,9 +192,19 @@ absl::StatusOr<StepStats> TrainStep::Run(const StepPlan& plan, const SampleBatch
   stats.mtp_loss = depth > 0 ? sums.mtp / static_cast<double>(depth) / tokens : 0;
   stats.balance_loss = sums.balance / static_cast<double>(plan.sequences);
   stats.gradient_norm = gradient.norm;
+  stats.fp8 = SumFp8Stats();
   stats.dispatch_bytes = dispatcher_.bytes_sent() - bytes_before;
   stats.seconds = timer_.Take();
   return stats;
+}
+
+Fp8Stats TrainStep::SumFp8Stats() {
+  std::vector<int64_t> counts;
+  for (const QuantStats* stats : {&fp8_.activations, &fp8_.gradients, &fp8_.weights})
+    for (const int64_t count : {stats->elements, stats->saturated, stats->underflowed, stats->nonfinite}) counts.push_back(count);
+  mesh_.dp().AllReduceSum(counts);
+  const auto at = [&](size_t i) { return QuantStats{counts[i], counts[i + 1], counts[i + 2], counts[i + 3]}; };
+  return {.activations = at(0), .gradients = at(4), .weights = at(8)};
 }
 
 void TrainStep::UpdateBalance(double gamma, StepStats& stats) {

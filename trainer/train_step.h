@@ -28,6 +28,7 @@ struct StepStats {
   std::vector<int64_t> loads;  // [moe layers, E] rows per expert, of the whole batch
   PhaseTimer::Seconds seconds{};
   int64_t dispatch_bytes = 0;  // sent by this rank to others
+  Fp8Stats fp8;                // of all ranks' quantisations in the step
 };
 
 class TrainStep {
@@ -71,6 +72,7 @@ class TrainStep {
   LossSums SumLosses(const std::vector<LossSums>& mine, Range block, int64_t count);
   absl::Status CheckLosses(const StepPlan& plan, const LossSums& sums, int64_t first_bad_micro_batch);
   void UpdateBalance(double gamma, StepStats& stats);
+  Fp8Stats SumFp8Stats();
 
   RunConfig config_;
   Mesh& mesh_;
@@ -78,6 +80,7 @@ class TrainStep {
   PhaseTimer timer_;
   WgradQueue wgrad_;
   NonFinite non_finite_;
+  Fp8Stats fp8_;  // of the current step
   Dispatcher dispatcher_;
   std::unique_ptr<WeightStore> weights_;
   std::unique_ptr<Model> model_;

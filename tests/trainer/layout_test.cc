@@ -89,13 +89,14 @@ void ExpectEqual(const Outcome& a, const Outcome& b) {
 const std::vector<Layout> kLayouts = {{1, 1, 2}, {2, 1, 1}, {2, 2, 2}, {3, 1, 1}, {3, 3, 1}, {4, 1, 1}, {4, 2, 1},
                                       {4, 4, 1}, {6, 1, 1}, {6, 2, 1}, {6, 3, 1}, {6, 6, 1}, {8, 4, 1}, {8, 8, 1}};
 
-class LayoutEquality : public testing::TestWithParam<std::tuple<int, ComputeType>> {};
+class LayoutEquality : public testing::TestWithParam<std::tuple<int, ComputeType, ProductType>> {};
 
 // 7 micro-batches split unevenly over every rank count but 1; 3 leave ranks of 4, 6 and 8 without any.
 TEST_P(LayoutEquality, BitwiseOnEveryLayout) {
-  const auto [micro_batches, compute] = GetParam();
+  const auto [micro_batches, compute, product] = GetParam();
   RunConfig config = TinyRun(2 * micro_batches, 2);
   config.mutable_precision()->set_compute(compute);
+  config.mutable_precision()->set_gemm(product);
   if (compute == BF16) config.mutable_optimizer()->set_moments(MOMENTS_BF16);
   const Outcome alone = RunSteps(config, {1, 1, 1}, 3);
   ASSERT_FALSE(alone.state.empty());
@@ -108,7 +109,7 @@ TEST_P(LayoutEquality, BitwiseOnEveryLayout) {
 }
 
 INSTANTIATE_TEST_SUITE_P(MicroBatches, LayoutEquality,
-                         testing::Combine(testing::Values(3, 7), testing::Values(FP32, BF16)));
+                         testing::Combine(testing::Values(3, 7), testing::Values(FP32, BF16), testing::Values(AS_COMPUTE, FP8_BLOCK)));
 
 // A gate that sends every token to the same experts, so that one rank gets all rows and the others none.
 TEST(LayoutEquality, AllTokensToOneRank) {

@@ -11,6 +11,7 @@
 
 #include <vector>
 
+#include "kernels/fp8/quantize.h"
 #include "kernels/ops/gemm.h"
 #include "trainer/model/phase_timer.h"
 
@@ -23,10 +24,24 @@ struct GradTarget {
   WriteMode mode = WriteMode::kOverwrite;
 };
 
+// In what the three products of a Linear are computed (report 3.3). FP8: x and dy in tiles of 1x128, the weight in blocks of
+// 128x128; scales are powers of two where the report says so.
+struct ProductPlan {
+  bool fp8 = false;
+  ScaleKind x = ScaleKind::kFp32;
+  ScaleKind dy = ScaleKind::kFp32;
+};
+
+// What quantisation lost, by class of tensor.
+struct Fp8Stats {
+  QuantStats activations, gradients, weights;
+};
+
 // A parameter as a layer sees it: its view for computing, and its gradient's place. Both are set for each micro-batch.
 struct Weight {
   Tensor value;     // compute type
   GradTarget grad;  // FP32
+  ProductPlan plan = {};
 };
 
 // The stacked experts of one matrix on this rank: value [experts here, N, K]; one gradient place per source rank, because
@@ -34,24 +49,26 @@ struct Weight {
 struct ExpertWeight {
   Tensor value;
   std::vector<GradTarget> grad;  // [sources], each [experts here, N, K]
+  ProductPlan plan = {};
 };
 
 // Weight gradients are matrix products, kept as data until somebody runs them (contract 3).
 class WgradQueue {
  public:
-  // dW[N,K] (=|+=) dY[T,N]^T X[T,K]
-  void Push(const Tensor& dy, const Tensor& x, const GradTarget& dw) {
-    if (dw.tensor)
-      tasks_.push_back({.a = dy, .b = x, .c = dw.tensor, .a_form = Form::kTransposed, .mode = dw.mode});
+  // dW[N,K] (=|+=) dy[T,N]^T x[T,K]
+  void Push(const Tensor& dy, const Tensor& x, const GradTarget& dw, const ProductPlan& plan) {
+    if (dw.tensor) tasks_.push_back({dy, x, dw, plan});
   }
-  void Run(const OpContext& ops) {
-    GroupedGemm(ops, tasks_);
-    tasks_.clear();
-  }
+  void Run(const OpContext& ops);  // linear.cc
   bool empty() const { return tasks_.empty(); }
 
  private:
-  std::vector<GemmDesc> tasks_;
+  struct Task {
+    Tensor dy, x;
+    GradTarget dw;
+    ProductPlan plan;
+  };
+  std::vector<Task> tasks_;
 };
 
 // The rows of one micro-batch: `sequences` of `sequence_length` tokens each; zero sequences is a legal size.
@@ -75,6 +92,7 @@ struct LayerContext {
   WgradQueue* wgrad = nullptr;
   PhaseTimer* timer = nullptr;
   NonFinite* non_finite = nullptr;
+  Fp8Stats* fp8 = nullptr;   // nullptr: nobody counts
 
   Tensor Save(const char* name, const Shape& shape) const { return saved->Allocate(name, dtype, shape); }
   Tensor SaveAs(const char* name, DType type, const Shape& shape) const { return saved->Allocate(name, type, shape); }

@@ -13,8 +13,7 @@ void FfnForward(const LayerContext& ctx, const FfnWeights& w, const Tensor& x, c
   saved.until_w.activated = ctx.Save("ffn.activated", {T, width});
   LinearForward(ctx, x, w.gate_up, saved.until_b.gate_up);
   SwiGlu(ctx.ops, saved.until_b.gate_up, Tensor(), saved.until_w.activated);
-  Gemm(ctx.ops,
-       {.a = saved.until_w.activated, .b = w.down.value, .c = y, .b_form = Form::kTransposed, .mode = mode});
+  LinearForward(ctx, saved.until_w.activated, w.down, y, mode);
 }
 
 void FfnBackwardInput(const LayerContext& ctx, const FfnWeights& w, const Tensor& dy, const FfnSaved& saved,

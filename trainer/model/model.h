@@ -26,7 +26,8 @@ struct ModelWeights {
 // Binds the views of a ModelWeights to the stores, by name, once; and to the gradients of each round.
 class WeightBinding {
  public:
-  WeightBinding(const ModelConfig& model, const WeightStore& store);
+  // precision: which products run in FP8. Without it none do: scores and texts are those of the weights themselves.
+  WeightBinding(const ModelConfig& model, const WeightStore& store, const PrecisionConfig& precision = {});
   // Gradients off: for evaluation, and before the first round.
   void BindGradients(const GradientStore& gradients, int sources, int64_t round);
   // All gradients to one place each, outside of any summation tree: places[p] is of the shape of the store's parameter p,
@@ -39,6 +40,7 @@ class WeightBinding {
                  BlockWeights& block);
   void Bind(const WeightStore& store, const std::string& name, Weight& weight);
   void Bind(const WeightStore& store, const std::string& name, ExpertWeight& weight);
+  PrecisionConfig precision_;
   ModelWeights weights_;
   std::vector<std::pair<size_t, Weight*>> dense_;
   std::vector<std::pair<size_t, ExpertWeight*>> experts_;
@@ -108,6 +110,10 @@ class Model {
   std::vector<MtpModule> mtp_;
   int64_t moe_layers_ = 0;
 };
+
+// What the report computes in FP8, and with which scales (3.3.1, 3.3.2, 3.5.2): powers of two for the input of o_proj, for what
+// is dispatched to the experts, and for the gradients that come back to them.
+ProductPlan PlanOf(const ParamSpec& spec, const PrecisionConfig& precision);
 
 // The scale on attention scores: (nope + rope)^-1/2, times YaRN's mscale squared (report 4.3).
 float AttentionScale(const AttentionConfig& attention);

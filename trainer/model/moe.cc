@@ -81,20 +81,12 @@ void Moe::ForwardShared(const LayerContext& ctx, const MoeWeights& w, const Tens
     Zero(y);
 }
 
-void Moe::ExpertProducts(const LayerContext& ctx, const MoeSaved& saved, const Tensor& rows, const ExpertWeight& w,
-                         Form weight_form, const Tensor& out) const {
-  std::vector<GemmDesc> products;
-  for (int64_t e = 0; e < saved.handle.local_experts; ++e) {
-    for (int s = 0; s < saved.handle.sources; ++s) {
-      const Range segment = saved.handle.Segment(e, s);
-      if (segment.empty()) continue;
-      products.push_back({.a = rows.Rows(segment.begin, segment.size()),
-                          .b = w.value.Index(e),
-                          .c = out.Rows(segment.begin, segment.size()),
-                          .b_form = weight_form});
-    }
-  }
-  GroupedGemm(ctx.ops, products);
+std::vector<ExpertSegment> Moe::Segments(const MoeSaved& saved) {
+  std::vector<ExpertSegment> segments;
+  for (int64_t e = 0; e < saved.handle.local_experts; ++e)
+    for (int s = 0; s < saved.handle.sources; ++s)
+      if (const Range rows = saved.handle.Segment(e, s); !rows.empty()) segments.push_back({e, rows});
+  return segments;
 }
 
 // One product per (micro-batch, expert), kept apart until the tree joins them (contract 8): a source rank is a micro-batch.
@@ -109,7 +101,7 @@ void Moe::PushExpertGradients(const LayerContext& ctx, const MoeSaved& saved, co
         continue;
       }
       ctx.wgrad->Push(dy.Rows(segment.begin, segment.size()), x.Rows(segment.begin, segment.size()),
-                      {grad.tensor.Index(e), grad.mode});
+                      {grad.tensor.Index(e), grad.mode}, w.plan);
     }
   }
 }
@@ -122,9 +114,10 @@ void Moe::ForwardExperts(const LayerContext& ctx, const MoeWeights& w, MoeSaved&
   saved.until_b.gate_up = ctx.Save("moe.gate_up", {R, 2 * dims_.intermediate});
   saved.until_w.activated = ctx.Save("moe.activated", {R, dims_.intermediate});
   const Tensor results = ctx.Temp("moe.results", {R, dims_.hidden});
-  ExpertProducts(ctx, saved, saved.until_w.received, w.gate_up, Form::kTransposed, saved.until_b.gate_up);
+  const std::vector<ExpertSegment> segments = Segments(saved);
+  ExpertsForward(ctx, segments, saved.until_w.received, w.gate_up, saved.until_b.gate_up);
   SwiGlu(ctx.ops, saved.until_b.gate_up, saved.until_b.row_weights, saved.until_w.activated);
-  ExpertProducts(ctx, saved, saved.until_w.activated, w.down, Form::kTransposed, results);
+  ExpertsForward(ctx, segments, saved.until_w.activated, w.down, results);
   Send(false, ctx, saved.handle, results, Tensor(), transfer, *ctx.ops.scratch);
 }
 
@@ -156,13 +149,14 @@ void Moe::BackwardExperts(const LayerContext& ctx, const MoeWeights& w, const Mo
   const Tensor d_gate_up = ctx.Temp("moe.d_gate_up", {R, 2 * dims_.intermediate});
   const Tensor d_weights = ctx.TempAs("moe.d_row_weights", DType::kF32, {R, 1});
   const Tensor dx = ctx.Temp("moe.d_received", {R, dims_.hidden});
-  ExpertProducts(ctx, saved, dy, w.down, Form::kPlain, d_activated);
+  const std::vector<ExpertSegment> segments = Segments(saved);
+  ExpertsBackwardInput(ctx, segments, dy, w.down, d_activated);
   SwiGluBackward(ctx.ops, {.dy = d_activated,
                            .gate_up = saved.until_b.gate_up,
                            .weight = saved.until_b.row_weights,
                            .dgate_up = d_gate_up,
                            .dweight = d_weights.Reshape({R})});
-  ExpertProducts(ctx, saved, d_gate_up, w.gate_up, Form::kPlain, dx);
+  ExpertsBackwardInput(ctx, segments, d_gate_up, w.gate_up, dx);
   PushExpertGradients(ctx, saved, dy, saved.until_w.activated, w.down);
   PushExpertGradients(ctx, saved, d_gate_up, saved.until_w.received, w.gate_up);
   Send(false, ctx, saved.handle, dx, d_weights, transfer, *ctx.ops.scratch);

@@ -7,6 +7,7 @@
 #include "kernels/ops/router.h"
 #include "parallel/ep/dispatcher.h"
 #include "trainer/model/ffn.h"
+#include "trainer/model/linear.h"
 
 namespace jevons {
 
@@ -71,9 +72,8 @@ class Moe {
   void Send(bool forth, const LayerContext& ctx, const DispatchHandle& handle, const Tensor& rows, const Tensor& values,
             MoeTransfer& transfer, Arena& destination) const;
   void Receive(const LayerContext& ctx, MoeTransfer& transfer) const;
-  // One product per (expert, source) segment, an expert's segments next to each other.
-  void ExpertProducts(const LayerContext& ctx, const MoeSaved& saved, const Tensor& rows, const ExpertWeight& w,
-                      Form weight_form, const Tensor& out) const;
+  // The (expert, source) segments that are not empty, an expert's next to each other.
+  static std::vector<ExpertSegment> Segments(const MoeSaved& saved);
   void PushExpertGradients(const LayerContext& ctx, const MoeSaved& saved, const Tensor& dy, const Tensor& x,
                            const ExpertWeight& w) const;
 

@@ -1,5 +1,6 @@
 #include <string>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "trainer/model/model.h"
 
@@ -14,17 +15,50 @@ size_t IndexOf(const WeightStore& store, const std::string& name) {
   return 0;
 }
 
+bool InFp8(bool said, ProductType type, const PrecisionConfig& precision) {
+  return (said ? type : precision.gemm()) == FP8_BLOCK;
+}
+
 }  // namespace
+
+ProductPlan PlanOf(const ParamSpec& spec, const PrecisionConfig& precision) {
+  ProductPlan plan;
+  switch (spec.part) {
+    case ModelPart::kAttention:
+      plan.fp8 = InFp8(precision.has_attention(), precision.attention(), precision);
+      if (absl::StrContains(spec.name, "o_proj")) plan.x = ScaleKind::kPowerOfTwo;
+      break;
+    case ModelPart::kDenseFfn:
+      plan.fp8 = InFp8(precision.has_dense_ffn(), precision.dense_ffn(), precision);
+      break;
+    case ModelPart::kSharedExperts:
+      plan.fp8 = InFp8(precision.has_shared_experts(), precision.shared_experts(), precision);
+      break;
+    case ModelPart::kRoutedExperts:
+      plan.fp8 = InFp8(precision.has_routed_experts(), precision.routed_experts(), precision);
+      (absl::StrContains(spec.name, "down_proj") ? plan.dy : plan.x) = ScaleKind::kPowerOfTwo;
+      break;
+    case ModelPart::kEmbedding:
+    case ModelPart::kNorm:
+    case ModelPart::kRouter:
+    case ModelPart::kMtpProjection:  // in BF16 in the published files, too
+    case ModelPart::kHead:
+      break;
+  }
+  return plan;
+}
 
 void WeightBinding::Bind(const WeightStore& store, const std::string& name, Weight& weight) {
   const size_t param = IndexOf(store, name);
   weight.value = store.value(param);
+  weight.plan = PlanOf(store.specs()[param], precision_);
   dense_.emplace_back(param, &weight);
 }
 
 void WeightBinding::Bind(const WeightStore& store, const std::string& name, ExpertWeight& weight) {
   const size_t param = IndexOf(store, name);
   weight.value = store.value(param);
+  weight.plan = PlanOf(store.specs()[param], precision_);
   experts_.emplace_back(param, &weight);
 }
 
@@ -59,7 +93,8 @@ void WeightBinding::BindBlock(const ModelConfig& model, const WeightStore& store
   bind("mlp.experts.down_proj.weight", block.moe.down);
 }
 
-WeightBinding::WeightBinding(const ModelConfig& model, const WeightStore& store) {
+WeightBinding::WeightBinding(const ModelConfig& model, const WeightStore& store, const PrecisionConfig& precision)
+    : precision_(precision) {
   const int64_t layers = model.layers(), depth = model.mtp().depth();
   weights_.blocks.resize(static_cast<size_t>(layers));
   weights_.mtp.resize(static_cast<size_t>(depth));
