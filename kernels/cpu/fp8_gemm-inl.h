@@ -117,6 +117,16 @@ inline void SpreadScales(const ScaleView& scales, Range lines, int64_t begin, in
   }
 }
 
+// C's rectangle = sums or C + sums, rounded once; sums [rows, kTileCols].
+inline void WriteRectangle(const Fp8GemmDesc& desc, Range rows, Range cols, const float* sums) {
+  const Tensor c = desc.c.Rows(rows.begin, rows.size()).Columns(cols.begin, cols.size());
+  if (c.dtype == DType::kF32) {
+    WriteOut(sums, kTileCols, c.rows(), c.cols(), desc.mode, c.as<float>(), c.pitch);
+  } else {
+    WriteOut(sums, kTileCols, c.rows(), c.cols(), desc.mode, c.as<bf16>(), c.pitch);
+  }
+}
+
 // Operands in words: A's word (i,l) is a[i * kSlabDepth + l], B's (l,j) is b[l * b_pitch + j].
 struct ScaledArgs {
   const float* a;

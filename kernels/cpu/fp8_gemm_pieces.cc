@@ -36,6 +36,8 @@ namespace HWY_NAMESPACE {
 Fp8TileFunction PieceFunction() { return nullptr; }
 #else
 
+namespace {
+
 // Rows [row, row + rows) and columns [col, col + cols) of codes as BF16, rows `pitch` apart.
 void DecodeBlock(const Tensor& codes, int64_t row, int64_t rows, int64_t col, int64_t cols, bf16* to,
                  int64_t pitch) {
@@ -93,7 +95,7 @@ void MultiplyBlock(const Fp8Products& products, const GemmTile& tile, int64_t be
 // C's sums grow in scratch.state, which a product of a single block does not need.
 void RunTile(const Fp8Products& products, const GemmTile& tile, const GemmScratch& scratch) {
   PieceBuffers& buffers = PieceBuffers::OfThisThread();
-  const int64_t k = tile.descs.front().k(), cols = tile.cols.size();
+  const int64_t k = tile.descs.front().k();
   for (int64_t begin = 0; begin < k; begin += kTileSize) {
     const int64_t terms = std::min(kTileSize, k - begin);
     MultiplyBlock(products, tile, begin, terms, buffers, scratch);
@@ -103,16 +105,12 @@ void RunTile(const Fp8Products& products, const GemmTile& tile, const GemmScratc
       float* sums = scratch.state + offset;
       AddScaled(desc, rows, tile.cols, begin / kTileSize, buffers.sums + offset, sums);
       offset += rows.size() * kTileCols;
-      if (begin + terms < k) return;
-      const int64_t at = rows.begin * desc.c.pitch + tile.cols.begin;
-      if (desc.c.dtype == DType::kF32) {
-        WriteOut(sums, kTileCols, rows.size(), cols, desc.mode, desc.c.as<float>() + at, desc.c.pitch);
-      } else {
-        WriteOut(sums, kTileCols, rows.size(), cols, desc.mode, desc.c.as<bf16>() + at, desc.c.pitch);
-      }
+      if (begin + terms == k) WriteRectangle(desc, rows, tile.cols, sums);
     });
   }
 }
+
+}  // namespace
 
 Fp8TileFunction PieceFunction() { return RunTile; }
 

@@ -20,6 +20,8 @@ namespace HWY_NAMESPACE {
 Fp8TileFunction TileFunctionOf(TermOrder) { return nullptr; }
 #else
 
+namespace {
+
 // One slab of one product's operands, on its way through the loops.
 template <typename Words>
 struct CodeSlab {
@@ -126,6 +128,8 @@ void RunTile(const Fp8Products& products, const GemmTile& tile, const GemmScratc
     });
   }
 }
+
+}  // namespace
 
 Fp8TileFunction TileFunctionOf(TermOrder order) {
 #if HWY_TARGET == HWY_AVX3

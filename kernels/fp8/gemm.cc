@@ -31,14 +31,18 @@ void RunRef(const Fp8GemmDesc& desc) {
   (desc.c.dtype == DType::kF32 ? ref::Fp8Gemm<float, float> : ref::Fp8Gemm<float, bf16>)(desc);
 }
 
-bool IsForRef(const Fp8GemmDesc& desc) { return desc.k() == 0 || !desc.promote; }
-
-void RunPromoted(std::span<const Fp8GemmDesc> descs) {
+// Products with k > 0, all promoted or none.
+void RunAlike(std::span<const Fp8GemmDesc> descs) {
   const cpu::GemmImpl& impl = cpu::ChosenGemmImpl(DType::kBF16);
-  if (&impl == &cpu::kGemmOneDnn) return cpu::RunFp8Pieces(descs);
-  if (&impl == &cpu::kGemmDot) return cpu::RunFp8Tiles(descs, cpu::TermOrder::kPairs);
-  if (&impl == &cpu::kGemmFma) return cpu::RunFp8Tiles(descs, cpu::TermOrder::kAscending);
-  for (const Fp8GemmDesc& desc : descs) RunRef(desc);
+  if (&impl == &cpu::kGemmRef) {
+    for (const Fp8GemmDesc& desc : descs) RunRef(desc);
+  } else if (!descs.front().promote) {
+    cpu::RunFp8Chains(descs);
+  } else if (&impl == &cpu::kGemmOneDnn) {
+    cpu::RunFp8Pieces(descs);
+  } else {
+    cpu::RunFp8Tiles(descs, &impl == &cpu::kGemmDot ? cpu::TermOrder::kPairs : cpu::TermOrder::kAscending);
+  }
 }
 
 const char* NameOf(Tiling tiling) {
@@ -84,12 +88,12 @@ void GroupedFp8Gemm(const OpContext&, std::span<const Fp8GemmDesc> descs) {
   for (const Fp8GemmDesc& desc : descs) desc.Validate();
   for (size_t begin = 0, end; begin < descs.size(); begin = end) {
     end = begin + 1;
-    if (IsForRef(descs[begin])) {
-      RunRef(descs[begin]);
+    if (descs[begin].k() == 0) {
+      RunRef(descs[begin]);  // zeros
       continue;
     }
-    while (end < descs.size() && !IsForRef(descs[end])) ++end;
-    RunPromoted(descs.subspan(begin, end - begin));
+    while (end < descs.size() && descs[end].k() > 0 && descs[end].promote == descs[begin].promote) ++end;
+    RunAlike(descs.subspan(begin, end - begin));
   }
 }
 

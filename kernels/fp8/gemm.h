@@ -12,14 +12,14 @@
 //   acc = 0;  for each block kb of 128 in k, ascending:  acc = acc + p(kb) * (sa(i,kb) * sb(j,kb))
 //   C = acc, or C + acc
 //
-// where p(kb), the tensor core's part, is the product of the block's codes as Gemm computes it for BF16 operands
-// with k <= 128 (ops/gemm.h; codes are exact in BF16), and the rest is the promotion of section 3.3.2. C is FP32
-// or BF16, rounded once.
+// where p(kb), the tensor core's part, is the product of the block's codes as Gemm computes it for BF16
+// operands with k <= 128 (ops/gemm.h; codes are exact in BF16), and the rest is the promotion of section
+// 3.3.2. C is FP32 or BF16, rounded once.
 //
-// Gemm's implementation for BF16 decides p(kb), so JEVONS_GEMM forces it here too: with `cpu` and `ref` p is the
-// chain of fused multiply-adds, ascending from zero; with `dot` in the order of pairs; with `onednn` what oneDNN
-// gives for 128 terms. In each an element's bits depend on neither m, n, the tile, the neighbours nor the thread
-// count. NaN codes make NaN.
+// Gemm's implementation for BF16 decides p(kb), so JEVONS_GEMM forces it here too: with `cpu` and `ref` p is
+// the chain of fused multiply-adds, ascending from zero; with `dot` in the order of pairs; with `onednn` what
+// oneDNN gives for 128 terms. In each an element's bits depend on neither m, n, the tile, the neighbours nor
+// the thread count. NaN codes make NaN.
 #ifndef JEVONS_KERNELS_FP8_GEMM_H_
 #define JEVONS_KERNELS_FP8_GEMM_H_
 
@@ -54,8 +54,8 @@ struct Fp8GemmDesc {
   Form b_form = Form::kTransposed;
   WriteMode mode = WriteMode::kOverwrite;
   // false: the accumulator never leaves the tensor core, modelled bit by bit (tensor_core.h): blocks continue
-  // one chain of steps of 32 products, acc = chain(kb, acc / s) * s with s = sa * sb. The same bits under every
-  // implementation.
+  // one chain of steps of 32 products, acc = chain(kb, acc / s) * s with s = sa * sb. The same bits under
+  // every implementation.
   bool promote = true;
 
   int64_t m() const { return c.rows(); }

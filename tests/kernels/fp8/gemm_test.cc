@@ -119,8 +119,8 @@ Matrix ExpectedC(Product8& p, Order order) {
   return c;
 }
 
-// FP32 sums against FP64 ones: in whatever order the terms of a block are added, each of the additions and the
-// four roundings that follow errs by 2^-24 of the sum of magnitudes at most.
+// FP32 sums against FP64 ones: in whatever order the terms of a block are added, each of the additions and
+// the four roundings that follow errs by 2^-24 of the sum of magnitudes at most.
 void ExpectNearFp64(Product8& got, const Matrix& before) {
   const Fp8Case& t = got.shape;
   for (int64_t i = 0; i < t.m; ++i) {
@@ -268,21 +268,23 @@ TEST(Fp8GemmTest, AGroupHasTheBitsOfItsProducts) {
 
 TEST(Fp8GemmTest, NanStaysInItsRowAndColumn) {
   for (const Variant& variant : AllVariants()) {
-    const Forced forced(variant);
-    Product8 p({20, 50, 200, Role::kWgrad, WriteMode::kOverwrite, DType::kBF16});
-    p.a.At(7, 150) = 0xFF;
-    p.b.At(33, 3) = 0x7F;
-    Fp8Gemm(OpContext{}, p.desc());
-    for (int64_t i = 0; i < 20; ++i) {
-      for (int64_t j = 0; j < 50; ++j) {
-        ASSERT_EQ(std::isnan(p.c.Get(i, j)), i == 7 || j == 33) << variant.impl << " " << i << "," << j;
+    for (const bool promote : {false, true}) {
+      const Forced forced(variant);
+      Product8 p({20, 50, 200, Role::kWgrad, WriteMode::kOverwrite, DType::kBF16, promote});
+      p.a.At(7, 150) = 0xFF;
+      p.b.At(33, 3) = 0x7F;
+      Fp8Gemm(OpContext{}, p.desc());
+      for (int64_t i = 0; i < 20; ++i) {
+        for (int64_t j = 0; j < 50; ++j) {
+          ASSERT_EQ(std::isnan(p.c.Get(i, j)), i == 7 || j == 33) << variant.impl << " " << i << "," << j;
+        }
       }
     }
   }
 }
 
-// All operands that quantisation makes, with their own shapes of scales, and the ablation that gives blocks of
-// 128 x 128 to gradients.
+// All operands that quantisation makes, with their own shapes of scales, and the ablation that gives blocks
+// of 128 x 128 to gradients.
 TEST(Fp8GemmTest, TakesWhatQuantiseMakes) {
   const int64_t rows = 140, cols = 150, k = 200;
   const auto quantised = [](Matrix& x, Tiling tiling, std::vector<uint8_t>& codes,
@@ -334,6 +336,33 @@ TEST(Fp8GemmTest, WithoutPromotionTheTensorCoreKeepsTheSum) {
   for (int64_t i = 0; i < 5; ++i) {
     for (int64_t j = 0; j < 4; ++j) {
       EXPECT_EQ(p.c.Get(i, j), (TensorCoreDot<E4M3, E4M3>(&p.a.At(i, 0), &p.b.At(j, 0), 300, kNoPromotion)));
+    }
+  }
+}
+
+TEST(Fp8GemmTest, WithoutPromotionAllHaveTheBitsOfTheReference) {
+  constexpr std::array<int64_t, 3> kShapes[] = {{1, 1, 1},      {5, 17, 31},    {7, 40, 128}, {10, 33, 300},
+                                                {130, 131, 66}, {3, 270, 1100}, {0, 3, 9},    {3, 5, 0}};
+  for (const Role role : kRoles) {
+    for (const WriteMode mode : {WriteMode::kOverwrite, WriteMode::kAdd}) {
+      for (const auto& [m, n, k] : kShapes) {
+        const Fp8Case t{m, n, k, role, mode, mode == WriteMode::kAdd ? DType::kBF16 : DType::kF32, false};
+        const auto run = [&](const Variant& variant, int threads) {
+          const Forced forced(variant);
+          const Threads scope(threads);
+          Product8 p(t);
+          for (int64_t l = 0; l < std::min<int64_t>(k, 40); ++l) p.a.At(m / 2, l) = 0;  // a step of zeros
+          Fp8Gemm(OpContext{}, p.desc());
+          return p.c;
+        };
+        const Matrix want = run({"ref", 0}, 1);
+        for (const Variant& variant : AllVariants()) {
+          for (const int threads : {1, 3}) {
+            ASSERT_TRUE(run(variant, threads) == want)
+                << variant.impl << " " << variant.target << ": " << m << " x " << n << " x " << k;
+          }
+        }
+      }
     }
   }
 }
