@@ -42,8 +42,8 @@ void PowersOf(const float* values, int64_t n, float* powers) {
 // A block of 128 terms of some rows and of all columns of a rectangle: decoded, and their powers.
 struct ChainArgs {
   const float *a, *a_powers;  // [rows, kTileSize]
-  const float *b, *b_powers;  // [terms, b_pitch]
-  int64_t b_pitch, terms;
+  const float *b, *b_powers;  // panels of one vector: [terms, kLanes]
+  int64_t terms;
   const float* a_scales;  // [rows]
   const float* b_scales;  // [cols]
   float* sums;            // [rows, kTileCols]
@@ -57,14 +57,17 @@ HWY_INLINE void Step(const ChainArgs& args, int64_t begin, int64_t terms, V (&c)
   const hn::RebindToUnsigned<D> du;
   const V mask = hn::BitCast(d, hn::Set(du, kExponentMask));
   V largest[kM], inverse[kM], sum[kM];
+#pragma GCC unroll 8
   for (int64_t i = 0; i < kM; ++i) largest[i] = hn::And(c[i], mask);
   for (int64_t l = begin; l < begin + terms; ++l) {
-    const V power = hn::LoadU(d, args.b_powers + l * args.b_pitch);
+    const V power = hn::LoadU(d, args.b_powers + l * kLanes);
+#pragma GCC unroll 8
     for (int64_t i = 0; i < kM; ++i) {
       const V product = hn::Mul(hn::Set(d, args.a_powers[i * kTileSize + l]), power);
       largest[i] = hn::Max(largest[i], product);
     }
   }
+#pragma GCC unroll 8
   for (int64_t i = 0; i < kM; ++i) {
     // Without a term, or with an infinite one, any power will do.
     const auto usable = hn::And(hn::Gt(largest[i], hn::Zero(d)), hn::Lt(largest[i], mask));
@@ -74,7 +77,8 @@ HWY_INLINE void Step(const ChainArgs& args, int64_t begin, int64_t terms, V (&c)
     sum[i] = hn::Add(hn::Zero(d), hn::Trunc(hn::Mul(c[i], inverse[i])));  // never -0
   }
   for (int64_t l = begin; l < begin + terms; ++l) {
-    const V b = hn::LoadU(d, args.b + l * args.b_pitch);
+    const V b = hn::LoadU(d, args.b + l * kLanes);
+#pragma GCC unroll 8
     for (int64_t i = 0; i < kM; ++i) {
       const V product = hn::Mul(hn::Set(d, args.a[i * kTileSize + l]), b);
       sum[i] = hn::Add(sum[i], hn::Trunc(hn::Mul(product, inverse[i])));
@@ -82,6 +86,7 @@ HWY_INLINE void Step(const ChainArgs& args, int64_t begin, int64_t terms, V (&c)
   }
   const V kept = hn::BitCast(d, hn::Set(du, ~((1u << (23 - TensorCore::kFractionBits)) - 1u)));
   const V one_unit = hn::Set(d, 1.0f / (1 << TensorCore::kFractionBits));
+#pragma GCC unroll 8
   for (int64_t i = 0; i < kM; ++i) c[i] = hn::Mul(hn::And(sum[i], kept), hn::Mul(largest[i], one_unit));
 }
 
@@ -89,9 +94,10 @@ HWY_INLINE void Step(const ChainArgs& args, int64_t begin, int64_t terms, V (&c)
 template <int64_t kM>
 void RunChains(ChainArgs args, int64_t cols) {
   const D d;
-  for (int64_t j = 0; j < cols; j += kLanes, args.b += kLanes, args.b_powers += kLanes) {
+  for (int64_t j = 0; j < cols; j += kLanes) {
     const V b_scale = hn::LoadU(d, args.b_scales + j);
     V c[kM], scale[kM];
+#pragma GCC unroll 8
     for (int64_t i = 0; i < kM; ++i) {
       scale[i] = hn::Mul(hn::Set(d, args.a_scales[i]), b_scale);
       c[i] = args.first ? hn::Zero(d) : hn::Div(hn::LoadU(d, args.sums + i * kTileCols + j), scale[i]);
@@ -99,9 +105,12 @@ void RunChains(ChainArgs args, int64_t cols) {
     for (int64_t l = 0; l < args.terms; l += TensorCore::kProducts) {
       Step<kM>(args, l, std::min<int64_t>(TensorCore::kProducts, args.terms - l), c);
     }
+#pragma GCC unroll 8
     for (int64_t i = 0; i < kM; ++i) {
       hn::StoreU(hn::Mul(c[i], scale[i]), d, args.sums + i * kTileCols + j);
     }
+    args.b += args.terms * kLanes;
+    args.b_powers += args.terms * kLanes;
   }
 }
 
@@ -110,16 +119,18 @@ static_assert(2 * kTileSize <= kSlabDepth && 2 * kChainRows * kTileSize <= kStri
 
 void PackB(const GemmDesc& shared, Range cols, int64_t begin, ChainArgs& args, float* to) {
   const uint8_t* b = shared.b.as<uint8_t>();
-  const int64_t n = cols.size(), pitch = shared.b.pitch;
-  args.b_pitch = (n + kLanes - 1) / kLanes * kLanes;
-  if (shared.b_form == Form::kPlain) {
-    PackPlain<CodeWords>(b + begin * pitch + cols.begin, pitch, args.terms, n, args.b_pitch, to);
-  } else {
-    PackTransposed<CodeWords>(b + cols.begin * pitch + begin, pitch, args.terms, n, args.b_pitch, to);
-  }
-  PowersOf(to, args.terms * args.b_pitch, to + kTileSize * kTileCols);
+  const int64_t pitch = shared.b.pitch;
   args.b = to;
   args.b_powers = to + kTileSize * kTileCols;
+  for (int64_t j = cols.begin; j < cols.end; j += kLanes, to += args.terms * kLanes) {
+    const int64_t n = std::min(kLanes, cols.end - j);
+    if (shared.b_form == Form::kPlain) {
+      PackPlain<CodeWords>(b + begin * pitch + j, pitch, args.terms, n, kLanes, to);
+    } else {
+      PackTransposed<CodeWords>(b + j * pitch + begin, pitch, args.terms, n, kLanes, to);
+    }
+    PowersOf(to, args.terms * kLanes, to + kTileSize * kTileCols);
+  }
 }
 
 // One product's rows with one block of terms.
