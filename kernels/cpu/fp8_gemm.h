@@ -3,7 +3,7 @@
 //   tiles   codes are decoded where operands are packed; a micro-kernel sums each block of 128 terms in
 //           registers, scales it there and adds it to C's sums. The orders of terms are those of gemm_tile.h
 //   pieces  each block decoded to BF16, multiplied by oneDNN, scaled and added: for CPUs with AMX
-//   chains  what is not promoted: the model of the tensor core (kernels/fp8/tensor_core.h), one element a lane
+//   chains  what is not promoted: the model of the tensor core (fp8/tensor_core.h), one element a lane
 #ifndef JEVONS_KERNELS_CPU_FP8_GEMM_H_
 #define JEVONS_KERNELS_CPU_FP8_GEMM_H_
 

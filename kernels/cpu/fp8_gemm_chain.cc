@@ -2,8 +2,9 @@
 // vectors of columns, compiled once per instruction set.
 //
 // A term cut to 13 bits below 2^e is trunc(term * 2^(13-e)), an integer of at most 15 bits and a sign; 33 of
-// them add up exactly in FP32 in any order, and the sum is cut to 14 bits by clearing 10 of its mantissa. So a
-// step takes two passes over its products: the largest exponent, then the sum.
+// them add up exactly in FP32 in any order, and the sum is cut to 14 bits by clearing 10 of its mantissa. So
+// a step takes two passes over its products: the largest exponent, then the sum. The bits are those of
+// TensorCoreStep unless the accumulator is a subnormal number, which no product of codes can leave behind.
 #include "kernels/cpu/fp8_gemm.h"
 #include "kernels/fp8/tensor_core.h"
 
@@ -27,8 +28,8 @@ namespace {
 constexpr int64_t kChainRows = 4;  // rows at a time: four chains hide the latency of each
 constexpr uint32_t kExponentMask = 0x7F800000u;
 
-// 2^e of decoded codes as TensorCoreStep takes e: subnormals have the smallest normal one; zeros give 0, which
-// is below every power.
+// 2^e of decoded codes as TensorCoreStep takes e: subnormals have the smallest normal one; zeros give 0,
+// which is below every power.
 void PowersOf(const float* values, int64_t n, float* powers) {
   const D d;
   const V mask = hn::BitCast(d, hn::Set(hn::RebindToUnsigned<D>(), kExponentMask));
