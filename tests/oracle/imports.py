@@ -124,7 +124,7 @@ def check_round_trip(certificate, jevons, name, folder, run, reference):
     precision = "fp8" if style == "fp8" else "bf16" if "bf16" in style else "fp32"
     theirs = compare.load_model_folder(os.path.join(folder, "model"))
     ours = compare.load_model_folder(jevons.export_model(run, precision))
-    theirs = {n: t for n, t in theirs.items() if t.numel()}
+    ours, theirs = ({n: t for n, t in tensors.items() if t.numel()} for tensors in (ours, theirs))
     if style == "fp8":
         compare_fp8(certificate, name, ours, theirs)
     else:

@@ -62,6 +62,7 @@ std::vector<Item> PlanItems(const ModelConfig& model, HfPrecision precision) {
     item.spec.name = copy.name;
     items.push_back(item);
   }
+  for (const PublishedTensor& tensor : EmptySharedExperts(model)) items.push_back({.spec = {tensor.name, plain, tensor.shape}, .source = {}});
   return items;
 }
 
@@ -112,7 +113,7 @@ class TensorCopier {
   // A row of blocks at a time. Codes and scales are apart in the file, so each is made when its turn comes.
   absl::Status CopyFp8(const Item& item) {
     const int64_t cols = item.source.shape.cols();
-      std::vector<uint8_t> codes;
+    std::vector<uint8_t> codes;
     std::vector<float> scales(static_cast<size_t>(TilesOf(cols)));
     for (int64_t row = 0; row < item.rows; row += kTileSize) {
       const int64_t count = std::min(kTileSize, item.rows - row);
@@ -173,7 +174,9 @@ absl::StatusOr<TokenIds> WriteTokenizer(FileSystem& files, const std::string& pa
                                          {"clean_up_tokenization_spaces", false},
                                          {"model_max_length", max_positions},
                                          {"tokenizer_class", "PreTrainedTokenizerFast"}};
-    JEVONS_RETURN_IF_ERROR(folder.WriteText(kTokenizerConfigJson, json.dump(2) + "\n"));
+    // A template may begin with a byte, which is no text.
+    const std::string written = json.dump(2, ' ', /*ensure_ascii=*/false, nlohmann::ordered_json::error_handler_t::replace);
+    JEVONS_RETURN_IF_ERROR(folder.WriteText(kTokenizerConfigJson, written + "\n"));
   }
   if (copied.count(kGenerationConfigJson) == 0) {
     const nlohmann::ordered_json json = {{"bos_token_id", tokenizer.bos_id()}, {"eos_token_id", tokenizer.eos_id()}};

@@ -131,6 +131,7 @@ absl::StatusOr<HfConfig> ParseHfConfig(absl::string_view json, const std::string
   ModelConfig& model = config.model;
   config.max_positions = top.Int("max_position_embeddings");
   model.set_vocab_size(top.Int("vocab_size"));
+  if (top.At("vocab_size") == 0) top.Problem("vocab_size", "is 0; it must be 2 or more");  // to a run's config 0 means the data's
   model.set_hidden_size(top.Int("hidden_size"));
   model.set_layers(top.Int("num_hidden_layers"));
   model.set_dense_layers(std::min(top.Int("first_k_dense_replace"), model.layers()));
@@ -198,7 +199,7 @@ std::string HfConfigJson(const HfConfig& config, HfPrecision precision, int64_t 
         {"activation_scheme", "dynamic"}, {"fmt", "e4m3"}, {"quant_method", "fp8"}, {"weight_block_size", {128, 128}}};
   json["rms_norm_eps"] = model.norm_eps();
   json["rope_scaling"] = nullptr;
-  if (const YarnConfig& yarn = attention.yarn(); yarn.factor() > 1) {
+  if (const YarnConfig& yarn = attention.yarn(); yarn.factor() > 1 || yarn.attention_factor() != 1) {
     json["rope_scaling"] = {{"beta_fast", yarn.beta_fast()},
                             {"beta_slow", yarn.beta_slow()},
                             {"factor", yarn.factor()},

@@ -42,6 +42,18 @@ std::vector<SharedCopy> SharedCopies(const ModelConfig& model) {
   return copies;
 }
 
+std::vector<PublishedTensor> EmptySharedExperts(const ModelConfig& model) {
+  std::vector<PublishedTensor> tensors;
+  if (model.moe().shared_experts() > 0) return tensors;
+  for (int64_t layer = model.dense_layers(); layer < model.layers() + model.mtp().depth(); ++layer) {
+    const std::string prefix = absl::StrCat("model.layers.", layer, ".mlp.shared_experts.");
+    tensors.push_back({prefix + "gate_proj.weight", {0, model.hidden_size()}});
+    tensors.push_back({prefix + "up_proj.weight", {0, model.hidden_size()}});
+    tensors.push_back({prefix + "down_proj.weight", {model.hidden_size(), 0}});
+  }
+  return tensors;
+}
+
 bool PublishedInFp8(const ParamSpec& spec) {
   switch (spec.part) {
     case ModelPart::kAttention:

@@ -27,6 +27,10 @@ struct SharedCopy {
 };
 std::vector<SharedCopy> SharedCopies(const ModelConfig& model);
 
+// A model without shared experts has shared experts of width 0 in transformers, which warns of missing weights unless the files
+// hold these matrices without elements.
+std::vector<PublishedTensor> EmptySharedExperts(const ModelConfig& model);
+
 // Whether published FP8 checkpoints store this parameter in FP8: the projections of attention and FFNs, but not embedding,
 // head, gate, norms and eh_proj (report 3.3.1).
 bool PublishedInFp8(const ParamSpec& spec);

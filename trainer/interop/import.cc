@@ -25,6 +25,7 @@ namespace jevons {
 namespace {
 
 constexpr int64_t kMaxConfigBytes = int64_t{1} << 24;
+constexpr size_t kMostProblems = 100'000;  // a line of config.json can ask for any number of tensors: more than these are not listed
 
 // A published config may name MTP modules that its files do not have (transformers writes models without them) or leave out
 // those that they have: the files decide.
@@ -62,8 +63,10 @@ absl::Status CheckTensors(const HfFolder& folder, const ModelConfig& model) {
     expected.insert(name + kScaleSuffix);
     if (const std::string refusal = folder.Refusal(name, shape); !refusal.empty()) problems.push_back(absl::StrCat(name, " ", refusal));
   };
-  for (const ParamSpec& spec : ParameterTable(model))
+  for (const ParamSpec& spec : ParameterTable(model)) {
     for (const PublishedTensor& tensor : PublishedTensors(spec)) expect(tensor.name, tensor.shape);
+    if (problems.size() > kMostProblems) return ProblemsStatus(folder.path(), problems);
+  }
   for (const std::string& name : GateBiasNames(model)) expect(name, {model.moe().routed_experts()});
   for (const SharedCopy& copy : SharedCopies(model)) {
     if (!folder.Has(copy.name) || !folder.Has(copy.of)) continue;

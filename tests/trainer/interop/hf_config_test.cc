@@ -99,6 +99,12 @@ TEST(HfConfig, YarnWithoutMscales) {
   EXPECT_EQ(Parsed(again).attention().yarn().mscale(), 0);
 }
 
+TEST(HfConfig, KeepsWhatYarnSaysWithoutAFactor) {
+  HfConfig config = Tiny();
+  config.model.mutable_attention()->mutable_yarn()->set_attention_factor(1.25);
+  EXPECT_EQ(Parsed(Json::parse(HfConfigJson(config, HfPrecision::kFp32, -1, -1))).attention().yarn().attention_factor(), 1.25);
+}
+
 TEST(HfConfig, TellsAllThatIsMissingAtOnce) {
   Json json = TinyJson();
   for (const char* name : {"hidden_size", "n_group", "rms_norm_eps"}) json.erase(name);
@@ -111,6 +117,7 @@ TEST(HfConfig, TellsAllThatIsMissingAtOnce) {
 
 TEST(HfConfig, RefusesWhatThisModelIsNot) {
   const std::pair<const char*, Json> cases[] = {{"model_type", "deepseek_v2"},
+                                                {"vocab_size", 0},
                                                 {"num_key_value_heads", 1},
                                                 {"rope_interleave", false},
                                                 {"hidden_act", "gelu"},

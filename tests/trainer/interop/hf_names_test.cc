@@ -59,6 +59,22 @@ TEST(PublishedNames, OfAWholeModel) {
                                   "model.layers.2.shared_head.head.weight = lm_head.weight"));
 }
 
+TEST(PublishedNames, OfSharedExpertsThatAreNone) {
+  ModelConfig model = TinyModel();
+  EXPECT_TRUE(EmptySharedExperts(model).empty());
+  model.mutable_moe()->set_shared_experts(0);
+  model.mutable_mtp()->set_depth(1);
+  std::vector<std::string> names;
+  for (const PublishedTensor& tensor : EmptySharedExperts(model)) {
+    names.push_back(tensor.name);
+    EXPECT_EQ(tensor.shape[0] * tensor.shape[1], 0);
+    EXPECT_EQ(tensor.shape[0] + tensor.shape[1], model.hidden_size());
+  }
+  EXPECT_THAT(names, ElementsAre("model.layers.1.mlp.shared_experts.gate_proj.weight", "model.layers.1.mlp.shared_experts.up_proj.weight",
+                                 "model.layers.1.mlp.shared_experts.down_proj.weight", "model.layers.2.mlp.shared_experts.gate_proj.weight",
+                                 "model.layers.2.mlp.shared_experts.up_proj.weight", "model.layers.2.mlp.shared_experts.down_proj.weight"));
+}
+
 // Every element of ours is one element of theirs.
 TEST(PublishedNames, TileOurTensors) {
   std::set<std::string> names;

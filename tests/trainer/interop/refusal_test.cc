@@ -196,6 +196,16 @@ TEST_F(Refusals, ConfigsThatAreNone) {
   EXPECT_THAT(Refusal(), AllOf(HasSubstr("/hf/config.json"), HasSubstr("--input")));
 }
 
+TEST_F(Refusals, ConfigsThatAskForAnyNumberOfTensors) {
+  Json config = Json::parse(disk_.Contents("/hf/config.json"));
+  config["num_hidden_layers"] = 1024;
+  config["n_routed_experts"] = 8192;  // 25 million tensors in all
+  disk_.Contents("/hf/config.json") = config.dump();
+  const std::string refusal = Refusal();
+  EXPECT_THAT(refusal.substr(0, 1000), HasSubstr("experts.8.gate_proj.weight is missing"));
+  EXPECT_LT(refusal.size(), 20'000'000);
+}
+
 TEST_F(Refusals, OutputsThatAreTaken) {
   ASSERT_TRUE(ImportCheckpoint(disk_, "/hf", "/run").ok());
   const auto again = ImportCheckpoint(disk_, "/hf", "/run");
