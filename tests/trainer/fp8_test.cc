@@ -212,5 +212,33 @@ TEST(Fp8Training, LearnsWhatFp32Learns) {
   }
 }
 
+// Dispatch, forward and backward, carries a byte and a 128th of a scale per element; combine stays as it is (report 3.3).
+TEST(Fp8Dispatch, HalvesTheBytesOfDispatch) {
+  std::map<ProductType, int64_t> bytes;
+  for (const ProductType product : {AS_COMPUTE, FP8_BLOCK}) {
+    RunConfig config;
+    *config.mutable_model() = TinyModel();
+    config.mutable_model()->set_hidden_size(256);
+    config.mutable_data()->set_sequence_length(12);
+    config.mutable_train()->set_batch_sequences(2);
+    config.mutable_precision()->set_compute(BF16);
+    config.mutable_precision()->set_routed_experts(product);
+    RunLoopback(2, [&](Communicator& world) {
+      Mesh mesh(world, {.world = 2, .pp = 1, .ep = 2});
+      TrainStep step(config, mesh);
+      step.Initialize();
+      const SampleBatch batch{.first = world.rank(), .count = 1, .tokens = RandomTokens(13, config.model().vocab_size(), 9), .document_start = {}};
+      const auto stats = step.Run({.step = 0, .first_sample = 0, .sequences = 2, .tokens_before = 0, .learning_rate = 0, .gamma = 0,
+                                   .mtp_weight = 0.3},
+                                  batch);
+      ASSERT_TRUE(stats.ok()) << stats.status();
+      if (world.rank() == 0) bytes[product] = stats->dispatch_bytes;
+    });
+  }
+  // Rows of 256: four ways of 512 bytes each, two of which become 256 + 8; and 8 bytes of routing weights and their gradients.
+  const double expected = (2 * 264.0 + 2 * 512 + 8) / (4 * 512 + 8);
+  EXPECT_NEAR(static_cast<double>(bytes[FP8_BLOCK]) / static_cast<double>(bytes[AS_COMPUTE]), expected, 0.01);
+}
+
 }  // namespace
 }  // namespace jevons

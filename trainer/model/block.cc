@@ -51,7 +51,7 @@ void Block::BackwardInput(const LayerContext& ctx, const BlockWeights& w, const 
     FfnBackwardInput(ctx, w.ffn, dy, saved.ffn, d_normed);
   } else {
     MoeTransfer transfer;
-    moe_->BackwardCombine(ctx, dy, saved.moe, transfer);
+    moe_->BackwardCombine(ctx, w.moe, dy, saved.moe, transfer);
     moe_->BackwardShared(ctx, w.moe, dy, saved.moe, d_normed);
     moe_->BackwardExperts(ctx, w.moe, saved.moe, transfer);
     moe_->BackwardDispatch(ctx, w.moe, rows, saved.moe, balance_scale, transfer, d_normed);

@@ -12,27 +12,65 @@ namespace jevons {
 
 bool Moe::local() const { return dispatcher_.local_experts().size() == dims_.router.experts; }
 
-void Moe::Send(bool forth, const LayerContext& ctx, const DispatchHandle& handle, const Tensor& rows, const Tensor& values,
-               MoeTransfer& transfer, Arena& destination) const {
-  transfer = {.rows = rows, .row_values = values, .rows_request = {}, .values_request = {}};
+void Moe::Dispatch(const LayerContext& ctx, const MoeSaved& saved, const Tensor& x, const Tensor& values, bool fp8,
+                   Arena& destination, MoeTransfer& transfer) const {
+  transfer = {};
+  if (local()) {  // nothing travels: the sorted rows are what the experts work on
+    transfer.rows = destination.Allocate("moe.sorted", x.dtype, {saved.handle.send_rows, dims_.hidden});
+    transfer.row_values = values;
+    return GatherRows(ctx.ops, x, saved.until_b.pair_of, dims_.router.top_k, transfer.rows);
+  }
+  PhaseScope phase(ctx.timer, Phase::kDispatch);
+  transfer.rows = destination.Allocate("moe.received", x.dtype, {saved.handle.receive_rows, dims_.hidden});
+  fp8 ? BeginCodes(ctx, saved, x, transfer) : BeginRows(ctx, saved, x, transfer);
+  if (!values) return;
+  transfer.row_values = destination.Allocate("moe.received_values", DType::kF32, {saved.handle.receive_rows, 1});
+  transfer.values_request = dispatcher_.BeginDispatch(saved.handle, values, transfer.row_values);
+}
+
+void Moe::BeginRows(const LayerContext& ctx, const MoeSaved& saved, const Tensor& x, MoeTransfer& transfer) const {
+  const Tensor sorted = ctx.Temp("moe.sorted", {saved.handle.send_rows, dims_.hidden});
+  GatherRows(ctx.ops, x, saved.until_b.pair_of, dims_.router.top_k, sorted);
+  transfer.rows_request = dispatcher_.BeginDispatch(saved.handle, sorted, transfer.rows);
+}
+
+// Powers of two (report 3.3.2): code times scale is exact in every compute type, and quantising it again gives it back.
+void Moe::BeginCodes(const LayerContext& ctx, const MoeSaved& saved, const Tensor& x, MoeTransfer& transfer) const {
+  const int64_t T = x.rows(), H = dims_.hidden, sent = saved.handle.send_rows, arriving = saved.handle.receive_rows;
+  const Tensor codes = ctx.TempAs("moe.codes", DType::kU8, {T, H}), scales = ctx.TempAs("moe.scales", DType::kF32, {T, TilesOf(H)});
+  const Tensor sorted = ctx.TempAs("moe.sorted_codes", DType::kU8, {sent, H});
+  const Tensor sorted_scales = ctx.TempAs("moe.sorted_scales", DType::kF32, {sent, TilesOf(H)});
+  Quantize(ctx.ops, {.x = x, .codes = codes, .scales = scales, .scale_kind = ScaleKind::kPowerOfTwo});
+  GatherRows(ctx.ops, codes, saved.until_b.pair_of, dims_.router.top_k, sorted);
+  GatherRows(ctx.ops, scales, saved.until_b.pair_of, dims_.router.top_k, sorted_scales);
+  transfer.codes = ctx.TempAs("moe.received_codes", DType::kU8, {arriving, H});
+  transfer.scales = ctx.TempAs("moe.received_scales", DType::kF32, {arriving, TilesOf(H)});
+  transfer.rows_request = dispatcher_.BeginDispatch(saved.handle, sorted, transfer.codes);
+  transfer.scales_request = dispatcher_.BeginDispatch(saved.handle, sorted_scales, transfer.scales);
+}
+
+void Moe::Combine(const LayerContext& ctx, const DispatchHandle& handle, const Tensor& rows, const Tensor& values,
+                  MoeTransfer& transfer) const {
+  transfer = {};
+  transfer.rows = rows;
+  transfer.row_values = values;
   if (local()) return;
   PhaseScope phase(ctx.timer, Phase::kDispatch);
-  const int64_t arriving = forth ? handle.receive_rows : handle.send_rows;
-  auto begin = [&](const Tensor& send, const Tensor& receive) {
-    return forth ? dispatcher_.BeginDispatch(handle, send, receive) : dispatcher_.BeginCombine(handle, send, receive);
-  };
-  transfer.rows = destination.Allocate("moe.received", rows.dtype, {arriving, dims_.hidden});
-  transfer.rows_request = begin(rows, transfer.rows);
+  transfer.rows = ctx.Temp("moe.returned", {handle.send_rows, dims_.hidden});
+  transfer.rows_request = dispatcher_.BeginCombine(handle, rows, transfer.rows);
   if (!values) return;
-  transfer.row_values = destination.Allocate("moe.received_values", DType::kF32, {arriving, 1});
-  transfer.values_request = begin(values, transfer.row_values);
+  transfer.row_values = ctx.TempAs("moe.returned_values", DType::kF32, {handle.send_rows, 1});
+  transfer.values_request = dispatcher_.BeginCombine(handle, values, transfer.row_values);
 }
 
 void Moe::Receive(const LayerContext& ctx, MoeTransfer& transfer) const {
   PhaseScope phase(ctx.timer, Phase::kDispatch);
-  if (transfer.rows_request.id >= 0) dispatcher_.Finish(transfer.rows_request);
-  if (transfer.values_request.id >= 0) dispatcher_.Finish(transfer.values_request);
-  transfer.rows_request = transfer.values_request = {};
+  for (CommRequest* request : {&transfer.rows_request, &transfer.scales_request, &transfer.values_request}) {
+    if (request->id >= 0) dispatcher_.Finish(*request);
+    *request = {};
+  }
+  if (transfer.codes) Dequantize(ctx.ops, {.codes = transfer.codes, .scales = transfer.scales, .x = transfer.rows});
+  transfer.codes = transfer.scales = {};
 }
 
 double Moe::ForwardDispatch(const LayerContext& ctx, const MoeWeights& w, const RowLayout& rows, const Tensor& x,
@@ -62,13 +100,10 @@ double Moe::ForwardDispatch(const LayerContext& ctx, const MoeWeights& w, const 
     PhaseScope phase(ctx.timer, Phase::kDispatch);
     saved.handle = dispatcher_.Plan({counts.as<int64_t>(), static_cast<size_t>(E)});
   }
-  // Where nothing travels, the sorted rows are what the experts keep for their weight gradients.
-  Arena& sorted = local() ? *ctx.saved : *ctx.ops.scratch;
-  const Tensor send = sorted.Allocate("moe.sorted", x.dtype, {T * K, dims_.hidden});
-  const Tensor send_weights = sorted.Allocate("moe.sorted_weights", DType::kF32, {T * K, 1});
-  GatherRows(ctx.ops, x, b.pair_of, K, send);
-  GatherRows(ctx.ops, b.weights.Reshape({T * K, 1}), b.pair_of, 1, send_weights);
-  Send(true, ctx, saved.handle, send, send_weights, transfer, *ctx.saved);
+  const Tensor values =  // kept where nothing travels
+      (local() ? *ctx.saved : *ctx.ops.scratch).Allocate("moe.sorted_weights", DType::kF32, {T * K, 1});
+  GatherRows(ctx.ops, b.weights.Reshape({T * K, 1}), b.pair_of, 1, values);
+  Dispatch(ctx, saved, x, values, w.gate_up.plan.fp8, *ctx.saved, transfer);
   const float* loss = losses.as<float>();
   return std::accumulate(loss, loss + rows.sequences, 0.0);
 }
@@ -118,7 +153,7 @@ void Moe::ForwardExperts(const LayerContext& ctx, const MoeWeights& w, MoeSaved&
   ExpertsForward(ctx, segments, saved.until_w.received, w.gate_up, saved.until_b.gate_up);
   SwiGlu(ctx.ops, saved.until_b.gate_up, saved.until_b.row_weights, saved.until_w.activated);
   ExpertsForward(ctx, segments, saved.until_w.activated, w.down, results);
-  Send(false, ctx, saved.handle, results, Tensor(), transfer, *ctx.ops.scratch);
+  Combine(ctx, saved.handle, results, Tensor(), transfer);
 }
 
 void Moe::ForwardCombine(const LayerContext& ctx, const MoeSaved& saved, MoeTransfer& transfer, const Tensor& y) const {
@@ -126,10 +161,9 @@ void Moe::ForwardCombine(const LayerContext& ctx, const MoeSaved& saved, MoeTran
   SumRows(ctx.ops, transfer.rows, saved.until_b.row_of, dims_.router.top_k, y, WriteMode::kAdd);
 }
 
-void Moe::BackwardCombine(const LayerContext& ctx, const Tensor& dy, const MoeSaved& saved, MoeTransfer& transfer) const {
-  const Tensor send = ctx.Temp("moe.d_sorted", {saved.handle.send_rows, dims_.hidden});
-  GatherRows(ctx.ops, dy, saved.until_b.pair_of, dims_.router.top_k, send);
-  Send(true, ctx, saved.handle, send, Tensor(), transfer, *ctx.ops.scratch);
+void Moe::BackwardCombine(const LayerContext& ctx, const MoeWeights& w, const Tensor& dy, const MoeSaved& saved,
+                          MoeTransfer& transfer) const {
+  Dispatch(ctx, saved, dy, Tensor(), w.down.plan.fp8, *ctx.ops.scratch, transfer);
 }
 
 void Moe::BackwardShared(const LayerContext& ctx, const MoeWeights& w, const Tensor& dy, const MoeSaved& saved,
@@ -159,7 +193,7 @@ void Moe::BackwardExperts(const LayerContext& ctx, const MoeWeights& w, const Mo
   ExpertsBackwardInput(ctx, segments, d_gate_up, w.gate_up, dx);
   PushExpertGradients(ctx, saved, dy, saved.until_w.activated, w.down);
   PushExpertGradients(ctx, saved, d_gate_up, saved.until_w.received, w.gate_up);
-  Send(false, ctx, saved.handle, dx, d_weights, transfer, *ctx.ops.scratch);
+  Combine(ctx, saved.handle, dx, d_weights, transfer);
 }
 
 void Moe::BackwardDispatch(const LayerContext& ctx, const MoeWeights& w, const RowLayout& rows, const MoeSaved& saved,

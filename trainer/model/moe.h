@@ -42,7 +42,8 @@ struct MoeSaved {
 // Transfers under way between two phases.
 struct MoeTransfer {
   Tensor rows, row_values;  // what arrives: [., H] and, where it travels too, [.] FP32
-  CommRequest rows_request, values_request;
+  Tensor codes, scales;     // where rows travel in FP8: [., H] U8, [., L(H)] FP32
+  CommRequest rows_request, scales_request, values_request;
 };
 
 class Moe {
@@ -60,7 +61,8 @@ class Moe {
   void ForwardCombine(const LayerContext& ctx, const MoeSaved& saved, MoeTransfer& transfer, const Tensor& y) const;
 
   // Backward, in reverse. balance_scale: d(total loss) / d(balance loss of one sequence).
-  void BackwardCombine(const LayerContext& ctx, const Tensor& dy, const MoeSaved& saved, MoeTransfer& transfer) const;
+  void BackwardCombine(const LayerContext& ctx, const MoeWeights& w, const Tensor& dy, const MoeSaved& saved,
+                       MoeTransfer& transfer) const;
   void BackwardShared(const LayerContext& ctx, const MoeWeights& w, const Tensor& dy, const MoeSaved& saved,
                       const Tensor& dx) const;  // dx overwritten
   void BackwardExperts(const LayerContext& ctx, const MoeWeights& w, const MoeSaved& saved, MoeTransfer& transfer) const;
@@ -69,8 +71,15 @@ class Moe {
 
  private:
   bool local() const;  // one rank holds all experts: rows do not travel
-  void Send(bool forth, const LayerContext& ctx, const DispatchHandle& handle, const Tensor& rows, const Tensor& values,
-            MoeTransfer& transfer, Arena& destination) const;
+  // To the experts: the rows of x [T,H], each for its K pairs, and a value with each. In FP8 the codes of x travel: half the
+  // bytes of BF16, and the experts, whose products quantise what arrives in the same tiles, compute the same bits.
+  void Dispatch(const LayerContext& ctx, const MoeSaved& saved, const Tensor& x, const Tensor& values, bool fp8,
+                Arena& destination, MoeTransfer& transfer) const;
+  void BeginRows(const LayerContext& ctx, const MoeSaved& saved, const Tensor& x, MoeTransfer& transfer) const;
+  void BeginCodes(const LayerContext& ctx, const MoeSaved& saved, const Tensor& x, MoeTransfer& transfer) const;
+  // Back from them.
+  void Combine(const LayerContext& ctx, const DispatchHandle& handle, const Tensor& rows, const Tensor& values,
+               MoeTransfer& transfer) const;
   void Receive(const LayerContext& ctx, MoeTransfer& transfer) const;
   // The (expert, source) segments that are not empty, an expert's next to each other.
   static std::vector<ExpertSegment> Segments(const MoeSaved& saved);
