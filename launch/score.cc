@@ -3,8 +3,10 @@
 
 #include <CLI/CLI.hpp>
 #include <cmath>
+#include <filesystem>
 #include <memory>
 #include <optional>
+#include <system_error>
 
 #include "absl/strings/str_format.h"
 #include "configs/load.h"
@@ -30,6 +32,9 @@ absl::Status Score(const Options& options, Communicator& world) {
   if (existing && existing->is_directory)
     return UsageError(
         absl::StrFormat("--output %s: there is a folder of that name; name a file", options.output));
+  std::error_code none;  // where there is no such file, nothing is overwritten
+  if (std::filesystem::equivalent(options.tokens, options.output, none))
+    return UsageError(absl::StrFormat("--output %s: that is the file of --tokens; name another", options.output));
   JEVONS_ASSIGN_OR_RETURN(CheckpointReader reader, OpenCheckpointAt(files, options.checkpoint));
   JEVONS_ASSIGN_OR_RETURN(
       RunConfig config,

@@ -3,13 +3,13 @@
 #include <fstream>
 #include <iostream>
 #include <memory>
-#include <nlohmann/json.hpp>
 
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "data/tokenizer/encoder.h"
 #include "data/tokenizer/tokenizer.h"
 #include "data/tokenizer/unicode.h"
+#include "kernels/base/strict_json.h"
 #include "launch/cli.h"
 #include "launch/commands.h"
 
@@ -32,7 +32,7 @@ absl::StatusOr<std::string> DecodeLine(const nlohmann::json& json, const Tokeniz
   std::vector<int32_t> ids;
   for (const nlohmann::json& id : json) {
     if (!id.is_number_unsigned() || id.get<uint64_t>() > INT32_MAX)
-      return UsageError(absl::StrFormat("%s is not a token id", id.dump()));
+      return UsageError(absl::StrFormat("%s is not a token id", ShownJson(id)));
     ids.push_back(id.get<int32_t>());
   }
   JEVONS_ASSIGN_OR_RETURN(const std::string bytes, tokenizer.Decode(ids));
@@ -56,10 +56,10 @@ absl::Status Tokenize(const Options& options) {
   Encoder encoder(tokenizer);
   std::string line;
   for (int64_t number = 1; std::getline(in, line); ++number) {
-    const auto json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
-    const auto out = json.is_discarded() ? absl::StatusOr<std::string>(UsageError("not valid JSON"))
-                     : options.decode    ? DecodeLine(json, tokenizer)
-                                         : EncodeLine(json, encode, encoder);
+    const auto json = ParseStrictJson(line);
+    const auto out = !json.ok()       ? absl::StatusOr<std::string>(UsageError(json.status().message()))
+                     : options.decode ? DecodeLine(*json, tokenizer)
+                                      : EncodeLine(*json, encode, encoder);
     if (!out.ok())
       return Annotate(
           out.status(),

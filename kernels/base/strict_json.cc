@@ -12,6 +12,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr int kMaxDepth = 16;
+constexpr int kMaxReason = 300;  // bytes
 
 }  // namespace
 
@@ -34,7 +35,7 @@ absl::StatusOr<Json> ParseStrictJson(absl::string_view text) {
   try {  // the exceptions do not leave this function
     return Json::parse(text.begin(), text.end(), check);
   } catch (const std::exception& error) {
-    return IntegrityError(absl::StrFormat("not valid JSON: %s", error.what()));
+    return IntegrityError(absl::StrFormat("not valid JSON: %.*s", kMaxReason, error.what()));  // it may quote the file
   }
 }
 

@@ -46,8 +46,8 @@ TEST_P(EveryCommand, UnknownFlagIsAUsageError) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cli, EveryCommand,
-                         ::testing::Values("prepare", "train", "eval", "generate", "score", "inspect", "bench",
-                                           "doctor"),
+                         ::testing::Values("prepare", "train", "eval", "generate", "score", "import", "export",
+                                           "tokenize", "inspect", "bench", "doctor"),
                          [](const auto& info) { return std::string(info.param); });
 
 TEST(Cli, HelpListsCommandsAndExitCodes) {

@@ -193,6 +193,27 @@ TEST_F(InteropCli, BadCheckpointsAreRefusedAndLeaveNothing) {
   }
 }
 
+TEST_F(InteropCli, TokenizeRefusesLinesByNumber) {
+  const auto tokenize = [&](const std::string& line, const std::vector<std::string>& flags) {
+    std::ofstream(folder_ / "lines.jsonl") << (flags.empty() ? "\"a\"\n" : "[70]\n") << line << "\n";
+    std::vector<std::string> command = {"tokenize", "--tokenizer", folder_ / "data/tokenizer.json", "--input", folder_ / "lines.jsonl"};
+    command.insert(command.end(), flags.begin(), flags.end());
+    const ProcessResult result = Jevons(command);
+    EXPECT_EQ(result.exit_code, 2) << line.substr(0, 40);
+    EXPECT_NE(result.out, "") << "the line before is well";
+    EXPECT_THAT(result.err, HasSubstr("lines.jsonl, line 2"));
+    EXPECT_LT(result.err.size(), 1000) << line.substr(0, 40);
+    return result.err;
+  };
+  const std::string deep = std::string(1'000'000, '[') + std::string(1'000'000, ']');
+  EXPECT_THAT(tokenize(deep, {"--decode"}), HasSubstr("nested deeper"));
+  EXPECT_THAT(tokenize(deep, {}), HasSubstr("nested deeper"));
+  EXPECT_THAT(tokenize("[[" + std::string(100'000, '1') + "]]", {"--decode"}), HasSubstr("line 2"));
+  EXPECT_THAT(tokenize("[99999999]", {"--decode"}), HasSubstr("token id 99999999"));
+  EXPECT_THAT(tokenize("\"\\ud800\"", {}), HasSubstr("not valid JSON"));
+  EXPECT_THAT(tokenize("7", {}), HasSubstr("not a JSON string"));
+}
+
 TEST_F(InteropCli, OutputsAndArguments) {
   const ProcessResult taken = Jevons({"import", "--input", folder_ / "model", "--output", folder_ / "run"});
   EXPECT_EQ(taken.exit_code, 2);
@@ -208,6 +229,12 @@ TEST_F(InteropCli, OutputsAndArguments) {
   EXPECT_EQ(high.exit_code, 3);
   EXPECT_THAT(high.err, AllOf(HasSubstr("high.safetensors"), HasSubstr("99999")));
   EXPECT_FALSE(fs::exists(folder_ / "x"));
+  const std::string tokens = Contents(folder_ / "high.safetensors");
+  const ProcessResult itself =
+      Jevons({"score", "--checkpoint", folder_ / "run", "--tokens", folder_ / "high.safetensors", "--output", folder_ / "./high.safetensors"});
+  EXPECT_EQ(itself.exit_code, 2);
+  EXPECT_THAT(itself.err, HasSubstr("--tokens"));
+  EXPECT_EQ(Contents(folder_ / "high.safetensors"), tokens);
   // Without its tokenizer a checkpoint is not exported by halves.
   const ProcessResult gone = Jevons({"export", "--checkpoint", folder_ / "run", "--output", folder_ / "x", "--set",
                                      absl::StrCat("data.path=", (folder_ / "elsewhere").string())});

@@ -83,6 +83,8 @@ TEST(TokenizerJsonTest, RefusesEveryTruncation) {
   for (size_t size = 0; size + 2 < json.size(); size += 37)
     ExpectRefused(json.substr(0, size), "not valid JSON");
   ExpectRefused(json + "x", "not valid JSON");
+  const auto quoted = Tokenizer::FromJson("[" + std::string(100'000, '1') + "]", "x.json");
+  EXPECT_LT(quoted.status().message().size(), 1000u);
   ExpectRefused(std::string(100000, '['), "nested deeper than 16");
 }
 
