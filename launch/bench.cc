@@ -91,9 +91,9 @@ std::string Report(const RunConfig& config, const StepFigures& f, const Meter& m
   const DType compute = ComputeDType(config);
   const double rate = static_cast<double>(f.tokens) / f.median_seconds, flops = rate * meter.flops_per_token;
   std::string text = absl::StrFormat(
-      "%s, %d ranks of %d threads, %s\n%.1f tokens/s  (median step %.3f s, %d tokens, MTP depth %d)\n"
+      "%d ranks of %d threads, products in %s\n%.1f tokens/s  (median step %.3f s, %d tokens, MTP depth %d)\n"
       "%.1f MFLOP/token (causal, without MTP), %.1f GFLOP/s, %.1f%% of the measured FP32 FMA peak of %.1f GFLOP/s\n",
-      NameOf(compute), ranks, threads, GemmImplementation(compute), rate, f.median_seconds, f.tokens,
+      ranks, threads, ProductsText(config), rate, f.median_seconds, f.tokens,
       config.model().mtp().depth(), meter.flops_per_token / 1e6, flops / 1e9, 100 * flops / meter.peak_flops,
       meter.peak_flops / 1e9);
   if (compute == DType::kBF16) {

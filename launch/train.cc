@@ -56,8 +56,8 @@ absl::StatusOr<TrainOptions> Prepare(const Options& options, Communicator& world
 void Describe(const TrainOptions& options, const Communicator& world, int threads) {
   const RunConfig& config = options.inputs.config;
   const ParamCount count = CountParameters(config.model());
-  LogInfo(absl::StrFormat("%d ranks of %d threads, ep %d, %s products: %s", world.size(), threads, config.parallel().ep(),
-                          NameOf(ComputeDType(config)), GemmImplementation(ComputeDType(config))));
+  LogInfo(absl::StrFormat("%d ranks of %d threads, ep %d, products in %s", world.size(), threads, config.parallel().ep(),
+                          ProductsText(config)));
   LogInfo(absl::StrFormat("%d parameters (%d active), %d more in MTP modules; %.4g MFLOP per token, peak %.4g GFLOP/s",
                           count.total, count.active_without_embedding, count.mtp_unique, options.meter.flops_per_token / 1e6,
                           options.meter.peak_flops / 1e9));
@@ -70,7 +70,7 @@ absl::Status Train(const Options& options, Communicator& world) {
   SetWatchdogDeadline(config.parallel().watchdog_seconds());
   train.meter = MeasureMeter(config, world, threads);
   train.labels = {{"version", VersionText()},
-                  {"instruction_set", GemmImplementation(ComputeDType(config))},
+                  {"instruction_set", ProductsText(config)},
                   {kTokenizerLabel, train.inputs.tokenizer_hash}};
   Describe(train, world, threads);
   JEVONS_ASSIGN_OR_RETURN(const RunSummary summary, jevons::Train(train, world));

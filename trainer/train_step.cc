@@ -16,15 +16,27 @@ namespace jevons {
 namespace {
 
 // Address space of an activation arena: what is planned if this rank's experts get every row, twice over, and room for
-// operators' temporaries. Pages are taken when they are first written.
+// operators' temporaries, the FP8 codes of a layer's weights among them. Pages are taken when they are first written.
 int64_t ReservedBytes(const RunConfig& config, const MeshShape& mesh, int world_rank) {
-  return 2 * PlanMemory(config, mesh, world_rank, mesh.ep).activations + (int64_t{4} << 30);
+  const ModelConfig& model = config.model();
+  const int64_t codes = WeightStore::PlanBytes(model, std::max<int64_t>(1, model.moe().routed_experts()), DType::kF32);
+  return 2 * PlanMemory(config, mesh, world_rank, mesh.ep).activations + codes + (int64_t{4} << 30);
 }
 
 }  // namespace
 
 DType ComputeDType(const RunConfig& config) {
   return config.precision().compute() == BF16 ? DType::kBF16 : DType::kF32;
+}
+
+std::string ProductsText(const RunConfig& config) {
+  const DType compute = ComputeDType(config);
+  const std::vector<ParamSpec> specs = ParameterTable(config.model());
+  const bool fp8 = std::any_of(specs.begin(), specs.end(),
+                               [&](const ParamSpec& spec) { return PlanOf(spec, config.precision()).fp8; });
+  if (!fp8) return absl::StrFormat("%s: %s", NameOf(compute), GemmImplementation(compute));
+  return absl::StrFormat("FP8 over %s: %s, codes as %s", NameOf(compute), GemmImplementation(compute),
+                         GemmImplementation(DType::kBF16));
 }
 
 std::vector<int64_t> MicroBatchCounts(const RunConfig& config) {

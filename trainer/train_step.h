@@ -94,6 +94,8 @@ class TrainStep {
 // Every number of micro-batches that a step of this run may have.
 std::vector<int64_t> MicroBatchCounts(const RunConfig& config);
 DType ComputeDType(const RunConfig& config);
+// What computes the matrix products of a run, for the log: "BF16: cpu AVX3 vdpbf16ps", "FP8 over FP32: ...".
+std::string ProductsText(const RunConfig& config);
 
 }  // namespace jevons
 
