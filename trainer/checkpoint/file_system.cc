@@ -89,6 +89,8 @@ absl::Status RemoveTree(FileSystem& files, const std::string& path) {
   JEVONS_ASSIGN_OR_RETURN(const std::optional<FileInfo> info, files.Stat(path));
   if (!info.has_value()) return absl::OkStatus();
   if (!info->is_directory) return files.Remove(path);
+  // A link to a folder goes as a file does; what it points to is not ours. A folder itself cannot be removed so.
+  if (files.Remove(path).ok()) return absl::OkStatus();
   JEVONS_ASSIGN_OR_RETURN(const std::vector<std::string> names, files.List(path));
   for (const std::string& name : names) JEVONS_RETURN_IF_ERROR(RemoveTree(files, JoinPath(path, name)));
   return files.RemoveDirectory(path);

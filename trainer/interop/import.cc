@@ -10,6 +10,7 @@
 #include "configs/load.h"
 #include "configs/validate.h"
 #include "data/prepare/dataset_info.h"
+#include "data/tokenizer/tokenizer.h"
 #include "kernels/base/log.h"
 #include "trainer/checkpoint/stream_writer.h"
 #include "trainer/interop/hf_config.h"
@@ -116,6 +117,9 @@ absl::Status TakeTokenizer(FileSystem& files, const std::string& input, const st
   }
   JEVONS_ASSIGN_OR_RETURN(const std::optional<FileInfo> tokenizer, files.Stat(JoinPath(folder.path(), kTokenizerJson)));
   if (!tokenizer) return absl::OkStatus();
+  if (const auto loaded = Tokenizer::Load(JoinPath(folder.path(), kTokenizerJson)); !loaded.ok())
+    LogWarning(absl::StrCat("the weights are imported, but their tokenizer is not one that can be used here; train and generate with another by ",
+                            "--set data.tokenizer=FILE. ", loaded.status().message()));
   JEVONS_ASSIGN_OR_RETURN(const FileRecord record, DescribeFile(JoinPath(folder.path(), kTokenizerJson)));
   info.labels[kTokenizerLabel] = record.xxh3_128;
   config.mutable_data()->set_tokenizer(JoinPath(std::filesystem::absolute(output).lexically_normal().string(), kTokenizerJson));

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include "tests/trainer/checkpoint/test_directory.h"
 
@@ -43,6 +44,18 @@ TEST(PosixFileSystem, WritesAppendsReads) {
   const absl::Status status = ReadExactly(*file, 5, beyond, path);
   EXPECT_EQ(ExitCodeOf(status), ExitCode::kIntegrity);
   EXPECT_THAT(std::string(status.message()), AllOf(HasSubstr(path), HasSubstr("ends at byte 7")));
+}
+
+TEST(RemoveTree, LeavesWhatLinksPointTo) {
+  const TestDirectory directory;
+  FileSystem& files = PosixFileSystem();
+  const std::string tree = directory.path() + "/tree", outside = directory.path() + "/outside";
+  ASSERT_TRUE(MakeDirectories(files, tree).ok());
+  ASSERT_TRUE(MakeDirectories(files, outside + "/kept").ok());
+  ASSERT_EQ(symlink(outside.c_str(), (tree + "/link").c_str()), 0);
+  EXPECT_EQ(RemoveTree(files, tree), absl::OkStatus());
+  EXPECT_FALSE(files.Stat(tree)->has_value());
+  EXPECT_TRUE(files.Stat(outside + "/kept")->has_value());
 }
 
 TEST(PosixFileSystem, DirectoriesAndTrees) {
