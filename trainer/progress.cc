@@ -10,6 +10,8 @@ namespace jevons {
 void Interval::Add(const StepStats& stats, int64_t step_tokens, double step_seconds) {
   ++steps;
   tokens += step_tokens;
+  exchanged.dispatch += stats.exchanged.dispatch;
+  exchanged.combine += stats.exchanged.combine;
   seconds += step_seconds;
   for (size_t i = 0; i < phases.size(); ++i) phases[i] += stats.seconds[i];
 }
@@ -37,7 +39,8 @@ MetricsRecord StepRecord(const StepPlan& plan, const StepStats& stats, const Met
   add("mfu", Mfu(meter, step));
   add("load/max_over_mean", stats.max_over_mean);
   add("load/dead_experts", static_cast<double>(stats.dead_experts));
-  add("dispatch_bytes", static_cast<double>(stats.dispatch_bytes));
+  add("dispatch_bytes", static_cast<double>(stats.exchanged.dispatch));
+  add("combine_bytes", static_cast<double>(stats.exchanged.combine));
   const auto add_fp8 = [&](const char* name, const QuantStats& lost) {
     if (lost.elements == 0) return;
     const auto elements = static_cast<double>(lost.elements);

@@ -22,6 +22,7 @@ struct Meter {
 // Steps since the last progress line, summed.
 struct Interval {
   int64_t steps = 0, tokens = 0;
+  Dispatcher::Bytes exchanged;
   double seconds = 0;
   PhaseTimer::Seconds phases{};
   void Add(const StepStats& stats, int64_t step_tokens, double step_seconds);

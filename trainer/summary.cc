@@ -30,6 +30,9 @@ std::string SummaryText(const RunSummary& s, const TrainOptions& options) {
   }
   absl::StrAppendFormat(&text, "expert load          max/mean %.2f in the worst layer, %d dead experts\n", s.max_over_mean,
                         s.dead_experts);
+  if (s.dispatch_bytes_per_token > 0)
+    absl::StrAppendFormat(&text, "between ranks        dispatch %.0f, combine %.0f bytes per token\n", s.dispatch_bytes_per_token,
+                          s.combine_bytes_per_token);
   absl::StrAppendFormat(&text,
                         "memory, rank 0       %.1f MiB: weights %.1f, gradients %.1f, optimizer %.1f, activations %.1f "
                         "(planned for %.2fx the even expert load: %.1f MiB, %+.1f%%); process %.1f MiB\n",
@@ -61,6 +64,8 @@ std::string SummaryJson(const RunSummary& s, const TrainOptions& options) {
                                {"bits_per_byte", s.bits_per_byte},
                                {"load_max_over_mean", s.max_over_mean},
                                {"dead_experts", s.dead_experts},
+                               {"dispatch_bytes_per_token", s.dispatch_bytes_per_token},
+                               {"combine_bytes_per_token", s.combine_bytes_per_token},
                                {"memory_bytes", s.memory.total()},
                                {"planned_memory_bytes", s.planned.total()},
                                {"peak_expert_load", s.peak_load},

@@ -375,6 +375,11 @@ RunSummary Run::Summarize() const {
   summary.seconds = session_.seconds;
   summary.tokens_per_second = TokensPerSecond(session_);
   summary.mfu = Mfu(options_.meter, session_);
+  if (session_.tokens > 0) {
+    const auto tokens = static_cast<double>(session_.tokens);
+    summary.dispatch_bytes_per_token = static_cast<double>(session_.exchanged.dispatch) / tokens;
+    summary.combine_bytes_per_token = static_cast<double>(session_.exchanged.combine) / tokens;
+  }
   summary.memory = step_.memory();
   summary.peak_load = step_.peak_load();
   summary.planned = PlanMemory(config_, mesh_.shape(), world_rank_, step_.peak_load());

@@ -32,6 +32,7 @@ struct RunSummary {
   double seconds = 0;             // wall time of this process's steps
   double tokens_per_second = 0;   // over them
   double mfu = 0;
+  double dispatch_bytes_per_token = 0, combine_bytes_per_token = 0;  // between ranks
   double first_validation = 0, last_validation = 0;  // nats per token; 0: there was none
   double bits_per_byte = 0;       // of the last validation; 0: not known
   double max_over_mean = 0;       // expert load of the last step

@@ -151,7 +151,7 @@ absl::Status TrainStep::CheckLosses(const StepPlan& plan, const LossSums& sums, 
 }
 
 absl::StatusOr<StepStats> TrainStep::Run(const StepPlan& plan, const SampleBatch& batch) {
-  const int64_t bytes_before = dispatcher_.bytes_sent();
+  const Dispatcher::Bytes bytes_before = dispatcher_.bytes_sent();
   const LayerContext ctx = Context();
   const GradientLayout layout = Layout();
   const int64_t micro = config_.train().micro_batch_sequences();
@@ -205,7 +205,7 @@ absl::StatusOr<StepStats> TrainStep::Run(const StepPlan& plan, const SampleBatch
   stats.balance_loss = sums.balance / static_cast<double>(plan.sequences);
   stats.gradient_norm = gradient.norm;
   stats.fp8 = SumFp8Stats();
-  stats.dispatch_bytes = dispatcher_.bytes_sent() - bytes_before;
+  stats.exchanged = SumExchanged(bytes_before);
   stats.seconds = timer_.Take();
   return stats;
 }
@@ -217,6 +217,13 @@ Fp8Stats TrainStep::SumFp8Stats() {
   mesh_.dp().AllReduceSum(counts);
   const auto at = [&](size_t i) { return QuantStats{counts[i], counts[i + 1], counts[i + 2], counts[i + 3]}; };
   return {.activations = at(0), .gradients = at(4), .weights = at(8)};
+}
+
+Dispatcher::Bytes TrainStep::SumExchanged(const Dispatcher::Bytes& before) {
+  const Dispatcher::Bytes& now = dispatcher_.bytes_sent();
+  int64_t bytes[] = {now.dispatch - before.dispatch, now.combine - before.combine};
+  mesh_.dp().AllReduceSum(bytes);
+  return {.dispatch = bytes[0], .combine = bytes[1]};
 }
 
 void TrainStep::UpdateBalance(double gamma, StepStats& stats) {

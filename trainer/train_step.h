@@ -27,7 +27,7 @@ struct StepStats {
   int64_t dead_experts = 0; // over all layers
   std::vector<int64_t> loads;  // [moe layers, E] rows per expert, of the whole batch
   PhaseTimer::Seconds seconds{};
-  int64_t dispatch_bytes = 0;  // sent by this rank to others
+  Dispatcher::Bytes exchanged; // between ranks, over all of them
   Fp8Stats fp8;                // of all ranks' quantisations in the step
 };
 
@@ -73,6 +73,7 @@ class TrainStep {
   absl::Status CheckLosses(const StepPlan& plan, const LossSums& sums, int64_t first_bad_micro_batch);
   void UpdateBalance(double gamma, StepStats& stats);
   Fp8Stats SumFp8Stats();
+  Dispatcher::Bytes SumExchanged(const Dispatcher::Bytes& before);
 
   RunConfig config_;
   Mesh& mesh_;

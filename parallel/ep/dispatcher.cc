@@ -60,24 +60,24 @@ CommRequest Dispatcher::BeginDispatch(const DispatchHandle& handle, const Tensor
                                       const Tensor& receive) {
   JEVONS_CHECK(send.rows() == handle.send_rows && receive.rows() == handle.receive_rows, "dispatch %s -> %s",
                send.ToString().c_str(), receive.ToString().c_str());
-  return Begin(handle.send_rows_to, handle.receive_rows_from, send, receive);
+  return Begin(handle.send_rows_to, handle.receive_rows_from, send, receive, bytes_sent_.dispatch);
 }
 
 CommRequest Dispatcher::BeginCombine(const DispatchHandle& handle, const Tensor& send,
                                      const Tensor& receive) {
   JEVONS_CHECK(send.rows() == handle.receive_rows && receive.rows() == handle.send_rows, "combine %s -> %s",
                send.ToString().c_str(), receive.ToString().c_str());
-  return Begin(handle.receive_rows_from, handle.send_rows_to, send, receive);
+  return Begin(handle.receive_rows_from, handle.send_rows_to, send, receive, bytes_sent_.combine);
 }
 
 CommRequest Dispatcher::Begin(std::span<const int64_t> send_rows, std::span<const int64_t> receive_rows,
-                              const Tensor& send, const Tensor& receive) {
+                              const Tensor& send, const Tensor& receive, int64_t& bytes_sent) {
   JEVONS_CHECK(send.contiguous() && receive.contiguous() && send.dtype == receive.dtype &&
                    send.cols() == receive.cols(),
                "exchange of %s and %s", send.ToString().c_str(), receive.ToString().c_str());
   const int64_t row_bytes = send.cols() * SizeOf(send.dtype);
   const std::vector<int64_t> send_bytes = Scaled(send_rows, row_bytes);
-  bytes_sent_ += send.bytes() - send_bytes[ep_.rank()];
+  bytes_sent += send.bytes() - send_bytes[ep_.rank()];
   return ep_.BeginAllToAllV(BytesOf(send), send_bytes, BytesOf(receive), Scaled(receive_rows, row_bytes));
 }
 

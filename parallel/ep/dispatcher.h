@@ -51,15 +51,19 @@ class Dispatcher {
   CommRequest BeginCombine(const DispatchHandle& handle, const Tensor& send, const Tensor& receive);
   void Finish(CommRequest request);
 
-  int64_t bytes_sent() const { return bytes_sent_; }  // to other ranks, since construction
+  // Sent to other ranks since construction: to experts, and back from them.
+  struct Bytes {
+    int64_t dispatch = 0, combine = 0;
+  };
+  const Bytes& bytes_sent() const { return bytes_sent_; }
 
  private:
   CommRequest Begin(std::span<const int64_t> send_rows, std::span<const int64_t> receive_rows,
-                    const Tensor& send, const Tensor& receive);
+                    const Tensor& send, const Tensor& receive, int64_t& bytes_sent);
   Communicator& ep_;
   int64_t experts_;
   Range local_;
-  int64_t bytes_sent_ = 0;
+  Bytes bytes_sent_;
 };
 
 }  // namespace jevons

@@ -67,8 +67,10 @@ void CheckDispatch(Communicator& ep, int64_t experts,
   EXPECT_EQ(handle.send_rows * kWidth, static_cast<int64_t>(sent.size()));
   EXPECT_EQ(handle.receive_rows * kWidth, static_cast<int64_t>(expected.size()));
   CheckRows(dispatcher, handle, sent, expected);
-  EXPECT_EQ(dispatcher.bytes_sent(), (away + handle.receive_rows - handle.receive_rows_from[ep.rank()]) *
-                                         kWidth * int64_t{sizeof(int32_t)});
+  const int64_t row_bytes = kWidth * int64_t{sizeof(int32_t)};
+  EXPECT_EQ(dispatcher.bytes_sent().dispatch, away * row_bytes);
+  EXPECT_EQ(dispatcher.bytes_sent().combine,
+            (handle.receive_rows - handle.receive_rows_from[ep.rank()]) * row_bytes);
 }
 
 void CheckDispatchCases(Communicator& ep) {
