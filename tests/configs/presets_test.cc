@@ -9,6 +9,7 @@ TEST(Presets, AllValidate) {
   EXPECT_TRUE(ValidationStatus(Preset("quickstart_cpu"), 4).ok())
       << ValidationStatus(Preset("quickstart_cpu"), 4);
   EXPECT_TRUE(ValidationStatus(Preset("small_cpu"), 1).ok());
+  EXPECT_TRUE(ValidationStatus(Preset("fp8_gap_cpu"), 2).ok());
   EXPECT_TRUE(ValidationStatus(Preset("deepseek_v2_lite_16b"), 8).ok());
   for (const int world_size : {0, 64, 2048}) {
     const absl::Status status = ValidationStatus(Preset("deepseek_v3_671b"), world_size);

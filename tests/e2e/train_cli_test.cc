@@ -201,5 +201,30 @@ TEST_F(TrainCli, EvalAndGenerateUseTheRun) {
   EXPECT_EQ(Jevons({"generate", "--checkpoint", folder_ / "nothing"}).exit_code, 3);
 }
 
+// Two runs, their curves, and how far they are apart; the same command finds them done.
+TEST_F(TrainCli, Fp8GapComparesTwoRuns) {
+  std::vector<std::string> command = {"bench", "fp8-gap", "--config", JEVONS_SOURCE_DIR "/configs/presets/fp8_gap_cpu.textproto", "--output",
+                                      folder_ / "gap"};
+  for (const std::string& override_text :
+       {absl::StrCat("data.path=", (folder_ / "data").string()), std::string("parallel.threads=1"), std::string("model.layers=2"),
+        std::string("data.sequence_length=32"), std::string("train.batch_sequences=2"), std::string("train.micro_batch_sequences=2"),
+        std::string("train.steps=6"), std::string("cost.peak_tflops=1")})
+    command.insert(command.end(), {"--set", override_text});
+  const ProcessResult first = Jevons(command);
+  ASSERT_EQ(first.exit_code, 0) << first.err;
+  EXPECT_THAT(first.out, HasSubstr("relative difference of the smoothed losses"));
+  std::ifstream csv(folder_ / "gap/fp8_gap.csv");
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(csv, line);) lines.push_back(line);
+  ASSERT_EQ(lines.size(), 7u);
+  const std::vector<std::string> last = absl::StrSplit(lines.back(), ',');
+  ASSERT_EQ(last.size(), 5u);
+  EXPECT_NE(last[1], last[2]) << "FP8 has changed nothing";
+  EXPECT_TRUE(fs::exists(folder_ / "gap/fp8_gap.svg"));
+  const ProcessResult again = Jevons(command);
+  EXPECT_EQ(again.exit_code, 0) << again.err;
+  EXPECT_EQ(again.out, first.out);
+}
+
 }  // namespace
 }  // namespace jevons
