@@ -159,10 +159,13 @@ absl::StatusOr<StepStats> TrainStep::Run(const StepPlan& plan, const SampleBatch
   const Range block = layout.Block(count, layout.self);
   const int64_t depth = config_.model().mtp().depth();
   const double tokens = static_cast<double>(plan.sequences) * static_cast<double>(config_.data().sequence_length());
+  // The mean's 1 / tokens would bring the gradients of activations below the FP8 recipe's floor of 1e-4 per tile. So the loss is
+  // taken times the power of two next to the tokens, and the optimizer divides by it: exact, both ways.
+  const double scale = std::exp2(std::floor(std::log2(tokens)));
   const LossScales scales{
-      .main = static_cast<float>(1.0 / tokens),
-      .mtp = depth > 0 ? static_cast<float>(plan.mtp_weight / static_cast<double>(depth) / tokens) : 0.0f,
-      .balance = static_cast<float>(config_.balance().sequence_loss() / static_cast<double>(plan.sequences))};
+      .main = static_cast<float>(scale / tokens),
+      .mtp = depth > 0 ? static_cast<float>(scale * plan.mtp_weight / static_cast<double>(depth) / tokens) : 0.0f,
+      .balance = static_cast<float>(scale * config_.balance().sequence_loss() / static_cast<double>(plan.sequences))};
 
   StepStats stats;
   stats.loads.assign(counts_.size(), 0);
@@ -189,7 +192,7 @@ absl::StatusOr<StepStats> TrainStep::Run(const StepPlan& plan, const SampleBatch
   PhaseScope reduce(&timer_, Phase::kReduce);
   const LossSums sums = SumLosses(losses, block, count);
   JEVONS_RETURN_IF_ERROR(CheckLosses(plan, sums, first_bad));
-  const GradientSummary gradient = optimizer_->Reduce(ctx.ops, *gradients_, layout, count);
+  const GradientSummary gradient = optimizer_->Reduce(ctx.ops, *gradients_, layout, count, scale);
   if (gradient.non_finite)
     return NumericalError(absl::StrFormat(
         "step %d: the gradient of %s is NaN or Inf. The step was not applied. Resume from the last checkpoint with a lower "

@@ -176,9 +176,12 @@ void ZeroOptimizer::ReduceGroup(Group& group, const OpContext& ops, const Gradie
 }
 
 GradientSummary ZeroOptimizer::Reduce(const OpContext& ops, const GradientStore& gradients, const GradientLayout& layout,
-                                      int64_t count) {
+                                      int64_t count, double scale) {
   for (Group& group : groups_) ReduceGroup(group, ops, gradients, layout, count);
-  return Summarize(ops);
+  GradientSummary summary = Summarize(ops);
+  summary.norm /= scale;
+  summary.scale = scale;
+  return summary;
 }
 
 GradientSummary ZeroOptimizer::Summarize(const OpContext& ops) const {
@@ -219,7 +222,7 @@ GradientSummary ZeroOptimizer::Summarize(const OpContext& ops) const {
 
 void ZeroOptimizer::Update(const OpContext& ops, double learning_rate, const GradientSummary& gradient, int64_t t) {
   const double clip = config_.clip_norm();
-  const double scale = clip > 0 && gradient.norm > clip ? clip / (gradient.norm + 1e-6) : 1.0;
+  const double clipping = clip > 0 && gradient.norm > clip ? clip / (gradient.norm + 1e-6) : 1.0;
   for (Group& group : groups_) {
     for (Slice& slice : group.slices) {
       const Entry& entry = group.entries[slice.entry];
@@ -233,7 +236,7 @@ void ZeroOptimizer::Update(const OpContext& ops, double learning_rate, const Gra
                   .beta2 = static_cast<float>(config_.beta2()),
                   .eps = static_cast<float>(config_.eps()),
                   .decay = weights_.specs()[entry.param].decay ? static_cast<float>(config_.weight_decay()) : 0.0f,
-                  .grad_scale = static_cast<float>(scale),
+                  .grad_scale = static_cast<float>(clipping / gradient.scale),
                   .step = t});
     }
     GatherWeights(group, *ops.scratch);

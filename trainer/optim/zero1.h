@@ -27,6 +27,7 @@ struct StateSlice {
 
 struct GradientSummary {
   double norm = 0;                          // of the whole gradient, before clipping
+  double scale = 1;                         // what is held is the gradient times this, a power of two; the norm is not
   std::optional<std::string> non_finite;    // the first parameter with NaN or Inf
 };
 
@@ -37,8 +38,10 @@ class ZeroOptimizer {
   // Fresh weights and moments. Every rank computes its own part from (seed, parameter, element).
   void Initialize(const OpContext& ops, double init_std, uint64_t seed);
 
-  // Reduces the step's gradients into this rank's slices and returns the global norm. Collective over the world.
-  GradientSummary Reduce(const OpContext& ops, const GradientStore& gradients, const GradientLayout& layout, int64_t count);
+  // Reduces the step's gradients, which are those of the loss times `scale`, a power of two, into this rank's slices and
+  // returns the global norm. Collective over the world.
+  GradientSummary Reduce(const OpContext& ops, const GradientStore& gradients, const GradientLayout& layout, int64_t count,
+                         double scale);
 
   // AdamW on the slices, t = 1, 2, ..., then everybody's new weights to everybody. Collective over the world.
   void Update(const OpContext& ops, double learning_rate, const GradientSummary& gradient, int64_t t);
