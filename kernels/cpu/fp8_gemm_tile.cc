@@ -5,7 +5,7 @@
 #include "kernels/cpu/fp8_gemm.h"
 #include "kernels/cpu/gemm_plan.h"
 
-#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4)  // they have no fused multiply-add
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4)  // no code is made for them: no fused multiply-add
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/fp8_gemm_tile.cc"
 #include "hwy/foreach_target.h"

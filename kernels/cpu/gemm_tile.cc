@@ -10,7 +10,7 @@
 #include <cstdlib>
 #include <memory>
 
-#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4)  // they have no fused multiply-add
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4)  // no code is made for them: no fused multiply-add
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/gemm_tile.cc"
 #include "hwy/foreach_target.h"
