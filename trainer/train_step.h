@@ -28,7 +28,7 @@ struct StepStats {
   std::vector<int64_t> loads;  // [moe layers, E] rows per expert, of the whole batch
   PhaseTimer::Seconds seconds{};
   Dispatcher::Bytes exchanged; // between ranks, over all of them
-  Fp8Stats fp8;                // of all ranks' quantisations in the step
+  Fp8Stats fp8;                // of all ranks' quantisations in the step; of dispatched rows, at the experts that receive them
 };
 
 class TrainStep {
