@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <omp.h>
 
+#include <cmath>
 #include <cstring>
 #include <map>
 #include <mutex>
@@ -110,6 +111,36 @@ TEST_P(LayoutEquality, BitwiseOnEveryLayout) {
 
 INSTANTIATE_TEST_SUITE_P(MicroBatches, LayoutEquality,
                          testing::Combine(testing::Values(3, 7), testing::Values(FP32, BF16), testing::Values(AS_COMPUTE, FP8_BLOCK)));
+
+// The loss is taken times a power of two on its way back. Neither the norm nor what the optimizer sees may show it: one
+// sequence and three copies of it, whose powers differ, have one mean gradient; and after a first step m = (1 - beta1) g.
+TEST(LossScale, IsGoneFromNormAndMoments) {
+  std::vector<double> norms;
+  for (const int64_t copies : {1, 3}) {
+    RunConfig config = TinyRun(copies, 1);
+    config.mutable_optimizer()->set_clip_norm(0);
+    RunLoopback(1, [&](Communicator& world) {
+      Mesh mesh(world, {.world = 1, .pp = 1, .ep = 1});
+      TrainStep step(config, mesh);
+      step.Initialize();
+      SampleBatch batch{.first = 0, .count = copies, .tokens = {}, .document_start = {}};
+      for (int64_t i = 0; i < copies; ++i)
+        for (int32_t token : RandomTokens(kS + 1, config.model().vocab_size(), 3)) batch.tokens.push_back(token);
+      const auto stats = step.Run({.step = 0, .first_sample = 0, .sequences = copies, .tokens_before = 0, .learning_rate = 0,
+                                   .gamma = 0, .mtp_weight = 0.3},
+                                  batch);
+      ASSERT_TRUE(stats.ok()) << stats.status();
+      double squares = 0;
+      for (const StateSlice& slice : step.State())
+        for (int64_t i = 0; i < slice.elements.size() && slice.name.rfind("m/", 0) == 0; ++i)
+          squares += std::pow(slice.data.as<float>()[i] / (1 - config.optimizer().beta1()), 2);
+      EXPECT_GT(stats->gradient_norm, 0);
+      EXPECT_NEAR(std::sqrt(squares), stats->gradient_norm, 1e-5 * stats->gradient_norm);
+      norms.push_back(stats->gradient_norm);
+    });
+  }
+  EXPECT_NEAR(norms[0], norms[1], 1e-5 * norms[0]);
+}
 
 // A gate that sends every token to the same experts, so that one rank gets all rows and the others none.
 TEST(LayoutEquality, AllTokensToOneRank) {
