@@ -1,21 +1,13 @@
 // The scalar reference: walks the tiles of a matrix, one thread, one element at a time.
 #include "kernels/fp8/quantize.h"
+#include "kernels/ref/element.h"
 #include "kernels/ref/quantize.h"
 
 namespace jevons {
 namespace {
 
-float Get(const Tensor& t, int64_t r, int64_t c) {
-  return t.dtype == DType::kBF16 ? static_cast<float>(t.row<bf16>(r)[c]) : t.row<float>(r)[c];
-}
-
-void Put(const Tensor& t, int64_t r, int64_t c, float value) {
-  if (t.dtype == DType::kBF16) {
-    t.row<bf16>(r)[c] = bf16(value);
-  } else {
-    t.row<float>(r)[c] = value;
-  }
-}
+using ref::Get;
+using ref::Put;
 
 // body(format) with the traits of `format`.
 template <class Body>

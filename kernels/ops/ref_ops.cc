@@ -7,6 +7,7 @@
 #include "kernels/ops/registry.h"
 #include "kernels/ref/adamw.h"
 #include "kernels/ref/attention.h"
+#include "kernels/ref/element.h"
 #include "kernels/ref/embedding.h"
 #include "kernels/ref/permute.h"
 #include "kernels/ref/rmsnorm.h"
@@ -18,17 +19,8 @@
 namespace jevons {
 namespace {
 
-float Get(const Tensor& t, int64_t r, int64_t c) {
-  return t.dtype == DType::kBF16 ? static_cast<float>(t.row<bf16>(r)[c]) : t.row<float>(r)[c];
-}
-
-void Put(const Tensor& t, int64_t r, int64_t c, float value) {
-  if (t.dtype == DType::kBF16) {
-    t.row<bf16>(r)[c] = bf16(value);
-  } else {
-    t.row<float>(r)[c] = value;
-  }
-}
+using ref::Get;
+using ref::Put;
 
 // A contiguous FP32 array in scratch: room for the elements of `t`, or (Load) a copy of them.
 float* Room(const OpContext& ctx, const Tensor& t) {
