@@ -48,7 +48,7 @@ JEVONS_HOST_DEVICE inline double RandomUniform(uint64_t seed, uint64_t purpose, 
 }
 
 // Standard normal by Box-Muller, one value per index.
-inline double RandomNormal(uint64_t seed, uint64_t purpose, uint64_t index) {
+JEVONS_HOST_DEVICE inline double RandomNormal(uint64_t seed, uint64_t purpose, uint64_t index) {
   const Philox4 r = Philox(seed, index, purpose);
   const double u1 = (static_cast<double>(r.v[0]) + 1.0) * 0x1.0p-32;  // in (0, 1]
   const double u2 = static_cast<double>(r.v[1]) * 0x1.0p-32;

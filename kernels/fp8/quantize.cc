@@ -6,7 +6,10 @@
 namespace jevons {
 namespace {
 
-const QuantizeTable& Table() { return &Ops() == &kRefOps ? kRefQuantize : kCpuQuantize; }
+const QuantizeTable& Table(const Stream& stream) {
+  if (stream.device == Device::kCuda) return cuda::Quantization();
+  return &Ops() == &kRefOps ? kRefQuantize : kCpuQuantize;
+}
 
 void ExpectQuantized(const Tensor& codes, const Tensor& scales, int64_t rows, int64_t cols, Tiling tiling,
                      NumberFormat format) {
@@ -33,7 +36,7 @@ void Quantize(const OpContext& ctx, const QuantizeDesc& d) {
   ExpectReal("x", d.x);
   ExpectMatrix("x", d.x, d.x.dtype, d.x.rows(), d.x.cols());
   ExpectQuantized(d.codes, d.scales, d.x.rows(), d.x.cols(), d.tiling, d.format);
-  if (d.x.size() > 0) Table().quantize(ctx, d);
+  if (d.x.size() > 0) Table(ctx.stream).quantize(ctx, d);
 }
 
 void Dequantize(const OpContext& ctx, const DequantizeDesc& d) {
@@ -41,7 +44,7 @@ void Dequantize(const OpContext& ctx, const DequantizeDesc& d) {
   ExpectMatrix("x", d.x, d.x.dtype, d.x.rows(), d.x.cols());
   JEVONS_CHECK(d.tiling != Tiling::kColumns128x1, "dequantising transposed codes is not defined");
   ExpectQuantized(d.codes, d.scales, d.x.rows(), d.x.cols(), d.tiling, d.format);
-  if (d.x.size() > 0) Table().dequantize(ctx, d);
+  if (d.x.size() > 0) Table(ctx.stream).dequantize(ctx, d);
 }
 
 void RequantizeTransposed(const OpContext& ctx, const RequantizeDesc& d) {
@@ -49,7 +52,7 @@ void RequantizeTransposed(const OpContext& ctx, const RequantizeDesc& d) {
   JEVONS_CHECK(d.format != NumberFormat::kE5M6, "only E4M3 and E5M2 are requantised");
   ExpectQuantized(d.codes, d.scales, rows, cols, Tiling::kRows1x128, d.format);
   ExpectQuantized(d.out_codes, d.out_scales, rows, cols, Tiling::kColumns128x1, d.format);
-  if (d.codes.size() > 0) Table().requantize_transposed(ctx, d);
+  if (d.codes.size() > 0) Table(ctx.stream).requantize_transposed(ctx, d);
 }
 
 }  // namespace jevons

@@ -14,7 +14,7 @@ void AdamW(const OpContext& ctx, const AdamWDesc& d) {
   ExpectVector("v", d.v, d.m.dtype, n);
   if (d.compute) ExpectVector("compute", d.compute, DType::kBF16, n);
   JEVONS_CHECK(d.step >= 1, "step %lld", static_cast<long long>(d.step));
-  if (n > 0) Ops().adamw(ctx, d);
+  if (n > 0) Ops(ctx.stream).adamw(ctx, d);
 }
 
 }  // namespace jevons

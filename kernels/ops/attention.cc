@@ -36,7 +36,7 @@ void CheckForward(const OpContext& ctx, const AttentionDesc& d) {
 
 void Attention(const OpContext& ctx, const AttentionDesc& desc) {
   CheckForward(ctx, desc);
-  if (desc.q.rows() > 0) Ops().attention(ctx, desc);
+  if (desc.q.rows() > 0) Ops(ctx.stream).attention(ctx, desc);
 }
 
 void AttentionBackward(const OpContext& ctx, const AttentionDesc& desc, const AttentionGrad& grad) {
@@ -46,7 +46,7 @@ void AttentionBackward(const OpContext& ctx, const AttentionDesc& desc, const At
   ExpectMatrix("dq", grad.dq, dtype, desc.q.rows(), desc.q.cols());
   ExpectMatrix("dkv", grad.dkv, dtype, desc.kv.rows(), desc.kv.cols());
   ExpectMatrix("dk_rope", grad.dk_rope, dtype, desc.k_rope.rows(), desc.k_rope.cols());
-  if (desc.q.rows() > 0) Ops().attention_backward(ctx, desc, grad);
+  if (desc.q.rows() > 0) Ops(ctx.stream).attention_backward(ctx, desc, grad);
 }
 
 }  // namespace jevons

@@ -9,7 +9,7 @@ void Copy(const OpContext& ctx, const Tensor& src, const Tensor& dst) {
   ExpectReal("src", src);
   ExpectReal("dst", dst);
   ExpectMatrix("src", src, src.dtype, dst.rows(), dst.cols());
-  if (dst.size() > 0) Ops().copy(ctx, src, dst);
+  if (dst.size() > 0) Ops(ctx.stream).copy(ctx, src, dst);
 }
 
 void Add(const OpContext& ctx, const Tensor& a, const Tensor& b, const Tensor& out) {
@@ -17,19 +17,19 @@ void Add(const OpContext& ctx, const Tensor& a, const Tensor& b, const Tensor& o
   ExpectMatrix("out", out, out.dtype, a.rows(), a.cols());
   ExpectMatrix("a", a, out.dtype, a.rows(), a.cols());
   ExpectMatrix("b", b, out.dtype, a.rows(), a.cols());
-  if (out.size() > 0) Ops().add(ctx, a, b, out);
+  if (out.size() > 0) Ops(ctx.stream).add(ctx, a, b, out);
 }
 
 void FillNormal(const OpContext& ctx, uint64_t seed, uint64_t purpose, int64_t offset, float std,
                 const Tensor& dst) {
   ExpectVector("dst", dst, DType::kF32, dst.size());
   JEVONS_CHECK(offset >= 0, "offset %lld", static_cast<long long>(offset));
-  if (dst.size() > 0) Ops().fill_normal(ctx, seed, purpose, offset, std, dst);
+  if (dst.size() > 0) Ops(ctx.stream).fill_normal(ctx, seed, purpose, offset, std, dst);
 }
 
 void Fill(const OpContext& ctx, float value, const Tensor& dst) {
   ExpectMatrix("dst", dst, DType::kF32, dst.rows(), dst.cols());
-  if (dst.size() > 0) Ops().fill(ctx, value, dst);
+  if (dst.size() > 0) Ops(ctx.stream).fill(ctx, value, dst);
 }
 
 }  // namespace jevons

@@ -9,7 +9,7 @@ void Embedding(const OpContext& ctx, const Tensor& table, const Tensor& ids, con
   ExpectReal("table", table);
   ExpectMatrix("y", y, table.dtype, y.rows(), table.cols());
   ExpectIndices(ctx, "ids", ids, y.rows(), 0, table.rows());
-  if (y.size() > 0) Ops().embedding(ctx, table, ids, y);
+  if (y.size() > 0) Ops(ctx.stream).embedding(ctx, table, ids, y);
 }
 
 void EmbeddingBackward(const OpContext& ctx, const Tensor& dy, const Tensor& ids, const Tensor& dtable,
@@ -18,7 +18,7 @@ void EmbeddingBackward(const OpContext& ctx, const Tensor& dy, const Tensor& ids
   ExpectMatrix("dy", dy, dy.dtype, dy.rows(), dtable.cols());
   ExpectMatrix("dtable", dtable, DType::kF32, dtable.rows(), dtable.cols());
   ExpectIndices(ctx, "ids", ids, dy.rows(), 0, dtable.rows());
-  if (dtable.size() > 0) Ops().embedding_backward(ctx, dy, ids, dtable, mode);
+  if (dtable.size() > 0) Ops(ctx.stream).embedding_backward(ctx, dy, ids, dtable, mode);
 }
 
 }  // namespace jevons

@@ -13,7 +13,7 @@ void SortByExpert(const OpContext& ctx, const Tensor& indices, const Tensor& cou
   ExpectVector("row_of", row_of, DType::kI32, pairs);
   ExpectVector("pair_of", pair_of, DType::kI32, pairs);
   JEVONS_CHECK(pairs <= INT32_MAX, "%lld pairs do not fit 32 bits", static_cast<long long>(pairs));
-  if (pairs > 0) Ops().sort_by_expert(ctx, indices, counts, row_of, pair_of);
+  if (pairs > 0) Ops(ctx.stream).sort_by_expert(ctx, indices, counts, row_of, pair_of);
 }
 
 void GatherRows(const OpContext& ctx, const Tensor& x, const Tensor& pair_of, int64_t slots,
@@ -21,7 +21,7 @@ void GatherRows(const OpContext& ctx, const Tensor& x, const Tensor& pair_of, in
   JEVONS_CHECK(slots > 0);
   ExpectMatrix("y", y, x.dtype, y.rows(), x.cols());
   ExpectIndices(ctx, "pair_of", pair_of, y.rows(), 0, x.rows() * slots);
-  if (y.size() > 0) Ops().gather_rows(ctx, x, pair_of, slots, y);
+  if (y.size() > 0) Ops(ctx.stream).gather_rows(ctx, x, pair_of, slots, y);
 }
 
 void SumRows(const OpContext& ctx, const Tensor& y, const Tensor& row_of, int64_t slots, const Tensor& out,
@@ -31,7 +31,7 @@ void SumRows(const OpContext& ctx, const Tensor& y, const Tensor& row_of, int64_
   ExpectReal("out", out);
   ExpectMatrix("out", out, out.dtype, out.rows(), y.cols());
   ExpectIndices(ctx, "row_of", row_of, out.rows() * slots, 0, y.rows());
-  if (out.size() > 0) Ops().sum_rows(ctx, y, row_of, slots, out, mode);
+  if (out.size() > 0) Ops(ctx.stream).sum_rows(ctx, y, row_of, slots, out, mode);
 }
 
 }  // namespace jevons

@@ -9,12 +9,12 @@ namespace jevons {
 
 double SumOfSquares(const OpContext& ctx, const Tensor& x) {
   ExpectVector("x", x, DType::kF32, x.size());
-  return x.size() == 0 ? 0.0 : Ops().sum_of_squares(ctx, x);
+  return x.size() == 0 ? 0.0 : Ops(ctx.stream).sum_of_squares(ctx, x);
 }
 
 double Sum(const OpContext& ctx, const Tensor& x) {
   ExpectVector("x", x, DType::kF32, x.size());
-  return x.size() == 0 ? 0.0 : Ops().sum(ctx, x);
+  return x.size() == 0 ? 0.0 : Ops(ctx.stream).sum(ctx, x);
 }
 
 double TreeSum(std::span<const double> values) {

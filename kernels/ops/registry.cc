@@ -25,7 +25,9 @@ const OpTable*& Selected() {
 }  // namespace
 
 std::span<const OpTable* const> OpTables() { return kTables; }
-const OpTable& Ops() { return *Selected(); }
+const OpTable& Ops(const Stream& stream) {
+  return stream.device == Device::kCuda ? cuda::Operators() : *Selected();
+}
 void SelectOps(const OpTable& table) { Selected() = &table; }
 
 }  // namespace jevons

@@ -1,6 +1,6 @@
 // The ordered list of implementations: the first that this machine can run serves every operator but the
 // matrix product (which keeps its own list, gemm.h). The scalar reference comes last and runs everywhere.
-// JEVONS_OPS=NAME in the environment forces one.
+// JEVONS_OPS=NAME in the environment forces one. Streams of CUDA have one table, kernels/cuda.
 #ifndef JEVONS_KERNELS_OPS_REGISTRY_H_
 #define JEVONS_KERNELS_OPS_REGISTRY_H_
 
@@ -56,9 +56,17 @@ extern const OpTable kRefOps;  // kernels/ref in FP32
 
 std::span<const OpTable* const> OpTables();  // best first, "ref" last
 
-// The table that serves. Aborts with the list of names when JEVONS_OPS is none of them.
-const OpTable& Ops();
-void SelectOps(const OpTable& table);  // for tests and benchmarks
+// The table that serves the stream's device. Aborts with the list of names when JEVONS_OPS is none of them, and on a CUDA
+// stream in a build without CUDA.
+const OpTable& Ops(const Stream& stream = {});
+void SelectOps(const OpTable& table);  // on the CPU, for tests and benchmarks
+
+struct QuantizeTable;  // kernels/fp8/quantize.h
+
+namespace cuda {
+const OpTable& Operators();
+const QuantizeTable& Quantization();
+}  // namespace cuda
 
 }  // namespace jevons
 

@@ -12,7 +12,7 @@ void RmsNorm(const OpContext& ctx, const Tensor& x, const Tensor& gamma, float e
   ExpectMatrix("y", y, x.dtype, x.rows(), x.cols());
   ExpectVector("gamma", gamma, DType::kF32, x.cols());
   ExpectVector("rstd", rstd, DType::kF32, x.rows());
-  if (x.size() > 0) Ops().rms_norm(ctx, x, gamma, eps, y, rstd);
+  if (x.size() > 0) Ops(ctx.stream).rms_norm(ctx, x, gamma, eps, y, rstd);
 }
 
 void RmsNormBackward(const OpContext& ctx, const RmsNormGrad& g) {
@@ -25,7 +25,7 @@ void RmsNormBackward(const OpContext& ctx, const RmsNormGrad& g) {
   ExpectVector("gamma", g.gamma, DType::kF32, cols);
   ExpectVector("rstd", g.rstd, DType::kF32, rows);
   ExpectVector("dgamma", g.dgamma, DType::kF32, cols);
-  if (cols > 0) Ops().rms_norm_backward(ctx, g);
+  if (cols > 0) Ops(ctx.stream).rms_norm_backward(ctx, g);
 }
 
 }  // namespace jevons

@@ -69,12 +69,12 @@ void FillRopeTable(double theta, int64_t dim, const RopeScaling& scaling, const 
 
 void Rope(const OpContext& ctx, const RopeDesc& desc) {
   Check(desc);
-  if (desc.x.size() > 0) Ops().rope(ctx, desc);
+  if (desc.x.size() > 0) Ops(ctx.stream).rope(ctx, desc);
 }
 
 void RopeBackward(const OpContext& ctx, const RopeDesc& desc) {
   Check(desc);
-  if (desc.x.size() > 0) Ops().rope_backward(ctx, desc);
+  if (desc.x.size() > 0) Ops(ctx.stream).rope_backward(ctx, desc);
 }
 
 }  // namespace jevons

@@ -32,7 +32,7 @@ void Router(const OpContext& ctx, const RouterDesc& desc, const RouterForward& f
   ExpectVector("indices", f.indices, DType::kI32, rows * desc.top_k);
   ExpectVector("weights", f.weights, DType::kF32, rows * desc.top_k);
   ExpectVector("counts", f.counts, DType::kI64, desc.experts);
-  Ops().router(ctx, desc, f);
+  Ops(ctx.stream).router(ctx, desc, f);
 }
 
 void BalanceLoss(const OpContext& ctx, const RouterDesc& desc, const Tensor& scores, int64_t sequence_length,
@@ -42,7 +42,7 @@ void BalanceLoss(const OpContext& ctx, const RouterDesc& desc, const Tensor& sco
   ExpectMatrix("scores", scores, DType::kF32, scores.rows(), desc.experts);
   ExpectMatrix("fractions", fractions, DType::kF32, sequences, desc.experts);
   ExpectVector("losses", losses, DType::kF32, sequences);
-  if (sequences > 0) Ops().balance_loss(ctx, desc, scores, sequence_length, fractions, losses);
+  if (sequences > 0) Ops(ctx.stream).balance_loss(ctx, desc, scores, sequence_length, fractions, losses);
 }
 
 void RouterBackward(const OpContext& ctx, const RouterDesc& desc, const RouterGrad& g) {
@@ -55,7 +55,7 @@ void RouterBackward(const OpContext& ctx, const RouterDesc& desc, const RouterGr
   ExpectMatrix("dlogits", g.dlogits, DType::kF32, rows, desc.experts);
   if (g.fractions)
     ExpectMatrix("fractions", g.fractions, DType::kF32, Sequences(rows, g.sequence_length), desc.experts);
-  if (rows > 0) Ops().router_backward(ctx, desc, g);
+  if (rows > 0) Ops(ctx.stream).router_backward(ctx, desc, g);
 }
 
 }  // namespace jevons

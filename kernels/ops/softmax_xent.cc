@@ -16,7 +16,7 @@ void Check(const OpContext& ctx, const Tensor& logits, const Tensor& labels, con
 
 void CrossEntropy(const OpContext& ctx, const Tensor& logits, const Tensor& labels, const Tensor& losses) {
   Check(ctx, logits, labels, losses);
-  if (logits.size() > 0) Ops().cross_entropy(ctx, logits, labels, losses);
+  if (logits.size() > 0) Ops(ctx.stream).cross_entropy(ctx, logits, labels, losses);
 }
 
 void CrossEntropyWithGrad(const OpContext& ctx, const Tensor& logits, const Tensor& labels, float scale,
@@ -24,7 +24,7 @@ void CrossEntropyWithGrad(const OpContext& ctx, const Tensor& logits, const Tens
   Check(ctx, logits, labels, losses);
   ExpectReal("dlogits", dlogits);
   ExpectMatrix("dlogits", dlogits, dlogits.dtype, logits.rows(), logits.cols());
-  if (logits.size() > 0) Ops().cross_entropy_with_grad(ctx, logits, labels, scale, losses, dlogits);
+  if (logits.size() > 0) Ops(ctx.stream).cross_entropy_with_grad(ctx, logits, labels, scale, losses, dlogits);
 }
 
 }  // namespace jevons

@@ -10,7 +10,7 @@ void SwiGlu(const OpContext& ctx, const Tensor& gate_up, const Tensor& weight, c
   ExpectMatrix("y", y, y.dtype, y.rows(), y.cols());
   ExpectMatrix("gate_up", gate_up, y.dtype, y.rows(), 2 * y.cols());
   if (weight) ExpectVector("weight", weight, DType::kF32, y.rows());
-  if (y.size() > 0) Ops().swiglu(ctx, gate_up, weight, y);
+  if (y.size() > 0) Ops(ctx.stream).swiglu(ctx, gate_up, weight, y);
 }
 
 void SwiGluBackward(const OpContext& ctx, const SwiGluGrad& g) {
@@ -26,7 +26,7 @@ void SwiGluBackward(const OpContext& ctx, const SwiGluGrad& g) {
     ExpectVector("weight", g.weight, DType::kF32, rows);
     ExpectVector("dweight", g.dweight, DType::kF32, rows);
   }
-  if (rows > 0) Ops().swiglu_backward(ctx, g);
+  if (rows > 0) Ops(ctx.stream).swiglu_backward(ctx, g);
 }
 
 }  // namespace jevons

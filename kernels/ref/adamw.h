@@ -31,7 +31,7 @@ inline AdamWFactors MakeAdamWFactors(float learning_rate, float beta1, float bet
 
 // One element. The update uses m and v as they are before they are rounded for storage.
 template <typename T>
-void AdamW(const AdamWFactors& f, T grad, T& master, T& m, T& v) {
+JEVONS_HOST_DEVICE void AdamW(const AdamWFactors& f, T grad, T& master, T& m, T& v) {
   using std::sqrt;
   const T g = (grad + T(0)) * T(f.grad_scale);  // + 0 makes -0 a +0
   m = T(f.beta1) * m + T(f.one_minus_beta1) * g;

@@ -8,25 +8,41 @@
 #include <map>
 #include <utility>
 
+#include "kernels/tensor/cuda_backend.h"
+#include "kernels/tensor/device.h"
+
 namespace jevons {
 namespace {
 
 constexpr int64_t kAlignment = 64;
 
-}  // namespace
-
-Arena::Arena(std::string name, int64_t capacity) : name_(std::move(name)), capacity_(capacity) {
+// Host memory whose pages become resident when first written.
+char* ReservePages(const std::string& name, int64_t capacity) {
   void* address = mmap(nullptr, static_cast<size_t>(capacity), PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  JEVONS_CHECK(address != MAP_FAILED, "arena %s: cannot reserve %lld bytes of address space", name_.c_str(),
+  JEVONS_CHECK(address != MAP_FAILED, "arena %s: cannot reserve %lld bytes of address space", name.c_str(),
                static_cast<long long>(capacity));
-  base_ = static_cast<char*>(address);
   madvise(address, static_cast<size_t>(capacity), MADV_HUGEPAGE);
-  const char* poison = std::getenv("JEVONS_POISON");
-  poison_ = poison != nullptr && poison[0] == '1';
+  return static_cast<char*>(address);
 }
 
-Arena::~Arena() { munmap(base_, static_cast<size_t>(capacity_)); }
+}  // namespace
+
+Arena::Arena(std::string name, int64_t capacity, Device device)
+    : name_(std::move(name)), device_(device), capacity_(capacity) {
+  const char* poison = std::getenv("JEVONS_POISON");
+  poison_ = poison != nullptr && poison[0] == '1';
+  if (device_ == Device::kCuda) {
+    memory_ = std::make_unique<cuda::Memory>(capacity);
+    base_ = memory_->base();
+  } else {
+    base_ = ReservePages(name_, capacity);
+  }
+}
+
+Arena::~Arena() {
+  if (device_ == Device::kCpu) munmap(base_, static_cast<size_t>(capacity_));
+}
 
 int64_t Arena::SliceBytes(DType dtype, const Shape& shape) {
   return (shape.size() * SizeOf(dtype) + kAlignment - 1) / kAlignment * kAlignment;
@@ -39,13 +55,25 @@ Tensor Arena::Allocate(const char* name, DType dtype, const Shape& shape) {
                static_cast<long long>(capacity_));
   Tensor slice(base_ + used_, dtype, shape);
   used_ += bytes;
+  if (memory_) memory_->Back(used_);
   slices_.push_back({name, bytes});
   if (used_ > peak_) {
     peak_ = used_;
     peak_is_current_ = true;
   }
-  if (poison_) std::memset(slice.data, 0xFF, static_cast<size_t>(bytes));
+  if (poison_) Poison(slice.data, bytes);
   return slice;
+}
+
+void Arena::Poison(void* data, int64_t bytes) const {
+  if (device_ == Device::kCpu) {
+    std::memset(data, 0xFF, static_cast<size_t>(bytes));
+    return;
+  }
+  // The arena does not know the stream that used the slice before, nor the one to come: it waits for all of them.
+  cuda::SynchronizeDevice();
+  cuda::SetBytes(nullptr, data, 0xFF, 1, bytes, bytes);
+  cuda::SynchronizeDevice();
 }
 
 void Arena::Release(Mark mark) {
@@ -63,15 +91,12 @@ void Arena::ResetPeak() {
   peak_is_current_ = true;
 }
 
-std::string Arena::PeakReport() const {
+std::vector<std::pair<std::string, int64_t>> Arena::PeakSlices() const {
   std::map<std::string, int64_t> by_name;
   for (const Slice& slice : peak_is_current_ ? slices_ : peak_slices_) by_name[slice.name] += slice.bytes;
-  std::vector<std::pair<int64_t, std::string>> sorted;
-  for (const auto& [name, bytes] : by_name) sorted.emplace_back(-bytes, name);
-  std::sort(sorted.begin(), sorted.end());
-  std::string report;
-  for (const auto& [negative, name] : sorted) report += name + "  " + std::to_string(-negative) + "\n";
-  return report;
+  std::vector<std::pair<std::string, int64_t>> sorted(by_name.begin(), by_name.end());
+  std::stable_sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
+  return sorted;
 }
 
 }  // namespace jevons

@@ -6,28 +6,38 @@
 //     ArenaScope scope(arena);                              // gives everything back at the brace
 //     Tensor y = arena.Allocate("mla.q", DType::kF32, {tokens, heads * dim});
 //   }
-//   arena.peak_bytes();  arena.PeakReport();                // high-water mark, and which slices made it
+//   arena.peak_bytes();  arena.PeakSlices();                // high-water mark, and which slices made it
 //
-// Slices are 64-byte aligned. JEVONS_POISON=1 in the environment fills each new slice with NaN bytes (0xFF), so that a
+// Slices are 64-byte aligned. On Device::kCuda they are device memory, which grows under the same addresses when a slice first
+// needs it and stays until the arena ends; a released slice may be handed out while kernels that use it are still to run, so an
+// arena belongs to one stream. JEVONS_POISON=1 in the environment fills each new slice with NaN bytes (0xFF), so that a
 // test fails on any read of memory that nobody wrote.
 #ifndef JEVONS_KERNELS_TENSOR_ARENA_H_
 #define JEVONS_KERNELS_TENSOR_ARENA_H_
 
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "kernels/tensor/stream.h"
 #include "kernels/tensor/tensor.h"
 
 namespace jevons {
+namespace cuda {
+class Memory;
+}
 
 class Arena {
  public:
   // Reserves `capacity` bytes of address space; pages become resident when first written.
-  Arena(std::string name, int64_t capacity);
+  Arena(std::string name, int64_t capacity, Device device = Device::kCpu);
   ~Arena();
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
+
+  Device device() const { return device_; }
 
   // A slice named after its content. `name` must outlive the arena (a literal). Aborts when the reservation is used up.
   Tensor Allocate(const char* name, DType dtype, const Shape& shape);
@@ -42,8 +52,8 @@ class Arena {
   int64_t used_bytes() const { return used_; }
   int64_t peak_bytes() const { return peak_; }
   void ResetPeak();
-  // The slices alive at the peak, summed by name, largest first: "name  bytes" a line.
-  std::string PeakReport() const;
+  // The bytes of the slices alive at the peak, by name, largest first.
+  std::vector<std::pair<std::string, int64_t>> PeakSlices() const;
 
   // The bytes that a slice occupies: what a plan adds up.
   static int64_t SliceBytes(DType dtype, const Shape& shape);
@@ -53,7 +63,11 @@ class Arena {
     const char* name;
     int64_t bytes;
   };
+  void Poison(void* data, int64_t bytes) const;
+
   std::string name_;
+  Device device_;
+  std::unique_ptr<cuda::Memory> memory_;  // on kCuda
   char* base_ = nullptr;
   int64_t capacity_, used_ = 0, peak_ = 0;
   bool poison_;

@@ -1,0 +1,49 @@
+// The CUDA operators, by the names of the public functions. They trust their arguments and launch on the context's stream.
+#ifndef JEVONS_KERNELS_CUDA_CUDA_OPS_H_
+#define JEVONS_KERNELS_CUDA_CUDA_OPS_H_
+
+#include "kernels/fp8/quantize.h"
+#include "kernels/ops/registry.h"
+
+namespace jevons::cuda {
+
+void AdamW(const OpContext& ctx, const AdamWDesc& desc);
+void Attention(const OpContext& ctx, const AttentionDesc& desc);
+void AttentionBackward(const OpContext& ctx, const AttentionDesc& desc, const AttentionGrad& grad);
+void Copy(const OpContext& ctx, const Tensor& src, const Tensor& dst);
+void Add(const OpContext& ctx, const Tensor& a, const Tensor& b, const Tensor& out);
+void FillNormal(const OpContext& ctx, uint64_t seed, uint64_t purpose, int64_t offset, float std,
+                const Tensor& dst);
+void Fill(const OpContext& ctx, float value, const Tensor& dst);
+void Embedding(const OpContext& ctx, const Tensor& table, const Tensor& ids, const Tensor& y);
+void EmbeddingBackward(const OpContext& ctx, const Tensor& dy, const Tensor& ids, const Tensor& dtable,
+                       WriteMode mode);
+void SortByExpert(const OpContext& ctx, const Tensor& indices, const Tensor& counts, const Tensor& row_of,
+                  const Tensor& pair_of);
+void GatherRows(const OpContext& ctx, const Tensor& x, const Tensor& pair_of, int64_t slots, const Tensor& y);
+void SumRows(const OpContext& ctx, const Tensor& y, const Tensor& row_of, int64_t slots, const Tensor& out,
+             WriteMode mode);
+double SumOfSquares(const OpContext& ctx, const Tensor& x);
+double Sum(const OpContext& ctx, const Tensor& x);
+void RmsNorm(const OpContext& ctx, const Tensor& x, const Tensor& gamma, float eps, const Tensor& y,
+             const Tensor& rstd);
+void RmsNormBackward(const OpContext& ctx, const RmsNormGrad& grad);
+void Rope(const OpContext& ctx, const RopeDesc& desc);
+void RopeBackward(const OpContext& ctx, const RopeDesc& desc);
+void Router(const OpContext& ctx, const RouterDesc& desc, const RouterForward& forward);
+void BalanceLoss(const OpContext& ctx, const RouterDesc& desc, const Tensor& scores, int64_t sequence_length,
+                 const Tensor& fractions, const Tensor& losses);
+void RouterBackward(const OpContext& ctx, const RouterDesc& desc, const RouterGrad& grad);
+void CrossEntropy(const OpContext& ctx, const Tensor& logits, const Tensor& labels, const Tensor& losses);
+void CrossEntropyWithGrad(const OpContext& ctx, const Tensor& logits, const Tensor& labels, float scale,
+                          const Tensor& losses, const Tensor& dlogits);
+void SwiGlu(const OpContext& ctx, const Tensor& gate_up, const Tensor& weight, const Tensor& y);
+void SwiGluBackward(const OpContext& ctx, const SwiGluGrad& grad);
+
+void Quantize(const OpContext& ctx, const QuantizeDesc& desc);
+void Dequantize(const OpContext& ctx, const DequantizeDesc& desc);
+void RequantizeTransposed(const OpContext& ctx, const RequantizeDesc& desc);
+
+}  // namespace jevons::cuda
+
+#endif  // JEVONS_KERNELS_CUDA_CUDA_OPS_H_

@@ -1,0 +1,125 @@
+// Copy, add, fill, random numbers, AdamW: each element by itself, once through memory.
+#include "kernels/base/philox.h"
+#include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/pack.cuh"
+#include "kernels/ref/adamw.h"
+
+namespace jevons::cuda {
+namespace {
+
+template <typename A, typename B>
+__global__ void CopyKernel(RowGrid grid, View<const A> src, View<B> dst, int64_t cols) {
+  constexpr int kWidth = kWidthOf<A, B>;
+  ForPacks(grid, [&](int64_t r, int64_t p) {
+    const int64_t c = p * kWidth;
+    Store(Load<kWidth>(src.row(r) + c, cols - c, src.vector), dst.row(r) + c, cols - c, dst.vector);
+  });
+}
+
+template <typename S>
+__global__ void AddKernel(RowGrid grid, View<const S> a, View<const S> b, View<S> out, int64_t cols) {
+  constexpr int kWidth = kWidthOf<S>;
+  ForPacks(grid, [&](int64_t r, int64_t p) {
+    const int64_t c = p * kWidth, n = cols - c;
+    Pack<kWidth> sum = Load<kWidth>(a.row(r) + c, n, a.vector);
+    const Pack<kWidth> other = Load<kWidth>(b.row(r) + c, n, b.vector);
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) sum.v[i] += other.v[i];
+    Store(sum, out.row(r) + c, n, out.vector);
+  });
+}
+
+__global__ void FillKernel(RowGrid grid, float value, View<float> dst, int64_t cols) {
+  constexpr int kWidth = kWidthOf<float>;
+  Pack<kWidth> pack;
+#pragma unroll
+  for (float& v : pack.v) v = value;
+  ForPacks(grid, [&](int64_t r, int64_t p) {
+    Store(pack, dst.row(r) + p * kWidth, cols - p * kWidth, dst.vector);
+  });
+}
+
+__global__ void FillNormalKernel(RowGrid grid, uint64_t seed, uint64_t purpose, int64_t offset, double std, View<float> dst,
+                                 int64_t n) {
+  constexpr int kWidth = kWidthOf<float>;
+  ForPacks(grid, [&](int64_t, int64_t p) {
+    const int64_t c = p * kWidth;
+    Pack<kWidth> pack;
+    for (int i = 0; i < kWidth; ++i)
+      pack.v[i] = static_cast<float>(std * RandomNormal(seed, purpose, static_cast<uint64_t>(offset + c + i)));
+    Store(pack, dst.data + c, n - c, dst.vector);
+  });
+}
+
+template <typename S>
+__global__ void AdamWKernel(RowGrid grid, ref::AdamWFactors factors, View<float> master, View<const float> grad, View<S> m,
+                            View<S> v, View<bf16> compute, int64_t n) {
+  constexpr int kWidth = kWidthOf<float>;
+  ForPacks(grid, [&](int64_t, int64_t p) {
+    const int64_t c = p * kWidth;
+    Pack<kWidth> w = Load<kWidth>(master.data + c, n - c, master.vector);
+    const Pack<kWidth> g = Load<kWidth>(grad.data + c, n - c, grad.vector);
+    Pack<kWidth> first = Load<kWidth>(m.data + c, n - c, m.vector), second = Load<kWidth>(v.data + c, n - c, v.vector);
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) ref::AdamW(factors, g.v[i], w.v[i], first.v[i], second.v[i]);
+    Store(w, master.data + c, n - c, master.vector);
+    Store(first, m.data + c, n - c, m.vector);
+    Store(second, v.data + c, n - c, v.vector);
+    if (compute.data != nullptr) Store(w, compute.data + c, n - c, compute.vector);
+  });
+}
+
+}  // namespace
+
+void Copy(const OpContext& ctx, const Tensor& src, const Tensor& dst) {
+  const bool flat = src.contiguous() && dst.contiguous();
+  const Tensor from = Flat(src, flat), to = Flat(dst, flat);
+  ForReal(src.dtype, [&](auto a) {
+    ForReal(dst.dtype, [&](auto b) {
+      using A = decltype(a);
+      using B = decltype(b);
+      constexpr int kWidth = kWidthOf<A, B>;
+      LaunchRows(ctx, CopyKernel<A, B>, to.rows(), CeilDiv(to.cols(), kWidth), ViewOf<const A>(from, kWidth),
+                 ViewOf<B>(to, kWidth), to.cols());
+    });
+  });
+}
+
+void Add(const OpContext& ctx, const Tensor& a, const Tensor& b, const Tensor& out) {
+  const bool flat = a.contiguous() && b.contiguous() && out.contiguous();
+  const Tensor x = Flat(a, flat), y = Flat(b, flat), to = Flat(out, flat);
+  ForReal(out.dtype, [&](auto s) {
+    using S = decltype(s);
+    constexpr int kWidth = kWidthOf<S>;
+    LaunchRows(ctx, AddKernel<S>, to.rows(), CeilDiv(to.cols(), kWidth), ViewOf<const S>(x, kWidth),
+               ViewOf<const S>(y, kWidth), ViewOf<S>(to, kWidth), to.cols());
+  });
+}
+
+void Fill(const OpContext& ctx, float value, const Tensor& dst) {
+  constexpr int kWidth = kWidthOf<float>;
+  const Tensor to = Flat(dst, dst.contiguous());
+  LaunchRows(ctx, FillKernel, to.rows(), CeilDiv(to.cols(), kWidth), value, ViewOf<float>(to, kWidth), to.cols());
+}
+
+void FillNormal(const OpContext& ctx, uint64_t seed, uint64_t purpose, int64_t offset, float std, const Tensor& dst) {
+  constexpr int kWidth = kWidthOf<float>;
+  LaunchRows(ctx, FillNormalKernel, 1, CeilDiv(dst.size(), kWidth), seed, purpose, offset, double{std},
+             ViewOf<float>(Flat(dst, true), kWidth), dst.size());
+}
+
+void AdamW(const OpContext& ctx, const AdamWDesc& d) {
+  constexpr int kWidth = kWidthOf<float>;
+  const ref::AdamWFactors factors =
+      ref::MakeAdamWFactors(d.learning_rate, d.beta1, d.beta2, d.eps, d.decay, d.grad_scale, d.step);
+  const int64_t n = d.master.size();
+  ForReal(d.m.dtype, [&](auto s) {
+    using S = decltype(s);
+    LaunchRows(ctx, AdamWKernel<S>, 1, CeilDiv(n, kWidth), factors, ViewOf<float>(Flat(d.master, true), kWidth),
+               ViewOf<const float>(Flat(d.grad, true), kWidth), ViewOf<S>(Flat(d.m, true), kWidth),
+               ViewOf<S>(Flat(d.v, true), kWidth), ViewOf<bf16>(d.compute ? Flat(d.compute, true) : d.compute, kWidth), n);
+  });
+}
+
+}  // namespace jevons::cuda

@@ -1,0 +1,67 @@
+// Launching kernels, and choosing their instantiation.
+#ifndef JEVONS_KERNELS_CUDA_LAUNCH_CUH_
+#define JEVONS_KERNELS_CUDA_LAUNCH_CUH_
+
+#include <algorithm>
+
+#include "kernels/cuda/check.h"
+#include "kernels/cuda/grid.h"
+#include "kernels/ops/context.h"
+
+namespace jevons::cuda {
+
+inline cudaStream_t StreamOf(const OpContext& ctx) { return static_cast<cudaStream_t>(ctx.stream.handle); }
+
+inline void CheckLaunch(cudaError_t state, const void* kernel) {
+  if (state == cudaSuccess) return;
+  const char* name = nullptr;
+  if (cudaFuncGetName(&name, kernel) != cudaSuccess) name = "unknown";
+  CheckFailed(__FILE__, __LINE__, "kernel launch", "%s: %s: %s", name, cudaGetErrorName(state), cudaGetErrorString(state));
+}
+
+// kernel<<<blocks, threads, shared_bytes>>>(args...) on the context's stream.
+template <typename... Parameters, typename... Arguments>
+void Launch(const OpContext& ctx, void (*kernel)(Parameters...), int64_t blocks, dim3 threads, int64_t shared_bytes,
+            const Arguments&... args) {
+  JEVONS_CHECK(blocks > 0 && blocks <= INT32_MAX, "%lld blocks", static_cast<long long>(blocks));
+  const void* function = reinterpret_cast<const void*>(kernel);
+  if (shared_bytes > 48 << 10)  // more must be asked for
+    CheckLaunch(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
+                function);
+  kernel<<<static_cast<unsigned>(blocks), threads, static_cast<size_t>(shared_bytes), StreamOf(ctx)>>>(args...);
+  CheckLaunch(cudaGetLastError(), function);
+}
+
+// For kernels over a RowGrid, whose first argument it is.
+template <typename... Parameters, typename... Arguments>
+void LaunchRows(const OpContext& ctx, void (*kernel)(RowGrid, Parameters...), int64_t rows, int64_t packs,
+                const Arguments&... args) {
+  const RowGrid grid = PlanRows(rows, packs);
+  Launch(ctx, kernel, grid.blocks(), dim3(static_cast<unsigned>(grid.threads_x), static_cast<unsigned>(grid.threads_y)), 0, grid,
+         args...);
+}
+
+// body(row, pack) for each pack of this thread.
+template <class Body>
+__device__ __forceinline__ void ForPacks(const RowGrid& grid, const Body& body) {
+  const int64_t row = grid.RowOf(blockIdx.x, static_cast<int>(threadIdx.y));
+  if (row >= grid.rows) return;
+#pragma unroll
+  for (int j = 0; j < RowGrid::kPacks; ++j) {
+    const int64_t pack = grid.PackOf(blockIdx.x, static_cast<int>(threadIdx.x), j);
+    if (pack < grid.packs) body(row, pack);
+  }
+}
+
+// body(S()) with the type of elements that are FP32 or BF16.
+template <class Body>
+void ForReal(DType dtype, const Body& body) {
+  dtype == DType::kBF16 ? body(bf16()) : body(float());
+}
+
+// A matrix whose rows follow each other without gaps is one long row.
+inline Tensor Flat(const Tensor& t, bool flat) { return flat ? t.Reshape({1, t.size()}) : t; }
+
+}  // namespace jevons::cuda
+
+#endif  // JEVONS_KERNELS_CUDA_LAUNCH_CUH_
