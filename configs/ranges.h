@@ -60,6 +60,7 @@ inline constexpr IntRange kIntRanges[] = {
     {"parallel.threads", 0, 4096},
     {"checkpoint.interval", 0, 10 * kBillion},
     {"checkpoint.keep", 1, kMillion},
+    {"precision.shadow_interval", 0, 10 * kBillion},
     {"log.interval", 1, 10 * kBillion},
 };
 

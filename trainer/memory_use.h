@@ -1,8 +1,11 @@
-// Bytes of one rank, by kind: as used and as planned.
+// Bytes of one rank, by kind: as used and as planned; and by tensor, as used.
 #ifndef JEVONS_TRAINER_MEMORY_USE_H_
 #define JEVONS_TRAINER_MEMORY_USE_H_
 
 #include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
 
 namespace jevons {
 
@@ -10,6 +13,13 @@ struct MemoryUse {
   int64_t weights = 0, gradients = 0, optimizer = 0;
   int64_t activations = 0;  // the peak of what a micro-batch needs, saved and temporary
   int64_t total() const { return weights + gradients + optimizer + activations; }
+};
+
+// Where they went, largest first: of the activations, the tensors alive at the peak, by name.
+struct MemoryLedger {
+  int64_t masters = 0, moments = 0;                             // of the optimizer
+  std::vector<std::pair<std::string, int64_t>> saved;           // kept by forward for backward
+  std::vector<std::pair<std::string, int64_t>> temporary;
 };
 
 }  // namespace jevons

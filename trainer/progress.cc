@@ -50,11 +50,31 @@ MetricsRecord StepRecord(const StepPlan& plan, const StepStats& stats, const Met
   add_fp8("activations", stats.fp8.activations);
   add_fp8("gradients", stats.fp8.gradients);
   add_fp8("weights", stats.fp8.weights);
+  add_fp8("cached", stats.fp8.cached);
+  if (stats.shadow) {
+    add("shadow/loss", stats.shadow->loss);
+    for (size_t layer = 0; layer < stats.shadow->errors.size(); ++layer)
+      for (size_t verb = 0; verb < kVerbNames.size(); ++verb)
+        add(absl::StrFormat("shadow/layer%d/%s", layer, kVerbNames[verb]), stats.shadow->errors[layer][verb]);
+  }
   add("cost/device_seconds", ledger.device_seconds());
   add("cost/dollars", ledger.dollars());
   add("cost/dollars_per_million_tokens", DollarsPerMillionTokens(ledger));
   for (size_t i = 0; i < step.phases.size(); ++i) add(absl::StrCat("seconds/", kPhaseNames[i]), step.phases[i]);
   return record;
+}
+
+std::string ShadowLine(const StepPlan& plan, const StepStats& stats) {
+  const ShadowReport& shadow = *stats.shadow;
+  std::string line = absl::StrFormat("step %d | FP8 loss %.5f, without %.5f (%+.3f%%) | relative errors of products:", plan.step + 1,
+                                     stats.loss, shadow.loss, 100 * (stats.loss / shadow.loss - 1));
+  for (size_t verb = 0; verb < kVerbNames.size(); ++verb) {
+    size_t worst = 0;
+    for (size_t layer = 1; layer < shadow.errors.size(); ++layer)
+      if (shadow.errors[layer][verb] > shadow.errors[worst][verb]) worst = layer;
+    absl::StrAppendFormat(&line, "%s %s %.2f%% (layer %d)", verb == 0 ? "" : ",", kVerbNames[verb], 100 * shadow.errors[worst][verb], worst);
+  }
+  return line;
 }
 
 std::string ProgressLine(const StepPlan& plan, int64_t steps, const StepStats& stats, const Meter& meter,

@@ -38,6 +38,8 @@ MetricsRecord StepRecord(const StepPlan& plan, const StepStats& stats, const Met
 // "step 120/300 | loss 4.31 mtp 4.87 balance 1.02 | grad 0.82 lr 2.1e-03 | 12.3k tok/s MFU 31.2% $0.021/M | load 1.42x 0 dead | ..."
 std::string ProgressLine(const StepPlan& plan, int64_t steps, const StepStats& stats, const Meter& meter,
                          const Interval& interval, const CostLedger& ledger);
+// A shadow step's: the loss gap, and the worst layer of each product.
+std::string ShadowLine(const StepPlan& plan, const StepStats& stats);
 
 }  // namespace jevons
 

@@ -1,5 +1,6 @@
 // The summary that a run ends with.
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "absl/strings/str_format.h"
 #include "trainer/train_loop.h"
@@ -12,6 +13,24 @@ double Mebibytes(int64_t bytes) { return static_cast<double>(bytes) / (1 << 20);
 double PlanError(const RunSummary& s) {
   const auto planned = static_cast<double>(s.planned.total());
   return planned > 0 ? static_cast<double>(s.memory.total()) / planned - 1 : 0;
+}
+
+std::string Named(const std::vector<std::pair<std::string, int64_t>>& slices) {
+  int64_t total = 0;
+  for (const auto& [name, bytes] : slices) total += bytes;
+  std::string text = absl::StrFormat("%.1f", Mebibytes(total));
+  const char* separator = ": ";
+  for (const auto& [name, bytes] : slices) {
+    if (50 * bytes < total) break;  // the rest are crumbs
+    absl::StrAppendFormat(&text, "%s%s %.2f", std::exchange(separator, ", "), name, Mebibytes(bytes));
+  }
+  return text;
+}
+
+nlohmann::ordered_json NamedJson(const std::vector<std::pair<std::string, int64_t>>& slices) {
+  nlohmann::ordered_json json = nlohmann::ordered_json::object();
+  for (const auto& [name, bytes] : slices) json[name] = bytes;
+  return json;
 }
 
 }  // namespace
@@ -39,6 +58,10 @@ std::string SummaryText(const RunSummary& s, const TrainOptions& options) {
                         Mebibytes(s.memory.total()), Mebibytes(s.memory.weights), Mebibytes(s.memory.gradients),
                         Mebibytes(s.memory.optimizer), Mebibytes(s.memory.activations), s.peak_load, Mebibytes(s.planned.total()),
                         100 * PlanError(s), Mebibytes(s.resident_bytes));
+  absl::StrAppendFormat(&text, "  optimizer          masters %.1f, moments %.1f\n", Mebibytes(s.memory_ledger.masters),
+                        Mebibytes(s.memory_ledger.moments));
+  absl::StrAppendFormat(&text, "  saved for backward %s\n  temporary          %s\n", Named(s.memory_ledger.saved),
+                        Named(s.memory_ledger.temporary));
   absl::StrAppendFormat(&text, "files                %s: checkpoints/, metrics.jsonl, tensorboard/, summary.json\n",
                         options.output);
   return text;
@@ -67,6 +90,8 @@ std::string SummaryJson(const RunSummary& s, const TrainOptions& options) {
                                {"dispatch_bytes_per_token", s.dispatch_bytes_per_token},
                                {"combine_bytes_per_token", s.combine_bytes_per_token},
                                {"memory_bytes", s.memory.total()},
+                               {"memory_saved_bytes", NamedJson(s.memory_ledger.saved)},
+                               {"memory_temporary_bytes", NamedJson(s.memory_ledger.temporary)},
                                {"planned_memory_bytes", s.planned.total()},
                                {"peak_expert_load", s.peak_load},
                                {"resident_bytes", s.resident_bytes}};

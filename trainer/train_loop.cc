@@ -308,6 +308,7 @@ void Run::Log(const StepPlan& plan, const StepStats& stats, double seconds) {
   if (!root()) return;
   const MetricsRecord record = StepRecord(plan, stats, options_.meter, one, ledger_, WallTime());
   Record(record);
+  if (stats.shadow) LogInfo(ShadowLine(plan, stats));
   if ((plan.step + 1) % config_.log().interval() == 0 || plan.step + 1 == schedule_.steps()) {
     LogInfo(ProgressLine(plan, schedule_.steps(), stats, options_.meter, interval_, ledger_));
     interval_ = {};
@@ -381,6 +382,7 @@ RunSummary Run::Summarize() const {
     summary.combine_bytes_per_token = static_cast<double>(session_.exchanged.combine) / tokens;
   }
   summary.memory = step_.memory();
+  summary.memory_ledger = step_.memory_ledger();
   summary.peak_load = step_.peak_load();
   summary.planned = PlanMemory(config_, mesh_.shape(), world_rank_, step_.peak_load());
   rusage usage{};

@@ -38,6 +38,7 @@ struct RunSummary {
   double max_over_mean = 0;       // expert load of the last step
   int64_t dead_experts = 0;
   MemoryUse memory, planned;      // of this rank; planned for peak_load
+  MemoryLedger memory_ledger;
   double peak_load = 0;           // most rows at this rank's experts in a micro-batch, relative to an even load
   int64_t resident_bytes = 0;     // the process's peak, as the system counts it
 };

@@ -58,6 +58,8 @@ TrainStep::TrainStep(const RunConfig& config, Mesh& mesh)
   weights_ = std::make_unique<WeightStore>(config.model(), dispatcher_.local_experts(), ComputeDType(config));
   model_ = std::make_unique<Model>(config.model(), config.data().sequence_length(), dispatcher_);
   binding_ = std::make_unique<WeightBinding>(config.model(), *weights_, config.precision());
+  if (config.precision().shadow_interval() > 0)
+    shadow_binding_ = std::make_unique<WeightBinding>(config.model(), *weights_);
   gradients_ = std::make_unique<GradientStore>(*weights_, Layout(), MicroBatchCounts(config));
   optimizer_ = std::make_unique<ZeroOptimizer>(config.optimizer(), *weights_, mesh);
   counts_.resize(static_cast<size_t>(model_->moe_layers() * config.model().moe().routed_experts()));
@@ -76,7 +78,8 @@ LayerContext TrainStep::Context() {
           .wgrad = &wgrad_,
           .timer = &timer_,
           .non_finite = &non_finite_,
-          .fp8 = &fp8_};
+          .fp8 = &fp8_,
+          .recompute_up_projections = config_.train().recompute_up_projections()};
 }
 
 void TrainStep::Initialize() {
@@ -151,8 +154,14 @@ absl::Status TrainStep::CheckLosses(const StepPlan& plan, const LossSums& sums, 
 }
 
 absl::StatusOr<StepStats> TrainStep::Run(const StepPlan& plan, const SampleBatch& batch) {
+  const bool shadowed = ShadowDue(plan.step);
+  const double shadow_loss = shadowed ? ShadowLoss(plan, batch) : 0;  // before the weights move
   const Dispatcher::Bytes bytes_before = dispatcher_.bytes_sent();
-  const LayerContext ctx = Context();
+  LayerContext ctx = Context();
+  if (shadowed) {
+    shadow_.layers.assign(static_cast<size_t>(config_.model().layers() + config_.model().mtp().depth()), {});
+    ctx.shadow = &shadow_;
+  }
   const GradientLayout layout = Layout();
   const int64_t micro = config_.train().micro_batch_sequences();
   const int64_t count = plan.sequences / micro;
@@ -209,17 +218,60 @@ absl::StatusOr<StepStats> TrainStep::Run(const StepPlan& plan, const SampleBatch
   stats.gradient_norm = gradient.norm;
   stats.fp8 = SumFp8Stats();
   stats.exchanged = SumExchanged(bytes_before);
+  if (shadowed) stats.shadow = ShadowReport{.loss = shadow_loss / tokens, .errors = SumShadowErrors()};
   stats.seconds = timer_.Take();
   return stats;
 }
 
+bool TrainStep::ShadowDue(int64_t step) const {
+  const int64_t interval = config_.precision().shadow_interval();
+  return interval > 0 && (step + 1) % interval == 0;
+}
+
+// The sum over the batch of the main model's losses, in the compute type.
+double TrainStep::ShadowLoss(const StepPlan& plan, const SampleBatch& batch) {
+  LayerContext ctx = Context();
+  ctx.fp8 = nullptr;
+  const GradientLayout layout = Layout();
+  const int64_t count = plan.sequences / config_.train().micro_batch_sequences();
+  const Range block = layout.Block(count, layout.self);
+  std::vector<LossSums> losses;
+  for (int64_t round = 0; round < layout.Rounds(count); ++round) {
+    const bool exists = round < block.size();
+    const double loss = model_->Evaluate(ctx, shadow_binding_->weights(), MicroBatchAt(batch, round, exists));
+    if (exists) losses.push_back({.main = loss, .mtp = 0, .balance = 0, .received_rows = 0});
+  }
+  return SumLosses(losses, block, count).main;
+}
+
+std::vector<std::array<double, 3>> TrainStep::SumShadowErrors() {
+  // Each rank has its own slots; the others add the integer 0 to their bits.
+  const size_t per_rank = shadow_.layers.size() * kVerbNames.size() * 2, ranks = static_cast<size_t>(mesh_.shape().dp());
+  std::vector<int64_t> bits(per_rank * ranks, 0);
+  int64_t* mine = bits.data() + per_rank * static_cast<size_t>(mesh_.rank().dp);
+  for (const Shadow::Layer& layer : shadow_.layers)
+    for (const ProductError& error : layer)
+      for (const double sum : {error.difference, error.reference}) *mine++ = std::bit_cast<int64_t>(sum);
+  mesh_.dp().AllReduceSum(bits);
+  std::vector<std::array<double, 3>> errors(shadow_.layers.size());
+  for (size_t i = 0; i < errors.size() * kVerbNames.size(); ++i) {
+    ProductError error;
+    for (size_t rank = 0; rank < ranks; ++rank) {
+      error.difference += std::bit_cast<double>(bits[rank * per_rank + 2 * i]);
+      error.reference += std::bit_cast<double>(bits[rank * per_rank + 2 * i + 1]);
+    }
+    errors[i / kVerbNames.size()][i % kVerbNames.size()] = error.relative();
+  }
+  return errors;
+}
+
 Fp8Stats TrainStep::SumFp8Stats() {
   std::vector<int64_t> counts;
-  for (const QuantStats* stats : {&fp8_.activations, &fp8_.gradients, &fp8_.weights})
+  for (const QuantStats* stats : {&fp8_.activations, &fp8_.gradients, &fp8_.weights, &fp8_.cached})
     for (const int64_t count : {stats->elements, stats->saturated, stats->underflowed, stats->nonfinite}) counts.push_back(count);
   mesh_.dp().AllReduceSum(counts);
   const auto at = [&](size_t i) { return QuantStats{counts[i], counts[i + 1], counts[i + 2], counts[i + 3]}; };
-  return {.activations = at(0), .gradients = at(4), .weights = at(8)};
+  return {.activations = at(0), .gradients = at(4), .weights = at(8), .cached = at(12)};
 }
 
 Dispatcher::Bytes TrainStep::SumExchanged(const Dispatcher::Bytes& before) {
@@ -291,6 +343,12 @@ MemoryUse TrainStep::memory() const {
           .activations = saved_.peak_bytes() + scratch_.peak_bytes()};
 }
 
-std::string TrainStep::activation_report() const { return saved_.PeakReport() + scratch_.PeakReport(); }
+MemoryLedger TrainStep::memory_ledger() const {
+  MemoryLedger ledger;
+  for (const StateSlice& slice : optimizer_->State()) (slice.name.front() == 'w' ? ledger.masters : ledger.moments) += slice.data.bytes();
+  ledger.saved = saved_.PeakSlices();
+  ledger.temporary = scratch_.PeakSlices();
+  return ledger;
+}
 
 }  // namespace jevons

@@ -3,7 +3,9 @@
 #ifndef JEVONS_TRAINER_TRAIN_STEP_H_
 #define JEVONS_TRAINER_TRAIN_STEP_H_
 
+#include <array>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +20,12 @@
 
 namespace jevons {
 
+// A step beside the same step without FP8.
+struct ShadowReport {
+  double loss = 0;                            // of the same batch and weights; nats per token
+  std::vector<std::array<double, 3>> errors;  // per layer: relative error of forward, dgrad and wgrad products (model/shadow.h)
+};
+
 struct StepStats {
   double loss = 0;          // mean cross-entropy of the batch, of the main model
   double mtp_loss = 0;      // mean over tokens and MTP modules; 0 without
@@ -28,7 +36,8 @@ struct StepStats {
   std::vector<int64_t> loads;  // [moe layers, E] rows per expert, of the whole batch
   PhaseTimer::Seconds seconds{};
   Dispatcher::Bytes exchanged; // between ranks, over all of them
-  Fp8Stats fp8;                // of all ranks' quantisations in the step; of dispatched rows, at the experts that receive them
+  Fp8Stats fp8;                // of all ranks' quantisations in the step
+  std::optional<ShadowReport> shadow;
 };
 
 class TrainStep {
@@ -57,7 +66,7 @@ class TrainStep {
   void RestoreWeights();
 
   MemoryUse memory() const;
-  std::string activation_report() const;  // the slices alive at the peak, by name
+  MemoryLedger memory_ledger() const;
   // The most rows that a micro-batch brought to this rank's experts, relative to an even load.
   double peak_load() const { return peak_load_; }
   const WeightStore& weights() const { return *weights_; }
@@ -72,6 +81,9 @@ class TrainStep {
   LossSums SumLosses(const std::vector<LossSums>& mine, Range block, int64_t count);
   absl::Status CheckLosses(const StepPlan& plan, const LossSums& sums, int64_t first_bad_micro_batch);
   void UpdateBalance(double gamma, StepStats& stats);
+  bool ShadowDue(int64_t step) const;
+  double ShadowLoss(const StepPlan& plan, const SampleBatch& batch);
+  std::vector<std::array<double, 3>> SumShadowErrors();
   Fp8Stats SumFp8Stats();
   Dispatcher::Bytes SumExchanged(const Dispatcher::Bytes& before);
 
@@ -81,11 +93,13 @@ class TrainStep {
   PhaseTimer timer_;
   WgradQueue wgrad_;
   NonFinite non_finite_;
-  Fp8Stats fp8_;  // of the current step
+  Fp8Stats fp8_;   // of the current step
+  Shadow shadow_;  // likewise
   Dispatcher dispatcher_;
   std::unique_ptr<WeightStore> weights_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<WeightBinding> binding_;
+  std::unique_ptr<WeightBinding> shadow_binding_;  // without FP8; only where steps are shadowed
   std::unique_ptr<GradientStore> gradients_;
   std::unique_ptr<ZeroOptimizer> optimizer_;
   std::vector<int64_t> counts_;  // [moe layers, E] of one micro-batch

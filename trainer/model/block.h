@@ -16,8 +16,7 @@ struct BlockWeights {
 };
 
 struct BlockSaved {
-  Tensor x, x_rstd, x_normed;  // [T,H] the caller's, [T], [T,H]
-  Tensor h, h_rstd, h_normed;
+  Tensor x, h;  // [T,H], x the caller's; their norms are computed again in backward (report 3.2.3)
   MlaSaved attention;
   FfnSaved ffn;
   MoeSaved moe;
@@ -44,8 +43,11 @@ class Block {
                      const BlockSaved& saved, float balance_scale, const Tensor& dx) const;
 
  private:
-  void ForwardFfn(const LayerContext& ctx, const BlockWeights& w, const RowLayout& rows, const Tensor& y, BlockSaved& saved,
-                  BlockStats& stats) const;
+  // normed [T,H], rstd [T] of the stream at the block's input, and after attention.
+  void NormInput(const LayerContext& ctx, const BlockWeights& w, const Tensor& x, const Tensor& normed, const Tensor& rstd) const;
+  void NormHidden(const LayerContext& ctx, const BlockWeights& w, const Tensor& h, const Tensor& normed, const Tensor& rstd) const;
+  void ForwardFfn(const LayerContext& ctx, const BlockWeights& w, const RowLayout& rows, const Tensor& normed, const Tensor& y,
+                  BlockSaved& saved, BlockStats& stats) const;
   int layer_;
   float eps_;
   Mla attention_;

@@ -11,9 +11,9 @@
 
 #include <vector>
 
-#include "kernels/fp8/quantize.h"
-#include "kernels/ops/gemm.h"
+#include "kernels/fp8/gemm.h"
 #include "trainer/model/phase_timer.h"
+#include "trainer/model/shadow.h"
 
 namespace jevons {
 
@@ -30,11 +30,31 @@ struct ProductPlan {
   bool fp8 = false;
   ScaleKind x = ScaleKind::kFp32;
   ScaleKind dy = ScaleKind::kFp32;
+  // For ablations (report 3.3.2, appendix B.2): gradients in blocks of 128x128; sums that stay in the tensor core.
+  Tiling dy_tiling = Tiling::kRows1x128;
+  bool promote = true;
 };
 
 // What quantisation lost, by class of tensor.
 struct Fp8Stats {
-  QuantStats activations, gradients, weights;
+  QuantStats activations, gradients, weights, cached;
+};
+
+// What the products of a Linear read, x or dy: a matrix of the compute type, its E4M3 codes by 1x128, or both.
+struct Activation {
+  Tensor value;    // [T, C]; empty: only the codes are there
+  Fp8Operand fp8;  // empty: not quantised
+
+  Activation() = default;
+  Activation(const Tensor& value) : value(value) {}  // implicit: most are plain
+  bool quantised() const { return static_cast<bool>(fp8.codes); }
+  int64_t rows() const { return quantised() ? fp8.codes.rows() : value.rows(); }
+  Activation Rows(int64_t begin, int64_t count) const {
+    Activation part;
+    if (value) part.value = value.Rows(begin, count);
+    if (quantised()) part.fp8 = {fp8.codes.Rows(begin, count), fp8.scales.Rows(begin, count), fp8.tiling};
+    return part;
+  }
 };
 
 // A parameter as a layer sees it: its view for computing, and its gradient's place. Both are set for each micro-batch.
@@ -56,17 +76,19 @@ struct ExpertWeight {
 class WgradQueue {
  public:
   // dW[N,K] (=|+=) dy[T,N]^T x[T,K]
-  void Push(const Tensor& dy, const Tensor& x, const GradTarget& dw, const ProductPlan& plan) {
-    if (dw.tensor) tasks_.push_back({dy, x, dw, plan});
+  // error: where a shadow step adds what FP8 changed, or null.
+  void Push(const Activation& dy, const Activation& x, const GradTarget& dw, const ProductPlan& plan, ProductError* error = nullptr) {
+    if (dw.tensor) tasks_.push_back({dy, x, dw, plan, error});
   }
   void Run(const OpContext& ops);  // linear.cc
   bool empty() const { return tasks_.empty(); }
 
  private:
   struct Task {
-    Tensor dy, x;
+    Activation dy, x;
     GradTarget dw;
     ProductPlan plan;
+    ProductError* error;
   };
   std::vector<Task> tasks_;
 };
@@ -93,6 +115,8 @@ struct LayerContext {
   PhaseTimer* timer = nullptr;
   NonFinite* non_finite = nullptr;
   Fp8Stats* fp8 = nullptr;   // nullptr: nobody counts
+  Shadow* shadow = nullptr;  // set in shadow steps
+  bool recompute_up_projections = false;  // MLA's queries, keys and values are not saved (report 3.2.3)
 
   Tensor Save(const char* name, const Shape& shape) const { return saved->Allocate(name, dtype, shape); }
   Tensor SaveAs(const char* name, DType type, const Shape& shape) const { return saved->Allocate(name, type, shape); }

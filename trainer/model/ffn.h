@@ -3,7 +3,7 @@
 #ifndef JEVONS_TRAINER_MODEL_FFN_H_
 #define JEVONS_TRAINER_MODEL_FFN_H_
 
-#include "trainer/model/context.h"
+#include "trainer/model/activation.h"
 
 namespace jevons {
 
@@ -11,20 +11,18 @@ struct FfnWeights {
   Weight gate_up, down;  // [2I, H], [H, I]
 };
 
+// SwiGLU's output is computed again in backward (report 3.2.3), and so is the input: it is a norm's output, the caller's.
 struct FfnSaved {
   struct UntilB {
-    Tensor gate_up;  // [T, 2I]
+    CachedActivation gate_up;  // [T, 2I]
   } until_b;
-  struct UntilW {
-    Tensor x, activated;  // [T, H] the caller's, [T, I]
-  } until_w;
 };
 
 // y (=|+=) ffn(x); y: [T, H].
 void FfnForward(const LayerContext& ctx, const FfnWeights& w, const Tensor& x, const Tensor& y, WriteMode mode,
                 FfnSaved& saved);
-// dx overwritten; what the queued weight gradients read stays on scratch.
-void FfnBackwardInput(const LayerContext& ctx, const FfnWeights& w, const Tensor& dy, const FfnSaved& saved,
+// x: as in forward. dx overwritten; what the queued weight gradients read stays on scratch.
+void FfnBackwardInput(const LayerContext& ctx, const FfnWeights& w, const Tensor& dy, const Tensor& x, const FfnSaved& saved,
                       const Tensor& dx);
 
 }  // namespace jevons

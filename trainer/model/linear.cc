@@ -5,122 +5,178 @@
 namespace jevons {
 namespace {
 
-// Operands of an FP8 product, on the scratch arena.
-Fp8Operand Quantized(const OpContext& ops, const Tensor& x, Tiling tiling, ScaleKind kind, QuantStats* stats) {
-  const Shape codes = CodesShape(x.rows(), x.cols(), tiling), scales = ScalesShape(x.rows(), x.cols(), tiling);
-  const Fp8Operand operand{.codes = ops.scratch->Allocate("fp8.codes", DType::kU8, codes),
-                           .scales = ops.scratch->Allocate("fp8.scales", DType::kF32, scales),
-                           .tiling = tiling};
+Fp8Operand OperandOnScratch(const OpContext& ops, int64_t rows, int64_t cols, Tiling tiling) {
+  return {.codes = ops.scratch->Allocate("fp8.codes", DType::kU8, CodesShape(rows, cols, tiling)),
+          .scales = ops.scratch->Allocate("fp8.scales", DType::kF32, ScalesShape(rows, cols, tiling)),
+          .tiling = tiling};
+}
+
+Fp8Operand Quantised(const OpContext& ops, const Tensor& x, Tiling tiling, ScaleKind kind, QuantStats* stats = nullptr) {
+  const Fp8Operand operand = OperandOnScratch(ops, x.rows(), x.cols(), tiling);
   Quantize(ops, {.x = x, .codes = operand.codes, .scales = operand.scales, .tiling = tiling, .scale_kind = kind, .stats = stats});
   return operand;
 }
 
-Fp8Operand Rows(const OpContext& ops, const Tensor& x, ScaleKind kind, QuantStats* stats = nullptr) {
-  return Quantized(ops, x, Tiling::kRows1x128, kind, stats);
+Fp8Operand WeightBlocks(const OpContext& ops, const Tensor& w, QuantStats* stats) {
+  return Quantised(ops, w, Tiling::kBlocks128x128, ScaleKind::kFp32, stats);
 }
 
-Fp8Operand Blocks(const OpContext& ops, const Tensor& w, QuantStats* stats = nullptr) {
-  return Quantized(ops, w, Tiling::kBlocks128x128, ScaleKind::kFp32, stats);
-}
-
-// The transposed operand of a weight gradient, made from the 1x128 codes that the other products use (report 3.5.2), so that a
-// tensor is rounded the same way whether it was kept in FP8 or not.
-Fp8Operand Columns(const OpContext& ops, const Tensor& x, ScaleKind kind) {
-  const int64_t rows = x.rows(), cols = x.cols();
-  const Fp8Operand result{
-      .codes = ops.scratch->Allocate("fp8.codes", DType::kU8, CodesShape(rows, cols, Tiling::kColumns128x1)),
-      .scales = ops.scratch->Allocate("fp8.scales", DType::kF32, ScalesShape(rows, cols, Tiling::kColumns128x1)),
-      .tiling = Tiling::kColumns128x1};
+// The transposed operand of a weight gradient, made from the codes that the other products use (report 3.5.2), so that a tensor
+// is rounded the same way whether it was kept in FP8 or not.
+Fp8Operand Columns(const OpContext& ops, const Activation& x, Tiling tiling, ScaleKind kind) {
+  const int64_t rows = x.rows(), cols = x.quantised() ? x.fp8.codes.cols() : x.value.cols();
+  const Fp8Operand result = OperandOnScratch(ops, rows, cols, Tiling::kColumns128x1);
   ArenaScope scope(*ops.scratch);
-  const Fp8Operand source = Rows(ops, x, kind);
-  RequantizeTransposed(ops, {.codes = source.codes,
-                             .scales = source.scales,
-                             .out_codes = result.codes,
-                             .out_scales = result.scales,
-                             .scale_kind = kind});
+  const Fp8Operand source = x.quantised() ? x.fp8 : Quantised(ops, x.value, tiling, kind);
+  if (source.tiling == Tiling::kRows1x128) {
+    RequantizeTransposed(ops, {.codes = source.codes,
+                               .scales = source.scales,
+                               .out_codes = result.codes,
+                               .out_scales = result.scales,
+                               .scale_kind = kind});
+    return result;
+  }
+  const Tensor value = ops.scratch->Allocate("fp8.value", DType::kF32, {rows, cols});
+  Dequantize(ops, {.codes = source.codes, .scales = source.scales, .x = value, .tiling = source.tiling});
+  Quantize(ops, {.x = value, .codes = result.codes, .scales = result.scales, .tiling = result.tiling, .scale_kind = kind});
   return result;
 }
 
-// c[rows of each segment] = a W or a W^T, W the segment's expert.
-void ExpertProducts(const LayerContext& ctx, std::span<const ExpertSegment> segments, const Tensor& a, const ExpertWeight& w,
-                    Form form, const Tensor& c) {
+enum class Role { kInput, kGradient };
+
+// An operand of the forward product or of dgrad. x: codes, or a value that is quantised here.
+Fp8Operand RowsOperand(const LayerContext& ctx, const Activation& x, const ProductPlan& plan, Role role) {
+  if (x.quantised()) return x.fp8;
+  const bool input = role == Role::kInput;
+  return Quantised(ctx.ops, x.value, input ? Tiling::kRows1x128 : plan.dy_tiling, input ? plan.x : plan.dy,
+                   ctx.fp8 == nullptr ? nullptr : input ? &ctx.fp8->activations : &ctx.fp8->gradients);
+}
+
+Activation InCodes(const LayerContext& ctx, const Activation& x, const ProductPlan& plan, Role role) {
+  if (!plan.fp8 || x.quantised()) return x;
+  Activation codes = x;
+  codes.fp8 = RowsOperand(ctx, x, plan, role);
+  return codes;
+}
+
+// x without rounding, or as it arrived.
+Tensor Unrounded(const OpContext& ops, const Activation& x, DType dtype) {
+  if (x.value) return x.value;
+  const Tensor value = ops.scratch->Allocate("shadow.value", dtype, x.fp8.codes.shape);
+  Dequantize(ops, {.codes = x.fp8.codes, .scales = x.fp8.scales, .x = value, .tiling = x.fp8.tiling});
+  return value;
+}
+
+void CompareInShadow(const LayerContext& ctx, const Fp8GemmDesc& product, const Activation& x, const Tensor& w, Role role) {
+  if (ctx.shadow == nullptr) return;
+  ArenaScope scope(*ctx.ops.scratch);
+  CompareProducts(ctx.ops, product, Unrounded(ctx.ops, x, w.dtype), Form::kPlain, w, product.b_form,
+                  *ctx.shadow->at(role == Role::kInput ? Verb::kForward : Verb::kDgrad));
+}
+
+// The product of a Linear with the activation: forward x W^T, dgrad dy W.
+void Product(const LayerContext& ctx, const Activation& x, const Weight& w, Role role, const Tensor& y, WriteMode mode) {
+  const Form form = role == Role::kInput ? Form::kTransposed : Form::kPlain;
+  if (!w.plan.fp8) return Gemm(ctx.ops, {.a = x.value, .b = w.value, .c = y, .b_form = form, .mode = mode});
+  ArenaScope scope(*ctx.ops.scratch);
+  const bool counted = role == Role::kInput && ctx.fp8 != nullptr;
+  const Fp8GemmDesc product{.a = RowsOperand(ctx, x, w.plan, role),
+                            .b = WeightBlocks(ctx.ops, w.value, counted ? &ctx.fp8->weights : nullptr),
+                            .c = y,
+                            .b_form = form,
+                            .mode = mode,
+                            .promote = w.plan.promote};
+  Fp8Gemm(ctx.ops, product);
+  CompareInShadow(ctx, product, x, w.value, role);
+}
+
+// The same for each segment with its expert.
+void ExpertProducts(const LayerContext& ctx, std::span<const ExpertSegment> segments, const Activation& x, const ExpertWeight& w,
+                    Role role, const Tensor& y) {
+  const Form form = role == Role::kInput ? Form::kTransposed : Form::kPlain;
   if (!w.plan.fp8) {
     std::vector<GemmDesc> products;
     for (const ExpertSegment& segment : segments)
-      products.push_back({.a = a.Rows(segment.rows.begin, segment.rows.size()),
+      products.push_back({.a = x.value.Rows(segment.rows.begin, segment.rows.size()),
                           .b = w.value.Index(segment.expert),
-                          .c = c.Rows(segment.rows.begin, segment.rows.size()),
+                          .c = y.Rows(segment.rows.begin, segment.rows.size()),
                           .b_form = form});
     return GroupedGemm(ctx.ops, products);
   }
   ArenaScope scope(*ctx.ops.scratch);
-  const bool forward = form == Form::kTransposed;
-  QuantStats* stats = ctx.fp8 == nullptr ? nullptr : forward ? &ctx.fp8->activations : &ctx.fp8->gradients;
-  const Fp8Operand rows = Rows(ctx.ops, a, forward ? w.plan.x : w.plan.dy, stats);
+  const bool counted = role == Role::kInput && ctx.fp8 != nullptr;
+  // Tiles of one row may be cut out of the whole; blocks must begin where the segment does.
+  const bool by_rows = role == Role::kInput || w.plan.dy_tiling == Tiling::kRows1x128;
+  const Activation whole = by_rows ? InCodes(ctx, x, w.plan, role) : x;
   std::vector<Fp8GemmDesc> products;
   Fp8Operand weight;
   int64_t expert = -1;
   for (const ExpertSegment& segment : segments) {
     if (segment.expert != expert)
-      weight = Blocks(ctx.ops, w.value.Index(segment.expert), forward && ctx.fp8 != nullptr ? &ctx.fp8->weights : nullptr);
+      weight = WeightBlocks(ctx.ops, w.value.Index(segment.expert), counted ? &ctx.fp8->weights : nullptr);
     expert = segment.expert;
     const int64_t begin = segment.rows.begin, count = segment.rows.size();
-    products.push_back({.a = {rows.codes.Rows(begin, count), rows.scales.Rows(begin, count), rows.tiling},
+    products.push_back({.a = RowsOperand(ctx, whole.Rows(begin, count), w.plan, role),
                         .b = weight,
-                        .c = c.Rows(begin, count),
-                        .b_form = form});
+                        .c = y.Rows(begin, count),
+                        .b_form = form,
+                        .promote = w.plan.promote});
+    CompareInShadow(ctx, products.back(), x.Rows(begin, count), w.value.Index(expert), role);
   }
   GroupedFp8Gemm(ctx.ops, products);
 }
 
 }  // namespace
 
-void LinearForward(const LayerContext& ctx, const Tensor& x, const Weight& w, const Tensor& y, WriteMode mode) {
-  if (!w.plan.fp8) return Gemm(ctx.ops, {.a = x, .b = w.value, .c = y, .b_form = Form::kTransposed, .mode = mode});
-  ArenaScope scope(*ctx.ops.scratch);
-  Fp8Gemm(ctx.ops, {.a = Rows(ctx.ops, x, w.plan.x, ctx.fp8 == nullptr ? nullptr : &ctx.fp8->activations),
-                    .b = Blocks(ctx.ops, w.value, ctx.fp8 == nullptr ? nullptr : &ctx.fp8->weights),
-                    .c = y,
-                    .b_form = Form::kTransposed,
-                    .mode = mode});
+Activation AsInput(const LayerContext& ctx, const Activation& x, const ProductPlan& plan) {
+  return InCodes(ctx, x, plan, Role::kInput);
 }
 
-void LinearBackwardInput(const LayerContext& ctx, const Tensor& dy, const Tensor& x, const Weight& w, const Tensor& dx,
+Activation AsGradient(const LayerContext& ctx, const Activation& dy, const ProductPlan& plan) {
+  // Blocks are cut by each product, since its rows may be a part of these.
+  return plan.dy_tiling == Tiling::kRows1x128 ? InCodes(ctx, dy, plan, Role::kGradient) : dy;
+}
+
+void LinearForward(const LayerContext& ctx, const Activation& x, const Weight& w, const Tensor& y, WriteMode mode) {
+  Product(ctx, x, w, Role::kInput, y, mode);
+}
+
+void LinearBackwardInput(const LayerContext& ctx, const Activation& dy, const Activation& x, const Weight& w, const Tensor& dx,
                          WriteMode mode) {
-  ctx.wgrad->Push(dy, x, w.grad, w.plan);
-  if (!w.plan.fp8) return Gemm(ctx.ops, {.a = dy, .b = w.value, .c = dx, .mode = mode});
-  ArenaScope scope(*ctx.ops.scratch);
-  Fp8Gemm(ctx.ops, {.a = Rows(ctx.ops, dy, w.plan.dy, ctx.fp8 == nullptr ? nullptr : &ctx.fp8->gradients),
-                    .b = Blocks(ctx.ops, w.value),
-                    .c = dx,
-                    .b_form = Form::kPlain,
-                    .mode = mode});
+  const Activation gradient = AsGradient(ctx, dy, w.plan);
+  ctx.wgrad->Push(gradient, x, w.grad, w.plan, ctx.shadow == nullptr ? nullptr : ctx.shadow->at(Verb::kWgrad));
+  Product(ctx, gradient, w, Role::kGradient, dx, mode);
 }
 
-void ExpertsForward(const LayerContext& ctx, std::span<const ExpertSegment> segments, const Tensor& x, const ExpertWeight& w,
+void ExpertsForward(const LayerContext& ctx, std::span<const ExpertSegment> segments, const Activation& x, const ExpertWeight& w,
                     const Tensor& y) {
-  ExpertProducts(ctx, segments, x, w, Form::kTransposed, y);
+  ExpertProducts(ctx, segments, x, w, Role::kInput, y);
 }
 
-void ExpertsBackwardInput(const LayerContext& ctx, std::span<const ExpertSegment> segments, const Tensor& dy,
+void ExpertsBackwardInput(const LayerContext& ctx, std::span<const ExpertSegment> segments, const Activation& dy,
                           const ExpertWeight& w, const Tensor& dx) {
-  ExpertProducts(ctx, segments, dy, w, Form::kPlain, dx);
+  ExpertProducts(ctx, segments, dy, w, Role::kGradient, dx);
 }
 
 void WgradQueue::Run(const OpContext& ops) {
   std::vector<GemmDesc> plain;
   for (const Task& task : tasks_)
     if (!task.plan.fp8)
-      plain.push_back({.a = task.dy, .b = task.x, .c = task.dw.tensor, .a_form = Form::kTransposed, .mode = task.dw.mode});
+      plain.push_back({.a = task.dy.value, .b = task.x.value, .c = task.dw.tensor, .a_form = Form::kTransposed, .mode = task.dw.mode});
   GroupedGemm(ops, plain);
   for (const Task& task : tasks_) {
     if (!task.plan.fp8) continue;
     ArenaScope scope(*ops.scratch);
-    Fp8Gemm(ops, {.a = Columns(ops, task.dy, task.plan.dy),
-                  .b = Columns(ops, task.x, task.plan.x),
-                  .c = task.dw.tensor,
-                  .b_form = Form::kTransposed,
-                  .mode = task.dw.mode});
+    const Fp8GemmDesc product{.a = Columns(ops, task.dy, task.plan.dy_tiling, task.plan.dy),
+                              .b = Columns(ops, task.x, Tiling::kRows1x128, task.plan.x),
+                              .c = task.dw.tensor,
+                              .b_form = Form::kTransposed,
+                              .mode = task.dw.mode,
+                              .promote = task.plan.promote};
+    Fp8Gemm(ops, product);
+    if (task.error == nullptr) continue;
+    const DType type = task.x.value ? task.x.value.dtype : task.dy.value ? task.dy.value.dtype : DType::kF32;
+    CompareProducts(ops, product, Unrounded(ops, task.dy, type), Form::kTransposed, Unrounded(ops, task.x, type), Form::kPlain, *task.error);
   }
   tasks_.clear();
 }

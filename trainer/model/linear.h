@@ -9,12 +9,17 @@
 
 namespace jevons {
 
+// x (or dy) as the products of this plan read it: itself, or its codes, made on scratch unless they are there. For those that
+// feed several products.
+Activation AsInput(const LayerContext& ctx, const Activation& x, const ProductPlan& plan);
+Activation AsGradient(const LayerContext& ctx, const Activation& dy, const ProductPlan& plan);
+
 // y (=|+=) x W^T
-void LinearForward(const LayerContext& ctx, const Tensor& x, const Weight& w, const Tensor& y,
+void LinearForward(const LayerContext& ctx, const Activation& x, const Weight& w, const Tensor& y,
                    WriteMode mode = WriteMode::kOverwrite);
 
-// dx (=|+=) dy W; the weight gradient dy^T x is queued: dy and x must live until the queue has run.
-void LinearBackwardInput(const LayerContext& ctx, const Tensor& dy, const Tensor& x, const Weight& w, const Tensor& dx,
+// dx (=|+=) dy W; the weight gradient dy^T x is queued: dy, x and this call's scratch must live until the queue has run.
+void LinearBackwardInput(const LayerContext& ctx, const Activation& dy, const Activation& x, const Weight& w, const Tensor& dx,
                          WriteMode mode = WriteMode::kOverwrite);
 
 // The same for the experts of one rank: rows `rows` of x and y belong to expert `expert`. List an expert's segments next to
@@ -23,9 +28,9 @@ struct ExpertSegment {
   int64_t expert = 0;
   Range rows;
 };
-void ExpertsForward(const LayerContext& ctx, std::span<const ExpertSegment> segments, const Tensor& x, const ExpertWeight& w,
+void ExpertsForward(const LayerContext& ctx, std::span<const ExpertSegment> segments, const Activation& x, const ExpertWeight& w,
                     const Tensor& y);
-void ExpertsBackwardInput(const LayerContext& ctx, std::span<const ExpertSegment> segments, const Tensor& dy,
+void ExpertsBackwardInput(const LayerContext& ctx, std::span<const ExpertSegment> segments, const Activation& dy,
                           const ExpertWeight& w, const Tensor& dx);
 
 }  // namespace jevons

@@ -7,7 +7,7 @@
 
 #include "kernels/ops/attention.h"
 #include "kernels/ops/rope.h"
-#include "trainer/model/context.h"
+#include "trainer/model/activation.h"
 
 namespace jevons {
 
@@ -23,16 +23,16 @@ struct MlaWeights {
   Weight kv_a, kv_a_norm, kv_b, o;
 };
 
+// The norms' outputs are computed again in backward, and with ctx.recompute_up_projections q and kv are (report 3.2.3).
 struct MlaSaved {
   struct UntilB {
-    Tensor q_latent, q_rstd;    // [T, query_rank], [T]
-    Tensor q, kv;               // [T, heads*(nope+rope)] turned, [T, heads*(nope+value)]
-    Tensor kv_latent, kv_rstd;  // [T, kv_rank+rope], the rope part turned; [T]
-    Tensor lse;                 // [T, heads]
+    Tensor q_latent;                  // [T, query_rank]
+    Tensor kv_latent;                 // [T, kv_rank+rope], the rope part turned
+    Tensor q, kv;                     // [T, heads*(nope+rope)] turned, [T, heads*(nope+value)]; empty: computed again
+    Tensor lse;                       // [T, heads]
   } until_b;
   struct UntilW {
-    Tensor x;                           // [T, H], the layer's input: the caller's
-    Tensor q_normed, kv_normed, o;      // [T, query_rank], [T, kv_rank], [T, heads*value]
+    CachedActivation o;               // [T, heads*value]; uncompressed, o_proj's weight gradient reads it
   } until_w;
 };
 
@@ -48,15 +48,25 @@ class Mla {
   // x, y: [T, H].
   void Forward(const LayerContext& ctx, const MlaWeights& w, const RowLayout& rows, const Tensor& x, const Tensor& y,
                MlaSaved& saved) const;
-  // dx: [T, H] overwritten. Temporaries that the queued weight gradients read stay on ctx.ops.scratch: the caller keeps
-  // its scope open until the queue has run.
-  void BackwardInput(const LayerContext& ctx, const MlaWeights& w, const RowLayout& rows, const Tensor& dy,
+  // x: as in forward; dx: [T, H] overwritten. What the queued weight gradients read stays on ctx.ops.scratch, x among it: the
+  // caller keeps its scope open until the queue has run.
+  void BackwardInput(const LayerContext& ctx, const MlaWeights& w, const RowLayout& rows, const Tensor& dy, const Tensor& x,
                      const MlaSaved& saved, const Tensor& dx) const;
 
  private:
   RopeDesc QueryRope(const Tensor& q, int64_t sequence_length) const;
   RopeDesc KeyRope(const Tensor& kv_latent, int64_t sequence_length) const;
-  AttentionDesc Core(const RowLayout& rows, const MlaSaved& saved) const;
+  struct CoreTensors {
+    Tensor q, kv, kv_latent, o, lse;
+  };
+  AttentionDesc Core(const RowLayout& rows, const CoreTensors& t) const;
+  // From the latents: what the up-projections read (on scratch), and what they give.
+  struct Normed {
+    Tensor q, q_rstd, kv, kv_rstd;  // [T, query_rank], [T], [T, kv_rank], [T]
+  };
+  Normed NormLatents(const LayerContext& ctx, const MlaWeights& w, const MlaSaved& saved) const;
+  void UpProject(const LayerContext& ctx, const MlaWeights& w, const RowLayout& rows, const Tensor& x, const Normed& normed,
+                 const Tensor& q, const Tensor& kv) const;
 
   MlaDims dims_;
   int layer_;

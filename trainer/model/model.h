@@ -111,6 +111,8 @@ class Model {
   int64_t moe_layers_ = 0;
 };
 
+// Whether the products of this part of the model run in FP8.
+bool InFp8(ModelPart part, const PrecisionConfig& precision);
 // What the report computes in FP8, and with which scales (3.3.1, 3.3.2, 3.5.2): powers of two for the input of o_proj, for what
 // is dispatched to the experts, and for the gradients that come back to them.
 ProductPlan PlanOf(const ParamSpec& spec, const PrecisionConfig& precision);

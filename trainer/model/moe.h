@@ -31,18 +31,18 @@ struct MoeSaved {
     Tensor scores, indices, weights;  // [T,E], [T,K], [T,K]
     Tensor fractions;                 // [sequences, E]
     Tensor row_of, pair_of;           // [T*K]
-    Tensor gate_up, row_weights;      // [R, 2I], [R]
+    CachedActivation gate_up;         // [R, 2I]
+    Tensor row_weights;               // [R]
   } until_b;
   struct UntilW {
-    Tensor x, x_fp32;             // [T,H] the caller's; the same in FP32 for the gate
-    Tensor received, activated;   // [R,H], [R,I]
+    Activation received;              // [R,H]; in FP8 its codes
   } until_w;
 };
 
 // Transfers under way between two phases.
 struct MoeTransfer {
-  Tensor rows, row_values;  // what arrives: [., H] and, where it travels too, [.] FP32
-  Tensor codes, scales;     // where rows travel in FP8: [., H] U8, [., L(H)] FP32
+  Activation rows;    // what arrives: [., H], at the experts in FP8 its codes only
+  Tensor row_values;  // where it travels too, [.] FP32
   CommRequest rows_request, scales_request, values_request;
 };
 
@@ -60,31 +60,32 @@ class Moe {
   // y += the experts' results.
   void ForwardCombine(const LayerContext& ctx, const MoeSaved& saved, MoeTransfer& transfer, const Tensor& y) const;
 
-  // Backward, in reverse. balance_scale: d(total loss) / d(balance loss of one sequence).
+  // Backward, in reverse; x as in forward. balance_scale: d(total loss) / d(balance loss of one sequence).
   void BackwardCombine(const LayerContext& ctx, const MoeWeights& w, const Tensor& dy, const MoeSaved& saved,
                        MoeTransfer& transfer) const;
-  void BackwardShared(const LayerContext& ctx, const MoeWeights& w, const Tensor& dy, const MoeSaved& saved,
+  void BackwardShared(const LayerContext& ctx, const MoeWeights& w, const Tensor& dy, const Tensor& x, const MoeSaved& saved,
                       const Tensor& dx) const;  // dx overwritten
   void BackwardExperts(const LayerContext& ctx, const MoeWeights& w, const MoeSaved& saved, MoeTransfer& transfer) const;
-  void BackwardDispatch(const LayerContext& ctx, const MoeWeights& w, const RowLayout& rows, const MoeSaved& saved,
-                        float balance_scale, MoeTransfer& transfer, const Tensor& dx) const;  // dx added to
+  void BackwardDispatch(const LayerContext& ctx, const MoeWeights& w, const RowLayout& rows, const Tensor& x,
+                        const MoeSaved& saved, float balance_scale, MoeTransfer& transfer, const Tensor& dx) const;  // dx added to
 
  private:
   bool local() const;  // one rank holds all experts: rows do not travel
-  // To the experts: the rows of x [T,H], each for its K pairs, and a value with each. In FP8 the codes of x travel: half the
-  // bytes of BF16, and the experts, whose products quantise what arrives in the same tiles, compute the same bits.
-  void Dispatch(const LayerContext& ctx, const MoeSaved& saved, const Tensor& x, const Tensor& values, bool fp8,
+  // To the experts: the rows of x [T,H], each for its K pairs, and a value with each. In FP8 codes travel, half the bytes of
+  // BF16, and are what the experts' products read; `lost` counts what the one rounding loses.
+  void Dispatch(const LayerContext& ctx, const MoeSaved& saved, const Tensor& x, const Tensor& values, bool fp8, QuantStats* lost,
                 Arena& destination, MoeTransfer& transfer) const;
-  void BeginRows(const LayerContext& ctx, const MoeSaved& saved, const Tensor& x, MoeTransfer& transfer) const;
-  void BeginCodes(const LayerContext& ctx, const MoeSaved& saved, const Tensor& x, MoeTransfer& transfer) const;
+  // Sorts the rows of x by expert and sends them: to arrived [., C] of x's type.
+  CommRequest BeginRows(const LayerContext& ctx, const MoeSaved& saved, const Tensor& x, const Tensor& arrived) const;
   // Back from them.
   void Combine(const LayerContext& ctx, const DispatchHandle& handle, const Tensor& rows, const Tensor& values,
                MoeTransfer& transfer) const;
   void Receive(const LayerContext& ctx, MoeTransfer& transfer) const;
   // The (expert, source) segments that are not empty, an expert's next to each other.
   static std::vector<ExpertSegment> Segments(const MoeSaved& saved);
-  void PushExpertGradients(const LayerContext& ctx, const MoeSaved& saved, const Tensor& dy, const Tensor& x,
+  void PushExpertGradients(const LayerContext& ctx, const MoeSaved& saved, const Activation& dy, const Activation& x,
                            const ExpertWeight& w) const;
+  static Tensor GateInput(const LayerContext& ctx, const Tensor& x);
 
   MoeDims dims_;
   Dispatcher& dispatcher_;

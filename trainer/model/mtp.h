@@ -17,10 +17,9 @@ struct MtpWeights {
 };
 
 struct MtpSaved {
-  Tensor embedded, embedded_rstd;  // [T',H] the caller's, [T']
-  Tensor hidden, hidden_rstd;      // [T',H] the rows of h that are used, [T']
-  Tensor joined;                   // [T',2H] both, normalised
-  Tensor x, y, y_rstd;             // [T',H], [T',H], [T']
+  Tensor embedded;      // [T',H] the caller's
+  Tensor hidden;        // [T',H] the rows of h that are used
+  Tensor x, y, y_rstd;  // [T',H], [T',H], [T']
   BlockSaved block;
 };
 
@@ -36,6 +35,12 @@ class MtpModule {
                 const MtpSaved& saved, float balance_scale, const Tensor& d_embedded, const Tensor& d_previous) const;
 
  private:
+  // The projection's input: both, normalised; computed again in backward.
+  struct Joined {
+    Tensor rows, embedded_rstd, hidden_rstd;  // [T',2H], [T'], [T']
+  };
+  Joined Join(const LayerContext& ctx, const MtpWeights& w, const MtpSaved& saved) const;
+
   int layer_;
   float eps_;
   Block block_;

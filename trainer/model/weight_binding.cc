@@ -15,29 +15,19 @@ size_t IndexOf(const WeightStore& store, const std::string& name) {
   return 0;
 }
 
-bool InFp8(bool said, ProductType type, const PrecisionConfig& precision) {
-  return (said ? type : precision.gemm()) == FP8_BLOCK;
-}
-
 }  // namespace
 
-ProductPlan PlanOf(const ParamSpec& spec, const PrecisionConfig& precision) {
-  ProductPlan plan;
-  switch (spec.part) {
+bool InFp8(ModelPart part, const PrecisionConfig& precision) {
+  const auto said = [&](bool has, ProductType type) { return (has ? type : precision.gemm()) == FP8_BLOCK; };
+  switch (part) {
     case ModelPart::kAttention:
-      plan.fp8 = InFp8(precision.has_attention(), precision.attention(), precision);
-      if (absl::StrContains(spec.name, "o_proj")) plan.x = ScaleKind::kPowerOfTwo;
-      break;
+      return said(precision.has_attention(), precision.attention());
     case ModelPart::kDenseFfn:
-      plan.fp8 = InFp8(precision.has_dense_ffn(), precision.dense_ffn(), precision);
-      break;
+      return said(precision.has_dense_ffn(), precision.dense_ffn());
     case ModelPart::kSharedExperts:
-      plan.fp8 = InFp8(precision.has_shared_experts(), precision.shared_experts(), precision);
-      break;
+      return said(precision.has_shared_experts(), precision.shared_experts());
     case ModelPart::kRoutedExperts:
-      plan.fp8 = InFp8(precision.has_routed_experts(), precision.routed_experts(), precision);
-      (absl::StrContains(spec.name, "down_proj") ? plan.dy : plan.x) = ScaleKind::kPowerOfTwo;
-      break;
+      return said(precision.has_routed_experts(), precision.routed_experts());
     case ModelPart::kEmbedding:
     case ModelPart::kNorm:
     case ModelPart::kRouter:
@@ -45,6 +35,17 @@ ProductPlan PlanOf(const ParamSpec& spec, const PrecisionConfig& precision) {
     case ModelPart::kHead:
       break;
   }
+  return false;
+}
+
+ProductPlan PlanOf(const ParamSpec& spec, const PrecisionConfig& precision) {
+  ProductPlan plan{.fp8 = InFp8(spec.part, precision)};
+  if (!plan.fp8) return plan;
+  if (precision.gradient_tiles() == BLOCKS_128X128) plan.dy_tiling = Tiling::kBlocks128x128;
+  plan.promote = precision.promote();
+  if (spec.part == ModelPart::kAttention && absl::StrContains(spec.name, "o_proj")) plan.x = ScaleKind::kPowerOfTwo;
+  if (spec.part == ModelPart::kRoutedExperts)
+    (absl::StrContains(spec.name, "down_proj") ? plan.dy : plan.x) = ScaleKind::kPowerOfTwo;
   return plan;
 }
 

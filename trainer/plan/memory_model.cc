@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <initializer_list>
 
+#include "kernels/fp8/quantize.h"
 #include "kernels/tensor/arena.h"
 #include "parallel/zero/exchange.h"
 #include "trainer/model/gradients.h"
 #include "trainer/model/head.h"
+#include "trainer/model/model.h"
 #include "trainer/model/weights.h"
 #include "trainer/optim/zero1.h"
 #include "trainer/train_step.h"
@@ -16,10 +18,13 @@ namespace {
 
 class ActivationModel {
  public:
-  ActivationModel(const RunConfig& config, const MeshShape& mesh, double load)
+  ActivationModel(const RunConfig& config, const MeshShape& mesh, int64_t experts, double load)
       : m_(config.model()),
         a_(m_.attention()),
         moe_(m_.moe()),
+        precision_(config.precision()),
+        recompute_(config.train().recompute_up_projections()),
+        experts_(experts),
         type_(ComputeDType(config)),
         local_(mesh.ep == 1),
         load_(local_ ? 1.0 : load),
@@ -36,7 +41,7 @@ class ActivationModel {
     for (int64_t k = 1; k <= depth; ++k) {
       const int64_t t = sequences_ * (S_ - k);
       bytes += Mask(t) + Act(t, H());
-      bytes += Act(t, H()) + 3 * F32(t) + Act(t, 2 * H()) + 2 * Act(t, H()) + SavedBlock(t, false);
+      bytes += 3 * Act(t, H()) + F32(t) + SavedBlock(t, false);
     }
     return bytes;
   }
@@ -44,17 +49,17 @@ class ActivationModel {
   int64_t Scratch() const {
     const int64_t T = sequences_ * S_, depth = m_.mtp().depth();
     int64_t hidden = Act(T, H());  // d_hidden of the modules so far
-    int64_t peak = std::max({exchange_, ForwardBlock(T), hidden + Head(T)});
+    int64_t peak = std::max({exchange_, ForwardBlocks(T), hidden + Head(T)});
     for (int64_t k = 1; k <= depth; ++k) {
       const int64_t t = sequences_ * (S_ - k);
-      peak = std::max(peak, hidden + ForwardBlock(t));
+      peak = std::max(peak, hidden + std::max(ForwardBlock(t, false), Act(t, 2 * H()) + 2 * F32(t)));
       hidden += Act(t, H());
       peak = std::max(peak, hidden + Head(t));
     }
     hidden += Act(EmbeddedRows(), H());
     if (depth > 0) {
       const int64_t t = sequences_ * (S_ - 1);
-      peak = std::max(peak, hidden + 3 * Act(t, H()) + Act(t, 2 * H()) + BackwardBlock(t, false));
+      peak = std::max(peak, hidden + 2 * Act(t, H()) + std::max(BackwardBlock(t, false), BackwardKept(t, false) + 5 * Act(t, H()) + 2 * F32(t)));
     }
     hidden += 2 * Act(T, H());
     for (bool dense : {true, false})
@@ -80,27 +85,71 @@ class ActivationModel {
     return sequences_ * ((depth + 1) * S_ - depth * (depth + 1) / 2);
   }
 
+  bool Fp8(ModelPart part) const { return InFp8(part, precision_); }
+  static int64_t Codes(int64_t rows, int64_t cols, NumberFormat format = NumberFormat::kE4M3) {
+    return Arena::SliceBytes(DType::kU8, CodesShape(rows, cols, Tiling::kRows1x128, format)) +
+           Arena::SliceBytes(DType::kF32, ScalesShape(rows, cols, Tiling::kRows1x128));
+  }
+  static int64_t Blocks(int64_t n, int64_t k) {
+    return Arena::SliceBytes(DType::kU8, {n, k}) + Arena::SliceBytes(DType::kF32, {TilesOf(n), TilesOf(k)});
+  }
+  int64_t Cached(ModelPart part, int64_t rows, int64_t cols, NumberFormat format = NumberFormat::kE4M3) const {
+    return Fp8(part) ? Codes(rows, cols, format) : Act(rows, cols);
+  }
+  int64_t If(ModelPart part, int64_t bytes) const { return Fp8(part) ? bytes : 0; }
+
   int64_t SavedBlock(int64_t T, bool dense) const {
-    int64_t bytes = 3 * Act(T, H()) + 2 * F32(T);                        // norms and the residual stream
-    bytes += Act(T, QueryWidth()) + Act(T, KvWidth()) + Act(T, ValueWidth()) + F32(T * a_.heads());
-    if (a_.query_rank() > 0) bytes += 2 * Act(T, a_.query_rank()) + F32(T);
-    bytes += Act(T, a_.kv_rank() + a_.rope_dim()) + F32(T) + Act(T, a_.kv_rank());
-    if (dense) return bytes + Act(T, 3 * m_.dense_intermediate_size());
+    int64_t bytes = Act(T, H());  // the residual stream
+    if (a_.query_rank() > 0) bytes += Act(T, a_.query_rank());
+    bytes += Act(T, a_.kv_rank() + a_.rope_dim());
+    if (!recompute_) bytes += Act(T, QueryWidth()) + Act(T, KvWidth());
+    bytes += Cached(ModelPart::kAttention, T, ValueWidth(), NumberFormat::kE5M6) + F32(T * a_.heads());
+    if (dense) return bytes + Cached(ModelPart::kDenseFfn, T, 2 * m_.dense_intermediate_size());
     const int64_t P = Pairs(T), R = Received(T);
-    if (type_ != DType::kF32) bytes += F32(T * H());                     // the gate's input
-    bytes += F32(T * moe_.routed_experts()) + 4 * I32(P);                // scores; indices, weights, row_of, pair_of
+    bytes += F32(T * moe_.routed_experts()) + 4 * I32(P);  // scores; indices, weights, row_of, pair_of
     bytes += F32(sequences_ * moe_.routed_experts());
-    if (SharedWidth() > 0) bytes += Act(T, 3 * SharedWidth());
-    return bytes + Act(R, H()) + F32(R) + Act(R, 3 * moe_.intermediate_size());
+    if (SharedWidth() > 0) bytes += Cached(ModelPart::kSharedExperts, T, 2 * SharedWidth());
+    return bytes + Cached(ModelPart::kRoutedExperts, R, H()) + F32(R) +
+           Cached(ModelPart::kRoutedExperts, R, 2 * moe_.intermediate_size());
   }
 
-  int64_t ForwardBlock(int64_t T) const {
-    if (m_.dense_layers() >= m_.layers() && m_.mtp().depth() == 0) return 0;
-    const int64_t P = Pairs(T);
-    int64_t bytes = F32(T * moe_.routed_experts()) + F32(sequences_) + Act(Received(T), H());
-    if (!local_) bytes += 2 * Act(P, H()) + F32(P);  // what is sent, and what comes back
-    return bytes;
+  int64_t NormedLatents(int64_t T) const {
+    return Act(T, a_.kv_rank()) + F32(T) + (a_.query_rank() > 0 ? Act(T, a_.query_rank()) + F32(T) : 0);
   }
+  int64_t UpProjected(int64_t T) const { return recompute_ ? Act(T, QueryWidth()) + Act(T, KvWidth()) : 0; }
+  // The codes of the weights that the experts' products read at once.
+  int64_t ExpertCodes() const { return If(ModelPart::kRoutedExperts, experts_ * Blocks(2 * moe_.intermediate_size(), H())); }
+
+  // In forward an FFN keeps nothing on scratch.
+  int64_t ForwardFfn(ModelPart part, int64_t T, int64_t width) const {
+    return Act(T, width) + If(part, Act(T, 2 * width) + Codes(T, H()) + Blocks(2 * width, H()));
+  }
+
+  int64_t ForwardBlocks(int64_t T) const {
+    int64_t peak = 0;
+    for (bool dense : {true, false})
+      if (dense ? m_.dense_layers() > 0 : m_.dense_layers() < m_.layers()) peak = std::max(peak, ForwardBlock(T, dense));
+    return peak;
+  }
+
+  int64_t ForwardBlock(int64_t T, bool dense) const {
+    const int64_t base = Act(T, H()) + F32(T);
+    const int64_t attention = NormedLatents(T) + UpProjected(T) +
+                              If(ModelPart::kAttention, Act(T, ValueWidth()) + Codes(T, H()) + Codes(T, ValueWidth()) +
+                                                            Blocks(H(), ValueWidth()));
+    if (dense) return base + std::max(attention, ForwardFfn(ModelPart::kDenseFfn, T, m_.dense_intermediate_size()));
+    const int64_t P = Pairs(T), R = Received(T), width = moe_.intermediate_size();
+    const bool fp8 = Fp8(ModelPart::kRoutedExperts);
+    int64_t dispatch = GateInput(T) + F32(T * moe_.routed_experts()) + F32(sequences_);
+    if (fp8) dispatch += Codes(T, H());
+    if (!local_) dispatch += F32(P) + (fp8 ? Codes(P, H()) : Act(P, H()));
+    const int64_t shared = SharedWidth() > 0 ? ForwardFfn(ModelPart::kSharedExperts, T, SharedWidth()) : 0;
+    const int64_t experts = Act(R, width) + (fp8 ? Act(R, 2 * width) + ExpertCodes() : 0);
+    const int64_t returned = local_ ? 0 : Act(P, H());
+    return base + std::max(attention, dispatch + std::max(shared, Act(R, H()) + std::max(experts, returned)));
+  }
+
+  int64_t GateInput(int64_t T) const { return type_ == DType::kF32 ? 0 : F32(T * H()); }
 
   int64_t Head(int64_t rows) const {
     const int64_t chunk = std::min(rows, HeadChunkRows(m_.vocab_size()));
@@ -108,22 +157,41 @@ class ActivationModel {
     return I32(rows) + F32(rows) + F32(chunk * m_.vocab_size()) + low;
   }
 
+  // What stays on scratch until the weight gradients have run.
+  int64_t BackwardFfn(ModelPart part, int64_t T, int64_t width) const {
+    return 2 * Act(T, width) + Act(T, 2 * width) + If(part, Act(T, 2 * width) + Codes(T, H()) + Codes(T, 2 * width));
+  }
+  int64_t BackwardAttention(int64_t T) const {
+    int64_t bytes = NormedLatents(T) + UpProjected(T) + Act(T, ValueWidth()) + Act(T, QueryWidth()) + Act(T, KvWidth()) +
+                    Act(T, a_.kv_rank() + a_.rope_dim()) + Act(T, a_.kv_rank());
+    if (a_.query_rank() > 0) bytes += 2 * Act(T, a_.query_rank()) + If(ModelPart::kAttention, Codes(T, a_.query_rank()));
+    return bytes + If(ModelPart::kAttention, Act(T, ValueWidth()) + Codes(T, H()) + Codes(T, KvWidth()) +
+                                                 Codes(T, a_.kv_rank() + a_.rope_dim()) + Codes(T, QueryWidth()));
+  }
+  int64_t BackwardMoe(int64_t T) const {
+    const int64_t P = Pairs(T), R = Received(T), width = moe_.intermediate_size();
+    const auto rows = [&](int64_t n) { return Fp8(ModelPart::kRoutedExperts) ? Codes(n, H()) : Act(n, H()); };
+    int64_t bytes = rows(R) + If(ModelPart::kRoutedExperts, Codes(T, H()));
+    if (!local_) bytes += rows(P) + Act(P, H()) + F32(P);                      // sent, and what comes back
+    bytes += BackwardFfn(ModelPart::kRoutedExperts, R, width) - If(ModelPart::kRoutedExperts, Codes(R, H())) + F32(R) + Act(R, H());
+    if (SharedWidth() > 0) bytes += BackwardFfn(ModelPart::kSharedExperts, T, SharedWidth());
+    return bytes + F32(P) + F32(T * moe_.routed_experts()) + GateInput(T);
+  }
+  int64_t BackwardKept(int64_t T, bool dense) const {
+    const int64_t ffn = dense ? BackwardFfn(ModelPart::kDenseFfn, T, m_.dense_intermediate_size()) : BackwardMoe(T);
+    return 4 * Act(T, H()) + F32(T) + ffn + BackwardAttention(T);
+  }
   int64_t BackwardBlock(int64_t T, bool dense) const {
-    int64_t bytes = 2 * Act(T, H());
-    bytes += Act(T, ValueWidth()) + Act(T, QueryWidth()) + Act(T, KvWidth()) + Act(T, a_.kv_rank() + a_.rope_dim()) +
-             Act(T, a_.kv_rank());
-    if (a_.query_rank() > 0) bytes += 2 * Act(T, a_.query_rank());
-    if (dense) return bytes + Act(T, 3 * m_.dense_intermediate_size());
-    const int64_t P = Pairs(T), R = Received(T);
-    if (SharedWidth() > 0) bytes += Act(T, 3 * SharedWidth());
-    bytes += Act(P, H()) + Act(R, 3 * moe_.intermediate_size()) + F32(R) + Act(R, H());  // sent, experts', their dx
-    if (!local_) bytes += Act(R, H()) + Act(P, H()) + F32(P);                            // received, and what comes back
-    return bytes + F32(P) + F32(T * moe_.routed_experts());
+    const int64_t kept = BackwardKept(T, dense);
+    return dense ? kept : std::max(kept, kept - BackwardAttention(T) + ExpertCodes());
   }
 
   const ModelConfig& m_;
   const AttentionConfig& a_;
   const MoeConfig& moe_;
+  const PrecisionConfig& precision_;
+  bool recompute_;
+  int64_t experts_;   // on this rank
   DType type_;
   bool local_;
   double load_;
@@ -139,7 +207,7 @@ MemoryUse PlanMemory(const RunConfig& config, const MeshShape& mesh, int world_r
   const ModelConfig& model = config.model();
   const int64_t experts = BlockOf(model.moe().routed_experts(), mesh.ep, rank.ep).size();
   const GradientLayout layout{.dp = mesh.dp(), .self = rank.dp, .first_source = rank.edp * mesh.ep, .sources = mesh.ep};
-  const ActivationModel activations(config, mesh, load);
+  const ActivationModel activations(config, mesh, experts, load);
   return {.weights = WeightStore::PlanBytes(model, experts, ComputeDType(config)),
           .gradients = GradientStore::PlanBytes(model, experts, layout, MicroBatchCounts(config)),
           .optimizer = ZeroOptimizer::PlanBytes(model, config.optimizer(), ComputeDType(config), mesh, world_rank),
