@@ -1,7 +1,5 @@
 // jevons train: a run, new or resumed.
 #include <CLI/CLI.hpp>
-#include <atomic>
-#include <csignal>
 #include <fstream>
 
 #include "absl/strings/str_format.h"
@@ -12,6 +10,7 @@
 #include "launch/cli.h"
 #include "launch/commands.h"
 #include "launch/runtime.h"
+#include "launch/stop_signal.h"
 #include "launch/version.h"
 #include "parallel/comm/watchdog.h"
 #include "trainer/metrics/flops.h"
@@ -28,21 +27,8 @@ constexpr char kExamples[] =
 struct Options {
   ConfigOptions config;
   std::string output;
+  const std::atomic<int>* stop = nullptr;
 };
-
-std::atomic<int> stop_signal{0};
-
-// The first signal asks for a checkpoint; the second does not wait for it.
-void OnSignal(int signal) {
-  if (stop_signal.exchange(signal) != 0) std::_Exit(128 + signal);
-}
-
-void CatchSignals() {
-  struct sigaction action {};
-  action.sa_handler = OnSignal;
-  action.sa_flags = SA_RESTART;
-  for (int signal : {SIGTERM, SIGUSR1, SIGINT}) sigaction(signal, &action, nullptr);
-}
 
 absl::StatusOr<TrainOptions> Prepare(const Options& options, Communicator& world) {
   JEVONS_ASSIGN_OR_RETURN(const RunConfig config, LoadRunConfig(options.config.path, options.config.overrides));
@@ -50,7 +36,7 @@ absl::StatusOr<TrainOptions> Prepare(const Options& options, Communicator& world
   JEVONS_ASSIGN_OR_RETURN(RunInputs inputs, ResolveInputs(config));
   JEVONS_RETURN_IF_ERROR(ValidationStatus(inputs.config, world.size()));
   if (options.output.empty()) return UsageError("--output is not given: name the folder of the run");
-  return TrainOptions{.inputs = std::move(inputs), .output = options.output, .meter = {}, .stop = &stop_signal, .labels = {}};
+  return TrainOptions{.inputs = std::move(inputs), .output = options.output, .meter = {}, .stop = options.stop, .labels = {}};
 }
 
 void Describe(const TrainOptions& options, const Communicator& world, int threads) {
@@ -89,7 +75,7 @@ void RegisterTrain(CLI::App& program, int* exit_code) {
   AddConfigOptions(*command, options->config, /*required=*/true);
   command->add_option("--output", options->output, "folder of the run: checkpoints, metrics, summary; needed");
   command->callback([options, exit_code] {
-    CatchSignals();  // before anything that takes time: a job may be told to stop while it starts
+    options->stop = CatchStopSignals();
     auto session = StartRanks();
     *exit_code = session.ok() ? FinishRanks(Train(*options, (*session)->world()), (*session)->world())
                               : Finish(session.status());

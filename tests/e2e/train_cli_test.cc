@@ -212,18 +212,22 @@ TEST_F(TrainCli, Fp8GapComparesTwoRuns) {
     command.insert(command.end(), {"--set", override_text});
   const ProcessResult first = Jevons(command);
   ASSERT_EQ(first.exit_code, 0) << first.err;
-  EXPECT_THAT(first.out, HasSubstr("relative difference of the smoothed losses"));
+  EXPECT_THAT(first.out, HasSubstr("fp8 (FP8) against without FP8: "));
   std::ifstream csv(folder_ / "gap/fp8_gap.csv");
   std::vector<std::string> lines;
   for (std::string line; std::getline(csv, line);) lines.push_back(line);
   ASSERT_EQ(lines.size(), 7u);
   const std::vector<std::string> last = absl::StrSplit(lines.back(), ',');
   ASSERT_EQ(last.size(), 5u);
-  EXPECT_NE(last[1], last[2]) << "FP8 has changed nothing";
+  EXPECT_NE(last[1], last[3]) << "FP8 has changed nothing";
   EXPECT_TRUE(fs::exists(folder_ / "gap/fp8_gap.svg"));
   const ProcessResult again = Jevons(command);
   EXPECT_EQ(again.exit_code, 0) << again.err;
   EXPECT_EQ(again.out, first.out);
+  command.push_back("--ablations");
+  const ProcessResult ablations = Jevons(command);
+  EXPECT_EQ(ablations.exit_code, 0) << ablations.err;
+  for (const char* name : {"fp8 (", "blocks (", "unpromoted (", "fp32 ("}) EXPECT_THAT(ablations.out, HasSubstr(absl::StrCat("\n", name)));
 }
 
 }  // namespace
