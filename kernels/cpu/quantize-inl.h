@@ -130,9 +130,11 @@ HWY_INLINE V8 PackCodes(V16 codes) {
   alignas(16) static constexpr uint8_t kBytes[16] = {6, 0, 1, 2, 9, 10, 4, 5, 12, 13, 14, 8, 0, 0, 0, 0};
   alignas(64) static constexpr uint32_t kWords[16] = {0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, 0, 0, 0, 0};
   const V32 words = hn::BitCast(U32(), codes);
-  const V32 pairs = hn::Or(hn::ShiftRight<8>(hn::ShiftLeft<20>(words)), hn::ShiftRight<20>(hn::ShiftLeft<4>(words)));
+  const V32 pairs =
+      hn::Or(hn::ShiftRight<8>(hn::ShiftLeft<20>(words)), hn::ShiftRight<20>(hn::ShiftLeft<4>(words)));
   const V8 bytes = hn::TableLookupBytes(hn::BitCast(D8(), pairs), hn::LoadDup128(D8(), kBytes));
-  const auto order = hn::IndicesFromVec(U32(), hn::And(hn::LoadU(U32(), kWords), hn::Set(U32(), uint32_t{kLanes - 1})));
+  const auto order =
+      hn::IndicesFromVec(U32(), hn::And(hn::LoadU(U32(), kWords), hn::Set(U32(), uint32_t{kLanes - 1})));
   return hn::BitCast(D8(), hn::TableLookupLanes(hn::BitCast(U32(), bytes), order));
 }
 // The reverse; codes come as FP16 numbers. Bytes after the last 12 do not matter.
@@ -141,8 +143,10 @@ HWY_INLINE V16 UnpackCodes(V8 bytes) {
   alignas(64) static constexpr uint32_t kWords[16] = {0, 1, 2, 2, 3, 4, 5, 5, 6, 7, 8, 8, 9, 10, 11, 11};
   const auto order = hn::SetTableIndices(U32(), kWords);
   const V32 blocks = hn::TableLookupLanes(hn::BitCast(U32(), bytes), order);
-  const V32 pairs = hn::BitCast(U32(), hn::TableLookupBytes(hn::BitCast(D8(), blocks), hn::LoadDup128(D8(), kBytes)));
-  return hn::BitCast(D16(), hn::OrAnd(hn::ShiftLeft<20>(pairs), hn::ShiftRight<8>(pairs), hn::Set(U32(), 0xFFF0u)));
+  const V32 pairs =
+      hn::BitCast(U32(), hn::TableLookupBytes(hn::BitCast(D8(), blocks), hn::LoadDup128(D8(), kBytes)));
+  return hn::BitCast(D16(),
+                     hn::OrAnd(hn::ShiftLeft<20>(pairs), hn::ShiftRight<8>(pairs), hn::Set(U32(), 0xFFF0u)));
 }
 
 // A row of finite numbers. Counts in `lost`, if asked for, how many became zero.
@@ -167,8 +171,8 @@ HWY_INLINE void EncodeRow(const S* x, VF inverse, uint8_t* codes, V32& lost) {
       if (i + 2 * kLanes < kTileSize) {
         hn::StoreU(bytes, D8(), codes);
       } else {  // nothing behind the row
-        hn::BlendedStore(hn::BitCast(U32(), bytes), hn::FirstN(U32(), static_cast<size_t>(3 * kLanes / 4)), U32(),
-                         reinterpret_cast<uint32_t*>(codes));
+        hn::BlendedStore(hn::BitCast(U32(), bytes), hn::FirstN(U32(), static_cast<size_t>(3 * kLanes / 4)),
+                         U32(), reinterpret_cast<uint32_t*>(codes));
       }
     }
   }
@@ -187,7 +191,8 @@ HWY_INLINE V16 LoadHalves(const uint8_t* codes, int64_t i) {
     const V16 code = hn::PromoteTo(d, hn::LoadU(hn::Half<D8>(), codes + i));
     half = hn::ShiftLeft<8>(code);
     if constexpr (!F::kIeee)
-      half = hn::OrAnd(hn::And(half, hn::Set(d, uint16_t{0x8000})), hn::ShiftLeft<7>(code), hn::Set(d, uint16_t{0x3F80}));
+      half = hn::OrAnd(hn::And(half, hn::Set(d, uint16_t{0x8000})), hn::ShiftLeft<7>(code),
+                       hn::Set(d, uint16_t{0x3F80}));
   }
   const hn::RebindToSigned<D16> signed16;
   const auto magnitude = hn::BitCast(signed16, hn::And(half, hn::Set(d, uint16_t{0x7FFF})));

@@ -164,7 +164,8 @@ void QuantizeRange(const QuantizeDesc& d, Range range, QuantStats& stats) {
 // n <= kTileSize codes with one scale. `room`: bytes from `codes` on that may be read.
 template <class F, typename S>
 HWY_INLINE void DecodeTileRow(const uint8_t* codes, int64_t n, int64_t room, float scale, S* x) {
-  constexpr int64_t kRead = kRowBytes<F> + (sizeof(typename F::Code) == 1 ? 0 : kLanes);  // UnpackCodes reads on
+  constexpr int64_t kRead =
+      kRowBytes<F> + (sizeof(typename F::Code) == 1 ? 0 : kLanes);  // UnpackCodes reads on
   const VF factor = hn::Set(F32(), scale);
   if (HWY_LIKELY(n == kTileSize && room >= kRead)) return DecodeRow<F>(codes, factor, x);
   uint8_t whole[kRead] = {};
@@ -247,9 +248,8 @@ void Requantize(const OpContext& ctx, const RequantizeDesc& d) {
 
 namespace jevons {
 
-const QuantizeTable kCpuQuantize = {.quantize = cpu::Quantize,
-                                    .dequantize = cpu::Dequantize,
-                                    .requantize_transposed = cpu::Requantize};
+const QuantizeTable kCpuQuantize = {
+    .quantize = cpu::Quantize, .dequantize = cpu::Dequantize, .requantize_transposed = cpu::Requantize};
 
 }  // namespace jevons
 #endif  // HWY_ONCE

@@ -18,6 +18,8 @@ namespace {
 constexpr int64_t kPanelCols =
     kTileSize;  // so a row of a panel has one scale where its codes come from 1x128 tiles
 constexpr int64_t kRowsPerChunk = 16;
+// Codes of more bytes would not stay in cache: whole lines of them go past it, which spares reading the lines first.
+constexpr int64_t kStreamBytes = int64_t{16} << 20;
 
 struct Chunk {  // 16 rows of a column
   uint32_t words[4];
@@ -28,6 +30,7 @@ struct ColumnsOut {
   Tensor codes, scales;  // [C, R] U8, [L(R), C] FP32
   ScaleKind kind;
   bool count;
+  bool stream = codes.bytes() > kStreamBytes;
 };
 
 // A panel: rows x cols numbers of the matrix from (row, col) on, widened. The rest is zero.
@@ -94,15 +97,15 @@ struct ScaledCodes {  // 1x128 tiles; a row of a panel lies in one of them
 };
 
 template <class Source>
-HWY_INLINE void FillPanel(Panel& p, const Source& source, const Tensor& codes) {
+HWY_INLINE void FillPanel(Panel& p, const Source& source, const ColumnsOut& out) {
   constexpr int64_t kVectors = kPanelCols / kLanes;
   typename Source::Element room[kPanelCols];
   V32 amax[kVectors];
   for (V32& lanes : amax) lanes = hn::Zero(U32());
   for (int64_t r = 0; r < p.rows; ++r) {
     const auto* from = source.data + (p.row + r) * source.pitch + p.col;
-    PrefetchRow(from + kPanelCols, kPanelCols);  // for the next panel
-    if (r < p.cols) PrefetchRow(codes.row<uint8_t>(p.col + r) + p.row, kTileSize);  // to be written soon
+    if (r < p.cols && !out.stream)  // to be written soon
+      PrefetchRow(out.codes.row<uint8_t>(p.col + r) + p.row, kTileSize);
     const auto* row = WholeRow<kPanelCols>(from, p.cols, room);
     const VF scale = source.Scale(p.row + r, p.col);
 #pragma GCC unroll 8
@@ -129,12 +132,13 @@ void EncodeScalar(const Panel& p, const ColumnsOut& out, QuantStats& stats) {
 }
 
 // Fills p.chunks with the codes: chunk (i, c) holds rows 16 i .. 16 i + 15 of column c, four to a word. Returns how many numbers
-// became zero, if that is asked for.
-template <class F, bool kCount>
-int64_t EncodePanel(Panel& p) {
+// became zero, if that is asked for. Calls fetch(r) for each row of a panel: memory works while the numbers come from cache.
+template <class F, bool kCount, class Fetch>
+int64_t EncodePanel(Panel& p, const Fetch& fetch) {
   V32 lost = hn::Zero(U32());
   for (int64_t i = 0; i * kRowsPerChunk < p.rows; ++i) {
     for (int64_t c = 0; c < kPanelCols; c += kLanes) {
+      for (int64_t r = 0; r < kLanes / 8; ++r) fetch(i * kRowsPerChunk + c / 8 + r);
       const VF inverse = hn::Load(F32(), p.inverse + c);
       const auto code = [&](int64_t r) JEVONS_LANES {
         const VF value = hn::Load(F32(), &p.values[i * kRowsPerChunk + r][c]);
@@ -154,11 +158,17 @@ int64_t EncodePanel(Panel& p) {
   return hn::GetLane(hn::SumOfLanes(U32(), lost));
 }
 
-void WriteColumns(const Panel& p, const Tensor& codes) {
+void WriteColumns(const Panel& p, const ColumnsOut& out) {
+  const hn::CappedTag<uint8_t, kRowsPerChunk> d;
   const int64_t whole = p.rows / kRowsPerChunk, rest = p.rows % kRowsPerChunk;
   for (int64_t c = 0; c < p.cols; ++c) {
-    uint8_t* to = codes.row<uint8_t>(p.col + c) + p.row;
+    uint8_t* to = out.codes.row<uint8_t>(p.col + c) + p.row;
     const Chunk* from = &p.chunks[0][ChunkOf(c)];
+    if (out.stream && p.rows == kTileSize && reinterpret_cast<uintptr_t>(to) % 64 == 0) {
+      for (int64_t i = 0; i < kTileSize / kRowsPerChunk; ++i, from += kPanelCols, to += kRowsPerChunk)
+        hn::Stream(hn::Load(d, reinterpret_cast<const uint8_t*>(from)), d, to);
+      continue;
+    }
     for (int64_t i = 0; i < whole; ++i)
       std::memcpy(to + i * kRowsPerChunk, from + i * kPanelCols, sizeof(Chunk));
     if (rest != 0)
@@ -166,14 +176,14 @@ void WriteColumns(const Panel& p, const Tensor& codes) {
   }
 }
 
-template <class F>
-void FinishPanel(Panel& p, const ColumnsOut& out, QuantStats& stats) {
+template <class F, class Fetch>
+void FinishPanel(Panel& p, const ColumnsOut& out, QuantStats& stats, const Fetch& fetch) {
   if (*std::max_element(p.amax, p.amax + p.cols) >= kInfinityBits) return EncodeScalar<F>(p, out, stats);
   FindScales<F>(p.amax, kPanelCols, out.kind, p.scale, p.inverse);
   std::copy_n(p.scale, p.cols, out.scales.row<float>(p.row / kTileSize) + p.col);
-  stats.underflowed += out.count ? EncodePanel<F, true>(p) : EncodePanel<F, false>(p);
+  stats.underflowed += out.count ? EncodePanel<F, true>(p, fetch) : EncodePanel<F, false>(p, fetch);
   stats.elements += p.rows * p.cols;
-  WriteColumns(p, out.codes);
+  WriteColumns(p, out);
 }
 
 // Panels in row-major order over the matrix of rows x cols.
@@ -185,14 +195,19 @@ HWY_INLINE void QuantizePanels(int64_t rows, int64_t cols, Range panels, const C
   for (int64_t i = panels.begin; i < panels.end; ++i) {
     p.row = i / across * kTileSize, p.col = i % across * kPanelCols;
     p.rows = std::min(kTileSize, rows - p.row), p.cols = std::min(kPanelCols, cols - p.col);
-    FillPanel(p, source, out.codes);
-    FinishPanel<F>(p, out, stats);
+    FillPanel(p, source, out);
+    const auto* next = source.data + p.row * source.pitch + p.col + kPanelCols;
+    if (p.col + kPanelCols >= cols) next = source.data + (p.row + kTileSize) * source.pitch;
+    FinishPanel<F>(p, out, stats,
+                   [&](int64_t r) JEVONS_LANES { PrefetchRow(next + r * source.pitch, kPanelCols); });
   }
+  if (out.stream) hwy::FlushStream();
 }
 
 template <class F, typename S>
 void QuantizeAs(const QuantizeDesc& d, Range panels, QuantStats& stats) {
-  QuantizePanels<F>(d.x.rows(), d.x.cols(), panels, {d.codes, d.scales, d.scale_kind, d.stats != nullptr},
+  QuantizePanels<F>(d.x.rows(), d.x.cols(), panels,
+                    {.codes = d.codes, .scales = d.scales, .kind = d.scale_kind, .count = d.stats != nullptr},
                     stats, Numbers<S>{d.x.as<S>(), d.x.pitch});
 }
 
@@ -208,7 +223,8 @@ void QuantizePanelRange(const QuantizeDesc& d, Range panels, QuantStats& stats) 
 template <class F>
 void RequantizeAs(const RequantizeDesc& d, Range panels, QuantStats& stats) {
   QuantizePanels<F>(
-      d.codes.rows(), d.codes.cols(), panels, {d.out_codes, d.out_scales, d.scale_kind, d.stats != nullptr},
+      d.codes.rows(), d.codes.cols(), panels,
+      {.codes = d.out_codes, .scales = d.out_scales, .kind = d.scale_kind, .count = d.stats != nullptr},
       stats, ScaledCodes<F>{d.codes.as<uint8_t>(), d.codes.pitch, d.scales.as<float>(), d.scales.pitch});
 }
 
