@@ -8,6 +8,7 @@
 #include "kernels/fp8/quantize.h"
 #include "parallel/comm/loopback.h"
 #include "tests/support/tiny_model.h"
+#include "trainer/model/activation.h"
 #include "trainer/model/linear.h"
 #include "trainer/model/model.h"
 #include "trainer/train_step.h"
@@ -101,6 +102,67 @@ INSTANTIATE_TEST_SUITE_P(Scales, Fp8Linear,
                          testing::Values(std::pair{ScaleKind::kFp32, ScaleKind::kFp32}, std::pair{ScaleKind::kPowerOfTwo, ScaleKind::kFp32},
                                          std::pair{ScaleKind::kFp32, ScaleKind::kPowerOfTwo}));
 
+// The ablation of the report's appendix B.2: gradients in blocks of 128x128, in dgrad and, made from the same codes, in wgrad.
+TEST(Fp8Ablations, GradientsInBlocks) {
+  constexpr int64_t kT = 150, kK = 140, kN = 260;
+  Matrix x = Random(kT, kK, 1), w = Random(kN, kK, 2), dy = Random(kT, kN, 3), dx(kT * kK), dw(kN * kK);
+  for (size_t i = 0; i < dy.size(); i += 97) dy[i] *= 50;
+  Arena scratch("scratch", int64_t{1} << 30);
+  WgradQueue queue;
+  LayerContext ctx{.ops = {.stream = {}, .scratch = &scratch}, .wgrad = &queue};
+  const Weight weight{.value = View(w, kN, kK),
+                      .grad = {View(dw, kN, kK), WriteMode::kOverwrite},
+                      .plan = {.fp8 = true, .dy_tiling = Tiling::kBlocks128x128}};
+  LinearBackwardInput(ctx, View(dy, kT, kN), View(x, kT, kK), weight, View(dx, kT, kK));
+  queue.Run(ctx.ops);
+  const Matrix w8 = Rounded(w, kN, kK, 128, 128, ScaleKind::kFp32), dy8 = Rounded(dy, kT, kN, 128, 128, ScaleKind::kFp32);
+  ExpectNear(dx, Product(dy8, w8, kT, kK, kN, false, false));
+  const Matrix x88 = Rounded(Rounded(x, kT, kK, 1, 128, ScaleKind::kFp32), kT, kK, 128, 1, ScaleKind::kFp32);
+  ExpectNear(dw, Product(Rounded(dy8, kT, kN, 128, 1, ScaleKind::kFp32), x88, kN, kK, kT, true, false));
+}
+
+// Without promotion the sums are cut to the tensor core's 14 bits (report 3.3.2): an error that grows with the length.
+TEST(Fp8Ablations, SumsThatStayInTheTensorCore) {
+  constexpr int64_t kT = 8, kK = 4096, kN = 16;
+  Matrix x = Random(kT, kK, 1), w = Random(kN, kK, 2), y(kT * kN);
+  for (float& v : x) v = std::abs(v);
+  for (float& v : w) v = std::abs(v);
+  Arena scratch("scratch", int64_t{1} << 30);
+  LayerContext ctx{.ops = {.stream = {}, .scratch = &scratch}};
+  const auto exact = Product(Rounded(x, kT, kK, 1, 128, ScaleKind::kFp32), Rounded(w, kN, kK, 128, 128, ScaleKind::kFp32), kT, kN, kK, false, true);
+  std::map<bool, double> error;
+  for (const bool promote : {true, false}) {
+    const Weight weight{.value = View(w, kN, kK), .grad = {}, .plan = {.fp8 = true, .promote = promote}};
+    LinearForward(ctx, View(x, kT, kK), weight, View(y, kT, kN));
+    for (size_t i = 0; i < exact.size(); ++i) error[promote] = std::max(error[promote], std::abs(y[i] / exact[i] - 1));
+  }
+  EXPECT_LT(error[true], 1e-5);
+  EXPECT_GT(error[false], 1e-2);
+}
+
+// What is kept for backward is what its codes give back; uncompressed it is the value itself.
+TEST(Fp8Cache, GivesBackWhatTheFormatHolds) {
+  constexpr int64_t kT = 5, kC = 140;
+  Arena saved("saved", 1 << 20), scratch("scratch", 1 << 20);
+  Fp8Stats stats;
+  const LayerContext ctx{.ops = {.stream = {}, .scratch = &scratch}, .saved = &saved, .fp8 = &stats};
+  const Matrix x = Random(kT, kC, 11);
+  const auto kept = [&](bool compress, const CacheFormat& format) {
+    CachedActivation cached(ctx, "x", {kT, kC}, compress);
+    std::copy(x.begin(), x.end(), cached.value().as<float>());
+    cached.Keep(ctx, "x", format);
+    const Tensor back = cached.Restore(ctx, "x");
+    return Matrix(back.as<float>(), back.as<float>() + back.size());
+  };
+  EXPECT_EQ(kept(false, kSwiGluCache), x);
+  EXPECT_EQ(stats.cached.elements, 0);
+  EXPECT_EQ(kept(true, kSwiGluCache), Rounded(x, kT, kC, 1, 128, ScaleKind::kFp32));
+  EXPECT_EQ(stats.cached.elements, kT * kC);
+  const Matrix e5m6 = kept(true, kAttentionCache);
+  EXPECT_NE(e5m6, x);
+  for (size_t i = 0; i < x.size(); ++i) EXPECT_NEAR(e5m6[i], x[i], std::ldexp(std::abs(x[i]), -7)) << i;  // 6 bits, half a step
+}
+
 // Experts: rows of one expert never feel another's, and an expert without rows is no product.
 TEST(Fp8Experts, AreTheSameProductsBySegments) {
   constexpr int64_t kR = 90, kK = 130, kN = 70;
@@ -165,51 +227,153 @@ TEST(Fp8Plan, ModulesMaySayOtherwise) {
   EXPECT_FALSE(Plans(precision).empty());
 }
 
-struct Losses {
-  double first = 0, last = 0;
-  Fp8Stats stats;
-};
-
-Losses Train(ProductType product, int steps) {
+RunConfig TinyRun() {
   RunConfig config;
   *config.mutable_model() = TinyModel();
   config.mutable_model()->set_hidden_size(160);  // sums over more than one block
   config.mutable_model()->set_init_std(0.05);
   config.mutable_data()->set_sequence_length(12);
   config.mutable_train()->set_batch_sequences(4);
-  config.mutable_precision()->set_gemm(product);
-  Losses losses;
-  RunLoopback(1, [&](Communicator& world) {
-    Mesh mesh(world, {.world = 1, .pp = 1, .ep = 1});
+  return config;
+}
+
+struct Trained {
+  double first = 0, last = 0;
+  StepStats stats;  // of the last step
+  MemoryLedger memory;
+};
+
+Trained Train(const RunConfig& config, int steps, int ranks = 1, int ep = 1) {
+  Trained result;
+  RunLoopback(ranks, [&](Communicator& world) {
+    Mesh mesh(world, {.world = ranks, .pp = 1, .ep = ep});
     TrainStep step(config, mesh);
     step.Initialize();
-    SampleBatch batch{.first = 0, .count = 4, .tokens = RandomTokens(4 * 13, config.model().vocab_size(), 9), .document_start = {}};
+    const Range mine = step.SamplesOf(4);
+    const std::vector<int32_t> tokens = RandomTokens(4 * 13, config.model().vocab_size(), 9);
+    SampleBatch batch{.first = mine.begin, .count = mine.size(), .tokens = {tokens.begin() + mine.begin * 13, tokens.begin() + mine.end * 13},
+                      .document_start = {}};
     for (int i = 0; i < steps; ++i) {
       const auto stats = step.Run({.step = i, .first_sample = 0, .sequences = 4, .tokens_before = 0, .learning_rate = 3e-3, .gamma = 0.001,
                                    .mtp_weight = 0.3},
                                   batch);
       ASSERT_TRUE(stats.ok()) << stats.status();
-      if (i == 0) losses.first = stats->loss;
-      losses.last = stats->loss;
-      losses.stats = stats->fp8;
+      if (world.rank() != 0) continue;
+      if (i == 0) result.first = stats->loss;
+      result.last = stats->loss;
+      result.stats = *stats;
+      result.memory = step.memory_ledger();
     }
   });
-  return losses;
+  return result;
+}
+
+Trained Train(ProductType product, int steps) {
+  RunConfig config = TinyRun();
+  config.mutable_precision()->set_gemm(product);
+  return Train(config, steps);
 }
 
 // It trains as FP32 does: the same batch is learned, at nearly the same losses, but not at the same bits.
 TEST(Fp8Training, LearnsWhatFp32Learns) {
-  const Losses exact = Train(AS_COMPUTE, 30), fp8 = Train(FP8_BLOCK, 30);
+  const Trained exact = Train(AS_COMPUTE, 30), fp8 = Train(FP8_BLOCK, 30);
   EXPECT_NE(fp8.first, exact.first);
   EXPECT_NEAR(fp8.first, exact.first, 0.01 * exact.first);
   EXPECT_LT(exact.last, 0.5 * exact.first);
   EXPECT_NEAR(fp8.last, exact.last, 0.05 * exact.first);
-  EXPECT_EQ(exact.stats.activations.elements, 0);
-  for (const QuantStats& stats : {fp8.stats.activations, fp8.stats.gradients, fp8.stats.weights}) {
+  EXPECT_EQ(exact.stats.fp8.activations.elements, 0);
+  const Fp8Stats& counted = fp8.stats.fp8;
+  for (const QuantStats& stats : {counted.activations, counted.gradients, counted.weights, counted.cached}) {
     EXPECT_GT(stats.elements, 0);
     EXPECT_EQ(stats.saturated, 0);
     EXPECT_EQ(stats.nonfinite, 0);
   }
+}
+
+// What is counted does not feel where the experts are.
+TEST(Fp8Training, CountsTheSameOnEveryLayout) {
+  RunConfig config = TinyRun();
+  config.mutable_precision()->set_gemm(FP8_BLOCK);
+  const Fp8Stats one = Train(config, 2).stats.fp8, two = Train(config, 2, 2, 2).stats.fp8;
+  EXPECT_EQ(one.activations, two.activations);
+  EXPECT_EQ(one.gradients, two.gradients);
+  EXPECT_EQ(one.cached, two.cached);
+  EXPECT_GT(one.gradients.elements, 0);
+}
+
+// Saved for backward: rows at the experts and inputs of SwiGLU by codes, attention's output in E5M6, in every layer.
+TEST(Fp8Memory, IsWhatTheFormatsTake) {
+  const RunConfig config = [] {
+    RunConfig run = TinyRun();
+    run.mutable_precision()->set_compute(BF16);
+    run.mutable_model()->mutable_mtp()->set_depth(0);
+    return run;
+  }();
+  RunConfig fp8_config = config;
+  fp8_config.mutable_precision()->set_gemm(FP8_BLOCK);
+  const auto saved = [](const RunConfig& run) {
+    const auto list = Train(run, 1).memory.saved;
+    return std::map<std::string, int64_t>(list.begin(), list.end());
+  };
+  const auto bf16 = saved(config), fp8 = saved(fp8_config);
+  const ModelConfig& m = config.model();
+  const int64_t T = 12, R = T * m.moe().top_k(), H = m.hidden_size(), width = 2 * m.moe().intermediate_size();
+  const auto tiles = [](int64_t rows, int64_t cols) { return Arena::SliceBytes(DType::kF32, {rows, TilesOf(cols)}); };
+  const auto bytes = [](DType type, int64_t rows, int64_t cols) { return Arena::SliceBytes(type, {rows, cols}); };
+  const int64_t moe_layers = m.layers() - m.dense_layers(), layers = m.layers(), value = m.attention().heads() * m.attention().value_dim();
+  EXPECT_EQ(bf16.at("moe.received"), moe_layers * bytes(DType::kBF16, R, H));
+  EXPECT_EQ(fp8.at("moe.received"), moe_layers * bytes(DType::kU8, R, H));
+  EXPECT_EQ(fp8.at("moe.received_scales"), moe_layers * tiles(R, H));
+  EXPECT_EQ(bf16.at("moe.gate_up"), moe_layers * bytes(DType::kBF16, R, width));
+  EXPECT_EQ(fp8.at("moe.gate_up"), moe_layers * (bytes(DType::kU8, R, width) + tiles(R, width)));
+  EXPECT_EQ(bf16.at("mla.o"), layers * bytes(DType::kBF16, T, value));
+  EXPECT_EQ(fp8.at("mla.o"), layers * (bytes(DType::kU8, T, PackedE5M6Bytes(value)) + tiles(T, value)));
+  EXPECT_EQ(bf16.at("block.h"), fp8.at("block.h"));
+  EXPECT_EQ(bf16.count("moe.activated"), 0u) << "computed again";
+}
+
+// To compute queries, keys and values again changes no bit.
+TEST(Recompute, ChangesNoBitAndSavesMemory) {
+  for (const ProductType product : {AS_COMPUTE, FP8_BLOCK}) {
+    RunConfig config = TinyRun();
+    config.mutable_precision()->set_gemm(product);
+    const Trained saved = Train(config, 4);
+    config.mutable_train()->set_recompute_up_projections(true);
+    const Trained again = Train(config, 4);
+    EXPECT_EQ(again.last, saved.last);
+    EXPECT_EQ(again.stats.gradient_norm, saved.stats.gradient_norm);
+    EXPECT_EQ(again.stats.fp8.activations, saved.stats.fp8.activations) << "counted once";
+    const auto names = [](const Trained& t) { return std::map<std::string, int64_t>(t.memory.saved.begin(), t.memory.saved.end()); };
+    EXPECT_EQ(names(saved).count("mla.kv"), 1u);
+    EXPECT_EQ(names(again).count("mla.kv"), 0u);
+  }
+}
+
+// A shadow step trains as any other, and says how far FP8 is from the compute type.
+TEST(Fp8Shadow, WatchesAndChangesNothing) {
+  RunConfig config = TinyRun();
+  config.mutable_precision()->set_gemm(FP8_BLOCK);
+  const Trained plain = Train(config, 3);
+  EXPECT_FALSE(plain.stats.shadow);
+  config.mutable_precision()->set_shadow_interval(3);
+  for (const int ranks : {1, 2}) {
+    const Trained shadowed = Train(config, 3, ranks, ranks);
+    EXPECT_EQ(shadowed.last, plain.last);
+    EXPECT_EQ(shadowed.stats.gradient_norm, plain.stats.gradient_norm);
+    ASSERT_TRUE(shadowed.stats.shadow);
+    const ShadowReport& shadow = *shadowed.stats.shadow;
+    EXPECT_NE(shadow.loss, shadowed.last);
+    EXPECT_NEAR(shadow.loss, shadowed.last, 0.01 * shadowed.last);
+    ASSERT_EQ(shadow.errors.size(), static_cast<size_t>(config.model().layers() + config.model().mtp().depth()));
+    for (const auto& layer : shadow.errors)
+      for (const double error : layer) {
+        EXPECT_GT(error, 0.01);  // two operands of four bits
+        EXPECT_LT(error, 0.08);
+      }
+  }
+  // The first step's weights are those of a run without FP8, so its shadow's loss is that run's.
+  config.mutable_precision()->set_shadow_interval(1);
+  EXPECT_EQ(Train(config, 1).stats.shadow->loss, Train(AS_COMPUTE, 1).first);
 }
 
 // Dispatch, forward and backward, carries a byte and a 128th of a scale per element; combine stays as it is (report 3.3).
