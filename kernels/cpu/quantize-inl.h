@@ -1,5 +1,8 @@
-// Encode and Decode of kernels/fp8/formats.h, a vector at a time, for finite numbers resp. all codes; loads and stores of codes.
-// Included once per instruction set.
+// Rows of a tile, kTileSize numbers or codes each, to codes and back: Encode and Decode of kernels/fp8/formats.h, a vector at a
+// time, for finite numbers resp. all codes. Included once per instruction set; HWY_SCALAR has no vectors to rearrange and leaves
+// the work to the scalar reference.
+#include <algorithm>
+
 #include "hwy/cache_control.h"
 #include "kernels/cpu/simd-inl.h"
 #include "kernels/fp8/quantize.h"
@@ -11,68 +14,225 @@
 #define JEVONS_KERNELS_CPU_QUANTIZE_INL_H_
 #endif
 
+#if HWY_TARGET != HWY_SCALAR
 HWY_BEFORE_NAMESPACE();
 namespace jevons::cpu::HWY_NAMESPACE {
 
 using U32 = hn::RebindToUnsigned<F32>;
 using V32 = hn::Vec<U32>;
-using U8 = hn::Rebind<uint8_t, F32>;  // as many lanes of 8 bits
+using D16 = hn::Repartition<uint16_t, F32>;  // whole vectors: two, four times as many lanes
+using V16 = hn::Vec<D16>;
+using D8 = hn::Repartition<uint8_t, F32>;
+using V8 = hn::Vec<D8>;
+
+// Bit by bit: mask ? yes : no.
+template <class V>
+HWY_INLINE V SelectBits(V mask, V yes, V no) {
+#if HWY_TARGET == HWY_AVX3
+  return hn::IfVecThenElse(mask, yes, no);  // elsewhere it selects by lanes or bytes
+#else
+  return hn::OrAnd(hn::AndNot(mask, no), mask, yes);
+#endif
+}
 
 inline constexpr uint32_t kInfinityBits = 0x7F800000u;
 
 HWY_INLINE V32 MagnitudeBits(VF v) { return hn::And(hn::BitCast(U32(), v), hn::Set(U32(), 0x7FFFFFFFu)); }
 
+// 2 * kLanes consecutive numbers as two vectors, and the lower halves of two such vectors of words in the numbers' order. Numbers
+// in FP32 lie one vector after the other; of BF16 `a` has the even ones, `b` the odd ones, which takes no shuffles.
+struct Two {
+  VF a, b;
+};
+HWY_INLINE Two LoadTwo(const float* p) { return {Load(p), Load(p + kLanes)}; }
+HWY_INLINE Two LoadTwo(const bf16* p) {
+  const V32 bits = hn::BitCast(U32(), hn::LoadU(D16(), &p->bits));
+  return {hn::BitCast(F32(), hn::ShiftLeft<16>(bits)),
+          hn::BitCast(F32(), hn::And(bits, hn::Set(U32(), 0xFFFF0000u)))};
+}
+HWY_INLINE V16 JoinTwo(const float*, V32 a, V32 b) {
+  return hn::ConcatEven(D16(), hn::BitCast(D16(), b), hn::BitCast(D16(), a));
+}
+HWY_INLINE V16 JoinTwo(const bf16*, V32 a, V32 b) {
+  return hn::OddEven(hn::BitCast(D16(), hn::ShiftLeft<16>(b)), hn::BitCast(D16(), a));
+}
+
+// Largest magnitudes by lane, in the bits of the numbers' own type, with those of a row. At least infinity's bits if there is an
+// infinity or NaN.
+template <typename S>
+struct AmaxLanes;
+template <>
+struct AmaxLanes<float> {
+  V32 lanes;
+  HWY_INLINE AmaxLanes() : lanes(hn::Zero(U32())) {}
+  HWY_INLINE void Row(const float* x) {
+    for (int64_t i = 0; i < kTileSize; i += kLanes) lanes = hn::Max(lanes, MagnitudeBits(Load(x + i)));
+  }
+  HWY_INLINE V32 Words() const { return lanes; }
+};
+template <>
+struct AmaxLanes<bf16> {
+  V16 lanes;
+  HWY_INLINE AmaxLanes() : lanes(hn::Zero(D16())) {}
+  HWY_INLINE void Row(const bf16* x) {
+    for (int64_t i = 0; i < kTileSize; i += 2 * kLanes)
+      lanes = hn::Max(lanes, hn::And(hn::LoadU(D16(), &x[i].bits), hn::Set(D16(), uint16_t{0x7FFF})));
+  }
+  HWY_INLINE V32 Words() const {
+    const V32 pairs = hn::BitCast(U32(), lanes);
+    return hn::Max(hn::ShiftLeft<16>(pairs), hn::And(pairs, hn::Set(U32(), 0xFFFF0000u)));
+  }
+};
+
+// ScaleOf and its inverse, for n tiles; n is rounded up to whole vectors. `amax` has the bits of finite numbers: of others the
+// results mean nothing.
+template <class F>
+HWY_INLINE void FindScales(const uint32_t* amax, int64_t n, ScaleKind kind, float* scales, float* inverses) {
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const VF largest = hn::Max(hn::BitCast(F32(), hn::LoadU(U32(), amax + i)), hn::Set(F32(), kAmaxFloor));
+    VF scale = hn::Div(largest, hn::Set(F32(), F::kMax));
+    if (kind == ScaleKind::kPowerOfTwo) {
+      const V32 up = hn::Add(hn::BitCast(U32(), scale), hn::Set(U32(), 0x007FFFFFu));
+      scale = hn::BitCast(F32(), hn::And(up, hn::Set(U32(), kInfinityBits)));
+    }
+    hn::StoreU(scale, F32(), scales + i);
+    hn::StoreU(hn::Div(hn::Set(F32(), 1.0f), scale), F32(), inverses + i);
+  }
+}
+
 // The codes of finite numbers that round to F::kMax at most, one per lane, as what a tile's own scale leaves. The steps are those
-// of Encode; bits from 23 on are not cleared.
+// of Encode; bits above the code are not cleared.
 template <class F>
 HWY_INLINE V32 EncodeLanes(VF v) {
   using B = FormatBits<F>;
   const U32 d;
-  const V32 magnitude = MagnitudeBits(v);
-  const V32 exponent = hn::Max(hn::And(magnitude, hn::Set(d, kInfinityBits)), hn::Set(d, B::kMinNormal));
+  const V32 bits = hn::BitCast(d, v), infinity = hn::Set(d, kInfinityBits);
+  const V32 exponent = hn::Max(hn::And(bits, infinity), hn::Set(d, B::kMinNormal));
   const V32 offset = hn::Set(d, EncodingMagic<F>(0));
-  const V32 magic = hn::Add(hn::Add(exponent, hn::ShiftRight<B::kShift>(exponent)), offset);
-  const V32 sum = hn::BitCast(d, hn::Add(hn::BitCast(F32(), magnitude), hn::BitCast(F32(), magic)));
+  const V32 magic = hn::Add(hn::Add(exponent, offset), hn::ShiftRight<B::kShift>(exponent));
+  const V32 sum = hn::BitCast(d, hn::Add(hn::Abs(v), hn::BitCast(F32(), magic)));
   constexpr int kSignShift = sizeof(typename F::Code) == 1 ? 24 : 20;
-  return hn::OrAnd(sum, hn::ShiftRight<kSignShift>(hn::BitCast(d, v)), hn::Set(d, F::kSign));
+  return SelectBits(hn::Set(d, F::kSign), hn::ShiftRight<kSignShift>(bits), sum);
 }
 
+// Adds one in each lane whose number its scale makes zero. `scaled` is x times the inverse scale. Nothing saturates: no element
+// exceeds its tile's amax. (Not by counting the bits of masks: GCC 12 spills 16 of them and counts 64.)
 template <class F>
-HWY_INLINE VF DecodeLanes(V32 code) {
-  using B = FormatBits<F>;
-  const U32 d;
-  const V32 magnitude = hn::And(code, hn::Set(d, F::kSign - 1u));
-  const V32 normal =
-      hn::Add(hn::ShiftLeft<B::kShift>(magnitude), hn::Set(d, static_cast<uint32_t>(127 - F::kBias) << 23));
-  const VF small = hn::ConvertTo(F32(), hn::BitCast(hn::RebindToSigned<F32>(), magnitude));
-  const V32 subnormal = hn::BitCast(d, hn::Mul(small, hn::Set(F32(), B::kSmallest)));
-  V32 bits = hn::IfThenElse(hn::Lt(magnitude, hn::Set(d, 1u << F::kMantissaBits)), subnormal, normal);
-  bits = hn::IfThenElse(hn::Gt(magnitude, hn::Set(d, F::kMaxCode)), hn::Set(d, 0x7FC00000u), bits);
-  if constexpr (F::kIeee)
-    bits = hn::IfThenElse(hn::Eq(magnitude, hn::Set(d, F::kMaxCode + 1u)), hn::Set(d, kInfinityBits), bits);
-  constexpr int kSignShift = sizeof(typename F::Code) == 1 ? 24 : 20;
-  return hn::BitCast(F32(), hn::Or(bits, hn::ShiftLeft<kSignShift>(hn::And(code, hn::Set(d, F::kSign)))));
+HWY_INLINE void CountLost(VF x, VF scaled, V32& lost) {
+  const VF limit = hn::Set(F32(), FormatBits<F>::kSmallest / 2);  // a tie, to even: zero
+  const auto mask = hn::And(hn::Le(hn::Abs(scaled), limit), hn::Ne(x, hn::Zero(F32())));
+  lost = hn::Sub(lost, hn::BitCast(U32(), hn::VecFromMask(F32(), mask)));
 }
 
-HWY_INLINE V32 LoadCodes(const uint8_t* p) { return hn::PromoteTo(U32(), hn::LoadU(U8(), p)); }
-HWY_INLINE V32 LoadCodes(const uint16_t* p) { return hn::PromoteTo(U32(), hn::LoadU(U16(), p)); }
-HWY_INLINE void StoreCodes(V32 codes, uint8_t* p) { hn::StoreU(hn::TruncateTo(U8(), codes), U8(), p); }
-HWY_INLINE void StoreCodes(V32 codes, uint16_t* p) { hn::StoreU(hn::TruncateTo(U16(), codes), U16(), p); }
-
-// The first `count` lanes; loads fill up with zeros.
-template <typename Code>
-HWY_INLINE V32 LoadCodes(const Code* p, int64_t count) {
-  if (HWY_LIKELY(count == kLanes)) return LoadCodes(p);
-  Code part[kLanes] = {};
-  for (int64_t i = 0; i < count; ++i) part[i] = p[i];
-  return LoadCodes(part);
+// PackE5M6 in each block of 128 bits: eight codes, the bits above them ignored, to 12 bytes, blocks one right after the other.
+// First pairs, the first code higher: 24 bits in a word. Then the bytes to the places that three little-endian words give them.
+HWY_INLINE V8 PackCodes(V16 codes) {
+  alignas(16) static constexpr uint8_t kBytes[16] = {6, 0, 1, 2, 9, 10, 4, 5, 12, 13, 14, 8, 0, 0, 0, 0};
+  alignas(64) static constexpr uint32_t kWords[16] = {0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, 0, 0, 0, 0};
+  const V32 words = hn::BitCast(U32(), codes);
+  const V32 pairs =
+      hn::Or(hn::ShiftRight<8>(hn::ShiftLeft<20>(words)), hn::ShiftRight<20>(hn::ShiftLeft<4>(words)));
+  const V8 bytes = hn::TableLookupBytes(hn::BitCast(D8(), pairs), hn::LoadDup128(D8(), kBytes));
+  const auto order =
+      hn::IndicesFromVec(U32(), hn::And(hn::LoadU(U32(), kWords), hn::Set(U32(), uint32_t{kLanes - 1})));
+  return hn::BitCast(D8(), hn::TableLookupLanes(hn::BitCast(U32(), bytes), order));
 }
-template <typename Code>
-HWY_INLINE void StoreCodes(V32 codes, Code* p, int64_t count) {
-  if (HWY_LIKELY(count == kLanes)) return StoreCodes(codes, p);
-  Code part[kLanes];
-  StoreCodes(codes, part);
-  for (int64_t i = 0; i < count; ++i) p[i] = part[i];
+// The reverse; codes come as FP16 numbers. Bytes after the last 12 do not matter.
+HWY_INLINE V16 UnpackCodes(V8 bytes) {
+  alignas(16) static constexpr uint8_t kBytes[16] = {1, 2, 3, 0, 6, 7, 0, 0, 11, 4, 5, 0, 8, 9, 10, 0};
+  alignas(64) static constexpr uint32_t kWords[16] = {0, 1, 2, 2, 3, 4, 5, 5, 6, 7, 8, 8, 9, 10, 11, 11};
+  const auto order = hn::SetTableIndices(U32(), kWords);
+  const V32 blocks = hn::TableLookupLanes(hn::BitCast(U32(), bytes), order);
+  const V32 pairs =
+      hn::BitCast(U32(), hn::TableLookupBytes(hn::BitCast(D8(), blocks), hn::LoadDup128(D8(), kBytes)));
+  return hn::BitCast(D16(),
+                     hn::OrAnd(hn::ShiftLeft<20>(pairs), hn::ShiftRight<8>(pairs), hn::Set(U32(), 0xFFF0u)));
+}
+
+// A row of finite numbers. Counts in `lost`, if asked for, how many became zero.
+template <class F, bool kCount, typename S>
+HWY_INLINE void EncodeRow(const S* x, VF inverse, uint8_t* codes, V32& lost) {
+  const auto encode = [&](int64_t i) JEVONS_LANES {
+    const Two two = LoadTwo(x + i);
+    const VF a = hn::Mul(two.a, inverse), b = hn::Mul(two.b, inverse);
+    if constexpr (kCount) CountLost<F>(two.a, a, lost), CountLost<F>(two.b, b, lost);
+    return JoinTwo(x, EncodeLanes<F>(a), EncodeLanes<F>(b));
+  };
+  if constexpr (sizeof(typename F::Code) == 1) {
+    for (int64_t i = 0; i < kTileSize; i += 4 * kLanes) {
+      const V16 low = encode(i), high = encode(i + 2 * kLanes);
+      const V8 bytes = hn::ConcatEven(D8(), hn::BitCast(D8(), high), hn::BitCast(D8(), low));
+      hn::StoreU(bytes, D8(), codes + i);
+    }
+  } else {
+    for (int64_t i = 0; i < kTileSize; i += 2 * kLanes, codes += 3 * kLanes) {
+      const V16 words = encode(i);
+      const V8 bytes = PackCodes(words);
+      if (i + 2 * kLanes < kTileSize) {
+        hn::StoreU(bytes, D8(), codes);
+      } else {  // nothing behind the row
+        hn::BlendedStore(hn::BitCast(U32(), bytes), hn::FirstN(U32(), static_cast<size_t>(3 * kLanes / 4)),
+                         U32(), reinterpret_cast<uint32_t*>(codes));
+      }
+    }
+  }
+}
+
+// Codes as FP16 numbers: E5M2 and E5M6 are FP16 with fewer bits, E4M3 has the same bits 2^8 smaller. NaN is FP16's quiet NaN.
+template <class F>
+inline constexpr float kHalfFactor = F::kIeee ? 1.0f : 256.0f;
+template <class F>
+HWY_INLINE V16 LoadHalves(const uint8_t* codes, int64_t i) {
+  const D16 d;
+  V16 half;
+  if constexpr (sizeof(typename F::Code) != 1) {
+    half = UnpackCodes(hn::LoadU(D8(), codes + i / 8 * 12));
+  } else {
+    const V16 code = hn::PromoteTo(d, hn::LoadU(hn::Half<D8>(), codes + i));
+    half = hn::ShiftLeft<8>(code);
+    if constexpr (!F::kIeee)
+      half = hn::OrAnd(hn::And(half, hn::Set(d, uint16_t{0x8000})), hn::ShiftLeft<7>(code),
+                       hn::Set(d, uint16_t{0x3F80}));
+  }
+  const hn::RebindToSigned<D16> signed16;
+  const auto magnitude = hn::BitCast(signed16, hn::And(half, hn::Set(d, uint16_t{0x7FFF})));
+  const auto beyond = hn::Gt(magnitude, hn::Set(signed16, int16_t{F::kIeee ? 0x7C00 : 0x3F00}));
+  const V16 nan = hn::OrAnd(hn::Set(d, uint16_t{0x7E00}), half, hn::Set(d, uint16_t{0x8000}));
+  return hn::IfThenElse(hn::RebindMask(d, beyond), nan, half);
+}
+// 2 * kLanes codes from number i on: their values, one vector after the other.
+template <class F>
+HWY_INLINE Two DecodeTwo(const uint8_t* codes, int64_t i, VF scale) {
+  const hn::Rebind<hwy::float16_t, F32> half;
+  const V16 halves = LoadHalves<F>(codes, i);
+  const auto widen = [&](auto bits) JEVONS_LANES {
+    VF v = hn::PromoteTo(F32(), hn::BitCast(half, bits));
+    if constexpr (kHalfFactor<F> != 1) v = hn::Mul(v, hn::Set(F32(), kHalfFactor<F>));
+    return hn::Mul(v, scale);
+  };
+  return {widen(hn::LowerHalf(U16(), halves)), widen(hn::UpperHalf(U16(), halves))};
+}
+
+HWY_INLINE void StoreTwo(const Two& x, float* p) {
+  Store(x.a, p);
+  Store(x.b, p + kLanes);
+}
+HWY_INLINE void StoreTwo(const Two& x, bf16* p) {
+  const V16 a = hn::BitCast(D16(), RoundedBits(x.a)), b = hn::BitCast(D16(), RoundedBits(x.b));
+  hn::StoreU(hn::ConcatOdd(D16(), b, a), D16(), &p->bits);
+}
+
+template <class F, typename S>
+HWY_INLINE void DecodeRow(const uint8_t* codes, VF scale, S* x) {
+  for (int64_t i = 0; i < kTileSize; i += 2 * kLanes) StoreTwo(DecodeTwo<F>(codes, i, scale), x + i);
+}
+
+// n <= kWidth numbers or codes, filled up with zeros in `room` if need be.
+template <int64_t kWidth, typename T>
+HWY_INLINE const T* WholeRow(const T* x, int64_t n, T* room) {
+  if (HWY_LIKELY(n == kWidth)) return x;
+  std::fill(std::copy_n(x, n, room), room + kWidth, T{});
+  return room;
 }
 
 // Fetches the cache lines of p[0, n) ahead of their use: hardware does not foresee the jump from row to row.
@@ -82,25 +242,8 @@ HWY_INLINE void PrefetchRow(const S* p, int64_t n) {
   for (int64_t i = 0; i < n; i += kLine) hwy::Prefetch(p + i);
 }
 
-// How many lanes hold a number that its scale makes zero. `scaled` is x times the inverse scale. Nothing saturates: no element
-// exceeds its tile's amax.
-template <class F>
-HWY_INLINE int64_t CountLost(VF x, VF scaled) {
-  const VF limit = hn::Set(F32(), FormatBits<F>::kSmallest / 2);  // a tie, to even: zero
-  return static_cast<int64_t>(
-      hn::CountTrue(F32(), hn::And(hn::Le(hn::Abs(scaled), limit), hn::Ne(x, hn::Zero(F32())))));
-}
-
-// A row of n <= 128 codes of E5M6, packed. `codes` has room for 128; those from n on are overwritten.
-HWY_INLINE void PackRow(uint16_t* codes, int64_t n, uint8_t* bytes) {
-  for (int64_t i = n; i % 8 != 0; ++i) codes[i] = 0;
-  for (int64_t i = 0; i < n; i += 8) PackE5M6(codes + i, bytes + i / 8 * 12);
-}
-HWY_INLINE void UnpackRow(const uint8_t* bytes, int64_t n, uint16_t* codes) {
-  for (int64_t i = 0; i < n; i += 8) UnpackE5M6(bytes + i / 8 * 12, codes + i);
-}
-
 }  // namespace jevons::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
+#endif  // HWY_SCALAR
 
 #endif  // per-target include guard

@@ -19,6 +19,14 @@ namespace {
 // stay in L2: 128 x 512 FP32 numbers are 256 KiB.
 constexpr int64_t kTilesPerStrip = 16, kBlocksPerStrip = 4;
 
+// Bytes of a row of n codes, and of a tile's.
+template <class F>
+constexpr int64_t CodeBytes(int64_t n) {
+  return sizeof(typename F::Code) == 1 ? n : PackedE5M6Bytes(n);
+}
+template <class F>
+constexpr int64_t kRowBytes = CodeBytes<F>(kTileSize);
+
 }  // namespace
 }  // namespace jevons::cpu
 #endif  // once
@@ -27,27 +35,10 @@ HWY_BEFORE_NAMESPACE();
 namespace jevons::cpu::HWY_NAMESPACE {
 namespace {
 
-// The largest magnitudes by lane, with those of a row: at least infinity's bits if there is an infinity or NaN.
-template <typename S>
-HWY_INLINE V32 RowAmax(const S* x, int64_t n, V32 amax) {
-  ForLanes(n, [&](int64_t i, int64_t count)
-                  JEVONS_LANES { amax = hn::Max(amax, MagnitudeBits(Load(x + i, count))); });
-  return amax;
-}
-
-// n <= 128 finite numbers. Returns how many were lost, if that is asked for.
-template <class F, bool kCount, typename S>
-HWY_INLINE int64_t EncodeRow(const S* x, int64_t n, float inverse, typename F::Code* codes) {
-  const VF factor = hn::Set(F32(), inverse);
-  int64_t lost = 0;
-  ForLanes(n, [&](int64_t i, int64_t count) JEVONS_LANES {
-    const VF value = Load(x + i, count), scaled = hn::Mul(value, factor);
-    if constexpr (kCount) lost += CountLost<F>(value, scaled);
-    StoreCodes(EncodeLanes<F>(scaled), codes + i, count);
-  });
-  return lost;
-}
-
+#if HWY_TARGET == HWY_SCALAR
+void QuantizeRange(const QuantizeDesc&, Range, QuantStats&) {}
+void DequantizeRange(const DequantizeDesc&, Range) {}
+#else
 // The tiles of a strip: rows x cols elements, and where their codes and scales go.
 template <typename S>
 struct Strip {
@@ -59,22 +50,24 @@ struct Strip {
   float* scales;
   ScaleKind kind;
   int64_t next;  // where the next strip of the same rows begins, from x; 0 if there is none or one row
+  S* room;       // for kTileSize numbers
 };
 
 // rows x n numbers of a tile that are all finite.
 template <class F, bool kCount, typename S>
 HWY_INLINE void EncodeTile(const Strip<S>& s, const S* x, int64_t n, float inverse, uint8_t* codes,
                            QuantStats& stats) {
+  const VF factor = hn::Set(F32(), inverse);
+  uint8_t part[kRowBytes<F>];
+  V32 lost = hn::Zero(U32());
   for (int64_t r = 0; r < s.rows; ++r) {
-    if (s.next != 0) PrefetchRow(x + r * s.pitch + s.next, n);
-    if constexpr (sizeof(typename F::Code) == 1) {
-      stats.underflowed += EncodeRow<F, kCount>(x + r * s.pitch, n, inverse, codes + r * s.code_pitch);
-    } else {
-      uint16_t row[kTileSize];
-      stats.underflowed += EncodeRow<F, kCount>(x + r * s.pitch, n, inverse, row);
-      PackRow(row, n, codes + r * s.code_pitch);
-    }
+    const S* row = x + r * s.pitch;
+    uint8_t* to = codes + r * s.code_pitch;
+    if (s.next != 0) PrefetchRow(row + s.next, n);
+    EncodeRow<F, kCount>(WholeRow<kTileSize>(row, n, s.room), factor, n == kTileSize ? to : part, lost);
+    if (n < kTileSize) std::copy_n(part, CodeBytes<F>(n), to);
   }
+  if constexpr (kCount) stats.underflowed += hn::GetLane(hn::SumOfLanes(U32(), lost));
   stats.elements += s.rows * n;
 }
 
@@ -91,34 +84,36 @@ float EncodeTileScalar(const Strip<S>& s, const S* x, int64_t n, uint8_t* codes,
           row[c] = code;
         }
       });
-  if constexpr (sizeof(typename F::Code) != 1) PackRow(row, n, codes);
+  if constexpr (sizeof(typename F::Code) != 1) {
+    std::fill(row + n, row + kTileSize, uint16_t{0});
+    for (int64_t c = 0; c < n; c += 8) PackE5M6(row + c, codes + CodeBytes<F>(c));
+  }
   return scale;
 }
 
 template <class F, bool kCount, typename S>
 HWY_INLINE void QuantizeStrip(const Strip<S>& s, QuantStats& stats) {
-  constexpr int64_t kCodeBytes = sizeof(typename F::Code) == 1 ? kTileSize : PackedE5M6Bytes(kTileSize);
   const int64_t tiles = TilesOf(s.cols);
-  V32 lanes[kTilesPerStrip];
-  for (int64_t t = 0; t < tiles; ++t) lanes[t] = hn::Zero(U32());
+  const auto width = [&](int64_t t) { return std::min(kTileSize, s.cols - t * kTileSize); };
+  AmaxLanes<S> lanes[kTilesPerStrip];
   for (int64_t r = 0; r < s.rows; ++r) {
-    for (int64_t t = 0, c = 0; t < tiles; ++t, c += kTileSize)
-      lanes[t] = RowAmax(s.x + r * s.pitch + c, std::min(kTileSize, s.cols - c), lanes[t]);
+    for (int64_t t = 0; t < tiles; ++t)
+      lanes[t].Row(WholeRow<kTileSize>(s.x + r * s.pitch + t * kTileSize, width(t), s.room));
   }
-  float inverse[kTilesPerStrip];
+  uint32_t amax[kTilesPerStrip] = {};
+  for (int64_t t = 0; t < tiles; ++t) amax[t] = hn::GetLane(hn::MaxOfLanes(U32(), lanes[t].Words()));
+  float scale[kTilesPerStrip], inverse[kTilesPerStrip];
+  FindScales<F>(amax, tiles, s.kind, scale, inverse);
   for (int64_t t = 0; t < tiles; ++t) {
-    const uint32_t amax = hn::GetLane(hn::MaxOfLanes(U32(), lanes[t]));
-    s.scales[t] = ScaleOf<F>(std::bit_cast<float>(amax), s.kind);
-    inverse[t] = amax < kInfinityBits ? 1.0f / s.scales[t] : 0.0f;
-  }
-  for (int64_t t = 0; t < tiles; ++t) {
-    const int64_t c = t * kTileSize, n = std::min(kTileSize, s.cols - c);
-    if (HWY_LIKELY(inverse[t] != 0)) {
-      EncodeTile<F, kCount>(s, s.x + c, n, inverse[t], s.codes + t * kCodeBytes, stats);
+    const S* x = s.x + t * kTileSize;
+    uint8_t* codes = s.codes + t * kRowBytes<F>;
+    if (HWY_LIKELY(amax[t] < kInfinityBits)) {
+      EncodeTile<F, kCount>(s, x, width(t), inverse[t], codes, stats);
     } else {
-      s.scales[t] = EncodeTileScalar<F>(s, s.x + c, n, s.codes + t * kCodeBytes, stats);
+      scale[t] = EncodeTileScalar<F>(s, x, width(t), codes, stats);
     }
   }
+  std::copy_n(scale, tiles, s.scales);
 }
 
 // `strips` counts strips of the matrix, row by row.
@@ -127,9 +122,10 @@ void QuantizeStrips(const QuantizeDesc& d, Range strips, QuantStats& stats) {
   const bool blocks = d.tiling == Tiling::kBlocks128x128;
   const int64_t height = blocks ? kTileSize : 1, tiles = blocks ? kBlocksPerStrip : kTilesPerStrip;
   const int64_t width = tiles * kTileSize, across = (d.x.cols() + width - 1) / width;
+  S room[kTileSize];
   for (int64_t i = strips.begin; i < strips.end; ++i) {
     const int64_t band = i / across, r = band * height, tile = i % across * tiles, c = tile * kTileSize;
-    const int64_t code = sizeof(typename F::Code) == 1 ? c : PackedE5M6Bytes(c);
+    const int64_t code = CodeBytes<F>(c);
     const Strip<S> strip{.rows = std::min(height, d.x.rows() - r),
                          .cols = std::min(width, d.x.cols() - c),
                          .x = d.x.row<S>(r) + c,
@@ -138,7 +134,8 @@ void QuantizeStrips(const QuantizeDesc& d, Range strips, QuantStats& stats) {
                          .code_pitch = d.codes.pitch,
                          .scales = d.scales.row<float>(band) + tile,
                          .kind = d.scale_kind,
-                         .next = blocks && c + width < d.x.cols() ? width : 0};
+                         .next = blocks && c + width < d.x.cols() ? width : 0,
+                         .room = room};
     QuantizeStrip<F, kCount>(strip, stats);
   }
 }
@@ -164,28 +161,30 @@ void QuantizeRange(const QuantizeDesc& d, Range range, QuantStats& stats) {
   }
 }
 
+// n <= kTileSize codes with one scale. `room`: bytes from `codes` on that may be read.
 template <class F, typename S>
-HWY_INLINE void DecodeRow(const typename F::Code* codes, int64_t n, float scale, S* x) {
+HWY_INLINE void DecodeTileRow(const uint8_t* codes, int64_t n, int64_t room, float scale, S* x) {
+  constexpr int64_t kRead =
+      kRowBytes<F> + (sizeof(typename F::Code) == 1 ? 0 : kLanes);  // UnpackCodes reads on
   const VF factor = hn::Set(F32(), scale);
-  ForLanes(n, [&](int64_t i, int64_t count) JEVONS_LANES {
-    Store(hn::Mul(DecodeLanes<F>(LoadCodes(codes + i, count)), factor), x + i, count);
-  });
+  if (HWY_LIKELY(n == kTileSize && room >= kRead)) return DecodeRow<F>(codes, factor, x);
+  uint8_t whole[kRead] = {};
+  std::copy_n(codes, CodeBytes<F>(n), whole);
+  S part[kTileSize];
+  DecodeRow<F>(whole, factor, part);
+  std::copy_n(part, n, x);
 }
 
 template <class F, typename S>
 void DequantizeRows(const DequantizeDesc& d, Range rows) {
   const int64_t height = d.tiling == Tiling::kRows1x128 ? 1 : kTileSize;
   for (int64_t r = rows.begin; r < rows.end; ++r) {
+    const uint8_t* codes = d.codes.row<uint8_t>(r);
+    const float* scales = d.scales.row<float>(r / height);
     for (int64_t c = 0; c < d.x.cols(); c += kTileSize) {
-      const int64_t n = std::min(kTileSize, d.x.cols() - c);
-      const float scale = d.scales.row<float>(r / height)[c / kTileSize];
-      if constexpr (sizeof(typename F::Code) == 1) {
-        DecodeRow<F>(d.codes.row<uint8_t>(r) + c, n, scale, d.x.row<S>(r) + c);
-      } else {
-        uint16_t codes[kTileSize];
-        UnpackRow(d.codes.row<uint8_t>(r) + PackedE5M6Bytes(c), n, codes);
-        DecodeRow<F>(codes, n, scale, d.x.row<S>(r) + c);
-      }
+      const int64_t begin = CodeBytes<F>(c);
+      DecodeTileRow<F>(codes + begin, std::min(kTileSize, d.x.cols() - c), d.codes.cols() - begin,
+                       scales[c / kTileSize], d.x.row<S>(r) + c);
     }
   }
 }
@@ -206,6 +205,11 @@ void DequantizeRange(const DequantizeDesc& d, Range rows) {
   }
 }
 
+#endif  // HWY_SCALAR
+
+// Whether the two above do anything: without vectors the reference does.
+bool HasVectors() { return HWY_TARGET != HWY_SCALAR; }
+
 }  // namespace
 }  // namespace jevons::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -216,9 +220,11 @@ namespace {
 
 HWY_EXPORT(QuantizeRange);
 HWY_EXPORT(DequantizeRange);
+HWY_EXPORT(HasVectors);
 
 void Quantize(const OpContext& ctx, const QuantizeDesc& d) {
-  if (d.tiling == Tiling::kColumns128x1) return QuantizeColumns(ctx, d);
+  if (!HWY_DYNAMIC_DISPATCH(HasVectors)()) return kRefQuantize.quantize(ctx, d);
+  if (d.tiling == Tiling::kColumns128x1) return QuantizeColumns(d);
   const auto run = &HWY_DYNAMIC_DISPATCH(QuantizeRange);
   const bool blocks = d.tiling == Tiling::kBlocks128x128;
   const int64_t tiles = blocks ? kBlocksPerStrip : kTilesPerStrip;
@@ -226,9 +232,15 @@ void Quantize(const OpContext& ctx, const QuantizeDesc& d) {
   ParallelCounts(strips, d.x.size(), d.stats, [&](Range range, QuantStats& stats) { run(d, range, stats); });
 }
 
-void Dequantize(const OpContext&, const DequantizeDesc& d) {
+void Dequantize(const OpContext& ctx, const DequantizeDesc& d) {
+  if (!HWY_DYNAMIC_DISPATCH(HasVectors)()) return kRefQuantize.dequantize(ctx, d);
   const auto run = &HWY_DYNAMIC_DISPATCH(DequantizeRange);
   ParallelRanges(d.x.rows(), d.x.size(), [&](Range range) { run(d, range); });
+}
+
+void Requantize(const OpContext& ctx, const RequantizeDesc& d) {
+  if (!HWY_DYNAMIC_DISPATCH(HasVectors)()) return kRefQuantize.requantize_transposed(ctx, d);
+  RequantizeColumns(d);
 }
 
 }  // namespace
@@ -236,9 +248,8 @@ void Dequantize(const OpContext&, const DequantizeDesc& d) {
 
 namespace jevons {
 
-const QuantizeTable kCpuQuantize = {.quantize = cpu::Quantize,
-                                    .dequantize = cpu::Dequantize,
-                                    .requantize_transposed = cpu::RequantizeColumns};
+const QuantizeTable kCpuQuantize = {
+    .quantize = cpu::Quantize, .dequantize = cpu::Dequantize, .requantize_transposed = cpu::Requantize};
 
 }  // namespace jevons
 #endif  // HWY_ONCE

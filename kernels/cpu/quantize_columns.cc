@@ -18,6 +18,8 @@ namespace {
 constexpr int64_t kPanelCols =
     kTileSize;  // so a row of a panel has one scale where its codes come from 1x128 tiles
 constexpr int64_t kRowsPerChunk = 16;
+// Codes of more bytes would not stay in cache: whole lines of them go past it, which spares reading the lines first.
+constexpr int64_t kStreamBytes = int64_t{16} << 20;
 
 struct Chunk {  // 16 rows of a column
   uint32_t words[4];
@@ -28,6 +30,7 @@ struct ColumnsOut {
   Tensor codes, scales;  // [C, R] U8, [L(R), C] FP32
   ScaleKind kind;
   bool count;
+  bool stream = codes.bytes() > kStreamBytes;
 };
 
 // A panel: rows x cols numbers of the matrix from (row, col) on, widened. The rest is zero.
@@ -48,10 +51,8 @@ namespace jevons::cpu::HWY_NAMESPACE {
 namespace {
 
 #if HWY_TARGET == HWY_SCALAR
-HWY_INLINE void StoreChunks(V32 w0, V32 w1, V32 w2, V32 w3, Chunk* chunks) {
-  *chunks = {{hn::GetLane(w0), hn::GetLane(w1), hn::GetLane(w2), hn::GetLane(w3)}};
-}
-HWY_INLINE int64_t ChunkOf(int64_t c) { return c; }
+void QuantizePanelRange(const QuantizeDesc&, Range, QuantStats&) {}
+void RequantizePanelRange(const RequantizeDesc&, Range, QuantStats&) {}
 #else
 // Transposes 4 words x kLanes columns inside each block of four columns: chunk b + j * (kLanes / 4) is column 4 b + j.
 HWY_INLINE void StoreChunks(V32 w0, V32 w1, V32 w2, V32 w3, Chunk* chunks) {
@@ -72,73 +73,52 @@ HWY_INLINE int64_t ChunkOf(int64_t c) {
   const int64_t lane = c % kLanes;
   return c - lane + lane / 4 + lane % 4 * (kLanes / 4);
 }
-#endif
 
-// Where the numbers come from: At(r, c)(i, count) is a vector of numbers from (r, c + i) on, zeros beyond `count`.
+// Where the numbers come from: elements, and how 2 * kLanes of them become numbers, one vector after the other.
 template <typename S>
 struct Numbers {
-  struct Row {
-    const S* p;
-    HWY_INLINE VF operator()(int64_t i, int64_t count) const { return Load(p + i, count); }
-  };
+  using Element = S;
   const S* data;
   int64_t pitch;
-  HWY_INLINE Row At(int64_t r, int64_t c) const { return {data + r * pitch + c}; }
-  HWY_INLINE void Fetch(int64_t r, int64_t c) const { PrefetchRow(data + r * pitch + c, kPanelCols); }
+  HWY_INLINE VF Scale(int64_t, int64_t) const { return hn::Zero(F32()); }
+  static HWY_INLINE Two Get(const S* p, int64_t i, VF) { return {Load(p + i), Load(p + i + kLanes)}; }
 };
 template <class F>
-struct ScaledCodes {  // 1x128 tiles; a row's panel lies in one of them
-  struct Row {
-    const uint8_t* p;
-    VF scale;
-    HWY_INLINE VF operator()(int64_t i, int64_t count) const {
-      return hn::Mul(DecodeLanes<F>(LoadCodes(p + i, count)), scale);
-    }
-  };
+struct ScaledCodes {  // 1x128 tiles; a row of a panel lies in one of them
+  using Element = uint8_t;
   const uint8_t* data;
   int64_t pitch;
   const float* scales;
   int64_t scale_pitch;
-  HWY_INLINE Row At(int64_t r, int64_t c) const {
-    return {data + r * pitch + c, hn::Set(F32(), scales[r * scale_pitch + c / kTileSize])};
+  HWY_INLINE VF Scale(int64_t r, int64_t c) const {
+    return hn::Set(F32(), scales[r * scale_pitch + c / kTileSize]);
   }
-  HWY_INLINE void Fetch(int64_t r, int64_t c) const { PrefetchRow(data + r * pitch + c, kPanelCols); }
+  static HWY_INLINE Two Get(const uint8_t* p, int64_t i, VF scale) { return DecodeTwo<F>(p, i, scale); }
 };
 
-template <bool kFull, class Source>
-HWY_INLINE void FillPanel(Panel& p, const Source& source, const Tensor& codes) {
+template <class Source>
+HWY_INLINE void FillPanel(Panel& p, const Source& source, const ColumnsOut& out) {
   constexpr int64_t kVectors = kPanelCols / kLanes;
+  typename Source::Element room[kPanelCols];
   V32 amax[kVectors];
   for (V32& lanes : amax) lanes = hn::Zero(U32());
   for (int64_t r = 0; r < p.rows; ++r) {
-    const auto row = source.At(p.row + r, p.col);
-    source.Fetch(p.row + r, p.col + kPanelCols);                                    // for the next panel
-    if (r < p.cols) PrefetchRow(codes.row<uint8_t>(p.col + r) + p.row, kTileSize);  // to be written soon
+    const auto* from = source.data + (p.row + r) * source.pitch + p.col;
+    if (r < p.cols && !out.stream)  // to be written soon
+      PrefetchRow(out.codes.row<uint8_t>(p.col + r) + p.row, kTileSize);
+    const auto* row = WholeRow<kPanelCols>(from, p.cols, room);
+    const VF scale = source.Scale(p.row + r, p.col);
 #pragma GCC unroll 8
-    for (int64_t j = 0; j < kVectors; ++j) {
-      const int64_t c = j * kLanes;
-      const VF v = row(c, kFull ? kLanes : std::min(kLanes, std::max<int64_t>(p.cols - c, 0)));
-      hn::Store(v, F32(), &p.values[r][c]);
-      amax[j] = hn::Max(amax[j], MagnitudeBits(v));
+    for (int64_t j = 0; j < kVectors; j += 2) {
+      const Two x = Source::Get(row, j * kLanes, scale);
+      hn::Store(x.a, F32(), &p.values[r][j * kLanes]);
+      hn::Store(x.b, F32(), &p.values[r][(j + 1) * kLanes]);
+      amax[j] = hn::Max(amax[j], MagnitudeBits(x.a));
+      amax[j + 1] = hn::Max(amax[j + 1], MagnitudeBits(x.b));
     }
   }
   for (int64_t j = 0; j < kVectors; ++j) hn::Store(amax[j], U32(), p.amax + j * kLanes);
   for (int64_t r = p.rows; r % kRowsPerChunk != 0; ++r) std::fill_n(p.values[r], kPanelCols, 0.0f);
-}
-
-// ScaleOf, and its inverse, for finite p.amax.
-template <class F>
-HWY_INLINE void FindScales(Panel& p, ScaleKind kind) {
-  for (int64_t c = 0; c < kPanelCols; c += kLanes) {
-    const VF amax = hn::Max(hn::BitCast(F32(), hn::Load(U32(), p.amax + c)), hn::Set(F32(), kAmaxFloor));
-    VF scale = hn::Div(amax, hn::Set(F32(), F::kMax));
-    if (kind == ScaleKind::kPowerOfTwo) {
-      const V32 up = hn::Add(hn::BitCast(U32(), scale), hn::Set(U32(), 0x007FFFFFu));
-      scale = hn::BitCast(F32(), hn::And(up, hn::Set(U32(), kInfinityBits)));
-    }
-    hn::Store(scale, F32(), p.scale + c);
-    hn::Store(hn::Div(hn::Set(F32(), 1.0f), scale), F32(), p.inverse + c);
-  }
 }
 
 template <class F>
@@ -151,37 +131,44 @@ void EncodeScalar(const Panel& p, const ColumnsOut& out, QuantStats& stats) {
   }
 }
 
-// Fills p.chunks with the codes: chunk (i, c) holds rows 16 i .. 16 i + 15 of column c, four to a word.
-template <class F, bool kCount>
-int64_t EncodePanel(Panel& p) {
-  int64_t lost = 0;
+// Fills p.chunks with the codes: chunk (i, c) holds rows 16 i .. 16 i + 15 of column c, four to a word. Returns how many numbers
+// became zero, if that is asked for. Calls fetch(r) for each row of a panel: memory works while the numbers come from cache.
+template <class F, bool kCount, class Fetch>
+int64_t EncodePanel(Panel& p, const Fetch& fetch) {
+  V32 lost = hn::Zero(U32());
   for (int64_t i = 0; i * kRowsPerChunk < p.rows; ++i) {
     for (int64_t c = 0; c < kPanelCols; c += kLanes) {
+      for (int64_t r = 0; r < kLanes / 8; ++r) fetch(i * kRowsPerChunk + c / 8 + r);
       const VF inverse = hn::Load(F32(), p.inverse + c);
-      V32 words[4];
-#pragma GCC unroll 4
-      for (int64_t w = 0; w < 4; ++w) {
-        words[w] = hn::Zero(U32());
-#pragma GCC unroll 4
-        for (int64_t j = 0; j < 4; ++j) {
-          const VF value = hn::Load(F32(), &p.values[i * kRowsPerChunk + 4 * w + j][c]);
-          const VF scaled = hn::Mul(value, inverse);
-          if constexpr (kCount) lost += CountLost<F>(value, scaled);
-          const V32 code = hn::And(EncodeLanes<F>(scaled), hn::Set(U32(), 0xFFu));
-          words[w] = hn::Or(words[w], hn::ShiftLeftSame(code, static_cast<int>(8 * j)));
-        }
-      }
-      StoreChunks(words[0], words[1], words[2], words[3], p.chunks[i] + c);
+      const auto code = [&](int64_t r) JEVONS_LANES {
+        const VF value = hn::Load(F32(), &p.values[i * kRowsPerChunk + r][c]);
+        const VF scaled = hn::Mul(value, inverse);
+        if constexpr (kCount) CountLost<F>(value, scaled, lost);
+        return EncodeLanes<F>(scaled);
+      };
+      const auto word = [&](int64_t r) JEVONS_LANES {
+        const V32 byte = hn::Set(U32(), 0xFFu), half = hn::Set(U32(), 0xFFFFu);
+        const V32 low = SelectBits(byte, code(r), hn::ShiftLeft<8>(code(r + 1)));
+        const V32 high = SelectBits(byte, code(r + 2), hn::ShiftLeft<8>(code(r + 3)));
+        return SelectBits(half, low, hn::ShiftLeft<16>(high));
+      };
+      StoreChunks(word(0), word(4), word(8), word(12), p.chunks[i] + c);
     }
   }
-  return lost;
+  return hn::GetLane(hn::SumOfLanes(U32(), lost));
 }
 
-void WriteColumns(const Panel& p, const Tensor& codes) {
+void WriteColumns(const Panel& p, const ColumnsOut& out) {
+  const hn::CappedTag<uint8_t, kRowsPerChunk> d;
   const int64_t whole = p.rows / kRowsPerChunk, rest = p.rows % kRowsPerChunk;
   for (int64_t c = 0; c < p.cols; ++c) {
-    uint8_t* to = codes.row<uint8_t>(p.col + c) + p.row;
+    uint8_t* to = out.codes.row<uint8_t>(p.col + c) + p.row;
     const Chunk* from = &p.chunks[0][ChunkOf(c)];
+    if (out.stream && p.rows == kTileSize && reinterpret_cast<uintptr_t>(to) % 64 == 0) {
+      for (int64_t i = 0; i < kTileSize / kRowsPerChunk; ++i, from += kPanelCols, to += kRowsPerChunk)
+        hn::Stream(hn::Load(d, reinterpret_cast<const uint8_t*>(from)), d, to);
+      continue;
+    }
     for (int64_t i = 0; i < whole; ++i)
       std::memcpy(to + i * kRowsPerChunk, from + i * kPanelCols, sizeof(Chunk));
     if (rest != 0)
@@ -189,14 +176,14 @@ void WriteColumns(const Panel& p, const Tensor& codes) {
   }
 }
 
-template <class F>
-void FinishPanel(Panel& p, const ColumnsOut& out, QuantStats& stats) {
+template <class F, class Fetch>
+void FinishPanel(Panel& p, const ColumnsOut& out, QuantStats& stats, const Fetch& fetch) {
   if (*std::max_element(p.amax, p.amax + p.cols) >= kInfinityBits) return EncodeScalar<F>(p, out, stats);
-  FindScales<F>(p, out.kind);
+  FindScales<F>(p.amax, kPanelCols, out.kind, p.scale, p.inverse);
   std::copy_n(p.scale, p.cols, out.scales.row<float>(p.row / kTileSize) + p.col);
-  stats.underflowed += out.count ? EncodePanel<F, true>(p) : EncodePanel<F, false>(p);
+  stats.underflowed += out.count ? EncodePanel<F, true>(p, fetch) : EncodePanel<F, false>(p, fetch);
   stats.elements += p.rows * p.cols;
-  WriteColumns(p, out.codes);
+  WriteColumns(p, out);
 }
 
 // Panels in row-major order over the matrix of rows x cols.
@@ -208,14 +195,19 @@ HWY_INLINE void QuantizePanels(int64_t rows, int64_t cols, Range panels, const C
   for (int64_t i = panels.begin; i < panels.end; ++i) {
     p.row = i / across * kTileSize, p.col = i % across * kPanelCols;
     p.rows = std::min(kTileSize, rows - p.row), p.cols = std::min(kPanelCols, cols - p.col);
-    p.cols == kPanelCols ? FillPanel<true>(p, source, out.codes) : FillPanel<false>(p, source, out.codes);
-    FinishPanel<F>(p, out, stats);
+    FillPanel(p, source, out);
+    const auto* next = source.data + p.row * source.pitch + p.col + kPanelCols;
+    if (p.col + kPanelCols >= cols) next = source.data + (p.row + kTileSize) * source.pitch;
+    FinishPanel<F>(p, out, stats,
+                   [&](int64_t r) JEVONS_LANES { PrefetchRow(next + r * source.pitch, kPanelCols); });
   }
+  if (out.stream) hwy::FlushStream();
 }
 
 template <class F, typename S>
 void QuantizeAs(const QuantizeDesc& d, Range panels, QuantStats& stats) {
-  QuantizePanels<F>(d.x.rows(), d.x.cols(), panels, {d.codes, d.scales, d.scale_kind, d.stats != nullptr},
+  QuantizePanels<F>(d.x.rows(), d.x.cols(), panels,
+                    {.codes = d.codes, .scales = d.scales, .kind = d.scale_kind, .count = d.stats != nullptr},
                     stats, Numbers<S>{d.x.as<S>(), d.x.pitch});
 }
 
@@ -231,7 +223,8 @@ void QuantizePanelRange(const QuantizeDesc& d, Range panels, QuantStats& stats) 
 template <class F>
 void RequantizeAs(const RequantizeDesc& d, Range panels, QuantStats& stats) {
   QuantizePanels<F>(
-      d.codes.rows(), d.codes.cols(), panels, {d.out_codes, d.out_scales, d.scale_kind, d.stats != nullptr},
+      d.codes.rows(), d.codes.cols(), panels,
+      {.codes = d.out_codes, .scales = d.out_scales, .kind = d.scale_kind, .count = d.stats != nullptr},
       stats, ScaledCodes<F>{d.codes.as<uint8_t>(), d.codes.pitch, d.scales.as<float>(), d.scales.pitch});
 }
 
@@ -239,6 +232,8 @@ void RequantizePanelRange(const RequantizeDesc& d, Range panels, QuantStats& sta
   d.format == NumberFormat::kE4M3 ? RequantizeAs<E4M3>(d, panels, stats)
                                   : RequantizeAs<E5M2>(d, panels, stats);
 }
+
+#endif  // HWY_SCALAR
 
 }  // namespace
 }  // namespace jevons::cpu::HWY_NAMESPACE
@@ -257,13 +252,13 @@ int64_t PanelsOf(int64_t rows, int64_t cols) {
 
 }  // namespace
 
-void QuantizeColumns(const OpContext&, const QuantizeDesc& d) {
+void QuantizeColumns(const QuantizeDesc& d) {
   const auto run = &HWY_DYNAMIC_DISPATCH(QuantizePanelRange);
   ParallelCounts(PanelsOf(d.x.rows(), d.x.cols()), d.x.size(), d.stats,
                  [&](Range panels, QuantStats& stats) { run(d, panels, stats); });
 }
 
-void RequantizeColumns(const OpContext&, const RequantizeDesc& d) {
+void RequantizeColumns(const RequantizeDesc& d) {
   const auto run = &HWY_DYNAMIC_DISPATCH(RequantizePanelRange);
   ParallelCounts(PanelsOf(d.codes.rows(), d.codes.cols()), d.codes.size(), d.stats,
                  [&](Range panels, QuantStats& stats) { run(d, panels, stats); });

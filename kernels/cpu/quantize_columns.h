@@ -7,8 +7,9 @@
 
 namespace jevons::cpu {
 
-void QuantizeColumns(const OpContext& ctx, const QuantizeDesc& desc);  // Tiling::kColumns128x1
-void RequantizeColumns(const OpContext& ctx, const RequantizeDesc& desc);
+// Not for HWY_SCALAR.
+void QuantizeColumns(const QuantizeDesc& desc);  // Tiling::kColumns128x1
+void RequantizeColumns(const RequantizeDesc& desc);
 
 // ParallelRanges whose ranges also count: body(range, stats). The sums go to `stats` if it is given.
 template <class Body>

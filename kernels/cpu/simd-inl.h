@@ -29,17 +29,16 @@ HWY_INLINE VF Widen(hn::Vec<U16> bits) {
   return hn::BitCast(F32(), hn::ShiftLeft<16>(hn::PromoteTo(d32, bits)));
 }
 
-// To nearest even; NaN keeps its upper half, made quiet (as bf16's constructor).
-HWY_INLINE hn::Vec<U16> Narrow(VF v) {
+// The bits of v whose upper half is v in BF16. To nearest even; NaN keeps its upper half, made quiet (as bf16's constructor).
+HWY_INLINE hn::Vec<hn::RebindToUnsigned<F32>> RoundedBits(VF v) {
   const hn::RebindToUnsigned<F32> d32;
-  const hn::RebindToSigned<F32> di32;
   const auto bits = hn::BitCast(d32, v);
   const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(d32, 1u));
   const auto rounded = hn::Add(hn::Add(bits, hn::Set(d32, 0x7FFFu)), odd);
   const auto quiet = hn::Or(bits, hn::Set(d32, 0x400000u));
-  const auto upper = hn::ShiftRight<16>(hn::IfThenElse(hn::RebindMask(d32, hn::IsNaN(v)), quiet, rounded));
-  return hn::DemoteTo(U16(), hn::BitCast(di32, upper));
+  return hn::IfThenElse(hn::RebindMask(d32, hn::IsNaN(v)), quiet, rounded);
 }
+HWY_INLINE hn::Vec<U16> Narrow(VF v) { return hn::TruncateTo(U16(), hn::ShiftRight<16>(RoundedBits(v))); }
 
 HWY_INLINE VF Load(const float* p) { return hn::LoadU(F32(), p); }
 HWY_INLINE VF Load(const bf16* p) { return Widen(hn::LoadU(U16(), &p->bits)); }

@@ -11,14 +11,33 @@ const OpTable& Operators() {
     t.add = Add;
     t.fill_normal = FillNormal;
     t.fill = Fill;
+    t.embedding = Embedding;
+    t.embedding_backward = EmbeddingBackward;
+    t.sort_by_expert = SortByExpert;
+    t.gather_rows = GatherRows;
+    t.sum_rows = SumRows;
+    t.sum_of_squares = SumOfSquares;
+    t.sum = Sum;
+    t.rms_norm = RmsNorm;
+    t.rms_norm_backward = RmsNormBackward;
+    t.rope = Rope;
+    t.rope_backward = RopeBackward;
+    t.router = Router;
+    t.balance_loss = BalanceLoss;
+    t.router_backward = RouterBackward;
+    t.cross_entropy = CrossEntropy;
+    t.cross_entropy_with_grad = CrossEntropyWithGrad;
+    t.swiglu = SwiGlu;
+    t.swiglu_backward = SwiGluBackward;
     return t;
   }();
   return table;
 }
 
 const QuantizeTable& Quantization() {
-  static const QuantizeTable table{};
-  return table;
+  static constexpr QuantizeTable kTable = {
+      .quantize = Quantize, .dequantize = Dequantize, .requantize_transposed = RequantizeTransposed};
+  return kTable;
 }
 
 }  // namespace jevons::cuda

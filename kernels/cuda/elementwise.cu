@@ -11,23 +11,34 @@ namespace {
 template <typename A, typename B>
 __global__ void CopyKernel(RowGrid grid, View<const A> src, View<B> dst, int64_t cols) {
   constexpr int kWidth = kWidthOf<A, B>;
-  ForPacks(grid, [&](int64_t r, int64_t p) {
-    const int64_t c = p * kWidth;
-    Store(Load<kWidth>(src.row(r) + c, cols - c, src.vector), dst.row(r) + c, cols - c, dst.vector);
-  });
+  ForPacks<4>(
+      grid, [&](int64_t r, int64_t p) { return LoadRaw<kWidth>(src.row(r) + p * kWidth, cols - p * kWidth, src.vector); },
+      [&](int64_t r, int64_t p, const RawPack<A, kWidth>& raw) {
+        Store(raw.Widened(), dst.row(r) + p * kWidth, cols - p * kWidth, dst.vector);
+      });
 }
+
+template <typename S, int kWidth>
+struct Terms {
+  RawPack<S, kWidth> a, b;
+};
 
 template <typename S>
 __global__ void AddKernel(RowGrid grid, View<const S> a, View<const S> b, View<S> out, int64_t cols) {
   constexpr int kWidth = kWidthOf<S>;
-  ForPacks(grid, [&](int64_t r, int64_t p) {
-    const int64_t c = p * kWidth, n = cols - c;
-    Pack<kWidth> sum = Load<kWidth>(a.row(r) + c, n, a.vector);
-    const Pack<kWidth> other = Load<kWidth>(b.row(r) + c, n, b.vector);
+  ForPacks<4>(
+      grid,
+      [&](int64_t r, int64_t p) -> Terms<S, kWidth> {
+        const int64_t c = p * kWidth;
+        return {LoadRaw<kWidth>(a.row(r) + c, cols - c, a.vector), LoadRaw<kWidth>(b.row(r) + c, cols - c, b.vector)};
+      },
+      [&](int64_t r, int64_t p, const Terms<S, kWidth>& terms) {
+        Pack<kWidth> sum = terms.a.Widened();
+        const Pack<kWidth> other = terms.b.Widened();
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i) sum.v[i] += other.v[i];
-    Store(sum, out.row(r) + c, n, out.vector);
-  });
+        for (int i = 0; i < kWidth; ++i) sum.v[i] += other.v[i];
+        Store(sum, out.row(r) + p * kWidth, cols - p * kWidth, out.vector);
+      });
 }
 
 __global__ void FillKernel(RowGrid grid, float value, View<float> dst, int64_t cols) {

@@ -53,6 +53,12 @@ constexpr RowGrid PlanRows(int64_t rows, int64_t packs) {
   return grid;
 }
 
+// The largest power of two up to 16 that divides every address and distance whose bits are or-ed into `bits`.
+constexpr int WordOf(uint64_t bits) {
+  const uint64_t low = (bits | 16) & (~(bits | 16) + 1);
+  return static_cast<int>(low < 16 ? low : 16);
+}
+
 // Threads of the one block that serves a row of so many packs: whole warps, about `each` packs for a thread.
 constexpr int RowThreads(int64_t packs, int each, int most) {
   const int64_t threads = CeilDiv(CeilDiv(packs, each), 32) * 32;

@@ -41,16 +41,31 @@ void LaunchRows(const OpContext& ctx, void (*kernel)(RowGrid, Parameters...), in
          args...);
 }
 
-// body(row, pack) for each pack of this thread.
-template <class Body>
-__device__ __forceinline__ void ForPacks(const RowGrid& grid, const Body& body) {
+// For each pack of this thread: finish(row, pack, load(row, pack)). kBatch packs are loaded before the first of them is stored:
+// outputs may be inputs, so the compiler could not do that by itself.
+template <int kBatch, class LoadPack, class FinishPack>
+__device__ __forceinline__ void ForPacks(const RowGrid& grid, const LoadPack& load, const FinishPack& finish) {
+  static_assert(RowGrid::kPacks % kBatch == 0);
   const int64_t row = grid.RowOf(blockIdx.x, static_cast<int>(threadIdx.y));
   if (row >= grid.rows) return;
+  const auto pack = [&](int j) { return grid.PackOf(blockIdx.x, static_cast<int>(threadIdx.x), j); };
 #pragma unroll
-  for (int j = 0; j < RowGrid::kPacks; ++j) {
-    const int64_t pack = grid.PackOf(blockIdx.x, static_cast<int>(threadIdx.x), j);
-    if (pack < grid.packs) body(row, pack);
+  for (int first = 0; first < RowGrid::kPacks; first += kBatch) {
+    decltype(load(row, int64_t{0})) loaded[kBatch];
+#pragma unroll
+    for (int j = 0; j < kBatch; ++j)
+      if (pack(first + j) < grid.packs) loaded[j] = load(row, pack(first + j));
+#pragma unroll
+    for (int j = 0; j < kBatch; ++j)
+      if (pack(first + j) < grid.packs) finish(row, pack(first + j), loaded[j]);
   }
+}
+
+// The same for what loads nothing, or enough at once.
+template <class Body>
+__device__ __forceinline__ void ForPacks(const RowGrid& grid, const Body& body) {
+  ForPacks<1>(
+      grid, [](int64_t, int64_t) { return 0; }, [&](int64_t row, int64_t pack, int) { body(row, pack); });
 }
 
 // body(S()) with the type of elements that are FP32 or BF16.

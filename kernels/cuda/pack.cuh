@@ -59,6 +59,13 @@ __device__ __forceinline__ void StoreWords(const Words<kWords>& words, void* p) 
   }
 }
 
+// Two numbers rounded to nearest even; `low` comes first in memory. As bf16(float), but for the payload of a NaN.
+__device__ __forceinline__ uint32_t RoundPair(float low, float high) {
+  uint32_t pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+}
+
 template <int kWidth>
 struct Pack {
   float v[kWidth];
@@ -121,7 +128,7 @@ __device__ __forceinline__ void Store(const Pack<kWidth>& pack, S* p, int64_t n,
     } else {
 #pragma unroll
       for (int i = 0; i < kWidth; i += 2)
-        raw.words.w[i / 2] = uint32_t{bf16(pack.v[i]).bits} | uint32_t{bf16(pack.v[i + 1]).bits} << 16;
+        raw.words.w[i / 2] = RoundPair(pack.v[i], pack.v[i + 1]);
     }
     StoreWords(raw.words, p);
     return;

@@ -12,7 +12,7 @@ namespace jevons::ref {
 
 // x * inverse as a code of F. Counts into `stats` what got lost; NaN and infinity become NaN.
 template <class F>
-typename F::Code QuantizeOne(float x, float inverse, QuantStats& stats) {
+JEVONS_HOST_DEVICE typename F::Code QuantizeOne(float x, float inverse, QuantStats& stats) {
   ++stats.elements;
   if (!std::isfinite(x)) {
     ++stats.nonfinite;

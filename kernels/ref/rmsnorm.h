@@ -6,15 +6,33 @@
 
 namespace jevons::ref {
 
+// From the sum of the squares of a row.
+template <typename T>
+JEVONS_HOST_DEVICE T RmsScale(T squares, int64_t cols, float eps) {
+  using std::sqrt;
+  return T(1) / sqrt(squares / T(cols) + T(eps));
+}
+
+// xhat = x * rstd, and from it an element of y.
+template <typename T>
+JEVONS_HOST_DEVICE T RmsNormed(T xhat, T gamma) {
+  return xhat * gamma;
+}
+
+// An element of dx; mean: of dy * gamma * xhat over the row.
+template <typename T>
+JEVONS_HOST_DEVICE T RmsNormDx(T dy, T xhat, T gamma, T rstd, T mean) {
+  return rstd * (dy * gamma - xhat * mean);
+}
+
 // x, y: [rows, cols]; gamma: [cols]; rstd: [rows].
 template <typename T>
 void RmsNorm(int64_t rows, int64_t cols, const T* x, const T* gamma, float eps, T* y, T* rstd) {
-  using std::sqrt;
   for (int64_t r = 0; r < rows; ++r, x += cols, y += cols) {
     T squares = 0;
     for (int64_t i = 0; i < cols; ++i) squares += x[i] * x[i];
-    rstd[r] = T(1) / sqrt(squares / T(cols) + T(eps));
-    for (int64_t i = 0; i < cols; ++i) y[i] = x[i] * rstd[r] * gamma[i];
+    rstd[r] = RmsScale(squares, cols, eps);
+    for (int64_t i = 0; i < cols; ++i) y[i] = RmsNormed(x[i] * rstd[r], gamma[i]);
   }
 }
 
@@ -29,7 +47,7 @@ void RmsNormBackward(int64_t rows, int64_t cols, const T* dy, const T* x, const 
     dot /= T(cols);
     for (int64_t i = 0; i < cols; ++i) {
       const T xhat = x[i] * rstd[r];
-      dx[i] = rstd[r] * (dy[i] * gamma[i] - xhat * dot);
+      dx[i] = RmsNormDx(dy[i], xhat, gamma[i], rstd[r], dot);
       dgamma[i] += dy[i] * xhat;
     }
   }

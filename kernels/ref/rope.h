@@ -6,6 +6,14 @@
 
 namespace jevons::ref {
 
+// One pair turned by the angle of c = cos, s = sin.
+template <typename T>
+JEVONS_HOST_DEVICE void TurnPair(T c, T s, T& even, T& odd) {
+  const T x = even, y = odd;
+  even = x * c - y * s;
+  odd = x * s + y * c;
+}
+
 // x: [rows, heads * head_dim], turned in place; cos, sin: [sequence_length, pairs]. `direction` is +1, or -1
 // for the inverse.
 template <typename T>
@@ -17,9 +25,7 @@ void Rope(int64_t rows, int64_t heads, int64_t head_dim, int64_t offset, int64_t
       T* part = x + (t * heads + h) * head_dim + offset;
       for (int64_t i = 0; i < pairs; ++i) {
         const T c = cos[position * pairs + i], s = T(direction) * sin[position * pairs + i];
-        const T even = part[2 * i], odd = part[2 * i + 1];
-        part[2 * i] = even * c - odd * s;
-        part[2 * i + 1] = even * s + odd * c;
+        TurnPair(c, s, part[2 * i], part[2 * i + 1]);
       }
     }
   }

@@ -16,6 +16,32 @@ struct RouterShape {
 };
 inline constexpr double kRouterEpsilon = 1e-20;
 
+// The formulas of one element. sum: of the chosen scores plus kRouterEpsilon, or 1 without normalisation.
+template <typename T>
+JEVONS_HOST_DEVICE T RouteWeight(float route_scale, T score, T sum) {
+  return T(route_scale) * score / sum;
+}
+// d(total) / d(a chosen score) through the weights; dot: of dweights and chosen scores, or 0 without normalisation.
+template <typename T>
+JEVONS_HOST_DEVICE T RouteWeightGrad(float route_scale, T dweight, T dot, T sum) {
+  return T(route_scale) * (dweight - dot / sum) / sum;
+}
+// f_i from the number of rows that have expert i among their best.
+template <typename T>
+JEVONS_HOST_DEVICE T BalanceFraction(T hits, int64_t experts, int64_t top_k, int64_t length) {
+  return hits * (T(experts) / (T(top_k) * T(length)));
+}
+// d(total) / d(score) through the balance loss; all: sum of the row's scores, weighted: of fraction * score.
+template <typename T>
+JEVONS_HOST_DEVICE T BalanceGrad(float balance_scale, T fraction, T weighted, T all) {
+  return T(balance_scale) * (fraction - weighted / all) / all;
+}
+// Of the sigmoid, from its value.
+template <typename T>
+JEVONS_HOST_DEVICE T SigmoidSlope(T score) {
+  return score * (T(1) - score);
+}
+
 // The best `count` of values[0..n), best first, ties to the lower index. taken: [n], a buffer.
 template <typename T>
 void TopK(const T* values, int64_t n, int64_t count, int32_t* best, uint8_t* taken) {
@@ -70,7 +96,7 @@ void RouteRow(const RouterShape& s, const T* logits, const T* bias, T* scores, i
   TopK(b.biased, s.experts, s.top_k, indices, b.taken);
   T sum = s.normalize ? T(kRouterEpsilon) : T(1);
   for (int64_t k = 0; s.normalize && k < s.top_k; ++k) sum += scores[indices[k]];
-  for (int64_t k = 0; k < s.top_k; ++k) weights[k] = T(s.route_scale) * scores[indices[k]] / sum;
+  for (int64_t k = 0; k < s.top_k; ++k) weights[k] = RouteWeight(s.route_scale, scores[indices[k]], sum);
 }
 
 // The balance loss of one sequence. scores: [length, experts], rows `pitch` apart; fractions: out [experts].
@@ -91,7 +117,7 @@ T SequenceBalanceLoss(const RouterShape& s, int64_t length, const T* scores, int
   }
   T loss = 0;
   for (int64_t e = 0; e < s.experts; ++e) {
-    fractions[e] *= T(s.experts) / (T(s.top_k) * T(length));
+    fractions[e] = BalanceFraction(fractions[e], s.experts, s.top_k, length);
     loss += fractions[e] * (share[e] / T(length));
   }
   return loss;
@@ -109,7 +135,7 @@ void RouteRowBackward(const RouterShape& s, const T* scores, const int32_t* indi
     dot += dweights[k] * scores[indices[k]];
   }
   for (int64_t k = 0; k < s.top_k; ++k)
-    dlogits[indices[k]] += T(s.route_scale) * (dweights[k] - dot / sum) / sum;
+    dlogits[indices[k]] += RouteWeightGrad(s.route_scale, dweights[k], dot, sum);
   if (fractions) {
     T all = T(kRouterEpsilon), weighted = 0;  // the row's term of the loss is sum f_e s_e / all / length
     for (int64_t e = 0; e < s.experts; ++e) {
@@ -117,9 +143,9 @@ void RouteRowBackward(const RouterShape& s, const T* scores, const int32_t* indi
       weighted += fractions[e] * scores[e];
     }
     for (int64_t e = 0; e < s.experts; ++e)
-      dlogits[e] += T(balance_scale) * (fractions[e] - weighted / all) / all;
+      dlogits[e] += BalanceGrad(balance_scale, fractions[e], weighted, all);
   }
-  for (int64_t e = 0; e < s.experts; ++e) dlogits[e] *= scores[e] * (T(1) - scores[e]);
+  for (int64_t e = 0; e < s.experts; ++e) dlogits[e] *= SigmoidSlope(scores[e]);
 }
 
 }  // namespace jevons::ref

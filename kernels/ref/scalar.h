@@ -22,13 +22,13 @@ T Real(std::complex<T> x) {
   return x.real();
 }
 
-// 1 / (1 + exp(-x)) without overflow: exp of a non-positive real part.
+// 1 / (1 + exp(-x)) without overflow: exp of a non-positive real part. One path for both signs, as a GPU likes it.
 template <typename T>
 JEVONS_HOST_DEVICE T Sigmoid(T x) {
   using std::exp;
-  if (Real(x) >= 0) return T(1) / (T(1) + exp(-x));
-  const T e = exp(x);
-  return e / (T(1) + e);
+  const bool positive = Real(x) >= 0;
+  const T e = exp(positive ? -x : x);
+  return (positive ? T(1) : e) / (T(1) + e);
 }
 
 }  // namespace jevons::ref

@@ -8,6 +8,12 @@
 
 namespace jevons::ref {
 
+// d(loss) / d(logit) times scale; p: the logit's probability.
+template <typename T>
+JEVONS_HOST_DEVICE T LogitGrad(T p, bool is_label, float scale) {
+  return T(scale) * (p - T(is_label ? 1 : 0));
+}
+
 // The largest real part, and the log of the sum of exponentials.
 template <typename T>
 T LogSumExp(const T* x, int64_t n) {
@@ -38,7 +44,7 @@ void CrossEntropyBackward(int64_t rows, int64_t vocab, const T* logits, const in
     }
     const T lse = LogSumExp(logits, vocab);
     for (int64_t i = 0; i < vocab; ++i)
-      dlogits[i] = T(scale) * (exp(logits[i] - lse) - T(i == labels[r] ? 1 : 0));
+      dlogits[i] = LogitGrad(exp(logits[i] - lse), i == labels[r], scale);
   }
 }
 

@@ -6,6 +6,22 @@
 
 namespace jevons::ref {
 
+template <typename T>
+JEVONS_HOST_DEVICE T SwiGluElement(T gate, T up, T weight) {
+  return gate * Sigmoid(gate) * up * weight;
+}
+
+template <typename T>
+struct SwiGluElementGrad {
+  T dgate, dup, dweight;  // dweight: the element's term
+};
+template <typename T>
+JEVONS_HOST_DEVICE SwiGluElementGrad<T> SwiGluElementBackward(T dy, T gate, T up, T weight) {
+  const T s = Sigmoid(gate);
+  const T silu = gate * s;
+  return {dy * weight * up * s * (T(1) + gate * (T(1) - s)), dy * weight * silu, dy * silu * up};
+}
+
 // gate_up: [rows, 2 * inner]; weight: [rows] or null for 1; y: [rows, inner].
 template <typename T>
 void SwiGlu(int64_t rows, int64_t inner, const T* gate_up, const T* weight, T* y) {
@@ -13,7 +29,7 @@ void SwiGlu(int64_t rows, int64_t inner, const T* gate_up, const T* weight, T* y
     const T* gate = gate_up + r * 2 * inner;
     const T* up = gate + inner;
     const T w = weight ? weight[r] : T(1);
-    for (int64_t i = 0; i < inner; ++i) y[r * inner + i] = gate[i] * Sigmoid(gate[i]) * up[i] * w;
+    for (int64_t i = 0; i < inner; ++i) y[r * inner + i] = SwiGluElement(gate[i], up[i], w);
   }
 }
 
@@ -29,11 +45,10 @@ void SwiGluBackward(int64_t rows, int64_t inner, const T* dy, const T* gate_up, 
     const T w = weight ? weight[r] : T(1);
     T dw = 0;
     for (int64_t i = 0; i < inner; ++i) {
-      const T s = Sigmoid(gate[i]);
-      const T silu = gate[i] * s;
-      dup[i] = dy[i] * w * silu;
-      dgate[i] = dy[i] * w * up[i] * s * (T(1) + gate[i] * (T(1) - s));
-      dw += dy[i] * silu * up[i];
+      const SwiGluElementGrad<T> d = SwiGluElementBackward(dy[i], gate[i], up[i], w);
+      dgate[i] = d.dgate;
+      dup[i] = d.dup;
+      dw += d.dweight;
     }
     if (dweight) dweight[r] = dw;
   }

@@ -151,6 +151,41 @@ TEST(Quantize, TablesAgreeBitByBit) {
   }
 }
 
+// Large outputs are written past the caches.
+TEST(Quantize, TablesAgreeOnLargeTransposes) {
+  constexpr int64_t kRows = 4096 + 128, kCols = 4096 + 1;
+  std::vector<bf16> x(kRows * kCols);
+  for (size_t i = 0; i < x.size(); ++i) x[i].bits = static_cast<uint16_t>(0x3000 + i * 40503 % 0x1000);
+  Buffers expected(kRows, kCols, Tiling::kColumns128x1, NumberFormat::kE4M3),
+      actual(kRows, kCols, Tiling::kColumns128x1, NumberFormat::kE4M3);
+  const auto run = [&](const OpTable& table, Buffers& out) {
+    TableScope scope(table, 2);
+    Quantize(TestContext(), {.x = Tensor::Of(x.data(), {kRows, kCols}),
+                             .codes = out.codes.tensor,
+                             .scales = out.scales.tensor,
+                             .tiling = Tiling::kColumns128x1});
+    return out.Read({});
+  };
+  ExpectSame(run(kCpuOps, actual), run(kRefOps, expected));
+}
+
+// Every code of E5M6, at every place of a group of eight.
+TEST(Dequantize, EveryE5M6Code) {
+  constexpr int64_t kCols = 4096 + 8;
+  Quantized q{
+      std::vector<uint8_t>(PackedE5M6Bytes(kCols) * 8), std::vector<float>(8 * TilesOf(kCols), 1.5f), {}};
+  for (int64_t r = 0; r < 8; ++r) {
+    for (int64_t c = 0; c < kCols; c += 8) {
+      uint16_t codes[8];
+      for (int64_t i = 0; i < 8; ++i) codes[i] = static_cast<uint16_t>((c + i + r) % 4096);
+      PackE5M6(codes, &q.codes[static_cast<size_t>(r * PackedE5M6Bytes(kCols) + c / 8 * 12)]);
+    }
+  }
+  ExpectSameEverywhere([&] {
+    return Quantized{{}, RunDequantize(q, 8, kCols, Tiling::kRows1x128, NumberFormat::kE5M6), {}};
+  });
+}
+
 TEST(Quantize, CountingChangesNothing) {
   Guarded x(DType::kF32, 150, 200);
   Scatter(x, 5, true);

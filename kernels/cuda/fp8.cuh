@@ -1,0 +1,184 @@
+// Eight numbers to and from codes, and what a tile of them has in common: the unit of every quantising kernel.
+#ifndef JEVONS_KERNELS_CUDA_FP8_CUH_
+#define JEVONS_KERNELS_CUDA_FP8_CUH_
+
+#include <cuda_fp8.h>
+
+#include "kernels/cuda/block.cuh"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/pack.cuh"
+#include "kernels/fp8/quantize.h"
+#include "kernels/ref/quantize.h"
+#include "kernels/tensor/device.h"
+
+namespace jevons::cuda {
+
+inline constexpr int kCodes = 8;  // of a pack
+inline constexpr uint32_t kInfinityBits = 0x7F800000u;
+
+// What got lost, of one thread.
+struct Lost {
+  int saturated = 0, underflowed = 0, nonfinite = 0;
+};
+
+// Adds the threads' losses to totals[3]; integers, so no order shows. Every thread of the warps that call it must come.
+__device__ __forceinline__ void AddLost(const Lost& lost, unsigned long long* totals) {
+  const int counts[3] = {lost.saturated, lost.underflowed, lost.nonfinite};
+#pragma unroll
+  for (int i = 0; i < 3; ++i) {
+    const int sum = __reduce_add_sync(kAllLanes, counts[i]);
+    if (Lane() == 0 && sum != 0) atomicAdd(&totals[i], static_cast<unsigned long long>(sum));
+  }
+}
+
+// The largest magnitude, as bits: at least kInfinityBits where there is a NaN or infinity.
+template <int kWidth>
+__device__ __forceinline__ uint32_t AmaxBits(const Pack<kWidth>& x) {
+  uint32_t amax = 0;
+#pragma unroll
+  for (float v : x.v) amax = max(amax, __float_as_uint(v) & 0x7FFFFFFFu);
+  return amax;
+}
+// The same over the finite ones.
+template <int kWidth>
+__device__ __forceinline__ uint32_t FiniteAmaxBits(const Pack<kWidth>& x) {
+  uint32_t amax = 0;
+#pragma unroll
+  for (float v : x.v) {
+    const uint32_t magnitude = __float_as_uint(v) & 0x7FFFFFFFu;
+    amax = max(amax, magnitude < kInfinityBits ? magnitude : 0u);
+  }
+  return amax;
+}
+
+// Two codes of finite numbers, a's in the low byte: the hardware's conversion, whose codes are Encode's (formats.h).
+template <class F>
+__device__ __forceinline__ uint32_t EncodePair(float a, float b) {
+  constexpr __nv_fp8_interpretation_t kKind = std::is_same_v<F, E4M3> ? __NV_E4M3 : __NV_E5M2;
+  return __nv_cvt_float2_to_fp8x2(make_float2(a, b), __NV_SATFINITE, kKind);
+}
+
+// Codes of eight numbers in memory order, in two words; `finite` holds for the whole tile. Zeros beyond the tile count nothing.
+template <class F>
+struct CodePack {
+  typename F::Code code[kCodes];
+
+  __device__ __forceinline__ void Encode(const Pack<kCodes>& x, float inverse, bool finite, bool count, Lost& lost) {
+    if (!finite || sizeof(typename F::Code) != 1) {
+      QuantStats stats;
+#pragma unroll
+      for (int i = 0; i < kCodes; ++i) code[i] = ref::QuantizeOne<F>(x.v[i], inverse, stats);
+      lost.saturated += static_cast<int>(stats.saturated);
+      lost.underflowed += static_cast<int>(stats.underflowed);
+      lost.nonfinite += static_cast<int>(stats.nonfinite);
+      return;
+    }
+    if constexpr (sizeof(typename F::Code) == 1) {
+#pragma unroll
+      for (int i = 0; i < kCodes; i += 2) {
+        const uint32_t pair = EncodePair<F>(x.v[i] * inverse, x.v[i + 1] * inverse);
+        code[i] = static_cast<uint8_t>(pair);
+        code[i + 1] = static_cast<uint8_t>(pair >> 8);
+      }
+    }
+    if (!count) return;
+#pragma unroll
+    for (int i = 0; i < kCodes; ++i) lost.underflowed += x.v[i] != 0 && (code[i] & (F::kSign - 1u)) == 0;
+  }
+
+  // Pack p of a row of codes of which `cols` exist.
+  __device__ __forceinline__ void Store(uint8_t* row, int64_t p, int64_t cols, bool vector) const {
+    if (p * kCodes >= cols) return;
+    if constexpr (sizeof(typename F::Code) == 1) {
+      uint8_t* to = row + p * kCodes;
+      if (vector && (p + 1) * kCodes <= cols) {
+        Words<2> words;
+#pragma unroll
+        for (int i = 0; i < 2; ++i)
+          words.w[i] = code[4 * i] | code[4 * i + 1] << 8 | code[4 * i + 2] << 16 | uint32_t{code[4 * i + 3]} << 24;
+        StoreWords(words, to);
+        return;
+      }
+#pragma unroll
+      for (int i = 0; i < kCodes; ++i)
+        if (p * kCodes + i < cols) to[i] = code[i];
+    } else {
+      alignas(8) uint8_t bytes[12];
+      PackE5M6(code, bytes);
+      if (vector) {
+#pragma unroll
+        for (int i = 0; i < 3; ++i) reinterpret_cast<uint32_t*>(row + p * 12)[i] = reinterpret_cast<const uint32_t*>(bytes)[i];
+        return;
+      }
+#pragma unroll
+      for (int i = 0; i < 12; ++i) row[p * 12 + i] = bytes[i];
+    }
+  }
+
+  __device__ __forceinline__ void Load(const uint8_t* row, int64_t p, int64_t cols, bool vector) {
+    if constexpr (sizeof(typename F::Code) == 1) {
+      const uint8_t* from = row + p * kCodes;
+      if (vector && (p + 1) * kCodes <= cols) {
+        const Words<2> words = LoadWords<2>(from);
+#pragma unroll
+        for (int i = 0; i < kCodes; ++i) code[i] = static_cast<uint8_t>(words.w[i / 4] >> 8 * (i % 4));
+        return;
+      }
+#pragma unroll
+      for (int i = 0; i < kCodes; ++i) code[i] = p * kCodes + i < cols ? from[i] : uint8_t{0};
+    } else {
+      alignas(8) uint8_t bytes[12] = {};
+      if (p * kCodes < cols) {
+        if (vector) {
+#pragma unroll
+          for (int i = 0; i < 3; ++i) reinterpret_cast<uint32_t*>(bytes)[i] = reinterpret_cast<const uint32_t*>(row + p * 12)[i];
+        } else {
+#pragma unroll
+          for (int i = 0; i < 12; ++i) bytes[i] = row[p * 12 + i];
+        }
+      }
+      UnpackE5M6(bytes, code);
+    }
+  }
+
+  __device__ __forceinline__ Pack<kCodes> Decoded(float scale) const {
+    Pack<kCodes> x;
+#pragma unroll
+    for (int i = 0; i < kCodes; ++i) x.v[i] = jevons::Decode<F>(code[i]) * scale;
+    return x;
+  }
+};
+
+// The counters of a call that was asked for them. Reading them waits for the device.
+class LostTotals {
+ public:
+  LostTotals(const OpContext& ctx, QuantStats* stats) : ctx_(ctx), scope_(*ctx.scratch), stats_(stats) {
+    if (stats == nullptr) return;
+    totals_ = ctx.scratch->Allocate("quantize.lost", DType::kI64, {3});
+    Zero(ctx.stream, totals_);
+  }
+  unsigned long long* device() const { return static_cast<unsigned long long*>(totals_.data); }
+  void Finish(int64_t elements) const {
+    if (stats_ == nullptr) return;
+    int64_t lost[3];
+    CopyBytes(ctx_.stream, totals_.data, lost, sizeof lost);
+    Synchronize(ctx_.stream);
+    *stats_ += {.elements = elements, .saturated = lost[0], .underflowed = lost[1], .nonfinite = lost[2]};
+  }
+
+ private:
+  const OpContext& ctx_;
+  ArenaScope scope_;
+  QuantStats* stats_;
+  Tensor totals_;
+};
+
+// body(F()) with the traits of the format.
+template <class Body>
+void ForByteFormat(NumberFormat format, const Body& body) {
+  format == NumberFormat::kE4M3 ? body(E4M3()) : body(E5M2());
+}
+
+}  // namespace jevons::cuda
+
+#endif  // JEVONS_KERNELS_CUDA_FP8_CUH_

@@ -1,0 +1,175 @@
+// Rows to experts and back, and the embedding: moves of whole rows by index. An index out of range stops the device, as a
+// broken invariant.
+#include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/pack.cuh"
+#include "kernels/cuda/sort.h"
+#include "kernels/tensor/device.h"
+
+namespace jevons::cuda {
+namespace {
+
+constexpr int kRowsAtOnce = 8;  // of one sum, loaded together and then added in order
+
+__device__ __forceinline__ int64_t Checked(int64_t index, int64_t limit) {
+  if (index < 0 || index >= limit) __trap();
+  return index;
+}
+
+__device__ __forceinline__ int64_t TokenOf(int32_t pair, int32_t slots) {
+  return pair < 0 ? -1 : int64_t{static_cast<uint32_t>(pair) / static_cast<uint32_t>(slots)};
+}
+
+// Rows of words; pitches in words.
+template <typename Word>
+__global__ void GatherKernel(RowGrid grid, const Word* x, int64_t x_rows, int64_t x_pitch, const int32_t* pair_of,
+                             int32_t slots, Word* y, int64_t y_pitch) {
+  const int64_t to = grid.RowOf(blockIdx.x, static_cast<int>(threadIdx.y));
+  if (to >= grid.rows) return;
+  const Word* from = x + Checked(TokenOf(pair_of[to], slots), x_rows) * x_pitch;
+  ForPacks<4>(
+      grid, [&](int64_t, int64_t c) { return from[c]; },
+      [&](int64_t row, int64_t c, const Word& word) { y[row * y_pitch + c] = word; });
+}
+
+template <typename Word>
+void Gather(const OpContext& ctx, const Tensor& x, const Tensor& pair_of, int64_t slots, const Tensor& y) {
+  constexpr int64_t kBytes = sizeof(Word);
+  const int64_t size = SizeOf(y.dtype);
+  LaunchRows(ctx, GatherKernel<Word>, y.rows(), y.cols() * size / kBytes, static_cast<const Word*>(x.data), x.rows(),
+             x.pitch * size / kBytes, pair_of.as<int32_t>(), static_cast<int32_t>(slots), static_cast<Word*>(y.data),
+             y.pitch * size / kBytes);
+}
+
+template <typename A, typename B>
+__global__ void SumRowsKernel(RowGrid grid, View<const A> y, int64_t y_rows, const int32_t* row_of, int64_t slots, View<B> out,
+                              bool add, int64_t cols) {
+  constexpr int kWidth = kWidthOf<A, B>;
+  ForPacks(grid, [&](int64_t t, int64_t p) {
+    const int64_t c = p * kWidth, n = cols - c;
+    const int32_t* rows = row_of + t * slots;
+    Pack<kWidth> sum;
+    for (int64_t k = 0; k < slots; k += kRowsAtOnce) {
+      int64_t from[kRowsAtOnce];
+#pragma unroll
+      for (int j = 0; j < kRowsAtOnce; ++j) from[j] = k + j < slots ? Checked(rows[k + j], y_rows) : -1;
+      RawPack<A, kWidth> terms[kRowsAtOnce];
+#pragma unroll
+      for (int j = 0; j < kRowsAtOnce; ++j)
+        if (from[j] >= 0) terms[j] = LoadRaw<kWidth>(y.row(from[j]) + c, n, y.vector);
+#pragma unroll
+      for (int j = 0; j < kRowsAtOnce; ++j) {
+        if (from[j] < 0) continue;
+        const Pack<kWidth> term = terms[j].Widened();
+#pragma unroll
+        for (int i = 0; i < kWidth; ++i) sum.v[i] = k + j == 0 ? term.v[i] : sum.v[i] + term.v[i];
+      }
+    }
+    if (add) {
+      const Pack<kWidth> before = Load<kWidth>(out.row(t) + c, n, out.vector);
+#pragma unroll
+      for (int i = 0; i < kWidth; ++i) sum.v[i] = before.v[i] + sum.v[i];
+    }
+    Store(sum, out.row(t) + c, n, out.vector);
+  });
+}
+
+// order: rows of dy sorted by id, stably. The first position of an id sums its rows.
+template <typename S>
+__global__ void SumIdsKernel(RowGrid grid, View<const S> dy, const int32_t* ids, const int32_t* order, int64_t rows,
+                             View<float> dtable, int64_t vocab, bool add, int64_t cols) {
+  constexpr int kWidth = kWidthOf<S, float>;
+  const int64_t at = grid.RowOf(blockIdx.x, static_cast<int>(threadIdx.y));
+  if (at >= rows) return;
+  const int32_t id = ids[order[at]];
+  Checked(id, vocab);
+  if (at > 0 && ids[order[at - 1]] == id) return;
+  ForPacks(grid, [&](int64_t, int64_t p) {
+    const int64_t c = p * kWidth, n = cols - c;
+    Pack<kWidth> sum = Load<kWidth>(dy.row(order[at]) + c, n, dy.vector);
+    for (int64_t next = at + 1, same = kRowsAtOnce; same == kRowsAtOnce; next += same) {
+      RawPack<S, kWidth> terms[kRowsAtOnce];
+      same = 0;
+#pragma unroll
+      for (int j = 0; j < kRowsAtOnce; ++j) {
+        const int64_t row = next + j < rows ? order[next + j] : -1;
+        if (row < 0 || ids[row] != id) continue;  // and none after it
+        terms[j] = LoadRaw<kWidth>(dy.row(row) + c, n, dy.vector);
+        same = j + 1;
+      }
+#pragma unroll
+      for (int j = 0; j < kRowsAtOnce; ++j) {
+        if (j >= same) continue;
+        const Pack<kWidth> term = terms[j].Widened();
+#pragma unroll
+        for (int i = 0; i < kWidth; ++i) sum.v[i] += term.v[i];
+      }
+    }
+    float* to = dtable.row(id) + c;
+    if (add) {
+      const Pack<kWidth> before = Load<kWidth>(to, n, dtable.vector);
+#pragma unroll
+      for (int i = 0; i < kWidth; ++i) sum.v[i] = before.v[i] + sum.v[i];
+    }
+    Store(sum, to, n, dtable.vector);
+  });
+}
+
+}  // namespace
+
+void GatherRows(const OpContext& ctx, const Tensor& x, const Tensor& pair_of, int64_t slots, const Tensor& y) {
+  const auto bits = [](const Tensor& t) {
+    const int64_t size = SizeOf(t.dtype);
+    return reinterpret_cast<uintptr_t>(t.data) | static_cast<uint64_t>(t.pitch * size) | static_cast<uint64_t>(t.cols() * size);
+  };
+  JEVONS_CHECK(slots <= INT32_MAX, "%lld slots", static_cast<long long>(slots));
+  switch (WordOf(bits(x) | bits(y))) {
+    case 16: return Gather<uint4>(ctx, x, pair_of, slots, y);
+    case 8: return Gather<uint2>(ctx, x, pair_of, slots, y);
+    case 4: return Gather<uint32_t>(ctx, x, pair_of, slots, y);
+    case 2: return Gather<uint16_t>(ctx, x, pair_of, slots, y);
+    default: return Gather<uint8_t>(ctx, x, pair_of, slots, y);
+  }
+}
+
+void SumRows(const OpContext& ctx, const Tensor& y, const Tensor& row_of, int64_t slots, const Tensor& out, WriteMode mode) {
+  ForReal(y.dtype, [&](auto a) {
+    ForReal(out.dtype, [&](auto b) {
+      using A = decltype(a);
+      using B = decltype(b);
+      constexpr int kWidth = kWidthOf<A, B>;
+      LaunchRows(ctx, SumRowsKernel<A, B>, out.rows(), CeilDiv(out.cols(), kWidth), ViewOf<const A>(y, kWidth), y.rows(),
+                 row_of.as<int32_t>(), slots, ViewOf<B>(out, kWidth), mode == WriteMode::kAdd, out.cols());
+    });
+  });
+}
+
+void SortByExpert(const OpContext& ctx, const Tensor& indices, const Tensor& counts, const Tensor& row_of,
+                  const Tensor& pair_of) {
+  ArenaScope scope(*ctx.scratch);
+  StableSort(ctx, {.keys = indices.as<int32_t>(),
+                   .n = indices.size(),
+                   .buckets = counts.size(),
+                   .order_out = pair_of.as<int32_t>(),
+                   .place_out = row_of.as<int32_t>()});
+}
+
+void Embedding(const OpContext& ctx, const Tensor& table, const Tensor& ids, const Tensor& y) {
+  cuda::GatherRows(ctx, table, ids, 1, y);
+}
+
+void EmbeddingBackward(const OpContext& ctx, const Tensor& dy, const Tensor& ids, const Tensor& dtable, WriteMode mode) {
+  const int64_t rows = dy.rows(), vocab = dtable.rows(), cols = dtable.cols();
+  if (mode == WriteMode::kOverwrite) Zero(ctx.stream, dtable);
+  if (rows == 0) return;
+  ArenaScope scope(*ctx.scratch);
+  const int32_t* order = SortByKey(ctx, ids.as<int32_t>(), rows, vocab);
+  ForReal(dy.dtype, [&](auto s) {
+    using S = decltype(s);
+    constexpr int kWidth = kWidthOf<S, float>;
+    LaunchRows(ctx, SumIdsKernel<S>, rows, CeilDiv(cols, kWidth), ViewOf<const S>(dy, kWidth), ids.as<int32_t>(), order, rows,
+               ViewOf<float>(dtable, kWidth), vocab, mode == WriteMode::kAdd, cols);
+  });
+}
+
+}  // namespace jevons::cuda

@@ -1,0 +1,190 @@
+// Quantisation by columns: a block of threads takes a panel of 128 x 128 numbers. A thread has eight rows of eight columns in
+// registers; the columns' largest magnitudes meet in shared memory, and the codes too, to be written transposed: 128
+// neighbouring bytes for each column. Every number is read once, every code written once.
+#include "kernels/cuda/quantize_columns.h"
+
+#include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/fp8.cuh"
+
+namespace jevons::cuda {
+namespace {
+
+constexpr int kPanel = static_cast<int>(kTileSize);  // rows and columns
+constexpr int kAcross = kPanel / kCodes;             // threads across a panel, eight columns each
+constexpr int kDown = kBlockThreads / kAcross;       // threads down, eight rows each
+constexpr int kRows = kPanel / kDown;
+static_assert(kRows == 8 && kCodes == 8, "a thread's rows of one column are a chunk of eight codes");
+
+// Where the numbers come from. Get(r, c, n): the numbers from (r, c) on, of which n exist.
+template <typename S>
+struct Numbers {
+  View<const S> x;
+  using Raw = RawPack<S, kCodes>;
+  __device__ __forceinline__ Raw Get(int64_t r, int64_t c, int64_t n) const { return LoadRaw<kCodes>(x.row(r) + c, n, x.vector); }
+};
+// From codes in 1x128 tiles.
+template <class F>
+struct ScaledCodes {
+  View<const uint8_t> codes;
+  View<const float> scales;
+  using Raw = RawPack<float, kCodes>;
+  __device__ __forceinline__ Raw Get(int64_t r, int64_t c, int64_t n) const {
+    Raw raw = {};
+    if (n <= 0) return raw;
+    CodePack<F> pack;
+    pack.Load(codes.row(r), c / kCodes, c + n, codes.vector);
+    const Pack<kCodes> numbers = pack.Decoded(scales.row(r)[c / kTileSize]);
+#pragma unroll
+    for (int i = 0; i < kCodes; ++i) raw.words.w[i] = i < n ? __float_as_uint(numbers.v[i]) : 0u;
+    return raw;
+  }
+};
+
+struct PanelsOut {
+  View<uint8_t> codes;  // [cols, rows]
+  float* scales;        // [tiles of rows, cols]
+  int64_t scale_pitch;
+  int64_t rows, cols, across;  // of the matrix; panels across
+  ScaleKind kind;
+  unsigned long long* lost;  // or null
+};
+
+struct PanelRoom {
+  alignas(16) uint32_t amax[kDown][kPanel];
+  float scale[kPanel];
+  alignas(16) uint64_t chunks[kPanel * kDown];
+};
+
+// A chunk: the codes of one column of the thread's rows.
+template <class F, typename Raw>
+__device__ __forceinline__ uint64_t EncodeColumn(const Raw (&raw)[kRows], int column, float inverse, bool finite, bool count,
+                                                 Lost& lost) {
+  Pack<kCodes> numbers;
+#pragma unroll
+  for (int k = 0; k < kRows; ++k) numbers.v[k] = raw[k].Widened().v[column];
+  CodePack<F> codes;
+  codes.Encode(numbers, inverse, finite, count, lost);
+  uint64_t chunk = 0;
+#pragma unroll
+  for (int k = 0; k < kRows; ++k) chunk |= uint64_t{codes.code[k]} << 8 * k;
+  return chunk;
+}
+
+// room.scale = the scales of the panel's columns; whether all numbers are finite.
+template <class F, typename Raw>
+__device__ __forceinline__ bool FindScales(const Raw (&raw)[kRows], int tx, int ty, ScaleKind kind, PanelRoom& room) {
+  const auto reduce = [&](auto magnitude) {  // returns the largest magnitude of column threadIdx.x
+    uint32_t amax[kCodes] = {};
+#pragma unroll
+    for (int k = 0; k < kRows; ++k) {
+      const Pack<kCodes> numbers = raw[k].Widened();
+#pragma unroll
+      for (int i = 0; i < kCodes; ++i) amax[i] = max(amax[i], magnitude(numbers.v[i]));
+    }
+#pragma unroll
+    for (int i = 0; i < kCodes; i += 4)
+      *reinterpret_cast<uint4*>(&room.amax[ty][tx * kCodes + i]) = make_uint4(amax[i], amax[i + 1], amax[i + 2], amax[i + 3]);
+    __syncthreads();
+    uint32_t largest = 0;
+    if (threadIdx.x < kPanel) {
+#pragma unroll
+      for (int d = 0; d < kDown; ++d) largest = max(largest, room.amax[d][threadIdx.x]);
+    }
+    return largest;
+  };
+  uint32_t amax = reduce([](float v) { return __float_as_uint(v) & 0x7FFFFFFFu; });
+  const bool finite = __syncthreads_or(amax >= kInfinityBits) == 0;
+  if (!finite) {
+    amax = reduce([](float v) {
+      const uint32_t bits = __float_as_uint(v) & 0x7FFFFFFFu;
+      return bits < kInfinityBits ? bits : 0u;
+    });
+  }
+  if (threadIdx.x < kPanel) room.scale[threadIdx.x] = ScaleOf<F>(__uint_as_float(amax), kind);
+  __syncthreads();
+  return finite;
+}
+
+// The chunks to the columns of the transposed codes.
+__device__ __forceinline__ void WriteChunks(const PanelRoom& room, const PanelsOut& out, int64_t row, int64_t col) {
+  for (int i = static_cast<int>(threadIdx.x); i < kPanel * kDown; i += kBlockThreads) {
+    const int c = i / kDown, chunk = i % kDown;
+    const int64_t r = row + chunk * kRows, n = out.rows - r;
+    if (col + c >= out.cols || n <= 0) continue;
+    const uint64_t codes = room.chunks[ChunkPlace(c, chunk)];
+    uint8_t* to = out.codes.row(col + c) + r;
+    if (out.codes.vector && n >= kRows) {
+      *reinterpret_cast<uint64_t*>(to) = codes;
+      continue;
+    }
+    for (int k = 0; k < kRows && k < n; ++k) to[k] = static_cast<uint8_t>(codes >> 8 * k);
+  }
+}
+
+template <class F, class Source>
+__global__ void __launch_bounds__(kBlockThreads, 2) PanelKernel(Source source, PanelsOut out) {
+  __shared__ PanelRoom room;
+  const int tx = static_cast<int>(threadIdx.x) % kAcross, ty = static_cast<int>(threadIdx.x) / kAcross;
+  const int64_t tile = blockIdx.x / out.across, row = tile * kPanel, col = blockIdx.x % out.across * kPanel;
+  const int64_t c = col + tx * kCodes;
+  typename Source::Raw raw[kRows];
+#pragma unroll
+  for (int k = 0; k < kRows; ++k) {
+    const int64_t r = row + ty * kRows + k;
+    raw[k] = source.Get(r, c, r < out.rows ? out.cols - c : 0);
+  }
+  const bool finite = FindScales<F>(raw, tx, ty, out.kind, room);
+  if (threadIdx.x < kPanel && col + threadIdx.x < out.cols)
+    out.scales[tile * out.scale_pitch + col + threadIdx.x] = room.scale[threadIdx.x];
+  Lost lost;
+#pragma unroll
+  for (int i = 0; i < kCodes; ++i) {
+    const int column = tx * kCodes + i;
+    room.chunks[ChunkPlace(column, ty)] =
+        EncodeColumn<F>(raw, i, 1.0f / room.scale[column], finite, out.lost != nullptr, lost);
+  }
+  __syncthreads();
+  WriteChunks(room, out, row, col);
+  if (out.lost != nullptr) AddLost(lost, out.lost);
+}
+
+template <class F, class Source>
+void LaunchPanels(const OpContext& ctx, const Source& source, const PanelsOut& out) {
+  Launch(ctx, PanelKernel<F, Source>, TilesOf(out.rows) * out.across, dim3(kBlockThreads), 0, source, out);
+}
+
+PanelsOut OutOf(int64_t rows, int64_t cols, const Tensor& codes, const Tensor& scales, ScaleKind kind,
+                unsigned long long* lost) {
+  return {.codes = ViewOf<uint8_t>(codes, kCodes),
+          .scales = scales.as<float>(),
+          .scale_pitch = scales.pitch,
+          .rows = rows,
+          .cols = cols,
+          .across = TilesOf(cols),
+          .kind = kind,
+          .lost = lost};
+}
+
+}  // namespace
+
+void QuantizeColumns(const OpContext& ctx, const QuantizeDesc& d) {
+  const LostTotals totals(ctx, d.stats);
+  const PanelsOut out = OutOf(d.x.rows(), d.x.cols(), d.codes, d.scales, d.scale_kind, totals.device());
+  ForReal(d.x.dtype, [&](auto s) {
+    const Numbers<decltype(s)> numbers = {ViewOf<const decltype(s)>(d.x, kCodes)};
+    ForByteFormat(d.format, [&](auto f) { LaunchPanels<decltype(f)>(ctx, numbers, out); });
+  });
+  totals.Finish(d.x.size());
+}
+
+void RequantizeTransposed(const OpContext& ctx, const RequantizeDesc& d) {
+  const LostTotals totals(ctx, d.stats);
+  const PanelsOut out = OutOf(d.codes.rows(), d.codes.cols(), d.out_codes, d.out_scales, d.scale_kind, totals.device());
+  ForByteFormat(d.format, [&](auto f) {
+    using F = decltype(f);
+    LaunchPanels<F>(ctx, ScaledCodes<F>{ViewOf<const uint8_t>(d.codes, kCodes), ViewOf<const float>(d.scales, 1)}, out);
+  });
+  totals.Finish(d.codes.size());
+}
+
+}  // namespace jevons::cuda
