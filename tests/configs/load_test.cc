@@ -44,7 +44,8 @@ TEST(Load, UnknownFieldsAreErrorsAllAtOnceWithTheNearestName) {
       "run.textproto:2:8: ModelConfig has no field \"layer\"; did you mean \"layers\"?\n"
       "run.textproto:3:22: MoeConfig has no field \"routed_expert\"; did you mean \"routed_experts\"?\n"
       "run.textproto:5:15: TrainConfig has no field \"qqqqqq\"; legal: steps, batch_sequences, "
-      "micro_batch_sequences, batch_ramp_start, batch_ramp_tokens, seed, eval_interval, eval_sequences");
+      "micro_batch_sequences, batch_ramp_start, batch_ramp_tokens, seed, eval_interval, eval_sequences, "
+            "recompute_up_projections");
 }
 
 TEST(Load, AFieldInTheWrongMessageIsSentHome) {
