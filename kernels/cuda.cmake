@@ -2,7 +2,7 @@
 if(JEVONS_HAS_CUDA)
   set(cuda_sources cuda/cuda_ops.cc cuda/device.cc cuda/elementwise.cu cuda/permute.cu cuda/quantize.cu
                    cuda/quantize_columns.cu cuda/reduce.cu cuda/rmsnorm.cu cuda/rope.cu cuda/router.cu
-                   cuda/softmax_xent.cu cuda/sort.cu cuda/swiglu.cu)
+                   cuda/softmax_xent.cu cuda/sort.cu cuda/swiglu.cu cuda/swiglu_quantize.cu)
   set(cuda_libraries CUDA::cudart_static CUDA::cublasLt)
 else()
   set(cuda_sources cuda/absent.cc)

@@ -36,7 +36,8 @@ std::string GemmDesc::ToString() const {
 
 void Gemm(const OpContext& ctx, const GemmDesc& desc) { GroupedGemm(ctx, {&desc, 1}); }
 
-void GroupedGemm(const OpContext&, std::span<const GemmDesc> descs) {
+void GroupedGemm(const OpContext& ctx, std::span<const GemmDesc> descs) {
+  JEVONS_CHECK(ctx.stream.device == Device::kCpu, "matrix products have no CUDA implementation");
   for (const GemmDesc& desc : descs) desc.Validate();
   for (size_t begin = 0, end; begin < descs.size(); begin = end) {
     const DType in = descs[begin].a.dtype;
