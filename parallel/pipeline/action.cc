@@ -45,8 +45,8 @@ absl::Status ParseHeader(const Words& words, Schedule& schedule) {
   const bool shaped = words.size() == 6 && words[2] == "stages" && words[4] == "micro_batches";
   if (!shaped || !absl::SimpleAtoi(words[3], &schedule.stages) ||
       !absl::SimpleAtoi(words[5], &schedule.micro_batches)) {
-    return UsageError(absl::StrFormat("'%s': write 'schedule NAME stages N micro_batches N'",
-                                      absl::StrJoin(words, " ")));
+    return UsageError(
+        absl::StrFormat("'%s': write 'schedule NAME stages N micro_batches N'", absl::StrJoin(words, " ")));
   }
   schedule.name = std::string(words[1]);
   return absl::OkStatus();
@@ -99,11 +99,13 @@ std::string ToString(const Action& action) {
 }
 
 absl::StatusOr<Action> ParseAction(absl::string_view text) {
-  const std::pair<absl::string_view, absl::string_view> halves = absl::StrSplit(text, absl::MaxSplits('&', 1));
+  const std::pair<absl::string_view, absl::string_view> halves =
+      absl::StrSplit(text, absl::MaxSplits('&', 1));
   Task first, second;
   if (!ParseTask(halves.first, first)) return NotAnAction(text);
   if (halves.first.size() == text.size()) return Action(first);
-  if (!ParseTask(halves.second, second) || first.kind != TaskKind::kForward || !MakesInputGradient(second.kind)) {
+  if (!ParseTask(halves.second, second) || first.kind != TaskKind::kForward ||
+      !MakesInputGradient(second.kind)) {
     return NotAnAction(text);
   }
   return Action::Overlap(first, second);
@@ -132,8 +134,8 @@ bool Schedule::communicates() const {
 }
 
 std::string ToString(const Schedule& schedule) {
-  std::string text = absl::StrFormat("schedule %s stages %d micro_batches %d\n", schedule.name, schedule.stages,
-                                     schedule.micro_batches);
+  std::string text = absl::StrFormat("schedule %s stages %d micro_batches %d\n", schedule.name,
+                                     schedule.stages, schedule.micro_batches);
   for (const auto& route : schedule.routes) absl::StrAppend(&text, "route ", absl::StrJoin(route, " "), "\n");
   for (const auto& list : schedule.actions) {
     absl::StrAppend(&text, "rank");
@@ -148,7 +150,8 @@ absl::StatusOr<Schedule> ParseSchedule(absl::string_view text) {
   int line_number = 0;
   for (absl::string_view line : absl::StrSplit(text, '\n')) {
     ++line_number;
-    const Words words = absl::StrSplit(line.substr(0, line.find('#')), absl::ByAnyChar(" \t\r"), absl::SkipEmpty());
+    const Words words =
+        absl::StrSplit(line.substr(0, line.find('#')), absl::ByAnyChar(" \t\r"), absl::SkipEmpty());
     if (words.empty()) continue;
     if (absl::Status status = ParseLine(words, schedule); !status.ok()) {
       return Annotate(status, absl::StrFormat("line %d", line_number));

@@ -79,12 +79,13 @@ struct Schedule {
   std::string name;
   int stages = 0;
   int micro_batches = 0;
-  std::vector<std::vector<int>> routes;     // [routes][stages] -> rank
+  std::vector<std::vector<int>> routes;      // [routes][stages] -> rank
   std::vector<std::vector<Action>> actions;  // [ranks], each in order
 
   int ranks() const { return static_cast<int>(actions.size()); }
   int RankOf(int stage, int micro_batch) const {
-    return routes[static_cast<int64_t>(micro_batch) * static_cast<int64_t>(routes.size()) / micro_batches][stage];
+    return routes[static_cast<int64_t>(micro_batch) * static_cast<int64_t>(routes.size()) / micro_batches]
+                 [stage];
   }
   std::vector<int> StagesOf(int rank) const;  // ascending, each once
   int64_t action_count() const;

@@ -14,7 +14,8 @@ namespace {
 using Kind = TaskKind;
 
 void CheckBare(const Schedule& schedule) {
-  JEVONS_CHECK(!schedule.communicates(), "communication is inserted last: schedule %s", schedule.name.c_str());
+  JEVONS_CHECK(!schedule.communicates(), "communication is inserted last: schedule %s",
+               schedule.name.c_str());
 }
 
 // `action` with its backward half, or the whole of it, turned into `kind`.
@@ -63,7 +64,8 @@ std::vector<Moment> MomentsOf(const Schedule& schedule, const Timeline& timeline
       }
     }
   }
-  std::sort(moments.begin(), moments.end(), [](const Moment& a, const Moment& b) { return a.Key() < b.Key(); });
+  std::sort(moments.begin(), moments.end(),
+            [](const Moment& a, const Moment& b) { return a.Key() < b.Key(); });
   return moments;
 }
 

@@ -13,7 +13,8 @@ namespace {
 constexpr int kAround = 3;  // cells left and right of a mark; ranks above and below
 
 const Position* MarkOf(const std::vector<Position>& marks, int rank) {
-  const auto mark = std::find_if(marks.begin(), marks.end(), [&](const Position& m) { return m.rank == rank; });
+  const auto mark =
+      std::find_if(marks.begin(), marks.end(), [&](const Position& m) { return m.rank == rank; });
   return mark == marks.end() ? nullptr : &*mark;
 }
 
@@ -32,14 +33,15 @@ std::string Label(const Action& action, bool with_stage) {
   return label;
 }
 
-// Writes `action` over the columns [begin, end) of `line`.
+// Writes `action` over the columns [begin, end) of `line`, with the longest label that fits; the last column parts it
+// from the next.
 void Draw(const Action& action, bool with_stage, size_t begin, size_t end, std::string& line) {
   if (end <= begin) return;
   const size_t cells = end - begin;
   std::string text = Label(action, with_stage);
-  if (text.size() + 1 > cells) {
-    text.assign(cells, action.overlapped() ? 'X' : Name(action.first().kind)[0]);
-  } else {
+  if (text.size() >= cells) text = Label(action, false);
+  if (text.size() >= cells) text = action.overlapped() ? "X" : std::string(Name(action.first().kind));
+  if (cells > 1) {
     text.resize(cells - 1, '-');
     text.push_back(' ');
   }
@@ -78,7 +80,8 @@ std::string RenderTimeline(const Schedule& schedule, const Timeline& timeline, i
       const Action& action = schedule.actions[rank][i];
       const Interval& interval = timeline.ranks[rank].actions[i];
       if (action.communicates()) continue;
-      Draw(action, with_stage, std::llround(interval.begin * scale), std::llround(interval.end * scale), line);
+      Draw(action, with_stage, std::llround(interval.begin * scale), std::llround(interval.end * scale),
+           line);
     }
     absl::StrAppendFormat(&text, "rank %2d |%s\n", rank, line);
   }

@@ -16,9 +16,9 @@ namespace jevons {
 std::string RenderGrid(const Schedule& schedule, const std::vector<Position>& marks);
 
 // A line per rank, `width` characters for the makespan:
-//   rank 0 |F0  F1  ........B0------
-// Labels leave out the stage where each rank holds one. An action too short for its label shows as its kind's letter,
-// repeated (X: an overlapped pair). Dots are idle time. Sends and receives are left out.
+//   rank  0 |F0 F1 ......B0--- F2 ...
+// Labels name the stage where a rank holds several and there is room; an action too short for that shows as F2, or as
+// its kind's letter (X: an overlapped pair). Dots are idle time. Sends and receives are left out.
 std::string RenderTimeline(const Schedule& schedule, const Timeline& timeline, int width);
 
 }  // namespace jevons

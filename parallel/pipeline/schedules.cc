@@ -124,7 +124,8 @@ void BothDirections(int half, int depth, int micro_batches, RankList& list) {
     list.Forward(1);
   }
   for (int i = 0; i < micro_batches - 2 * half + depth + 1; ++i) {
-    if (i == 0 && outside == 0) {  // in the middle the backward would wait for its partner: less bubble without
+    if (i == 0 &&
+        outside == 0) {  // in the middle the backward would wait for its partner: less bubble without
       list.Forward(0);
       list.Backward(1);
     } else {
@@ -212,7 +213,8 @@ absl::Status CheckMicroBatches(const ScheduleShape& shape) {
   }
   const int64_t least = 2 * int64_t{shape.pp};
   if (shape.kind == ScheduleKind::kDualPipe && (m % 2 != 0 || m < least)) {
-    return refuse(absl::StrFormat("sends half of them in from each end: even, at least 2 pp = %d", least), 2, least);
+    return refuse(absl::StrFormat("sends half of them in from each end: even, at least 2 pp = %d", least), 2,
+                  least);
   }
   if (shape.kind == ScheduleKind::kDualPipeV && m < least) {
     return refuse(absl::StrFormat("needs at least 2 pp = %d", least), 1, least);
@@ -239,18 +241,21 @@ int ScheduleShape::stages() const {
 
 absl::Status ScheduleShape::Validate() const {
   if (pp < 1) return Refuse(*this, "pp", pp, "needs at least one rank; nearest: 1");
-  if (micro_batches < 1) return Refuse(*this, "micro_batches", micro_batches, "needs at least one; nearest: 1");
+  if (micro_batches < 1)
+    return Refuse(*this, "micro_batches", micro_batches, "needs at least one; nearest: 1");
   const bool interleaved = kind == ScheduleKind::kInterleaved;
   if (interleaved && virtual_stages < 2) {
-    return Refuse(*this, "virtual_stages", virtual_stages, "cuts each rank into at least 2 stages; nearest: 2");
+    return Refuse(*this, "virtual_stages", virtual_stages,
+                  "cuts each rank into at least 2 stages; nearest: 2");
   }
   if (!interleaved && virtual_stages != 1) {
-    return Refuse(*this, "virtual_stages", virtual_stages,
-                  "fixes the stages of a rank itself: leave it at 1, or take schedule interleaved; nearest: 1");
+    return Refuse(
+        *this, "virtual_stages", virtual_stages,
+        "fixes the stages of a rank itself: leave it at 1, or take schedule interleaved; nearest: 1");
   }
   if (kind == ScheduleKind::kDualPipe && pp % 2 != 0) {
-    return Refuse(*this, "pp", pp, "pairs each rank with one of the other half: even; nearest: " +
-                                       NearestMultiples(pp, 2, 2));
+    return Refuse(*this, "pp", pp,
+                  "pairs each rank with one of the other half: even; nearest: " + NearestMultiples(pp, 2, 2));
   }
   const int stages_per_rank = kind == ScheduleKind::kDualPipeV ? 2 : virtual_stages;
   if (pp > kMaxStages / stages_per_rank) {

@@ -14,7 +14,8 @@ using Kind = TaskKind;
 absl::Status CheckCosts(const Schedule& schedule, const PipelineCosts& costs) {
   const size_t stages = schedule.stages;
   if (costs.stages.size() != stages) {
-    return UsageError(absl::StrFormat("costs of %d stages for a schedule of %d", costs.stages.size(), stages));
+    return UsageError(
+        absl::StrFormat("costs of %d stages for a schedule of %d", costs.stages.size(), stages));
   }
   if (!costs.overlapped.empty() && costs.overlapped.size() != stages * stages) {
     return UsageError(absl::StrFormat("%d durations of overlapped pairs: %d stages need %d, or none",
@@ -33,8 +34,9 @@ absl::Status CheckCosts(const Schedule& schedule, const PipelineCosts& costs) {
     for (size_t b = 0; b < stages && !costs.overlapped.empty(); ++b) {
       const double pair = costs.overlapped[s * stages + b];
       if (!(pair >= costs.stages[b].weight)) {
-        return UsageError(absl::StrFormat("F of stage %d overlapped with B of stage %d takes %g: at least its W, %g",
-                                          s, b, pair, costs.stages[b].weight));
+        return UsageError(
+            absl::StrFormat("F of stage %d overlapped with B of stage %d takes %g: at least its W, %g", s, b,
+                            pair, costs.stages[b].weight));
       }
     }
   }
@@ -94,7 +96,8 @@ class Simulator {
     if (!action.overlapped()) return Duration(first);
     const Task& backward = action.tasks()[1];
     if (costs_.overlapped.empty()) return Duration(first) + Duration(backward);
-    const double pair = costs_.overlapped[static_cast<size_t>(first.stage) * schedule_.stages + backward.stage];
+    const double pair =
+        costs_.overlapped[static_cast<size_t>(first.stage) * schedule_.stages + backward.stage];
     return backward.kind == Kind::kBackward ? pair : pair - costs_.stages[backward.stage].weight;
   }
 

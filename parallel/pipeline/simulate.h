@@ -13,15 +13,15 @@ namespace jevons {
 
 // Of one stage. Durations in any one unit of time, none negative. B takes input + weight.
 struct StageCosts {
-  double forward = 1;     // F
-  double input = 1;       // I
-  double weight = 1;      // W
-  double recompute = 0;   // R
+  double forward = 1;    // F
+  double input = 1;      // I
+  double weight = 1;     // W
+  double recompute = 0;  // R
   // Bytes of one micro-batch, after the last reader of each: F leaves until_b + until_w; I adds the stash, what W needs
   // of the gradients; the end of I frees until_b, that of W frees until_w and stash; the end of B frees all. Where the
   // schedule recomputes, F leaves `kept` alone, and R replaces it by until_b + until_w.
   int64_t until_b = 0, until_w = 0, stash = 0, kept = 0;
-  int64_t weights = 0;    // bytes of the stage itself: parameters and what goes with them
+  int64_t weights = 0;  // bytes of the stage itself: parameters and what goes with them
 };
 
 struct PipelineCosts {
@@ -40,10 +40,11 @@ struct Interval {
 };
 
 struct RankTimeline {
-  std::vector<Interval> actions;  // beside Schedule::actions; of sends and receives, when the message is under way
-  double busy = 0;                // sum of the computing actions
-  double idle = 0;                // makespan - busy: the bubble
-  int64_t weight_bytes = 0;       // of the stages that the rank holds
+  std::vector<Interval>
+      actions;               // beside Schedule::actions; of sends and receives, when the message is under way
+  double busy = 0;           // sum of the computing actions
+  double idle = 0;           // makespan - busy: the bubble
+  int64_t weight_bytes = 0;  // of the stages that the rank holds
   int64_t peak_activation_bytes = 0;
   // Most forwards begun whose B or I has not ended, and whose B or W has not ended; counts stages of a rank apart.
   int peak_in_flight = 0, peak_held = 0;

@@ -19,25 +19,29 @@ constexpr int kAbsent = -1;
 absl::Status CheckShape(const Schedule& schedule) {
   const auto& [name, stages, micro_batches, routes, actions] = schedule;
   if (stages < 1 || micro_batches < 1 || actions.empty()) {
-    return UsageError(absl::StrFormat("schedule '%s' has %d stages, %d micro-batches, %d ranks: at least 1 of each",
-                                      name, stages, micro_batches, actions.size()));
+    return UsageError(
+        absl::StrFormat("schedule '%s' has %d stages, %d micro-batches, %d ranks: at least 1 of each", name,
+                        stages, micro_batches, actions.size()));
   }
   if (routes.empty() || micro_batches % static_cast<int64_t>(routes.size()) != 0) {
-    return UsageError(absl::StrFormat("schedule '%s' has %d routes for %d micro-batches: at least 1, dividing them",
-                                      name, routes.size(), micro_batches));
+    return UsageError(
+        absl::StrFormat("schedule '%s' has %d routes for %d micro-batches: at least 1, dividing them", name,
+                        routes.size(), micro_batches));
   }
   for (const auto& route : routes) {
     const bool in_range = std::all_of(route.begin(), route.end(),
                                       [&](int rank) { return rank >= 0 && rank < schedule.ranks(); });
     if (static_cast<int64_t>(route.size()) != stages || !in_range) {
-      return UsageError(absl::StrFormat("schedule '%s': a route names, for each of the %d stages, a rank below %d",
-                                        name, stages, schedule.ranks()));
+      return UsageError(
+          absl::StrFormat("schedule '%s': a route names, for each of the %d stages, a rank below %d", name,
+                          stages, schedule.ranks()));
     }
   }
   // Before the tables are allocated: they are no larger than the lists.
-  if (static_cast<int64_t>(stages) * micro_batches > 2 * schedule.action_count()) {
-    return UsageError(absl::StrFormat("schedule '%s' lists %d actions: %d stages x %d micro-batches need more", name,
-                                      schedule.action_count(), stages, micro_batches));
+  if (static_cast<int64_t>(stages) * micro_batches > schedule.action_count()) {
+    return UsageError(
+        absl::StrFormat("schedule '%s' lists %d actions: %d stages x %d micro-batches need more", name,
+                        schedule.action_count(), stages, micro_batches));
   }
   return absl::OkStatus();
 }
@@ -60,14 +64,16 @@ class Checker {
       }
     }
     for (int micro_batch = 0; micro_batch < schedule_.micro_batches; ++micro_batch) {
-      for (int stage = 0; stage < schedule_.stages; ++stage) JEVONS_RETURN_IF_ERROR(CheckPresent(stage, micro_batch));
+      for (int stage = 0; stage < schedule_.stages; ++stage)
+        JEVONS_RETURN_IF_ERROR(CheckPresent(stage, micro_batch));
     }
     return absl::OkStatus();
   }
 
  private:
   int& Seen(Kind kind, int stage, int micro_batch) {
-    return seen_[static_cast<size_t>(kind)][static_cast<size_t>(stage) * schedule_.micro_batches + micro_batch];
+    return seen_[static_cast<size_t>(kind)]
+                [static_cast<size_t>(stage) * schedule_.micro_batches + micro_batch];
   }
   // Seen earlier on this rank; the other half of an overlapped pair is not earlier.
   bool Before(Kind kind, const Task& task) {
@@ -84,7 +90,8 @@ class Checker {
   }
 
   absl::Status CheckAction(const Action& action) {
-    if (action.overlapped() && (action.tasks()[0].kind != Kind::kForward || !MakesInputGradient(action.tasks()[1].kind))) {
+    if (action.overlapped() &&
+        (action.tasks()[0].kind != Kind::kForward || !MakesInputGradient(action.tasks()[1].kind))) {
       return Wrong(action.first(), "overlapped with what is no backward: a pair is F and B, or F and I");
     }
     for (const Task& task : action.tasks()) {
@@ -151,20 +158,23 @@ class Checker {
   absl::Status Missing(const Task& task) const {
     const int rank = schedule_.RankOf(task.stage, task.micro_batch);
     const Position end = {rank, static_cast<int>(schedule_.actions[rank].size())};
-    return UsageError(absl::StrFormat("rank %d never runs %s\n%s", rank, ToString(task),
-                                      RenderGrid(schedule_, {end})));
+    return UsageError(
+        absl::StrFormat("rank %d never runs %s\n%s", rank, ToString(task), RenderGrid(schedule_, {end})));
   }
 
   absl::Status CheckPresent(int stage, int micro_batch) {
     const auto task = [&](Kind kind) { return Task{kind, stage, micro_batch}; };
     if (!Has(Kind::kForward, task(Kind::kForward))) return Missing(task(Kind::kForward));
     if (!HasBackward(task(Kind::kBackward))) return Missing(task(Kind::kBackward));
-    if (Has(Kind::kBackwardInput, task(Kind::kBackwardInput)) && !Has(Kind::kBackwardWeight, task(Kind::kBackwardWeight))) {
+    if (Has(Kind::kBackwardInput, task(Kind::kBackwardInput)) &&
+        !Has(Kind::kBackwardWeight, task(Kind::kBackwardWeight))) {
       return Missing(task(Kind::kBackwardWeight));
     }
     if (!communicates_ || stage == 0) return absl::OkStatus();
-    if (schedule_.RankOf(stage, micro_batch) == schedule_.RankOf(stage - 1, micro_batch)) return absl::OkStatus();
-    for (const Task& receive : {task(Kind::kRecvForward), Task{Kind::kRecvBackward, stage - 1, micro_batch}}) {
+    if (schedule_.RankOf(stage, micro_batch) == schedule_.RankOf(stage - 1, micro_batch))
+      return absl::OkStatus();
+    for (const Task& receive :
+         {task(Kind::kRecvForward), Task{Kind::kRecvBackward, stage - 1, micro_batch}}) {
       if (!Has(receive.kind, receive)) return Missing(receive);
       const Task send = PeerOf(receive);
       if (!Has(send.kind, send)) return Missing(send);
@@ -175,7 +185,8 @@ class Checker {
   const Schedule& schedule_;
   const bool communicates_;
   Position at_;
-  std::array<std::vector<int>, kKinds> seen_;  // [kind][stages x micro-batches] -> index in the list of its rank
+  std::array<std::vector<int>, kKinds>
+      seen_;  // [kind][stages x micro-batches] -> index in the list of its rank
 };
 
 struct Wait {
@@ -228,8 +239,8 @@ absl::Status Deadlock(const Schedule& schedule, const Walk& walk) {
   const int begin = rank;
   do {
     const Wait wait = WaitOf(schedule, walk, rank);
-    absl::StrAppendFormat(&message, "%s rank %d at %s waits for %s of rank %d", marks.empty() ? "" : ",", rank,
-                          ToString(wait.task), ToString(wait.needs), wait.rank);
+    absl::StrAppendFormat(&message, "%s rank %d at %s waits for %s of rank %d", marks.empty() ? "" : ",",
+                          rank, ToString(wait.task), ToString(wait.needs), wait.rank);
     marks.push_back({rank, walk.stopped_at[rank]});
     rank = wait.rank;
   } while (rank != begin);

@@ -84,8 +84,8 @@ class Walker {
 
   const Schedule& schedule_;
   Walk walk_;
-  std::vector<int> next_;   // [ranks]
-  std::vector<int> awake_;  // ranks to try, last first
+  std::vector<int> next_;                           // [ranks]
+  std::vector<int> awake_;                          // ranks to try, last first
   std::vector<bool> forward_done_, backward_done_;  // [stages][micro-batches]
   bool communicates_;
 };
