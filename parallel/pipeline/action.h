@@ -1,5 +1,6 @@
-// What a rank does, in order: pipeline schedules as data. They are generated (schedules.h), transformed (passes.h),
-// checked (validate.h), timed (simulate.h) and executed from the same lists, and they print and parse as text:
+// What a rank does, in order: pipeline schedules as data. They are generated (schedules.h), transformed
+// (passes.h), checked (validate.h), timed (simulate.h) and executed from the same lists, and they print and
+// parse as text:
 //
 //   0F3        stage 0, forward of micro-batch 3
 //   2B0        stage 2, full backward of micro-batch 0 = input part + weight part
@@ -72,9 +73,9 @@ std::string ToString(const Task& task);      // "2F0"
 std::string ToString(const Action& action);  // "2F0" or "2F0&5B1"
 absl::StatusOr<Action> ParseAction(absl::string_view text);
 
-// The lists of all ranks, and which rank runs what. Micro-batches take one of the routes in contiguous blocks of
-// equal size: block b goes through rank routes[b][s] at stage s. One route, except where two ranks hold copies of a
-// stage (DualPipe). Any rank may hold several stages.
+// The lists of all ranks, and which rank runs what. Micro-batches take one of the routes in contiguous blocks
+// of equal size: block b goes through rank routes[b][s] at stage s. One route, except where two ranks hold
+// copies of a stage (DualPipe). Any rank may hold several stages.
 struct Schedule {
   std::string name;
   int stages = 0;

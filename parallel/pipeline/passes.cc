@@ -25,7 +25,8 @@ Action WithBackward(const Action& action, Kind kind) {
   return action.overlapped() ? Action::Overlap(action.first(), backward) : Action(backward);
 }
 
-// One moment of the uniform time line: an action begins on `rank`, or, with `task` a send, its exchange takes place.
+// One moment of the uniform time line: an action begins on `rank`, or, with `task` a send, its exchange takes
+// place.
 struct Moment {
   double time;
   bool begins;  // false sorts first: what arrives at a time can be read by what begins then

@@ -33,8 +33,8 @@ std::string Label(const Action& action, bool with_stage) {
   return label;
 }
 
-// Writes `action` over the columns [begin, end) of `line`, with the longest label that fits; the last column parts it
-// from the next.
+// Writes `action` over the columns [begin, end) of `line`, with the longest label that fits; the last column
+// parts it from the next.
 void Draw(const Action& action, bool with_stage, size_t begin, size_t end, std::string& line) {
   if (end <= begin) return;
   const size_t cells = end - begin;

@@ -18,8 +18,9 @@ constexpr int kMaxForwards = 1 << 22;  // stages x micro-batches: some 300 MB of
 constexpr std::array<const char*, kAllScheduleKinds.size()> kNames = {"gpipe", "1f1b",     "interleaved",
                                                                       "zb-h1", "dualpipe", "dualpipev"};
 
-// The list of one rank. A phase is a stage of this rank and the micro-batches that pass it; every phase takes them in
-// order, forward and backward, so that a schedule only says what kind of action of which phase comes next.
+// The list of one rank. A phase is a stage of this rank and the micro-batches that pass it; every phase takes
+// them in order, forward and backward, so that a schedule only says what kind of action of which phase comes
+// next.
 class RankList {
  public:
   void AddPhase(int stage, int first_micro_batch = 0) {
@@ -77,8 +78,9 @@ void OneForwardOneBackward(int pp, int rank, int micro_batches, RankList& list) 
   for (int i = 0; i < warm_up; ++i) list.Backward();
 }
 
-// 1F1B whose rank r puts the weight part off by r micro-batches: each rank then holds PP of them, as rank 0 does
-// anyway, and the gradient of the input reaches the rank before it sooner. What is put off fills the end.
+// 1F1B whose rank r puts the weight part off by r micro-batches: each rank then holds PP of them, as rank 0
+// does anyway, and the gradient of the input reaches the rank before it sooner. What is put off fills the
+// end.
 void ZeroBubbleH1(int pp, int rank, int micro_batches, RankList& list) {
   const int warm_up = std::min(pp - rank - 1, micro_batches);
   for (int i = 0; i < warm_up; ++i) list.Forward();
@@ -94,7 +96,8 @@ void ZeroBubbleH1(int pp, int rank, int micro_batches, RankList& list) {
   while (list.has_deferred()) list.BackwardWeight();
 }
 
-// Micro-batches go in groups of PP through the stages of a rank: a group through one stage, then through the next.
+// Micro-batches go in groups of PP through the stages of a rank: a group through one stage, then through the
+// next.
 void Interleaved(int pp, int rank, int micro_batches, int virtual_stages, RankList& list) {
   const int total = micro_batches * virtual_stages;
   const int warm_up = std::min(2 * (pp - rank - 1) + (virtual_stages - 1) * pp, total);
@@ -109,8 +112,8 @@ void Interleaved(int pp, int rank, int micro_batches, int virtual_stages, RankLi
 }
 
 // The eight steps. `half`: ranks from the outermost, where micro-batches enter, to the middle, where the two
-// directions meet (DualPipe) or the pipeline turns (DualPipeV); `depth`: 0 on the outermost. Phase 0 has its early
-// stages on the outer side. `micro_batches`: of each phase.
+// directions meet (DualPipe) or the pipeline turns (DualPipeV); `depth`: 0 on the outermost. Phase 0 has its
+// early stages on the outer side. `micro_batches`: of each phase.
 void BothDirections(int half, int depth, int micro_batches, RankList& list) {
   const int outside = half - depth - 1;  // ranks between this one and the middle
   for (int i = 0; i < 2 * outside; ++i) list.Forward(0);
@@ -148,8 +151,8 @@ void BothDirections(int half, int depth, int micro_batches, RankList& list) {
   while (list.has_deferred()) list.BackwardWeight();
 }
 
-// Stage PP-1-r lies on rank r as well as r: one copy for each direction. The first half of the micro-batches enters
-// at rank 0, the second at rank PP-1.
+// Stage PP-1-r lies on rank r as well as r: one copy for each direction. The first half of the micro-batches
+// enters at rank 0, the second at rank PP-1.
 void DualPipe(int pp, int rank, int micro_batches, RankList& list) {
   const int per_direction = micro_batches / 2;
   const bool upper = rank >= pp / 2;

@@ -1,7 +1,7 @@
-// The known pipeline schedules, as pure functions of their sizes. PP = ranks, M = micro-batches of one step that go
-// through one pipeline. Bubbles (idle time per rank) and held micro-batches (most per rank whose activations are
-// needed, in units of a rank's share of the model) for uniform durations F, I, W per rank, B = I + W, and F&B for an
-// overlapped pair; parallel/README.md says for which durations a formula is exact.
+// The known pipeline schedules, as pure functions of their sizes. PP = ranks, M = micro-batches of one step
+// that go through one pipeline. Bubbles (idle time per rank) and held micro-batches (most per rank whose
+// activations are needed, in units of a rank's share of the model) for uniform durations F, I, W per rank,
+// B = I + W, and F&B for an overlapped pair; parallel/README.md says for which durations a formula is exact.
 //
 //   kind        | stages | bubble                      | held           | source
 //   gpipe       | PP     | (PP-1)(F+B)                 | M              | arXiv 1811.06965
@@ -37,8 +37,8 @@ struct ScheduleShape {
   int virtual_stages = 1;  // stages per rank: >= 2 for interleaved, which alone is free to choose
 
   int stages() const;  // of the whole pipeline
-  // UsageError naming the field, its value, what is legal and the nearest legal value. At most 4096 stages and
-  // 2^22 forwards (stages x micro-batches).
+  // UsageError naming the field, its value, what is legal and the nearest legal value. At most 4096 stages
+  // and 2^22 forwards (stages x micro-batches).
   absl::Status Validate() const;
 };
 

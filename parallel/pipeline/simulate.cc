@@ -1,6 +1,7 @@
 #include "parallel/pipeline/simulate.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "absl/strings/str_format.h"
 #include "parallel/pipeline/validate.h"
@@ -10,6 +11,18 @@ namespace jevons {
 namespace {
 
 using Kind = TaskKind;
+
+bool IsDuration(double value) { return value >= 0 && std::isfinite(value); }
+
+// Only the pairs that occur: a planner may leave the others at 0.
+absl::Status CheckPair(const Action& action, const PipelineCosts& costs) {
+  if (!action.overlapped() || costs.overlapped.empty()) return absl::OkStatus();
+  const int f = action.tasks()[0].stage, b = action.tasks()[1].stage;
+  const double pair = costs.overlapped[f * costs.stages.size() + b], weight = costs.stages[b].weight;
+  if (IsDuration(pair) && pair >= weight) return absl::OkStatus();
+  return UsageError(absl::StrFormat(
+      "F of stage %d overlapped with B of stage %d takes %g: at least its W, %g", f, b, pair, weight));
+}
 
 absl::Status CheckCosts(const Schedule& schedule, const PipelineCosts& costs) {
   const size_t stages = schedule.stages;
@@ -23,25 +36,19 @@ absl::Status CheckCosts(const Schedule& schedule, const PipelineCosts& costs) {
   }
   for (size_t s = 0; s < stages; ++s) {
     const StageCosts& c = costs.stages[s];
-    // Negated, so that NaN is refused as well.
-    if (!(c.forward >= 0 && c.input >= 0 && c.weight >= 0 && c.recompute >= 0)) {
-      return UsageError(absl::StrFormat("stage %d: durations F %g, I %g, W %g, R %g: none may be negative", s,
-                                        c.forward, c.input, c.weight, c.recompute));
+    if (!IsDuration(c.forward) || !IsDuration(c.input) || !IsDuration(c.weight) || !IsDuration(c.recompute)) {
+      return UsageError(absl::StrFormat("stage %d: durations F %g, I %g, W %g, R %g: finite, none negative",
+                                        s, c.forward, c.input, c.weight, c.recompute));
     }
     if (std::min({c.until_b, c.until_w, c.stash, c.kept, c.weights}) < 0) {
       return UsageError(absl::StrFormat("stage %d: no number of bytes may be negative", s));
     }
-    for (size_t b = 0; b < stages && !costs.overlapped.empty(); ++b) {
-      const double pair = costs.overlapped[s * stages + b];
-      if (!(pair >= costs.stages[b].weight)) {
-        return UsageError(
-            absl::StrFormat("F of stage %d overlapped with B of stage %d takes %g: at least its W, %g", s, b,
-                            pair, costs.stages[b].weight));
-      }
-    }
   }
-  if (!(costs.transfer >= 0)) {
-    return UsageError(absl::StrFormat("a transfer of %g: may not be negative", costs.transfer));
+  for (const auto& list : schedule.actions) {
+    for (const Action& action : list) JEVONS_RETURN_IF_ERROR(CheckPair(action, costs));
+  }
+  if (!IsDuration(costs.transfer)) {
+    return UsageError(absl::StrFormat("a transfer of %g: finite, not negative", costs.transfer));
   }
   return absl::OkStatus();
 }
@@ -101,6 +108,21 @@ class Simulator {
     return backward.kind == Kind::kBackward ? pair : pair - costs_.stages[backward.stage].weight;
   }
 
+  void Account(const Action& action, double duration, RankTimeline& line) const {
+    const Task& task = action.first();
+    const StageCosts& c = costs_.stages[task.stage];
+    const bool full = task.kind == Kind::kBackward;
+    line.busy += duration;
+    if (action.overlapped()) {
+      line.overlapped += duration;
+      return;
+    }
+    if (task.kind == Kind::kForward) line.forward += duration;
+    if (task.kind == Kind::kBackwardInput || full) line.input += c.input;
+    if (task.kind == Kind::kBackwardWeight || full) line.weight += c.weight;
+    if (task.kind == Kind::kRecompute) line.recompute += duration;
+  }
+
   // When the result that `task` reads is on `rank`.
   double Arrival(const Task& task, int rank) const {
     const auto input = InputOf(schedule_, task);
@@ -113,7 +135,7 @@ class Simulator {
     const Action& action = schedule_.actions[at.rank][at.index];
     Interval& interval = timeline_.ranks[at.rank].actions[at.index];
     if (action.communicates()) {
-      interval = Message(action.first());
+      interval = Message(action.first(), at.rank);
       return;
     }
     double& clock = clock_[at.rank];
@@ -121,22 +143,24 @@ class Simulator {
     for (const Task& task : action.tasks()) interval.begin = std::max(interval.begin, Arrival(task, at.rank));
     const double duration = Duration(action);
     interval.end = clock = interval.begin + duration;
-    timeline_.ranks[at.rank].busy += duration;
+    Account(action, duration, timeline_.ranks[at.rank]);
     for (const Task& task : action.tasks()) {
       if (task.kind == Kind::kForward) forward_end_[Slot(task)] = clock;
       if (MakesInputGradient(task.kind)) backward_end_[Slot(task)] = clock;
     }
   }
 
-  Interval Message(const Task& task) const {
+  // A send comes before its receive in the order, and puts down when the message leaves.
+  Interval Message(const Task& task, int rank) {
     const bool send = task.kind == Kind::kSendForward || task.kind == Kind::kSendBackward;
     const bool forward = task.kind == Kind::kSendForward || task.kind == Kind::kRecvForward;
-    const double sent = (forward ? forward_end_ : backward_end_)[Slot(send ? task : PeerOf(task))];
+    double& sent = (forward ? forward_end_ : backward_end_)[Slot(send ? task : PeerOf(task))];
+    if (send) sent = clock_[rank];
     return {sent, sent + costs_.transfer};
   }
 
-  // Follows one list: memory of a rank changes with its own actions only. What a task allocates counts before what its
-  // overlapped partner frees.
+  // Follows one list: memory of a rank changes with its own actions only. What a task allocates counts before
+  // what its overlapped partner frees.
   void MeasureMemory(int rank) {
     RankTimeline& line = timeline_.ranks[rank];
     for (const int stage : schedule_.StagesOf(rank)) line.weight_bytes += costs_.stages[stage].weights;
@@ -176,8 +200,9 @@ class Simulator {
   const Schedule& schedule_;
   const PipelineCosts& costs_;
   Timeline timeline_;
-  std::vector<double> clock_;                       // [ranks]
-  std::vector<double> forward_end_, backward_end_;  // [stages][micro-batches]; backward: of B or I
+  std::vector<double> clock_;  // [ranks]
+  // [stages][micro-batches]: of F, and of B or I; once it is sent, when it was sent
+  std::vector<double> forward_end_, backward_end_;
 };
 
 }  // namespace

@@ -57,22 +57,23 @@ class Walker {
     return true;
   }
 
-  // Both ends at once, or neither yet.
+  // Both ends at once, the send first in the order, or neither yet.
   bool Exchange(int rank, const Task& task) {
     const Task peer = PeerOf(task);
     const int peer_rank = schedule_.RankOf(peer.stage, peer.micro_batch);
     const Action* other = Next(peer_rank);
     if (other == nullptr || other->first() != peer || peer_rank == rank) return false;
-    Complete(rank);
-    Complete(peer_rank);
+    const bool sends = task.kind == TaskKind::kSendForward || task.kind == TaskKind::kSendBackward;
+    Complete(sends ? rank : peer_rank);
+    Complete(sends ? peer_rank : rank);
     awake_.push_back(peer_rank);
     return true;
   }
 
   void Complete(int rank) { walk_.order.push_back({rank, next_[rank]++}); }
 
-  // Marks a result as there and wakes the rank that may wait for it. With explicit communication the exchange does
-  // that: a rank comes to a task only after its receive.
+  // Marks a result as there and wakes the rank that may wait for it. With explicit communication the exchange
+  // does that: a rank comes to a task only after its receive.
   void Publish(const Task& task) {
     const bool forward = task.kind == TaskKind::kForward;
     if (!forward && !MakesInputGradient(task.kind)) return;

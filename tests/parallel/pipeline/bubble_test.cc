@@ -1,5 +1,5 @@
-// The published formulas for bubbles and activations against the simulator, for uniform durations. Durations are small
-// integers, so that sums of doubles are exact.
+// The published formulas for bubbles and activations against the simulator, for uniform durations. Durations
+// are small integers, so that sums of doubles are exact.
 #include <algorithm>
 #include <functional>
 
@@ -73,8 +73,8 @@ TEST(BubbleTest, ZeroBubbleH1WhereWeightPartIsShortest) {
   }
 }
 
-// With F = I >= W and B <= F&B <= F+B: exactly on the ranks in the middle, which idle most; on all where F&B = F+B.
-// Ranks further out have fewer pairs: they lose what the overlap saves, and idle less.
+// With F = I >= W and B <= F&B <= F+B: exactly on the ranks in the middle, which idle most; on all where F&B
+// = F+B. Ranks further out have fewer pairs: they lose what the overlap saves, and idle less.
 void ExpectBidirectional(const Schedule& schedule, int half, int middle) {
   ForAllDurations(true, [&](const Durations& d) {
     if (d.f != d.i || d.w > d.f) return;

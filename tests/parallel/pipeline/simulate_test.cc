@@ -58,6 +58,14 @@ TEST(SimulateTest, CostsOfEachStageAndPair) {
   EXPECT_THAT(TimelineOf(schedule, costs).ranks[0].actions,
               ElementsAre(Interval{0, 1}, Interval{1, 17}, Interval{17, 217}, Interval{217, 513},
                           Interval{513, 517}, Interval{517, 525}, Interval{525, 621}, Interval{621, 627}));
+  const RankTimeline whole = TimelineOf(schedule, costs).ranks[0];
+  EXPECT_EQ(whole.forward, 1 + 16);
+  EXPECT_EQ(whole.overlapped, 200 + (300 - 4));
+  EXPECT_EQ(whole.input, 32 + 2);
+  EXPECT_EQ(whole.weight, 4 + 64 + 4);
+  EXPECT_EQ(whole.recompute, 8);
+  EXPECT_EQ(whole.busy, 627);
+  EXPECT_EQ(whole.idle, 0);
   PipelineCosts apart = costs;
   apart.overlapped.clear();  // F + B
   EXPECT_EQ(TimelineOf(schedule, apart).ranks[0].actions[2], (Interval{17, 17 + 1 + 96}));
@@ -105,6 +113,15 @@ TEST(SimulateTest, CommunicationChangesNoTimeAndShowsTheMessages) {
               ElementsAre(Interval{0, 1}, Interval{1, 6}, Interval{9, 14}, Interval{14, 16}));
   EXPECT_THAT(timeline.ranks[1].actions,
               ElementsAre(Interval{1, 6}, Interval{6, 7}, Interval{7, 9}, Interval{9, 14}));
+}
+
+TEST(SimulateTest, MessageLeavesWhenItsRankComesToTheSend) {
+  const Schedule late = Parse(
+      "schedule s stages 2 micro_batches 2\nroute 0 1\n"
+      "rank 0F0 0F1 0SF0 0SF1 0RB0 0B0 0RB1 0B1\nrank 1RF0 1F0 1RF1 1B0 1SB0 1F1 1B1 1SB1\n");
+  const Timeline timeline = TimelineOf(late, PipelineCosts::Uniform(2, {}));
+  EXPECT_EQ(timeline.ranks[1].actions[1], (Interval{2, 3}));  // not at 1, when the first forward ends
+  EXPECT_EQ(timeline.ranks[0].actions[2], (Interval{2, 2}));
 }
 
 TEST(SimulateTest, BytesFollowTheirLastReader) {
@@ -159,10 +176,15 @@ TEST(SimulateTest, RefusesCostsThatDoNotFit) {
   EXPECT_THAT(refusal(PipelineCosts::Uniform(2, {.input = -1})), HasSubstr("stage 0: durations F 1, I -1"));
   EXPECT_THAT(refusal(PipelineCosts::Uniform(2, {.forward = std::nan("")})), HasSubstr("stage 0"));
   EXPECT_THAT(refusal(PipelineCosts::Uniform(2, {.until_w = -1})), HasSubstr("bytes"));
-  EXPECT_THAT(refusal(PipelineCosts::Uniform(2, {}, 0.5)), HasSubstr("takes 0.5: at least its W, 1"));
+  EXPECT_TRUE(Simulate(schedule, PipelineCosts::Uniform(2, {}, 0.5)).ok());  // it has no pairs
+  const auto pairs = Simulate(Make(ScheduleKind::kDualPipe, 2, 4), PipelineCosts::Uniform(2, {}, 0.5));
+  EXPECT_THAT(std::string(pairs.status().message()), HasSubstr("takes 0.5: at least its W, 1"));
   PipelineCosts costs = PipelineCosts::Uniform(2, {}, 3);
   costs.overlapped.pop_back();
   EXPECT_THAT(refusal(costs), HasSubstr("3 durations of overlapped pairs: 2 stages need 4"));
+  costs = PipelineCosts::Uniform(2, {});
+  costs.stages[1].weight = INFINITY;
+  EXPECT_THAT(refusal(costs), HasSubstr("stage 1"));
   costs = PipelineCosts::Uniform(2, {});
   costs.transfer = -1;
   EXPECT_THAT(refusal(costs), HasSubstr("a transfer of -1"));

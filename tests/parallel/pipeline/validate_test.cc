@@ -6,6 +6,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "parallel/pipeline/passes.h"
+#include "parallel/pipeline/walk.h"
 #include "tests/parallel/pipeline/pipeline_cases.h"
 
 namespace jevons {
@@ -216,6 +217,42 @@ TEST_P(MutationTest, DroppedMessageIsMissed) {
   const std::string dropped = ToString(list[at]);
   list.erase(list.begin() + at);
   EXPECT_THAT(Refusal(m.schedule), HasSubstr("rank " + std::to_string(m.rank) + " never runs " + dropped));
+}
+
+// Any cells at all, in and out of range: refused in words or right, never a crash or a hang.
+TEST_P(MutationTest, RandomCellsGetAnAnswer) {
+  for (int round = 0; round < 50; ++round) {
+    Mutant m = Random();
+    if (round % 2 == 0) m.schedule = InsertCommunication(m.schedule);
+    for (int changes = 1 + Pick(4); changes > 0; --changes) {
+      auto& list = m.schedule.actions[Pick(m.schedule.ranks())];
+      if (list.empty()) continue;
+      const Task task = {static_cast<TaskKind>(Pick(9)), Pick(m.schedule.stages + 2) - 1,
+                         Pick(m.schedule.micro_batches + 2) - 1};
+      Action& cell = list[Pick(list.size())];
+      cell = Pick(3) == 0 ? Action::Overlap(cell.first(), task) : Action(task);
+      std::swap(list[Pick(list.size())], list[Pick(list.size())]);
+    }
+    const absl::Status status = Validate(m.schedule);
+    EXPECT_TRUE(status.ok() || ExitCodeOf(status) == ExitCode::kUsage);
+  }
+}
+
+// Two neighbours change places: valid still, or refused; and what is valid runs to its end.
+TEST_P(MutationTest, SwappedNeighboursAreRefusedOrRun) {
+  for (int round = 0; round < 20; ++round) {
+    Mutant m = Random();
+    if (round % 2 == 0) m.schedule = InsertCommunication(m.schedule);
+    auto& list = m.schedule.actions[m.rank];
+    const int at = Pick(list.size() - 1);
+    std::swap(list[at], list[at + 1]);
+    const absl::Status status = Validate(m.schedule);
+    if (status.ok()) {
+      EXPECT_EQ(WalkGrid(m.schedule).order.size(), static_cast<size_t>(m.schedule.action_count()));
+    } else {
+      EXPECT_THAT(std::string(status.message()), HasSubstr(">>"));
+    }
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Seeds, MutationTest, testing::Range(0, 60));
