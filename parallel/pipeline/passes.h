@@ -1,0 +1,34 @@
+// From one schedule to another. The order: split or join backward passes, insert recomputation, then
+// communication. Every pass takes a valid schedule without communication (checked) and gives a valid one.
+#ifndef JEVONS_PARALLEL_PIPELINE_PASSES_H_
+#define JEVONS_PARALLEL_PIPELINE_PASSES_H_
+
+#include <functional>
+
+#include "parallel/pipeline/action.h"
+
+namespace jevons {
+
+// Whether a pass touches `task` on `rank`.
+using TaskFilter = std::function<bool(int rank, const Task& task)>;
+
+// B -> I W, and F&B -> F&I W: the stage before need not wait for the weight part.
+Schedule SplitBackward(Schedule schedule, const TaskFilter& filter);
+// I W -> B, and F&I W -> F&B, where the W follows at once and `filter` takes the I: one action less to
+// launch.
+Schedule JoinBackward(Schedule schedule, const TaskFilter& filter);
+
+// R right before the B or I of every forward that `filter` takes; it runs while the gradient is on its way.
+Schedule InsertRecompute(Schedule schedule, const TaskFilter& filter);
+
+// A send right after each result that another rank reads, and its receive on that rank: where the reader is
+// when the result is made, if F, I and W take equal time. Sends and receives of two ranks come in one order
+// on both, and every rank may begin its own strictly one after the other, each waiting for its partner: there
+// is a total order of all actions in which each send stands beside its receive, so that no cycle of waits
+// exists. (NCCL needs this; buffered or tagged messages are content with less.) A task waits for the arrival
+// of what it reads, not for the receives between.
+Schedule InsertCommunication(const Schedule& schedule);
+
+}  // namespace jevons
+
+#endif  // JEVONS_PARALLEL_PIPELINE_PASSES_H_
