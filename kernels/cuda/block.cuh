@@ -6,9 +6,26 @@
 
 namespace jevons::cuda {
 
+// The block's shared memory of the size that its launch asked for.
+#ifdef __CUDACC__
+template <typename T>
+__device__ __forceinline__ T* DynamicShared() {
+  extern __shared__ uint4 dynamic_shared[];
+  return reinterpret_cast<T*>(dynamic_shared);
+}
+#else  // compiled as C++ by tests that run kernels on the host
+template <typename T>
+T* DynamicShared() {
+  return static_cast<T*>(cuda_on_host::DynamicShared());
+}
+#endif
+
 inline constexpr uint32_t kAllLanes = 0xFFFFFFFFu;
 
-__device__ __forceinline__ int Lane() { return static_cast<int>(threadIdx.x % 32); }
+// Blocks have x and y: a row of a RowGrid may be less than a warp wide.
+__device__ __forceinline__ int Lane() {
+  return static_cast<int>((threadIdx.y * blockDim.x + threadIdx.x) % 32);
+}
 
 // Every lane gets the result: each step adds the same two numbers on both sides.
 __device__ __forceinline__ float WarpSum(float v) {

@@ -7,11 +7,11 @@
 
 #include "kernels/base/check.h"
 
-#define JEVONS_CUDA_CHECK(call)                                                                              \
-  do {                                                                                                       \
-    if (const cudaError_t jevons_error = (call); jevons_error != cudaSuccess) [[unlikely]]                   \
-      ::jevons::CheckFailed(__FILE__, __LINE__, #call, "%s: %s", cudaGetErrorName(jevons_error),             \
-                            cudaGetErrorString(jevons_error));                                               \
+#define JEVONS_CUDA_CHECK(call)                                                                  \
+  do {                                                                                           \
+    if (const cudaError_t jevons_error = (call); jevons_error != cudaSuccess) [[unlikely]]       \
+      ::jevons::CheckFailed(__FILE__, __LINE__, #call, "%s: %s", cudaGetErrorName(jevons_error), \
+                            cudaGetErrorString(jevons_error));                                   \
   } while (false)
 
 #endif  // JEVONS_KERNELS_CUDA_CHECK_H_

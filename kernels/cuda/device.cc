@@ -104,7 +104,9 @@ void* NewEvent() {
   return event;
 }
 void DeleteEvent(void* event) { JEVONS_CUDA_CHECK(cudaEventDestroy(EventOf(event))); }
-void RecordEvent(void* event, void* stream) { JEVONS_CUDA_CHECK(cudaEventRecord(EventOf(event), StreamOf(stream))); }
+void RecordEvent(void* event, void* stream) {
+  JEVONS_CUDA_CHECK(cudaEventRecord(EventOf(event), StreamOf(stream)));
+}
 void WaitForEvent(void* stream, void* event) {
   JEVONS_CUDA_CHECK(cudaStreamWaitEvent(StreamOf(stream), EventOf(event), cudaEventWaitDefault));
 }
@@ -143,12 +145,14 @@ void* NewPinned(int64_t bytes) {
 void DeletePinned(void* data) { JEVONS_CUDA_CHECK(cudaFreeHost(data)); }
 
 Memory::Memory(int64_t capacity) {
-  JEVONS_CUDA_CHECK(cudaFree(nullptr));  // makes the runtime's context current: the driver's functions need one
+  JEVONS_CUDA_CHECK(
+      cudaFree(nullptr));  // makes the runtime's context current: the driver's functions need one
   size_t granularity = 0;
   const CUmemAllocationProp prop = MemoryOfThisDevice();
   CheckDriver(TheDriver().granularity(&granularity, &prop, CU_MEM_ALLOC_GRANULARITY_RECOMMENDED),
               "cuMemGetAllocationGranularity", 0);
-  JEVONS_CHECK(granularity > 0 && kGrowth % static_cast<int64_t>(granularity) == 0, "pages of %zu bytes", granularity);
+  JEVONS_CHECK(granularity > 0 && kGrowth % static_cast<int64_t>(granularity) == 0, "pages of %zu bytes",
+               granularity);
   reserved_ = RoundUp(std::max<int64_t>(capacity, 1), kGrowth);
   CUdeviceptr address = 0;
   CheckDriver(TheDriver().reserve(&address, Unsigned(reserved_), 0, 0, 0), "cuMemAddressReserve", reserved_);
@@ -157,7 +161,8 @@ Memory::Memory(int64_t capacity) {
 
 void Memory::Back(int64_t bytes) {
   if (bytes <= backed_) return;
-  JEVONS_CHECK(bytes <= reserved_, "%lld of %lld bytes", static_cast<long long>(bytes), static_cast<long long>(reserved_));
+  JEVONS_CHECK(bytes <= reserved_, "%lld of %lld bytes", static_cast<long long>(bytes),
+               static_cast<long long>(reserved_));
   const int64_t grow = RoundUp(bytes, kGrowth) - backed_;
   const CUmemAllocationProp prop = MemoryOfThisDevice();
   CUmemAccessDesc access = {};
@@ -177,8 +182,10 @@ void Memory::Back(int64_t bytes) {
 Memory::~Memory() {
   SynchronizeDevice();  // kernels may still use it
   for (int64_t at = 0; at < backed_; at += kGrowth)
-    CheckDriver(TheDriver().unmap(reinterpret_cast<CUdeviceptr>(base_ + at), Unsigned(kGrowth)), "cuMemUnmap", kGrowth);
-  CheckDriver(TheDriver().free(reinterpret_cast<CUdeviceptr>(base_), Unsigned(reserved_)), "cuMemAddressFree", reserved_);
+    CheckDriver(TheDriver().unmap(reinterpret_cast<CUdeviceptr>(base_ + at), Unsigned(kGrowth)), "cuMemUnmap",
+                kGrowth);
+  CheckDriver(TheDriver().free(reinterpret_cast<CUdeviceptr>(base_), Unsigned(reserved_)), "cuMemAddressFree",
+              reserved_);
 }
 
 }  // namespace cuda
@@ -206,7 +213,9 @@ CudaReport ExamineCuda() {
   const cudaError_t state = cudaGetDeviceCount(&count);
   if (state != cudaSuccess || count == 0) {
     cudaGetLastError();
-    report.problem = state != cudaSuccess ? cudaGetErrorString(state) : "no CUDA device";
+    report.problem = report.driver_version == 0 ? "no NVIDIA driver"
+                     : state != cudaSuccess     ? cudaGetErrorString(state)
+                                                : "no NVIDIA GPU";
     return report;
   }
   bool fits = false;
@@ -214,7 +223,8 @@ CudaReport ExamineCuda() {
     report.devices.push_back(DescribeDevice(i));
     fits = fits || (report.devices[i].major == 9 && report.devices[i].minor == 0);
   }
-  if (!fits) report.problem = "no device of compute capability 9.0 (Hopper), for which this program was built";
+  if (!fits)
+    report.problem = "no device of compute capability 9.0 (Hopper), for which this program was built";
   return report;
 }
 

@@ -12,7 +12,10 @@ template <typename A, typename B>
 __global__ void CopyKernel(RowGrid grid, View<const A> src, View<B> dst, int64_t cols) {
   constexpr int kWidth = kWidthOf<A, B>;
   ForPacks<4>(
-      grid, [&](int64_t r, int64_t p) { return LoadRaw<kWidth>(src.row(r) + p * kWidth, cols - p * kWidth, src.vector); },
+      grid,
+      [&](int64_t r, int64_t p) {
+        return LoadRaw<kWidth>(src.row(r) + p * kWidth, cols - p * kWidth, src.vector);
+      },
       [&](int64_t r, int64_t p, const RawPack<A, kWidth>& raw) {
         Store(raw.Widened(), dst.row(r) + p * kWidth, cols - p * kWidth, dst.vector);
       });
@@ -30,7 +33,8 @@ __global__ void AddKernel(RowGrid grid, View<const S> a, View<const S> b, View<S
       grid,
       [&](int64_t r, int64_t p) -> Terms<S, kWidth> {
         const int64_t c = p * kWidth;
-        return {LoadRaw<kWidth>(a.row(r) + c, cols - c, a.vector), LoadRaw<kWidth>(b.row(r) + c, cols - c, b.vector)};
+        return {LoadRaw<kWidth>(a.row(r) + c, cols - c, a.vector),
+                LoadRaw<kWidth>(b.row(r) + c, cols - c, b.vector)};
       },
       [&](int64_t r, int64_t p, const Terms<S, kWidth>& terms) {
         Pack<kWidth> sum = terms.a.Widened();
@@ -51,27 +55,29 @@ __global__ void FillKernel(RowGrid grid, float value, View<float> dst, int64_t c
   });
 }
 
-__global__ void FillNormalKernel(RowGrid grid, uint64_t seed, uint64_t purpose, int64_t offset, double std, View<float> dst,
-                                 int64_t n) {
+__global__ void FillNormalKernel(RowGrid grid, uint64_t seed, uint64_t purpose, int64_t offset, double std,
+                                 View<float> dst, int64_t n) {
   constexpr int kWidth = kWidthOf<float>;
   ForPacks(grid, [&](int64_t, int64_t p) {
     const int64_t c = p * kWidth;
     Pack<kWidth> pack;
     for (int i = 0; i < kWidth; ++i)
-      pack.v[i] = static_cast<float>(std * RandomNormal(seed, purpose, static_cast<uint64_t>(offset + c + i)));
+      pack.v[i] =
+          static_cast<float>(std * RandomNormal(seed, purpose, static_cast<uint64_t>(offset + c + i)));
     Store(pack, dst.data + c, n - c, dst.vector);
   });
 }
 
 template <typename S>
-__global__ void AdamWKernel(RowGrid grid, ref::AdamWFactors factors, View<float> master, View<const float> grad, View<S> m,
-                            View<S> v, View<bf16> compute, int64_t n) {
+__global__ void AdamWKernel(RowGrid grid, ref::AdamWFactors factors, View<float> master,
+                            View<const float> grad, View<S> m, View<S> v, View<bf16> compute, int64_t n) {
   constexpr int kWidth = kWidthOf<float>;
   ForPacks(grid, [&](int64_t, int64_t p) {
     const int64_t c = p * kWidth;
     Pack<kWidth> w = Load<kWidth>(master.data + c, n - c, master.vector);
     const Pack<kWidth> g = Load<kWidth>(grad.data + c, n - c, grad.vector);
-    Pack<kWidth> first = Load<kWidth>(m.data + c, n - c, m.vector), second = Load<kWidth>(v.data + c, n - c, v.vector);
+    Pack<kWidth> first = Load<kWidth>(m.data + c, n - c, m.vector),
+                 second = Load<kWidth>(v.data + c, n - c, v.vector);
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) ref::AdamW(factors, g.v[i], w.v[i], first.v[i], second.v[i]);
     Store(w, master.data + c, n - c, master.vector);
@@ -111,10 +117,12 @@ void Add(const OpContext& ctx, const Tensor& a, const Tensor& b, const Tensor& o
 void Fill(const OpContext& ctx, float value, const Tensor& dst) {
   constexpr int kWidth = kWidthOf<float>;
   const Tensor to = Flat(dst, dst.contiguous());
-  LaunchRows(ctx, FillKernel, to.rows(), CeilDiv(to.cols(), kWidth), value, ViewOf<float>(to, kWidth), to.cols());
+  LaunchRows(ctx, FillKernel, to.rows(), CeilDiv(to.cols(), kWidth), value, ViewOf<float>(to, kWidth),
+             to.cols());
 }
 
-void FillNormal(const OpContext& ctx, uint64_t seed, uint64_t purpose, int64_t offset, float std, const Tensor& dst) {
+void FillNormal(const OpContext& ctx, uint64_t seed, uint64_t purpose, int64_t offset, float std,
+                const Tensor& dst) {
   constexpr int kWidth = kWidthOf<float>;
   LaunchRows(ctx, FillNormalKernel, 1, CeilDiv(dst.size(), kWidth), seed, purpose, offset, double{std},
              ViewOf<float>(Flat(dst, true), kWidth), dst.size());
@@ -127,9 +135,10 @@ void AdamW(const OpContext& ctx, const AdamWDesc& d) {
   const int64_t n = d.master.size();
   ForReal(d.m.dtype, [&](auto s) {
     using S = decltype(s);
-    LaunchRows(ctx, AdamWKernel<S>, 1, CeilDiv(n, kWidth), factors, ViewOf<float>(Flat(d.master, true), kWidth),
-               ViewOf<const float>(Flat(d.grad, true), kWidth), ViewOf<S>(Flat(d.m, true), kWidth),
-               ViewOf<S>(Flat(d.v, true), kWidth), ViewOf<bf16>(d.compute ? Flat(d.compute, true) : d.compute, kWidth), n);
+    LaunchRows(ctx, AdamWKernel<S>, 1, CeilDiv(n, kWidth), factors,
+               ViewOf<float>(Flat(d.master, true), kWidth), ViewOf<const float>(Flat(d.grad, true), kWidth),
+               ViewOf<S>(Flat(d.m, true), kWidth), ViewOf<S>(Flat(d.v, true), kWidth),
+               ViewOf<bf16>(d.compute ? Flat(d.compute, true) : d.compute, kWidth), n);
   });
 }
 

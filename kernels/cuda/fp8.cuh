@@ -2,7 +2,9 @@
 #ifndef JEVONS_KERNELS_CUDA_FP8_CUH_
 #define JEVONS_KERNELS_CUDA_FP8_CUH_
 
+#ifdef __CUDACC__
 #include <cuda_fp8.h>
+#endif
 
 #include "kernels/cuda/block.cuh"
 #include "kernels/cuda/launch.cuh"
@@ -54,8 +56,12 @@ __device__ __forceinline__ uint32_t FiniteAmaxBits(const Pack<kWidth>& x) {
 // Two codes of finite numbers, a's in the low byte: the hardware's conversion, whose codes are Encode's (formats.h).
 template <class F>
 __device__ __forceinline__ uint32_t EncodePair(float a, float b) {
+#ifdef __CUDA_ARCH__
   constexpr __nv_fp8_interpretation_t kKind = std::is_same_v<F, E4M3> ? __NV_E4M3 : __NV_E5M2;
   return __nv_cvt_float2_to_fp8x2(make_float2(a, b), __NV_SATFINITE, kKind);
+#else
+  return Encode<F>(a) | Encode<F>(b) << 8;
+#endif
 }
 
 // Codes of eight numbers in memory order, in two words; `finite` holds for the whole tile. Zeros beyond the tile count nothing.
@@ -63,7 +69,8 @@ template <class F>
 struct CodePack {
   typename F::Code code[kCodes];
 
-  __device__ __forceinline__ void Encode(const Pack<kCodes>& x, float inverse, bool finite, bool count, Lost& lost) {
+  __device__ __forceinline__ void Encode(const Pack<kCodes>& x, float inverse, bool finite, bool count,
+                                         Lost& lost) {
     if (!finite || sizeof(typename F::Code) != 1) {
       QuantStats stats;
 #pragma unroll
@@ -95,7 +102,8 @@ struct CodePack {
         Words<2> words;
 #pragma unroll
         for (int i = 0; i < 2; ++i)
-          words.w[i] = code[4 * i] | code[4 * i + 1] << 8 | code[4 * i + 2] << 16 | uint32_t{code[4 * i + 3]} << 24;
+          words.w[i] =
+              code[4 * i] | code[4 * i + 1] << 8 | code[4 * i + 2] << 16 | uint32_t{code[4 * i + 3]} << 24;
         StoreWords(words, to);
         return;
       }
@@ -107,7 +115,8 @@ struct CodePack {
       PackE5M6(code, bytes);
       if (vector) {
 #pragma unroll
-        for (int i = 0; i < 3; ++i) reinterpret_cast<uint32_t*>(row + p * 12)[i] = reinterpret_cast<const uint32_t*>(bytes)[i];
+        for (int i = 0; i < 3; ++i)
+          reinterpret_cast<uint32_t*>(row + p * 12)[i] = reinterpret_cast<const uint32_t*>(bytes)[i];
         return;
       }
 #pragma unroll
@@ -131,7 +140,8 @@ struct CodePack {
       if (p * kCodes < cols) {
         if (vector) {
 #pragma unroll
-          for (int i = 0; i < 3; ++i) reinterpret_cast<uint32_t*>(bytes)[i] = reinterpret_cast<const uint32_t*>(row + p * 12)[i];
+          for (int i = 0; i < 3; ++i)
+            reinterpret_cast<uint32_t*>(bytes)[i] = reinterpret_cast<const uint32_t*>(row + p * 12)[i];
         } else {
 #pragma unroll
           for (int i = 0; i < 12; ++i) bytes[i] = row[p * 12 + i];

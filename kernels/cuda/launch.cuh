@@ -16,20 +16,36 @@ inline void CheckLaunch(cudaError_t state, const void* kernel) {
   if (state == cudaSuccess) return;
   const char* name = nullptr;
   if (cudaFuncGetName(&name, kernel) != cudaSuccess) name = "unknown";
-  CheckFailed(__FILE__, __LINE__, "kernel launch", "%s: %s: %s", name, cudaGetErrorName(state), cudaGetErrorString(state));
+  CheckFailed(__FILE__, __LINE__, "kernel launch", "%s: %s: %s", name, cudaGetErrorName(state),
+              cudaGetErrorString(state));
 }
 
-// kernel<<<blocks, threads, shared_bytes>>>(args...) on the context's stream.
+// Launches the kernel on the context's stream, `cluster` neighbouring blocks together.
 template <typename... Parameters, typename... Arguments>
-void Launch(const OpContext& ctx, void (*kernel)(Parameters...), int64_t blocks, dim3 threads, int64_t shared_bytes,
-            const Arguments&... args) {
+void LaunchCluster(const OpContext& ctx, void (*kernel)(Parameters...), int64_t blocks, int cluster,
+                   dim3 threads, int64_t shared_bytes, const Arguments&... args) {
   JEVONS_CHECK(blocks > 0 && blocks <= INT32_MAX, "%lld blocks", static_cast<long long>(blocks));
   const void* function = reinterpret_cast<const void*>(kernel);
   if (shared_bytes > 48 << 10)  // more must be asked for
-    CheckLaunch(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
+    CheckLaunch(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                     static_cast<int>(shared_bytes)),
                 function);
-  kernel<<<static_cast<unsigned>(blocks), threads, static_cast<size_t>(shared_bytes), StreamOf(ctx)>>>(args...);
-  CheckLaunch(cudaGetLastError(), function);
+  cudaLaunchAttribute dimension = {};
+  dimension.id = cudaLaunchAttributeClusterDimension;
+  dimension.val.clusterDim = {static_cast<unsigned>(cluster), 1, 1};
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(static_cast<unsigned>(blocks));
+  config.blockDim = threads;
+  config.dynamicSmemBytes = static_cast<size_t>(shared_bytes);
+  config.stream = StreamOf(ctx);
+  config.attrs = &dimension;
+  config.numAttrs = cluster > 1 ? 1 : 0;
+  CheckLaunch(cudaLaunchKernelEx(&config, kernel, Parameters(args)...), function);
+}
+template <typename... Parameters, typename... Arguments>
+void Launch(const OpContext& ctx, void (*kernel)(Parameters...), int64_t blocks, dim3 threads,
+            int64_t shared_bytes, const Arguments&... args) {
+  LaunchCluster(ctx, kernel, blocks, 1, threads, shared_bytes, args...);
 }
 
 // For kernels over a RowGrid, whose first argument it is.
@@ -37,14 +53,16 @@ template <typename... Parameters, typename... Arguments>
 void LaunchRows(const OpContext& ctx, void (*kernel)(RowGrid, Parameters...), int64_t rows, int64_t packs,
                 const Arguments&... args) {
   const RowGrid grid = PlanRows(rows, packs);
-  Launch(ctx, kernel, grid.blocks(), dim3(static_cast<unsigned>(grid.threads_x), static_cast<unsigned>(grid.threads_y)), 0, grid,
+  Launch(ctx, kernel, grid.blocks(),
+         dim3(static_cast<unsigned>(grid.threads_x), static_cast<unsigned>(grid.threads_y)), 0, grid,
          args...);
 }
 
 // For each pack of this thread: finish(row, pack, load(row, pack)). kBatch packs are loaded before the first of them is stored:
 // outputs may be inputs, so the compiler could not do that by itself.
 template <int kBatch, class LoadPack, class FinishPack>
-__device__ __forceinline__ void ForPacks(const RowGrid& grid, const LoadPack& load, const FinishPack& finish) {
+__device__ __forceinline__ void ForPacks(const RowGrid& grid, const LoadPack& load,
+                                         const FinishPack& finish) {
   static_assert(RowGrid::kPacks % kBatch == 0);
   const int64_t row = grid.RowOf(blockIdx.x, static_cast<int>(threadIdx.y));
   if (row >= grid.rows) return;

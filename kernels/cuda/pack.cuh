@@ -61,9 +61,13 @@ __device__ __forceinline__ void StoreWords(const Words<kWords>& words, void* p) 
 
 // Two numbers rounded to nearest even; `low` comes first in memory. As bf16(float), but for the payload of a NaN.
 __device__ __forceinline__ uint32_t RoundPair(float low, float high) {
+#ifdef __CUDA_ARCH__
   uint32_t pair;
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
   return pair;
+#else
+  return uint32_t{bf16(low).bits} | uint32_t{bf16(high).bits} << 16;
+#endif
 }
 
 template <int kWidth>
@@ -107,7 +111,8 @@ __device__ __forceinline__ RawPack<S, kWidth> LoadRaw(const S* p, int64_t n, boo
   } else {
 #pragma unroll
     for (int i = 0; i < kWidth; i += 2)
-      raw.words.w[i / 2] = (i < n ? uint32_t{p[i].bits} : 0u) | (i + 1 < n ? uint32_t{p[i + 1].bits} << 16 : 0u);
+      raw.words.w[i / 2] =
+          (i < n ? uint32_t{p[i].bits} : 0u) | (i + 1 < n ? uint32_t{p[i + 1].bits} << 16 : 0u);
   }
   return raw;
 }
@@ -127,8 +132,7 @@ __device__ __forceinline__ void Store(const Pack<kWidth>& pack, S* p, int64_t n,
       for (int i = 0; i < kWidth; ++i) raw.words.w[i] = __float_as_uint(pack.v[i]);
     } else {
 #pragma unroll
-      for (int i = 0; i < kWidth; i += 2)
-        raw.words.w[i / 2] = RoundPair(pack.v[i], pack.v[i + 1]);
+      for (int i = 0; i < kWidth; i += 2) raw.words.w[i / 2] = RoundPair(pack.v[i], pack.v[i + 1]);
     }
     StoreWords(raw.words, p);
     return;

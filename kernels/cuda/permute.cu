@@ -22,8 +22,8 @@ __device__ __forceinline__ int64_t TokenOf(int32_t pair, int32_t slots) {
 
 // Rows of words; pitches in words.
 template <typename Word>
-__global__ void GatherKernel(RowGrid grid, const Word* x, int64_t x_rows, int64_t x_pitch, const int32_t* pair_of,
-                             int32_t slots, Word* y, int64_t y_pitch) {
+__global__ void GatherKernel(RowGrid grid, const Word* x, int64_t x_rows, int64_t x_pitch,
+                             const int32_t* pair_of, int32_t slots, Word* y, int64_t y_pitch) {
   const int64_t to = grid.RowOf(blockIdx.x, static_cast<int>(threadIdx.y));
   if (to >= grid.rows) return;
   const Word* from = x + Checked(TokenOf(pair_of[to], slots), x_rows) * x_pitch;
@@ -36,14 +36,14 @@ template <typename Word>
 void Gather(const OpContext& ctx, const Tensor& x, const Tensor& pair_of, int64_t slots, const Tensor& y) {
   constexpr int64_t kBytes = sizeof(Word);
   const int64_t size = SizeOf(y.dtype);
-  LaunchRows(ctx, GatherKernel<Word>, y.rows(), y.cols() * size / kBytes, static_cast<const Word*>(x.data), x.rows(),
-             x.pitch * size / kBytes, pair_of.as<int32_t>(), static_cast<int32_t>(slots), static_cast<Word*>(y.data),
-             y.pitch * size / kBytes);
+  LaunchRows(ctx, GatherKernel<Word>, y.rows(), y.cols() * size / kBytes, static_cast<const Word*>(x.data),
+             x.rows(), x.pitch * size / kBytes, pair_of.as<int32_t>(), static_cast<int32_t>(slots),
+             static_cast<Word*>(y.data), y.pitch * size / kBytes);
 }
 
 template <typename A, typename B>
-__global__ void SumRowsKernel(RowGrid grid, View<const A> y, int64_t y_rows, const int32_t* row_of, int64_t slots, View<B> out,
-                              bool add, int64_t cols) {
+__global__ void SumRowsKernel(RowGrid grid, View<const A> y, int64_t y_rows, const int32_t* row_of,
+                              int64_t slots, View<B> out, bool add, int64_t cols) {
   constexpr int kWidth = kWidthOf<A, B>;
   ForPacks(grid, [&](int64_t t, int64_t p) {
     const int64_t c = p * kWidth, n = cols - c;
@@ -76,8 +76,8 @@ __global__ void SumRowsKernel(RowGrid grid, View<const A> y, int64_t y_rows, con
 
 // order: rows of dy sorted by id, stably. The first position of an id sums its rows.
 template <typename S>
-__global__ void SumIdsKernel(RowGrid grid, View<const S> dy, const int32_t* ids, const int32_t* order, int64_t rows,
-                             View<float> dtable, int64_t vocab, bool add, int64_t cols) {
+__global__ void SumIdsKernel(RowGrid grid, View<const S> dy, const int32_t* ids, const int32_t* order,
+                             int64_t rows, View<float> dtable, int64_t vocab, bool add, int64_t cols) {
   constexpr int kWidth = kWidthOf<S, float>;
   const int64_t at = grid.RowOf(blockIdx.x, static_cast<int>(threadIdx.y));
   if (at >= rows) return;
@@ -117,29 +117,38 @@ __global__ void SumIdsKernel(RowGrid grid, View<const S> dy, const int32_t* ids,
 
 }  // namespace
 
-void GatherRows(const OpContext& ctx, const Tensor& x, const Tensor& pair_of, int64_t slots, const Tensor& y) {
+void GatherRows(const OpContext& ctx, const Tensor& x, const Tensor& pair_of, int64_t slots,
+                const Tensor& y) {
   const auto bits = [](const Tensor& t) {
     const int64_t size = SizeOf(t.dtype);
-    return reinterpret_cast<uintptr_t>(t.data) | static_cast<uint64_t>(t.pitch * size) | static_cast<uint64_t>(t.cols() * size);
+    return reinterpret_cast<uintptr_t>(t.data) | static_cast<uint64_t>(t.pitch * size) |
+           static_cast<uint64_t>(t.cols() * size);
   };
   JEVONS_CHECK(slots <= INT32_MAX, "%lld slots", static_cast<long long>(slots));
   switch (WordOf(bits(x) | bits(y))) {
-    case 16: return Gather<uint4>(ctx, x, pair_of, slots, y);
-    case 8: return Gather<uint2>(ctx, x, pair_of, slots, y);
-    case 4: return Gather<uint32_t>(ctx, x, pair_of, slots, y);
-    case 2: return Gather<uint16_t>(ctx, x, pair_of, slots, y);
-    default: return Gather<uint8_t>(ctx, x, pair_of, slots, y);
+    case 16:
+      return Gather<uint4>(ctx, x, pair_of, slots, y);
+    case 8:
+      return Gather<uint2>(ctx, x, pair_of, slots, y);
+    case 4:
+      return Gather<uint32_t>(ctx, x, pair_of, slots, y);
+    case 2:
+      return Gather<uint16_t>(ctx, x, pair_of, slots, y);
+    default:
+      return Gather<uint8_t>(ctx, x, pair_of, slots, y);
   }
 }
 
-void SumRows(const OpContext& ctx, const Tensor& y, const Tensor& row_of, int64_t slots, const Tensor& out, WriteMode mode) {
+void SumRows(const OpContext& ctx, const Tensor& y, const Tensor& row_of, int64_t slots, const Tensor& out,
+             WriteMode mode) {
   ForReal(y.dtype, [&](auto a) {
     ForReal(out.dtype, [&](auto b) {
       using A = decltype(a);
       using B = decltype(b);
       constexpr int kWidth = kWidthOf<A, B>;
-      LaunchRows(ctx, SumRowsKernel<A, B>, out.rows(), CeilDiv(out.cols(), kWidth), ViewOf<const A>(y, kWidth), y.rows(),
-                 row_of.as<int32_t>(), slots, ViewOf<B>(out, kWidth), mode == WriteMode::kAdd, out.cols());
+      LaunchRows(ctx, SumRowsKernel<A, B>, out.rows(), CeilDiv(out.cols(), kWidth),
+                 ViewOf<const A>(y, kWidth), y.rows(), row_of.as<int32_t>(), slots, ViewOf<B>(out, kWidth),
+                 mode == WriteMode::kAdd, out.cols());
     });
   });
 }
@@ -158,7 +167,8 @@ void Embedding(const OpContext& ctx, const Tensor& table, const Tensor& ids, con
   cuda::GatherRows(ctx, table, ids, 1, y);
 }
 
-void EmbeddingBackward(const OpContext& ctx, const Tensor& dy, const Tensor& ids, const Tensor& dtable, WriteMode mode) {
+void EmbeddingBackward(const OpContext& ctx, const Tensor& dy, const Tensor& ids, const Tensor& dtable,
+                       WriteMode mode) {
   const int64_t rows = dy.rows(), vocab = dtable.rows(), cols = dtable.cols();
   if (mode == WriteMode::kOverwrite) Zero(ctx.stream, dtable);
   if (rows == 0) return;
@@ -167,8 +177,9 @@ void EmbeddingBackward(const OpContext& ctx, const Tensor& dy, const Tensor& ids
   ForReal(dy.dtype, [&](auto s) {
     using S = decltype(s);
     constexpr int kWidth = kWidthOf<S, float>;
-    LaunchRows(ctx, SumIdsKernel<S>, rows, CeilDiv(cols, kWidth), ViewOf<const S>(dy, kWidth), ids.as<int32_t>(), order, rows,
-               ViewOf<float>(dtable, kWidth), vocab, mode == WriteMode::kAdd, cols);
+    LaunchRows(ctx, SumIdsKernel<S>, rows, CeilDiv(cols, kWidth), ViewOf<const S>(dy, kWidth),
+               ids.as<int32_t>(), order, rows, ViewOf<float>(dtable, kWidth), vocab, mode == WriteMode::kAdd,
+               cols);
   });
 }
 

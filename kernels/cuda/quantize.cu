@@ -7,8 +7,9 @@
 namespace jevons::cuda {
 namespace {
 
-constexpr int kTileLanes = static_cast<int>(kTileSize) / kCodes;             // 16 lanes have 128 numbers
-constexpr int kBlockRows = static_cast<int>(kTileSize) * kTileLanes / kBlockThreads;  // rows of a block that a thread has
+constexpr int kTileLanes = static_cast<int>(kTileSize) / kCodes;  // 16 lanes have 128 numbers
+constexpr int kBlockRows =
+    static_cast<int>(kTileSize) * kTileLanes / kBlockThreads;  // rows of a block that a thread has
 
 // The maximum over the sixteen lanes of a tile, all of them active.
 __device__ __forceinline__ uint32_t TileMax(uint32_t v) {
@@ -28,7 +29,10 @@ __global__ void RowsKernel(RowGrid grid, View<const S> x, int64_t cols, CodesOut
   using Raw = RawPack<S, kCodes>;
   Lost lost;
   ForPacks<4>(
-      grid, [&](int64_t r, int64_t p) { return LoadRaw<kCodes>(x.row(r) + p * kCodes, cols - p * kCodes, x.vector); },
+      grid,
+      [&](int64_t r, int64_t p) {
+        return LoadRaw<kCodes>(x.row(r) + p * kCodes, cols - p * kCodes, x.vector);
+      },
       [&](int64_t r, int64_t p, const Raw& raw) {
         const Pack<kCodes> numbers = raw.Widened();
         uint32_t amax = TileMax(AmaxBits(numbers));
@@ -56,11 +60,12 @@ __device__ __forceinline__ uint32_t BlockMaxBits(uint32_t v, uint32_t* room) {
 }
 
 template <class F, typename S>
-__global__ void __launch_bounds__(kBlockThreads) BlocksKernel(View<const S> x, int64_t rows, int64_t cols, int64_t across,
-                                                              CodesOut out) {
+__global__ void __launch_bounds__(kBlockThreads)
+    BlocksKernel(View<const S> x, int64_t rows, int64_t cols, int64_t across, CodesOut out) {
   __shared__ uint32_t room[kBlockThreads / 32];
   const int64_t i = blockIdx.x / across, j = blockIdx.x % across;
-  const int64_t p = j * kTileLanes + threadIdx.x % kTileLanes, first = i * kTileSize + threadIdx.x / kTileLanes;
+  const int64_t p = j * kTileLanes + threadIdx.x % kTileLanes,
+                first = i * kTileSize + threadIdx.x / kTileLanes;
   const auto row = [&](int k) { return first + k * (kBlockThreads / kTileLanes); };
   RawPack<S, kCodes> raw[kBlockRows];
 #pragma unroll
@@ -90,8 +95,8 @@ __global__ void __launch_bounds__(kBlockThreads) BlocksKernel(View<const S> x, i
 }
 
 template <class F, typename S>
-__global__ void DequantizeKernel(RowGrid grid, View<const uint8_t> codes, View<const float> scales, int64_t height, View<S> x,
-                                 int64_t cols) {
+__global__ void DequantizeKernel(RowGrid grid, View<const uint8_t> codes, View<const float> scales,
+                                 int64_t height, View<S> x, int64_t cols) {
   ForPacks<4>(
       grid,
       [&](int64_t r, int64_t p) {
@@ -117,7 +122,8 @@ void QuantizeAs(const OpContext& ctx, const QuantizeDesc& d, unsigned long long*
   if (d.tiling == Tiling::kRows1x128) {
     LaunchRows(ctx, RowsKernel<F, S>, rows, across * kTileLanes, x, cols, out);
   } else if constexpr (sizeof(typename F::Code) == 1) {
-    Launch(ctx, BlocksKernel<F, S>, TilesOf(rows) * across, dim3(kBlockThreads), 0, x, rows, cols, across, out);
+    Launch(ctx, BlocksKernel<F, S>, TilesOf(rows) * across, dim3(kBlockThreads), 0, x, rows, cols, across,
+           out);
   }
 }
 
@@ -125,9 +131,9 @@ template <class F>
 void DequantizeAs(const OpContext& ctx, const DequantizeDesc& d) {
   ForReal(d.x.dtype, [&](auto s) {
     using S = decltype(s);
-    LaunchRows(ctx, DequantizeKernel<F, S>, d.x.rows(), CeilDiv(d.x.cols(), kCodes), ViewOf<const uint8_t>(d.codes, kCodes),
-               ViewOf<const float>(d.scales, 1), d.tiling == Tiling::kRows1x128 ? int64_t{1} : kTileSize,
-               ViewOf<S>(d.x, kCodes), d.x.cols());
+    LaunchRows(ctx, DequantizeKernel<F, S>, d.x.rows(), CeilDiv(d.x.cols(), kCodes),
+               ViewOf<const uint8_t>(d.codes, kCodes), ViewOf<const float>(d.scales, 1),
+               d.tiling == Tiling::kRows1x128 ? int64_t{1} : kTileSize, ViewOf<S>(d.x, kCodes), d.x.cols());
   });
 }
 

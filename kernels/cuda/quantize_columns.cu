@@ -1,10 +1,9 @@
 // Quantisation by columns: a block of threads takes a panel of 128 x 128 numbers. A thread has eight rows of eight columns in
 // registers; the columns' largest magnitudes meet in shared memory, and the codes too, to be written transposed: 128
 // neighbouring bytes for each column. Every number is read once, every code written once.
-#include "kernels/cuda/quantize_columns.h"
-
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/fp8.cuh"
+#include "kernels/cuda/quantize_columns.h"
 
 namespace jevons::cuda {
 namespace {
@@ -20,7 +19,9 @@ template <typename S>
 struct Numbers {
   View<const S> x;
   using Raw = RawPack<S, kCodes>;
-  __device__ __forceinline__ Raw Get(int64_t r, int64_t c, int64_t n) const { return LoadRaw<kCodes>(x.row(r) + c, n, x.vector); }
+  __device__ __forceinline__ Raw Get(int64_t r, int64_t c, int64_t n) const {
+    return LoadRaw<kCodes>(x.row(r) + c, n, x.vector);
+  }
 };
 // From codes in 1x128 tiles.
 template <class F>
@@ -57,8 +58,8 @@ struct PanelRoom {
 
 // A chunk: the codes of one column of the thread's rows.
 template <class F, typename Raw>
-__device__ __forceinline__ uint64_t EncodeColumn(const Raw (&raw)[kRows], int column, float inverse, bool finite, bool count,
-                                                 Lost& lost) {
+__device__ __forceinline__ uint64_t EncodeColumn(const Raw (&raw)[kRows], int column, float inverse,
+                                                 bool finite, bool count, Lost& lost) {
   Pack<kCodes> numbers;
 #pragma unroll
   for (int k = 0; k < kRows; ++k) numbers.v[k] = raw[k].Widened().v[column];
@@ -72,7 +73,8 @@ __device__ __forceinline__ uint64_t EncodeColumn(const Raw (&raw)[kRows], int co
 
 // room.scale = the scales of the panel's columns; whether all numbers are finite.
 template <class F, typename Raw>
-__device__ __forceinline__ bool FindScales(const Raw (&raw)[kRows], int tx, int ty, ScaleKind kind, PanelRoom& room) {
+__device__ __forceinline__ bool FindScales(const Raw (&raw)[kRows], int tx, int ty, ScaleKind kind,
+                                           PanelRoom& room) {
   const auto reduce = [&](auto magnitude) {  // returns the largest magnitude of column threadIdx.x
     uint32_t amax[kCodes] = {};
 #pragma unroll
@@ -83,7 +85,8 @@ __device__ __forceinline__ bool FindScales(const Raw (&raw)[kRows], int tx, int 
     }
 #pragma unroll
     for (int i = 0; i < kCodes; i += 4)
-      *reinterpret_cast<uint4*>(&room.amax[ty][tx * kCodes + i]) = make_uint4(amax[i], amax[i + 1], amax[i + 2], amax[i + 3]);
+      *reinterpret_cast<uint4*>(&room.amax[ty][tx * kCodes + i]) =
+          make_uint4(amax[i], amax[i + 1], amax[i + 2], amax[i + 3]);
     __syncthreads();
     uint32_t largest = 0;
     if (threadIdx.x < kPanel) {
@@ -106,7 +109,8 @@ __device__ __forceinline__ bool FindScales(const Raw (&raw)[kRows], int tx, int 
 }
 
 // The chunks to the columns of the transposed codes.
-__device__ __forceinline__ void WriteChunks(const PanelRoom& room, const PanelsOut& out, int64_t row, int64_t col) {
+__device__ __forceinline__ void WriteChunks(const PanelRoom& room, const PanelsOut& out, int64_t row,
+                                            int64_t col) {
   for (int i = static_cast<int>(threadIdx.x); i < kPanel * kDown; i += kBlockThreads) {
     const int c = i / kDown, chunk = i % kDown;
     const int64_t r = row + chunk * kRows, n = out.rows - r;
@@ -179,10 +183,12 @@ void QuantizeColumns(const OpContext& ctx, const QuantizeDesc& d) {
 
 void RequantizeTransposed(const OpContext& ctx, const RequantizeDesc& d) {
   const LostTotals totals(ctx, d.stats);
-  const PanelsOut out = OutOf(d.codes.rows(), d.codes.cols(), d.out_codes, d.out_scales, d.scale_kind, totals.device());
+  const PanelsOut out =
+      OutOf(d.codes.rows(), d.codes.cols(), d.out_codes, d.out_scales, d.scale_kind, totals.device());
   ForByteFormat(d.format, [&](auto f) {
     using F = decltype(f);
-    LaunchPanels<F>(ctx, ScaledCodes<F>{ViewOf<const uint8_t>(d.codes, kCodes), ViewOf<const float>(d.scales, 1)}, out);
+    LaunchPanels<F>(
+        ctx, ScaledCodes<F>{ViewOf<const uint8_t>(d.codes, kCodes), ViewOf<const float>(d.scales, 1)}, out);
   });
   totals.Finish(d.codes.size());
 }

@@ -15,9 +15,10 @@ constexpr int kStage = 4096;         // elements that are in shared memory at a 
 constexpr int kTreeThreads = 1024;
 
 // One block for kBlock elements: all threads bring a stage into shared memory, kSums of them add it.
-__global__ void __launch_bounds__(kBlockThreads) SquaresKernel(View<const float> x, int64_t n, double* partial) {
+__global__ void __launch_bounds__(kBlockThreads)
+    SquaresKernel(View<const float> x, int64_t n, double* partial) {
   constexpr int kWidth = kWidthOf<float>;
-  __shared__ alignas(16) float stage[kStage];
+  alignas(16) __shared__ float stage[kStage];
   const int64_t begin = blockIdx.x * kBlock, end = min(n, begin + kBlock);
   double sum = 0;
   for (int64_t first = begin; first < end; first += kStage) {
@@ -93,8 +94,8 @@ double SumOfSquares(const OpContext& ctx, const Tensor& x) {
   ArenaScope scope(*ctx.scratch);
   const int64_t blocks = CeilDiv(x.size(), kBlock);
   double *partial = Doubles(ctx, blocks), *other = Doubles(ctx, (blocks + 1) / 2);
-  Launch(ctx, SquaresKernel, blocks, dim3(kBlockThreads), 0, ViewOf<const float>(Flat(x, true), kWidthOf<float>), x.size(),
-         partial);
+  Launch(ctx, SquaresKernel, blocks, dim3(kBlockThreads), 0,
+         ViewOf<const float>(Flat(x, true), kWidthOf<float>), x.size(), partial);
   Launch(ctx, TreeKernel, 1, dim3(kTreeThreads), 0, partial, other, blocks);
   return Read(ctx, partial);
 }

@@ -15,8 +15,8 @@ constexpr int kMostThreads = 512;  // of a block of the backward, for the sake o
 constexpr int kSumGroups = 8;      // threads that share the sum of one column's parts
 
 template <typename S>
-__global__ void __launch_bounds__(1024) ForwardKernel(View<const S> x, const float* gamma, float eps, View<S> y, float* rstd,
-                                                      int64_t cols) {
+__global__ void __launch_bounds__(1024)
+    ForwardKernel(View<const S> x, const float* gamma, float eps, View<S> y, float* rstd, int64_t cols) {
   constexpr int kWidth = kWidthOf<S>;
   __shared__ BlockRoom room;
   const int64_t row = blockIdx.x;
@@ -51,8 +51,9 @@ struct BackwardViews {
 
 // Gradients of one pack of a row; dgamma += the row's term.
 template <typename S, int kWidth>
-__device__ __forceinline__ void BackwardPack(const BackwardViews<S>& v, int64_t row, int64_t c, const Pack<kWidth>& dy,
-                                             const Pack<kWidth>& x, float rstd, float mean, float* dgamma) {
+__device__ __forceinline__ void BackwardPack(const BackwardViews<S>& v, int64_t row, int64_t c,
+                                             const Pack<kWidth>& dy, const Pack<kWidth>& x, float rstd,
+                                             float mean, float* dgamma) {
   const Pack<kWidth> gamma = Load<kWidth>(v.gamma + c, v.cols - c, v.dx.vector);
   Pack<kWidth> dx;
 #pragma unroll
@@ -72,7 +73,8 @@ __device__ __forceinline__ void BackwardPack(const BackwardViews<S>& v, int64_t 
 
 // The terms of the sum of dy * gamma * xhat in one pack.
 template <int kWidth>
-__device__ __forceinline__ float DotPack(const Pack<kWidth>& dy, const Pack<kWidth>& x, const Pack<kWidth>& gamma, float rstd) {
+__device__ __forceinline__ float DotPack(const Pack<kWidth>& dy, const Pack<kWidth>& x,
+                                         const Pack<kWidth>& gamma, float rstd) {
   float dot = 0;
 #pragma unroll
   for (int i = 0; i < kWidth; ++i) dot += dy.v[i] * gamma.v[i] * (x.v[i] * rstd);
@@ -101,7 +103,8 @@ __global__ void __launch_bounds__(kMostThreads)
 #pragma unroll
     for (int j = 0; j < kPacksKept; ++j) {
       const int64_t c = first + j * step;
-      dot += DotPack(dy[j].Widened(), x[j].Widened(), Load<kWidth>(v.gamma + c, v.cols - c, v.dx.vector), rstd);
+      dot +=
+          DotPack(dy[j].Widened(), x[j].Widened(), Load<kWidth>(v.gamma + c, v.cols - c, v.dx.vector), rstd);
     }
     const float mean = BlockSum(dot, room) / static_cast<float>(v.cols);
 #pragma unroll
@@ -138,13 +141,14 @@ __global__ void __launch_bounds__(1024) LongRowKernel(BackwardViews<S> v) {
 // And their parts of dgamma: a thread a column.
 template <typename S>
 __global__ void LongRowGammaKernel(BackwardViews<S> v, int64_t rows_per_block, float* partial) {
-  const int64_t c = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  const int64_t across = CeilDiv(v.cols, kBlockThreads), part = blockIdx.x / across;
+  const int64_t c = blockIdx.x % across * kBlockThreads + threadIdx.x;
   if (c >= v.cols) return;
-  const int64_t begin = int64_t{blockIdx.y} * rows_per_block, end = min(v.rows, begin + rows_per_block);
+  const int64_t begin = part * rows_per_block, end = min(v.rows, begin + rows_per_block);
   float sum = 0;
   for (int64_t row = begin; row < end; ++row)
     sum += static_cast<float>(v.dy.row(row)[c]) * (static_cast<float>(v.x.row(row)[c]) * v.rstd[row]);
-  partial[blockIdx.y * v.cols + c] = sum;
+  partial[part * v.cols + c] = sum;
 }
 
 // dgamma (=|+=) the sum of the parts: kSumGroups runs of parts, each in order, then the runs in order.
@@ -170,7 +174,8 @@ int64_t RowsPerBlock(int64_t rows) { return std::max<int64_t>(CeilDiv(rows, 264)
 template <typename S>
 void Backward(const OpContext& ctx, const RmsNormGrad& g, int64_t rows_per_block, float* partial) {
   constexpr int kWidth = kWidthOf<S>;
-  const int64_t cols = g.x.cols(), packs = CeilDiv(cols, kWidth), blocks = CeilDiv(g.x.rows(), rows_per_block);
+  const int64_t cols = g.x.cols(), packs = CeilDiv(cols, kWidth),
+                blocks = CeilDiv(g.x.rows(), rows_per_block);
   BackwardViews<S> views = {.dy = ViewOf<const S>(g.dy, kWidth),
                             .x = ViewOf<const S>(g.x, kWidth),
                             .gamma = g.gamma.as<float>(),
@@ -181,27 +186,28 @@ void Backward(const OpContext& ctx, const RmsNormGrad& g, int64_t rows_per_block
                             .cols = cols};
   views.dx.vector = views.dx.vector && CanVector(g.gamma, kWidth);
   if (packs <= int64_t{kPacksKept} * kMostThreads) {
-    Launch(ctx, BackwardKernel<S>, blocks, dim3(static_cast<unsigned>(RowThreads(packs, kPacksKept, kMostThreads))), 0, views,
-           rows_per_block, partial);
+    Launch(ctx, BackwardKernel<S>, blocks,
+           dim3(static_cast<unsigned>(RowThreads(packs, kPacksKept, kMostThreads))), 0, views, rows_per_block,
+           partial);
     return;
   }
   Launch(ctx, LongRowKernel<S>, views.rows, dim3(1024), 0, views);
-  LongRowGammaKernel<S><<<dim3(static_cast<unsigned>(CeilDiv(cols, kBlockThreads)), static_cast<unsigned>(blocks)),
-                          kBlockThreads, 0, StreamOf(ctx)>>>(views, rows_per_block, partial);
-  CheckLaunch(cudaGetLastError(), reinterpret_cast<const void*>(LongRowGammaKernel<S>));
+  Launch(ctx, LongRowGammaKernel<S>, CeilDiv(cols, kBlockThreads) * blocks, dim3(kBlockThreads), 0, views,
+         rows_per_block, partial);
 }
 
 }  // namespace
 
-void RmsNorm(const OpContext& ctx, const Tensor& x, const Tensor& gamma, float eps, const Tensor& y, const Tensor& rstd) {
+void RmsNorm(const OpContext& ctx, const Tensor& x, const Tensor& gamma, float eps, const Tensor& y,
+             const Tensor& rstd) {
   ForReal(x.dtype, [&](auto s) {
     using S = decltype(s);
     constexpr int kWidth = kWidthOf<S>;
     View<S> out = ViewOf<S>(y, kWidth);
     out.vector = out.vector && CanVector(gamma, kWidth);
     const int threads = RowThreads(CeilDiv(x.cols(), kWidth), 4, 1024);
-    Launch(ctx, ForwardKernel<S>, x.rows(), dim3(static_cast<unsigned>(threads)), 0, ViewOf<const S>(x, kWidth),
-           gamma.as<float>(), eps, out, rstd.as<float>(), x.cols());
+    Launch(ctx, ForwardKernel<S>, x.rows(), dim3(static_cast<unsigned>(threads)), 0,
+           ViewOf<const S>(x, kWidth), gamma.as<float>(), eps, out, rstd.as<float>(), x.cols());
   });
 }
 
@@ -211,7 +217,8 @@ void RmsNormBackward(const OpContext& ctx, const RmsNormGrad& g) {
     return;
   }
   ArenaScope scope(*ctx.scratch);
-  const int64_t cols = g.x.cols(), rows_per_block = RowsPerBlock(g.x.rows()), parts = CeilDiv(g.x.rows(), rows_per_block);
+  const int64_t cols = g.x.cols(), rows_per_block = RowsPerBlock(g.x.rows()),
+                parts = CeilDiv(g.x.rows(), rows_per_block);
   float* partial = ctx.scratch->Allocate("rmsnorm.dgamma", DType::kF32, {parts, cols}).as<float>();
   ForReal(g.x.dtype, [&](auto s) { Backward<decltype(s)>(ctx, g, rows_per_block, partial); });
   Launch(ctx, SumPartsKernel, CeilDiv(cols, 32), dim3(32, kSumGroups), 0, partial, parts, cols,

@@ -14,7 +14,8 @@ struct RopeShape {
 };
 
 template <typename S>
-__global__ void TurnKernel(RowGrid grid, RopeShape shape, View<S> x, View<const float> cos, View<const float> sin) {
+__global__ void TurnKernel(RowGrid grid, RopeShape shape, View<S> x, View<const float> cos,
+                           View<const float> sin) {
   constexpr int kWidth = kWidthOf<S>, kPairs = kWidth / 2;
   // The first element of a pack within its row and within the rotated part of its head.
   const auto place = [&](int64_t pack, int64_t& column, int64_t& c) {

@@ -10,9 +10,10 @@
 namespace jevons::cuda {
 namespace {
 
-constexpr int kRouterWarps = 8;      // of a block, or fewer where many experts fill the shared memory
+constexpr int kRouterWarps = 8;       // of a block, or fewer where many experts fill the shared memory
 constexpr int64_t kBalanceRows = 32;  // of a sequence for one block
-constexpr int kMostBlocks = 132 * 8;  // of the router, eight for each multiprocessor of an H100: each adds its counts once
+constexpr int kMostBlocks =
+    132 * 8;  // of the router, eight for each multiprocessor of an H100: each adds its counts once
 
 struct Shape {
   int experts, top_k, groups, kept_groups;
@@ -20,8 +21,12 @@ struct Shape {
   bool normalize;
 };
 Shape ShapeOf(const RouterDesc& d) {
-  return {static_cast<int>(d.experts), static_cast<int>(d.top_k), static_cast<int>(d.groups), static_cast<int>(d.kept_groups),
-          d.route_scale, d.normalize};
+  return {static_cast<int>(d.experts),
+          static_cast<int>(d.top_k),
+          static_cast<int>(d.groups),
+          static_cast<int>(d.kept_groups),
+          d.route_scale,
+          d.normalize};
 }
 
 // Warps of a block, and its shared memory: `words` for each warp and `common` for all, of 4 bytes.
@@ -81,7 +86,8 @@ __device__ __forceinline__ void RankExperts(const Shape& s, float* biased, uint3
   const int size = s.experts / s.groups;
   const bool masks = s.kept_groups < s.groups;
   if (masks) {
-    for (int g = Lane(); g < s.groups; g += 32) group_ranks[g] = RankOf(GroupScore(biased + g * size, size, g));
+    for (int g = Lane(); g < s.groups; g += 32)
+      group_ranks[g] = RankOf(GroupScore(biased + g * size, size, g));
     __syncwarp();
     WarpTopK(group_ranks, s.groups, s.kept_groups, [](int, int) {});
     __syncwarp();
@@ -105,7 +111,7 @@ struct RouterViews {
 
 // Shared memory: counts [experts]; for each warp scores, biased scores [experts], group ranks [groups], chosen [top_k].
 __global__ void RouterKernel(Shape s, RouterViews v) {
-  extern __shared__ int32_t room[];
+  int32_t* room = DynamicShared<int32_t>();
   const int warp = static_cast<int>(threadIdx.x / 32), warps = static_cast<int>(blockDim.x / 32);
   int32_t* count = room;
   auto* scores = reinterpret_cast<float*>(room + s.experts + warp * (2 * s.experts + s.groups + s.top_k));
@@ -139,15 +145,17 @@ __global__ void RouterKernel(Shape s, RouterViews v) {
   __syncthreads();
   for (int e = static_cast<int>(threadIdx.x); e < s.experts; e += static_cast<int>(blockDim.x))
     if (count[e] > 0)  // integers: the order of the blocks does not show
-      atomicAdd(reinterpret_cast<unsigned long long*>(&v.counts[e]), static_cast<unsigned long long>(count[e]));
+      atomicAdd(reinterpret_cast<unsigned long long*>(&v.counts[e]),
+                static_cast<unsigned long long>(count[e]));
 }
 
 // kBalanceRows rows of one sequence. shares: [sequences, blocks, experts], the sums of s / sum(s); hits: [sequences, experts].
 // Shared memory: hits [experts]; for each warp shares and ranks [experts].
-__global__ void BalanceRowsKernel(Shape s, const float* scores, int64_t pitch, int64_t length, int64_t blocks, float* shares,
-                                  int32_t* hits) {
-  extern __shared__ int32_t room[];
-  const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, warps = static_cast<int>(blockDim.x / 32);
+__global__ void BalanceRowsKernel(Shape s, const float* scores, int64_t pitch, int64_t length, int64_t blocks,
+                                  float* shares, int32_t* hits) {
+  int32_t* room = DynamicShared<int32_t>();
+  const int thread = static_cast<int>(threadIdx.x), warp = thread / 32,
+            warps = static_cast<int>(blockDim.x / 32);
   const int64_t sequence = blockIdx.x / blocks, block = blockIdx.x % blocks;
   int32_t* hit = room;
   auto* of_warps = reinterpret_cast<float*>(room + s.experts);
@@ -181,8 +189,8 @@ __global__ void BalanceRowsKernel(Shape s, const float* scores, int64_t pitch, i
 }
 
 // A block a sequence.
-__global__ void BalanceKernel(Shape s, int64_t length, int64_t blocks, const float* shares, const int32_t* hits,
-                              float* fractions, int64_t pitch, float* losses) {
+__global__ void BalanceKernel(Shape s, int64_t length, int64_t blocks, const float* shares,
+                              const int32_t* hits, float* fractions, int64_t pitch, float* losses) {
   __shared__ BlockRoom room;
   const int64_t sequence = blockIdx.x;
   float loss = 0;
@@ -190,7 +198,8 @@ __global__ void BalanceKernel(Shape s, int64_t length, int64_t blocks, const flo
     float share = 0;
 #pragma unroll 8
     for (int64_t b = 0; b < blocks; ++b) share += shares[(sequence * blocks + b) * s.experts + e];
-    const float fraction = ref::BalanceFraction(static_cast<float>(hits[sequence * s.experts + e]), s.experts, s.top_k, length);
+    const float fraction =
+        ref::BalanceFraction(static_cast<float>(hits[sequence * s.experts + e]), s.experts, s.top_k, length);
     fractions[sequence * pitch + e] = fraction;
     loss += fraction * (share / static_cast<float>(length));
   }
@@ -212,11 +221,10 @@ struct BackwardViews {
 
 // A warp a row. Shared memory: d(total) / d(score) [experts] for each warp; lane l owns those of experts e with e % 32 = l.
 __global__ void BackwardKernel(Shape s, BackwardViews v) {
-  extern __shared__ float dscores[];
   const int warp = static_cast<int>(threadIdx.x / 32), warps = static_cast<int>(blockDim.x / 32);
   const int64_t row = int64_t{blockIdx.x} * warps + warp;
   if (row >= v.rows) return;
-  float* d = dscores + warp * s.experts;
+  float* d = DynamicShared<float>() + warp * s.experts;
   const float* scores = v.scores + row * v.scores_pitch;
   const int32_t* indices = v.indices + row * s.top_k;
   const float* dweights = v.dweights + row * s.top_k;
@@ -228,7 +236,8 @@ __global__ void BackwardKernel(Shape s, BackwardViews v) {
     dot += dweights[k] * scores[indices[k]];
   }
   float all = 0, weighted = 0;
-  const float* fractions = v.fractions != nullptr ? v.fractions + row / v.sequence_length * v.fractions_pitch : nullptr;
+  const float* fractions =
+      v.fractions != nullptr ? v.fractions + row / v.sequence_length * v.fractions_pitch : nullptr;
   for (int e = Lane(); e < s.experts; e += 32) {
     d[e] = 0;
     if (fractions == nullptr) continue;
@@ -236,7 +245,8 @@ __global__ void BackwardKernel(Shape s, BackwardViews v) {
     weighted += fractions[e] * scores[e];
   }
   for (int k = 0; k < s.top_k; ++k)
-    if (indices[k] % 32 == Lane()) d[indices[k]] += ref::RouteWeightGrad(s.route_scale, dweights[k], dot, sum);
+    if (indices[k] % 32 == Lane())
+      d[indices[k]] += ref::RouteWeightGrad(s.route_scale, dweights[k], dot, sum);
   if (fractions != nullptr) {
     all = static_cast<float>(ref::kRouterEpsilon) + WarpSum(all);
     weighted = WarpSum(weighted);
@@ -272,30 +282,33 @@ void BalanceLoss(const OpContext& ctx, const RouterDesc& desc, const Tensor& sco
                  const Tensor& fractions, const Tensor& losses) {
   ArenaScope scope(*ctx.scratch);
   const int64_t sequences = fractions.rows(), blocks = CeilDiv(sequence_length, kBalanceRows);
-  const Tensor shares = ctx.scratch->Allocate("router.shares", DType::kF32, {sequences, blocks, desc.experts});
+  const Tensor shares =
+      ctx.scratch->Allocate("router.shares", DType::kF32, {sequences, blocks, desc.experts});
   const Tensor hits = ctx.scratch->Allocate("router.hits", DType::kI32, {sequences, desc.experts});
   Zero(ctx.stream, hits);
   const Room room = RoomFor(2 * desc.experts, desc.experts);
-  Launch(ctx, BalanceRowsKernel, sequences * blocks, WarpsOf(room), room.bytes, ShapeOf(desc), scores.as<float>(),
-         scores.pitch, sequence_length, blocks, shares.as<float>(), hits.as<int32_t>());
-  Launch(ctx, BalanceKernel, sequences, dim3(kBlockThreads), 0, ShapeOf(desc), sequence_length, blocks, shares.as<float>(),
-         hits.as<int32_t>(), fractions.as<float>(), fractions.pitch, losses.as<float>());
+  Launch(ctx, BalanceRowsKernel, sequences * blocks, WarpsOf(room), room.bytes, ShapeOf(desc),
+         scores.as<float>(), scores.pitch, sequence_length, blocks, shares.as<float>(), hits.as<int32_t>());
+  Launch(ctx, BalanceKernel, sequences, dim3(kBlockThreads), 0, ShapeOf(desc), sequence_length, blocks,
+         shares.as<float>(), hits.as<int32_t>(), fractions.as<float>(), fractions.pitch, losses.as<float>());
 }
 
 void RouterBackward(const OpContext& ctx, const RouterDesc& desc, const RouterGrad& g) {
   const Room room = RoomFor(desc.experts, 0);
-  const BackwardViews views = {.scores = g.scores.as<float>(),
-                               .scores_pitch = g.scores.pitch,
-                               .indices = g.indices.as<int32_t>(),
-                               .dweights = g.dweights.as<float>(),
-                               .fractions = g.fractions ? g.fractions.as<float>() : nullptr,
-                               .fractions_pitch = g.fractions.pitch,
-                               .sequence_length = std::max<int64_t>(1, g.sequence_length),
-                               .balance_scale = g.balance_scale / static_cast<float>(std::max<int64_t>(1, g.sequence_length)),
-                               .dlogits = g.dlogits.as<float>(),
-                               .dlogits_pitch = g.dlogits.pitch,
-                               .rows = g.scores.rows()};
-  Launch(ctx, BackwardKernel, CeilDiv(views.rows, room.warps), WarpsOf(room), room.bytes, ShapeOf(desc), views);
+  const BackwardViews views = {
+      .scores = g.scores.as<float>(),
+      .scores_pitch = g.scores.pitch,
+      .indices = g.indices.as<int32_t>(),
+      .dweights = g.dweights.as<float>(),
+      .fractions = g.fractions ? g.fractions.as<float>() : nullptr,
+      .fractions_pitch = g.fractions.pitch,
+      .sequence_length = std::max<int64_t>(1, g.sequence_length),
+      .balance_scale = g.balance_scale / static_cast<float>(std::max<int64_t>(1, g.sequence_length)),
+      .dlogits = g.dlogits.as<float>(),
+      .dlogits_pitch = g.dlogits.pitch,
+      .rows = g.scores.rows()};
+  Launch(ctx, BackwardKernel, CeilDiv(views.rows, room.warps), WarpsOf(room), room.bytes, ShapeOf(desc),
+         views);
 }
 
 }  // namespace jevons::cuda

@@ -24,7 +24,9 @@ struct Slice {
   int64_t n;
   bool vector;
 
-  __device__ __forceinline__ Pack<kWidth> LoadLogits(int64_t c) const { return Load<kWidth>(logits + c, n - c, vector); }
+  __device__ __forceinline__ Pack<kWidth> LoadLogits(int64_t c) const {
+    return Load<kWidth>(logits + c, n - c, vector);
+  }
   // What Keep stored, or the logits again.
   __device__ __forceinline__ Pack<kWidth> LoadKept(int64_t c) const {
     return kKeeps ? Load<kWidth>(kept + c, kWidth, true) : LoadLogits(c);
@@ -82,8 +84,8 @@ __device__ __forceinline__ float SumExp(const Slice<kKeeps>& slice, float larges
 }
 
 template <typename S, bool kKeeps>
-__device__ __forceinline__ void WriteGrad(const Slice<kKeeps>& slice, float largest, float inverse, int64_t label, float scale,
-                                          S* dlogits, bool vector) {
+__device__ __forceinline__ void WriteGrad(const Slice<kKeeps>& slice, float largest, float inverse,
+                                          int64_t label, float scale, S* dlogits, bool vector) {
   slice.ForPacksOf([&](int64_t c) {
     Pack<kWidth> x = slice.LoadKept(c);
 #pragma unroll
@@ -96,9 +98,9 @@ __device__ __forceinline__ void WriteGrad(const Slice<kKeeps>& slice, float larg
 }
 
 template <typename S, bool kKeeps>
-__global__ void __launch_bounds__(512) XentKernel(View<const float> logits, const int32_t* labels, float scale, float* losses,
-                                                  View<S> dlogits, int64_t vocab, int64_t slice_size) {
-  extern __shared__ float4 kept[];
+__global__ void __launch_bounds__(512)
+    XentKernel(View<const float> logits, const int32_t* labels, float scale, float* losses, View<S> dlogits,
+               int64_t vocab, int64_t slice_size) {
   __shared__ BlockRoom room;
   __shared__ float largest_here, sum_here;
   const cg::cluster_group cluster = cg::this_cluster();
@@ -106,11 +108,12 @@ __global__ void __launch_bounds__(512) XentKernel(View<const float> logits, cons
   const int64_t row = blockIdx.x / static_cast<unsigned>(blocks), begin = rank * slice_size;
   const int64_t n = max(int64_t{0}, min(slice_size, vocab - begin)), label = labels[row];
   const bool first = threadIdx.x == 0;
-  const Slice<kKeeps> slice = {logits.row(row) + begin, reinterpret_cast<float*>(kept), n, logits.vector};
+  const Slice<kKeeps> slice = {logits.row(row) + begin, DynamicShared<float>(), n, logits.vector};
   if (label < 0) {  // for the whole cluster
     if (rank == 0 && first) losses[row] = 0;
     if (dlogits.data == nullptr) return;
-    slice.ForPacksOf([&](int64_t c) { Store(Pack<kWidth>{}, dlogits.row(row) + begin + c, n - c, dlogits.vector); });
+    slice.ForPacksOf(
+        [&](int64_t c) { Store(Pack<kWidth>{}, dlogits.row(row) + begin + c, n - c, dlogits.vector); });
     return;
   }
   if (label >= vocab) __trap();
@@ -135,28 +138,12 @@ __global__ void __launch_bounds__(512) XentKernel(View<const float> logits, cons
 }
 
 template <typename S, bool kKeeps>
-void LaunchXent(const OpContext& ctx, const XentPlan& plan, const Tensor& logits, const Tensor& labels, float scale,
-                const Tensor& losses, const Tensor& dlogits) {
-  const auto kernel = XentKernel<S, kKeeps>;
-  const void* function = reinterpret_cast<const void*>(kernel);
-  CheckLaunch(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                   static_cast<int>(plan.shared_bytes())),
-              function);
-  cudaLaunchAttribute cluster = {};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim = {static_cast<unsigned>(plan.blocks), 1, 1};
-  cudaLaunchConfig_t config = {};
-  const int64_t blocks = logits.rows() * plan.blocks;
-  JEVONS_CHECK(blocks <= INT32_MAX, "%lld blocks", static_cast<long long>(blocks));
-  config.gridDim = dim3(static_cast<unsigned>(blocks));
-  config.blockDim = dim3(static_cast<unsigned>(plan.threads));
-  config.dynamicSmemBytes = static_cast<size_t>(plan.shared_bytes());
-  config.stream = StreamOf(ctx);
-  config.attrs = &cluster;
-  config.numAttrs = 1;
-  CheckLaunch(cudaLaunchKernelEx(&config, kernel, ViewOf<const float>(logits, kWidth), labels.as<int32_t>(), scale,
-                                 losses.as<float>(), ViewOf<S>(dlogits, kWidth), logits.cols(), plan.slice),
-              function);
+void LaunchXent(const OpContext& ctx, const XentPlan& plan, const Tensor& logits, const Tensor& labels,
+                float scale, const Tensor& losses, const Tensor& dlogits) {
+  LaunchCluster(ctx, XentKernel<S, kKeeps>, logits.rows() * plan.blocks, plan.blocks,
+                dim3(static_cast<unsigned>(plan.threads)), plan.shared_bytes(),
+                ViewOf<const float>(logits, kWidth), labels.as<int32_t>(), scale, losses.as<float>(),
+                ViewOf<S>(dlogits, kWidth), logits.cols(), plan.slice);
 }
 
 template <typename S>

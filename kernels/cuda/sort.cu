@@ -1,10 +1,9 @@
 // Three kernels: each block of kItems items counts its buckets; a warp for each bucket turns the blocks' counts into where in
 // the bucket a block begins; each block places its items. An item's place is the number of items before it: in lower
 // buckets, in its bucket in earlier blocks, in earlier warps of its block, in earlier lanes of its warp.
-#include "kernels/cuda/sort.h"
-
 #include "kernels/cuda/block.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/sort.h"
 
 namespace jevons::cuda {
 namespace {
@@ -28,14 +27,15 @@ __device__ __forceinline__ Item ItemAt(const SortPass& pass, int64_t i) {
 
 // counts: [buckets, blocks].
 __global__ void CountKernel(SortPass pass, int32_t* counts) {
-  extern __shared__ int32_t count[];  // [buckets]
+  int32_t* count = DynamicShared<int32_t>();  // [buckets]
   const int buckets = static_cast<int>(pass.buckets);
   for (int b = static_cast<int>(threadIdx.x); b < buckets; b += kItems) count[b] = 0;
   __syncthreads();
   const Item item = ItemAt(pass, int64_t{blockIdx.x} * kItems + threadIdx.x);
   if (item.bucket >= 0) atomicAdd(&count[item.bucket], 1);
   __syncthreads();
-  for (int b = static_cast<int>(threadIdx.x); b < buckets; b += kItems) counts[int64_t{b} * gridDim.x + blockIdx.x] = count[b];
+  for (int b = static_cast<int>(threadIdx.x); b < buckets; b += kItems)
+    counts[int64_t{b} * gridDim.x + blockIdx.x] = count[b];
 }
 
 // The sum of v over the lanes before this one; `total` over all.
@@ -71,10 +71,11 @@ __global__ void ScanKernel(int64_t buckets, int64_t blocks, int32_t* counts, int
   if (Lane() == 0) totals[bucket] = total;
 }
 
-__global__ void __launch_bounds__(kItems) PlaceKernel(SortPass pass, const int32_t* counts, const int32_t* totals) {
-  extern __shared__ int32_t room[];
-  const int buckets = static_cast<int>(pass.buckets), thread = static_cast<int>(threadIdx.x), warp = thread / 32;
-  int32_t *begin = room, *of_warp = room + buckets;  // [buckets], [kWarps, buckets]
+__global__ void __launch_bounds__(kItems)
+    PlaceKernel(SortPass pass, const int32_t* counts, const int32_t* totals) {
+  const int buckets = static_cast<int>(pass.buckets), thread = static_cast<int>(threadIdx.x),
+            warp = thread / 32;
+  int32_t *begin = DynamicShared<int32_t>(), *of_warp = begin + buckets;  // [buckets], [kWarps, buckets]
   for (int i = thread; i < kWarps * buckets; i += kItems) of_warp[i] = 0;
   for (int b = thread; b < buckets; b += kItems) begin[b] = totals[b];
   __syncthreads();
@@ -109,8 +110,8 @@ void StableSort(const OpContext& ctx, const SortPass& pass) {
   int32_t* counts = ctx.scratch->Allocate("sort.counts", DType::kI32, {pass.buckets, blocks}).as<int32_t>();
   int32_t* totals = ctx.scratch->Allocate("sort.totals", DType::kI32, {pass.buckets}).as<int32_t>();
   Launch(ctx, CountKernel, blocks, dim3(kItems), pass.buckets * word, pass, counts);
-  Launch(ctx, ScanKernel, CeilDiv(pass.buckets * 32, kBlockThreads), dim3(kBlockThreads), 0, pass.buckets, blocks, counts,
-         totals);
+  Launch(ctx, ScanKernel, CeilDiv(pass.buckets * 32, kBlockThreads), dim3(kBlockThreads), 0, pass.buckets,
+         blocks, counts, totals);
   Launch(ctx, PlaceKernel, blocks, dim3(kItems), (kWarps + 1) * pass.buckets * word, pass, counts, totals);
 }
 

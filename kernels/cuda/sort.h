@@ -21,7 +21,7 @@ struct SortPass {
 // Takes temporaries from the context's arena: the caller has a scope.
 void StableSort(const OpContext& ctx, const SortPass& pass);
 
-inline constexpr int kRadixBits = 9;  // of a key, sorted in one pass
+inline constexpr int kRadixBits = 9;   // of a key, sorted in one pass
 constexpr int BitsOf(int64_t limit) {  // of the keys in [0, limit)
   int bits = 0;
   while (bits < 31 && (int64_t{1} << bits) < limit) ++bits;

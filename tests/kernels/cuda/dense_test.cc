@@ -1,0 +1,274 @@
+// RMSNorm, RoPE, SwiGLU, cross-entropy, elementwise, AdamW, reductions on CUDA.
+#include "tests/kernels/cuda/cuda_test.h"
+
+namespace jevons {
+namespace {
+
+struct Size {
+  int64_t rows, cols;
+};
+const Size kSizes[] = {{0, 8}, {1, 1}, {3, 33}, {127, 64}, {128, 40}, {129, 130}, {2, 7168}};
+
+TEST_F(CudaTest, RmsNorm) {
+  for (DType dtype : kRealTypes) {
+    for (auto [rows, cols] : kSizes) {
+      CompareWithReference(
+          [&, rows = rows, cols = cols](DeviceCase& c) {
+            auto &x = c.Make(dtype, rows, cols).Fill(1), &y = c.Make(dtype, rows, cols);
+            auto &gamma = c.MakeVector(DType::kF32, cols).Fill(2, 0.1f, 1),
+                 &rstd = c.MakeVector(DType::kF32, rows);
+            RmsNorm(c.ctx(), x.tensor(), gamma.tensor(), 1e-6f, y.tensor(), rstd.tensor());
+            c.Show("y", y);
+            c.Show("rstd", rstd);
+          },
+          BoundOf(dtype));
+    }
+  }
+}
+
+void CompareRmsNormBackward(DType dtype, int64_t rows, int64_t cols, WriteMode mode) {
+  CompareWithReference(
+      [&](DeviceCase& c) {
+        auto &x = c.Make(dtype, rows, cols).Fill(1), &dy = c.Make(dtype, rows, cols).Fill(3),
+             &dx = c.Make(dtype, rows, cols);
+        auto &gamma = c.MakeVector(DType::kF32, cols).Fill(2, 0.1f, 1),
+             &rstd = c.MakeVector(DType::kF32, rows).Fill(4, 0.1f, 1);
+        auto& dgamma = c.MakeVector(DType::kF32, cols);
+        if (mode == WriteMode::kAdd) {
+          dx.Fill(5);
+          dgamma.Fill(6);
+        }
+        RmsNormBackward(c.ctx(), {.dy = dy.tensor(),
+                                  .x = x.tensor(),
+                                  .gamma = gamma.tensor(),
+                                  .rstd = rstd.tensor(),
+                                  .dx = dx.tensor(),
+                                  .dx_mode = mode,
+                                  .dgamma = dgamma.tensor(),
+                                  .dgamma_mode = mode});
+        c.Show("dx", dx);
+        c.Show("dgamma", dgamma);
+      },
+      BoundOf(dtype, dtype == DType::kBF16 ? 1e-3 : 4e-6));
+}
+
+TEST_F(CudaTest, RmsNormBackward) {
+  for (DType dtype : kRealTypes)
+    for (WriteMode mode : kWriteModes)
+      for (auto [rows, cols] : kSizes) CompareRmsNormBackward(dtype, rows, cols, mode);
+}
+
+// Longer than a block keeps in registers.
+TEST_F(CudaTest, RmsNormBackwardOfLongRows) {
+  CompareRmsNormBackward(DType::kF32, 6, 8200, WriteMode::kAdd);
+  CompareRmsNormBackward(DType::kBF16, 5, 16401, WriteMode::kOverwrite);
+}
+
+TEST_F(CudaTest, RopeTurnsAndTurnsBack) {
+  struct Shape {
+    int64_t rows, heads, dim, offset, after;
+  };
+  for (DType dtype : kRealTypes) {
+    for (const Shape s :
+         {Shape{0, 1, 4, 0, 0}, {1, 1, 2, 0, 1}, {8, 3, 64, 128, 0}, {12, 5, 6, 3, 1}, {4, 1, 64, 0, 0}}) {
+      for (bool backward : {false, true}) {
+        CompareWithReference(
+            [&](DeviceCase& c) {
+              constexpr int64_t kLength = 4;
+              const int64_t head_dim = s.offset + s.dim + s.after;
+              auto &cos = c.Make(DType::kF32, kLength + 1, s.dim / 2).Fill(2),
+                   &sin = c.Make(DType::kF32, kLength + 1, s.dim / 2).Fill(3);
+              auto& x = c.Make(dtype, s.rows, s.heads * head_dim).Fill(1);
+              const RopeDesc desc{.x = x.tensor(),
+                                  .heads = s.heads,
+                                  .head_dim = head_dim,
+                                  .offset = s.offset,
+                                  .cos = cos.tensor(),
+                                  .sin = sin.tensor(),
+                                  .sequence_length = kLength};
+              backward ? RopeBackward(c.ctx(), desc) : Rope(c.ctx(), desc);
+              c.Show("x", x);
+            },
+            {});
+      }
+    }
+  }
+}
+
+TEST_F(CudaTest, SwiGlu) {
+  for (DType dtype : kRealTypes) {
+    for (bool weighted : {false, true}) {
+      for (auto [rows, cols] : kSizes) {
+        CompareWithReference(
+            [&, rows = rows, cols = cols](DeviceCase& c) {
+              auto &gate_up = c.Make(dtype, rows, 2 * cols).Fill(1, 3), &y = c.Make(dtype, rows, cols);
+              auto &dy = c.Make(dtype, rows, cols).Fill(3), &dgate_up = c.Make(dtype, rows, 2 * cols);
+              auto &weight = c.MakeVector(DType::kF32, rows).Fill(2),
+                   &dweight = c.MakeVector(DType::kF32, rows);
+              const Tensor w = weighted ? weight.tensor() : Tensor(),
+                           dw = weighted ? dweight.tensor() : Tensor();
+              SwiGlu(c.ctx(), gate_up.tensor(), w, y.tensor());
+              SwiGluBackward(c.ctx(), {.dy = dy.tensor(),
+                                       .gate_up = gate_up.tensor(),
+                                       .weight = w,
+                                       .dgate_up = dgate_up.tensor(),
+                                       .dweight = dw});
+              c.Show("y", y);
+              c.Show("dgate_up", dgate_up);
+              if (weighted) c.Show("dweight", dweight);
+            },
+            BoundOf(dtype, 4e-6));
+      }
+    }
+  }
+}
+
+void CompareCrossEntropy(int64_t rows, int64_t vocab, DType dtype) {
+  CompareWithReference(
+      [&](DeviceCase& c) {
+        auto& logits = c.Make(DType::kF32, rows, vocab).Fill(1, 3);
+        std::vector<int32_t> ids = RandomIds(rows, vocab + 1, 2);
+        for (int32_t& id : ids) --id;  // -1 too
+        auto& labels = c.MakeVector(DType::kI32, ids);
+        auto &losses = c.MakeVector(DType::kF32, rows), &again = c.MakeVector(DType::kF32, rows);
+        auto& dlogits = c.Make(dtype, rows, vocab);
+        CrossEntropy(c.ctx(), logits.tensor(), labels.tensor(), losses.tensor());
+        CrossEntropyWithGrad(c.ctx(), logits.tensor(), labels.tensor(), 0.5f, again.tensor(),
+                             dlogits.tensor());
+        c.Show("losses", losses);
+        c.Show("losses with gradient", again);
+        c.Show("dlogits", dlogits);
+        if (dtype == DType::kF32) {
+          CrossEntropyWithGrad(c.ctx(), logits.tensor(), labels.tensor(), 0.5f, again.tensor(),
+                               logits.tensor());
+          c.Show("dlogits in place", logits);
+        }
+      },
+      // The reference adds one exponential after the other: its own error grows with the row.
+      {dtype == DType::kBF16 ? 0x1p-7 : 0.0, vocab < 1000 ? 4e-6 : 4e-5, 1e-6});
+}
+
+TEST_F(CudaTest, CrossEntropy) {
+  for (DType dtype : kRealTypes) {
+    CompareCrossEntropy(0, 5, dtype);
+    for (int64_t vocab : {1, 31, 300}) CompareCrossEntropy(33, vocab, dtype);
+    CompareCrossEntropy(3, 20003, dtype);  // two blocks share a row
+  }
+}
+
+// Eight blocks share a row; and a row too long to be kept in shared memory.
+TEST_F(CudaTest, CrossEntropyOfLargeVocabularies) {
+  CompareCrossEntropy(2, 129280, DType::kF32);
+  CompareCrossEntropy(1, 460001, DType::kBF16);
+}
+
+TEST_F(CudaTest, IgnoredLabelsLeaveNoTrace) {
+  CompareWithReference(
+      [&](DeviceCase& c) {
+        auto& labels = c.MakeVector(DType::kI32, std::vector<int32_t>{-1, -1});
+        auto &logits = c.Make(DType::kF32, 2, 20000),
+             &dlogits = c.Make(DType::kF32, 2, 20000);  // logits are NaN
+        auto& losses = c.MakeVector(DType::kF32, 2);
+        CrossEntropyWithGrad(c.ctx(), logits.tensor(), labels.tensor(), 1.0f, losses.tensor(),
+                             dlogits.tensor());
+        c.Show("losses", losses);
+        c.Show("dlogits", dlogits);
+      },
+      {});
+}
+
+TEST_F(CudaTest, CopyAddFill) {
+  for (auto [rows, cols] : kSizes) {
+    for (DType from : kRealTypes) {
+      for (DType to : kRealTypes) {
+        CompareWithReference(
+            [&, rows = rows, cols = cols](DeviceCase& c) {
+              auto &a = c.Make(from, rows, cols).Fill(1), &b = c.Make(from, rows, cols).Fill(2);
+              auto &copy = c.Make(to, rows, cols), &sum = c.Make(from, rows, cols),
+                   &filled = c.Make(DType::kF32, rows, cols);
+              Copy(c.ctx(), a.tensor(), copy.tensor());
+              Add(c.ctx(), a.tensor(), b.tensor(), sum.tensor());
+              Add(c.ctx(), a.tensor(), b.tensor(), b.tensor());
+              Fill(c.ctx(), 1.5f, filled.tensor());
+              c.Show("copy", copy);
+              c.Show("sum", sum);
+              c.Show("sum in place", b);
+              c.Show("filled", filled);
+            },
+            {});
+      }
+    }
+  }
+}
+
+TEST_F(CudaTest, FillNormal) {
+  CompareWithReference(
+      [&](DeviceCase& c) {
+        auto& x = c.MakeVector(DType::kF32, 5003);
+        FillNormal(c.ctx(), 7, 3, 11, 0.02f, x.tensor());
+        c.Show("x", x);
+      },
+      {2e-7, 0});
+}
+
+TEST_F(CudaTest, AdamWHasTheBitsOfTheReference) {
+  for (DType dtype : kRealTypes) {
+    for (int64_t n : {1, 127, 128, 129, 5000}) {
+      for (bool compute : {false, true}) {
+        CompareWithReference(
+            [&](DeviceCase& c) {
+              auto &master = c.MakeVector(DType::kF32, n).Fill(1),
+                   &grad = c.MakeVector(DType::kF32, n).Fill(2, 0.1f);
+              auto &m = c.MakeVector(dtype, n).Fill(3, 0.1f),
+                   &v = c.MakeVector(dtype, n).Fill(4, 1e-4f, 1e-2f);
+              auto& copy = c.MakeVector(DType::kBF16, n);
+              AdamW(c.ctx(), {.master = master.tensor(),
+                              .grad = grad.tensor(),
+                              .m = m.tensor(),
+                              .v = v.tensor(),
+                              .compute = compute ? copy.tensor() : Tensor(),
+                              .learning_rate = 1e-2f,
+                              .beta1 = 0.9f,
+                              .beta2 = 0.95f,
+                              .eps = 1e-8f,
+                              .decay = 0.1f,
+                              .grad_scale = 0.5f,
+                              .step = 3});
+              c.Show("master", master);
+              c.Show("m", m);
+              c.Show("v", v);
+              if (compute) c.Show("compute", copy);
+            },
+            {});
+      }
+    }
+  }
+}
+
+// The bits of the CPU's vectorised table too: both promise one order.
+TEST_F(CudaTest, ReductionsHaveTheBitsOfTheCpu) {
+  for (int64_t n : {0, 1, 15, 17, 1000, 16384, 16385, 100003}) {
+    const auto run = [&](Device device, Layout layout) {
+      DeviceCase c(device, layout);
+      auto& x = c.MakeVector(DType::kF32, n).Fill(1);
+      const Tensor all = x.tensor();
+      const Tensor part = n > 1 && layout == Layout::kOdd ? all.Columns(1, n - 1) : all;
+      c.Show("squares", SumOfSquares(c.ctx(), part));
+      c.Show("sum", Sum(c.ctx(), part));
+      return c.outputs();
+    };
+    for (Layout layout : {Layout::kOdd, Layout::kAligned}) {
+      SelectOps(kCpuOps);
+      const Outputs cpu = run(Device::kCpu, layout);
+      for (int repeat = 0; repeat < CudaRepeats(); ++repeat) {
+        BeforeCudaRepeat(repeat);
+        const Outputs cuda = run(Device::kCuda, layout);
+        for (size_t i = 0; i < cpu.size(); ++i)
+          ASSERT_TRUE(SameValues(cuda[i].values, cpu[i].values)) << cpu[i].name << " of " << n;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace jevons

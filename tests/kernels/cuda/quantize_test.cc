@@ -1,0 +1,148 @@
+// Quantisation on CUDA: the bytes and scales of the reference, whatever the input.
+#include "kernels/fp8/quantize.h"
+
+#include "tests/kernels/cuda/cuda_test.h"
+
+namespace jevons {
+namespace {
+
+// Normal numbers of widely different rows, with zeros; hostile ones are also tiny, huge, NaN and infinite.
+void Scatter(DeviceCase::Matrix& x, uint64_t seed, bool hostile) {
+  const double hostiles[] = {NAN, -NAN, INFINITY, -INFINITY, 3.4e38, -3.4e38, 1e-45, -1e-40, -0.0, 1e-4};
+  for (int64_t r = 0; r < x.rows(); ++r) {
+    for (int64_t c = 0; c < x.cols(); ++c) {
+      const auto i = static_cast<uint64_t>(r * x.cols() + c);
+      const uint64_t bits = RandomBits(seed, 1, i);
+      const double size = std::ldexp(1.0, static_cast<int>(RandomBits(seed, 3, i % 97) % 24) - 16);
+      double value = size * RandomNormal(seed, 2, i);
+      if (bits % 13 == 0) value = 0;
+      if (hostile && bits % 251 == 1) value = hostiles[(bits >> 32) % std::size(hostiles)];
+      x.Set(r, c, value);
+    }
+  }
+}
+
+struct Size {
+  int64_t rows, cols;
+  bool hostile;
+};
+const Size kSizes[] = {{0, 8, false},    {1, 1, false},     {1, 7, true},    {3, 130, false},
+                       {127, 128, true}, {128, 128, false}, {129, 65, true}, {200, 300, true},
+                       {257, 64, false}, {64, 1, false}};
+
+void ShowStats(DeviceCase& c, const QuantStats& stats) {
+  c.Show("elements", static_cast<double>(stats.elements));
+  c.Show("saturated", static_cast<double>(stats.saturated));
+  c.Show("underflowed", static_cast<double>(stats.underflowed));
+  c.Show("nonfinite", static_cast<double>(stats.nonfinite));
+}
+
+void CompareQuantize(const Size& s, DType dtype, Tiling tiling, ScaleKind kind, NumberFormat format) {
+  CompareWithReference(
+      [&](DeviceCase& c) {
+        auto& x = c.Make(dtype, s.rows, s.cols);
+        Scatter(x, 5, s.hostile);
+        const Shape code_shape = CodesShape(s.rows, s.cols, tiling, format),
+                    scale_shape = ScalesShape(s.rows, s.cols, tiling);
+        auto& codes = c.Make(DType::kU8, code_shape[0], code_shape[1]);
+        auto& scales = c.Make(DType::kF32, scale_shape[0], scale_shape[1]);
+        QuantStats stats;
+        Quantize(c.ctx(), {.x = x.tensor(),
+                           .codes = codes.tensor(),
+                           .scales = scales.tensor(),
+                           .tiling = tiling,
+                           .scale_kind = kind,
+                           .format = format,
+                           .stats = kind == ScaleKind::kFp32 ? &stats : nullptr});
+        c.Show("codes", codes);
+        c.Show("scales", scales);
+        ShowStats(c, stats);
+        if (tiling == Tiling::kColumns128x1) return;
+        auto& back = c.Make(dtype, s.rows, s.cols);
+        Dequantize(c.ctx(), {.codes = codes.tensor(),
+                             .scales = scales.tensor(),
+                             .x = back.tensor(),
+                             .tiling = tiling,
+                             .format = format});
+        c.Show("dequantised", back);
+      },
+      {});
+}
+
+TEST_F(CudaTest, QuantizeHasTheBitsOfTheReference) {
+  for (const Size& s : kSizes) {
+    for (DType dtype : kRealTypes) {
+      for (ScaleKind kind : {ScaleKind::kFp32, ScaleKind::kPowerOfTwo}) {
+        for (NumberFormat format : {NumberFormat::kE4M3, NumberFormat::kE5M2})
+          for (Tiling tiling : {Tiling::kRows1x128, Tiling::kBlocks128x128, Tiling::kColumns128x1})
+            CompareQuantize(s, dtype, tiling, kind, format);
+        CompareQuantize(s, dtype, Tiling::kRows1x128, kind, NumberFormat::kE5M6);
+      }
+    }
+  }
+}
+
+TEST_F(CudaTest, RequantizeHasTheBitsOfTheReference) {
+  for (const Size& s : kSizes) {
+    for (ScaleKind kind : {ScaleKind::kFp32, ScaleKind::kPowerOfTwo}) {
+      for (NumberFormat format : {NumberFormat::kE4M3, NumberFormat::kE5M2}) {
+        CompareWithReference(
+            [&](DeviceCase& c) {
+              auto& x = c.Make(DType::kF32, s.rows, s.cols);
+              Scatter(x, 6, s.hostile);
+              auto &codes = c.Make(DType::kU8, s.rows, s.cols),
+                   &scales = c.Make(DType::kF32, s.rows, TilesOf(s.cols));
+              auto &out_codes = c.Make(DType::kU8, s.cols, s.rows),
+                   &out_scales = c.Make(DType::kF32, TilesOf(s.rows), s.cols);
+              Quantize(c.ctx(), {.x = x.tensor(),
+                                 .codes = codes.tensor(),
+                                 .scales = scales.tensor(),
+                                 .scale_kind = kind,
+                                 .format = format});
+              QuantStats stats;
+              RequantizeTransposed(c.ctx(), {.codes = codes.tensor(),
+                                             .scales = scales.tensor(),
+                                             .out_codes = out_codes.tensor(),
+                                             .out_scales = out_scales.tensor(),
+                                             .scale_kind = kind,
+                                             .format = format,
+                                             .stats = &stats});
+              c.Show("codes", out_codes);
+              c.Show("scales", out_scales);
+              ShowStats(c, stats);
+            },
+            {});
+      }
+    }
+  }
+}
+
+// Every BF16 number and its neighbours meet the hardware's conversion, at a scale of one.
+TEST_F(CudaTest, EveryConversionHasTheBitsOfTheReference) {
+  for (NumberFormat format : {NumberFormat::kE4M3, NumberFormat::kE5M2}) {
+    const float largest = format == NumberFormat::kE4M3 ? E4M3::kMax : E5M2::kMax;
+    CompareWithReference(
+        [&](DeviceCase& c) {
+          constexpr int64_t kRows = 1024;
+          auto& x = c.MakeContiguous(DType::kF32, kRows, kTileSize);
+          for (int64_t r = 0; r < kRows; ++r) {
+            for (int64_t i = 0; i < kTileSize; ++i) {
+              const auto pattern = static_cast<uint32_t>(r * kTileSize + i);
+              const uint32_t bits = (pattern & 0xFFFFu) << 16 | (pattern >> 16 ? 0x8001u : 0u);
+              const float value = std::bit_cast<float>(bits);
+              x.Set(r, i, i == 0 || !(std::fabs(value) <= largest) ? double{largest} : double{value});
+            }
+          }
+          auto &codes = c.MakeContiguous(DType::kU8, kRows, kTileSize),
+               &scales = c.MakeContiguous(DType::kF32, kRows, 1);
+          Quantize(c.ctx(),
+                   {.x = x.tensor(), .codes = codes.tensor(), .scales = scales.tensor(), .format = format});
+          c.Show("codes", codes);
+          c.Show("scales", scales);
+        },
+        {});
+  }
+}
+
+}  // namespace
+}  // namespace jevons
