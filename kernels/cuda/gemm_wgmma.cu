@@ -244,12 +244,12 @@ __device__ __forceinline__ void ComputeTiles(const Batch& batch, const uint8_t* 
 }
 
 template <bool kLineScalesB, typename Out>
-__global__ void __cluster_dims__(Tile::kCluster, 1, 1) __launch_bounds__(Tile::kThreads, 1)
-    WgmmaKernel(const __grid_constant__ Batch batch) {
-  extern __shared__ __align__(1024) uint8_t memory[];
-  const uint32_t shared = static_cast<uint32_t>(__cvta_generic_to_shared(memory)), rank = ClusterRank();
+__global__ void __launch_bounds__(Tile::kThreads, 1) WgmmaKernel(const __grid_constant__ Batch batch) {
+  uint8_t* memory = DynamicShared<uint8_t>();
+  const uint32_t room = SharedAddress(memory), shared = (room + Shared::kAlignment - 1) / Shared::kAlignment * Shared::kAlignment;
+  memory += shared - room;
+  const uint32_t rank = ClusterRank();
   if (threadIdx.x == 0) {
-    if (shared % 1024 != 0) __trap();
     for (int stage = 0; stage < Shared::kStages; ++stage) {
       InitBarrier(shared + Shared::Full(stage), 1);
       InitBarrier(shared + Shared::Empty(stage), Tile::kMathThreads / 32 * Tile::kCluster);  // a thread of each warp, from both blocks
@@ -357,7 +357,8 @@ void Run(const OpContext& ctx, std::span<const Fp8GemmDesc* const> descs) {
     Batch batch;
     descs = descs.subspan(Fill(ctx, descs, batch));
     const int clusters = std::min(batch.tiles, Multiprocessors() / Tile::kCluster);
-    Launch(ctx, WgmmaKernel<kLineScalesB, Out>, clusters * Tile::kCluster, Tile::kThreads, Shared::kBytes, batch);
+    LaunchCluster(ctx, WgmmaKernel<kLineScalesB, Out>, clusters * Tile::kCluster, Tile::kCluster, Tile::kThreads,
+                  Shared::kBytes + Shared::kAlignment, batch);
   }
 }
 

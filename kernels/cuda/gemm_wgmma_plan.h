@@ -27,6 +27,7 @@ struct WgmmaShared {
   static constexpr int kScaleBytes = WgmmaTile::kSide * 4;
   static constexpr int kScales = kStages * 2 * kOperandBytes, kBarriers = kScales + kStages * kScaleBytes;
   static constexpr int kBytes = kBarriers + kStages * 2 * 8;
+  static constexpr int kAlignment = 1024;  // of the whole, for the swizzle
 
   static JEVONS_HOST_DEVICE constexpr int A(int stage) { return stage * 2 * kOperandBytes; }
   static JEVONS_HOST_DEVICE constexpr int B(int stage) { return A(stage) + kOperandBytes; }
@@ -34,8 +35,8 @@ struct WgmmaShared {
   static JEVONS_HOST_DEVICE constexpr int Full(int stage) { return kBarriers + stage * 8; }
   static JEVONS_HOST_DEVICE constexpr int Empty(int stage) { return kBarriers + (kStages + stage) * 8; }
 };
-static_assert(WgmmaShared::kBytes <= 227 * 1024, "of a Hopper block");
-static_assert(WgmmaShared::kOperandBytes % 1024 == 0, "swizzled tiles begin at multiples of 1024 bytes");
+static_assert(WgmmaShared::kBytes + WgmmaShared::kAlignment <= 227 * 1024, "of a Hopper block");
+static_assert(WgmmaShared::kOperandBytes % WgmmaShared::kAlignment == 0);
 
 // Where TMA's 128-byte swizzle puts a byte of a row of 128: the sixteen-byte chunks of eight rows are permuted, so that the same
 // chunk of eight rows lies in all banks.
