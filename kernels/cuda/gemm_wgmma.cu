@@ -10,13 +10,12 @@
 //
 // TMA reads zeros beyond the end of a matrix and threads store what is inside C, so no side needs to be a multiple of anything. An
 // element is summed by one thread in the order of k: its bits depend on neither m, n nor the other products.
-#include <cudaTypedefs.h>
-
 #include <vector>
 
 #include "kernels/cuda/gemm.h"
 #include "kernels/cuda/block.cuh"
 #include "kernels/cuda/gemm_fp8_layout.h"
+#include "kernels/cuda/gemm_wgmma_maps.h"
 #include "kernels/cuda/hopper.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/pack.cuh"
@@ -269,36 +268,11 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) WgmmaKernel(const __grid_co
 
 // ---- host ----
 
-PFN_cuTensorMapEncodeTiled_v12000 Encoder() {
-  static const auto encoder = [] {
-    void* address = nullptr;
-    cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
-    JEVONS_CUDA_CHECK(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &address, 12000, cudaEnableDefault, &found));
-    JEVONS_CHECK(found == cudaDriverEntryPointSuccess && address != nullptr,
-                 "the NVIDIA driver lacks cuTensorMapEncodeTiled; install one for CUDA 12 or later");
-    return reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(address);
-  }();
-  return encoder;
-}
-
-// Codes [lines, k] in boxes of `box` lines and 128 codes.
-CUtensorMap MapOf(const Tensor& codes, int box) {
-  CUtensorMap map = {};
-  const cuuint64_t dims[2] = {static_cast<cuuint64_t>(codes.cols()), static_cast<cuuint64_t>(codes.rows())};
-  const cuuint64_t strides[1] = {static_cast<cuuint64_t>(codes.rows() > 1 ? codes.pitch : RoundUp(codes.cols(), kCodeAlignment))};
-  const cuuint32_t boxes[2] = {Tile::kTerms, static_cast<cuuint32_t>(box)}, steps[2] = {1, 1};
-  const CUresult result = Encoder()(&map, CU_TENSOR_MAP_DATA_TYPE_UINT8, 2, codes.data, dims, strides, boxes, steps,
-                                    CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-                                    CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  JEVONS_CHECK(result == CUDA_SUCCESS, "cuTensorMapEncodeTiled: error %d", static_cast<int>(result));
-  return map;
-}
-
 Problem ProblemOf(const Fp8GemmDesc& d, const Tensor& b_codes) {
   const ScaleView a = d.a_scales(), b = d.b_scales();
   Problem p = {};
-  p.a = MapOf(d.a.codes, Tile::kRowsOfGroup);
-  p.b = MapOf(b_codes, Tile::kSide);
+  p.a = MapOfCodes(d.a.codes, Tile::kRowsOfGroup);
+  p.b = MapOfCodes(b_codes, Tile::kSide);
   p.a_scales = {a.data, a.line_stride, a.block_stride};
   p.b_scales = {b.data, b.line_stride, b.block_stride};
   p.c = d.c.data;
@@ -312,16 +286,6 @@ Problem ProblemOf(const Fp8GemmDesc& d, const Tensor& b_codes) {
   p.add = d.mode == WriteMode::kAdd;
   p.vector = IsAligned(d.c);
   return p;
-}
-
-int Multiprocessors() {
-  static const int count = [] {
-    int device = 0, n = 0;
-    JEVONS_CUDA_CHECK(cudaGetDevice(&device));
-    JEVONS_CUDA_CHECK(cudaDeviceGetAttribute(&n, cudaDevAttrMultiProcessorCount, device));
-    return n;
-  }();
-  return count;
 }
 
 constexpr int64_t kMostTurnedBytes = int64_t{512} << 20;  // of weights turned for one launch: 18 of 7168 x 4096

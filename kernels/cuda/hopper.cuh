@@ -7,6 +7,10 @@
 
 #include "kernels/cuda/gemm_wgmma_plan.h"
 
+#ifndef __CUDACC__
+#include <hopper_on_host.h>  // compiled as C++ by tests that run kernels on the host
+#else
+
 namespace jevons::cuda {
 
 __device__ __forceinline__ uint32_t SharedAddress(const void* p) {
@@ -111,4 +115,5 @@ __device__ __forceinline__ void MultiplyAdd(float (&d)[WgmmaTile::kSums], uint64
 
 }  // namespace jevons::cuda
 
+#endif
 #endif  // JEVONS_KERNELS_CUDA_HOPPER_CUH_
