@@ -87,8 +87,7 @@ void Compare(GemmImpl impl, const Fp8Case& t) {
 }
 
 TEST_F(CudaTest, Fp8GemmBySize) {
-  constexpr int64_t kSizes[][3] = {{0, 8, 8},     {8, 0, 8},      {5, 8, 0},       {1, 1, 1},       {3, 5, 17},     {8, 16, 32},
-                                   {9, 24, 128},  {127, 40, 129}, {128, 136, 144}, {129, 264, 272}, {140, 65, 300}};
+  constexpr int64_t kSizes[][3] = {{0, 8, 8}, {8, 0, 8}, {5, 8, 0}, {1, 1, 1}, {3, 5, 17}, {127, 40, 129}, {140, 72, 260}};
   for (const GemmImpl impl : {GemmImpl::kCublasLt, GemmImpl::kPlain, GemmImpl::kWgmma})
     for (const auto& [m, n, k] : kSizes)
       for (const Role role : kRoles) Compare(impl, {m, n, k, role});
@@ -99,8 +98,8 @@ TEST_F(CudaTest, Fp8GemmByModeAndType) {
     for (const Role role : kRoles)
       for (const WriteMode mode : kWriteModes)
         for (const DType out : kRealTypes) {
-          Compare(impl, {42, 56, 160, role, mode, out});
-          Compare(impl, {33, 50, 130, role, mode, out});
+          Compare(impl, {34, 56, 160, role, mode, out});
+          if (impl == GemmImpl::kWgmma) Compare(impl, {5, 50, 20, role, mode, out});
         }
 }
 
@@ -126,8 +125,8 @@ TEST_F(CudaTest, Fp8GemmTakesEveryTiling) {
       for (const Tiling b : {Tiling::kRows1x128, Tiling::kBlocks128x128, Tiling::kColumns128x1})
         CompareWithReference(
             [&](DeviceCase& c) {
-              auto& out = c.Make(DType::kF32, 131, 136);
-              Fp8Gemm(c.ctx(), {.a = MakeOperand(c, 131, 140, a, 1), .b = MakeOperand(c, 136, 140, b, 3), .c = out.tensor()});
+              auto& out = c.Make(DType::kF32, 129, 24);
+              Fp8Gemm(c.ctx(), {.a = MakeOperand(c, 129, 140, a, 1), .b = MakeOperand(c, 24, 140, b, 3), .c = out.tensor()});
               c.Show("c", out);
             },
             BoundFor(impl, DType::kF32));
@@ -177,16 +176,17 @@ TEST_F(CudaTest, GroupedFp8GemmOfManyProducts) {
 TEST_F(CudaTest, TheWgmmaKernelHasTheBitsOfTheModel) {
   const Beginning beginning(GemmImpl::kWgmma);
   for (const Role role : kRoles) {
+    BeforeCudaRepeat(static_cast<int>(role));
     DeviceCase c(Device::kCuda, Layout::kAligned), host(Device::kCpu, Layout::kAligned);
-    const Fp8Case t = {140, 264, 336, role};
+    const Fp8Case t = {140, 264, 1040, role};  // several times round the ring of stages
     auto &out = c.Make(t.out, t.m, t.n), &unused = host.Make(t.out, t.m, t.n);
     const Fp8GemmDesc desc = DescOf(c, t, out, 1), same = DescOf(host, t, unused, 1);
     ASSERT_TRUE(cuda::WgmmaServes(desc));
     Fp8Gemm(c.ctx(), desc);
     out.Fetch();
     const ScaleView sa = same.a_scales(), sb = same.b_scales();
-    for (int64_t i = 0; i < t.m; i += 3) {
-      for (int64_t j = 0; j < t.n; j += 5) {
+    for (int64_t i = 0; i < t.m; i += 7) {
+      for (int64_t j = 0; j < t.n; j += 11) {
         float sum = 0;
         for (int64_t block = 0; block < TilesOf(t.k); ++block) {
           const int64_t begin = block * kTileSize, n = std::min(kTileSize, t.k - begin);

@@ -51,11 +51,11 @@ void CopyBoxTo(uint32_t rank, uint32_t to, const CUtensorMap* map, int x, int y,
   Map m;
   std::memcpy(&m, map, sizeof m);
   if (to % 1024 != 0) Die("a swizzled box begins at a multiple of 1024 bytes");
-  for (int64_t r = 0; r < m.box; ++r) {
-    for (int64_t c = 0; c < 128; ++c) {
+  char* box = At(to, rank);
+  for (int r = 0; r < m.box; ++r) {
+    for (int c = 0; c < 128; ++c) {
       const bool inside = x + c < m.k && y + r < m.lines;
-      *At(to + static_cast<uint32_t>(SwizzledByte(static_cast<int>(r), static_cast<int>(c))), rank) =
-          inside ? static_cast<char>(m.data[(y + r) * m.pitch + x + c]) : char{0};
+      box[SwizzledByte(r, c)] = inside ? static_cast<char>(m.data[(y + r) * m.pitch + x + c]) : char{0};
     }
   }
   Barrier& b = BarrierAt(barrier, rank);
@@ -63,20 +63,21 @@ void CopyBoxTo(uint32_t rank, uint32_t to, const CUtensorMap* map, int x, int y,
   b.Settle();
 }
 
-// 32 bytes of row r of a matrix that a descriptor names. The hardware's swizzle is one of addresses.
-void ReadTerms(uint64_t descriptor, int r, uint8_t* to) {
-  const auto start = static_cast<uint32_t>(descriptor & 0x3FFF) * 16, group = static_cast<uint32_t>(descriptor >> 32 & 0x3FFF) * 16;
-  if (descriptor >> 62 != 1) Die("a matrix without the 128-byte swizzle");
-  for (uint32_t i = 0; i < 32; ++i) {
-    uint32_t address = start + static_cast<uint32_t>(r / 8) * group + static_cast<uint32_t>(r % 8) * 128 + i;
-    address ^= (address >> 7 & 7) << 4;
-    to[i] = static_cast<uint8_t>(*At(address));
+// The 32 terms of row r of a matrix that a descriptor names. The hardware's swizzle is one of addresses, by 16 bytes.
+struct Terms {
+  uint8_t codes[32];
+  Terms(const char* shared, uint64_t descriptor, int r) {
+    const auto start = static_cast<uint32_t>(descriptor & 0x3FFF) * 16, group = static_cast<uint32_t>(descriptor >> 32 & 0x3FFF) * 16;
+    if (descriptor >> 62 != 1) Die("a matrix without the 128-byte swizzle");
+    for (uint32_t i = 0; i < 32; i += 16) {
+      const uint32_t address = start + static_cast<uint32_t>(r / 8) * group + static_cast<uint32_t>(r % 8) * 128 + i;
+      std::memcpy(codes + i, shared + ((address ^ (address >> 7 & 7) << 4) - kFirstAddress), 16);
+    }
   }
-}
-
-bool AllZero(const uint8_t (&terms)[32]) {
-  return std::all_of(terms, terms + 32, [](uint8_t code) { return code == 0; });
-}
+  bool zero() const {
+    return std::all_of(codes, codes + 32, [](uint8_t code) { return code == 0; });
+  }
+};
 
 }  // namespace
 
@@ -135,14 +136,14 @@ void CopyRun(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier) {
 
 void MultiplyAdd(float (&d)[WgmmaTile::kSums], uint64_t a, uint64_t b, bool add) {
   const int thread = static_cast<int>(threadIdx.x) % 128;
-  uint8_t rows[2][32];
-  for (int high = 0; high < 2; ++high) ReadTerms(a, RowOfSum(thread, 2 * high), rows[high]);
+  const char* shared = SharedOf(ClusterRank());
+  const Terms rows[2] = {{shared, a, RowOfSum(thread, 0)}, {shared, a, RowOfSum(thread, 2)}};
+  const bool zero[2] = {rows[0].zero(), rows[1].zero()};
   for (int i = 0; i < WgmmaTile::kSums; ++i) {
-    uint8_t column[32];
-    ReadTerms(b, ColumnOfSum(thread, i), column);
     if (!add) d[i] = 0;
-    if (AllZero(rows[i / 2 % 2]) || AllZero(column)) continue;
-    d[i] = TensorCoreStep<E4M3, E4M3>(rows[i / 2 % 2], column, 32, d[i]);
+    if (zero[i / 2 % 2]) continue;
+    const Terms column(shared, b, ColumnOfSum(thread, i));
+    if (!column.zero()) d[i] = TensorCoreStep<E4M3, E4M3>(rows[i / 2 % 2].codes, column.codes, 32, d[i]);
   }
 }
 
