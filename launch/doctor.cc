@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_format.h"
+#include "kernels/tensor/device.h"
 #include "launch/cli.h"
 #include "launch/commands.h"
 #include "launch/machine.h"
@@ -30,6 +31,23 @@ const char* NameOf(Verdict verdict) {
   return "";
 }
 
+std::string VersionOf(int number) {  // 13000 is 13.0
+  return absl::StrFormat("%d.%d", number / 1000, number % 1000 / 10);
+}
+
+// The backend of this program, as its own runtime sees the machine.
+Finding CudaBackend() {
+  const CudaReport cuda = ExamineCuda();
+  if (!cuda.built) return {"cuda backend", Verdict::kAbsent, "not in this program: built without a CUDA toolkit", ""};
+  std::string value = "runtime " + VersionOf(cuda.runtime_version);
+  if (cuda.driver_version > 0) value += ", driver for " + VersionOf(cuda.driver_version);
+  for (const CudaDevice& d : cuda.devices)
+    absl::StrAppendFormat(&value, "; %s: capability %d.%d, %d multiprocessors, %s", d.name, d.major, d.minor,
+                          d.multiprocessors, HumanBytes(static_cast<double>(d.memory_bytes)));
+  if (!cuda.problem.empty()) return {"cuda backend", Verdict::kAbsent, value + "; " + cuda.problem, ""};
+  return {"cuda backend", Verdict::kGood, value, ""};
+}
+
 void PrintTable(const std::vector<Finding>& findings, bool can_train) {
   WriteOut(VersionText() + "\n\n");
   for (const Finding& f : findings) {
@@ -52,7 +70,8 @@ void PrintJson(const std::vector<Finding>& findings, bool can_train) {
 
 int Run(const Options& options) {
   if (options.check_ranks > 0) return CheckRanks(options.check_ranks);
-  const std::vector<Finding> findings = ExamineMachine(std::filesystem::read_symlink("/proc/self/exe"));
+  std::vector<Finding> findings = ExamineMachine(std::filesystem::read_symlink("/proc/self/exe"));
+  findings.push_back(CudaBackend());
   bool can_train = true;
   for (const Finding& f : findings) can_train &= f.verdict != Verdict::kBad;
   (options.json ? PrintJson : PrintTable)(findings, can_train);

@@ -11,7 +11,8 @@ namespace {
 bool FromEnvironment() {
   const char* name = std::getenv("JEVONS_CUDA_ATTENTION");
   if (name == nullptr || *name == '\0' || std::strcmp(name, "cudnn") == 0) return false;
-  JEVONS_CHECK(std::strcmp(name, "plain") == 0, "JEVONS_CUDA_ATTENTION=%s: say cudnn or plain, or unset it", name);
+  JEVONS_CHECK(std::strcmp(name, "plain") == 0, "JEVONS_CUDA_ATTENTION=%s: say cudnn or plain, or unset it",
+               name);
   return true;
 }
 

@@ -39,8 +39,8 @@ namespace fe = cudnn_frontend;
 using Graph = fe::graph::Graph;
 using GraphTensor = std::shared_ptr<fe::graph::Tensor_attributes>;
 
-constexpr int64_t kMostKeyBytes = int64_t{256} << 20;    // whole keys of a group of heads
-constexpr int64_t kMostScoreBytes = int64_t{1} << 30;    // scores of a group of heads in the backward
+constexpr int64_t kMostKeyBytes = int64_t{256} << 20;  // whole keys of a group of heads
+constexpr int64_t kMostScoreBytes = int64_t{1} << 30;  // scores of a group of heads in the backward
 constexpr int64_t kLargestHead = 256, kHeadUnit = 8;
 
 // The names of tensors within a graph.
@@ -76,7 +76,8 @@ Key KeyOf(const Shape& s, std::span<const Operand> operands) {
 class Library {
  public:
   Library() {
-    setenv("CUDNN_FRONTEND_CUDART_LIB_NAME", absl::StrFormat("libcudart.so.%d", CUDART_VERSION / 1000).c_str(), 0);
+    setenv("CUDNN_FRONTEND_CUDART_LIB_NAME",
+           absl::StrFormat("libcudart.so.%d", CUDART_VERSION / 1000).c_str(), 0);
     fe::cudnn_dlhandle = dlopen("libcudnn.so.9", RTLD_NOW);
     if (fe::cudnn_dlhandle == nullptr) {
       problem_ = absl::StrFormat("libcudnn.so.9 cannot be opened: %s", dlerror());
@@ -93,7 +94,7 @@ class Library {
     JEVONS_CHECK(status == CUDNN_STATUS_SUCCESS, "cudnnSetStream: status %d", static_cast<int>(status));
     return handle_;
   }
-  std::mutex mutex;                             // held through a call
+  std::mutex mutex;                              // held through a call
   std::map<Key, std::shared_ptr<Graph>> graphs;  // null: refused
 
  private:
@@ -128,7 +129,8 @@ class Builder {
   }
 
   std::shared_ptr<Graph> Backward(std::span<const Operand> x) {
-    const GraphTensor q = Input(x[0]), k = Input(x[1]), v = Input(x[2]), o = Input(x[3]), stats = Input(x[4]), d_o = Input(x[5]);
+    const GraphTensor q = Input(x[0]), k = Input(x[1]), v = Input(x[2]), o = Input(x[3]), stats = Input(x[4]),
+                      d_o = Input(x[5]);
     fe::graph::SDPA_backward_attributes attributes;
     attributes.set_name("backward").set_deterministic_algorithm(true);
     SetCommon(attributes);
@@ -150,12 +152,20 @@ class Builder {
   }
 
   GraphTensor Small(int64_t id, int64_t n, fe::DataType_t type) {
-    return graph_->tensor(
-        fe::graph::Tensor_attributes().set_uid(id).set_dim({n, 1, 1, 1}).set_stride({1, 1, 1, 1}).set_data_type(type));
+    return graph_->tensor(fe::graph::Tensor_attributes()
+                              .set_uid(id)
+                              .set_dim({n, 1, 1, 1})
+                              .set_stride({1, 1, 1, 1})
+                              .set_data_type(type));
   }
 
   fe::graph::Tensor_attributes& Describe(fe::graph::Tensor_attributes& t, const Operand& x) {
-    t.set_uid(x.id).set_dim({s_.batch, s_.heads, s_.length, x.dim}).set_stride({s_.length * x.pitch, x.head_pitch, x.pitch, 1});
+    t.set_uid(x.id).set_dim({s_.batch, s_.heads, s_.length, x.dim});
+    if (x.id == kStats && !s_.ragged) {
+      t.set_stride({s_.heads * s_.length, s_.length, 1, 1});
+    } else {
+      t.set_stride({s_.length * x.pitch, x.head_pitch, x.pitch, 1});
+    }
     if (s_.ragged) t.set_ragged_offset(Small(kOffsets + x.id, s_.batch + 1, fe::DataType_t::INT64));
     return t;
   }
@@ -174,11 +184,12 @@ class Builder {
 
 // Empty, or why the library cannot run this graph.
 std::string Prepare(Graph& graph, cudnnHandle_t handle) {
-  const auto steps = {std::function<fe::error_t()>([&] { return graph.validate(); }),
-                      std::function<fe::error_t()>([&] { return graph.build_operation_graph(handle); }),
-                      std::function<fe::error_t()>([&] { return graph.create_execution_plans({fe::HeurMode_t::A}); }),
-                      std::function<fe::error_t()>([&] { return graph.check_support(); }),
-                      std::function<fe::error_t()>([&] { return graph.build_plans(); })};
+  const auto steps = {
+      std::function<fe::error_t()>([&] { return graph.validate(); }),
+      std::function<fe::error_t()>([&] { return graph.build_operation_graph(handle); }),
+      std::function<fe::error_t()>([&] { return graph.create_execution_plans({fe::HeurMode_t::A}); }),
+      std::function<fe::error_t()>([&] { return graph.check_support(); }),
+      std::function<fe::error_t()>([&] { return graph.build_plans(); })};
   for (const auto& step : steps) {
     fe::error_t error = step();
     if (error.is_bad()) return error.get_message();
@@ -186,21 +197,25 @@ std::string Prepare(Graph& graph, cudnnHandle_t handle) {
   return "";
 }
 
-std::shared_ptr<Graph> GraphFor(Library& library, cudnnHandle_t handle, const Shape& shape, std::span<const Operand> operands) {
+std::shared_ptr<Graph> GraphFor(Library& library, cudnnHandle_t handle, const Shape& shape,
+                                std::span<const Operand> operands) {
   const auto [at, is_new] = library.graphs.try_emplace(KeyOf(shape, operands));
   if (!is_new) return at->second;
   std::string refusal;
   try {
-    std::shared_ptr<Graph> graph = shape.backward ? Builder(shape).Backward(operands) : Builder(shape).Forward(operands);
+    std::shared_ptr<Graph> graph =
+        shape.backward ? Builder(shape).Backward(operands) : Builder(shape).Forward(operands);
     refusal = Prepare(*graph, handle);
     if (refusal.empty()) at->second = std::move(graph);
   } catch (const std::exception& e) {
     refusal = e.what();
   }
   if (!refusal.empty())
-    LogWarning(absl::StrFormat("cuDNN refuses attention %s of %d heads of %d and %d, %d x %d positions (%s); the plain kernel serves, slowly",
-                               shape.backward ? "backward" : "forward", shape.heads, operands[0].dim, operands[2].dim, shape.batch,
-                               shape.length, refusal));
+    LogWarning(
+        absl::StrFormat("cuDNN refuses attention %s of %d heads of %d and %d, %d x %d positions (%s); the "
+                        "plain kernel serves, slowly",
+                        shape.backward ? "backward" : "forward", shape.heads, operands[0].dim,
+                        operands[2].dim, shape.batch, shape.length, refusal));
   return at->second;
 }
 
@@ -217,12 +232,14 @@ Batch BatchOf(const AttentionDesc& d) {
 }
 
 bool Words(const Tensor& t) {
-  return reinterpret_cast<uintptr_t>(t.data) % 16 == 0 && (t.rows() <= 1 || t.pitch * SizeOf(t.dtype) % 16 == 0);
+  return reinterpret_cast<uintptr_t>(t.data) % 16 == 0 &&
+         (t.rows() <= 1 || t.pitch * SizeOf(t.dtype) % 16 == 0);
 }
 
 bool Serves(const AttentionDesc& d) {
-  const bool dims = d.nope_dim % kHeadUnit == 0 && d.rope_dim % kHeadUnit == 0 && d.value_dim % kHeadUnit == 0 &&
-                    d.nope_dim + d.rope_dim <= kLargestHead && d.value_dim <= kLargestHead;
+  const bool dims = d.nope_dim % kHeadUnit == 0 && d.rope_dim % kHeadUnit == 0 &&
+                    d.value_dim % kHeadUnit == 0 && d.nope_dim + d.rope_dim <= kLargestHead &&
+                    d.value_dim <= kLargestHead;
   const bool documents = !d.document_start || (d.documents > 0 && d.longest_document > 0);
   const bool words = Words(d.q) && Words(d.kv) && Words(d.k_rope) && Words(d.o);
   return d.q.dtype == DType::kBF16 && dims && documents && words && CudnnProblem().empty();
@@ -267,10 +284,10 @@ class Call {
       operands_ = OperandsOf(first);
       if (first == 0 && !Plan()) return false;  // all groups are alike
       AssembleKeys(ctx_, d_, heads, keys_);
-      if (grad_ != nullptr) Copy(ctx_, lse, stats_);
+      if (grad_ != nullptr) Move(lse, StatsTo::kHeadMajor);
       Execute();
       if (grad_ == nullptr) {
-        Copy(ctx_, stats_, lse);
+        Move(lse, StatsTo::kRows);
       } else {
         SplitKeyGrads(ctx_, d_, heads, d_keys_, *grad_, sums_);
       }
@@ -281,11 +298,17 @@ class Call {
  private:
   int64_t key_dim() const { return d_.nope_dim + d_.rope_dim; }
 
+  // The library has lse row by row where documents are packed, else head by head.
+  void Move(const Tensor& lse, StatsTo to) const {
+    if (!batch_.ragged) return MoveStats(ctx_, lse, batch_.length, stats_, to);
+    to == StatsTo::kRows ? Copy(ctx_, stats_, lse) : Copy(ctx_, lse, stats_);
+  }
+
   std::vector<Operand> OperandsOf(int64_t first) const {
     const int64_t dk = key_dim(), dv = d_.value_dim, kv = d_.nope_dim + dv;
     std::vector<Operand> x = {OperandOf(kQ, d_.q, dk, first * dk, dk), OperandOf(kK, keys_, dk, 0, dk),
-                              OperandOf(kV, d_.kv, kv, first * kv + d_.nope_dim, dv), OperandOf(kO, d_.o, dv, first * dv, dv),
-                              OperandOf(kStats, stats_, 1, 0, 1)};
+                              OperandOf(kV, d_.kv, kv, first * kv + d_.nope_dim, dv),
+                              OperandOf(kO, d_.o, dv, first * dv, dv), OperandOf(kStats, stats_, 1, 0, 1)};
     if (grad_ == nullptr) return x;
     x.push_back(OperandOf(kDO, grad_->d_o, dv, first * dv, dv));
     x.push_back(OperandOf(kDQ, grad_->dq, dk, first * dk, dk));
@@ -295,7 +318,8 @@ class Call {
   }
 
   bool Plan() {
-    const Shape shape = {grad_ != nullptr, batch_.size, batch_.length, d_.q.rows(), group_, batch_.ragged, d_.scale};
+    const Shape shape = {grad_ != nullptr, batch_.size,   batch_.length, d_.q.rows(),
+                         group_,           batch_.ragged, d_.scale};
     graph_ = GraphFor(library_, handle_, shape, operands_);
     if (graph_ == nullptr) return false;
     int64_t bytes = 0;
@@ -311,7 +335,8 @@ class Call {
     table_.longest = batch_.length;
     for (const Operand& x : operands_) table_.pitches[table_.count++] = x.pitch;
     table_.lengths = ctx_.scratch->Allocate("attention.documents", DType::kI32, {batch_.size});
-    table_.offsets = ctx_.scratch->Allocate("attention.documents", DType::kI64, {table_.count, batch_.size + 1});
+    table_.offsets =
+        ctx_.scratch->Allocate("attention.documents", DType::kI64, {table_.count, batch_.size + 1});
     FillDocuments(ctx_, d_, table_);
   }
 
@@ -319,7 +344,8 @@ class Call {
     std::unordered_map<int64_t, void*> addresses;
     for (size_t i = 0; i < operands_.size(); ++i) {
       addresses[operands_[i].id] = operands_[i].data;
-      if (batch_.ragged) addresses[kOffsets + operands_[i].id] = table_.offsets.row<int64_t>(static_cast<int64_t>(i));
+      if (batch_.ragged)
+        addresses[kOffsets + operands_[i].id] = table_.offsets.row<int64_t>(static_cast<int64_t>(i));
     }
     if (batch_.ragged) addresses[kLengths] = table_.lengths.data;
     const uintptr_t workspace = (reinterpret_cast<uintptr_t>(workspace_.data) + 255) / 256 * 256;

@@ -133,6 +133,10 @@ void CopyBytes(void* stream, const void* from, void* to, int64_t bytes) {
 }
 
 void SetBytes(void* stream, void* to, int value, int64_t rows, int64_t width, int64_t pitch) {
+  if (rows == 1) {  // a pitch is at most 2^31 - 1; a row may be longer
+    JEVONS_CUDA_CHECK(cudaMemsetAsync(to, value, Unsigned(width), StreamOf(stream)));
+    return;
+  }
   JEVONS_CUDA_CHECK(
       cudaMemset2DAsync(to, Unsigned(pitch), value, Unsigned(width), Unsigned(rows), StreamOf(stream)));
 }

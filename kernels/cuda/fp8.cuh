@@ -159,6 +159,44 @@ struct CodePack {
   }
 };
 
+// Where codes and scales go.
+struct CodesOut {
+  View<uint8_t> codes;
+  float* scales;
+  int64_t scale_pitch;
+  ScaleKind kind;
+  unsigned long long* lost;  // or null
+};
+inline CodesOut CodesOutOf(const Tensor& codes, const Tensor& scales, ScaleKind kind,
+                           unsigned long long* lost) {
+  return {.codes = ViewOf<uint8_t>(codes, kCodes),
+          .scales = scales.as<float>(),
+          .scale_pitch = scales.pitch,
+          .kind = kind,
+          .lost = lost};
+}
+
+inline constexpr int kTileLanes = static_cast<int>(kTileSize) / kCodes;  // 16 lanes have a tile of a row
+
+// The maximum over the sixteen lanes of a tile, all of them active.
+__device__ __forceinline__ uint32_t TileMax(uint32_t v) {
+  return __reduce_max_sync(Lane() < kTileLanes ? 0x0000FFFFu : 0xFFFF0000u, v);
+}
+
+// Quantises pack p of row r together with the other lanes of its tile.
+template <class F>
+__device__ __forceinline__ void QuantizeRowPack(const Pack<kCodes>& numbers, int64_t r, int64_t p,
+                                                int64_t cols, const CodesOut& out, Lost& lost) {
+  uint32_t amax = TileMax(AmaxBits(numbers));
+  const bool finite = amax < kInfinityBits;
+  if (!finite) amax = TileMax(FiniteAmaxBits(numbers));
+  const float scale = ScaleOf<F>(__uint_as_float(amax), out.kind);
+  CodePack<F> codes;
+  codes.Encode(numbers, 1.0f / scale, finite, out.lost != nullptr, lost);
+  codes.Store(out.codes.row(r), p, cols, out.codes.vector);
+  if (p % kTileLanes == 0) out.scales[r * out.scale_pitch + p / kTileLanes] = scale;
+}
+
 // The counters of a call that was asked for them. Reading them waits for the device.
 class LostTotals {
  public:

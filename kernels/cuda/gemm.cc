@@ -18,8 +18,8 @@ GemmImpl FromEnvironment() {
   if (name == nullptr || *name == '\0') return GemmImpl::kCublasLt;
   for (size_t i = 0; i < kNames.size(); ++i)
     if (std::strcmp(name, kNames[i]) == 0) return static_cast<GemmImpl>(i);
-  CheckFailed(__FILE__, __LINE__, "JEVONS_CUDA_GEMM", "no implementation is called '%s'; say wgmma, cublaslt or plain, or unset it",
-              name);
+  CheckFailed(__FILE__, __LINE__, "JEVONS_CUDA_GEMM",
+              "no implementation is called '%s'; say wgmma, cublaslt or plain, or unset it", name);
 }
 
 GemmImpl& TheBegin() {
@@ -41,7 +41,9 @@ bool IsEmpty(const OpContext& ctx, const Desc& desc) {
 GemmImpl BeginOfGemmList() { return TheBegin(); }
 void BeginGemmListAt(GemmImpl impl) { TheBegin() = impl; }
 
-std::string GemmImplementation() { return TheBegin() == GemmImpl::kPlain ? "plain" : "cublaslt " + LtVersion(); }
+std::string GemmImplementation() {
+  return TheBegin() == GemmImpl::kPlain ? "plain" : "cublaslt " + LtVersion();
+}
 
 void GroupedGemm(const OpContext& ctx, std::span<const GemmDesc> descs) {
   for (const GemmDesc& desc : descs) {

@@ -10,7 +10,8 @@ LtType TypeOf(DType dtype) { return dtype == DType::kF32 ? LtType::kF32 : LtType
 
 bool RunAsItLies(const OpContext& ctx, const GemmDesc& d) {
   const auto operand = [](const Tensor& t, Form form) {
-    return LtOperand{.data = t.data, .pitch = t.rows() > 1 ? t.pitch : t.cols(), .transposed = form == Form::kTransposed};
+    return LtOperand{
+        .data = t.data, .pitch = t.rows() > 1 ? t.pitch : t.cols(), .transposed = form == Form::kTransposed};
   };
   return RunLt(ctx, {.a = operand(d.b, d.b_form),
                      .b = operand(d.a, d.a_form),
@@ -27,7 +28,8 @@ bool RunAsItLies(const OpContext& ctx, const GemmDesc& d) {
 // Room for a matrix whose rows begin at multiples of 16 bytes.
 Tensor Aligned(const OpContext& ctx, const Tensor& like) {
   const int64_t unit = 16 / SizeOf(like.dtype);
-  return ctx.scratch->Allocate("gemm.aligned", like.dtype, {like.rows(), (like.cols() + unit - 1) / unit * unit})
+  return ctx.scratch
+      ->Allocate("gemm.aligned", like.dtype, {like.rows(), (like.cols() + unit - 1) / unit * unit})
       .Columns(0, like.cols());
 }
 

@@ -1,15 +1,15 @@
 #include "kernels/cuda/gemm_fp8_layout.h"
-
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/pack.cuh"
 
 namespace jevons::cuda {
 namespace {
 
-constexpr int kWord = static_cast<int>(kCodeAlignment);   // codes that a thread moves at a time
-constexpr int kSide = 128;                                // of a transposed tile
+constexpr int kWord = static_cast<int>(kCodeAlignment);            // codes that a thread moves at a time
+constexpr int kSide = 128;                                         // of a transposed tile
 constexpr int kTileWords = kSide * kSide / kWord / kBlockThreads;  // of a thread: 4
-constexpr int kTilePitch = kSide + 4;  // bytes: a column's bytes lie in different banks from their neighbours' 4 columns on
+constexpr int kTilePitch =
+    kSide + 4;  // bytes: a column's bytes lie in different banks from their neighbours' 4 columns on
 
 struct Codes {
   const uint8_t* data;
@@ -38,7 +38,8 @@ __global__ void PadKernel(Codes x, uint8_t* out, int64_t words, int64_t total) {
 }
 
 // A tile of 128 x 128 codes passes through shared memory: rows go in by words, columns come out by words.
-__global__ void __launch_bounds__(kBlockThreads) TransposeKernel(Codes x, int64_t tiles_c, uint8_t* out, int64_t lines, int64_t pitch) {
+__global__ void __launch_bounds__(kBlockThreads)
+    TransposeKernel(Codes x, int64_t tiles_c, uint8_t* out, int64_t lines, int64_t pitch) {
   __shared__ uint32_t tile[kSide * kTilePitch / 4];
   const int64_t r0 = blockIdx.x / tiles_c * kSide, c0 = blockIdx.x % tiles_c * kSide;
   Words<4> loaded[kTileWords];
@@ -63,25 +64,26 @@ __global__ void __launch_bounds__(kBlockThreads) TransposeKernel(Codes x, int64_
     if (c0 + c >= lines || r0 + r >= pitch) continue;
     Words<4> words = {};
 #pragma unroll
-    for (int i = 0; i < kWord; ++i) words.w[i / 4] |= uint32_t{bytes[(r + i) * kTilePitch + c]} << 8 * (i % 4);
+    for (int i = 0; i < kWord; ++i)
+      words.w[i / 4] |= uint32_t{bytes[(r + i) * kTilePitch + c]} << 8 * (i % 4);
     StoreWords(words, out + (c0 + c) * pitch + r0 + r);
   }
 }
 
 // out[outer][inner], where one index is the line and the other the block of k.
-__global__ void ScalesKernel(ScaleView scales, bool lines_inside, int64_t lines, int64_t blocks, int64_t inner, int64_t total,
-                             float* out) {
+__global__ void ScalesKernel(ScaleView scales, bool lines_inside, int64_t lines, int64_t blocks,
+                             int64_t inner, int64_t total, float* out) {
   const int64_t i = int64_t{blockIdx.x} * kBlockThreads + threadIdx.x;
   if (i >= total) return;
   const int64_t line = lines_inside ? i % inner : i / inner, block = lines_inside ? i / inner : i % inner;
   out[i] = line < lines && block < blocks ? scales(line, block) : 1.0f;
 }
 
-Tensor Scales(const OpContext& ctx, const ScaleView& scales, bool lines_inside, int64_t lines, int64_t blocks, int64_t outer,
-              int64_t inner) {
+Tensor Scales(const OpContext& ctx, const ScaleView& scales, bool lines_inside, int64_t lines, int64_t blocks,
+              int64_t outer, int64_t inner) {
   const Tensor out = ctx.scratch->Allocate("gemm.scales", DType::kF32, {outer, inner});
-  Launch(ctx, ScalesKernel, CeilDiv(out.size(), kBlockThreads), kBlockThreads, 0, scales, lines_inside, lines, blocks, inner,
-         out.size(), out.as<float>());
+  Launch(ctx, ScalesKernel, CeilDiv(out.size(), kBlockThreads), kBlockThreads, 0, scales, lines_inside, lines,
+         blocks, inner, out.size(), out.as<float>());
   return out;
 }
 
@@ -94,14 +96,16 @@ Tensor Room(const OpContext& ctx, int64_t lines, int64_t k) {
 Tensor PaddedCodes(const OpContext& ctx, const Tensor& x, int64_t lines, int64_t k) {
   const Tensor out = Room(ctx, lines, k);
   const int64_t words = out.pitch / kWord, total = lines * words;
-  Launch(ctx, PadKernel, CeilDiv(total, kBlockThreads), kBlockThreads, 0, CodesOf(x), out.as<uint8_t>(), words, total);
+  Launch(ctx, PadKernel, CeilDiv(total, kBlockThreads), kBlockThreads, 0, CodesOf(x), out.as<uint8_t>(),
+         words, total);
   return out.Columns(0, k);
 }
 
 Tensor TransposedCodes(const OpContext& ctx, const Tensor& x, int64_t lines, int64_t k) {
   const Tensor out = Room(ctx, lines, k);
   const int64_t tiles_r = CeilDiv(out.pitch, kSide), tiles_c = CeilDiv(lines, kSide);
-  Launch(ctx, TransposeKernel, tiles_r * tiles_c, kBlockThreads, 0, CodesOf(x), tiles_c, out.as<uint8_t>(), lines, out.pitch);
+  Launch(ctx, TransposeKernel, tiles_r * tiles_c, kBlockThreads, 0, CodesOf(x), tiles_c, out.as<uint8_t>(),
+         lines, out.pitch);
   return out.Columns(0, k);
 }
 

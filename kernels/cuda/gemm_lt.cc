@@ -14,10 +14,10 @@
 namespace jevons::cuda {
 namespace {
 
-#define JEVONS_LT_CHECK(call)                                                                                \
-  do {                                                                                                       \
-    if (const cublasStatus_t jevons_status = (call); jevons_status != CUBLAS_STATUS_SUCCESS) [[unlikely]]    \
-      ::jevons::CheckFailed(__FILE__, __LINE__, #call, "%s", cublasLtGetStatusName(jevons_status));          \
+#define JEVONS_LT_CHECK(call)                                                                             \
+  do {                                                                                                    \
+    if (const cublasStatus_t jevons_status = (call); jevons_status != CUBLAS_STATUS_SUCCESS) [[unlikely]] \
+      ::jevons::CheckFailed(__FILE__, __LINE__, #call, "%s", cublasLtGetStatusName(jevons_status));       \
   } while (false)
 
 constexpr uint64_t kWorkspaceBytes = uint64_t{32} << 20;  // what NVIDIA advises for Hopper
@@ -97,7 +97,8 @@ void SetScales(const Operation& operation, const LtProduct& p) {
   };
   Set(operation, CUBLASLT_MATMUL_DESC_A_SCALE_MODE, mode(p.a.scales));
   Set(operation, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, mode(p.b.scales));
-  Set(operation, CUBLASLT_MATMUL_DESC_FAST_ACCUM, int8_t{0});  // sums leave the tensor core every so many terms
+  Set(operation, CUBLASLT_MATMUL_DESC_FAST_ACCUM,
+      int8_t{0});  // sums leave the tensor core every so many terms
 }
 
 void SetScalePointers(const Operation& operation, const LtProduct& p) {
@@ -146,7 +147,8 @@ class Library {
     JEVONS_LT_CHECK(cublasLtMatmulPreferenceCreate(preference.out()));
     Set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, kWorkspaceBytes);
     // Parts of a sum over k meet in the workspace, in FP32 and in order, never in D.
-    Set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
+    Set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+        uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
     Set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, AlignmentOf(p.a.data));
     Set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, AlignmentOf(p.b.data));
     Set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, AlignmentOf(p.d));
@@ -154,8 +156,8 @@ class Library {
     cublasLtMatmulHeuristicResult_t best = {};
     int count = 0;
     const cublasStatus_t status =
-        cublasLtMatmulAlgoGetHeuristic(handle_, plan.operation.get(), plan.a.get(), plan.b.get(), plan.d.get(), plan.d.get(),
-                                       preference.get(), 1, &best, &count);
+        cublasLtMatmulAlgoGetHeuristic(handle_, plan.operation.get(), plan.a.get(), plan.b.get(),
+                                       plan.d.get(), plan.d.get(), preference.get(), 1, &best, &count);
     const bool refused = status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE;
     if (!refused) JEVONS_LT_CHECK(status);
     plan.found = !refused && count > 0 && best.state == CUBLAS_STATUS_SUCCESS;
@@ -172,8 +174,8 @@ Library& TheLibrary() {
 }
 
 void* Workspace(const OpContext& ctx) {
-  const Tensor room =
-      ctx.scratch->Allocate("gemm.workspace", DType::kU8, {static_cast<int64_t>(kWorkspaceBytes + kWorkspaceAlignment)});
+  const Tensor room = ctx.scratch->Allocate("gemm.workspace", DType::kU8,
+                                            {static_cast<int64_t>(kWorkspaceBytes + kWorkspaceAlignment)});
   const uintptr_t address = reinterpret_cast<uintptr_t>(room.data) + kWorkspaceAlignment - 1;
   return reinterpret_cast<void*>(address / kWorkspaceAlignment * kWorkspaceAlignment);
 }
@@ -189,8 +191,9 @@ bool RunLt(const OpContext& ctx, const LtProduct& p) {
   if (p.in == LtType::kE4M3) SetScalePointers(plan.operation, p);
   ArenaScope scope(*ctx.scratch);
   const float alpha = 1, beta = p.add ? 1 : 0;
-  JEVONS_LT_CHECK(cublasLtMatmul(library.handle(), plan.operation.get(), &alpha, p.a.data, plan.a.get(), p.b.data, plan.b.get(),
-                                 &beta, p.d, plan.d.get(), p.d, plan.d.get(), &plan.algorithm, Workspace(ctx), kWorkspaceBytes,
+  JEVONS_LT_CHECK(cublasLtMatmul(library.handle(), plan.operation.get(), &alpha, p.a.data, plan.a.get(),
+                                 p.b.data, plan.b.get(), &beta, p.d, plan.d.get(), p.d, plan.d.get(),
+                                 &plan.algorithm, Workspace(ctx), kWorkspaceBytes,
                                  static_cast<cudaStream_t>(ctx.stream.handle)));
   return true;
 }

@@ -20,7 +20,7 @@ enum class LtScales {
 
 struct LtOperand {
   const void* data = nullptr;
-  int64_t pitch = 0;       // elements between columns
+  int64_t pitch = 0;        // elements between columns
   bool transposed = false;  // memory holds the transpose
   LtScales scales = LtScales::kNone;
   const float* scale = nullptr;

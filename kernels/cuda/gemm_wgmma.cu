@@ -12,8 +12,8 @@
 // element is summed by one thread in the order of k: its bits depend on neither m, n nor the other products.
 #include <vector>
 
-#include "kernels/cuda/gemm.h"
 #include "kernels/cuda/block.cuh"
+#include "kernels/cuda/gemm.h"
 #include "kernels/cuda/gemm_fp8_layout.h"
 #include "kernels/cuda/gemm_wgmma_maps.h"
 #include "kernels/cuda/hopper.cuh"
@@ -26,7 +26,8 @@ namespace {
 using Tile = WgmmaTile;
 using Shared = WgmmaShared;
 
-constexpr int kMost = 64;  // products of a launch: they are kernel parameters, of which there may be 32,764 bytes
+constexpr int kMost =
+    64;  // products of a launch: they are kernel parameters, of which there may be 32,764 bytes
 constexpr int kMathRegisters = 232, kLoadRegisters = 40;
 static_assert(Tile::kMathThreads * kMathRegisters + 128 * kLoadRegisters <= 65536);
 
@@ -55,7 +56,10 @@ static_assert(sizeof(Batch) <= 32764 - 64);
 // The tiles of this cluster, one after the other.
 class Tiles {
  public:
-  __device__ explicit Tiles(const Batch& batch) : batch_(batch), tile_(static_cast<int>(blockIdx.x) / Tile::kCluster) { Find(); }
+  __device__ explicit Tiles(const Batch& batch)
+      : batch_(batch), tile_(static_cast<int>(blockIdx.x) / Tile::kCluster) {
+    Find();
+  }
   __device__ __forceinline__ bool more() const { return tile_ < batch_.tiles; }
   __device__ __forceinline__ void Next() {
     tile_ += static_cast<int>(gridDim.x) / Tile::kCluster;
@@ -95,10 +99,12 @@ __device__ __forceinline__ void LoadTiles(const Batch& batch, uint32_t shared, u
       const uint32_t full = shared + Shared::Full(place.stage);
       WaitFor(shared + Shared::Empty(place.stage), place.parity ^ 1);
       ArriveExpecting(full, kOperands + scale_bytes);
-      CopyBoxToBlocks(shared + Shared::A(place.stage) + half * Tile::kTerms, &p.a, block * Tile::kTerms, row + half, full, kBothBlocks);
+      CopyBoxToBlocks(shared + Shared::A(place.stage) + half * Tile::kTerms, &p.a, block * Tile::kTerms,
+                      row + half, full, kBothBlocks);
       CopyBox(shared + Shared::B(place.stage), &p.b, block * Tile::kTerms, col, full);
       if (kLineScalesB && scale_bytes > 0)
-        CopyRun(shared + Shared::Scales(place.stage), p.b_scales.data + block * p.b_scales.block_stride + col, scale_bytes, full);
+        CopyRun(shared + Shared::Scales(place.stage), p.b_scales.data + block * p.b_scales.block_stride + col,
+                scale_bytes, full);
     }
   }
 }
@@ -130,11 +136,14 @@ class Scales {
 
 // sums += product * (scale of the row * scale of the column), with one rounding per term.
 template <bool kLineScalesB>
-__device__ __forceinline__ void Promote(const float (&product)[Tile::kSums], const Scales<kLineScalesB>& scales,
-                                        const float2 (&columns)[Tile::kSums / 4], float (&sums)[Tile::kSums]) {
+__device__ __forceinline__ void Promote(const float (&product)[Tile::kSums],
+                                        const Scales<kLineScalesB>& scales,
+                                        const float2 (&columns)[Tile::kSums / 4],
+                                        float (&sums)[Tile::kSums]) {
 #pragma unroll
   for (int i = 0; i < Tile::kSums; i += 4) {
-    const float left = kLineScalesB ? columns[i / 4].x : scales.b, right = kLineScalesB ? columns[i / 4].y : scales.b;
+    const float left = kLineScalesB ? columns[i / 4].x : scales.b,
+                right = kLineScalesB ? columns[i / 4].y : scales.b;
     sums[i] = __fmaf_rn(product[i], scales.low * left, sums[i]);
     sums[i + 1] = __fmaf_rn(product[i + 1], scales.low * right, sums[i + 1]);
     sums[i + 2] = __fmaf_rn(product[i + 2], scales.high * left, sums[i + 2]);
@@ -165,7 +174,8 @@ __device__ __forceinline__ void StoreTwo(const Problem& p, int row, int col, flo
 
 // Four threads have a row's sums in turns of two. They exchange them, so that each stores eight in a row. All lanes must come.
 template <bool kHigh>
-__device__ __forceinline__ void StoreEights(const Problem& p, int row, int col, const float (&sums)[Tile::kSums]) {
+__device__ __forceinline__ void StoreEights(const Problem& p, int row, int col,
+                                            const float (&sums)[Tile::kSums]) {
   const int q = static_cast<int>(threadIdx.x) % 4;
 #pragma unroll
   for (int i = kHigh ? 2 : 0; i < Tile::kSums; i += 16) {
@@ -175,30 +185,35 @@ __device__ __forceinline__ void StoreEights(const Problem& p, int row, int col, 
 #pragma unroll
     for (int step = 1; step <= 2; ++step) {
       const WordPair sent = QuadSends(q, step, words);
-      const WordPair got = {__shfl_xor_sync(kAllLanes, sent.first, step), __shfl_xor_sync(kAllLanes, sent.second, step)};
+      const WordPair got = {__shfl_xor_sync(kAllLanes, sent.first, step),
+                            __shfl_xor_sync(kAllLanes, sent.second, step)};
       QuadTakes(q, step, got, words);
     }
     const int at = col + (i / 4 + q) * 8;
     if (row < p.m && at < p.n)
-      *reinterpret_cast<uint4*>(static_cast<bf16*>(p.c) + row * p.c_pitch + at) = make_uint4(words[0], words[1], words[2], words[3]);
+      *reinterpret_cast<uint4*>(static_cast<bf16*>(p.c) + row * p.c_pitch + at) =
+          make_uint4(words[0], words[1], words[2], words[3]);
   }
 }
 
 // The sums of one of a thread's rows (kHigh: the one eight below), rounded once.
 template <typename Out, bool kHigh>
-__device__ __forceinline__ void StoreRow(const Problem& p, int row, int col, const float (&sums)[Tile::kSums]) {
+__device__ __forceinline__ void StoreRow(const Problem& p, int row, int col,
+                                         const float (&sums)[Tile::kSums]) {
   if constexpr (sizeof(Out) == 2) {
     if (p.vector && !p.add && p.n % 8 == 0) return StoreEights<kHigh>(p, row, col, sums);
   }
   if (row >= p.m) return;
   const int q = static_cast<int>(threadIdx.x) % 4;
 #pragma unroll
-  for (int i = kHigh ? 2 : 0; i < Tile::kSums; i += 4) StoreTwo(p, row, col + i / 4 * 8 + q * 2, sums[i], sums[i + 1], Out());
+  for (int i = kHigh ? 2 : 0; i < Tile::kSums; i += 4)
+    StoreTwo(p, row, col + i / 4 * 8 + q * 2, sums[i], sums[i + 1], Out());
 }
 
 // Two warpgroups: the products and sums of all tiles.
 template <bool kLineScalesB, typename Out>
-__device__ __forceinline__ void ComputeTiles(const Batch& batch, const uint8_t* memory, uint32_t shared, uint32_t rank) {
+__device__ __forceinline__ void ComputeTiles(const Batch& batch, const uint8_t* memory, uint32_t shared,
+                                             uint32_t rank) {
   const int thread = static_cast<int>(threadIdx.x), group = thread / 128, lane = thread % 32;
   const int row_in_tile = group * Tile::kRowsOfGroup + RowOfSum(thread, 0), q = thread % 4;
   RingPlace place;
@@ -218,7 +233,8 @@ __device__ __forceinline__ void ComputeTiles(const Batch& batch, const uint8_t* 
     float sums[Tile::kSums] = {};
     for (int block = 0; block < p.k_blocks; ++block, place.Next()) {
       WaitFor(shared + Shared::Full(place.stage), place.parity);
-      const uint64_t a = MatrixDescriptor(shared + Shared::A(place.stage) + group * Tile::kRowsOfGroup * Tile::kTerms);
+      const uint64_t a =
+          MatrixDescriptor(shared + Shared::A(place.stage) + group * Tile::kRowsOfGroup * Tile::kTerms);
       const uint64_t b = MatrixDescriptor(shared + Shared::B(place.stage));
       BeginProducts();
 #pragma unroll
@@ -245,13 +261,15 @@ __device__ __forceinline__ void ComputeTiles(const Batch& batch, const uint8_t* 
 template <bool kLineScalesB, typename Out>
 __global__ void __launch_bounds__(Tile::kThreads, 1) WgmmaKernel(const __grid_constant__ Batch batch) {
   uint8_t* memory = DynamicShared<uint8_t>();
-  const uint32_t room = SharedAddress(memory), shared = (room + Shared::kAlignment - 1) / Shared::kAlignment * Shared::kAlignment;
+  const uint32_t room = SharedAddress(memory),
+                 shared = (room + Shared::kAlignment - 1) / Shared::kAlignment * Shared::kAlignment;
   memory += shared - room;
   const uint32_t rank = ClusterRank();
   if (threadIdx.x == 0) {
     for (int stage = 0; stage < Shared::kStages; ++stage) {
       InitBarrier(shared + Shared::Full(stage), 1);
-      InitBarrier(shared + Shared::Empty(stage), Tile::kMathThreads / 32 * Tile::kCluster);  // a thread of each warp, from both blocks
+      InitBarrier(shared + Shared::Empty(stage),
+                  Tile::kMathThreads / 32 * Tile::kCluster);  // a thread of each warp, from both blocks
     }
     PublishBarriers();
   }
@@ -288,7 +306,8 @@ Problem ProblemOf(const Fp8GemmDesc& d, const Tensor& b_codes) {
   return p;
 }
 
-constexpr int64_t kMostTurnedBytes = int64_t{512} << 20;  // of weights turned for one launch: 18 of 7168 x 4096
+constexpr int64_t kMostTurnedBytes = int64_t{512}
+                                     << 20;  // of weights turned for one launch: 18 of 7168 x 4096
 
 // The next products of a launch; returns how many.
 size_t Fill(const OpContext& ctx, std::span<const Fp8GemmDesc* const> descs, Batch& batch) {
@@ -298,7 +317,8 @@ size_t Fill(const OpContext& ctx, std::span<const Fp8GemmDesc* const> descs, Bat
   batch.count = batch.tiles = 0;
   for (const Fp8GemmDesc* d : descs) {
     const bool turns = d->b_form == Form::kPlain;
-    if (batch.count == kMost || (turns && batch.count > 0 && turned + d->b.codes.size() > kMostTurnedBytes)) break;
+    if (batch.count == kMost || (turns && batch.count > 0 && turned + d->b.codes.size() > kMostTurnedBytes))
+      break;
     if (!turns) {
       codes = d->b.codes;
     } else if (last == nullptr || last->b_form != Form::kPlain || last->b.codes.data != d->b.codes.data) {
@@ -321,8 +341,8 @@ void Run(const OpContext& ctx, std::span<const Fp8GemmDesc* const> descs) {
     Batch batch;
     descs = descs.subspan(Fill(ctx, descs, batch));
     const int clusters = std::min(batch.tiles, Multiprocessors() / Tile::kCluster);
-    LaunchCluster(ctx, WgmmaKernel<kLineScalesB, Out>, clusters * Tile::kCluster, Tile::kCluster, Tile::kThreads,
-                  Shared::kBytes + Shared::kAlignment, batch);
+    LaunchCluster(ctx, WgmmaKernel<kLineScalesB, Out>, clusters * Tile::kCluster, Tile::kCluster,
+                  Tile::kThreads, Shared::kBytes + Shared::kAlignment, batch);
   }
 }
 
@@ -331,7 +351,8 @@ bool HasLineScales(const Fp8GemmDesc& d) { return d.b.tiling == Tiling::kColumns
 }  // namespace
 
 bool WgmmaServes(const Fp8GemmDesc& d) {
-  constexpr int64_t kMostSide = int64_t{1} << 22, kMostTiles = int64_t{1} << 24;  // far below what numbers of 32 bits hold
+  constexpr int64_t kMostSide = int64_t{1} << 22,
+                    kMostTiles = int64_t{1} << 24;  // far below what numbers of 32 bits hold
   const bool sizes = d.m() < kMostSide && d.n() < kMostSide && d.k() < (int64_t{1} << 30) &&
                      CeilDiv(d.m(), Tile::kSide) * CeilDiv(d.n(), Tile::kSide) < kMostTiles;
   const bool a = IsAligned(d.a.codes), b = d.b_form == Form::kPlain || IsAligned(d.b.codes);

@@ -13,9 +13,10 @@ namespace jevons::cuda {
 // by which shared memory is swizzled. Two blocks, a cluster, compute neighbouring columns from the same rows of A.
 struct WgmmaTile {
   static constexpr int kSide = 128, kTerms = 128, kCluster = 2;
-  static constexpr int kMathThreads = 256, kThreads = 384;  // two warpgroups of 64 rows each; a third, of which one thread loads
+  static constexpr int kMathThreads = 256,
+                       kThreads = 384;  // two warpgroups of 64 rows each; a third, of which one thread loads
   static constexpr int kRowsOfGroup = kSide / 2;
-  static constexpr int kProducts = 32;  // terms of one wgmma
+  static constexpr int kProducts = 32;                      // terms of one wgmma
   static constexpr int kSums = kRowsOfGroup * kSide / 128;  // of a thread: 64
 };
 
@@ -78,7 +79,9 @@ JEVONS_HOST_DEVICE constexpr TilePlace PlaceOf(int index, int rows, int pairs) {
 }
 
 // The sums of a thread: number i = 0..63 lies in this row of its warpgroup's 64 and this column of the tile.
-JEVONS_HOST_DEVICE constexpr int RowOfSum(int thread, int i) { return thread / 32 % 4 * 16 + thread % 32 / 4 + i / 2 % 2 * 8; }
+JEVONS_HOST_DEVICE constexpr int RowOfSum(int thread, int i) {
+  return thread / 32 % 4 * 16 + thread % 32 / 4 + i / 2 % 2 * 8;
+}
 JEVONS_HOST_DEVICE constexpr int ColumnOfSum(int thread, int i) { return i / 4 * 8 + thread % 4 * 2 + i % 2; }
 
 // Four threads hold a 4 x 4 matrix of words, a column each, and end with a row each, in two exchanges (step 1, then 2) with thread

@@ -22,10 +22,13 @@ __device__ __forceinline__ void InitBarrier(uint32_t barrier, uint32_t arrivals)
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
 }
 // Makes them known to the cluster and to the copy engine.
-__device__ __forceinline__ void PublishBarriers() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
+__device__ __forceinline__ void PublishBarriers() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
 
 __device__ __forceinline__ void ArriveExpecting(uint32_t barrier, uint32_t bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
+               : "memory");
 }
 // At the same barrier of block `rank` of the cluster.
 __device__ __forceinline__ void ArriveAt(uint32_t barrier, uint32_t rank) {
@@ -61,23 +64,27 @@ __device__ __forceinline__ uint32_t ClusterRank() {
 // The box of a tensor at (x, y), x along its rows, to `to`; the bytes count at `barrier`. Beyond the tensor it is zero.
 __device__ __forceinline__ void CopyBox(uint32_t to, const CUtensorMap* map, int x, int y, uint32_t barrier) {
   asm volatile(
-      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], [%2];" ::"r"(to), "l"(map),
-      "r"(barrier), "r"(x), "r"(y)
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], "
+      "[%2];" ::"r"(to),
+      "l"(map), "r"(barrier), "r"(x), "r"(y)
       : "memory");
 }
 // The same to the same places of the blocks of the cluster whose bits are set.
-__device__ __forceinline__ void CopyBoxToBlocks(uint32_t to, const CUtensorMap* map, int x, int y, uint32_t barrier, uint16_t blocks) {
+__device__ __forceinline__ void CopyBoxToBlocks(uint32_t to, const CUtensorMap* map, int x, int y,
+                                                uint32_t barrier, uint16_t blocks) {
   asm volatile(
-      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%3, %4}], [%2], "
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], "
+      "[%1, {%3, %4}], [%2], "
       "%5;" ::"r"(to),
       "l"(map), "r"(barrier), "r"(x), "r"(y), "h"(blocks)
       : "memory");
 }
 // `bytes` (a multiple of 16) that follow each other in global memory.
 __device__ __forceinline__ void CopyRun(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier) {
-  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to), "l"(from),
-               "r"(bytes), "r"(barrier)
-               : "memory");
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
+      "l"(from), "r"(bytes), "r"(barrier)
+      : "memory");
 }
 
 // Registers of a thread of this warpgroup from here on; all its warps must come.
@@ -92,12 +99,17 @@ __device__ __forceinline__ void TakeRegistersUpTo() {
 
 // Matrix products of a warpgroup run on their own between BeginProducts and the end of WaitForProducts.
 __device__ __forceinline__ void BeginProducts() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-__device__ __forceinline__ void CommitProducts() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
-__device__ __forceinline__ void WaitForProducts() { asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory"); }
+__device__ __forceinline__ void CommitProducts() {
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+__device__ __forceinline__ void WaitForProducts() {
+  asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+}
 
 // d += a b^T or d = a b^T for 64 rows, 128 columns and 32 terms.
-#define JEVONS_EIGHT(d, i) \
-  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), "+f"(d[i + 7])
+#define JEVONS_EIGHT(d, i)                                                                    \
+  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), \
+      "+f"(d[i + 6]), "+f"(d[i + 7])
 __device__ __forceinline__ void MultiplyAdd(float (&d)[WgmmaTile::kSums], uint64_t a, uint64_t b, bool add) {
   asm volatile(
       "{\n.reg .pred add;\nsetp.ne.b32 add, %66, 0;\n"
@@ -107,8 +119,8 @@ __device__ __forceinline__ void MultiplyAdd(float (&d)[WgmmaTile::kSums], uint64
       "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
       "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
       "}, %64, %65, add, 1, 1;\n}\n"
-      : JEVONS_EIGHT(d, 0), JEVONS_EIGHT(d, 8), JEVONS_EIGHT(d, 16), JEVONS_EIGHT(d, 24),
-        JEVONS_EIGHT(d, 32), JEVONS_EIGHT(d, 40), JEVONS_EIGHT(d, 48), JEVONS_EIGHT(d, 56)
+      : JEVONS_EIGHT(d, 0), JEVONS_EIGHT(d, 8), JEVONS_EIGHT(d, 16), JEVONS_EIGHT(d, 24), JEVONS_EIGHT(d, 32),
+        JEVONS_EIGHT(d, 40), JEVONS_EIGHT(d, 48), JEVONS_EIGHT(d, 56)
       : "l"(a), "l"(b), "r"(static_cast<int>(add)));
 }
 #undef JEVONS_EIGHT

@@ -75,6 +75,23 @@ struct Pack {
   float v[kWidth];
 };
 
+// The numbers as they would be after a visit to memory as S.
+template <typename S, int kWidth>
+__device__ __forceinline__ Pack<kWidth> RoundedTo(const Pack<kWidth>& pack) {
+  if constexpr (sizeof(S) == 4) {
+    return pack;
+  } else {
+    Pack<kWidth> rounded;
+#pragma unroll
+    for (int i = 0; i < kWidth; i += 2) {
+      const uint32_t pair = RoundPair(pack.v[i], pack.v[i + 1]);
+      rounded.v[i] = __uint_as_float(pair << 16);
+      rounded.v[i + 1] = __uint_as_float(pair & 0xFFFF0000u);
+    }
+    return rounded;
+  }
+}
+
 // Elements as they lie in memory, to be held in few registers until they are needed.
 template <typename S, int kWidth>
 struct RawPack {

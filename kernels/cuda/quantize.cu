@@ -7,22 +7,8 @@
 namespace jevons::cuda {
 namespace {
 
-constexpr int kTileLanes = static_cast<int>(kTileSize) / kCodes;  // 16 lanes have 128 numbers
 constexpr int kBlockRows =
     static_cast<int>(kTileSize) * kTileLanes / kBlockThreads;  // rows of a block that a thread has
-
-// The maximum over the sixteen lanes of a tile, all of them active.
-__device__ __forceinline__ uint32_t TileMax(uint32_t v) {
-  return __reduce_max_sync(Lane() < kTileLanes ? 0x0000FFFFu : 0xFFFF0000u, v);
-}
-
-struct CodesOut {
-  View<uint8_t> codes;
-  float* scales;
-  int64_t scale_pitch;
-  ScaleKind kind;
-  unsigned long long* lost;  // or null
-};
 
 template <class F, typename S>
 __global__ void RowsKernel(RowGrid grid, View<const S> x, int64_t cols, CodesOut out) {
@@ -34,15 +20,7 @@ __global__ void RowsKernel(RowGrid grid, View<const S> x, int64_t cols, CodesOut
         return LoadRaw<kCodes>(x.row(r) + p * kCodes, cols - p * kCodes, x.vector);
       },
       [&](int64_t r, int64_t p, const Raw& raw) {
-        const Pack<kCodes> numbers = raw.Widened();
-        uint32_t amax = TileMax(AmaxBits(numbers));
-        const bool finite = amax < kInfinityBits;
-        if (!finite) amax = TileMax(FiniteAmaxBits(numbers));
-        const float scale = ScaleOf<F>(__uint_as_float(amax), out.kind);
-        CodePack<F> codes;
-        codes.Encode(numbers, 1.0f / scale, finite, out.lost != nullptr, lost);
-        codes.Store(out.codes.row(r), p, cols, out.codes.vector);
-        if (p % kTileLanes == 0) out.scales[r * out.scale_pitch + p / kTileLanes] = scale;
+        QuantizeRowPack<F>(raw.Widened(), r, p, cols, out, lost);
       });
   if (out.lost != nullptr) AddLost(lost, out.lost);
 }
@@ -114,11 +92,7 @@ template <class F, typename S>
 void QuantizeAs(const OpContext& ctx, const QuantizeDesc& d, unsigned long long* lost) {
   const int64_t rows = d.x.rows(), cols = d.x.cols(), across = TilesOf(cols);
   const View<const S> x = ViewOf<const S>(d.x, kCodes);
-  const CodesOut out = {.codes = ViewOf<uint8_t>(d.codes, kCodes),
-                        .scales = d.scales.as<float>(),
-                        .scale_pitch = d.scales.pitch,
-                        .kind = d.scale_kind,
-                        .lost = lost};
+  const CodesOut out = CodesOutOf(d.codes, d.scales, d.scale_kind, lost);
   if (d.tiling == Tiling::kRows1x128) {
     LaunchRows(ctx, RowsKernel<F, S>, rows, across * kTileLanes, x, cols, out);
   } else if constexpr (sizeof(typename F::Code) == 1) {

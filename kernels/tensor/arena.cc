@@ -50,9 +50,9 @@ int64_t Arena::SliceBytes(DType dtype, const Shape& shape) {
 
 Tensor Arena::Allocate(const char* name, DType dtype, const Shape& shape) {
   const int64_t bytes = SliceBytes(dtype, shape);
-  JEVONS_CHECK(bytes <= capacity_ - used_, "arena %s: %s %s needs %lld bytes, %lld of %lld are used", name_.c_str(), name,
-               shape.ToString().c_str(), static_cast<long long>(bytes), static_cast<long long>(used_),
-               static_cast<long long>(capacity_));
+  JEVONS_CHECK(bytes <= capacity_ - used_, "arena %s: %s %s needs %lld bytes, %lld of %lld are used",
+               name_.c_str(), name, shape.ToString().c_str(), static_cast<long long>(bytes),
+               static_cast<long long>(used_), static_cast<long long>(capacity_));
   Tensor slice(base_ + used_, dtype, shape);
   used_ += bytes;
   if (memory_) memory_->Back(used_);
@@ -77,7 +77,8 @@ void Arena::Poison(void* data, int64_t bytes) const {
 }
 
 void Arena::Release(Mark mark) {
-  JEVONS_CHECK(mark.used <= used_ && mark.slices <= slices_.size(), "arena %s: released out of order", name_.c_str());
+  JEVONS_CHECK(mark.used <= used_ && mark.slices <= slices_.size(), "arena %s: released out of order",
+               name_.c_str());
   if (peak_is_current_ && used_ == peak_ && mark.used < used_) {
     peak_slices_ = slices_;
     peak_is_current_ = false;
@@ -95,7 +96,8 @@ std::vector<std::pair<std::string, int64_t>> Arena::PeakSlices() const {
   std::map<std::string, int64_t> by_name;
   for (const Slice& slice : peak_is_current_ ? slices_ : peak_slices_) by_name[slice.name] += slice.bytes;
   std::vector<std::pair<std::string, int64_t>> sorted(by_name.begin(), by_name.end());
-  std::stable_sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
+  std::stable_sort(sorted.begin(), sorted.end(),
+                   [](const auto& a, const auto& b) { return a.second > b.second; });
   return sorted;
 }
 

@@ -72,7 +72,8 @@ class Arena {
   int64_t capacity_, used_ = 0, peak_ = 0;
   bool poison_;
   std::vector<Slice> slices_, peak_slices_;
-  bool peak_is_current_ = true;  // peak_slices_ is copied lazily, when the first slice alive at the peak is released
+  bool peak_is_current_ =
+      true;  // peak_slices_ is copied lazily, when the first slice alive at the peak is released
 };
 
 class ArenaScope {

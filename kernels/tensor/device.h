@@ -52,8 +52,8 @@ class Event {
 
  private:
   Device device_;
-  void* handle_ = nullptr;   // a cudaEvent_t
-  double recorded_ms_ = 0;   // on the CPU
+  void* handle_ = nullptr;  // a cudaEvent_t
+  double recorded_ms_ = 0;  // on the CPU
 };
 
 // Waits until everything given to the stream is done.
@@ -92,7 +92,7 @@ struct CudaDevice {
 };
 
 struct CudaReport {
-  bool built = false;                            // this program has the CUDA backend
+  bool built = false;                           // this program has the CUDA backend
   int driver_version = 0, runtime_version = 0;  // 13000 for 13.0; 0 = none
   std::vector<CudaDevice> devices;
   std::string problem;  // why no CUDA stream can be had; empty where one can

@@ -68,7 +68,8 @@ TEST_F(CudaTest, GemmOfEveryFormTypeAndMode) {
 TEST_F(CudaTest, GemmOfEverySize) {
   for (const cuda::GemmImpl impl : {cuda::GemmImpl::kCublasLt, cuda::GemmImpl::kPlain})
     for (const auto& [m, n, k] : kSizes)
-      for (const WriteMode mode : kWriteModes) Compare(impl, {m, n, k, Form::kTransposed, Form::kPlain, mode, DType::kBF16, DType::kF32});
+      for (const WriteMode mode : kWriteModes)
+        Compare(impl, {m, n, k, Form::kTransposed, Form::kPlain, mode, DType::kBF16, DType::kF32});
 }
 
 TEST_F(CudaTest, GroupedGemm) {
@@ -92,7 +93,8 @@ TEST_F(CudaTest, GemmShowsNan) {
   for (const cuda::GemmImpl impl : {cuda::GemmImpl::kCublasLt, cuda::GemmImpl::kPlain}) {
     const Beginning beginning(impl);
     DeviceCase c(Device::kCuda, Layout::kAligned);
-    auto &a = c.Make(DType::kBF16, 16, 32).Fill(1), &b = c.Make(DType::kBF16, 24, 32).Fill(2), &out = c.Make(DType::kF32, 16, 24);
+    auto &a = c.Make(DType::kBF16, 16, 32).Fill(1), &b = c.Make(DType::kBF16, 24, 32).Fill(2),
+         &out = c.Make(DType::kF32, 16, 24);
     a.Set(5, 7, std::nan(""));
     Gemm(c.ctx(), {.a = a.tensor(), .b = b.tensor(), .c = out.tensor(), .b_form = Form::kTransposed});
     out.Fetch();

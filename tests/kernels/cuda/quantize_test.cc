@@ -1,6 +1,7 @@
 // Quantisation on CUDA: the bytes and scales of the reference, whatever the input.
 #include "kernels/fp8/quantize.h"
 
+#include "kernels/cuda/swiglu_quantize.h"
 #include "tests/kernels/cuda/cuda_test.h"
 
 namespace jevons {
@@ -112,6 +113,46 @@ TEST_F(CudaTest, RequantizeHasTheBitsOfTheReference) {
               ShowStats(c, stats);
             },
             {});
+      }
+    }
+  }
+}
+
+// The two operators in one have the bits of the two, one after the other on the same device.
+TEST_F(CudaTest, SwiGluQuantizeHasTheBitsOfBoth) {
+  for (const Size& s : kSizes) {
+    for (DType dtype : kRealTypes) {
+      for (bool weighted : {false, true}) {
+        for (Layout layout : {Layout::kOdd, Layout::kAligned}) {
+          BeforeCudaRepeat(weighted ? 1 : 2);
+          DeviceCase c(Device::kCuda, layout);
+          auto &gate_up = c.Make(dtype, s.rows, 2 * s.cols), &y = c.Make(dtype, s.rows, s.cols);
+          Scatter(gate_up, 7, s.hostile);
+          const Tensor weight = weighted ? c.MakeVector(DType::kF32, s.rows).Fill(2).tensor() : Tensor();
+          DeviceCase::Matrix *codes[2], *scales[2];
+          QuantStats stats[2];
+          for (int i = 0; i < 2; ++i) {
+            codes[i] = &c.Make(DType::kU8, s.rows, s.cols);
+            scales[i] = &c.Make(DType::kF32, s.rows, TilesOf(s.cols));
+          }
+          SwiGlu(c.ctx(), gate_up.tensor(), weight, y.tensor());
+          Quantize(c.ctx(), {.x = y.tensor(),
+                             .codes = codes[0]->tensor(),
+                             .scales = scales[0]->tensor(),
+                             .stats = &stats[0]});
+          cuda::SwiGluQuantize(c.ctx(), {.gate_up = gate_up.tensor(),
+                                         .weight = weight,
+                                         .codes = codes[1]->tensor(),
+                                         .scales = scales[1]->tensor(),
+                                         .stats = &stats[1]});
+          for (int i = 0; i < 2; ++i) {
+            c.Show("codes", *codes[i]);
+            c.Show("scales", *scales[i]);
+          }
+          EXPECT_TRUE(SameValues(c.outputs()[0].values, c.outputs()[2].values));
+          EXPECT_TRUE(SameValues(c.outputs()[1].values, c.outputs()[3].values));
+          EXPECT_TRUE(stats[0] == stats[1]);
+        }
       }
     }
   }

@@ -67,10 +67,12 @@ void CopyBoxTo(uint32_t rank, uint32_t to, const CUtensorMap* map, int x, int y,
 struct Terms {
   uint8_t codes[32];
   Terms(const char* shared, uint64_t descriptor, int r) {
-    const auto start = static_cast<uint32_t>(descriptor & 0x3FFF) * 16, group = static_cast<uint32_t>(descriptor >> 32 & 0x3FFF) * 16;
+    const auto start = static_cast<uint32_t>(descriptor & 0x3FFF) * 16,
+               group = static_cast<uint32_t>(descriptor >> 32 & 0x3FFF) * 16;
     if (descriptor >> 62 != 1) Die("a matrix without the 128-byte swizzle");
     for (uint32_t i = 0; i < 32; i += 16) {
-      const uint32_t address = start + static_cast<uint32_t>(r / 8) * group + static_cast<uint32_t>(r % 8) * 128 + i;
+      const uint32_t address =
+          start + static_cast<uint32_t>(r / 8) * group + static_cast<uint32_t>(r % 8) * 128 + i;
       std::memcpy(codes + i, shared + ((address ^ (address >> 7 & 7) << 4) - kFirstAddress), 16);
     }
   }
@@ -127,7 +129,8 @@ void CopyBoxToBlocks(uint32_t to, const CUtensorMap* map, int x, int y, uint32_t
 }
 void CopyRun(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier) {
   const std::lock_guard lock(mutex);
-  if (bytes % 16 != 0 || to % 16 != 0 || reinterpret_cast<uintptr_t>(from) % 16 != 0) Die("a copy of odd bytes");
+  if (bytes % 16 != 0 || to % 16 != 0 || reinterpret_cast<uintptr_t>(from) % 16 != 0)
+    Die("a copy of odd bytes");
   std::memcpy(At(to), from, bytes);
   Barrier& b = BarrierAt(barrier, ClusterRank());
   b.bytes -= static_cast<int32_t>(bytes);
@@ -148,7 +151,8 @@ void MultiplyAdd(float (&d)[WgmmaTile::kSums], uint64_t a, uint64_t b, bool add)
 }
 
 CUtensorMap MapOfCodes(const Tensor& codes, int box) {
-  if (reinterpret_cast<uintptr_t>(codes.data) % 16 != 0 || (codes.rows() > 1 && codes.pitch % 16 != 0)) Die("odd codes for TMA");
+  if (reinterpret_cast<uintptr_t>(codes.data) % 16 != 0 || (codes.rows() > 1 && codes.pitch % 16 != 0))
+    Die("odd codes for TMA");
   const Map map = {codes.as<uint8_t>(), codes.cols(), codes.rows(), codes.pitch, box};
   CUtensorMap opaque = {};
   std::memcpy(&opaque, &map, sizeof map);

@@ -1,4 +1,5 @@
 #include <cuda_runtime_api.h>
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <barrier>
@@ -46,10 +47,11 @@ struct Lanes : Meeting {
 };
 
 struct Fiber {
-  ucontext_t context;
+  ucontext_t context;  // where it begins
+  jmp_buf place;       // where it goes on: unlike swapcontext, a jump makes no system call
   std::unique_ptr<char[]> stack;
   dim3 thread;
-  bool done;
+  bool begun, done;
 };
 
 class Block;
@@ -135,21 +137,26 @@ class Block {
     fiber.context.uc_stack.ss_size = kStackBytes;
     fiber.context.uc_link = nullptr;
     fiber.thread = dim3(i % block.x, i / block.x % block.y, i / block.x / block.y);
-    fiber.done = false;
+    fiber.begun = fiber.done = false;
     makecontext(&fiber.context, Enter, 0);
   }
   void Resume(Fiber& fiber) {
     if (fiber.done) return;
     running_ = &fiber;
     threadIdx = fiber.thread;
-    swapcontext(&scheduler_, &fiber.context);
+    if (_setjmp(scheduler_) != 0) return;
+    if (fiber.begun) _longjmp(fiber.place, 1);
+    fiber.begun = true;
+    setcontext(&fiber.context);
   }
-  void Yield() { swapcontext(&running_->context, &scheduler_); }
+  void Yield() {
+    if (_setjmp(running_->place) == 0) _longjmp(scheduler_, 1);
+  }
 
   const std::function<void()>* kernel_ = nullptr;
   Cluster* cluster_ = nullptr;
   unsigned rank_ = 0;
-  ucontext_t scheduler_;
+  jmp_buf scheduler_;
   std::vector<Fiber> fibers_;
   Fiber* running_ = nullptr;
   size_t live_ = 0, size_ = 0, progress_ = 0;
