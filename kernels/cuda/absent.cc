@@ -1,4 +1,5 @@
 // What stands in for the CUDA backend in a build without it: everything that would touch a device aborts and says why.
+#include "kernels/cuda/gemm.h"
 #include "kernels/ops/registry.h"
 #include "kernels/tensor/cuda_backend.h"
 #include "kernels/tensor/device.h"
@@ -27,6 +28,9 @@ namespace cuda {
 
 const OpTable& Operators() { Absent("CUDA operators"); }
 const QuantizeTable& Quantization() { Absent("CUDA quantisation"); }
+void GroupedGemm(const OpContext&, std::span<const GemmDesc>) { Absent("CUDA product"); }
+void GroupedFp8Gemm(const OpContext&, std::span<const Fp8GemmDesc>) { Absent("CUDA product"); }
+std::string GemmImplementation() { Absent("CUDA product"); }
 
 void* NewStream() { Absent("CUDA stream"); }
 void DeleteStream(void*) { Absent("CUDA stream"); }

@@ -7,6 +7,8 @@ const OpTable& Operators() {
     OpTable t{};
     t.name = "cuda";
     t.adamw = AdamW;
+    t.attention = Attention;
+    t.attention_backward = AttentionBackward;
     t.copy = Copy;
     t.add = Add;
     t.fill_normal = FillNormal;

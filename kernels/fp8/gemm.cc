@@ -3,6 +3,7 @@
 #include "absl/strings/str_format.h"
 #include "kernels/cpu/fp8_gemm.h"
 #include "kernels/cpu/gemm_impl.h"
+#include "kernels/cuda/gemm.h"
 #include "kernels/ref/fp8_gemm.h"
 
 namespace jevons {
@@ -84,8 +85,9 @@ std::string Fp8GemmDesc::ToString() const {
 
 void Fp8Gemm(const OpContext& ctx, const Fp8GemmDesc& desc) { GroupedFp8Gemm(ctx, {&desc, 1}); }
 
-void GroupedFp8Gemm(const OpContext&, std::span<const Fp8GemmDesc> descs) {
+void GroupedFp8Gemm(const OpContext& ctx, std::span<const Fp8GemmDesc> descs) {
   for (const Fp8GemmDesc& desc : descs) desc.Validate();
+  if (ctx.stream.device == Device::kCuda) return cuda::GroupedFp8Gemm(ctx, descs);
   for (size_t begin = 0, end; begin < descs.size(); begin = end) {
     end = begin + 1;
     if (descs[begin].k() == 0) {

@@ -42,7 +42,7 @@ struct ScaleView {
   const float* data;
   int64_t line_stride, block_stride;
   int64_t lines;  // rows or columns that share a scale: 1 or 128
-  float operator()(int64_t line, int64_t block) const {
+  JEVONS_HOST_DEVICE float operator()(int64_t line, int64_t block) const {
     return data[line / lines * line_stride + block * block_stride];
   }
 };

@@ -40,7 +40,7 @@ JEVONS_HOST_DEVICE constexpr Significand SplitCode(uint8_t code) {
 }
 
 // value * 2^(exponent - bits) in units of 2^(unit), cut toward zero.
-constexpr int64_t CutToUnit(int64_t value, int32_t exponent, int bits, int32_t unit) {
+JEVONS_HOST_DEVICE constexpr int64_t CutToUnit(int64_t value, int32_t exponent, int bits, int32_t unit) {
   const int32_t shift = exponent - bits - unit;
   if (shift >= 0) return value * (int64_t{1} << shift);
   return shift < -40 ? 0 : value / (int64_t{1} << -shift);  // no value here has more than 40 bits
@@ -48,7 +48,7 @@ constexpr int64_t CutToUnit(int64_t value, int32_t exponent, int bits, int32_t u
 
 // c + sum of a[i] * b[i], i < n <= 32; A and B are E4M3 or E5M2. NaN and infinity as in FP32 arithmetic.
 template <class A, class B>
-float TensorCoreStep(const uint8_t* a, const uint8_t* b, int64_t n, float c) {
+JEVONS_HOST_DEVICE float TensorCoreStep(const uint8_t* a, const uint8_t* b, int64_t n, float c) {
   constexpr int kBits = A::kMantissaBits + B::kMantissaBits, kFloatBits = 23;
   constexpr int32_t kNothing = INT32_MIN;
   int64_t products[TensorCore::kProducts];

@@ -16,8 +16,6 @@ void CheckDocuments(const OpContext& ctx, const AttentionDesc& d) {
 }
 
 void CheckForward(const OpContext& ctx, const AttentionDesc& d) {
-  JEVONS_CHECK(Ops(ctx.stream).attention != nullptr, "attention has no implementation in the table %s",
-               Ops(ctx.stream).name);
   const int64_t rows = d.q.rows();
   const DType dtype = d.q.dtype;
   JEVONS_CHECK(d.heads > 0 && d.nope_dim >= 0 && d.rope_dim >= 0 && d.nope_dim + d.rope_dim > 0 &&

@@ -16,6 +16,9 @@ struct AttentionDesc {
   Tensor kv;                    // [T, heads * (nope+value)]
   Tensor k_rope;                // [T, rope]
   Tensor document_start;        // [T] I32: first visible position within the sequence; empty = 0 everywhere
+  // What the host knows of document_start: at most so many documents, none longer; 0 = nothing. CUDA's fast path needs both,
+  // with documents that follow each other without gaps, and aborts on documents beyond them.
+  int64_t documents = 0, longest_document = 0;
   Tensor o;                     // [T, heads * value]
   Tensor lse;                   // [T, heads] FP32: log of the sum of exp(scores)
 };

@@ -6,6 +6,7 @@
 #include "absl/strings/str_format.h"
 #include "kernels/base/log.h"
 #include "kernels/cpu/gemm_impl.h"
+#include "kernels/cuda/gemm.h"
 
 namespace jevons {
 namespace {
@@ -37,8 +38,8 @@ std::string GemmDesc::ToString() const {
 void Gemm(const OpContext& ctx, const GemmDesc& desc) { GroupedGemm(ctx, {&desc, 1}); }
 
 void GroupedGemm(const OpContext& ctx, std::span<const GemmDesc> descs) {
-  JEVONS_CHECK(ctx.stream.device == Device::kCpu, "matrix products have no CUDA implementation");
   for (const GemmDesc& desc : descs) desc.Validate();
+  if (ctx.stream.device == Device::kCuda) return cuda::GroupedGemm(ctx, descs);
   for (size_t begin = 0, end; begin < descs.size(); begin = end) {
     const DType in = descs[begin].a.dtype;
     for (end = begin + 1; end < descs.size() && descs[end].a.dtype == in; ++end) continue;
@@ -46,7 +47,9 @@ void GroupedGemm(const OpContext& ctx, std::span<const GemmDesc> descs) {
   }
 }
 
-std::string GemmImplementation(DType dtype) { return cpu::ChosenGemmImpl(dtype).describe(dtype); }
+std::string GemmImplementation(DType dtype, Device device) {
+  return device == Device::kCuda ? cuda::GemmImplementation() : cpu::ChosenGemmImpl(dtype).describe(dtype);
+}
 
 namespace cpu {
 namespace {

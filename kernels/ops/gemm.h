@@ -8,7 +8,8 @@
 // The CPU's own kernel defines an element as the chain of fused multiply-adds over k = 0, 1, ... from zero: its bits depend on
 // neither m, n, the tile, the neighbours nor the thread count. BF16 products go by the pairs of vdpbf16ps where that is fast
 // (AMD), and through oneDNN where there is AMX: other orders, as independent of everything else; GemmImplementation says which.
-// JEVONS_GEMM=onednn|dot|cpu|ref in the environment forces one. m, n or k may be zero (k = 0 gives zeros).
+// JEVONS_GEMM=onednn|dot|cpu|ref in the environment forces one. m, n or k may be zero (k = 0 gives zeros). On CUDA streams
+// cuBLASLt sums, in an order that the shape decides (kernels/cuda/gemm.h).
 #ifndef JEVONS_KERNELS_OPS_GEMM_H_
 #define JEVONS_KERNELS_OPS_GEMM_H_
 
@@ -41,7 +42,7 @@ void Gemm(const OpContext& ctx, const GemmDesc& desc);
 void GroupedGemm(const OpContext& ctx, std::span<const GemmDesc> descs);
 
 // Which implementation serves products of this type on this machine, for the log: "cpu avx3_zen4", "onednn amx", ...
-std::string GemmImplementation(DType dtype);
+std::string GemmImplementation(DType dtype, Device device = Device::kCpu);
 
 }  // namespace jevons
 

@@ -21,6 +21,7 @@
 #define __host__
 #define __shared__ static thread_local  // a block has an operating system's thread to itself
 #define __forceinline__ inline
+#define __grid_constant__
 #define __launch_bounds__(...)
 
 struct dim3 {
@@ -36,6 +37,10 @@ struct alignas(16) uint4 {
 struct alignas(16) float4 {
   float x, y, z, w;
 };
+struct alignas(8) float2 {
+  float x, y;
+};
+inline float2 make_float2(float x, float y) { return {x, y}; }
 inline uint2 make_uint2(uint32_t x, uint32_t y) { return {x, y}; }
 inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w) { return {x, y, z, w}; }
 
@@ -56,6 +61,7 @@ void Run(const Launch& launch, const std::function<void()>& kernel);
 // By the fiber that runs.
 void* DynamicShared();
 void SyncThreads();
+void Pause();  // others run; for what waits for another block
 bool SyncThreadsOr(bool value);
 void SyncCluster();
 unsigned ClusterSize();
@@ -133,6 +139,11 @@ uint32_t __match_any_sync(uint32_t mask, T value) {
 
 inline int __popc(uint32_t bits) { return std::popcount(bits); }
 inline uint32_t __float_as_uint(float value) { return std::bit_cast<uint32_t>(value); }
+template <typename T>
+T __ldg(const T* p) {
+  return *p;
+}
+inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 inline float __uint_as_float(uint32_t bits) { return std::bit_cast<float>(bits); }
 [[noreturn]] void __trap();
 

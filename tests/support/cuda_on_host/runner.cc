@@ -93,6 +93,10 @@ class Block {
     while (meeting.generation == generation) Yield();
   }
   void SyncThreads() { Meet(block_, size_); }
+  void Pause() {
+    ++progress_;  // whatever it waits for may come from another block
+    Yield();
+  }
   bool Or(bool value) {
     votes_ |= value;
     Meet(block_, size_, [&] { verdict_ = votes_, votes_ = false; });
@@ -195,6 +199,7 @@ void Run(const Launch& launch, const std::function<void()>& kernel) {
 
 void* DynamicShared() { return current->shared(); }
 void SyncThreads() { current->SyncThreads(); }
+void Pause() { current->Pause(); }
 bool SyncThreadsOr(bool value) { return current->Or(value); }
 void SyncCluster() { current->SyncCluster(); }
 unsigned ClusterSize() { return current->cluster().size; }

@@ -1,0 +1,45 @@
+// Matrix products on CUDA streams. Implementations in order, the first that can serve a product does:
+//
+//   wgmma     FP8        this program's own kernel (gemm_wgmma.cu); only if named
+//   cublaslt  all types  NVIDIA's library
+//   plain     all types  one chain of fused multiply-adds per element: the bits of the CPU's `cpu` and `ref`; slow
+//
+// JEVONS_CUDA_GEMM=wgmma|cublaslt|plain in the environment says where the list begins; it begins at cublaslt. A sum that never
+// leaves the tensor core (promote = false) is a model bit by bit, which `plain` alone computes.
+//
+// None allocates memory after a shape's first use, and none waits for the device. Temporaries come from the context's arena.
+#ifndef JEVONS_KERNELS_CUDA_GEMM_H_
+#define JEVONS_KERNELS_CUDA_GEMM_H_
+
+#include <span>
+#include <string>
+
+#include "kernels/fp8/gemm.h"
+#include "kernels/ops/gemm.h"
+
+namespace jevons::cuda {
+
+// The descriptors are valid.
+void GroupedGemm(const OpContext& ctx, std::span<const GemmDesc> descs);
+void GroupedFp8Gemm(const OpContext& ctx, std::span<const Fp8GemmDesc> descs);
+
+// What serves products of BF16 or FP32: "cublaslt 13.1".
+std::string GemmImplementation();
+
+enum class GemmImpl { kWgmma, kCublasLt, kPlain };  // in their order
+
+// Where the list begins in this process, for tests and benchmarks.
+void BeginGemmListAt(GemmImpl impl);
+GemmImpl BeginOfGemmList();
+
+// Each implementation. The products have no zero side, and k > 0. False: this product is not for it, and nothing was done.
+bool LtGemm(const OpContext& ctx, const GemmDesc& desc);
+bool LtFp8Gemm(const OpContext& ctx, const Fp8GemmDesc& desc);
+void PlainGemm(const OpContext& ctx, const GemmDesc& desc);
+void PlainFp8Gemm(const OpContext& ctx, const Fp8GemmDesc& desc);
+bool WgmmaServes(const Fp8GemmDesc& desc);
+void WgmmaFp8Gemms(const OpContext& ctx, std::span<const Fp8GemmDesc> descs);  // all served by it
+
+}  // namespace jevons::cuda
+
+#endif  // JEVONS_KERNELS_CUDA_GEMM_H_

@@ -1,0 +1,373 @@
+// Products of FP8 codes on Hopper's tensor cores: many products in one launch, each with shapes and addresses of its own.
+//
+//   forward, dgrad   scales of A by rows, of B by blocks of 128 x 128
+//   wgrad            scales of A and B by lines
+//
+// The scheme is that of DeepGEMM (github.com/deepseek-ai/DeepGEMM, sm90_fp8_gemm_*): as many blocks as processors take tiles in
+// turn; one thread lets TMA fill a ring of stages, two warpgroups multiply what has come, and after 128 terms add the product,
+// scaled, to sums in their own registers, while the other group keeps the tensor cores busy (promotion, DeepSeek-V3 report,
+// section 3.3.2). Each block of a cluster fetches half of the rows of A that both need and sends them to both.
+//
+// TMA reads zeros beyond the end of a matrix and threads store what is inside C, so no side needs to be a multiple of anything. An
+// element is summed by one thread in the order of k: its bits depend on neither m, n nor the other products.
+#include <vector>
+
+#include "kernels/cuda/block.cuh"
+#include "kernels/cuda/gemm.h"
+#include "kernels/cuda/gemm_fp8_layout.h"
+#include "kernels/cuda/gemm_wgmma_maps.h"
+#include "kernels/cuda/hopper.cuh"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/pack.cuh"
+
+namespace jevons::cuda {
+namespace {
+
+using Tile = WgmmaTile;
+using Shared = WgmmaShared;
+
+constexpr int kMost =
+    64;  // products of a launch: they are kernel parameters, of which there may be 32,764 bytes
+constexpr int kMathRegisters = 232, kLoadRegisters = 40;
+static_assert(Tile::kMathThreads * kMathRegisters + 128 * kLoadRegisters <= 65536);
+
+// The scales of a matrix's lines (of 128 lines each, for blocks) along k.
+struct LineScales {
+  const float* data;
+  int64_t line_stride, block_stride;
+};
+
+struct Problem {
+  CUtensorMap a, b;  // [m, k] in boxes of 64 x 128, [n, k] in boxes of 128 x 128
+  LineScales a_scales, b_scales;
+  void* c;
+  int64_t c_pitch;
+  int m, n, k_blocks, a_lines;  // a_lines: rows of A that share a scale
+  int rows, pairs, first;       // tiles; the number of its first pair of tiles in the launch
+  bool add, vector;             // vector: C's rows begin at multiples of 16 bytes
+};
+
+struct Batch {
+  Problem problems[kMost];
+  int count, tiles;  // tiles: pairs of all problems
+};
+static_assert(sizeof(Batch) <= 32764 - 64);
+
+// The tiles of this cluster, one after the other.
+class Tiles {
+ public:
+  __device__ explicit Tiles(const Batch& batch)
+      : batch_(batch), tile_(static_cast<int>(blockIdx.x) / Tile::kCluster) {
+    Find();
+  }
+  __device__ __forceinline__ bool more() const { return tile_ < batch_.tiles; }
+  __device__ __forceinline__ void Next() {
+    tile_ += static_cast<int>(gridDim.x) / Tile::kCluster;
+    Find();
+  }
+  __device__ __forceinline__ const Problem& problem() const { return batch_.problems[problem_]; }
+  // The first row and column of this block's tile.
+  __device__ __forceinline__ void Place(uint32_t rank, int& row, int& col) const {
+    const Problem& p = problem();
+    const TilePlace place = PlaceOf(tile_ - p.first, p.rows, p.pairs);
+    row = place.row * Tile::kSide;
+    col = (place.pair * Tile::kCluster + static_cast<int>(rank)) * Tile::kSide;
+  }
+
+ private:
+  __device__ __forceinline__ void Find() {
+    while (problem_ + 1 < batch_.count && tile_ >= batch_.problems[problem_ + 1].first) ++problem_;
+  }
+  const Batch& batch_;
+  int tile_, problem_ = 0;
+};
+
+// One thread: fills the ring for all tiles.
+template <bool kLineScalesB>
+__device__ __forceinline__ void LoadTiles(const Batch& batch, uint32_t shared, uint32_t rank) {
+  constexpr uint32_t kOperands = 2 * Shared::kOperandBytes;
+  constexpr uint16_t kBothBlocks = 3;
+  RingPlace place;
+  for (Tiles tiles(batch); tiles.more(); tiles.Next()) {
+    const Problem& p = tiles.problem();
+    int row, col;
+    tiles.Place(rank, row, col);
+    const int half = static_cast<int>(rank) * Tile::kRowsOfGroup;
+    const int cols = max(0, min(Tile::kSide, p.n - col));
+    const uint32_t scale_bytes = kLineScalesB ? static_cast<uint32_t>(cols) * 4 : 0;
+    for (int block = 0; block < p.k_blocks; ++block, place.Next()) {
+      const uint32_t full = shared + Shared::Full(place.stage);
+      WaitFor(shared + Shared::Empty(place.stage), place.parity ^ 1);
+      ArriveExpecting(full, kOperands + scale_bytes);
+      CopyBoxToBlocks(shared + Shared::A(place.stage) + half * Tile::kTerms, &p.a, block * Tile::kTerms,
+                      row + half, full, kBothBlocks);
+      CopyBox(shared + Shared::B(place.stage), &p.b, block * Tile::kTerms, col, full);
+      if (kLineScalesB && scale_bytes > 0)
+        CopyRun(shared + Shared::Scales(place.stage), p.b_scales.data + block * p.b_scales.block_stride + col,
+                scale_bytes, full);
+    }
+  }
+}
+
+// The scales of this thread's two rows, eight apart, and of the tile's columns where they share one: read a block of k ahead.
+template <bool kLineScalesB>
+class Scales {
+ public:
+  __device__ __forceinline__ Scales(const Problem& p, int row, int col)
+      : a_stride_(p.a_scales.block_stride), b_stride_(p.b_scales.block_stride) {
+    low_ = row < p.m ? p.a_scales.data + row / p.a_lines * p.a_scales.line_stride : nullptr;
+    high_ = row + 8 < p.m ? p.a_scales.data + (row + 8) / p.a_lines * p.a_scales.line_stride : nullptr;
+    b_ = !kLineScalesB && col < p.n ? p.b_scales.data + col / Tile::kSide * p.b_scales.line_stride : nullptr;
+  }
+  __device__ __forceinline__ void Fetch(int block) {
+    next_low_ = low_ != nullptr ? __ldg(low_ + block * a_stride_) : 0;
+    next_high_ = high_ != nullptr ? __ldg(high_ + block * a_stride_) : 0;
+    if (!kLineScalesB) next_b_ = b_ != nullptr ? __ldg(b_ + block * b_stride_) : 0;
+  }
+  __device__ __forceinline__ void Take() { low = next_low_, high = next_high_, b = next_b_; }
+
+  float low = 0, high = 0, b = 0;
+
+ private:
+  const float *low_, *high_, *b_;
+  int64_t a_stride_, b_stride_;
+  float next_low_ = 0, next_high_ = 0, next_b_ = 0;
+};
+
+// sums += product * (scale of the row * scale of the column), with one rounding per term.
+template <bool kLineScalesB>
+__device__ __forceinline__ void Promote(const float (&product)[Tile::kSums],
+                                        const Scales<kLineScalesB>& scales,
+                                        const float2 (&columns)[Tile::kSums / 4],
+                                        float (&sums)[Tile::kSums]) {
+#pragma unroll
+  for (int i = 0; i < Tile::kSums; i += 4) {
+    const float left = kLineScalesB ? columns[i / 4].x : scales.b,
+                right = kLineScalesB ? columns[i / 4].y : scales.b;
+    sums[i] = __fmaf_rn(product[i], scales.low * left, sums[i]);
+    sums[i + 1] = __fmaf_rn(product[i + 1], scales.low * right, sums[i + 1]);
+    sums[i + 2] = __fmaf_rn(product[i + 2], scales.high * left, sums[i + 2]);
+    sums[i + 3] = __fmaf_rn(product[i + 3], scales.high * right, sums[i + 3]);
+  }
+}
+
+__device__ __forceinline__ void StoreTwo(const Problem& p, int row, int col, float left, float right, float) {
+  float* c = static_cast<float*>(p.c) + row * p.c_pitch + col;
+  if (p.vector && col + 1 < p.n) {
+    float2 sum = make_float2(left, right);
+    if (p.add) {
+      const float2 before = *reinterpret_cast<const float2*>(c);
+      sum.x = before.x + sum.x;
+      sum.y = before.y + sum.y;
+    }
+    *reinterpret_cast<float2*>(c) = sum;
+    return;
+  }
+  if (col < p.n) c[0] = p.add ? c[0] + left : left;
+  if (col + 1 < p.n) c[1] = p.add ? c[1] + right : right;
+}
+__device__ __forceinline__ void StoreTwo(const Problem& p, int row, int col, float left, float right, bf16) {
+  bf16* c = static_cast<bf16*>(p.c) + row * p.c_pitch + col;
+  if (col < p.n) c[0] = bf16(p.add ? static_cast<float>(c[0]) + left : left);
+  if (col + 1 < p.n) c[1] = bf16(p.add ? static_cast<float>(c[1]) + right : right);
+}
+
+// Four threads have a row's sums in turns of two. They exchange them, so that each stores eight in a row. All lanes must come.
+template <bool kHigh>
+__device__ __forceinline__ void StoreEights(const Problem& p, int row, int col,
+                                            const float (&sums)[Tile::kSums]) {
+  const int q = static_cast<int>(threadIdx.x) % 4;
+#pragma unroll
+  for (int i = kHigh ? 2 : 0; i < Tile::kSums; i += 16) {
+    uint32_t words[4];
+#pragma unroll
+    for (int j = 0; j < 4; ++j) words[j] = RoundPair(sums[i + 4 * j], sums[i + 4 * j + 1]);
+#pragma unroll
+    for (int step = 1; step <= 2; ++step) {
+      const WordPair sent = QuadSends(q, step, words);
+      const WordPair got = {__shfl_xor_sync(kAllLanes, sent.first, step),
+                            __shfl_xor_sync(kAllLanes, sent.second, step)};
+      QuadTakes(q, step, got, words);
+    }
+    const int at = col + (i / 4 + q) * 8;
+    if (row < p.m && at < p.n)
+      *reinterpret_cast<uint4*>(static_cast<bf16*>(p.c) + row * p.c_pitch + at) =
+          make_uint4(words[0], words[1], words[2], words[3]);
+  }
+}
+
+// The sums of one of a thread's rows (kHigh: the one eight below), rounded once.
+template <typename Out, bool kHigh>
+__device__ __forceinline__ void StoreRow(const Problem& p, int row, int col,
+                                         const float (&sums)[Tile::kSums]) {
+  if constexpr (sizeof(Out) == 2) {
+    if (p.vector && !p.add && p.n % 8 == 0) return StoreEights<kHigh>(p, row, col, sums);
+  }
+  if (row >= p.m) return;
+  const int q = static_cast<int>(threadIdx.x) % 4;
+#pragma unroll
+  for (int i = kHigh ? 2 : 0; i < Tile::kSums; i += 4)
+    StoreTwo(p, row, col + i / 4 * 8 + q * 2, sums[i], sums[i + 1], Out());
+}
+
+// Two warpgroups: the products and sums of all tiles.
+template <bool kLineScalesB, typename Out>
+__device__ __forceinline__ void ComputeTiles(const Batch& batch, const uint8_t* memory, uint32_t shared,
+                                             uint32_t rank) {
+  const int thread = static_cast<int>(threadIdx.x), group = thread / 128, lane = thread % 32;
+  const int row_in_tile = group * Tile::kRowsOfGroup + RowOfSum(thread, 0), q = thread % 4;
+  RingPlace place;
+  float product[Tile::kSums];
+  float2 columns[Tile::kSums / 4];
+#pragma unroll
+  for (float& v : product) v = 0;
+#pragma unroll
+  for (float2& v : columns) v = make_float2(0, 0);
+  for (Tiles tiles(batch); tiles.more(); tiles.Next()) {
+    const Problem& p = tiles.problem();
+    int row, col;
+    tiles.Place(rank, row, col);
+    row += row_in_tile;
+    Scales<kLineScalesB> scales(p, row, col);
+    scales.Fetch(0);
+    float sums[Tile::kSums] = {};
+    for (int block = 0; block < p.k_blocks; ++block, place.Next()) {
+      WaitFor(shared + Shared::Full(place.stage), place.parity);
+      const uint64_t a =
+          MatrixDescriptor(shared + Shared::A(place.stage) + group * Tile::kRowsOfGroup * Tile::kTerms);
+      const uint64_t b = MatrixDescriptor(shared + Shared::B(place.stage));
+      BeginProducts();
+#pragma unroll
+      for (int step = 0; step < Tile::kTerms / Tile::kProducts; ++step)
+        MultiplyAdd(product, a + step * kNextTerms, b + step * kNextTerms, step > 0);
+      CommitProducts();
+      scales.Take();
+      if (block + 1 < p.k_blocks) scales.Fetch(block + 1);
+      if (kLineScalesB) {
+        const float2* line = reinterpret_cast<const float2*>(memory + Shared::Scales(place.stage)) + q;
+#pragma unroll
+        for (int i = 0; i < Tile::kSums / 4; ++i) columns[i] = line[i * 4];
+      }
+      WaitForProducts();
+      __syncwarp();
+      if (lane < Tile::kCluster) ArriveAt(shared + Shared::Empty(place.stage), static_cast<uint32_t>(lane));
+      Promote<kLineScalesB>(product, scales, columns, sums);
+    }
+    StoreRow<Out, false>(p, row, col, sums);
+    StoreRow<Out, true>(p, row + 8, col, sums);
+  }
+}
+
+template <bool kLineScalesB, typename Out>
+__global__ void __launch_bounds__(Tile::kThreads, 1) WgmmaKernel(const __grid_constant__ Batch batch) {
+  uint8_t* memory = DynamicShared<uint8_t>();
+  const uint32_t room = SharedAddress(memory),
+                 shared = (room + Shared::kAlignment - 1) / Shared::kAlignment * Shared::kAlignment;
+  memory += shared - room;
+  const uint32_t rank = ClusterRank();
+  if (threadIdx.x == 0) {
+    for (int stage = 0; stage < Shared::kStages; ++stage) {
+      InitBarrier(shared + Shared::Full(stage), 1);
+      InitBarrier(shared + Shared::Empty(stage),
+                  Tile::kMathThreads / 32 * Tile::kCluster);  // a thread of each warp, from both blocks
+    }
+    PublishBarriers();
+  }
+  ClusterSync();
+  if (threadIdx.x >= Tile::kMathThreads) {
+    GiveRegistersDownTo<kLoadRegisters>();
+    if (threadIdx.x == Tile::kMathThreads) LoadTiles<kLineScalesB>(batch, shared, rank);
+  } else {
+    TakeRegistersUpTo<kMathRegisters>();
+    ComputeTiles<kLineScalesB, Out>(batch, memory, shared, rank);
+  }
+  ClusterSync();  // a block stays while the other sends to it or arrives at its barriers
+}
+
+// ---- host ----
+
+Problem ProblemOf(const Fp8GemmDesc& d, const Tensor& b_codes) {
+  const ScaleView a = d.a_scales(), b = d.b_scales();
+  Problem p = {};
+  p.a = MapOfCodes(d.a.codes, Tile::kRowsOfGroup);
+  p.b = MapOfCodes(b_codes, Tile::kSide);
+  p.a_scales = {a.data, a.line_stride, a.block_stride};
+  p.b_scales = {b.data, b.line_stride, b.block_stride};
+  p.c = d.c.data;
+  p.c_pitch = d.c.pitch;
+  p.m = static_cast<int>(d.m());
+  p.n = static_cast<int>(d.n());
+  p.k_blocks = static_cast<int>(TilesOf(d.k()));
+  p.a_lines = static_cast<int>(a.lines);
+  p.rows = static_cast<int>(CeilDiv(d.m(), Tile::kSide));
+  p.pairs = static_cast<int>(CeilDiv(d.n(), Tile::kSide * Tile::kCluster));
+  p.add = d.mode == WriteMode::kAdd;
+  p.vector = IsAligned(d.c);
+  return p;
+}
+
+constexpr int64_t kMostTurnedBytes = int64_t{512}
+                                     << 20;  // of weights turned for one launch: 18 of 7168 x 4096
+
+// The next products of a launch; returns how many.
+size_t Fill(const OpContext& ctx, std::span<const Fp8GemmDesc* const> descs, Batch& batch) {
+  int64_t turned = 0;
+  const Fp8GemmDesc* last = nullptr;
+  Tensor codes;
+  batch.count = batch.tiles = 0;
+  for (const Fp8GemmDesc* d : descs) {
+    const bool turns = d->b_form == Form::kPlain;
+    if (batch.count == kMost || (turns && batch.count > 0 && turned + d->b.codes.size() > kMostTurnedBytes))
+      break;
+    if (!turns) {
+      codes = d->b.codes;
+    } else if (last == nullptr || last->b_form != Form::kPlain || last->b.codes.data != d->b.codes.data) {
+      codes = TransposedCodes(ctx, d->b.codes, d->n(), d->k());
+      turned += codes.bytes();
+    }
+    last = d;
+    Problem& p = batch.problems[batch.count++];
+    p = ProblemOf(*d, codes);
+    p.first = batch.tiles;
+    batch.tiles += p.rows * p.pairs;
+  }
+  return static_cast<size_t>(batch.count);
+}
+
+template <bool kLineScalesB, typename Out>
+void Run(const OpContext& ctx, std::span<const Fp8GemmDesc* const> descs) {
+  while (!descs.empty()) {
+    ArenaScope scope(*ctx.scratch);
+    Batch batch;
+    descs = descs.subspan(Fill(ctx, descs, batch));
+    const int clusters = std::min(batch.tiles, Multiprocessors() / Tile::kCluster);
+    LaunchCluster(ctx, WgmmaKernel<kLineScalesB, Out>, clusters * Tile::kCluster, Tile::kCluster,
+                  Tile::kThreads, Shared::kBytes + Shared::kAlignment, batch);
+  }
+}
+
+bool HasLineScales(const Fp8GemmDesc& d) { return d.b.tiling == Tiling::kColumns128x1; }
+
+}  // namespace
+
+bool WgmmaServes(const Fp8GemmDesc& d) {
+  constexpr int64_t kMostSide = int64_t{1} << 22,
+                    kMostTiles = int64_t{1} << 24;  // far below what numbers of 32 bits hold
+  const bool sizes = d.m() < kMostSide && d.n() < kMostSide && d.k() < (int64_t{1} << 30) &&
+                     CeilDiv(d.m(), Tile::kSide) * CeilDiv(d.n(), Tile::kSide) < kMostTiles;
+  const bool a = IsAligned(d.a.codes), b = d.b_form == Form::kPlain || IsAligned(d.b.codes);
+  const bool b_scales =
+      d.b.tiling == Tiling::kBlocks128x128 || (HasLineScales(d) && IsAligned(d.b.scales) && d.n() % 4 == 0);
+  return d.promote && sizes && a && b && b_scales;
+}
+
+void WgmmaFp8Gemms(const OpContext& ctx, std::span<const Fp8GemmDesc> descs) {
+  std::vector<const Fp8GemmDesc*> kinds[2][2];  // by B's scales and C's type
+  for (const Fp8GemmDesc& d : descs) kinds[HasLineScales(d)][d.c.dtype == DType::kF32].push_back(&d);
+  Run<false, bf16>(ctx, kinds[0][0]);
+  Run<false, float>(ctx, kinds[0][1]);
+  Run<true, bf16>(ctx, kinds[1][0]);
+  Run<true, float>(ctx, kinds[1][1]);
+}
+
+}  // namespace jevons::cuda

@@ -1,0 +1,18 @@
+// What the kernel in gemm_wgmma.cu asks of the driver.
+#ifndef JEVONS_KERNELS_CUDA_GEMM_WGMMA_MAPS_H_
+#define JEVONS_KERNELS_CUDA_GEMM_WGMMA_MAPS_H_
+
+#include <cuda.h>
+
+#include "kernels/tensor/tensor.h"
+
+namespace jevons::cuda {
+
+// Codes [lines, k], aligned, for TMA: in boxes of `box` lines and 128 codes, swizzled by 128 bytes, zero beyond the end.
+CUtensorMap MapOfCodes(const Tensor& codes, int box);
+
+int Multiprocessors();  // of this process's device
+
+}  // namespace jevons::cuda
+
+#endif  // JEVONS_KERNELS_CUDA_GEMM_WGMMA_MAPS_H_

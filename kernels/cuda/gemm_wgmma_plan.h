@@ -1,0 +1,111 @@
+// The arithmetic of the kernel in gemm_wgmma.cu that needs no GPU: its tiles, shared memory, descriptors and the order in which
+// tiles are computed. The same on host and device, so that the host tests it.
+#ifndef JEVONS_KERNELS_CUDA_GEMM_WGMMA_PLAN_H_
+#define JEVONS_KERNELS_CUDA_GEMM_WGMMA_PLAN_H_
+
+#include <cstdint>
+
+#include "kernels/base/philox.h"  // JEVONS_HOST_DEVICE
+
+namespace jevons::cuda {
+
+// A block of threads computes 128 x 128 sums, 128 terms at a time: the length of a scaled tile of FP8 codes, and of the 128 bytes
+// by which shared memory is swizzled. Two blocks, a cluster, compute neighbouring columns from the same rows of A.
+struct WgmmaTile {
+  static constexpr int kSide = 128, kTerms = 128, kCluster = 2;
+  static constexpr int kMathThreads = 256,
+                       kThreads = 384;  // two warpgroups of 64 rows each; a third, of which one thread loads
+  static constexpr int kRowsOfGroup = kSide / 2;
+  static constexpr int kProducts = 32;                      // terms of one wgmma
+  static constexpr int kSums = kRowsOfGroup * kSide / 128;  // of a thread: 64
+};
+
+// Shared memory: stages of A and B, then the scales of B's columns, then a full and an empty barrier for each stage. A stage more
+// would not leave room for the scales.
+struct WgmmaShared {
+  static constexpr int kStages = 6;
+  static constexpr int kOperandBytes = WgmmaTile::kSide * WgmmaTile::kTerms;  // 16 KiB
+  static constexpr int kScaleBytes = WgmmaTile::kSide * 4;
+  static constexpr int kScales = kStages * 2 * kOperandBytes, kBarriers = kScales + kStages * kScaleBytes;
+  static constexpr int kBytes = kBarriers + kStages * 2 * 8;
+  static constexpr int kAlignment = 1024;  // of the whole, for the swizzle
+
+  static JEVONS_HOST_DEVICE constexpr int A(int stage) { return stage * 2 * kOperandBytes; }
+  static JEVONS_HOST_DEVICE constexpr int B(int stage) { return A(stage) + kOperandBytes; }
+  static JEVONS_HOST_DEVICE constexpr int Scales(int stage) { return kScales + stage * kScaleBytes; }
+  static JEVONS_HOST_DEVICE constexpr int Full(int stage) { return kBarriers + stage * 8; }
+  static JEVONS_HOST_DEVICE constexpr int Empty(int stage) { return kBarriers + (kStages + stage) * 8; }
+};
+static_assert(WgmmaShared::kBytes + WgmmaShared::kAlignment <= 227 * 1024, "of a Hopper block");
+static_assert(WgmmaShared::kOperandBytes % WgmmaShared::kAlignment == 0);
+
+// Where TMA's 128-byte swizzle puts a byte of a row of 128: the sixteen-byte chunks of eight rows are permuted, so that the same
+// chunk of eight rows lies in all banks.
+JEVONS_HOST_DEVICE constexpr int SwizzledByte(int row, int byte) {
+  return row * 128 + ((byte / 16) ^ (row % 8)) * 16 + byte % 16;
+}
+
+// wgmma's descriptor of a matrix in shared memory whose rows of 128 bytes run along k, swizzled as above (PTX ISA, "Matrix
+// Descriptor Format"): start address, distance of groups of eight rows (1024), both in sixteen bytes, and the swizzling mode.
+// The distance along k is not used with it and says 1.
+JEVONS_HOST_DEVICE constexpr uint64_t MatrixDescriptor(uint32_t shared_address) {
+  constexpr uint64_t kAlongK = 1, kEightRows = 1024 / 16, kSwizzle128 = 1;
+  return uint64_t{(shared_address & 0x3FFFF) / 16} | kAlongK << 16 | kEightRows << 32 | kSwizzle128 << 62;
+}
+// What the descriptor of the next 32 terms adds: the swizzle is of addresses, so the start alone moves.
+inline constexpr uint64_t kNextTerms = WgmmaTile::kProducts / 16;
+
+// Stage and parity of the ring of buffers. A barrier's parity is that of the round through the ring.
+struct RingPlace {
+  int stage = 0;
+  uint32_t parity = 0;
+  JEVONS_HOST_DEVICE constexpr void Next() {
+    if (++stage < WgmmaShared::kStages) return;
+    stage = 0;
+    parity ^= 1;
+  }
+};
+
+struct TilePlace {
+  int row, pair;  // of tiles; a pair is 128 x 256
+};
+// Tiles go down eight rows, then to the next pair of columns: the 66 clusters of an H100 work on about 1024 x 2048 sums at a time,
+// which keeps what they read from memory small.
+JEVONS_HOST_DEVICE constexpr TilePlace PlaceOf(int index, int rows, int pairs) {
+  constexpr int kTall = 8;
+  const int band = index / (kTall * pairs), in_band = index - band * kTall * pairs;
+  const int left = rows - band * kTall, tall = left < kTall ? left : kTall;
+  return {band * kTall + in_band % tall, in_band / tall};
+}
+
+// The sums of a thread: number i = 0..63 lies in this row of its warpgroup's 64 and this column of the tile.
+JEVONS_HOST_DEVICE constexpr int RowOfSum(int thread, int i) {
+  return thread / 32 % 4 * 16 + thread % 32 / 4 + i / 2 % 2 * 8;
+}
+JEVONS_HOST_DEVICE constexpr int ColumnOfSum(int thread, int i) { return i / 4 * 8 + thread % 4 * 2 + i % 2; }
+
+// Four threads hold a 4 x 4 matrix of words, a column each, and end with a row each, in two exchanges (step 1, then 2) with thread
+// q ^ step: the words that a thread sends, and where those that it gets go.
+struct WordPair {
+  uint32_t first, second;
+};
+JEVONS_HOST_DEVICE constexpr WordPair QuadSends(int q, int step, const uint32_t (&w)[4]) {
+  const bool upper = (q & step) != 0;
+  if (step == 1) return upper ? WordPair{w[0], w[2]} : WordPair{w[1], w[3]};
+  return upper ? WordPair{w[0], w[1]} : WordPair{w[2], w[3]};
+}
+JEVONS_HOST_DEVICE constexpr void QuadTakes(int q, int step, WordPair got, uint32_t (&w)[4]) {
+  const bool upper = (q & step) != 0;
+  const int distance = 3 - step;  // between the two words: 2, then 1
+  if (upper) {
+    w[0] = got.first;
+    w[distance] = got.second;
+  } else {
+    w[step] = got.first;
+    w[3] = got.second;
+  }
+}
+
+}  // namespace jevons::cuda
+
+#endif  // JEVONS_KERNELS_CUDA_GEMM_WGMMA_PLAN_H_

@@ -1,0 +1,131 @@
+// Hopper's instructions for asynchronous copies, barriers in shared memory and matrix products, as functions (PTX ISA 8.0,
+// sections 9.7.13 to 9.7.15). Addresses are of shared memory unless said.
+#ifndef JEVONS_KERNELS_CUDA_HOPPER_CUH_
+#define JEVONS_KERNELS_CUDA_HOPPER_CUH_
+
+#include <cuda.h>
+
+#include "kernels/cuda/gemm_wgmma_plan.h"
+
+#ifndef __CUDACC__
+#include <hopper_on_host.h>  // compiled as C++ by tests that run kernels on the host
+#else
+
+namespace jevons::cuda {
+
+__device__ __forceinline__ uint32_t SharedAddress(const void* p) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
+}
+
+// Barriers: a phase ends when all arrivals have come and all announced bytes.
+__device__ __forceinline__ void InitBarrier(uint32_t barrier, uint32_t arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
+}
+// Makes them known to the cluster and to the copy engine.
+__device__ __forceinline__ void PublishBarriers() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+
+__device__ __forceinline__ void ArriveExpecting(uint32_t barrier, uint32_t bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
+               : "memory");
+}
+// At the same barrier of block `rank` of the cluster.
+__device__ __forceinline__ void ArriveAt(uint32_t barrier, uint32_t rank) {
+  asm volatile(
+      "{\n.reg .b32 there;\nmapa.shared::cluster.u32 there, %0, %1;\n"
+      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n}\n" ::"r"(barrier),
+      "r"(rank)
+      : "memory");
+}
+// Until the phase of this parity has ended.
+__device__ __forceinline__ void WaitFor(uint32_t barrier, uint32_t parity) {
+  uint32_t ended;
+  do {
+    asm volatile(
+        "{\n.reg .pred ended;\nmbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 ended, [%1], %2;\n"
+        "selp.u32 %0, 1, 0, ended;\n}\n"
+        : "=r"(ended)
+        : "r"(barrier), "r"(parity)
+        : "memory");
+  } while (ended == 0);
+}
+
+// The whole cluster; every thread of both blocks must come.
+__device__ __forceinline__ void ClusterSync() {
+  asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
+}
+__device__ __forceinline__ uint32_t ClusterRank() {
+  uint32_t rank;
+  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return rank;
+}
+
+// The box of a tensor at (x, y), x along its rows, to `to`; the bytes count at `barrier`. Beyond the tensor it is zero.
+__device__ __forceinline__ void CopyBox(uint32_t to, const CUtensorMap* map, int x, int y, uint32_t barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], "
+      "[%2];" ::"r"(to),
+      "l"(map), "r"(barrier), "r"(x), "r"(y)
+      : "memory");
+}
+// The same to the same places of the blocks of the cluster whose bits are set.
+__device__ __forceinline__ void CopyBoxToBlocks(uint32_t to, const CUtensorMap* map, int x, int y,
+                                                uint32_t barrier, uint16_t blocks) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], "
+      "[%1, {%3, %4}], [%2], "
+      "%5;" ::"r"(to),
+      "l"(map), "r"(barrier), "r"(x), "r"(y), "h"(blocks)
+      : "memory");
+}
+// `bytes` (a multiple of 16) that follow each other in global memory.
+__device__ __forceinline__ void CopyRun(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
+      "l"(from), "r"(bytes), "r"(barrier)
+      : "memory");
+}
+
+// Registers of a thread of this warpgroup from here on; all its warps must come.
+template <int kRegisters>
+__device__ __forceinline__ void GiveRegistersDownTo() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+template <int kRegisters>
+__device__ __forceinline__ void TakeRegistersUpTo() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+
+// Matrix products of a warpgroup run on their own between BeginProducts and the end of WaitForProducts.
+__device__ __forceinline__ void BeginProducts() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ __forceinline__ void CommitProducts() {
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+__device__ __forceinline__ void WaitForProducts() {
+  asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+}
+
+// d += a b^T or d = a b^T for 64 rows, 128 columns and 32 terms.
+#define JEVONS_EIGHT(d, i)                                                                    \
+  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), \
+      "+f"(d[i + 6]), "+f"(d[i + 7])
+__device__ __forceinline__ void MultiplyAdd(float (&d)[WgmmaTile::kSums], uint64_t a, uint64_t b, bool add) {
+  asm volatile(
+      "{\n.reg .pred add;\nsetp.ne.b32 add, %66, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n128k32.f32.e4m3.e4m3 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+      "}, %64, %65, add, 1, 1;\n}\n"
+      : JEVONS_EIGHT(d, 0), JEVONS_EIGHT(d, 8), JEVONS_EIGHT(d, 16), JEVONS_EIGHT(d, 24), JEVONS_EIGHT(d, 32),
+        JEVONS_EIGHT(d, 40), JEVONS_EIGHT(d, 48), JEVONS_EIGHT(d, 56)
+      : "l"(a), "l"(b), "r"(static_cast<int>(add)));
+}
+#undef JEVONS_EIGHT
+
+}  // namespace jevons::cuda
+
+#endif
+#endif  // JEVONS_KERNELS_CUDA_HOPPER_CUH_

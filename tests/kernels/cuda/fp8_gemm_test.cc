@@ -1,0 +1,253 @@
+// Products of FP8 codes on CUDA: the three of the recipe and what else the interface allows, by each implementation.
+#include <algorithm>
+
+#include "kernels/cpu/gemm_impl.h"
+#include "kernels/cuda/gemm.h"
+#include "kernels/fp8/tensor_core.h"
+#include "tests/kernels/cuda/cuda_test.h"
+
+namespace jevons {
+namespace {
+
+using cuda::GemmImpl;
+
+enum class Role { kForward, kDgrad, kWgrad };
+constexpr Role kRoles[] = {Role::kForward, Role::kDgrad, Role::kWgrad};
+
+struct Fp8Case {
+  int64_t m, n, k;
+  Role role = Role::kForward;
+  WriteMode mode = WriteMode::kOverwrite;
+  DType out = DType::kF32;
+  bool promote = true;
+};
+
+class Beginning {
+ public:
+  explicit Beginning(GemmImpl impl) : before_(cuda::BeginOfGemmList()) {
+    cuda::BeginGemmListAt(impl);
+    cpu::ForceGemmImpl("ref");
+  }
+  ~Beginning() {
+    cuda::BeginGemmListAt(before_);
+    cpu::ForceGemmImpl("");
+  }
+
+ private:
+  GemmImpl before_;
+};
+
+// Codes of both signs up to 15, as an activation's tile has them but for a few, and zeros.
+DeviceCase::Matrix& MakeCodes(DeviceCase& c, int64_t rows, int64_t cols, uint64_t seed) {
+  auto& codes = c.Make(DType::kU8, rows, cols);
+  for (int64_t i = 0; i < rows * cols; ++i) {
+    const uint64_t bits = RandomBits(seed, 0, static_cast<uint64_t>(i));
+    codes.Set(i / cols, i % cols, static_cast<double>((bits >> 40 & 0x80) | (bits >> 50) % 0x58));
+  }
+  return codes;
+}
+DeviceCase::Matrix& MakeScales(DeviceCase& c, const Shape& shape, uint64_t seed) {
+  auto& scales = c.Make(DType::kF32, shape[0], shape[1]);
+  for (int64_t i = 0; i < shape.size(); ++i)
+    scales.Set(i / shape[1], i % shape[1], 0.25 + RandomUniform(seed, 3, static_cast<uint64_t>(i)));
+  return scales;
+}
+
+Fp8Operand MakeOperand(DeviceCase& c, int64_t lines, int64_t k, Tiling tiling, uint64_t seed) {
+  const bool turned = tiling == Tiling::kColumns128x1;
+  return {MakeCodes(c, lines, k, seed).tensor(),
+          MakeScales(c, turned ? ScalesShape(k, lines, tiling) : ScalesShape(lines, k, tiling), seed + 1)
+              .tensor(),
+          tiling};
+}
+
+Fp8GemmDesc DescOf(DeviceCase& c, const Fp8Case& t, DeviceCase::Matrix& out, uint64_t seed) {
+  const bool wgrad = t.role == Role::kWgrad, dgrad = t.role == Role::kDgrad;
+  if (t.mode == WriteMode::kAdd) out.Fill(seed + 5);
+  return {.a = MakeOperand(c, t.m, t.k, wgrad ? Tiling::kColumns128x1 : Tiling::kRows1x128, seed),
+          .b = MakeOperand(c, dgrad ? t.k : t.n, dgrad ? t.n : t.k,
+                           wgrad ? Tiling::kColumns128x1 : Tiling::kBlocks128x128, seed + 2),
+          .c = out.tensor(),
+          .b_form = dgrad ? Form::kPlain : Form::kTransposed,
+          .mode = t.mode,
+          .promote = t.promote};
+}
+
+// Tensor cores cut terms 2^-13 below the largest of 32 (kernels/fp8/tensor_core.h).
+Bound BoundFor(GemmImpl impl, DType out) { return impl == GemmImpl::kPlain ? Bound{} : BoundOf(out, 1e-3); }
+
+void Compare(GemmImpl impl, const Fp8Case& t) {
+  SCOPED_TRACE(testing::Message() << t.m << " x " << t.n << " x " << t.k << ", product "
+                                  << static_cast<int>(t.role) << ", implementation "
+                                  << static_cast<int>(impl));
+  const Beginning beginning(impl);
+  CompareWithReference(
+      [&](DeviceCase& c) {
+        auto& out = c.Make(t.out, t.m, t.n);
+        Fp8Gemm(c.ctx(), DescOf(c, t, out, 1));
+        c.Show("c", out);
+      },
+      BoundFor(impl, t.out));
+}
+
+TEST_F(CudaTest, Fp8GemmBySize) {
+  constexpr int64_t kSizes[][3] = {{0, 8, 8},  {8, 0, 8},      {5, 8, 0},     {1, 1, 1},
+                                   {3, 5, 17}, {127, 40, 129}, {140, 72, 260}};
+  for (const GemmImpl impl : {GemmImpl::kCublasLt, GemmImpl::kPlain, GemmImpl::kWgmma})
+    for (const auto& [m, n, k] : kSizes)
+      for (const Role role : kRoles) Compare(impl, {m, n, k, role});
+}
+
+TEST_F(CudaTest, Fp8GemmByModeAndType) {
+  for (const GemmImpl impl : {GemmImpl::kCublasLt, GemmImpl::kPlain, GemmImpl::kWgmma})
+    for (const Role role : kRoles)
+      for (const WriteMode mode : kWriteModes)
+        for (const DType out : kRealTypes) {
+          Compare(impl, {34, 56, 160, role, mode, out});
+          if (impl == GemmImpl::kWgmma) Compare(impl, {5, 50, 20, role, mode, out});
+        }
+}
+
+TEST_F(CudaTest, Fp8GemmWithoutPromotionHasTheBitsOfTheModel) {
+  for (const Role role : kRoles) {
+    const Fp8Case t = {9, 17, 300, role, WriteMode::kAdd, DType::kBF16, false};
+    const Beginning beginning(GemmImpl::kCublasLt);
+    CompareWithReference(
+        [&](DeviceCase& c) {
+          auto& out = c.Make(t.out, t.m, t.n);
+          Fp8Gemm(c.ctx(), DescOf(c, t, out, 1));
+          c.Show("c", out);
+        },
+        {});
+  }
+}
+
+// Every pair of tilings that quantisation makes.
+TEST_F(CudaTest, Fp8GemmTakesEveryTiling) {
+  for (const GemmImpl impl : {GemmImpl::kCublasLt, GemmImpl::kPlain, GemmImpl::kWgmma}) {
+    const Beginning beginning(impl);
+    for (const Tiling a : {Tiling::kRows1x128, Tiling::kBlocks128x128, Tiling::kColumns128x1})
+      for (const Tiling b : {Tiling::kRows1x128, Tiling::kBlocks128x128, Tiling::kColumns128x1})
+        CompareWithReference(
+            [&](DeviceCase& c) {
+              auto& out = c.Make(DType::kF32, 129, 24);
+              Fp8Gemm(c.ctx(), {.a = MakeOperand(c, 129, 140, a, 1),
+                                .b = MakeOperand(c, 24, 140, b, 3),
+                                .c = out.tensor()});
+              c.Show("c", out);
+            },
+            BoundFor(impl, DType::kF32));
+  }
+}
+
+TEST_F(CudaTest, GroupedFp8Gemm) {
+  for (const GemmImpl impl : {GemmImpl::kCublasLt, GemmImpl::kWgmma}) {
+    const Beginning beginning(impl);
+    for (const Role role : kRoles) {
+      CompareWithReference(
+          [&](DeviceCase& c) {
+            std::vector<Fp8GemmDesc> descs;
+            std::vector<DeviceCase::Matrix*> outs;
+            for (const int64_t tokens : {0, 1, 127, 128, 129}) {
+              const Fp8Case t = role == Role::kWgrad ? Fp8Case{48, 32, tokens, role, WriteMode::kAdd}
+                                                     : Fp8Case{tokens, 48, 144, role};
+              outs.push_back(&c.Make(t.out, t.m, t.n));
+              descs.push_back(DescOf(c, t, *outs.back(), 10 * static_cast<uint64_t>(tokens) + 1));
+              if (outs.size() == 4 && role == Role::kDgrad)
+                descs.back().b = descs[2].b;  // two segments of one expert
+            }
+            GroupedFp8Gemm(c.ctx(), descs);
+            for (DeviceCase::Matrix* out : outs) c.Show("c", *out);
+          },
+          BoundFor(impl, DType::kF32));
+    }
+  }
+}
+
+// More than fit a launch.
+TEST_F(CudaTest, GroupedFp8GemmOfManyProducts) {
+  const Beginning beginning(GemmImpl::kWgmma);
+  CompareWithReference(
+      [&](DeviceCase& c) {
+        std::vector<Fp8GemmDesc> descs;
+        std::vector<DeviceCase::Matrix*> outs;
+        for (int i = 0; i < 70; ++i) {
+          outs.push_back(&c.Make(DType::kF32, 1 + i % 3, 8));
+          descs.push_back(
+              DescOf(c, {1 + i % 3, 8, 16 + 16 * (i % 2)}, *outs.back(), 20 * static_cast<uint64_t>(i)));
+        }
+        GroupedFp8Gemm(c.ctx(), descs);
+        for (DeviceCase::Matrix* out : outs) c.Show("c", *out);
+      },
+      BoundFor(GemmImpl::kWgmma, DType::kF32));
+}
+
+// What this program's own kernel computes, bit by bit, if tensor cores are as their model has them.
+TEST_F(CudaTest, TheWgmmaKernelHasTheBitsOfTheModel) {
+  const Beginning beginning(GemmImpl::kWgmma);
+  for (const Role role : kRoles) {
+    BeforeCudaRepeat(static_cast<int>(role));
+    DeviceCase c(Device::kCuda, Layout::kAligned), host(Device::kCpu, Layout::kAligned);
+    const Fp8Case t = {140, 264, 1040, role};  // several times round the ring of stages
+    auto &out = c.Make(t.out, t.m, t.n), &unused = host.Make(t.out, t.m, t.n);
+    const Fp8GemmDesc desc = DescOf(c, t, out, 1), same = DescOf(host, t, unused, 1);
+    ASSERT_TRUE(cuda::WgmmaServes(desc));
+    Fp8Gemm(c.ctx(), desc);
+    out.Fetch();
+    const ScaleView sa = same.a_scales(), sb = same.b_scales();
+    for (int64_t i = 0; i < t.m; i += 7) {
+      for (int64_t j = 0; j < t.n; j += 11) {
+        float sum = 0;
+        for (int64_t block = 0; block < TilesOf(t.k); ++block) {
+          const int64_t begin = block * kTileSize, n = std::min(kTileSize, t.k - begin);
+          uint8_t column[kTileSize];
+          for (int64_t l = 0; l < n; ++l)
+            column[l] = role == Role::kDgrad ? same.b.codes.row<uint8_t>(begin + l)[j]
+                                             : same.b.codes.row<uint8_t>(j)[begin + l];
+          const float product =
+              TensorCoreDot<E4M3, E4M3>(same.a.codes.row<uint8_t>(i) + begin, column, n, kNoPromotion);
+          sum = std::fma(product, sa(i, block) * sb(j, block), sum);
+        }
+        ASSERT_EQ(out.Get(i, j), double{sum}) << i << ", " << j;
+      }
+    }
+  }
+}
+
+// A row's bits depend on neither the number of rows nor the other products of the launch.
+TEST_F(CudaTest, TheWgmmaKernelComputesRowsAlone) {
+  const Beginning beginning(GemmImpl::kWgmma);
+  DeviceCase c(Device::kCuda, Layout::kAligned);
+  auto &all = c.Make(DType::kBF16, 150, 136), &some = c.Make(DType::kBF16, 40, 136);
+  const Fp8GemmDesc whole =
+      DescOf(c, {150, 136, 256, Role::kForward, WriteMode::kOverwrite, DType::kBF16}, all, 1);
+  Fp8GemmDesc part = whole;
+  part.a.codes = whole.a.codes.Rows(97, 40);
+  part.a.scales = whole.a.scales.Rows(97, 40);
+  part.c = some.tensor();
+  GroupedFp8Gemm(c.ctx(), {{part, whole}});
+  all.Fetch();
+  some.Fetch();
+  for (int64_t i = 0; i < 40; ++i)
+    for (int64_t j = 0; j < 136; ++j) ASSERT_EQ(some.Get(i, j), all.Get(97 + i, j));
+}
+
+TEST_F(CudaTest, Fp8GemmKeepsNanInItsRowAndColumn) {
+  for (const GemmImpl impl : {GemmImpl::kCublasLt, GemmImpl::kPlain, GemmImpl::kWgmma}) {
+    const Beginning beginning(impl);
+    DeviceCase c(Device::kCuda, Layout::kAligned);
+    auto &a = MakeCodes(c, 21, 144, 1), &b = MakeCodes(c, 40, 144, 2), &out = c.Make(DType::kF32, 21, 40);
+    a.Set(7, 140, 0xFF);
+    b.Set(33, 3, 0x7F);
+    Fp8Gemm(c.ctx(), {.a = {a.tensor(), MakeScales(c, {21, 2}, 3).tensor(), Tiling::kRows1x128},
+                      .b = {b.tensor(), MakeScales(c, {1, 2}, 4).tensor(), Tiling::kBlocks128x128},
+                      .c = out.tensor()});
+    out.Fetch();
+    for (int64_t i = 0; i < 21; ++i)
+      for (int64_t j = 0; j < 40; ++j)
+        ASSERT_EQ(std::isnan(out.Get(i, j)), i == 7 || j == 33) << i << ", " << j;
+  }
+}
+
+}  // namespace
+}  // namespace jevons

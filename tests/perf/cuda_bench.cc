@@ -1,0 +1,215 @@
+// TFLOP/s of products and attention on a CUDA device, at the shapes of DeepSeek-V3, beside the BF16 peak measured in the same run:
+//   cuda_bench [part of a line's name]
+// A product has 2mnk FLOP; causal attention half of those of all pairs: forward 2 products of it, backward 5. Operands come from
+// normal numbers, since power, and so the clock, depends on them. Without a device it says so and ends well.
+#include <algorithm>
+#include <cstdio>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_format.h"
+#include "kernels/cuda/attention.h"
+#include "kernels/cuda/gemm.h"
+#include "kernels/fp8/gemm.h"
+#include "kernels/ops/attention.h"
+#include "kernels/ops/elementwise.h"
+#include "kernels/ops/gemm.h"
+#include "kernels/tensor/device.h"
+
+namespace jevons {
+namespace {
+
+class Bench {
+ public:
+  explicit Bench(const char* wanted) : wanted_(wanted) {}
+  OpContext ctx() { return {.stream = stream_.get(), .scratch = &scratch_}; }
+  Arena& memory() { return memory_; }
+  bool Wants(const std::string& name) const { return name.find(wanted_) != std::string::npos; }
+
+  // [rows, cols] normal numbers.
+  Tensor Numbers(DType dtype, int64_t rows, int64_t cols) {
+    const Tensor x = memory_.Allocate("x", dtype, {rows, cols});
+    ArenaScope scope(scratch_);
+    const Tensor wide = scratch_.Allocate("wide", DType::kF32, {rows, cols});
+    FillNormal(ctx(), ++seed_, 0, 0, 1.0f, wide.Reshape({rows * cols}));
+    Copy(ctx(), wide, x);
+    return x;
+  }
+  Fp8Operand Codes(int64_t rows, int64_t cols, Tiling tiling) {
+    ArenaScope scope(scratch_);
+    const Tensor wide = scratch_.Allocate("wide", DType::kF32, {rows, cols});
+    FillNormal(ctx(), ++seed_, 0, 0, 1.0f, wide.Reshape({rows * cols}));
+    const Fp8Operand x = {memory_.Allocate("codes", DType::kU8, CodesShape(rows, cols, tiling)),
+                          memory_.Allocate("scales", DType::kF32, ScalesShape(rows, cols, tiling)), tiling};
+    Quantize(ctx(), {.x = wide, .codes = x.codes, .scales = x.scales, .tiling = tiling});
+    return x;
+  }
+
+  // The median of some runs, in TFLOP/s.
+  double Time(const std::string& name, double flop, const std::function<void()>& run) {
+    constexpr int kWarm = 3, kRuns = 11;
+    for (int i = 0; i < kWarm; ++i) run();
+    std::vector<double> times;
+    for (int i = 0; i < kRuns; ++i) {
+      Event begin(Device::kCuda), end(Device::kCuda);
+      begin.Record(stream_.get());
+      run();
+      end.Record(stream_.get());
+      end.Synchronize();
+      times.push_back(end.MillisecondsSince(begin));
+    }
+    std::nth_element(times.begin(), times.begin() + kRuns / 2, times.end());
+    const double speed = flop / times[kRuns / 2] * 1e-9;
+    std::printf("%-44s %9.3f ms %8.1f TFLOP/s", name.c_str(), times[kRuns / 2], speed);
+    if (peak_ > 0) std::printf("  %.2f of the BF16 peak", speed / peak_);
+    std::printf("\n");
+    return speed;
+  }
+  void SetPeak(double peak) { peak_ = peak; }
+
+ private:
+  std::string wanted_;
+  OwnedStream stream_{Device::kCuda};
+  Arena memory_{"bench", int64_t{24} << 30, Device::kCuda},
+      scratch_{"scratch", int64_t{12} << 30, Device::kCuda};
+  uint64_t seed_ = 0;
+  double peak_ = 0;
+};
+
+void MeasurePeak(Bench& bench) {
+  constexpr int64_t kSide = 8192;
+  ArenaScope scope(bench.memory());
+  const Tensor a = bench.Numbers(DType::kBF16, kSide, kSide), b = bench.Numbers(DType::kBF16, kSide, kSide);
+  const Tensor c = bench.memory().Allocate("c", DType::kBF16, {kSide, kSide});
+  const GemmDesc desc{.a = a, .b = b, .c = c, .b_form = Form::kTransposed};
+  bench.SetPeak(bench.Time("BF16 peak: 8192 x 8192 x 8192", 2.0 * kSide * kSide * kSide,
+                           [&] { Gemm(bench.ctx(), desc); }));
+}
+
+struct Shape3 {
+  int count;        // products of a call: experts
+  int64_t t, n, k;  // Y[t, n] = X[t, k] W[n, k]^T
+};
+constexpr Shape3 kShapes[] = {{1, 4096, 2112, 7168},  {1, 4096, 24576, 1536}, {1, 4096, 32768, 512},
+                              {1, 4096, 7168, 16384}, {1, 4096, 4096, 7168},  {1, 4096, 7168, 2048},
+                              {8, 4096, 4096, 7168},  {8, 4096, 7168, 2048},  {32, 512, 4096, 7168},
+                              {32, 512, 7168, 2048},  {8, 4099, 4096, 7168}};
+
+std::string NameOf(const char* what, const Shape3& s) {
+  return absl::StrFormat("%s %d x %d x %d x %d", what, s.count, s.t, s.n, s.k);
+}
+double FlopOf(const Shape3& s) {
+  return 2.0 * s.count * static_cast<double>(s.t) * static_cast<double>(s.n) * static_cast<double>(s.k);
+}
+
+void MeasureBf16(Bench& bench, const Shape3& s) {
+  if (!bench.Wants(NameOf("BF16", s))) return;
+  ArenaScope scope(bench.memory());
+  std::vector<GemmDesc> forward, dgrad, wgrad;
+  for (int e = 0; e < s.count; ++e) {
+    const Tensor x = bench.Numbers(DType::kBF16, s.t, s.k), w = bench.Numbers(DType::kBF16, s.n, s.k),
+                 y = bench.Numbers(DType::kBF16, s.t, s.n),
+                 dw = bench.memory().Allocate("dw", DType::kF32, {s.n, s.k});
+    Zero(bench.ctx().stream, dw);
+    forward.push_back({.a = x, .b = w, .c = y, .b_form = Form::kTransposed});
+    dgrad.push_back({.a = y, .b = w, .c = x});
+    wgrad.push_back({.a = y, .b = x, .c = dw, .a_form = Form::kTransposed, .mode = WriteMode::kAdd});
+  }
+  bench.Time(NameOf("BF16 forward", s), FlopOf(s), [&] { GroupedGemm(bench.ctx(), forward); });
+  bench.Time(NameOf("BF16 dgrad", s), FlopOf(s), [&] { GroupedGemm(bench.ctx(), dgrad); });
+  bench.Time(NameOf("BF16 wgrad", s), FlopOf(s), [&] { GroupedGemm(bench.ctx(), wgrad); });
+}
+
+void MeasureFp8(Bench& bench, const Shape3& s) {
+  if (!bench.Wants(NameOf("FP8", s))) return;
+  ArenaScope scope(bench.memory());
+  std::vector<Fp8GemmDesc> forward, dgrad, wgrad;
+  for (int e = 0; e < s.count; ++e) {
+    const Fp8Operand w = bench.Codes(s.n, s.k, Tiling::kBlocks128x128);
+    const Tensor y = bench.memory().Allocate("y", DType::kBF16, {s.t, s.n}),
+                 dx = bench.memory().Allocate("dx", DType::kBF16, {s.t, s.k}),
+                 dw = bench.memory().Allocate("dw", DType::kF32, {s.n, s.k});
+    Zero(bench.ctx().stream, dw);
+    forward.push_back({.a = bench.Codes(s.t, s.k, Tiling::kRows1x128), .b = w, .c = y});
+    dgrad.push_back(
+        {.a = bench.Codes(s.t, s.n, Tiling::kRows1x128), .b = w, .c = dx, .b_form = Form::kPlain});
+    wgrad.push_back({.a = bench.Codes(s.t, s.n, Tiling::kColumns128x1),
+                     .b = bench.Codes(s.t, s.k, Tiling::kColumns128x1),
+                     .c = dw,
+                     .mode = WriteMode::kAdd});
+  }
+  for (const cuda::GemmImpl impl : {cuda::GemmImpl::kCublasLt, cuda::GemmImpl::kWgmma}) {
+    cuda::BeginGemmListAt(impl);
+    const std::string who = impl == cuda::GemmImpl::kWgmma ? "FP8 wgmma " : "FP8 cublaslt ";
+    bench.Time(NameOf((who + "forward").c_str(), s), FlopOf(s),
+               [&] { GroupedFp8Gemm(bench.ctx(), forward); });
+    bench.Time(NameOf((who + "dgrad").c_str(), s), FlopOf(s), [&] { GroupedFp8Gemm(bench.ctx(), dgrad); });
+    bench.Time(NameOf((who + "wgrad").c_str(), s), FlopOf(s), [&] { GroupedFp8Gemm(bench.ctx(), wgrad); });
+  }
+  cuda::BeginGemmListAt(cuda::GemmImpl::kCublasLt);
+}
+
+void MeasureAttention(Bench& bench, int64_t sequences, int64_t length, int64_t documents) {
+  constexpr int64_t kHeads = 128, kNope = 128, kRope = 64, kValue = 128;
+  const int64_t rows = sequences * length, document = length / documents;
+  const std::string name =
+      absl::StrFormat("attention %d x %d in %d documents", sequences, length, documents * sequences);
+  if (!bench.Wants(name)) return;
+  ArenaScope scope(bench.memory());
+  AttentionDesc d{.heads = kHeads,
+                  .nope_dim = kNope,
+                  .rope_dim = kRope,
+                  .value_dim = kValue,
+                  .sequence_length = length,
+                  .scale = 0.0721688f,
+                  .q = bench.Numbers(DType::kBF16, rows, kHeads * (kNope + kRope)),
+                  .kv = bench.Numbers(DType::kBF16, rows, kHeads * (kNope + kValue)),
+                  .k_rope = bench.Numbers(DType::kBF16, rows, kRope),
+                  .document_start = {},
+                  .o = bench.memory().Allocate("o", DType::kBF16, {rows, kHeads * kValue}),
+                  .lse = bench.memory().Allocate("lse", DType::kF32, {rows, kHeads})};
+  if (documents > 1) {
+    std::vector<int32_t> start;
+    for (int64_t t = 0; t < rows; ++t)
+      start.push_back(static_cast<int32_t>(t % length / document * document));
+    d.document_start = bench.memory().Allocate("documents", DType::kI32, {rows});
+    CopyBytes(bench.ctx().stream, start.data(), d.document_start.data, rows * 4);
+    Synchronize(bench.ctx().stream);
+    d.documents = sequences * documents;
+    d.longest_document = document;
+  }
+  const AttentionGrad g{.d_o = bench.Numbers(DType::kBF16, rows, kHeads * kValue),
+                        .dq = bench.memory().Allocate("dq", DType::kBF16, {rows, d.q.cols()}),
+                        .dkv = bench.memory().Allocate("dkv", DType::kBF16, {rows, d.kv.cols()}),
+                        .dk_rope = bench.memory().Allocate("dk_rope", DType::kBF16, {rows, kRope})};
+  const double pairs = 0.5 * static_cast<double>(rows) * static_cast<double>(document) * kHeads;
+  bench.Time(name + ", forward", pairs * 2 * (kNope + kRope + kValue), [&] { Attention(bench.ctx(), d); });
+  bench.Time(name + ", backward", pairs * 2 * (3 * (kNope + kRope) + 2 * kValue),
+             [&] { AttentionBackward(bench.ctx(), d, g); });
+}
+
+int Main(const char* wanted) {
+  const CudaReport report = ExamineCuda();
+  if (!report.problem.empty()) {
+    std::printf("no CUDA device: %s\n", report.problem.c_str());
+    return 0;
+  }
+  std::printf("%s, products by %s\n", report.devices[0].name.c_str(),
+              GemmImplementation(DType::kBF16, Device::kCuda).c_str());
+  if (const std::string problem = cuda::CudnnProblem(); !problem.empty())
+    std::printf("no cuDNN: %s\n", problem.c_str());
+  Bench bench(wanted);
+  MeasurePeak(bench);
+  for (const Shape3& shape : kShapes) MeasureBf16(bench, shape);
+  for (const Shape3& shape : kShapes) MeasureFp8(bench, shape);
+  MeasureAttention(bench, 1, 4096, 1);
+  MeasureAttention(bench, 4, 4096, 1);
+  MeasureAttention(bench, 1, 4096, 8);
+  return 0;
+}
+
+}  // namespace
+}  // namespace jevons
+
+int main(int argc, char** argv) { return jevons::Main(argc > 1 ? argv[1] : ""); }
