@@ -33,8 +33,10 @@ NcclCommunicator::~NcclCommunicator() {
     const NcclApi::Result asked = api_.AsyncError(comm_, &state);
     result = asked == NcclApi::kSuccess ? state : asked;
   }
-  if (result == NcclApi::kSuccess) result = api_.Destroy(comm_);
-  if (result == NcclApi::kSuccess) return;
+  if (result == NcclApi::kSuccess) {
+    api_.Destroy(comm_);  // frees memory, and takes nobody else; there is nothing to do about it if it fails
+    return;
+  }
   // The group's work is done: whether it matters is seen by what comes next.
   LogWarning(absl::StrFormat("NCCL communicator %s did not end in order and is aborted: %s", name(),
                              result == NcclApi::kInProgress ? "its peers do not answer" : api_.Explain(result, comm_)));
