@@ -57,7 +57,8 @@ ExchangePlan PlanAllToAllV(int rank, std::span<const int64_t> send_bytes, size_t
                    PartsOf(recv_bytes, recv_total, "AllToAllV receive"));
 }
 
-ExchangePlan PlanAllGatherV(int rank, size_t send_total, std::span<const int64_t> recv_bytes, size_t recv_total) {
+ExchangePlan PlanAllGatherV(int rank, size_t send_total, std::span<const int64_t> recv_bytes,
+                            size_t recv_total) {
   std::vector<Part> sends;
   for (size_t r = 0; r < recv_bytes.size(); ++r)
     sends.push_back({static_cast<int>(r), 0, static_cast<int64_t>(send_total)});

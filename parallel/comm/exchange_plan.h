@@ -20,9 +20,9 @@ struct Part {
 };
 
 struct ExchangePlan {
-  std::vector<Part> sends, receives;  // none empty, none of the own rank; neighbours first, so that the ranks do
-                                      // not all write to rank 0 at once
-  Part own_send, own_receive;         // of one size; may be empty
+  // None empty, none of the own rank; neighbours first, so that the ranks do not all write to rank 0 at once.
+  std::vector<Part> sends, receives;
+  Part own_send, own_receive;  // of one size; may be empty
   bool travels() const { return !sends.empty() || !receives.empty(); }
   std::string Peers() const;  // "1, 3": everybody that this rank exchanges bytes with
 };
@@ -33,7 +33,8 @@ ExchangePlan PlanAllToAllV(int rank, std::span<const int64_t> send_bytes, size_t
                            std::span<const int64_t> recv_bytes, size_t recv_total);
 
 // Of AllGatherV: all of `send` goes to everyone.
-ExchangePlan PlanAllGatherV(int rank, size_t send_total, std::span<const int64_t> recv_bytes, size_t recv_total);
+ExchangePlan PlanAllGatherV(int rank, size_t send_total, std::span<const int64_t> recv_bytes,
+                            size_t recv_total);
 
 }  // namespace jevons
 

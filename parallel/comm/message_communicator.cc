@@ -25,7 +25,8 @@ std::vector<Outgoing> Outgoings(const ExchangePlan& plan, std::span<const std::b
 }
 std::vector<Incoming> Incomings(const ExchangePlan& plan, std::span<std::byte> recv) {
   std::vector<Incoming> messages;
-  for (const Part& part : plan.receives) messages.push_back({part.peer, recv.subspan(part.offset, part.bytes)});
+  for (const Part& part : plan.receives)
+    messages.push_back({part.peer, recv.subspan(part.offset, part.bytes)});
   return messages;
 }
 
@@ -58,8 +59,8 @@ MessageCommunicator::OpenCall MessageCommunicator::Enter(const char* kind, int64
 }
 
 void MessageCommunicator::ExpectHost(const Stream& stream) const {
-  JEVONS_CHECK(stream.device == Device::kCpu, "group %s carries the host's memory only; give devices one over NCCL",
-               name_.c_str());
+  JEVONS_CHECK(stream.device == Device::kCpu,
+               "group %s carries the host's memory only; give devices one over NCCL", name_.c_str());
 }
 
 CommRequest MessageCommunicator::KeepOpen(OpenCall open) {
@@ -126,22 +127,23 @@ void MessageCommunicator::GatherParts(const char* kind, ConstBytes send, Bytes r
   Leave(open);
 }
 
-CommRequest MessageCommunicator::BeginAllToAllV(const Stream& stream, ConstBytes send, Sizes send_bytes, Bytes recv,
-                                                Sizes recv_bytes) {
+CommRequest MessageCommunicator::BeginAllToAllV(const Stream& stream, ConstBytes send, Sizes send_bytes,
+                                                Bytes recv, Sizes recv_bytes) {
   ExpectHost(stream);
   JEVONS_CHECK(static_cast<int>(send_bytes.size()) == size(), "AllToAllV sizes for %zu of %d ranks",
                send_bytes.size(), size());
   const ExchangePlan plan = PlanAllToAllV(rank(), send_bytes, send.size(), recv_bytes, recv.size());
   OpenCall open = Enter("AllToAllV", static_cast<int64_t>(send.size()));
-  if (plan.travels()) open.transfer = transport_->Start(Outgoings(plan, send), Incomings(plan, recv), open.tag);
+  if (plan.travels())
+    open.transfer = transport_->Start(Outgoings(plan, send), Incomings(plan, recv), open.tag);
   CopyOwnPart(plan, send, recv);
   return KeepOpen(std::move(open));
 }
 
 MessageCommunicator::OpenCall MessageCommunicator::EnterMessage(const char* kind, int64_t bytes, int peer,
                                                                 std::vector<int64_t>& count) {
-  JEVONS_CHECK(peer >= 0 && peer < size() && peer != rank(), "a message between rank %d and %d of %d", rank(), peer,
-               size());
+  JEVONS_CHECK(peer >= 0 && peer < size() && peer != rank(), "a message between rank %d and %d of %d", rank(),
+               peer, size());
   OpenCall open;
   open.call = {.group = name_, .kind = kind, .sequence = count[peer]++, .bytes = bytes};
   open.log_id = log_->Enter(open.call);

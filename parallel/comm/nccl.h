@@ -11,10 +11,10 @@
 namespace jevons {
 
 struct NcclReport {
-  bool built = false;       // this program has the NCCL transport
-  std::string compiled;     // "2.28.9": of the header; empty without
-  std::string loaded;       // "2.28.9": of the library that was found; empty without
-  std::string problem;      // why no communicator can be had; empty where one can
+  bool built = false;    // this program has the NCCL transport
+  std::string compiled;  // "2.28.9": of the header; empty without
+  std::string loaded;    // "2.28.9": of the library that was found; empty without
+  std::string problem;   // why no communicator can be had; empty where one can
 };
 NcclReport ExamineNccl();
 

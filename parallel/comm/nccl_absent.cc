@@ -6,7 +6,8 @@ namespace jevons {
 namespace {
 
 constexpr char kProblem[] =
-    "this program was built without NCCL; install the CUDA toolkit and NCCL 2, and build again, or use the CPU";
+    "this program was built without NCCL; install the CUDA toolkit and NCCL 2, and build again, or use the "
+    "CPU";
 
 }  // namespace
 

@@ -14,7 +14,7 @@ namespace jevons {
 
 class NcclApi {
  public:
-  using Comm = void*;                   // an ncclComm_t
+  using Comm = void*;                      // an ncclComm_t
   using UniqueId = std::array<char, 128>;  // an ncclUniqueId
   // An ncclResult_t; these two decide, the others are only explained.
   using Result = int;

@@ -17,8 +17,12 @@ bool OnHost(const Stream& stream) { return stream.device == Device::kCpu; }
 
 }  // namespace
 
-NcclCommunicator::NcclCommunicator(NcclApi& api, std::unique_ptr<Communicator> host, const NcclOptions& options)
-    : api_(api), host_(std::move(host)), options_(options), nccl_name_(absl::StrCat("jevons.", host_->name())) {
+NcclCommunicator::NcclCommunicator(NcclApi& api, std::unique_ptr<Communicator> host,
+                                   const NcclOptions& options)
+    : api_(api),
+      host_(std::move(host)),
+      options_(options),
+      nccl_name_(absl::StrCat("jevons.", host_->name())) {
   if (size() > 1) Connect();
 }
 
@@ -38,8 +42,9 @@ NcclCommunicator::~NcclCommunicator() {
     return;
   }
   // The group's work is done: whether it matters is seen by what comes next.
-  LogWarning(absl::StrFormat("NCCL communicator %s did not end in order and is aborted: %s", name(),
-                             result == NcclApi::kInProgress ? "its peers do not answer" : api_.Explain(result, comm_)));
+  LogWarning(absl::StrFormat(
+      "NCCL communicator %s did not end in order and is aborted: %s", name(),
+      result == NcclApi::kInProgress ? "its peers do not answer" : api_.Explain(result, comm_)));
   AbortNccl(api_, comm_);
 }
 
@@ -126,8 +131,8 @@ void NcclCommunicator::Wait(const Stream& stream, CommRequest request) {
   open_.erase(found);
 }
 
-CommRequest NcclCommunicator::BeginAllToAllV(const Stream& stream, ConstBytes send, Sizes send_bytes, Bytes recv,
-                                             Sizes recv_bytes) {
+CommRequest NcclCommunicator::BeginAllToAllV(const Stream& stream, ConstBytes send, Sizes send_bytes,
+                                             Bytes recv, Sizes recv_bytes) {
   if (OnHost(stream)) return host_->BeginAllToAllV(stream, send, send_bytes, recv, recv_bytes);
   JEVONS_CHECK(static_cast<int>(send_bytes.size()) == size(), "AllToAllV sizes for %zu of %d ranks",
                send_bytes.size(), size());
@@ -154,13 +159,15 @@ void NcclCommunicator::AllGatherV(const Stream& stream, ConstBytes send, Bytes r
   const Enqueue enqueue = [&](const CallLog::Call& call) {
     void* own = stream_.get().handle;
     if (even) {
-      return Check(call, "ncclAllGather",
-                   api_.AllGather(recv.data() + plan.own_receive.offset, recv.data(), recv_bytes[0], comm_, own));
+      return Check(
+          call, "ncclAllGather",
+          api_.AllGather(recv.data() + plan.own_receive.offset, recv.data(), recv_bytes[0], comm_, own));
     }
     int64_t offset = 0;
     for (int root = 0; root < size(); offset += recv_bytes[root++])
       if (recv_bytes[root] > 0)
-        Check(call, "ncclBroadcast", api_.Broadcast(recv.data() + offset, recv_bytes[root], root, comm_, own));
+        Check(call, "ncclBroadcast",
+              api_.Broadcast(recv.data() + offset, recv_bytes[root], root, comm_, own));
   };
   Wait(stream, Begin(stream, NextCall("AllGatherV", send.size()), plan.Peers(), OwnPart(plan, send, recv),
                      plan.travels() ? enqueue : nullptr));
@@ -170,8 +177,8 @@ void NcclCommunicator::Broadcast(const Stream& stream, Bytes data, int root) {
   if (OnHost(stream)) return host_->Broadcast(stream, data, root);
   JEVONS_CHECK(root >= 0 && root < size(), "broadcast from rank %d of %d", root, size());
   const Enqueue enqueue = [&](const CallLog::Call& call) {
-    Check(call, "ncclBroadcast", api_.Broadcast(data.data(), static_cast<int64_t>(data.size()), root, comm_,
-                                                stream_.get().handle));
+    Check(call, "ncclBroadcast",
+          api_.Broadcast(data.data(), static_cast<int64_t>(data.size()), root, comm_, stream_.get().handle));
   };
   Wait(stream, Begin(stream, NextCall("Broadcast", rank() == root ? data.size() : 0), absl::StrCat(root), {},
                      data.empty() || size() == 1 ? nullptr : enqueue));
@@ -179,8 +186,8 @@ void NcclCommunicator::Broadcast(const Stream& stream, Bytes data, int root) {
 
 CommRequest NcclCommunicator::BeginMessage(const Stream& stream, const char* kind, int64_t bytes, int peer,
                                            const Enqueue& enqueue) {
-  JEVONS_CHECK(peer >= 0 && peer < size() && peer != rank(), "a message between rank %d and %d of %d", rank(), peer,
-               size());
+  JEVONS_CHECK(peer >= 0 && peer < size() && peer != rank(), "a message between rank %d and %d of %d", rank(),
+               peer, size());
   const CallLog::Call call{.group = name(), .kind = kind, .sequence = messages_++, .bytes = bytes};
   return Begin(stream, call, absl::StrCat(peer), {}, enqueue);
 }
@@ -197,8 +204,8 @@ CommRequest NcclCommunicator::BeginSend(const Stream& stream, ConstBytes data, i
 CommRequest NcclCommunicator::BeginReceive(const Stream& stream, Bytes data, int peer) {
   if (OnHost(stream)) return host_->BeginReceive(stream, data, peer);
   const Enqueue enqueue = [&](const CallLog::Call& call) {
-    Check(call, "ncclRecv", api_.Receive(data.data(), static_cast<int64_t>(data.size()), peer, comm_,
-                                         stream_.get().handle));
+    Check(call, "ncclRecv",
+          api_.Receive(data.data(), static_cast<int64_t>(data.size()), peer, comm_, stream_.get().handle));
   };
   return BeginMessage(stream, "Receive", 0, peer, data.empty() ? nullptr : enqueue);
 }

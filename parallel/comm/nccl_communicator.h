@@ -52,7 +52,8 @@ class NcclCommunicator : public Communicator {
   std::unique_ptr<Communicator> Split(int color, const std::string& name) override;
 
  private:
-  using Enqueue = std::function<void(const CallLog::Call& call)>;  // the NCCL calls of one group
+  // The NCCL calls of one group.
+  using Enqueue = std::function<void(const CallLog::Call& call)>;
   struct Copy {  // of the part that stays
     const void* from = nullptr;
     void* to = nullptr;
@@ -62,9 +63,10 @@ class NcclCommunicator : public Communicator {
 
   void Connect();
   // A transfer: the own part, then what `enqueue` asks of NCCL; nothing where nothing travels.
-  CommRequest Begin(const Stream& stream, const CallLog::Call& call, const std::string& peers, const Copy& own,
-                    const Enqueue& enqueue);
-  CommRequest BeginMessage(const Stream& stream, const char* kind, int64_t bytes, int peer, const Enqueue& enqueue);
+  CommRequest Begin(const Stream& stream, const CallLog::Call& call, const std::string& peers,
+                    const Copy& own, const Enqueue& enqueue);
+  CommRequest BeginMessage(const Stream& stream, const char* kind, int64_t bytes, int peer,
+                           const Enqueue& enqueue);
   CallLog::Call NextCall(const char* kind, size_t bytes);
   void RunGroup(const CallLog::Call& call, const Enqueue& enqueue);
   // Ends the job unless the call succeeded; kInProgress is awaited, under the watchdog.
@@ -77,11 +79,12 @@ class NcclCommunicator : public Communicator {
   const NcclOptions options_;
   const std::string nccl_name_;  // "jevons.ep", for NCCL's log
   OwnedStream stream_{Device::kCuda};
-  NcclApi::Comm comm_ = nullptr;      // and
-  std::unique_ptr<NcclWatch> watch_;  // of several ranks only
+  NcclApi::Comm comm_ = nullptr;      // null in a group of one, as
+  std::unique_ptr<NcclWatch> watch_;  // is this
   int64_t sequence_ = 0;              // of the calls of the whole group
   int64_t messages_ = 0, next_request_ = 0;
-  std::map<int64_t, std::shared_ptr<DeviceCall>> open_;  // by request: begun and not yet waited for; null: of one rank
+  // By request: begun and not yet waited for; null in a group of one.
+  std::map<int64_t, std::shared_ptr<DeviceCall>> open_;
 };
 
 }  // namespace jevons

@@ -86,7 +86,8 @@ class Library : public NcclApi {
     return nccl_.recv(data, static_cast<size_t>(bytes), ncclUint8, peer, Of(comm), StreamOf(stream));
   }
   Result Broadcast(void* data, int64_t bytes, int root, Comm comm, void* stream) override {
-    return nccl_.broadcast(data, data, static_cast<size_t>(bytes), ncclUint8, root, Of(comm), StreamOf(stream));
+    return nccl_.broadcast(data, data, static_cast<size_t>(bytes), ncclUint8, root, Of(comm),
+                           StreamOf(stream));
   }
   Result AllGather(const void* send, void* recv, int64_t bytes, Comm comm, void* stream) override {
     return nccl_.all_gather(send, recv, static_cast<size_t>(bytes), ncclUint8, Of(comm), StreamOf(stream));

@@ -22,7 +22,7 @@ namespace jevons {
 struct DeviceCall {
   CallLog::Call call;
   int64_t log_id = 0;
-  std::string peers;  // "1, 3"
+  std::string peers;           // "1, 3"
   Event ready{Device::kCuda};  // its buffers may be read and written
   Event done{Device::kCuda};
 };
@@ -63,7 +63,7 @@ class NcclWatch {
   std::mutex mutex_;  // of what follows
   std::condition_variable end_;
   bool ended_ = false;
-  std::vector<std::shared_ptr<DeviceCall>> pool_;   // every call there is; with no other owner it is free
+  std::vector<std::shared_ptr<DeviceCall>> pool_;    // every call there is; with no other owner it is free
   std::deque<std::shared_ptr<DeviceCall>> running_;  // in the order in which they run
   double waited_ = 0;  // how long the first of them has been able to run, seconds
 

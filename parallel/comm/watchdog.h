@@ -45,7 +45,8 @@ class CallLog {
 
   // The verdict: prints `reason` with the call, the step and the calls before it in one line, does what `before_end`
   // says, then ends the job.
-  [[noreturn]] void Die(const Call& call, absl::string_view reason, const std::function<void()>& before_end = {});
+  [[noreturn]] void Die(const Call& call, absl::string_view reason,
+                        const std::function<void()>& before_end = {});
 
  private:
   std::string Verdict(const Call& call, absl::string_view reason);

@@ -93,7 +93,8 @@ CommRequest Dispatcher::Begin(std::span<const int64_t> send_rows, std::span<cons
   const int64_t row_bytes = send.cols() * SizeOf(send.dtype);
   const std::vector<int64_t> send_bytes = Scaled(send_rows, row_bytes);
   bytes_sent += send.bytes() - send_bytes[ep_.rank()];
-  return ep_.BeginAllToAllV(stream_, BytesOf(send), send_bytes, BytesOf(receive), Scaled(receive_rows, row_bytes));
+  return ep_.BeginAllToAllV(stream_, BytesOf(send), send_bytes, BytesOf(receive),
+                            Scaled(receive_rows, row_bytes));
 }
 
 void Dispatcher::Finish(CommRequest request) { ep_.Wait(stream_, request); }

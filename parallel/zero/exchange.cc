@@ -70,7 +70,8 @@ struct NodeValue {
 
 class TreeReduction {
  public:
-  TreeReduction(Communicator& group, const TreeReduceDesc& desc, std::span<float* const> out, const OpContext& ops)
+  TreeReduction(Communicator& group, const TreeReduceDesc& desc, std::span<float* const> out,
+                const OpContext& ops)
       : group_(group), desc_(desc), out_(out), ops_(ops), lines_(OwnedLines(desc.sizes, group.size())) {
     JEVONS_CHECK(static_cast<int>(desc.nodes_of_rank.size()) == group.size(),
                  "nodes of %zu ranks in a group of %d", desc.nodes_of_rank.size(), group.size());
@@ -89,12 +90,13 @@ class TreeReduction {
     // Every rank of the group finds the same width: it depends on the description alone.
     size_t most_nodes = 1;
     for (const auto& nodes : desc_.nodes_of_rank) most_nodes = std::max(most_nodes, nodes.size());
-    const int64_t lines =
-        static_cast<int64_t>(most_nodes) * group_.size() + static_cast<int64_t>(values_.size()) + 1;  // 1: of zeros
+    const int64_t lines = static_cast<int64_t>(most_nodes) * group_.size() +
+                          static_cast<int64_t>(values_.size()) + 1;  // 1: of zeros
     const int64_t width =
         group_.size() == 1
             ? std::max<int64_t>(own_line().total, 1)
-            : std::max<int64_t>(ScratchBytes(ops_.stream) / (lines * static_cast<int64_t>(sizeof(float))), 256);
+            : std::max<int64_t>(ScratchBytes(ops_.stream) / (lines * static_cast<int64_t>(sizeof(float))),
+                                256);
     if (on_device()) MakeZeros(width);
     for (int64_t round = 0; round * width < LongestLine(lines_); ++round) {
       const ArenaScope round_scope(*ops_.scratch);
@@ -151,9 +153,9 @@ class TreeReduction {
     for (int r = 0; r < ranks; ++r) {
       if (r != group_.rank()) packed = Pack(lines_[r], lines_[r].Window(round, width), packed);
     }
-    group_.AllToAllV(ops_.stream, {static_cast<const std::byte*>(send.data), static_cast<size_t>(send.bytes())},
-                     send_bytes, {static_cast<std::byte*>(recv.data), static_cast<size_t>(recv.bytes())},
-                     recv_bytes);
+    group_.AllToAllV(
+        ops_.stream, {static_cast<const std::byte*>(send.data), static_cast<size_t>(send.bytes())},
+        send_bytes, {static_cast<std::byte*>(recv.data), static_cast<size_t>(recv.bytes())}, recv_bytes);
   }
 
   float* Pack(const OwnedLine& line, Range window, float* packed) const {
@@ -188,7 +190,8 @@ class TreeReduction {
   // By the very additions of the host, which a device's FP32 has the same bits of.
   void JoinOnDevice(const std::vector<float*>& value, float* result, int64_t size) {
     const auto vector = [&](float* data) { return Tensor::Of(data, {size}); };
-    for (const auto& [left, right] : order_) Add(ops_, vector(value[left]), vector(value[right]), vector(value[left]));
+    for (const auto& [left, right] : order_)
+      Add(ops_, vector(value[left]), vector(value[right]), vector(value[left]));
     for (int64_t begin = 0; begin < size; begin += zeros_.size()) {
       const int64_t n = std::min(zeros_.size(), size - begin);
       Add(ops_, Tensor::Of(value[0] + begin, {n}), Tensor::Of(zeros_.as<float>(), {n}),
@@ -225,7 +228,7 @@ class TreeReduction {
   const std::vector<OwnedLine> lines_;      // [group size]
   std::vector<NodeValue> values_;           // all nodes, left to right
   std::vector<std::pair<int, int>> order_;  // of additions, indices into values_
-  Tensor zeros_;  // on a device
+  Tensor zeros_;                            // on a device
   float* received_ = nullptr;
   std::vector<int64_t> received_at_;  // [group size], elements
 };
@@ -260,7 +263,8 @@ void AllGatherOwned(Communicator& group, std::span<void* const> params, std::spa
       CopyBytes(ops.stream, address(own, slice, elements), send.as<uint8_t>() + offset * element_bytes,
                 elements.size() * element_bytes);
     });
-    group.AllGatherV(ops.stream, {static_cast<const std::byte*>(send.data), static_cast<size_t>(send.bytes())},
+    group.AllGatherV(ops.stream,
+                     {static_cast<const std::byte*>(send.data), static_cast<size_t>(send.bytes())},
                      {static_cast<std::byte*>(recv.data), static_cast<size_t>(recv.bytes())}, bytes);
     const uint8_t* received = recv.as<uint8_t>();
     for (int r = 0; r < ranks; ++r) {

@@ -44,8 +44,8 @@ void CheckRows(Dispatcher& dispatcher, const DispatchHandle& handle, const std::
 
 }  // namespace
 
-void CheckDispatch(Communicator& ep, int64_t experts, const std::function<int64_t(int rank, int64_t expert)>& rows,
-                   const Stream& stream) {
+void CheckDispatch(Communicator& ep, int64_t experts,
+                   const std::function<int64_t(int rank, int64_t expert)>& rows, const Stream& stream) {
   StreamMemory memory(stream);
   Dispatcher dispatcher(ep, experts, stream);
   EXPECT_EQ(dispatcher.local_experts(), BlockOf(experts, ep.size(), ep.rank()));
@@ -87,8 +87,7 @@ void CheckDispatchCases(Communicator& ep, const Stream& stream) {
     check(experts, [&](int, int64_t e) { return e == experts - 1 ? 9 : 0; });
     check(experts, [](int rank, int64_t e) { return rank == 1 ? 0 : e + 1; });
     check(experts, [](int rank, int64_t e) { return rank == 0 && e == 0 ? 1 : 0; });
-    check(experts,
-          [](int rank, int64_t e) { return static_cast<int64_t>(RandomBits(11, rank, e) % 50); });
+    check(experts, [](int rank, int64_t e) { return static_cast<int64_t>(RandomBits(11, rank, e) % 50); });
   }
 }
 

@@ -11,8 +11,8 @@ namespace jevons {
 
 // rows(rank, expert): how many rows that rank sends to that expert. Checks where every row arrives, and that
 // it comes back.
-void CheckDispatch(Communicator& ep, int64_t experts, const std::function<int64_t(int rank, int64_t expert)>& rows,
-                   const Stream& stream = {});
+void CheckDispatch(Communicator& ep, int64_t experts,
+                   const std::function<int64_t(int rank, int64_t expert)>& rows, const Stream& stream = {});
 
 // Uneven blocks of experts, silent experts, everything to one rank, ranks with nothing to send, more ranks
 // than experts.

@@ -117,8 +117,7 @@ void CheckAllGatherOwned(Communicator& group, const std::vector<int64_t>& sizes,
   int64_t wrong = 0;
   for (size_t p = 0; p < params.size(); ++p) {
     const std::vector<uint8_t> got = memory.Get(static_cast<const uint8_t*>(pointers[p]), params[p].size());
-    for (size_t b = 0; b < got.size(); ++b)
-      wrong += got[b] != content(p, static_cast<int64_t>(b));
+    for (size_t b = 0; b < got.size(); ++b) wrong += got[b] != content(p, static_cast<int64_t>(b));
   }
   EXPECT_EQ(wrong, 0);
 }
@@ -128,7 +127,8 @@ void CheckExchangeCases(Communicator& group, const Stream& stream) {
   const std::vector<int64_t> large = {20 * kChunk + 17, 100};
   for (int64_t count = 1; count <= 9; ++count) {
     CheckTreeReduceScatter(group, {.count = count, .sizes = sizes}, stream);
-    CheckTreeReduceScatter(group, {.count = count, .blocks_per_rank = 2, .in_place = true, .sizes = sizes}, stream);
+    CheckTreeReduceScatter(group, {.count = count, .blocks_per_rank = 2, .in_place = true, .sizes = sizes},
+                           stream);
   }
   CheckTreeReduceScatter(group, {.count = 3, .sizes = no_elements}, stream);
   CheckTreeReduceScatter(group, {.count = 3, .sizes = {}}, stream);

@@ -32,7 +32,8 @@ TEST(ExchangePlanTest, NothingAndOneRank) {
 TEST(ExchangePlanTest, PartsBeyond2To31) {
   const std::vector<int64_t> bytes = {int64_t{3} << 31, 0, int64_t{5} << 31};
   const ExchangePlan plan = PlanAllToAllV(1, bytes, size_t{8} << 31, bytes, size_t{8} << 31);
-  EXPECT_THAT(plan.sends, ElementsAre(Part{2, int64_t{3} << 31, int64_t{5} << 31}, Part{0, 0, int64_t{3} << 31}));
+  EXPECT_THAT(plan.sends,
+              ElementsAre(Part{2, int64_t{3} << 31, int64_t{5} << 31}, Part{0, 0, int64_t{3} << 31}));
 }
 
 TEST(ExchangePlanTest, AGatherSendsAllToEveryone) {

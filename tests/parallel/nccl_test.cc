@@ -24,7 +24,8 @@ TEST_P(NcclTest, DataArrivesInStreamOrder) {
 }
 
 TEST_P(NcclTest, DataArrivesWhereRanksShareAGpu) {
-  RunFakeNccl(GetParam(), [](FakeRank& rank) { CheckDataPlane(*rank.Connect({.shared_gpu = true}), rank.compute); });
+  RunFakeNccl(GetParam(),
+              [](FakeRank& rank) { CheckDataPlane(*rank.Connect({.shared_gpu = true}), rank.compute); });
 }
 
 TEST_P(NcclTest, TheHostsCallsGoToTheHostsTransport) {
@@ -95,8 +96,8 @@ TEST(NcclTest, EvenPartsAreGatheredInOneCallUnevenOnesByTheirRanks) {
     StreamMemory memory(rank.compute);
     const auto gather = [&](const std::vector<int64_t>& bytes) {
       const auto send = memory.PutBytes(std::vector<std::byte>(bytes[group->rank()]));
-      group->AllGatherV(rank.compute, send, memory.PutBytes(std::vector<std::byte>(bytes[0] + bytes[1] + bytes[2])),
-                        bytes);
+      group->AllGatherV(rank.compute, send,
+                        memory.PutBytes(std::vector<std::byte>(bytes[0] + bytes[1] + bytes[2])), bytes);
     };
     gather({4, 4, 4});
     EXPECT_EQ(rank.nccl.counts.gathers, 1);
@@ -134,10 +135,8 @@ TEST(NcclTest, TheHostWaitsForCountsAlone) {
     CopyBytes(rank.compute, &value, gradient, 4);
     Arena scratch("scratch", int64_t{1} << 29, Device::kCuda);
     const OpContext ops{.stream = rank.compute, .scratch = &scratch};
-    const TreeReduceDesc desc{.count = 2,
-                              .nodes_of_rank = {{{0, 1}}, {{1, 2}}},
-                              .local = {{gradient}},
-                              .sizes = {1}};
+    const TreeReduceDesc desc{
+        .count = 2, .nodes_of_rank = {{{0, 1}}, {{1, 2}}}, .local = {{gradient}}, .sizes = {1}};
     const std::vector<float*> out(OwnedSlices(desc.sizes, kRanks, group->rank()).size(), result);
     TreeReduceScatter(*group, desc, out, ops);
     void* param = result;

@@ -41,7 +41,8 @@ class StreamThread {
   }
   void Run() {
     for (int count = 0; const std::function<void()> work = Next(); ++count) {
-      if (count % 16 == 0) std::this_thread::sleep_for(std::chrono::microseconds(200));  // lags behind the host
+      if (count % 16 == 0)
+        std::this_thread::sleep_for(std::chrono::microseconds(200));  // lags behind the host
       work();
     }
   }
@@ -95,7 +96,8 @@ void EnqueueOnStream(void* stream, std::function<void()> work) { StreamOf(stream
 CudaReport ExamineCuda() {
   CudaReport report;
   report.built = true;
-  report.devices = {{.name = "streams as threads", .major = 9, .minor = 0, .multiprocessors = 1, .memory_bytes = 0}};
+  report.devices = {
+      {.name = "streams as threads", .major = 9, .minor = 0, .multiprocessors = 1, .memory_bytes = 0}};
   return report;
 }
 void UseCudaDevice(int) {}

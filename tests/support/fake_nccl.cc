@@ -34,6 +34,7 @@ NcclApi::Result FakeNccl::AsyncError(Comm comm, Result* state) {
   JEVONS_CHECK(!c.destroyed, "asked about a communicator that is no more");
   const bool settled = c.polls <= 0 && !script.never_settles;
   c.polls -= c.polls > 0;
+  if (settled && &c == group_comm_) Release();
   *state = script.async_error != kSuccess ? script.async_error.load() : settled ? kSuccess : kInProgress;
   return kSuccess;
 }
@@ -59,7 +60,7 @@ NcclApi::Result FakeNccl::Abort(Comm comm) {
 }
 
 NcclApi::Result FakeNccl::GroupStart() {
-  JEVONS_CHECK(!grouping_, "a group inside a group");
+  JEVONS_CHECK(!grouping_ && gives_.empty() && takes_.empty(), "a group before the last one has settled");
   grouping_ = true;
   group_comm_ = nullptr;
   return kSuccess;
@@ -69,13 +70,18 @@ NcclApi::Result FakeNccl::GroupEnd() {
   JEVONS_CHECK(grouping_ && group_comm_ != nullptr, "an empty group");
   grouping_ = false;
   ++counts.groups;
+  if (script.group_end != kSuccess) return script.group_end;
+  group_comm_->polls = script.polls_per_group;
+  if (group_comm_->polls > 0 || script.never_settles) return kInProgress;
+  Release();
+  return kSuccess;
+}
+
+void FakeNccl::Release() {
   for (auto* list : {&gives_, &takes_}) {
     for (std::function<void()>& work : *list) EnqueueOnStream(group_stream_, std::move(work));
     list->clear();
   }
-  if (script.group_end != kSuccess) return script.group_end;
-  group_comm_->polls = script.polls_per_group;
-  return group_comm_->polls > 0 || script.never_settles ? kInProgress : kSuccess;
 }
 
 void FakeNccl::Later(void* stream, std::function<void()> give, std::function<void()> take) {
@@ -109,7 +115,8 @@ NcclApi::Result FakeNccl::Send(const void* data, int64_t bytes, int peer, Comm c
   JEVONS_CHECK(bytes > 0 && peer != c.rank, "%lld bytes to rank %d", static_cast<long long>(bytes), peer);
   ++counts.sends;
   group_comm_ = &c;
-  Later(stream, [=, this, &c] { Put(c, peer, data, bytes); }, nullptr);
+  Later(
+      stream, [=, this, &c] { Put(c, peer, data, bytes); }, nullptr);
   return script.send;
 }
 
@@ -130,12 +137,13 @@ NcclApi::Result FakeNccl::Broadcast(void* data, int64_t bytes, int root, Comm co
     Later(stream, nullptr, [=, this, &c] { Take(c, root, data, bytes); });
     return kSuccess;
   }
-  Later(stream,
-        [=, this, &c] {
-          for (int r = 0; r < c.ranks; ++r)
-            if (r != c.rank) Put(c, r, data, bytes);
-        },
-        nullptr);
+  Later(
+      stream,
+      [=, this, &c] {
+        for (int r = 0; r < c.ranks; ++r)
+          if (r != c.rank) Put(c, r, data, bytes);
+      },
+      nullptr);
   return kSuccess;
 }
 
@@ -144,15 +152,16 @@ NcclApi::Result FakeNccl::AllGather(const void* send, void* recv, int64_t bytes,
   ++counts.gathers;
   group_comm_ = &c;
   JEVONS_CHECK(send == static_cast<char*>(recv) + c.rank * bytes, "a gather that is not in place");
-  Later(stream,
-        [=, this, &c] {
-          for (int r = 0; r < c.ranks; ++r)
-            if (r != c.rank) Put(c, r, send, bytes);
-        },
-        [=, this, &c] {
-          for (int r = 0; r < c.ranks; ++r)
-            if (r != c.rank) Take(c, r, static_cast<char*>(recv) + r * bytes, bytes);
-        });
+  Later(
+      stream,
+      [=, this, &c] {
+        for (int r = 0; r < c.ranks; ++r)
+          if (r != c.rank) Put(c, r, send, bytes);
+      },
+      [=, this, &c] {
+        for (int r = 0; r < c.ranks; ++r)
+          if (r != c.rank) Take(c, r, static_cast<char*>(recv) + r * bytes, bytes);
+      });
   return kSuccess;
 }
 

@@ -27,7 +27,8 @@ class FakeNccl : public NcclApi {
   struct Hub {
     std::mutex mutex;
     std::condition_variable arrived;
-    std::map<std::tuple<int64_t, int, int>, std::deque<std::vector<char>>> messages;  // of (communicator, from, to)
+    std::map<std::tuple<int64_t, int, int>, std::deque<std::vector<char>>>
+        messages;  // of (communicator, from, to)
     int64_t ids = 0;
     std::atomic<int> mismatches = 0;  // messages of another size than their receiver expects
   };
@@ -44,8 +45,8 @@ class FakeNccl : public NcclApi {
 
   // What it was asked for, for tests that count.
   struct Counts {
-    std::atomic<int> sends = 0, receives = 0, groups = 0, gathers = 0, broadcasts = 0, inits = 0, destroyed = 0,
-                     aborted = 0;
+    std::atomic<int> sends = 0, receives = 0, groups = 0, gathers = 0, broadcasts = 0, inits = 0,
+                     destroyed = 0, aborted = 0;
   };
 
   explicit FakeNccl(std::shared_ptr<Hub> hub) : hub_(std::move(hub)) {}
@@ -71,14 +72,16 @@ class FakeNccl : public NcclApi {
   struct FakeComm {
     int64_t id;
     int ranks, rank;
-    int polls = 0;            // left until it has settled
+    int polls = 0;  // left until it has settled
     bool destroyed = false;
   };
   static FakeComm& Of(Comm comm) { return *static_cast<FakeComm*>(comm); }
   void Put(const FakeComm& comm, int to, const void* data, int64_t bytes);
   void Take(const FakeComm& comm, int from, void* data, int64_t bytes);
-  // Work of the group that is open: first what gives, then what waits.
+  // Work of the group that is open: first what gives, then what waits. The stream gets it when the group has settled.
   void Later(void* stream, std::function<void()> give, std::function<void()> take);
+
+  void Release();
 
   const std::shared_ptr<Hub> hub_;
   std::vector<std::unique_ptr<FakeComm>> comms_;
