@@ -10,6 +10,7 @@
 #include "launch/commands.h"
 #include "launch/machine.h"
 #include "launch/version.h"
+#include "parallel/comm/nccl.h"
 
 namespace jevons {
 namespace {
@@ -48,6 +49,14 @@ Finding CudaBackend() {
   return {"cuda backend", Verdict::kGood, value, ""};
 }
 
+Finding Nccl() {
+  const NcclReport nccl = ExamineNccl();
+  if (!nccl.built) return {"nccl", Verdict::kAbsent, "not in this program: built without CUDA or NCCL", ""};
+  const std::string built = "built with " + nccl.compiled;
+  if (!nccl.problem.empty()) return {"nccl", Verdict::kAbsent, built + "; " + nccl.problem, ""};
+  return {"nccl", Verdict::kGood, built + ", runs with " + nccl.loaded, ""};
+}
+
 void PrintTable(const std::vector<Finding>& findings, bool can_train) {
   WriteOut(VersionText() + "\n\n");
   for (const Finding& f : findings) {
@@ -72,6 +81,7 @@ int Run(const Options& options) {
   if (options.check_ranks > 0) return CheckRanks(options.check_ranks);
   std::vector<Finding> findings = ExamineMachine(std::filesystem::read_symlink("/proc/self/exe"));
   findings.push_back(CudaBackend());
+  findings.push_back(Nccl());
   bool can_train = true;
   for (const Finding& f : findings) can_train &= f.verdict != Verdict::kBad;
   (options.json ? PrintJson : PrintTable)(findings, can_train);

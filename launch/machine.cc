@@ -205,7 +205,6 @@ std::vector<Finding> ExamineMachine(const std::string& program) {
           Packages(),
           Gpu(),
           CudaToolkit(),
-          Library("nccl", "libnccl.so.2"),
           Library("cudnn", "libcudnn.so.9")};
 }
 

@@ -7,6 +7,10 @@
 // one line that names rank, call and step; so these calls return no status. Sums over ranks are not offered
 // for floating point: their order would depend on the layout. Exchange bytes and sum over the fixed tree
 // instead (parallel/zero/sum_tree.h).
+//
+// Calls that take a stream move data where the stream works: on Device::kCuda their buffers are device memory, the
+// transfer begins after what the stream was given before, and the host waits for nothing. Only communicators over
+// NCCL take such streams. Everything else, and the same calls without a stream, is of the host.
 #ifndef JEVONS_PARALLEL_COMM_COMMUNICATOR_H_
 #define JEVONS_PARALLEL_COMM_COMMUNICATOR_H_
 
@@ -16,7 +20,11 @@
 #include <span>
 #include <string>
 
+#include "kernels/tensor/stream.h"
+
 namespace jevons {
+
+class CallLog;  // watchdog.h
 
 // A transfer under way. Finish it with Communicator::Wait before touching its buffers.
 struct CommRequest {
@@ -25,6 +33,10 @@ struct CommRequest {
 
 class Communicator {
  public:
+  using ConstBytes = std::span<const std::byte>;
+  using Bytes = std::span<std::byte>;
+  using Sizes = std::span<const int64_t>;
+
   virtual ~Communicator() = default;
   Communicator(const Communicator&) = delete;
   Communicator& operator=(const Communicator&) = delete;
@@ -37,30 +49,49 @@ class Communicator {
   virtual void Barrier() = 0;
 
   // Rank r's `send` arrives at recv[r * send.size()] everywhere; recv.size() == size() * send.size().
-  virtual void AllGather(std::span<const std::byte> send, std::span<std::byte> recv) = 0;
+  virtual void AllGather(ConstBytes send, Bytes recv) = 0;
 
   // recv_bytes[r] bytes of rank r's `send` arrive at offset sum(recv_bytes[0..r)), everywhere: AllGather of
-  // uneven parts.
-  virtual void AllGatherV(std::span<const std::byte> send, std::span<std::byte> recv,
-                          std::span<const int64_t> recv_bytes) = 0;
+  // uneven parts. What `stream` is given afterwards finds them there.
+  virtual void AllGatherV(const Stream& stream, ConstBytes send, Bytes recv, Sizes recv_bytes) = 0;
+  void AllGatherV(ConstBytes send, Bytes recv, Sizes recv_bytes) { AllGatherV({}, send, recv, recv_bytes); }
 
   // Bytes [sum(send_bytes[0..r)), +send_bytes[r]) go to rank r; what rank r sent arrives at
   // sum(recv_bytes[0..r)). Zero is a legal size. BeginAllToAllV returns at once where the transport can; Wait
   // ends it.
-  virtual CommRequest BeginAllToAllV(std::span<const std::byte> send, std::span<const int64_t> send_bytes,
-                                     std::span<std::byte> recv, std::span<const int64_t> recv_bytes) = 0;
-  virtual void Wait(CommRequest request) = 0;
-  void AllToAllV(std::span<const std::byte> send, std::span<const int64_t> send_bytes,
-                 std::span<std::byte> recv, std::span<const int64_t> recv_bytes) {
-    Wait(BeginAllToAllV(send, send_bytes, recv, recv_bytes));
+  virtual CommRequest BeginAllToAllV(const Stream& stream, ConstBytes send, Sizes send_bytes, Bytes recv,
+                                     Sizes recv_bytes) = 0;
+  CommRequest BeginAllToAllV(ConstBytes send, Sizes send_bytes, Bytes recv, Sizes recv_bytes) {
+    return BeginAllToAllV({}, send, send_bytes, recv, recv_bytes);
+  }
+
+  // One message to or from another rank of the group; nobody else takes part. The n-th message that a rank sends to
+  // a peer is the n-th that the peer receives from it, and has the same size. On a device a rank's messages and other
+  // transfers run one after the other: two ranks must not both send first.
+  virtual CommRequest BeginSend(const Stream& stream, ConstBytes data, int peer) = 0;
+  virtual CommRequest BeginReceive(const Stream& stream, Bytes data, int peer) = 0;
+
+  // What `stream` is given from here on finds the transfer done. The stream's device is that of the Begin.
+  virtual void Wait(const Stream& stream, CommRequest request) = 0;
+  void Wait(CommRequest request) { Wait({}, request); }
+
+  void AllToAllV(const Stream& stream, ConstBytes send, Sizes send_bytes, Bytes recv, Sizes recv_bytes) {
+    Wait(stream, BeginAllToAllV(stream, send, send_bytes, recv, recv_bytes));
+  }
+  void AllToAllV(ConstBytes send, Sizes send_bytes, Bytes recv, Sizes recv_bytes) {
+    AllToAllV({}, send, send_bytes, recv, recv_bytes);
   }
 
   virtual void AllReduceSum(std::span<int64_t> values) = 0;  // integers: exact in any order
   virtual void AllReduceMax(std::span<int64_t> values) = 0;
-  virtual void Broadcast(std::span<std::byte> data, int root) = 0;
+  virtual void Broadcast(const Stream& stream, Bytes data, int root) = 0;
+  void Broadcast(Bytes data, int root) { Broadcast({}, data, root); }
 
   // The ranks of equal `color` become a group of their own, ordered by rank here. Collective.
   virtual std::unique_ptr<Communicator> Split(int color, const std::string& name) = 0;
+
+  // The last calls of this rank, which all its communicators share.
+  virtual const std::shared_ptr<CallLog>& call_log() const = 0;
 
  protected:
   Communicator() = default;

@@ -9,38 +9,42 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "kernels/base/check.h"
+#include "parallel/comm/exchange_plan.h"
 
 namespace jevons {
 namespace {
 
-// Checks that the parts are legal and fill `total` exactly; returns their offsets.
-std::vector<int64_t> OffsetsOf(std::span<const int64_t> bytes, size_t total, int ranks, const char* what) {
-  JEVONS_CHECK(static_cast<int>(bytes.size()) == ranks, "%s sizes for %zu of %d ranks", what, bytes.size(),
-               ranks);
-  std::vector<int64_t> offsets;
-  offsets.reserve(bytes.size());
-  int64_t sum = 0;
-  for (const int64_t part : bytes) {
-    JEVONS_CHECK(part >= 0, "%s size %lld", what, static_cast<long long>(part));
-    offsets.push_back(sum);
-    sum += part;
-  }
-  JEVONS_CHECK(sum == static_cast<int64_t>(total), "%s sizes add up to %lld bytes, the buffer has %zu", what,
-               static_cast<long long>(sum), total);
-  return offsets;
+// Tags of collectives are odd, those of messages even: the two are numbered apart.
+int64_t CollectiveTag(int64_t sequence) { return 2 * sequence + 1; }
+int64_t MessageTag(int64_t number) { return 2 * number; }
+
+std::vector<Outgoing> Outgoings(const ExchangePlan& plan, std::span<const std::byte> send) {
+  std::vector<Outgoing> messages;
+  for (const Part& part : plan.sends) messages.push_back({part.peer, send.subspan(part.offset, part.bytes)});
+  return messages;
+}
+std::vector<Incoming> Incomings(const ExchangePlan& plan, std::span<std::byte> recv) {
+  std::vector<Incoming> messages;
+  for (const Part& part : plan.receives)
+    messages.push_back({part.peer, recv.subspan(part.offset, part.bytes)});
+  return messages;
 }
 
-void Copy(std::span<const std::byte> from, std::span<std::byte> to) {
-  JEVONS_CHECK(from.size() == to.size(), "a rank's part for itself: sends %zu bytes, expects %zu",
-               from.size(), to.size());
-  if (!from.empty() && from.data() != to.data()) std::memcpy(to.data(), from.data(), from.size());
+void CopyOwnPart(const ExchangePlan& plan, std::span<const std::byte> send, std::span<std::byte> recv) {
+  const std::byte* from = send.data() + plan.own_send.offset;
+  std::byte* to = recv.data() + plan.own_receive.offset;
+  if (plan.own_send.bytes > 0 && from != to) std::memcpy(to, from, plan.own_send.bytes);
 }
 
 }  // namespace
 
 MessageCommunicator::MessageCommunicator(std::unique_ptr<Transport> transport, std::shared_ptr<CallLog> log,
                                          std::string name)
-    : transport_(std::move(transport)), log_(std::move(log)), name_(std::move(name)) {}
+    : transport_(std::move(transport)),
+      log_(std::move(log)),
+      name_(std::move(name)),
+      sent_(transport_->size()),
+      received_(transport_->size()) {}
 
 MessageCommunicator::~MessageCommunicator() {
   JEVONS_CHECK(open_.empty(), "group %s ends with %zu transfers under way", name_.c_str(), open_.size());
@@ -50,7 +54,19 @@ MessageCommunicator::OpenCall MessageCommunicator::Enter(const char* kind, int64
   OpenCall open;
   open.call = {.group = name_, .kind = kind, .sequence = sequence_++, .bytes = bytes};
   open.log_id = log_->Enter(open.call);
+  open.tag = CollectiveTag(open.call.sequence);
   return open;
+}
+
+void MessageCommunicator::ExpectHost(const Stream& stream) const {
+  JEVONS_CHECK(stream.device == Device::kCpu,
+               "group %s carries the host's memory only; give devices one over NCCL", name_.c_str());
+}
+
+CommRequest MessageCommunicator::KeepOpen(OpenCall open) {
+  const int64_t id = next_request_++;
+  open_.emplace(id, std::move(open));
+  return {id};
 }
 
 void MessageCommunicator::Finish(const OpenCall& open, Transfer& transfer) {
@@ -70,12 +86,12 @@ void MessageCommunicator::Finish(const OpenCall& open, Transfer& transfer) {
 
 void MessageCommunicator::Send(const OpenCall& open, int peer, std::span<const std::byte> data) {
   const Outgoing message{peer, data};
-  Finish(open, *transport_->Start({&message, 1}, {}, open.call.sequence));
+  Finish(open, *transport_->Start({&message, 1}, {}, open.tag));
 }
 
 void MessageCommunicator::Receive(const OpenCall& open, int peer, std::span<std::byte> data) {
   const Incoming message{peer, data};
-  Finish(open, *transport_->Start({}, {&message, 1}, open.call.sequence));
+  Finish(open, *transport_->Start({}, {&message, 1}, open.tag));
 }
 
 // Dissemination (Hensgen, Finkel and Manber 1988): after round k a rank has heard, directly or not, from the
@@ -87,60 +103,72 @@ void MessageCommunicator::Barrier() {
     std::byte received{0};
     const Outgoing out{(rank() + step) % size(), {&sent, 1}};
     const Incoming in{(rank() - step + size()) % size(), {&received, 1}};
-    Finish(open, *transport_->Start({&out, 1}, {&in, 1}, open.call.sequence));
+    Finish(open, *transport_->Start({&out, 1}, {&in, 1}, open.tag));
   }
   Leave(open);
 }
 
-void MessageCommunicator::AllGather(std::span<const std::byte> send, std::span<std::byte> recv) {
+void MessageCommunicator::AllGather(ConstBytes send, Bytes recv) {
   GatherParts("AllGather", send, recv, std::vector<int64_t>(size(), static_cast<int64_t>(send.size())));
 }
 
-void MessageCommunicator::AllGatherV(std::span<const std::byte> send, std::span<std::byte> recv,
-                                     std::span<const int64_t> recv_bytes) {
+void MessageCommunicator::AllGatherV(const Stream& stream, ConstBytes send, Bytes recv, Sizes recv_bytes) {
+  ExpectHost(stream);
   GatherParts("AllGatherV", send, recv, recv_bytes);
 }
 
-void MessageCommunicator::GatherParts(const char* kind, std::span<const std::byte> send,
-                                      std::span<std::byte> recv, std::span<const int64_t> recv_bytes) {
-  const std::vector<int64_t> offsets = OffsetsOf(recv_bytes, recv.size(), size(), kind);
+void MessageCommunicator::GatherParts(const char* kind, ConstBytes send, Bytes recv, Sizes recv_bytes) {
+  JEVONS_CHECK(static_cast<int>(recv_bytes.size()) == size(), "%s sizes for %zu of %d ranks", kind,
+               recv_bytes.size(), size());
+  const ExchangePlan plan = PlanAllGatherV(rank(), send.size(), recv_bytes, recv.size());
   const OpenCall open = Enter(kind, static_cast<int64_t>(send.size()));
-  Copy(send, recv.subspan(offsets[rank()], recv_bytes[rank()]));
-  std::vector<Outgoing> sends;
-  std::vector<Incoming> receives;
-  for (int i = 1; i < size();
-       ++i) {  // neighbours first, so that the ranks do not all write to rank 0 at once
-    const int to = (rank() + i) % size(), from = (rank() - i + size()) % size();
-    if (!send.empty()) sends.push_back({to, send});
-    if (recv_bytes[from] > 0) receives.push_back({from, recv.subspan(offsets[from], recv_bytes[from])});
-  }
-  Finish(open, *transport_->Start(sends, receives, open.call.sequence));
+  CopyOwnPart(plan, send, recv);
+  Finish(open, *transport_->Start(Outgoings(plan, send), Incomings(plan, recv), open.tag));
   Leave(open);
 }
 
-CommRequest MessageCommunicator::BeginAllToAllV(std::span<const std::byte> send,
-                                                std::span<const int64_t> send_bytes,
-                                                std::span<std::byte> recv,
-                                                std::span<const int64_t> recv_bytes) {
-  const std::vector<int64_t> send_offsets = OffsetsOf(send_bytes, send.size(), size(), "AllToAllV send");
-  const std::vector<int64_t> recv_offsets = OffsetsOf(recv_bytes, recv.size(), size(), "AllToAllV receive");
+CommRequest MessageCommunicator::BeginAllToAllV(const Stream& stream, ConstBytes send, Sizes send_bytes,
+                                                Bytes recv, Sizes recv_bytes) {
+  ExpectHost(stream);
+  JEVONS_CHECK(static_cast<int>(send_bytes.size()) == size(), "AllToAllV sizes for %zu of %d ranks",
+               send_bytes.size(), size());
+  const ExchangePlan plan = PlanAllToAllV(rank(), send_bytes, send.size(), recv_bytes, recv.size());
   OpenCall open = Enter("AllToAllV", static_cast<int64_t>(send.size()));
-  std::vector<Outgoing> sends;
-  std::vector<Incoming> receives;
-  for (int i = 1; i < size(); ++i) {
-    const int to = (rank() + i) % size(), from = (rank() - i + size()) % size();
-    if (send_bytes[to] > 0) sends.push_back({to, send.subspan(send_offsets[to], send_bytes[to])});
-    if (recv_bytes[from] > 0) receives.push_back({from, recv.subspan(recv_offsets[from], recv_bytes[from])});
-  }
-  const int64_t id = open.call.sequence;
-  if (!sends.empty() || !receives.empty()) open.transfer = transport_->Start(sends, receives, id);
-  Copy(send.subspan(send_offsets[rank()], send_bytes[rank()]),
-       recv.subspan(recv_offsets[rank()], recv_bytes[rank()]));
-  open_.emplace(id, std::move(open));
-  return {id};
+  if (plan.travels())
+    open.transfer = transport_->Start(Outgoings(plan, send), Incomings(plan, recv), open.tag);
+  CopyOwnPart(plan, send, recv);
+  return KeepOpen(std::move(open));
 }
 
-void MessageCommunicator::Wait(CommRequest request) {
+MessageCommunicator::OpenCall MessageCommunicator::EnterMessage(const char* kind, int64_t bytes, int peer,
+                                                                std::vector<int64_t>& count) {
+  JEVONS_CHECK(peer >= 0 && peer < size() && peer != rank(), "a message between rank %d and %d of %d", rank(),
+               peer, size());
+  OpenCall open;
+  open.call = {.group = name_, .kind = kind, .sequence = count[peer]++, .bytes = bytes};
+  open.log_id = log_->Enter(open.call);
+  open.tag = MessageTag(open.call.sequence);
+  return open;
+}
+
+CommRequest MessageCommunicator::BeginSend(const Stream& stream, ConstBytes data, int peer) {
+  ExpectHost(stream);
+  OpenCall open = EnterMessage("Send", static_cast<int64_t>(data.size()), peer, sent_);
+  const Outgoing message{peer, data};
+  if (!data.empty()) open.transfer = transport_->Start({&message, 1}, {}, open.tag);
+  return KeepOpen(std::move(open));
+}
+
+CommRequest MessageCommunicator::BeginReceive(const Stream& stream, Bytes data, int peer) {
+  ExpectHost(stream);
+  OpenCall open = EnterMessage("Receive", 0, peer, received_);
+  const Incoming message{peer, data};
+  if (!data.empty()) open.transfer = transport_->Start({}, {&message, 1}, open.tag);
+  return KeepOpen(std::move(open));
+}
+
+void MessageCommunicator::Wait(const Stream& stream, CommRequest request) {
+  ExpectHost(stream);
   const auto found = open_.find(request.id);
   JEVONS_CHECK(found != open_.end(), "group %s: no transfer %lld is under way", name_.c_str(),
                static_cast<long long>(request.id));
@@ -175,7 +203,8 @@ void MessageCommunicator::AllReduceMax(std::span<int64_t> values) {
   AllReduce("AllReduceMax", values, [](int64_t a, int64_t b) { return std::max(a, b); });
 }
 
-void MessageCommunicator::Broadcast(std::span<std::byte> data, int root) {
+void MessageCommunicator::Broadcast(const Stream& stream, Bytes data, int root) {
+  ExpectHost(stream);
   JEVONS_CHECK(root >= 0 && root < size(), "broadcast from rank %d of %d", root, size());
   const OpenCall open = Enter("Broadcast", rank() == root ? static_cast<int64_t>(data.size()) : 0);
   if (!data.empty()) BroadcastTree(open, data, root);
@@ -191,7 +220,7 @@ void MessageCommunicator::BroadcastTree(const OpenCall& open, std::span<std::byt
   for (step /= 2; step > 0; step /= 2) {
     if (relative + step < size()) sends.push_back({(relative + step + root) % size(), data});
   }
-  if (!sends.empty()) Finish(open, *transport_->Start(sends, {}, open.call.sequence));
+  if (!sends.empty()) Finish(open, *transport_->Start(sends, {}, open.tag));
 }
 
 std::unique_ptr<Communicator> MessageCommunicator::Split(int color, const std::string& name) {

@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "parallel/comm/communicator.h"
 #include "parallel/comm/transport.h"
@@ -27,32 +28,38 @@ class MessageCommunicator : public Communicator {
   const std::string& name() const override { return name_; }
 
   void Barrier() override;
-  void AllGather(std::span<const std::byte> send, std::span<std::byte> recv) override;
-  void AllGatherV(std::span<const std::byte> send, std::span<std::byte> recv,
-                  std::span<const int64_t> recv_bytes) override;
-  CommRequest BeginAllToAllV(std::span<const std::byte> send, std::span<const int64_t> send_bytes,
-                             std::span<std::byte> recv, std::span<const int64_t> recv_bytes) override;
-  void Wait(CommRequest request) override;
+  void AllGather(ConstBytes send, Bytes recv) override;
+  void AllGatherV(const Stream& stream, ConstBytes send, Bytes recv, Sizes recv_bytes) override;
+  CommRequest BeginAllToAllV(const Stream& stream, ConstBytes send, Sizes send_bytes, Bytes recv,
+                             Sizes recv_bytes) override;
+  CommRequest BeginSend(const Stream& stream, ConstBytes data, int peer) override;
+  CommRequest BeginReceive(const Stream& stream, Bytes data, int peer) override;
+  void Wait(const Stream& stream, CommRequest request) override;
   void AllReduceSum(std::span<int64_t> values) override;
   void AllReduceMax(std::span<int64_t> values) override;
-  void Broadcast(std::span<std::byte> data, int root) override;
+  void Broadcast(const Stream& stream, Bytes data, int root) override;
   std::unique_ptr<Communicator> Split(int color, const std::string& name) override;
+  const std::shared_ptr<CallLog>& call_log() const override { return log_; }
 
  private:
   struct OpenCall {
     CallLog::Call call;
     int64_t log_id = 0;
+    int64_t tag = 0;
     std::unique_ptr<Transfer> transfer;  // of a call that Wait ends; null where nothing had to travel
   };
   OpenCall Enter(const char* kind, int64_t bytes);
+  void ExpectHost(const Stream& stream) const;
+  CommRequest KeepOpen(OpenCall call);
+  // The next message to or from `peer`, numbered by `count` on both sides.
+  OpenCall EnterMessage(const char* kind, int64_t bytes, int peer, std::vector<int64_t>& count);
   void Leave(const OpenCall& call) { log_->Leave(call.log_id); }
   void Finish(const OpenCall& call, Transfer& transfer);  // waits, under the watchdog
 
   // One message of a tree or dissemination round; blocks.
   void Send(const OpenCall& call, int peer, std::span<const std::byte> data);
   void Receive(const OpenCall& call, int peer, std::span<std::byte> data);
-  void GatherParts(const char* kind, std::span<const std::byte> send, std::span<std::byte> recv,
-                   std::span<const int64_t> recv_bytes);
+  void GatherParts(const char* kind, ConstBytes send, Bytes recv, Sizes recv_bytes);
   template <typename Combine>
   void AllReduce(const char* kind, std::span<int64_t> values, Combine combine);
   void BroadcastTree(const OpenCall& call, std::span<std::byte> data, int root);
@@ -61,7 +68,9 @@ class MessageCommunicator : public Communicator {
   std::shared_ptr<CallLog> log_;
   std::string name_;
   int64_t sequence_ = 0;
-  std::map<int64_t, OpenCall> open_;  // by sequence: begun and not yet waited for
+  std::vector<int64_t> sent_, received_;  // [size] messages to and from each rank
+  int64_t next_request_ = 0;
+  std::map<int64_t, OpenCall> open_;  // by request: begun and not yet waited for
 };
 
 }  // namespace jevons

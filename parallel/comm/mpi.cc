@@ -147,7 +147,7 @@ class MpiTransport : public Transport {
     int* bound = nullptr;
     int found = 0;
     CheckMpi(MPI_Comm_get_attr(comm_, MPI_TAG_UB, &bound, &found), "MPI_Comm_get_attr");
-    tags_ = found ? int64_t{*bound} + 1 : 32768;
+    tags_ = (found ? int64_t{*bound} + 1 : 32768) / 2 * 2;  // even: a tag keeps its parity when it wraps around
   }
 
   ~MpiTransport() override {

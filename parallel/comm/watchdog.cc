@@ -65,10 +65,11 @@ std::string CallLog::Verdict(const Call& call, absl::string_view reason) {
   return line + "\n";
 }
 
-void CallLog::Die(const Call& call, absl::string_view reason) {
+void CallLog::Die(const Call& call, absl::string_view reason, const std::function<void()>& before_end) {
   const std::string line = Verdict(call, reason);
   // One write, so that the lines of several ranks do not mix.
   if (write(STDERR_FILENO, line.data(), line.size()) < 0) std::abort();
+  if (before_end) before_end();
   abort_(static_cast<int>(ExitCode::kPeerLost));
   std::abort();
 }

@@ -2,13 +2,14 @@
 //
 // Each rank keeps a ring log of its last calls. A wait that exceeds the deadline, a message of the wrong size
 // or a failure of the transport ends the job with exit code 5 and one line on stderr. There is no watchdog
-// thread: whoever waits, watches.
+// thread for the host's transfers: whoever waits, watches. Those of devices have one (nccl_watch.h).
 #ifndef JEVONS_PARALLEL_COMM_WATCHDOG_H_
 #define JEVONS_PARALLEL_COMM_WATCHDOG_H_
 
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <mutex>
 #include <string>
 
@@ -42,9 +43,10 @@ class CallLog {
   int64_t Enter(const Call& call);
   void Leave(int64_t id);
 
-  // The verdict: prints `reason` with the call, the step and the calls before it in one line, then ends the
-  // job.
-  [[noreturn]] void Die(const Call& call, absl::string_view reason);
+  // The verdict: prints `reason` with the call, the step and the calls before it in one line, does what `before_end`
+  // says, then ends the job.
+  [[noreturn]] void Die(const Call& call, absl::string_view reason,
+                        const std::function<void()>& before_end = {});
 
  private:
   std::string Verdict(const Call& call, absl::string_view reason);

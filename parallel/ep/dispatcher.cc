@@ -17,9 +17,24 @@ std::span<std::byte> BytesOf(const Tensor& tensor) {
 
 }  // namespace
 
-Dispatcher::Dispatcher(Communicator& ep, int64_t experts)
-    : ep_(ep), experts_(experts), local_(BlockOf(experts, ep.size(), ep.rank())) {
+Dispatcher::Dispatcher(Communicator& ep, int64_t experts, const Stream& stream)
+    : ep_(ep), experts_(experts), stream_(stream), local_(BlockOf(experts, ep.size(), ep.rank())) {
   JEVONS_CHECK(experts > 0, "%lld experts", static_cast<long long>(experts));
+  if (stream.device == Device::kCuda)
+    host_counts_ = std::make_unique<Staging>(stream.device, experts * static_cast<int64_t>(sizeof(int64_t)));
+}
+
+DispatchHandle Dispatcher::Plan(const Tensor& counts) {
+  JEVONS_CHECK(counts.size() == experts_ && counts.contiguous(), "counts %s for %lld experts",
+               counts.ToString().c_str(), static_cast<long long>(experts_));
+  const int64_t* host = counts.as<int64_t>();
+  if (host_counts_ != nullptr) {
+    CopyBytes(stream_, counts.data, host_counts_->data(), counts.bytes());
+    Synchronize(stream_);
+    ++count_reads_;
+    host = static_cast<const int64_t*>(host_counts_->data());
+  }
+  return Plan(std::span(host, static_cast<size_t>(experts_)));
 }
 
 DispatchHandle Dispatcher::Plan(std::span<const int64_t> counts) {
@@ -78,9 +93,10 @@ CommRequest Dispatcher::Begin(std::span<const int64_t> send_rows, std::span<cons
   const int64_t row_bytes = send.cols() * SizeOf(send.dtype);
   const std::vector<int64_t> send_bytes = Scaled(send_rows, row_bytes);
   bytes_sent += send.bytes() - send_bytes[ep_.rank()];
-  return ep_.BeginAllToAllV(BytesOf(send), send_bytes, BytesOf(receive), Scaled(receive_rows, row_bytes));
+  return ep_.BeginAllToAllV(stream_, BytesOf(send), send_bytes, BytesOf(receive),
+                            Scaled(receive_rows, row_bytes));
 }
 
-void Dispatcher::Finish(CommRequest request) { ep_.Wait(request); }
+void Dispatcher::Finish(CommRequest request) { ep_.Wait(stream_, request); }
 
 }  // namespace jevons

@@ -9,13 +9,18 @@
 //   auto c = dispatcher.BeginCombine(handle, results, returned);  dispatcher.Finish(c);
 //
 // `received` is ordered by source rank, then by local expert, then as the source sent it.
+//
+// On a device nothing of this waits for it but Plan, which reads the counts that the router has left there: once for
+// each layer and micro-batch, counted in count_reads() and in HostSynchronizations(). Rows stay on the device.
 #ifndef JEVONS_PARALLEL_EP_DISPATCHER_H_
 #define JEVONS_PARALLEL_EP_DISPATCHER_H_
 
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "kernels/base/partition.h"
+#include "kernels/tensor/device.h"
 #include "kernels/tensor/tensor.h"
 #include "parallel/comm/communicator.h"
 
@@ -37,12 +42,16 @@ struct DispatchHandle {
 
 class Dispatcher {
  public:
-  Dispatcher(Communicator& ep, int64_t experts);
+  // Rows lie on stream.device; transfers are ordered with the stream's work. It outlives the dispatcher.
+  Dispatcher(Communicator& ep, int64_t experts, const Stream& stream = {});
 
   Range local_experts() const { return local_; }
 
   // counts[e]: rows this rank will send to expert e, e in [0, experts). Collective over ep.
   DispatchHandle Plan(std::span<const int64_t> counts);
+  // counts: [experts] I64 where the stream works. On a device the host waits for them here, and only here.
+  DispatchHandle Plan(const Tensor& counts);
+  int64_t count_reads() const { return count_reads_; }  // from a device, since construction
 
   // Rows of any type and width; `send` has handle.send_rows rows, `receive` handle.receive_rows; both
   // contiguous.
@@ -62,7 +71,10 @@ class Dispatcher {
                     const Tensor& send, const Tensor& receive, int64_t& bytes_sent);
   Communicator& ep_;
   int64_t experts_;
+  Stream stream_;
   Range local_;
+  std::unique_ptr<Staging> host_counts_;  // [experts] I64, on a device only
+  int64_t count_reads_ = 0;
   Bytes bytes_sent_;
 };
 

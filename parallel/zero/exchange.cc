@@ -1,15 +1,22 @@
 #include "parallel/zero/exchange.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "kernels/base/check.h"
+#include "kernels/ops/elementwise.h"
+#include "kernels/tensor/device.h"
 
 namespace jevons {
 namespace {
 
 constexpr int64_t kBlock =
     4096;  // elements joined at once: a value's 16 KiB stay in the cache while the others are added
+
+constexpr int64_t kMostZeros = int64_t{1} << 20;  // elements
+
+int64_t ScratchBytes(const Stream& stream) {
+  return stream.device == Device::kCuda ? kExchangeScratchBytesOnDevice : kExchangeScratchBytes;
+}
 
 // The owned elements of one rank, slice after slice, as one line of `total` elements, of which windows
 // travel.
@@ -63,8 +70,9 @@ struct NodeValue {
 
 class TreeReduction {
  public:
-  TreeReduction(Communicator& group, const TreeReduceDesc& desc, std::span<float* const> out)
-      : group_(group), desc_(desc), out_(out), lines_(OwnedLines(desc.sizes, group.size())) {
+  TreeReduction(Communicator& group, const TreeReduceDesc& desc, std::span<float* const> out,
+                const OpContext& ops)
+      : group_(group), desc_(desc), out_(out), ops_(ops), lines_(OwnedLines(desc.sizes, group.size())) {
     JEVONS_CHECK(static_cast<int>(desc.nodes_of_rank.size()) == group.size(),
                  "nodes of %zu ranks in a group of %d", desc.nodes_of_rank.size(), group.size());
     JEVONS_CHECK(desc.local.size() == own_nodes() && out.size() == own_line().slices.size(),
@@ -77,20 +85,22 @@ class TreeReduction {
     OrderNodes();
   }
 
-  void Run(Arena& scratch) {
-    const ArenaScope scope(scratch);
+  void Run() {
+    const ArenaScope scope(*ops_.scratch);
     // Every rank of the group finds the same width: it depends on the description alone.
     size_t most_nodes = 1;
     for (const auto& nodes : desc_.nodes_of_rank) most_nodes = std::max(most_nodes, nodes.size());
-    const int64_t lines =
-        static_cast<int64_t>(most_nodes) * group_.size() + static_cast<int64_t>(values_.size());
+    const int64_t lines = static_cast<int64_t>(most_nodes) * group_.size() +
+                          static_cast<int64_t>(values_.size()) + 1;  // 1: of zeros
     const int64_t width =
         group_.size() == 1
             ? std::max<int64_t>(own_line().total, 1)
-            : std::max<int64_t>(kExchangeScratchBytes / (lines * static_cast<int64_t>(sizeof(float))), 256);
+            : std::max<int64_t>(ScratchBytes(ops_.stream) / (lines * static_cast<int64_t>(sizeof(float))),
+                                256);
+    if (on_device()) MakeZeros(width);
     for (int64_t round = 0; round * width < LongestLine(lines_); ++round) {
-      const ArenaScope round_scope(scratch);
-      Exchange(round, width, scratch);
+      const ArenaScope round_scope(*ops_.scratch);
+      Exchange(round, width);
       own_line().ForPieces(own_line().Window(round, width),
                            [&](size_t slice, Range elements, int64_t offset) {
                              JoinPiece(slice, elements, offset, own_line().Window(round, width).size());
@@ -100,6 +110,7 @@ class TreeReduction {
 
  private:
   const OwnedLine& own_line() const { return lines_[group_.rank()]; }
+  bool on_device() const { return ops_.stream.device == Device::kCuda; }
   size_t own_nodes() const { return desc_.nodes_of_rank[group_.rank()].size(); }
 
   void OrderNodes() {
@@ -118,7 +129,7 @@ class TreeReduction {
   // Sends each rank its window of this rank's nodes, [destination][node][window], and receives the others'
   // nodes of the own window, [source][node][window]. Nobody sends to himself: JoinPiece reads the own nodes
   // where they are.
-  void Exchange(int64_t round, int64_t width, Arena& scratch) {
+  void Exchange(int64_t round, int64_t width) {
     const int ranks = group_.size();
     if (ranks == 1) return;
     const int64_t window = own_line().Window(round, width).size();
@@ -135,23 +146,23 @@ class TreeReduction {
       send_total += sent;
       recv_total += received;
     }
-    const Tensor send = scratch.Allocate("zero.reduce_send", DType::kF32, {send_total});
-    const Tensor recv = scratch.Allocate("zero.reduce_recv", DType::kF32, {recv_total});
+    const Tensor send = ops_.scratch->Allocate("zero.reduce_send", DType::kF32, {send_total});
+    const Tensor recv = ops_.scratch->Allocate("zero.reduce_recv", DType::kF32, {recv_total});
     received_ = recv.as<float>();
     float* packed = send.as<float>();
     for (int r = 0; r < ranks; ++r) {
       if (r != group_.rank()) packed = Pack(lines_[r], lines_[r].Window(round, width), packed);
     }
-    group_.AllToAllV({static_cast<const std::byte*>(send.data), static_cast<size_t>(send.bytes())},
-                     send_bytes, {static_cast<std::byte*>(recv.data), static_cast<size_t>(recv.bytes())},
-                     recv_bytes);
+    group_.AllToAllV(
+        ops_.stream, {static_cast<const std::byte*>(send.data), static_cast<size_t>(send.bytes())},
+        send_bytes, {static_cast<std::byte*>(recv.data), static_cast<size_t>(recv.bytes())}, recv_bytes);
   }
 
   float* Pack(const OwnedLine& line, Range window, float* packed) const {
     for (const std::vector<float*>& node : desc_.local) {
       line.ForPieces(window, [&](size_t slice, Range elements, int64_t offset) {
-        std::memcpy(packed + offset, node[line.slices[slice].param] + elements.begin,
-                    elements.size() * sizeof(float));
+        CopyBytes(ops_.stream, node[line.slices[slice].param] + elements.begin, packed + offset,
+                  elements.size() * static_cast<int64_t>(sizeof(float)));
       });
       packed += window.size();
     }
@@ -169,7 +180,26 @@ class TreeReduction {
                      : received_ + received_at_[node.rank] + node.index * window + offset;
     }
     float* result = out_[slice] + (elements.begin - owned.elements.begin);
-    const int64_t size = elements.size();
+    if (on_device()) {
+      JoinOnDevice(value, result, elements.size());
+    } else {
+      JoinOnHost(value, result, elements.size());
+    }
+  }
+
+  // By the very additions of the host, which a device's FP32 has the same bits of.
+  void JoinOnDevice(const std::vector<float*>& value, float* result, int64_t size) {
+    const auto vector = [&](float* data) { return Tensor::Of(data, {size}); };
+    for (const auto& [left, right] : order_)
+      Add(ops_, vector(value[left]), vector(value[right]), vector(value[left]));
+    for (int64_t begin = 0; begin < size; begin += zeros_.size()) {
+      const int64_t n = std::min(zeros_.size(), size - begin);
+      Add(ops_, Tensor::Of(value[0] + begin, {n}), Tensor::Of(zeros_.as<float>(), {n}),
+          Tensor::Of(result + begin, {n}));
+    }
+  }
+
+  void JoinOnHost(const std::vector<float*>& value, float* result, int64_t size) {
 #pragma omp parallel for schedule(static) if (size >= 16 * kBlock)
     for (int64_t begin = 0; begin < size; begin += kBlock) {
       const int64_t end = std::min(begin + kBlock, size);
@@ -185,12 +215,20 @@ class TreeReduction {
     }
   }
 
+  // Of at most a window: what +0 is made of -0 with.
+  void MakeZeros(int64_t width) {
+    zeros_ = ops_.scratch->Allocate("zero.zeros", DType::kF32, {std::min(width, kMostZeros)});
+    Zero(ops_.stream, zeros_);
+  }
+
   Communicator& group_;
   const TreeReduceDesc& desc_;
   const std::span<float* const> out_;
+  const OpContext& ops_;
   const std::vector<OwnedLine> lines_;      // [group size]
   std::vector<NodeValue> values_;           // all nodes, left to right
   std::vector<std::pair<int, int>> order_;  // of additions, indices into values_
+  Tensor zeros_;                            // on a device
   float* received_ = nullptr;
   std::vector<int64_t> received_at_;  // [group size], elements
 };
@@ -198,41 +236,42 @@ class TreeReduction {
 }  // namespace
 
 void TreeReduceScatter(Communicator& group, const TreeReduceDesc& desc, std::span<float* const> out,
-                       Arena& scratch) {
-  TreeReduction(group, desc, out).Run(scratch);
+                       const OpContext& ops) {
+  TreeReduction(group, desc, out, ops).Run();
 }
 
 void AllGatherOwned(Communicator& group, std::span<void* const> params, std::span<const int64_t> sizes,
-                    int64_t element_bytes, Arena& scratch) {
+                    int64_t element_bytes, const OpContext& ops) {
   JEVONS_CHECK(params.size() == sizes.size() && element_bytes > 0, "%zu parameters, %zu sizes", params.size(),
                sizes.size());
   const int ranks = group.size();
   if (ranks == 1) return;
   const std::vector<OwnedLine> lines = OwnedLines(sizes, ranks);
-  const int64_t width = std::max<int64_t>(kExchangeScratchBytes / ((ranks + 1) * element_bytes), 256);
+  const int64_t width = std::max<int64_t>(ScratchBytes(ops.stream) / ((ranks + 1) * element_bytes), 256);
   const auto address = [&](const OwnedLine& line, size_t slice, Range elements) {
     return static_cast<std::byte*>(params[line.slices[slice].param]) + elements.begin * element_bytes;
   };
   std::vector<int64_t> bytes(ranks);
   for (int64_t round = 0; round * width < LongestLine(lines); ++round) {
-    const ArenaScope scope(scratch);
+    const ArenaScope scope(*ops.scratch);
     int64_t total = 0;
     for (int r = 0; r < ranks; ++r) total += bytes[r] = lines[r].Window(round, width).size() * element_bytes;
-    const Tensor send = scratch.Allocate("zero.gather_send", DType::kU8, {bytes[group.rank()]});
-    const Tensor recv = scratch.Allocate("zero.gather_recv", DType::kU8, {total});
+    const Tensor send = ops.scratch->Allocate("zero.gather_send", DType::kU8, {bytes[group.rank()]});
+    const Tensor recv = ops.scratch->Allocate("zero.gather_recv", DType::kU8, {total});
     const OwnedLine& own = lines[group.rank()];
     own.ForPieces(own.Window(round, width), [&](size_t slice, Range elements, int64_t offset) {
-      std::memcpy(send.as<uint8_t>() + offset * element_bytes, address(own, slice, elements),
-                  elements.size() * element_bytes);
+      CopyBytes(ops.stream, address(own, slice, elements), send.as<uint8_t>() + offset * element_bytes,
+                elements.size() * element_bytes);
     });
-    group.AllGatherV({static_cast<const std::byte*>(send.data), static_cast<size_t>(send.bytes())},
+    group.AllGatherV(ops.stream,
+                     {static_cast<const std::byte*>(send.data), static_cast<size_t>(send.bytes())},
                      {static_cast<std::byte*>(recv.data), static_cast<size_t>(recv.bytes())}, bytes);
     const uint8_t* received = recv.as<uint8_t>();
     for (int r = 0; r < ranks; ++r) {
       if (r != group.rank()) {
         lines[r].ForPieces(lines[r].Window(round, width), [&](size_t slice, Range elements, int64_t offset) {
-          std::memcpy(address(lines[r], slice, elements), received + offset * element_bytes,
-                      elements.size() * element_bytes);
+          CopyBytes(ops.stream, received + offset * element_bytes, address(lines[r], slice, elements),
+                    elements.size() * element_bytes);
         });
       }
       received += bytes[r];

@@ -5,16 +5,20 @@
 #include <span>
 #include <vector>
 
-#include "kernels/tensor/arena.h"
+#include "kernels/ops/context.h"
 #include "parallel/comm/communicator.h"
 #include "parallel/zero/ownership.h"
 #include "parallel/zero/sum_tree.h"
 
 namespace jevons {
 
-// What either call takes of `scratch` at most, give or take alignment, unless windows of 256 elements need
-// more.
+// What either call takes of ops.scratch at most, give or take alignment, unless windows of 256 elements need more.
+// On the host a window stays in the caches; on a device it must be worth a launch.
 inline constexpr int64_t kExchangeScratchBytes = int64_t{8} << 20;
+inline constexpr int64_t kExchangeScratchBytesOnDevice = int64_t{256} << 20;
+
+// Both work where ops.stream does: gradients, results, parameters and scratch lie on its device, and on a device nothing
+// waits for it: what the stream is given afterwards finds the result.
 
 // Reduce-scatter over the fixed tree. Parameter p's gradient lies at [p] of each node's list.
 struct TreeReduceDesc {
@@ -28,12 +32,12 @@ struct TreeReduceDesc {
 // out[i]: the root's values for OwnedSlices(...)[i] of this rank, FP32; -0 is made +0. out[i] may be
 // where local[0] has that slice. A rank may hold no nodes, a parameter may have no elements. Collective.
 void TreeReduceScatter(Communicator& group, const TreeReduceDesc& desc, std::span<float* const> out,
-                       Arena& scratch);
+                       const OpContext& ops);
 
 // Every rank's owned slices to everyone: params[p] points to the whole parameter p (element_bytes per
 // element), of which this rank has written its own slices. Collective.
 void AllGatherOwned(Communicator& group, std::span<void* const> params, std::span<const int64_t> sizes,
-                    int64_t element_bytes, Arena& scratch);
+                    int64_t element_bytes, const OpContext& ops);
 
 }  // namespace jevons
 

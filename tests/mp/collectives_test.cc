@@ -9,6 +9,8 @@ namespace {
 
 TEST(MpiTest, EveryCollectiveMatchesAPlainComputation) { CheckEverything(TestWorld()); }
 
+TEST(MpiTest, DataArrivesOnTheHost) { CheckDataPlane(TestWorld(), {}); }
+
 TEST(MpiTest, LongMessagesTravelInPieces) {
   internal::SetMaxMessageBytes(100);  // parts of up to 300 bytes: one, two or three pieces, full and not
   CheckAllGather(TestWorld());

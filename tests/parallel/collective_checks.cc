@@ -6,6 +6,7 @@
 
 #include "gtest/gtest.h"
 #include "kernels/base/philox.h"
+#include "tests/parallel/stream_memory.h"
 
 namespace jevons {
 namespace {
@@ -180,6 +181,150 @@ void CheckEverything(Communicator& world) {
   CheckEmptyCalls(world);
   CheckLargeParts(world);
   CheckSubgroups(world);
+}
+
+namespace {
+
+constexpr std::byte kUnwritten{0xEE};
+
+// An exchange whose buffers lie where the stream works.
+struct StreamExchange {
+  Exchange host;
+  std::span<std::byte> send, recv;
+
+  StreamExchange(const Communicator& group, StreamMemory& memory, int64_t round) : host(group, round) {
+    send = memory.PutBytes(host.send);
+    recv = memory.PutBytes(std::vector<std::byte>(host.recv.size(), kUnwritten));
+  }
+  CommRequest Begin(Communicator& group, const Stream& stream) {
+    return group.BeginAllToAllV(stream, send, host.send_bytes, recv, host.recv_bytes);
+  }
+};
+
+void CheckStreamExchanges(Communicator& group, const Stream& stream) {
+  StreamMemory memory(stream);
+  for (int64_t round = 0; round < 40; ++round) {
+    StreamExchange exchange(group, memory, round);
+    group.Wait(stream, exchange.Begin(group, stream));
+    ASSERT_EQ(memory.GetBytes(exchange.recv), exchange.host.expected) << "round " << round;
+  }
+  constexpr int kTransfers = 5;
+  std::vector<StreamExchange> exchanges;
+  std::vector<CommRequest> requests;
+  for (int i = 0; i < kTransfers; ++i) exchanges.emplace_back(group, memory, 700 + i);
+  for (StreamExchange& exchange : exchanges) requests.push_back(exchange.Begin(group, stream));
+  group.Barrier();
+  for (int i = 0; i < kTransfers; ++i) {
+    const int at = (group.rank() + i * 2) % kTransfers;
+    group.Wait(stream, requests[at]);
+    EXPECT_EQ(memory.GetBytes(exchanges[at].recv), exchanges[at].host.expected);
+  }
+  const std::vector<int64_t> nothing(group.size(), 0);
+  group.AllToAllV(stream, {}, nothing, {}, nothing);
+}
+
+// What one transfer brings, the next takes on: around the ring until it is home, and nobody waits in between.
+void CheckStreamChain(Communicator& group, const Stream& stream) {
+  StreamMemory memory(stream);
+  constexpr int64_t kBytes = 100'000;
+  std::vector<std::byte> own;
+  AppendContent(3, group.rank(), 0, kBytes, own);
+  std::span<std::byte> here = memory.PutBytes(own), next = memory.PutBytes(std::vector<std::byte>(kBytes));
+  std::vector<int64_t> to(group.size()), from(group.size());
+  to[(group.rank() + 1) % group.size()] = from[(group.rank() + group.size() - 1) % group.size()] = kBytes;
+  for (int hop = 0; hop < group.size(); ++hop) {
+    group.AllToAllV(stream, here, to, next, from);
+    std::swap(here, next);
+  }
+  EXPECT_EQ(memory.GetBytes(here), own);
+}
+
+void CheckStreamGathers(Communicator& group, const Stream& stream) {
+  StreamMemory memory(stream);
+  for (int64_t round = 0; round < 20; ++round) {
+    const auto part_bytes = [&](int rank) {  // even ones, and none, too
+      return round < 3 ? int64_t{0} + round * 777 : PartBytes(round, rank, 0);
+    };
+    std::vector<std::byte> send, expected;
+    std::vector<int64_t> bytes;
+    AppendContent(round, group.rank(), 0, part_bytes(group.rank()), send);
+    for (int r = 0; r < group.size(); ++r) {
+      bytes.push_back(part_bytes(r));
+      AppendContent(round, r, 0, bytes.back(), expected);
+    }
+    const auto recv = memory.PutBytes(std::vector<std::byte>(expected.size(), kUnwritten));
+    group.AllGatherV(stream, memory.PutBytes(send), recv, bytes);
+    ASSERT_EQ(memory.GetBytes(recv), expected) << "round " << round;
+  }
+}
+
+void CheckStreamBroadcasts(Communicator& group, const Stream& stream) {
+  StreamMemory memory(stream);
+  for (int root = 0; root < group.size(); ++root) {
+    for (int64_t bytes : {0, 1, 5000}) {
+      std::vector<std::byte> mine, expected;
+      AppendContent(bytes, root, 0, bytes, expected);
+      AppendContent(bytes, group.rank(), 0, bytes, mine);
+      const auto data = memory.PutBytes(mine);
+      group.Broadcast(stream, data, root);
+      EXPECT_EQ(memory.GetBytes(data), expected);
+    }
+  }
+}
+
+// Every pair of ranks exchanges messages, the lower rank sending first.
+void CheckMessages(Communicator& group, const Stream& stream) {
+  StreamMemory memory(stream);
+  const int64_t sizes[] = {7, 0, 300'000};
+  const auto content = [](int from, int to, int64_t bytes) {
+    std::vector<std::byte> data;
+    AppendContent(bytes, from, to, bytes, data);
+    return data;
+  };
+  for (int low = 0; low < group.size(); ++low) {
+    for (int high = low + 1; high < group.size(); ++high) {
+      if (group.rank() != low && group.rank() != high) continue;
+      const int self = group.rank(), peer = low + high - self;
+      std::vector<CommRequest> requests;
+      std::vector<std::span<std::byte>> received;
+      const auto send = [&] {
+        for (int64_t bytes : sizes)
+          requests.push_back(group.BeginSend(stream, memory.PutBytes(content(self, peer, bytes)), peer));
+      };
+      const auto receive = [&] {
+        for (int64_t bytes : sizes) {
+          received.push_back(memory.PutBytes(std::vector<std::byte>(bytes, kUnwritten)));
+          requests.push_back(group.BeginReceive(stream, received.back(), peer));
+        }
+      };
+      self == low ? (send(), receive()) : (receive(), send());
+      std::reverse(requests.begin(), requests.end());
+      for (const CommRequest request : requests) group.Wait(stream, request);
+      for (size_t i = 0; i < received.size(); ++i)
+        EXPECT_EQ(memory.GetBytes(received[i]), content(peer, self, sizes[i]));
+    }
+  }
+}
+
+}  // namespace
+
+void CheckDataPlane(Communicator& world, const Stream& stream) {
+  const auto odd = world.Split(world.rank() % 2, "parity"), single = world.Split(world.rank(), "single");
+  for (Communicator* group : {&world, odd.get(), single.get()}) {
+    CheckStreamExchanges(*group, stream);
+    CheckStreamChain(*group, stream);
+    CheckStreamGathers(*group, stream);
+    CheckStreamBroadcasts(*group, stream);
+    CheckMessages(*group, stream);
+  }
+  // Transfers of two groups at once.
+  StreamMemory memory(stream);
+  StreamExchange first(world, memory, 900), second(*odd, memory, 901);
+  const CommRequest a = first.Begin(world, stream), b = second.Begin(*odd, stream);
+  odd->Wait(stream, b);
+  world.Wait(stream, a);
+  EXPECT_EQ(memory.GetBytes(first.recv), first.host.expected);
+  EXPECT_EQ(memory.GetBytes(second.recv), second.host.expected);
 }
 
 }  // namespace jevons

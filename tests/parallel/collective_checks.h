@@ -21,6 +21,10 @@ void CheckLargeParts(Communicator& group);  // parts of 3 MiB, past every eager 
 
 void CheckEverything(Communicator& world);
 
+// The calls that take a stream: data goes where it belongs, in the order of the stream's work, without the host waiting.
+// Every size from zero on, several transfers under way, messages between two ranks, groups of a split.
+void CheckDataPlane(Communicator& world, const Stream& stream);
+
 }  // namespace jevons
 
 #endif  // JEVONS_TESTS_PARALLEL_COLLECTIVE_CHECKS_H_

@@ -5,6 +5,7 @@
 #include "gtest/gtest.h"
 #include "kernels/base/philox.h"
 #include "parallel/ep/dispatcher.h"
+#include "tests/parallel/stream_memory.h"
 
 namespace jevons {
 namespace {
@@ -16,35 +17,37 @@ using Row = std::vector<int32_t>;  // [kWidth]: source rank, expert, number of t
 void Append(const Row& row, std::vector<int32_t>& rows) { rows.insert(rows.end(), row.begin(), row.end()); }
 
 // Sends int32 rows to their experts, compares what arrives, segment by segment, and combines the very same
-// rows back.
-void CheckRows(Dispatcher& dispatcher, const DispatchHandle& handle, std::vector<int32_t>& sent,
-               std::vector<int32_t>& expected) {
-  std::vector<int32_t> received(handle.receive_rows * kWidth, -1), returned(handle.send_rows * kWidth, -1);
-  const Tensor send = Tensor::Of(sent.data(), {handle.send_rows, kWidth});
-  const Tensor receive = Tensor::Of(received.data(), {handle.receive_rows, kWidth});
+// rows back. The way back begins without a look at what came.
+void CheckRows(Dispatcher& dispatcher, const DispatchHandle& handle, const std::vector<int32_t>& sent,
+               const std::vector<int32_t>& expected, StreamMemory& memory) {
+  const auto unwritten = [&](int64_t rows) { return memory.Put(std::vector<int32_t>(rows * kWidth, -1)); };
+  const Tensor send = Tensor::Of(memory.Put(sent), {handle.send_rows, kWidth});
+  const Tensor receive = Tensor::Of(unwritten(handle.receive_rows), {handle.receive_rows, kWidth});
+  const Tensor returned = Tensor::Of(unwritten(handle.send_rows), {handle.send_rows, kWidth});
   dispatcher.Finish(dispatcher.BeginDispatch(handle, send, receive));
+  dispatcher.Finish(dispatcher.BeginCombine(handle, receive, returned));
+  EXPECT_EQ(memory.Get(returned.as<int32_t>(), sent.size()), sent);
+  const std::vector<int32_t> received = memory.Get(receive.as<int32_t>(), expected.size());
   ASSERT_EQ(received, expected);
   for (int64_t expert = 0; expert < handle.local_experts; ++expert) {
     for (int source = 0; source < handle.sources; ++source) {
       const Range segment = handle.Segment(expert, source);
       for (int64_t r = segment.begin; r < segment.end; ++r) {
-        const int32_t* row = receive.row<int32_t>(r);
+        const int32_t* row = received.data() + r * kWidth;
         EXPECT_EQ(row[0], source);
         EXPECT_EQ(row[1], dispatcher.local_experts().begin + expert);
         EXPECT_EQ(row[2], r - segment.begin);
       }
     }
   }
-  dispatcher.Finish(
-      dispatcher.BeginCombine(handle, receive, Tensor::Of(returned.data(), {handle.send_rows, kWidth})));
-  EXPECT_EQ(returned, sent);
 }
 
 }  // namespace
 
 void CheckDispatch(Communicator& ep, int64_t experts,
-                   const std::function<int64_t(int rank, int64_t expert)>& rows) {
-  Dispatcher dispatcher(ep, experts);
+                   const std::function<int64_t(int rank, int64_t expert)>& rows, const Stream& stream) {
+  StreamMemory memory(stream);
+  Dispatcher dispatcher(ep, experts, stream);
   EXPECT_EQ(dispatcher.local_experts(), BlockOf(experts, ep.size(), ep.rank()));
   std::vector<int64_t> counts(experts);
   std::vector<int32_t> sent, expected;
@@ -63,25 +66,28 @@ void CheckDispatch(Communicator& ep, int64_t experts,
       }
     }
   }
-  const DispatchHandle handle = dispatcher.Plan(counts);
+  const DispatchHandle handle = dispatcher.Plan(Tensor::Of(memory.Put(counts), {experts}));
+  EXPECT_EQ(dispatcher.count_reads(), stream.device == Device::kCuda);
   EXPECT_EQ(handle.send_rows * kWidth, static_cast<int64_t>(sent.size()));
   EXPECT_EQ(handle.receive_rows * kWidth, static_cast<int64_t>(expected.size()));
-  CheckRows(dispatcher, handle, sent, expected);
+  CheckRows(dispatcher, handle, sent, expected, memory);
   const int64_t row_bytes = kWidth * int64_t{sizeof(int32_t)};
   EXPECT_EQ(dispatcher.bytes_sent().dispatch, away * row_bytes);
   EXPECT_EQ(dispatcher.bytes_sent().combine,
             (handle.receive_rows - handle.receive_rows_from[ep.rank()]) * row_bytes);
 }
 
-void CheckDispatchCases(Communicator& ep) {
+void CheckDispatchCases(Communicator& ep, const Stream& stream) {
+  const auto check = [&](int64_t experts, const std::function<int64_t(int, int64_t)>& rows) {
+    CheckDispatch(ep, experts, rows, stream);
+  };
   for (int64_t experts : {1, 2, 7, 16}) {
-    CheckDispatch(ep, experts, [](int rank, int64_t e) { return (rank * 5 + e * 3) % 4; });
-    CheckDispatch(ep, experts, [](int, int64_t) { return 0; });
-    CheckDispatch(ep, experts, [&](int, int64_t e) { return e == experts - 1 ? 9 : 0; });
-    CheckDispatch(ep, experts, [](int rank, int64_t e) { return rank == 1 ? 0 : e + 1; });
-    CheckDispatch(ep, experts, [](int rank, int64_t e) { return rank == 0 && e == 0 ? 1 : 0; });
-    CheckDispatch(ep, experts,
-                  [](int rank, int64_t e) { return static_cast<int64_t>(RandomBits(11, rank, e) % 50); });
+    check(experts, [](int rank, int64_t e) { return (rank * 5 + e * 3) % 4; });
+    check(experts, [](int, int64_t) { return 0; });
+    check(experts, [&](int, int64_t e) { return e == experts - 1 ? 9 : 0; });
+    check(experts, [](int rank, int64_t e) { return rank == 1 ? 0 : e + 1; });
+    check(experts, [](int rank, int64_t e) { return rank == 0 && e == 0 ? 1 : 0; });
+    check(experts, [](int rank, int64_t e) { return static_cast<int64_t>(RandomBits(11, rank, e) % 50); });
   }
 }
 

@@ -1,4 +1,5 @@
-// The collectives of ZeRO over any transport. All ranks of the group call together.
+// The collectives of ZeRO over any transport and device. All ranks of the group call together; data lies where the
+// stream works.
 #ifndef JEVONS_TESTS_PARALLEL_EXCHANGE_CHECKS_H_
 #define JEVONS_TESTS_PARALLEL_EXCHANGE_CHECKS_H_
 
@@ -17,13 +18,14 @@ struct TreeReduceCase {
   std::vector<int64_t> sizes;  // elements of the parameters
 };
 // Bitwise equal to the sum by definition (sum_tree.h), with +0 for -0.
-void CheckTreeReduceScatter(Communicator& group, const TreeReduceCase& reduce);
+void CheckTreeReduceScatter(Communicator& group, const TreeReduceCase& reduce, const Stream& stream = {});
 
-void CheckAllGatherOwned(Communicator& group, const std::vector<int64_t>& sizes, int64_t element_bytes);
+void CheckAllGatherOwned(Communicator& group, const std::vector<int64_t>& sizes, int64_t element_bytes,
+                         const Stream& stream = {});
 
 // 1 to 9 micro-batches, so that some ranks have none; parameters without elements; several windows of
 // scratch.
-void CheckExchangeCases(Communicator& group);
+void CheckExchangeCases(Communicator& group, const Stream& stream = {});
 
 }  // namespace jevons
 

@@ -16,6 +16,10 @@ INSTANTIATE_TEST_SUITE_P(Ranks, LoopbackTest, testing::Values(1, 2, 3, 4, 6, 8))
 
 TEST_P(LoopbackTest, EveryCollectiveMatchesAPlainComputation) { RunLoopback(GetParam(), CheckEverything); }
 
+TEST_P(LoopbackTest, DataArrivesOnTheHost) {
+  RunLoopback(GetParam(), [](Communicator& world) { CheckDataPlane(world, {}); });
+}
+
 TEST_P(LoopbackTest, RanksAreNumberedAndRunAtOnce) {
   std::atomic<int> seen{0};
   RunLoopback(GetParam(), [&](Communicator& world) {

@@ -136,15 +136,15 @@ void ZeroOptimizer::RestoreWeights(const OpContext& ops) {
     if (group.type != DType::kF32)
       for (Slice& slice : group.slices)
         Copy(ops, slice.master, Part(group.entries[slice.entry].value, slice.elements));
-    GatherWeights(group, *ops.scratch);
+    GatherWeights(group, ops);
   }
 }
 
-void ZeroOptimizer::GatherWeights(Group& group, Arena& scratch) {
+void ZeroOptimizer::GatherWeights(Group& group, const OpContext& ops) {
   if (group.ranks->size() == 1) return;
   std::vector<void*> values;
   for (Entry& entry : group.entries) values.push_back(entry.value.data);
-  AllGatherOwned(*group.ranks, values, group.sizes, SizeOf(group.type), scratch);
+  AllGatherOwned(*group.ranks, values, group.sizes, SizeOf(group.type), ops);
 }
 
 void ZeroOptimizer::ReduceGroup(Group& group, const OpContext& ops, const GradientStore& gradients,
@@ -172,7 +172,7 @@ void ZeroOptimizer::ReduceGroup(Group& group, const OpContext& ops, const Gradie
                          : Tensor::Of(desc.local[0][slice.entry] + slice.elements.begin, {slice.elements.size()});
     out.push_back(slice.gradient.as<float>());
   }
-  TreeReduceScatter(*group.ranks, desc, out, *ops.scratch);
+  TreeReduceScatter(*group.ranks, desc, out, ops);
 }
 
 GradientSummary ZeroOptimizer::Reduce(const OpContext& ops, const GradientStore& gradients, const GradientLayout& layout,
@@ -239,7 +239,7 @@ void ZeroOptimizer::Update(const OpContext& ops, double learning_rate, const Gra
                   .grad_scale = static_cast<float>(clipping / gradient.scale),
                   .step = t});
     }
-    GatherWeights(group, *ops.scratch);
+    GatherWeights(group, ops);
   }
 }
 

@@ -86,7 +86,7 @@ class ZeroOptimizer {
   void ReduceGroup(Group& group, const OpContext& ops, const GradientStore& gradients, const GradientLayout& layout,
                    int64_t count);
   GradientSummary Summarize(const OpContext& ops) const;
-  void GatherWeights(Group& group, Arena& scratch);
+  void GatherWeights(Group& group, const OpContext& ops);
 
   OptimizerConfig config_;
   WeightStore& weights_;

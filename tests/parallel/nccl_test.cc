@@ -1,0 +1,177 @@
+// The communicator over NCCL, the dispatcher and ZeRO's collectives on device tensors, by the checks that the host's
+// transports pass too. Streams are threads here, and NCCL is a stand-in: what is tested is ours.
+#include <thread>
+
+#include "gtest/gtest.h"
+#include "parallel/ep/dispatcher.h"
+#include "parallel/mesh.h"
+#include "parallel/zero/exchange.h"
+#include "tests/parallel/collective_checks.h"
+#include "tests/parallel/dispatcher_checks.h"
+#include "tests/parallel/exchange_checks.h"
+#include "tests/parallel/fake_nccl_job.h"
+#include "tests/parallel/stream_memory.h"
+#include "tests/support/async_device.h"
+
+namespace jevons {
+namespace {
+
+class NcclTest : public testing::TestWithParam<int> {};
+INSTANTIATE_TEST_SUITE_P(Ranks, NcclTest, testing::Values(1, 2, 3, 4));
+
+TEST_P(NcclTest, DataArrivesInStreamOrder) {
+  RunFakeNccl(GetParam(), [](FakeRank& rank) { CheckDataPlane(*rank.Connect(), rank.compute); });
+}
+
+TEST_P(NcclTest, DataArrivesWhereRanksShareAGpu) {
+  RunFakeNccl(GetParam(),
+              [](FakeRank& rank) { CheckDataPlane(*rank.Connect({.shared_gpu = true}), rank.compute); });
+}
+
+TEST_P(NcclTest, TheHostsCallsGoToTheHostsTransport) {
+  RunFakeNccl(GetParam(), [](FakeRank& rank) {
+    const auto world = rank.Connect();
+    CheckEverything(*world);
+    CheckDataPlane(*world, {});
+    EXPECT_EQ(rank.nccl.counts.groups, 0);
+  });
+}
+
+TEST_P(NcclTest, EveryRowReachesItsExpertAndComesBack) {
+  RunFakeNccl(GetParam(), [](FakeRank& rank) { CheckDispatchCases(*rank.Connect(), rank.compute); });
+}
+
+TEST_P(NcclTest, TheStepsGradientHasTheSameBitsOnEveryLayout) {
+  RunFakeNccl(GetParam(), [](FakeRank& rank) { CheckExchangeCases(*rank.Connect(), rank.compute); });
+}
+
+TEST_P(NcclTest, OneCommunicatorPerGroupOfSeveralRanks) {
+  RunFakeNccl(GetParam(), [](FakeRank& rank) {
+    {
+      const auto world = rank.Connect();
+      const int ranks = world->size(), several = ranks > 1;
+      EXPECT_EQ(rank.nccl.counts.inits, several);
+      EXPECT_EQ(world->name(), "ep");
+      const auto single = world->Split(world->rank(), "single"), again = world->Split(0, "again");
+      EXPECT_EQ(rank.nccl.counts.inits, 2 * several);
+      EXPECT_EQ(again->rank(), world->rank());
+    }
+    EXPECT_EQ(rank.nccl.counts.destroyed, rank.nccl.counts.inits);
+    EXPECT_EQ(rank.nccl.counts.aborted, 0);
+  });
+}
+
+TEST(NcclTest, AMeshOfDevices) {
+  RunFakeNccl(4, [](FakeRank& rank) {
+    const auto world = rank.Connect();
+    Mesh mesh(*world, {.world = 4, .pp = 1, .ep = 2});
+    CheckDispatchCases(mesh.ep(), rank.compute);
+    EXPECT_EQ(rank.nccl.counts.inits, 4);  // world, dp, ep, edp
+  });
+}
+
+TEST(NcclTest, NothingIsAskedForWhereNothingTravels) {
+  RunFakeNccl(3, [](FakeRank& rank) {
+    const auto group = rank.Connect();
+    StreamMemory memory(rank.compute);
+    // Rank 0 sends to rank 2 alone, and keeps some.
+    std::vector<int64_t> send(3), recv(3);
+    if (group->rank() == 0) send = {5, 0, 8}, recv = {5, 0, 0};
+    if (group->rank() == 2) recv = {8, 0, 0};
+    const auto buffer = [&](const std::vector<int64_t>& sizes) {
+      return memory.PutBytes(std::vector<std::byte>(sizes[0] + sizes[2], std::byte{7}));
+    };
+    const auto from = buffer(send), to = buffer(recv);
+    group->AllToAllV(rank.compute, from, send, to, recv);
+    EXPECT_EQ(rank.nccl.counts.sends, group->rank() == 0);
+    EXPECT_EQ(rank.nccl.counts.receives, group->rank() == 2);
+    EXPECT_EQ(rank.nccl.counts.groups, group->rank() != 1);
+    EXPECT_EQ(memory.GetBytes(to), std::vector<std::byte>(to.size(), std::byte{7}));
+  });
+}
+
+TEST(NcclTest, EvenPartsAreGatheredInOneCallUnevenOnesByTheirRanks) {
+  RunFakeNccl(3, [](FakeRank& rank) {
+    const auto group = rank.Connect();
+    StreamMemory memory(rank.compute);
+    const auto gather = [&](const std::vector<int64_t>& bytes) {
+      const auto send = memory.PutBytes(std::vector<std::byte>(bytes[group->rank()]));
+      group->AllGatherV(rank.compute, send,
+                        memory.PutBytes(std::vector<std::byte>(bytes[0] + bytes[1] + bytes[2])), bytes);
+    };
+    gather({4, 4, 4});
+    EXPECT_EQ(rank.nccl.counts.gathers, 1);
+    EXPECT_EQ(rank.nccl.counts.broadcasts, 0);
+    gather({4, 0, 5});
+    EXPECT_EQ(rank.nccl.counts.gathers, 1);
+    EXPECT_EQ(rank.nccl.counts.broadcasts, 2);
+    gather({0, 0, 0});
+    EXPECT_EQ(rank.nccl.counts.groups, 2);
+  });
+}
+
+// A layer's dispatch makes the host wait for the device once, for the counts; transfers and ZeRO never do.
+TEST(NcclTest, TheHostWaitsForCountsAlone) {
+  constexpr int kRanks = 2, kLayers = 3;
+  const int64_t before = HostSynchronizations();
+  RunFakeNccl(kRanks, [&](FakeRank& rank) {
+    const int64_t rows[] = {3, 1};
+    const float value = 1;
+    const auto group = rank.Connect();
+    Arena memory("memory", 1 << 20, Device::kCuda);
+    Dispatcher dispatcher(*group, 2, rank.compute);
+    const Tensor counts = memory.Allocate("counts", DType::kI64, {2});
+    CopyBytes(rank.compute, rows, counts.data, counts.bytes());
+    for (int layer = 0; layer < kLayers; ++layer) {
+      const DispatchHandle handle = dispatcher.Plan(counts);
+      const Tensor send = memory.Allocate("send", DType::kU8, {handle.send_rows, 8});
+      const Tensor receive = memory.Allocate("receive", DType::kU8, {handle.receive_rows, 8});
+      dispatcher.Finish(dispatcher.BeginDispatch(handle, send, receive));
+      dispatcher.Finish(dispatcher.BeginCombine(handle, receive, send));
+    }
+    EXPECT_EQ(dispatcher.count_reads(), kLayers);
+    float* gradient = static_cast<float*>(memory.Allocate("gradient", DType::kF32, {1}).data);
+    float* result = static_cast<float*>(memory.Allocate("result", DType::kF32, {1}).data);
+    CopyBytes(rank.compute, &value, gradient, 4);
+    Arena scratch("scratch", int64_t{1} << 29, Device::kCuda);
+    const OpContext ops{.stream = rank.compute, .scratch = &scratch};
+    const TreeReduceDesc desc{
+        .count = 2, .nodes_of_rank = {{{0, 1}}, {{1, 2}}}, .local = {{gradient}}, .sizes = {1}};
+    const std::vector<float*> out(OwnedSlices(desc.sizes, kRanks, group->rank()).size(), result);
+    TreeReduceScatter(*group, desc, out, ops);
+    void* param = result;
+    AllGatherOwned(*group, {&param, 1}, desc.sizes, 4, ops);
+  });
+  EXPECT_EQ(HostSynchronizations() - before, kRanks * kLayers);
+}
+
+// A stream that computes for longer than the deadline before a transfer can begin is no hang.
+TEST(NcclTest, TheDeadlineCountsFromWhenATransferCanBegin) {
+  SetWatchdogDeadline(0.3);
+  RunFakeNccl(2, [](FakeRank& rank) {
+    const auto group = rank.Connect();
+    StreamMemory memory(rank.compute);
+    EnqueueOnStream(rank.compute.handle, [] { std::this_thread::sleep_for(std::chrono::milliseconds(700)); });
+    const std::vector<int64_t> bytes(2, 4);
+    const auto send = memory.PutBytes(std::vector<std::byte>(8, std::byte{1}));
+    const auto recv = memory.PutBytes(std::vector<std::byte>(8));
+    group->AllToAllV(rank.compute, send, bytes, recv, bytes);
+    group->AllToAllV(rank.compute, recv, bytes, send, bytes);
+    EXPECT_EQ(memory.GetBytes(send), std::vector<std::byte>(8, std::byte{1}));
+  });
+  SetWatchdogDeadline(300);
+}
+
+TEST(NcclTest, ATeardownThatFailsAbortsTheCommunicatorAndGoesOn) {
+  RunFakeNccl(2, [](FakeRank& rank) {
+    {
+      const auto group = rank.Connect();
+      rank.nccl.script.finalize = FakeNccl::kRemoteError;
+    }
+    EXPECT_EQ(rank.nccl.counts.destroyed, 0);
+    EXPECT_EQ(rank.nccl.counts.aborted, 1);
+  });
+}
+
+}  // namespace
+}  // namespace jevons
