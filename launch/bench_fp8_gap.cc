@@ -23,7 +23,7 @@ namespace {
 
 struct Options {
   ConfigOptions config;
-  std::string output;
+  std::string output = "fp8-gap";
   bool ablations = false;
   const std::atomic<int>* stop = nullptr;
 };
@@ -97,7 +97,7 @@ absl::Status WriteFile(const std::string& path, const std::string& text) {
 }
 
 absl::Status Run(const Options& options, Communicator& world) {
-  if (options.output.empty()) return UsageError("--output is not given: name a folder for the runs and the curves");
+  if (options.output.empty()) return UsageError("--output is empty: name a folder for the runs and the curves");
   JEVONS_ASSIGN_OR_RETURN(const RunConfig config, LoadRunConfig(options.config.path, options.config.overrides));
   SetWatchdogDeadline(config.parallel().watchdog_seconds());
   std::vector<Variant> variants = {kBase, kFp8};
@@ -121,10 +121,10 @@ absl::Status Run(const Options& options, Communicator& world) {
 
 void RegisterBenchFp8Gap(CLI::App& bench, int* exit_code) {
   CLI::App* command = AddCommand(bench, "fp8-gap", "Trains from one seed without and with FP8 products, and compares the losses.",
-                                 "jevons bench fp8-gap --config configs/presets/fp8_gap_cpu.textproto --set data.path=data --output gap");
+                                 "jevons bench fp8-gap --config configs/presets/fp8_gap_cpu.textproto --output gap");
   auto options = std::make_shared<Options>();
   AddConfigOptions(*command, options->config, /*required=*/true);
-  command->add_option("--output", options->output, "folder for the runs and the curves; the same command resumes");
+  command->add_option("--output", options->output, "folder for the runs and the curves; the same command resumes")->capture_default_str();
   command->add_flag("--ablations", options->ablations,
                     "also: gradients in blocks of 128x128; sums that are not promoted; and FP32, whose gap is what rounding alone makes");
   command->callback([options, exit_code] {

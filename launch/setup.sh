@@ -4,6 +4,7 @@
 #
 #   ./launch/setup.sh            # as root, or with sudo
 #   ./launch/setup.sh --list     # only prints the packages that are needed
+#   ./launch/setup.sh --cuda     # also what a CUDA build needs beside the toolkit; says what is missing of that
 set -euo pipefail
 
 packages=(
@@ -18,13 +19,44 @@ packages=(
 )
 helpful=(ccache)                                          # faster rebuilds; not needed
 
-if [[ "${1:-}" == --list ]]; then
-  printf '%s\n' "${packages[@]}"
-  exit 0
-elif (($# > 0)); then
-  echo "setup.sh: unknown argument '$1'; usage: ./launch/setup.sh [--list]" >&2
-  exit 2
-fi
+cuda=0
+case "${1:-}" in
+  "") ;;
+  --cuda) cuda=1 ;;
+  --list)
+    printf '%s\n' "${packages[@]}"
+    exit 0
+    ;;
+  *)
+    echo "setup.sh: unknown argument '$1'; usage: ./launch/setup.sh [--list | --cuda]" >&2
+    exit 2
+    ;;
+esac
+
+# Headers of cuDNN's frontend, from NVIDIA's wheel, into .cache/cudnn-frontend. Without them attention on CUDA is slow, not absent:
+# so a machine without network goes on.
+cudnn_frontend=1.32.0
+install_cuda_parts() {
+  local folder
+  folder="$(dirname "${BASH_SOURCE[0]}")/../.cache/cudnn-frontend"
+  PATH="$PATH:/usr/local/cuda/bin" command -v nvcc >/dev/null ||
+    echo "setup: no CUDA toolkit (nvcc): install NVIDIA's package cuda-toolkit-13-0, libnccl-dev and libcudnn9-dev-cuda-13" >&2
+  if [[ -f "$folder/include/cudnn_frontend.h" ]]; then
+    echo "setup: the headers of cuDNN's frontend are in place"
+    return
+  fi
+  local wheel
+  wheel=$(mktemp -d)
+  if python3 -m pip download -q --disable-pip-version-check --no-deps -d "$wheel" "nvidia-cudnn-frontend==$cudnn_frontend" &&
+    python3 -m zipfile -e "$wheel"/*.whl "$wheel/x"; then
+    mkdir -p "$folder"
+    cp -r "$wheel/x/include" "$folder/"
+    echo "setup: installed the headers of cuDNN's frontend $cudnn_frontend"
+  else
+    echo "setup: no headers of cuDNN's frontend (pip download nvidia-cudnn-frontend failed): attention on CUDA will be slow" >&2
+  fi
+  rm -rf "$wheel"
+}
 
 installed() { [[ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" == installed ]]; }
 
@@ -32,6 +64,7 @@ if ! command -v dpkg-query apt-get >/dev/null; then
   echo "setup.sh: this is not a Debian or Ubuntu machine. Install the equivalents of: ${packages[*]}" >&2
   exit 1
 fi
+if ((cuda)); then install_cuda_parts; fi
 missing=()
 for package in "${packages[@]}"; do installed "$package" || missing+=("$package"); done
 if ((${#missing[@]} == 0)); then
