@@ -9,17 +9,18 @@ namespace jevons {
 
 struct Constants {
   double hbm_share = 0.9;               // of the data sheet's bandwidth that a streaming kernel reaches
-  double elementwise_share = 0.45;      // the same for norms, copies, permutation, SwiGLU
-  double cast_share = 0.31;             // the same for quantisation and transposition to FP8
-  double fp8_wgrad_share = 0.6;         // rate of FP8 weight gradients, relative to forward
+  double elementwise_share = 0.56;      // the same for norms, copies, permutation, SwiGLU
+  double cast_share = 0.34;             // the same for quantisation and transposition to FP8
+  double fp8_wgrad_share = 0.64;        // rate of FP8 weight gradients, relative to forward
   double attention_half_length = 700;   // tokens at which causal attention reaches half its rate
-  double nvlink_share = 0.77;           // of the data sheet that dispatch and combine reach
+  double nvlink_share = 0.66;           // of the data sheet that dispatch and combine reach
   double network_share = 0.88;
   double plain_share = 0.55;            // of the network under a plain all-to-all: every copy of a row travels, no forwarding
   double overlap_slowdown = 1.06;       // of kernels beside communication, beyond the SMs they lend
   double tensor_exposed = 0.5;          // of tensor-parallel communication that does not hide behind products
   double expert_imbalance = 1.10;       // rows of the fullest rank of an expert-parallel group, relative to the mean
-  double gap = 0.03;                    // of a micro-batch's time: host gaps, stragglers, fabric noise
+  double unevenness = 0.055;            // a micro-batch takes so much longer than its kernels (host gaps, fabric noise), and the
+                                        // slowest pipeline, for which all wait, so much longer again
 };
 
 struct ConstantNote {

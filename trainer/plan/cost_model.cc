@@ -14,13 +14,14 @@ struct Unit {
   double seconds = 0;
 };
 
-double SecondsOf(const std::vector<BlockTimes>& parts) {
+double SecondsOf(const std::vector<BlockTimes>& parts, const LayerModel& layers, bool overlap) {
   double sum = 0;
-  for (const BlockTimes& part : parts) sum += part.forward().sum() + part.input().sum() + part.weight().sum();
+  for (const BlockTimes& part : parts)
+    sum += overlap ? layers.Overlapped(part, part) : part.forward().sum() + part.input().sum() + part.weight().sum();
   return sum;
 }
 
-std::vector<Unit> UnitsOf(const ModelShape& model, const LayerModel& layers) {
+std::vector<Unit> UnitsOf(const ModelShape& model, const LayerModel& layers, bool overlap) {
   std::vector<Unit> units;
   const BlockTimes dense = layers.Block(true), moe = model.moe() ? layers.Block(false) : BlockTimes();
   units.push_back({.content = {.embedding = true}, .parts = {layers.Embedding()}});
@@ -39,7 +40,7 @@ std::vector<Unit> UnitsOf(const ModelShape& model, const LayerModel& layers) {
   for (int64_t k = 0; k < model.mtp_modules; ++k)
     for (const BlockTimes& part : {layers.MtpProjection(), moe, layers.Head()}) tail.parts.push_back(part);
   units.push_back(tail);
-  for (Unit& unit : units) unit.seconds = SecondsOf(unit.parts);
+  for (Unit& unit : units) unit.seconds = SecondsOf(unit.parts, layers, overlap);
   return units;
 }
 
@@ -120,8 +121,8 @@ StageCosts CostsOf(const Stage& stage, const ModelShape& model, const Layout& la
 
 }  // namespace
 
-std::vector<Stage> CutIntoStages(const ModelShape& model, const LayerModel& layers, int stages) {
-  const std::vector<Unit> units = UnitsOf(model, layers);
+std::vector<Stage> CutIntoStages(const ModelShape& model, const LayerModel& layers, int stages, bool overlap) {
+  const std::vector<Unit> units = UnitsOf(model, layers, overlap);
   const std::vector<size_t> ends = BestCuts(units, stages);
   std::vector<Stage> result(stages);
   size_t unit = 0;
@@ -138,9 +139,9 @@ std::vector<Stage> CutIntoStages(const ModelShape& model, const LayerModel& laye
 
 StepModel ModelStep(const ModelShape& model, const Layout& layout, const KernelModel& kernels, const Schedule& schedule) {
   const LayerModel layers(model, layout, kernels);
-  const double imbalance = kernels.constants().expert_imbalance, gap = 1 + kernels.constants().gap;
+  const double imbalance = kernels.constants().expert_imbalance, gap = 1 + kernels.constants().unevenness;
   StepModel step;
-  step.stages = CutIntoStages(model, layers, schedule.stages);
+  step.stages = CutIntoStages(model, layers, schedule.stages, layout.overlap || layout.overlap_all);
   const size_t S = step.stages.size();
   for (const Stage& stage : step.stages) step.costs.stages.push_back(CostsOf(stage, model, layout, imbalance, gap));
   step.costs.overlapped.resize(S * S);

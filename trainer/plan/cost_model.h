@@ -18,8 +18,8 @@ struct Stage {
   Work forward, input, weight;    // one micro-batch alone
 };
 
-// Contiguous, every block exactly once, the slowest stage as fast as can be.
-std::vector<Stage> CutIntoStages(const ModelShape& model, const LayerModel& layers, int stages);
+// Contiguous, every block exactly once, the slowest stage as fast as can be; `overlap`: beside another micro-batch.
+std::vector<Stage> CutIntoStages(const ModelShape& model, const LayerModel& layers, int stages, bool overlap);
 
 struct OptimizerTimes {
   double reduce = 0;  // gradients to their owners

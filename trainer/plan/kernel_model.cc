@@ -11,11 +11,26 @@ constexpr double kBackwardProducts = 2.5; // attention's backward has five produ
 
 double Bytes(Precision precision) { return precision == Precision::kBf16 ? 2 : 1; }
 
-}  // namespace
-
-double ExpectedDistinct(double choices, double draws) {
-  return choices <= 1 ? 1 : choices * (1 - std::pow(1 - 1 / choices, draws));
+// How many of `parts` equal parts hold at least one of `draws` different ones of `all`; all / parts stand in each.
+double PartsHit(double parts, double draws, double all) {
+  return parts * (1 - std::pow(1 - std::min(1.0, draws / all), all / parts));
 }
+
+// On how many nodes and GPUs a token's experts lie, on average; its own counted.
+struct Spread {
+  double nodes = 1, gpus = 1;
+};
+Spread SpreadOf(const ModelShape& model, const Layout& layout, double nodes) {
+  const double k = static_cast<double>(model.top_k), experts = static_cast<double>(model.experts), ep = static_cast<double>(layout.ep);
+  const bool limited = layout.limit_nodes && model.kept_groups < model.groups;
+  if (!limited) return {PartsHit(nodes, k, experts), PartsHit(ep, k, experts)};
+  const double groups = static_cast<double>(model.groups), kept = static_cast<double>(model.kept_groups), share = kept / groups;
+  const double gpus = ep * share < 1 ? 1 : PartsHit(ep * share, k, experts * share);
+  if (nodes >= groups) return {PartsHit(nodes * share, k, experts * share), gpus};
+  return {PartsHit(nodes, PartsHit(kept, k, experts * share), groups), gpus};
+}
+
+}  // namespace
 
 double KernelModel::MainLoopRate(Precision precision) const {
   const GpuConfig& gpu = cluster_.gpu();
@@ -60,16 +75,14 @@ double KernelModel::Exchange(double tokens, double row_bytes, const ModelShape& 
   const double link = cluster_.node().nvlink_gbs() * 1e9 * constants_.nvlink_share;
   const double network = cluster_.network().gbs() * 1e9 * constants_.network_share;
   const double k = static_cast<double>(model.top_k), latency = cluster_.network().latency_us() * 1e-6;
-  // The gate keeps some groups of experts; groups are laid on nodes in order.
-  const double kept = layout.limit_nodes ? static_cast<double>(model.kept_groups) / static_cast<double>(model.groups) : 1;
-  const double reachable = std::min(nodes, std::max(1.0, std::ceil(kept * nodes)));
+  const Spread spread = SpreadOf(model, layout, nodes);
   if (layout.dispatch == Dispatch::kPlain) {
     const double remote = bytes * k * (1 - 1 / nodes), local = bytes * k * (1 / nodes - 1 / ep);
     return (nodes > 1 ? remote / (network / constants_.network_share * constants_.plain_share) : 0) +
            local / link + latency * ep;
   }
-  const double sent = nodes > 1 ? bytes * ExpectedDistinct(reachable, k) * (1 - 1 / nodes) / network : 0;
-  const double forwarded = bytes * ExpectedDistinct(reachable * per_node, k) * (1 - 1 / ep) / link;
+  const double sent = nodes > 1 ? bytes * spread.nodes * (1 - 1 / nodes) / network : 0;
+  const double forwarded = bytes * spread.gpus * (1 - 1 / ep) / link;
   return std::max(sent, forwarded) + (nodes > 1 ? 2 * latency * nodes : latency);
 }
 

@@ -52,9 +52,6 @@ class KernelModel {
   Constants constants_;
 };
 
-// Expected number of different ones among `choices` that `draws` independent even draws hit.
-double ExpectedDistinct(double choices, double draws);
-
 }  // namespace jevons
 
 #endif  // JEVONS_TRAINER_PLAN_KERNEL_MODEL_H_

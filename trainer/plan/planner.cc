@@ -55,13 +55,18 @@ double Plan::memory_limit() const { return (cluster.gpu().hbm_gib() - cluster.gp
 absl::StatusOr<Plan> MakePlan(const ModelShape& model, const Layout& layout, const ClusterConfig& cluster,
                               const Constants& constants) {
   JEVONS_RETURN_IF_ERROR(ValidateLayout(layout, model, cluster));
-  Plan plan{.model = model, .layout = layout, .cluster = cluster};
+  Plan plan;
+  plan.model = model;
+  plan.layout = layout;
+  plan.cluster = cluster;
   JEVONS_ASSIGN_OR_RETURN(plan.schedule, MakeSchedule(layout.schedule_shape()));
   plan.step = ModelStep(model, layout, KernelModel(cluster, constants), plan.schedule);
   JEVONS_ASSIGN_OR_RETURN(plan.timeline, Simulate(plan.schedule, plan.step.costs));
   plan.lines = MeanLines(plan.schedule, plan.timeline);
   plan.lines.optimizer = plan.step.optimizer.sum();
-  plan.step_seconds = plan.timeline.makespan + plan.lines.optimizer;
+  plan.waiting = constants.unevenness * plan.timeline.makespan;
+  plan.lines.bubble += plan.waiting;
+  plan.step_seconds = plan.timeline.makespan + plan.waiting + plan.lines.optimizer;
   for (const Stage& stage : plan.step.stages) plan.work += stage.forward + stage.input + stage.weight;
   plan.work *= static_cast<double>(layout.micro_batches()) / static_cast<double>(layout.pp);
   const StepLines& lines = plan.lines;
@@ -94,9 +99,6 @@ Goodput EstimateGoodput(const Plan& plan) {
   return goodput;
 }
 
-double RunTokens(const RunConfig& config) {
-  const double length = static_cast<double>(config.data().sequence_length());
-  return static_cast<double>(Schedule_FirstSample(config)) * length;
-}
+double RunTokens(const RunConfig& config) { return RunSchedule(config).total_tokens(); }
 
 }  // namespace jevons

@@ -16,7 +16,7 @@ struct StepLines {
   double backward = 0;    // input gradients alone, and whole backward passes where the schedule does not part them
   double weight = 0;      // weight gradients alone
   double overlapped = 0;  // forward and backward at once
-  double bubble = 0;      // idle
+  double bubble = 0;      // idle, and waiting for the slowest pipeline
   double optimizer = 0;
 };
 
@@ -26,10 +26,11 @@ struct Plan {
   ClusterConfig cluster;
   Schedule schedule;
   StepModel step;
-  Timeline timeline;
+  Timeline timeline;  // of a pipeline that waits for no other
   StepLines lines;
   Work work;  // of all micro-batches on the mean rank, each kernel alone on the GPU
   double hidden = 0;  // what overlap saves of `work`, less what it slows down and the gap
+  double waiting = 0;  // for the slowest pipeline
   double step_seconds = 0;
   std::vector<MemoryPlan> memory;  // [ranks of a pipeline]
   int fullest = 0;                 // rank
