@@ -14,7 +14,7 @@ constexpr ConstantNote kNotes[] = {
     {"network_share", &Constants::network_share, "DeepEP: 58 GB/s at EP32 of which 3/4 travel, 51 at EP64 of which 7/8; of 50"},
     {"plain_share", &Constants::plain_share, "fitted: the plain all-to-all row of Megatron's ModelZoo (Qwen3-30B-A3B)"},
     {"overlap_slowdown", &Constants::overlap_slowdown, "fitted on the same trace: grouped products 22.9 ms on 112 of 132 SMs"},
-    {"tensor_exposed", &Constants::tensor_exposed, "assumed"},
+    {"tensor_exposed", &Constants::tensor_exposed, "fitted: the two dense rows of Megatron-Bridge"},
     {"expert_imbalance", &Constants::expert_imbalance, "assumed: fullest rank of 64 with bias-balanced experts"},
     {"unevenness", &Constants::unevenness, "FITTED ON DEEPSEEK-V3'S STEP: 19.926 s, arXiv 2505.09343, table 4"},
 };

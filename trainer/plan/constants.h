@@ -15,9 +15,9 @@ struct Constants {
   double attention_half_length = 700;   // tokens at which causal attention reaches half its rate
   double nvlink_share = 0.66;           // of the data sheet that dispatch and combine reach
   double network_share = 0.88;
-  double plain_share = 0.55;            // of the network under a plain all-to-all: every copy of a row travels, no forwarding
+  double plain_share = 0.72;            // of the network under a plain all-to-all: every copy of a row travels, no forwarding
   double overlap_slowdown = 1.06;       // of kernels beside communication, beyond the SMs they lend
-  double tensor_exposed = 0.5;          // of tensor-parallel communication that does not hide behind products
+  double tensor_exposed = 0.25;         // of tensor-parallel communication that does not hide behind products
   double expert_imbalance = 1.10;       // rows of the fullest rank of an expert-parallel group, relative to the mean
   double unevenness = 0.055;            // a micro-batch takes so much longer than its kernels (host gaps, fabric noise), and the
                                         // slowest pipeline, for which all wait, so much longer again

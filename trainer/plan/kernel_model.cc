@@ -46,7 +46,7 @@ double KernelModel::Gemm(const GemmSize& s, Precision precision) const {
 
 double KernelModel::WeightGradient(const GemmSize& s, Precision precision) const {
   const double rows = s.groups > 1 ? s.m + s.groups * kTileRows / 2 : s.m;
-  const double rate = MainLoopRate(precision) * (precision == Precision::kBf16 ? 1 : constants_.fp8_wgrad_share);
+  const double rate = MainLoopRate(precision) * (precision == Precision::kFp8Block ? constants_.fp8_wgrad_share : 1);
   const double compute = 2 * rows * s.n * s.k / rate;
   const double operands = Bytes(precision) * rows * (s.n + s.k) / hbm();
   return std::max(compute, operands) + 8 * s.groups * s.n * s.k / hbm() + cluster_.gpu().launch_us() * 1e-6;

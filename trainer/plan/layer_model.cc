@@ -88,8 +88,8 @@ void LayerModel::AddAttention(BlockTimes& t) const {
   for (const Product& product : model_.attention) AddProduct(product, Cost::kProducts, t.attention_f, t.attention_i, t.attention_w);
   const double T = group_tokens_, S = static_cast<double>(layout_.sequence);
   const double width = static_cast<double>(model_.heads * (model_.qk_dim + model_.v_dim)) / tp_;
-  t.attention_f[Cost::kAttention] += kernels_.AttentionForward(T * S, width, S);
-  t.attention_i[Cost::kAttention] += kernels_.AttentionBackward(T * S, width, S);
+  t.attention_f[Cost::kAttention] += kernels_.AttentionForward(T * S * layout_.context_imbalance, width, S);
+  t.attention_i[Cost::kAttention] += kernels_.AttentionBackward(T * S * layout_.context_imbalance, width, S);
   const bool norms = layout_.recompute == Recompute::kElementwise || layout_.recompute == Recompute::kSelective;
   const double H = static_cast<double>(model_.hidden) * tokens_, Q = static_cast<double>(model_.query_width) / tp_ * T;
   const double latents = static_cast<double>(model_.latent_width) * T;
@@ -142,6 +142,20 @@ void LayerModel::AddRouting(BlockTimes& t) const {
   t.combine_b = back;
 }
 
+// The whole block once more, but for its end, which nothing in backward reads: down-projections and combine.
+Work LayerModel::Again(const BlockTimes& t, bool dense) const {
+  Work work = t.forward();
+  const double H = static_cast<double>(model_.hidden);
+  if (dense) {
+    work[Cost::kProducts] -= kernels_.Gemm({group_tokens_, H, static_cast<double>(model_.dense_width) / tp_}, precision_);
+    return work;
+  }
+  work[Cost::kCombine] = 0;
+  work[Cost::kExperts] -= kernels_.Gemm(
+      {rows(), H, static_cast<double>(model_.expert_width), static_cast<double>(model_.experts / layout_.ep)}, precision_);
+  return work;
+}
+
 BlockTimes LayerModel::Block(bool dense) const {
   BlockTimes t;
   AddAttention(t);
@@ -156,7 +170,7 @@ BlockTimes LayerModel::Block(bool dense) const {
     AddFfn(static_cast<double>(model_.expert_width), rows(), static_cast<double>(model_.experts / layout_.ep), Cost::kExperts, t);
     if (model_.shared_width > 0) AddFfn(static_cast<double>(model_.shared_width), tokens_, 1, Cost::kProducts, t);
   }
-  if (layout_.recompute == Recompute::kFull) t.recompute = t.forward();
+  if (layout_.recompute == Recompute::kFull) t.recompute = Again(t, dense);
   return t;
 }
 

@@ -30,7 +30,7 @@ Work operator*(Work a, double factor);
 struct BlockTimes {
   Work attention_f, attention_i, attention_w;  // with everything else that is dense and precedes the dispatch
   Work experts_f, experts_i, experts_w;        // routed and shared, or the dense FFN
-  Work recompute;                              // of the whole block, where all of it runs again
+  Work recompute;                              // of the block, where all of it runs again
   double dispatch_f = 0, combine_f = 0;
   double dispatch_b = 0, combine_b = 0;        // combine's backward sends, dispatch's backward returns
 
@@ -62,6 +62,7 @@ class LayerModel {
   void AddFfn(double width, double rows, double groups, Cost cost, BlockTimes& times) const;
   void AddAttention(BlockTimes& times) const;
   void AddRouting(BlockTimes& times) const;
+  Work Again(const BlockTimes& times, bool dense) const;
   double TensorParallel() const;
 
   const ModelShape& model_;

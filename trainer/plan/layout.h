@@ -35,7 +35,11 @@ struct Layout {
   bool overlap = true;          // in pairs of the schedule: experts' communication beside the other micro-batch's computation
   bool overlap_all = false;     // every forward beside a backward, as other trainers pair them in any schedule
   bool bf16_moments = false;
+  bool bf16_gradients = false;  // summed over micro-batches in BF16, as some trainers do; ours never
   bool limit_nodes = true;      // false: the gate's limit on groups is ignored
+  // With cp > 1: attention of the context rank that has most of it, relative to the mean: 1 where each has an early and a late
+  // part of the sequence, 2 - 1/cp where they lie in order.
+  double context_imbalance = 1;
 
   int64_t dp() const { return gpus / (pp * tp * cp); }  // replicas of a dense parameter
   int64_t edp() const { return dp() * tp * cp / ep; }    // of an expert

@@ -5,7 +5,7 @@
 namespace jevons {
 namespace {
 
-constexpr double kWeight = 2, kGradient = 4, kMaster = 4;
+constexpr double kWeight = 2, kMaster = 4;
 constexpr double kE5M6 = 1.5, kScales = 4.0 / 128;
 
 struct TokenBytes {
@@ -111,7 +111,7 @@ MemoryPlan StateMemory(const StageParameters& p, const Layout& l, int copies) {
   const double moments = l.bf16_moments ? 4 : 8, shard = kMaster + moments;
   MemoryPlan memory;
   memory.weights = kWeight * (p.dense + p.experts);
-  memory.gradients = kGradient * (p.dense + p.experts);
+  memory.gradients = (l.bf16_gradients ? 2 : 4) * (p.dense + p.experts);
   memory.optimizer = shard * (p.dense / static_cast<double>(l.dp() * l.cp * copies) +
                               p.experts / static_cast<double>(std::max<int64_t>(l.edp(), 1) * copies));
   return memory;

@@ -52,6 +52,12 @@ double Plan::tflops(bool causal) const {
 
 double Plan::memory_limit() const { return (cluster.gpu().hbm_gib() - cluster.gpu().reserved_gib()) * kGiB; }
 
+double Plan::mean_memory() const {
+  double sum = 0;
+  for (const MemoryPlan& rank : memory) sum += rank.total();
+  return sum / static_cast<double>(memory.size());
+}
+
 absl::StatusOr<Plan> MakePlan(const ModelShape& model, const Layout& layout, const ClusterConfig& cluster,
                               const Constants& constants) {
   JEVONS_RETURN_IF_ERROR(ValidateLayout(layout, model, cluster));

@@ -40,6 +40,7 @@ struct Plan {
   double tflops(bool causal) const;  // of the model per GPU, MTP modules not counted, as published
   double mfu(bool causal) const { return tflops(causal) / cluster.gpu().peak_bf16_tflops(); }
   double memory_limit() const;  // bytes for tensors on a GPU
+  double mean_memory() const;      // bytes, of the ranks
   bool fits() const { return memory[fullest].total() <= memory_limit(); }
   double gpu_hours(double tokens) const { return tokens / tokens_per_second_per_gpu() / 3600; }
   double dollars(double tokens) const { return gpu_hours(tokens) * cluster.hour().dollars_per_gpu(); }

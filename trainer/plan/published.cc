@@ -25,6 +25,9 @@ std::string Plain(const std::string& name) {
   return plain;
 }
 
+// Letter case does not count; `word` is in lower case.
+bool Says(const std::string& text, absl::string_view word) { return absl::StrContains(absl::AsciiStrToLower(text), word); }
+
 ModelShape ShapeOf(const PublishedModel& m) {
   const bool latent = m.kv_heads() == 0;
   const int64_t rope = m.rope_dim(), qk = m.head_dim() + rope, query = m.heads() * qk;
@@ -47,8 +50,8 @@ ModelShape ShapeOf(const PublishedModel& m) {
 }
 
 Precision PrecisionOf(const std::string& text) {
-  if (!absl::StrContainsIgnoreCase(text, "fp8")) return Precision::kBf16;
-  return absl::StrContainsIgnoreCase(text, "tensor") || absl::StrContainsIgnoreCase(text, "cs") ? Precision::kFp8Tensor : Precision::kFp8Block;
+  if (!Says(text, "fp8")) return Precision::kBf16;
+  return Says(text, "tensor") || Says(text, "cs") ? Precision::kFp8Tensor : Precision::kFp8Block;
 }
 
 // What the row says or leaves open, by the same rules for every row.
@@ -60,16 +63,16 @@ Layout LayoutOf(const PublishedRun& run, const ModelShape& model, std::string& a
   if (!run.seq) suppose("length 4096");
   l.precision = PrecisionOf(run.precision);
   l.bf16_moments = false;
-  const bool dual = absl::StrContainsIgnoreCase(run.notes, "dualpipe");
-  l.schedule = dual ? (absl::StrContainsIgnoreCase(run.notes, "dualpipev") ? ScheduleKind::kDualPipeV : ScheduleKind::kDualPipe)
+  const bool dual = Says(run.notes, "dualpipe");
+  l.schedule = dual ? (Says(run.notes, "dualpipev") ? ScheduleKind::kDualPipeV : ScheduleKind::kDualPipe)
                     : ScheduleKind::k1F1B;
   if (run.vpp.value_or(1) > 1 && l.pp > 1) l.schedule = ScheduleKind::kInterleaved, l.virtual_stages = *run.vpp;
   const int64_t most = (model.layers + model.mtp_modules) / l.pp;
   if (l.virtual_stages > most) l.virtual_stages = std::max<int64_t>(most, 1), suppose(absl::StrFormat("vpp %d", l.virtual_stages));
   if (l.virtual_stages == 1 && l.schedule == ScheduleKind::kInterleaved) l.schedule = ScheduleKind::k1F1B;
   l.overlap = dual;
-  l.overlap_all = !dual && l.ep > 1 && absl::StrContainsIgnoreCase(run.notes, "overlap") && !absl::StrContainsIgnoreCase(run.notes, "no overlap");
-  l.dispatch = absl::StrContainsIgnoreCase(run.notes, "plain") ? Dispatch::kPlain : Dispatch::kForwarding;
+  l.overlap_all = !dual && l.ep > 1 && Says(run.notes, "overlap") && !Says(run.notes, "no overlap");
+  l.dispatch = Says(run.notes, "plain") ? Dispatch::kPlain : Dispatch::kForwarding;
   const int64_t dp = std::max<int64_t>(l.dp(), 1), unit = dp * l.micro_batch;
   int64_t micro_batches = std::max<int64_t>(1, (run.gbs.value_or(4 * l.pp * unit) + unit / 2) / unit);
   if (!run.gbs) suppose(absl::StrFormat("%d micro-batches", micro_batches));
@@ -81,15 +84,20 @@ Layout LayoutOf(const PublishedRun& run, const ModelShape& model, std::string& a
   return l;
 }
 
-// The least recomputation that fits; all of it where nothing does.
+// The least recomputation that fits; before whole blocks run again, gradients are summed in BF16.
 absl::StatusOr<Plan> LeastRecomputation(Layout layout, const ModelShape& model, const ClusterConfig& cluster, const Constants& constants,
                                         bool stated) {
   absl::StatusOr<Plan> plan = absl::UnknownError("");
-  for (const Recompute recompute : {Recompute::kNone, Recompute::kElementwise, Recompute::kSelective, Recompute::kFull}) {
+  const auto fits = [&](Recompute recompute, bool bf16_gradients) {
     layout.recompute = recompute;
+    layout.bf16_gradients = bf16_gradients;
     plan = MakePlan(model, layout, cluster, constants);
-    if (!plan.ok() || plan->fits() || stated) return plan;
-  }
+    return !plan.ok() || plan->fits() || stated;
+  };
+  for (const bool bf16_gradients : {false, true})
+    for (const Recompute recompute : {Recompute::kNone, Recompute::kElementwise, Recompute::kSelective})
+      if (fits(recompute, bf16_gradients)) return plan;
+  if (!fits(Recompute::kFull, false)) fits(Recompute::kFull, true);
   return plan;
 }
 
@@ -146,14 +154,14 @@ Prediction Predict(const PublishedRun& run, const PublishedWorld& world, const C
   const absl::StatusOr<ClusterConfig> cluster = world.Cluster(run.hardware, run.gpus);
   if (!model.ok() || !cluster.ok()) return p.status = model.ok() ? cluster.status() : model.status(), p;
   Constants used = constants;
-  if (absl::StrContainsIgnoreCase(run.notes, "balanced")) used.expert_imbalance = 1;
+  if (Says(run.notes, "balanced")) used.expert_imbalance = 1;
   Layout layout = LayoutOf(run, *model, p.assumed);
-  const bool unsaved = absl::StrContainsIgnoreCase(run.notes, "before savings");
+  const bool unsaved = Says(run.notes, "before savings");
   absl::StatusOr<Plan> plan = LeastRecomputation(layout, *model, *cluster, used, unsaved);
   if (!plan.ok()) return p.status = plan.status(), p;
   if (run.tokens_per_s) p.speed_error = plan->tokens_per_second_per_gpu() / *run.tokens_per_s - 1;
   if (!run.tokens_per_s && run.tflops) p.speed_error = plan->tflops(true) / *run.tflops - 1;
-  if (run.mem_gb) p.memory_error = plan->memory[plan->fullest].total() / 1e9 / *run.mem_gb - 1;
+  if (run.mem_gb) p.memory_error = plan->mean_memory() / 1e9 / *run.mem_gb - 1;
   p.plan = *std::move(plan);
   return p;
 }
@@ -174,10 +182,10 @@ std::string ValidationText(const std::vector<Prediction>& predictions) {
     const auto cell = [](std::optional<double> value, const char* unit) { return value ? absl::StrFormat("%.5g%s", *value, unit) : std::string("-"); };
     const auto error = [](std::optional<double> value) { return value ? absl::StrFormat("%+.1f%%", 100 * *value) : std::string("-"); };
     const char* unit = rate ? " t/s" : run.tflops ? " TF" : "";
-    absl::StrAppendFormat(&text, "%11s %11s %7s %8s %8.1f %7s  %s%s%s recomputation\n", cell(rate ? run.tokens_per_s : run.tflops, unit),
+    absl::StrAppendFormat(&text, "%11s %11s %7s %8s %8.1f %7s  %s%s%s recomputation%s\n", cell(rate ? run.tokens_per_s : run.tflops, unit),
                           cell(rate ? p.plan->tokens_per_second_per_gpu() : p.plan->tflops(true), unit), error(p.speed_error), cell(run.mem_gb, ""),
-                          p.plan->memory[p.plan->fullest].total() / 1e9, error(p.memory_error), p.assumed, p.assumed.empty() ? "" : ", ",
-                          Name(p.plan->layout.recompute));
+                          p.plan->mean_memory() / 1e9, error(p.memory_error), p.assumed, p.assumed.empty() ? "" : ", ",
+                          Name(p.plan->layout.recompute), p.plan->layout.bf16_gradients ? ", BF16 gradients" : "");
     if (!p.speed_error) continue;
     ++rows;
     within += std::abs(*p.speed_error) <= 0.1;

@@ -42,7 +42,7 @@ struct Prediction {
   absl::Status status;  // why there is none
   std::optional<Plan> plan;
   std::string assumed;  // what the row does not state and the prediction supposes
-  // Relative errors of the prediction, where the row has the figure: of tokens/s (or TFLOPS where that is all), of memory.
+  // Relative errors of the prediction, where the row has the figure: of tokens/s (or TFLOPS where that is all), of memory (mean of the ranks).
   std::optional<double> speed_error, memory_error;
 };
 // What a row leaves open is chosen by fixed rules, the same for all: README.md.

@@ -37,12 +37,10 @@ std::vector<Row> MemoryRows(const MemoryPlan& memory) {
 
 std::string MemoryText(const Plan& plan) {
   const MemoryPlan& fullest = plan.memory[plan.fullest];
-  double mean = 0;
-  for (const MemoryPlan& memory : plan.memory) mean += memory.total() / static_cast<double>(plan.memory.size());
   std::string text = absl::StrFormat("\nmemory of rank %d, the fullest                GiB\n", plan.fullest);
   for (const Row& row : MemoryRows(fullest)) absl::StrAppendFormat(&text, "  %-34s %9.1f\n", row.text, row.value / kGiB);
   absl::StrAppendFormat(&text, "  %-34s %9.1f   of %.0f, less %.0f reserved; mean of the ranks %.1f\n", "total", fullest.total() / kGiB,
-                        plan.cluster.gpu().hbm_gib(), plan.cluster.gpu().reserved_gib(), mean / kGiB);
+                        plan.cluster.gpu().hbm_gib(), plan.cluster.gpu().reserved_gib(), plan.mean_memory() / kGiB);
   return text;
 }
 
