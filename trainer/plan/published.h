@@ -2,6 +2,7 @@
 #ifndef JEVONS_TRAINER_PLAN_PUBLISHED_H_
 #define JEVONS_TRAINER_PLAN_PUBLISHED_H_
 
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -48,6 +49,7 @@ struct Prediction {
 // What a row leaves open is chosen by fixed rules, the same for all: README.md.
 Prediction Predict(const PublishedRun& run, const PublishedWorld& world, const Constants& constants = {});
 
+nlohmann::ordered_json ValidationJson(const std::vector<Prediction>& predictions);
 std::string ValidationText(const std::vector<Prediction>& predictions);
 
 }  // namespace jevons
