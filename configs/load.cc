@@ -3,15 +3,12 @@
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/text_format.h>
 
-#include <cerrno>
-#include <cstring>
-#include <fstream>
 #include <vector>
 
-#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "configs/overrides.h"
 #include "configs/parse_errors.h"
+#include "configs/text_file.h"
 #include "kernels/base/check.h"
 #include "kernels/base/status.h"
 
@@ -21,26 +18,6 @@ namespace {
 using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 using google::protobuf::Reflection;
-
-constexpr std::streamsize kLargestFile =
-    1 << 20;  // a description is a few KiB: anything beyond is another file
-
-absl::StatusOr<std::string> ReadConfigFile(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) {
-    return UsageError(absl::StrFormat(
-        "%s: cannot open: %s; name a run config, such as configs/presets/quickstart_cpu.textproto", path,
-        std::strerror(errno)));
-  }
-  std::string text(kLargestFile + 1, '\0');
-  file.read(text.data(), kLargestFile + 1);
-  if (file.bad()) return UsageError(absl::StrFormat("%s: cannot read (is it a folder?)", path));
-  if (file.gcount() > kLargestFile) {
-    return UsageError(absl::StrFormat("%s: larger than %d bytes: not a run config", path, kLargestFile));
-  }
-  text.resize(file.gcount());
-  return text;
-}
 
 void SetDefault(const Reflection& reflection, const FieldDescriptor& field, Message& message) {
   switch (field.cpp_type()) {
@@ -96,7 +73,7 @@ absl::StatusOr<RunConfig> ParseRunConfig(const std::string& text, const std::str
 }
 
 absl::StatusOr<RunConfig> LoadRunConfig(const std::string& path, std::span<const std::string> overrides) {
-  JEVONS_ASSIGN_OR_RETURN(const std::string text, ReadConfigFile(path));
+  JEVONS_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path, "a run config, such as configs/presets/quickstart_cpu.textproto"));
   return ParseRunConfig(text, path, overrides);
 }
 

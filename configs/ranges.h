@@ -57,6 +57,7 @@ inline constexpr IntRange kIntRanges[] = {
     {"optimizer.learning_rate.warmup_steps", 0, 10 * kBillion},
     {"parallel.ep", 1, 8192},
     {"parallel.pp", 1, 1024},
+    {"parallel.virtual_stages", 1, 64},
     {"parallel.threads", 0, 4096},
     {"checkpoint.interval", 0, 10 * kBillion},
     {"checkpoint.keep", 1, kMillion},

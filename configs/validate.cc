@@ -272,7 +272,7 @@ class Checker {
 
   void Parallel() {
     const ParallelConfig& parallel = config_.parallel();
-    if (parallel.pp() > 1)
+    if (parallel.pp() > 1 && world_size_ > 0)  // a plan may have one
       Add("parallel.pp", parallel.pp(), "must be 1: every rank runs all the layers in this version", 1);
     if (parallel.backend() != CPU)
       Add("parallel.backend", "CUDA", "must be CPU: this version has no CUDA backend", "CPU");

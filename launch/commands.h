@@ -18,6 +18,7 @@ void RegisterScore(CLI::App& program, int* exit_code);
 void RegisterExport(CLI::App& program, int* exit_code);
 void RegisterImport(CLI::App& program, int* exit_code);
 void RegisterInspect(CLI::App& program, int* exit_code);
+void RegisterPlan(CLI::App& program, int* exit_code);
 void RegisterTokenize(CLI::App& program, int* exit_code);
 void RegisterBench(CLI::App& program, int* exit_code);
 void RegisterDoctor(CLI::App& program, int* exit_code);

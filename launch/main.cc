@@ -38,6 +38,7 @@ int Run(int argc, char** argv) {
   jevons::RegisterExport(program, &exit_code);
   jevons::RegisterImport(program, &exit_code);
   jevons::RegisterInspect(program, &exit_code);
+  jevons::RegisterPlan(program, &exit_code);
   jevons::RegisterTokenize(program, &exit_code);
   jevons::RegisterBench(program, &exit_code);
   jevons::RegisterDoctor(program, &exit_code);

@@ -103,7 +103,7 @@ class Run {
   const RunConfig& config_;
   Mesh mesh_;
   const int world_rank_;
-  Schedule schedule_;
+  RunSchedule schedule_;
   TrainStep step_;
   CheckpointWriter writer_;
   std::unique_ptr<Loader> loader_;

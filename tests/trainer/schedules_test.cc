@@ -69,8 +69,8 @@ TEST(Batch, RampIsLinearInTokensAndInMicroBatches) {
   EXPECT_EQ(BatchSequences(config, 100), 12);
 }
 
-TEST(Schedule, DeepSeekV3CoversItsTokens) {
-  const Schedule schedule(Preset("deepseek_v3_671b"));
+TEST(RunSchedule, DeepSeekV3CoversItsTokens) {
+  const RunSchedule schedule(Preset("deepseek_v3_671b"));
   EXPECT_GE(schedule.total_tokens(), 14.8e12);
   EXPECT_LT(schedule.At(schedule.steps() - 1).tokens_before, 14.8e12);
   EXPECT_EQ(schedule.At(0).sequences, 3072);
@@ -81,7 +81,7 @@ TEST(Schedule, DeepSeekV3CoversItsTokens) {
 }
 
 // The plan of any step equals what walking from the first step gives, for random ramps.
-TEST(Schedule, EqualsTheWalkForRandomRamps) {
+TEST(RunSchedule, EqualsTheWalkForRandomRamps) {
   std::mt19937_64 random(3);
   for (int trial = 0; trial < 200; ++trial) {
     RunConfig config = Preset("small_cpu");
@@ -94,7 +94,7 @@ TEST(Schedule, EqualsTheWalkForRandomRamps) {
     train.set_batch_ramp_start(random() % (full + 1));
     train.set_batch_ramp_tokens(train.batch_ramp_start() > 0 ? 1 + static_cast<double>(random() % 1000000)
                                                              : 0);
-    const Schedule schedule(config);
+    const RunSchedule schedule(config);
     int64_t sample = 0;
     for (int64_t step = 0; step < train.steps(); ++step) {
       const StepPlan plan = schedule.At(step);
@@ -110,11 +110,11 @@ TEST(Schedule, EqualsTheWalkForRandomRamps) {
   }
 }
 
-TEST(Schedule, AnEndlessRampCostsNothing) {
+TEST(RunSchedule, AnEndlessRampCostsNothing) {
   const RunConfig config = Preset("small_cpu", {"train.steps=10000000000", "train.batch_sequences=1000000",
                                                 "train.micro_batch_sequences=1", "train.batch_ramp_start=1",
                                                 "train.batch_ramp_tokens=1e18", "data.sequence_length=1"});
-  const Schedule schedule(config);
+  const RunSchedule schedule(config);
   EXPECT_EQ(schedule.At(9999999999).sequences, 1);  // 1e10 tokens of 1e18
   EXPECT_EQ(schedule.At(9999999999).first_sample, 9999999999);
 }

@@ -50,7 +50,7 @@ int64_t BatchSequences(const TrainConfig& config, double tokens) {
   return std::clamp<int64_t>(std::llround(size / static_cast<double>(micro)) * micro, micro, full);
 }
 
-Schedule::Schedule(const RunConfig& config) : config_(config) {
+RunSchedule::RunSchedule(const RunConfig& config) : config_(config) {
   const TrainConfig& train = config_.train();
   const int64_t length = config_.data().sequence_length();
   const auto size_at = [&](int64_t sample) {
@@ -77,7 +77,7 @@ Schedule::Schedule(const RunConfig& config) : config_(config) {
   }
 }
 
-StepPlan Schedule::At(int64_t step) const {
+StepPlan RunSchedule::At(int64_t step) const {
   JEVONS_CHECK(step >= 0, "step %lld", static_cast<long long>(step));
   const auto after = std::upper_bound(stretches_.begin(), stretches_.end(), step,
                                       [](int64_t s, const Stretch& stretch) { return s < stretch.step; });

@@ -41,9 +41,9 @@ struct StepPlan {
 
 // Computes the plan of any step exactly and without replay: while the batch grows, where a step begins
 // depends on all steps before it, so the sizes are worked out once, as a list of runs of equal size.
-class Schedule {
+class RunSchedule {
  public:
-  explicit Schedule(const RunConfig& config);  // a valid one
+  explicit RunSchedule(const RunConfig& config);  // a valid one
 
   StepPlan At(int64_t step) const;  // 0 <= step; steps beyond the last go on in the last size
   int64_t steps() const { return config_.train().steps(); }

@@ -1,0 +1,148 @@
+// jevons plan: what a run will need and cost, before anything is rented.
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_format.h"
+#include "configs/cluster.h"
+#include "configs/load.h"
+#include "configs/text_file.h"
+#include "configs/validate.h"
+#include "launch/cli.h"
+#include "launch/commands.h"
+#include "trainer/plan/planner.h"
+#include "trainer/plan/published.h"
+#include "trainer/plan/report.h"
+#include "trainer/plan/reproduce.h"
+#include "trainer/plan/search.h"
+#include "trainer/plan/timeline_files.h"
+
+namespace jevons {
+namespace {
+
+constexpr char kExamples[] =
+    "jevons plan --config configs/presets/deepseek_v3_671b.textproto --cluster configs/clusters/h800_2048.textproto\n"
+    "jevons plan --config FILE --cluster FILE --search      all legal layouts, the cheapest token first\n"
+    "jevons plan --reproduce deepseek-v3                    the published 2,788K GPU hours beside the prediction\n"
+    "jevons plan --validate configs/published/throughput.csv";
+
+struct Options {
+  ConfigOptions config;
+  std::string cluster, reproduce, validate, trace, html;
+  bool json = false, stages = false, constants = false, search = false;
+  int shown = 20;
+};
+
+// The folder of presets, clusters and published models: where we stand, or beside the program.
+absl::StatusOr<std::string> ConfigsFolder() {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  const fs::path program = fs::read_symlink("/proc/self/exe", error).parent_path();
+  for (const fs::path& folder : {fs::path("configs"), program / "configs", program.parent_path() / "configs", program.parent_path() / "share/jevons/configs"})
+    if (fs::exists(folder / "published/models.textproto", error)) return folder.string();
+  return UsageError("configs/published/models.textproto: not found here or beside the program; run from the source folder");
+}
+
+absl::StatusOr<RunConfig> LoadConfig(const std::string& path, const std::vector<std::string>& overrides) {
+  JEVONS_ASSIGN_OR_RETURN(RunConfig config, LoadRunConfig(path, overrides));
+  JEVONS_RETURN_IF_ERROR(ValidationStatus(config, /*world_size=*/0));
+  if (config.model().vocab_size() == 0)
+    return UsageError("model.vocab_size = 0: the data decides; add --set model.vocab_size=2048");
+  return config;
+}
+
+absl::Status WriteFile(const std::string& path, const std::string& text) {
+  std::ofstream file(path, std::ios::binary);
+  file << text;
+  file.close();
+  return file ? absl::OkStatus() : FailureError(absl::StrFormat("%s: cannot write", path));
+}
+
+absl::Status Search(const Options& options, const RunConfig& config, const ClusterConfig& cluster) {
+  const Layout base = LayoutOf(config, cluster.gpus());
+  const SearchResult result = SearchLayouts(ShapeOf(config.model()), base, cluster);
+  if (!options.json) {
+    WriteOut(SearchText(result, base, cluster, options.shown));
+  } else {
+    nlohmann::ordered_json json = {{"tried", result.tried}, {"fitting", nlohmann::ordered_json::array()}, {"rejected", nlohmann::ordered_json::object()}};
+    for (const Candidate& c : result.fitting)
+      json["fitting"].push_back({{"layout", c.layout.ToString()}, {"step_seconds", c.step_seconds},
+                                 {"dollars_per_million_tokens", c.dollars_per_million_tokens}, {"mfu_causal", c.mfu}, {"memory_bytes", c.memory}});
+    for (const auto& [reason, r] : result.rejected) json["rejected"][reason] = {{"count", r.count}, {"nearest", r.example}, {"excess_bytes", r.excess}};
+    WriteOut(json.dump(2) + "\n");
+  }
+  if (result.fitting.empty()) return FailureError("no layout fits: see the reasons above; more GPUs, or more memory on each");
+  return absl::OkStatus();
+}
+
+absl::Status PlanRun(const Options& options) {
+  if (options.config.path.empty() || options.cluster.empty()) return UsageError("plan: name --config FILE and --cluster FILE");
+  JEVONS_ASSIGN_OR_RETURN(const RunConfig config, LoadConfig(options.config.path, options.config.overrides));
+  JEVONS_ASSIGN_OR_RETURN(const ClusterConfig cluster, LoadCluster(options.cluster));
+  if (options.search) return Search(options, config, cluster);
+  JEVONS_ASSIGN_OR_RETURN(const Plan plan, MakePlan(ShapeOf(config.model()), LayoutOf(config, cluster.gpus()), cluster));
+  const double tokens = RunTokens(config);
+  if (!options.trace.empty()) JEVONS_RETURN_IF_ERROR(WriteFile(options.trace, TraceJson(plan)));
+  if (!options.html.empty()) JEVONS_RETURN_IF_ERROR(WriteFile(options.html, PlanHtml(plan, tokens)));
+  if (options.json) {
+    WriteOut(PlanJson(plan, tokens).dump(2) + "\n");
+    return absl::OkStatus();
+  }
+  WriteOut(PlanText(plan, tokens));
+  if (options.stages) WriteOut("\n" + StagesText(plan));
+  if (options.constants) WriteOut("\n" + ConstantsText({}));
+  if (!plan.fits()) WriteOut("\nThis layout does not fit: --search lists those that do.\n");
+  return absl::OkStatus();
+}
+
+absl::Status Reproduce(const Options& options) {
+  if (options.reproduce != "deepseek-v3")
+    return UsageError(absl::StrFormat("--reproduce %s: unknown claim; legal: deepseek-v3", options.reproduce));
+  JEVONS_ASSIGN_OR_RETURN(const std::string configs, ConfigsFolder());
+  JEVONS_ASSIGN_OR_RETURN(const RunConfig config, LoadConfig(configs + "/presets/deepseek_v3_671b.textproto", {}));
+  JEVONS_ASSIGN_OR_RETURN(const ClusterConfig cluster, LoadCluster(configs + "/clusters/h800_2048.textproto"));
+  JEVONS_ASSIGN_OR_RETURN(const ClusterConfig h100, LoadCluster(configs + "/clusters/h100_1024.textproto"));
+  JEVONS_ASSIGN_OR_RETURN(const Claim claim, ReproduceDeepSeekV3(config, cluster, h100));
+  WriteOut(ClaimText(claim) + "\n" + ConstantsText({}));
+  return absl::OkStatus();
+}
+
+absl::Status ValidatePublished(const Options& options) {
+  JEVONS_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(options.validate, "a table such as configs/published/throughput.csv"));
+  JEVONS_ASSIGN_OR_RETURN(const std::vector<PublishedRun> runs, ParsePublished(text, options.validate));
+  JEVONS_ASSIGN_OR_RETURN(const std::string configs, ConfigsFolder());
+  JEVONS_ASSIGN_OR_RETURN(const PublishedWorld world, PublishedWorld::Load(configs));
+  std::vector<Prediction> predictions;
+  for (const PublishedRun& run : runs) predictions.push_back(Predict(run, world));
+  WriteOut(options.json ? ValidationJson(predictions).dump(2) + "\n" : ValidationText(predictions));
+  return absl::OkStatus();
+}
+
+absl::Status Run(const Options& options) {
+  if (!options.reproduce.empty()) return Reproduce(options);
+  if (!options.validate.empty()) return ValidatePublished(options);
+  return PlanRun(options);
+}
+
+}  // namespace
+
+void RegisterPlan(CLI::App& program, int* exit_code) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command = AddCommand(program, "plan", "time, memory and money of a run, before it is run", kExamples);
+  AddConfigOptions(*command, options->config, /*required=*/false);
+  command->add_option("--cluster", options->cluster, "what it would run on")->type_name("FILE");
+  command->add_flag("--search", options->search, "rank all legal layouts by the cost of a token");
+  command->add_option("--shown", options->shown, "lines of the ranking")->check(CLI::Range(1, 100000))->capture_default_str();
+  CLI::Option* reproduce = command->add_option("--reproduce", options->reproduce, "a published claim beside its prediction: deepseek-v3")->type_name("CLAIM");
+  command->add_option("--validate", options->validate, "published speeds (CSV) beside their predictions")->type_name("FILE")->excludes(reproduce);
+  command->add_option("--trace", options->trace, "write the simulated step for chrome://tracing or Perfetto")->type_name("FILE");
+  command->add_option("--html", options->html, "write one page with time line and breakdown")->type_name("FILE");
+  command->add_flag("--json", options->json, "print JSON");
+  command->add_flag("--stages", options->stages, "also: which layers lie on which stage");
+  command->add_flag("--constants", options->constants, "also: the model's constants and their sources");
+  command->callback([options, exit_code] { *exit_code = Finish(Run(*options)); });
+}
+
+}  // namespace jevons

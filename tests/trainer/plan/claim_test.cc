@@ -1,0 +1,96 @@
+// The claim's tables stay within their bounds.
+#include <gmock/gmock.h>
+
+#include <nlohmann/json.hpp>
+
+#include "tests/trainer/plan/plan_cases.h"
+#include "trainer/plan/report.h"
+#include "trainer/plan/reproduce.h"
+#include "trainer/plan/timeline_files.h"
+
+namespace jevons {
+namespace {
+
+using ::testing::HasSubstr;
+
+const Claim& TheClaim() {
+  static const Claim claim = [] {
+    auto result = ReproduceDeepSeekV3(Preset("deepseek_v3_671b"), H800(), ClusterNamed("h100_1024"));
+    EXPECT_TRUE(result.ok()) << result.status();
+    return result.ok() ? *std::move(result) : Claim();
+  }();
+  return claim;
+}
+
+TEST(Claim, HoursWithinFivePercent) {
+  ASSERT_EQ(TheClaim().hours.size(), 5);
+  for (const ClaimLine& line : TheClaim().hours) EXPECT_LT(std::abs(line.error()), 0.05) << line.name << " " << line.predicted;
+}
+
+TEST(Claim, EachLineOfTheStepWithinFifteenPercent) {
+  ASSERT_EQ(TheClaim().step.size(), 10);
+  for (const ClaimLine& line : TheClaim().step) EXPECT_LT(std::abs(line.error()), 0.15) << line.name << " " << line.predicted;
+}
+
+TEST(Claim, WhatIsNoPredictionSaysSo) {
+  EXPECT_THAT(TheClaim().hours[1].note, HasSubstr("FITTED"));
+  EXPECT_THAT(TheClaim().hours[2].note, HasSubstr("NOT PREDICTED"));
+  EXPECT_THAT(TheClaim().step[0].note, HasSubstr("fitted"));
+  EXPECT_THAT(ConstantsText({}), HasSubstr("FITTED ON DEEPSEEK-V3'S STEP"));
+}
+
+TEST(Claim, EveryChoiceOfTheReportSavesMoney) {
+  const auto dollars = [](const std::string& name) {
+    for (const Variant& v : TheClaim().variants)
+      if (v.name == name) return v.dollars;
+    ADD_FAILURE() << name;
+    return 0.0;
+  };
+  const double published = dollars("as published");
+  for (const char* other : {"BF16 products, dispatch and caches", "no overlap of communication", "tokens to any node",
+                            "plain 1F1B, no overlap", "half the network", "dense model of equal loss, 158B (rule of thumb), TP8 PP8"})
+    EXPECT_GT(dollars(other), published) << other;
+  EXPECT_NEAR(dollars("$1 per GPU hour"), published / 2, 1);
+}
+
+TEST(Claim, FitsWhereBf16DoesNot) {
+  EXPECT_TRUE(TheClaim().plan.fits());
+  EXPECT_FALSE(TheClaim().variants[1].fits);
+}
+
+TEST(PlanFiles, TraceIsJsonOfAllActions) {
+  const Plan& plan = TheClaim().plan;
+  const nlohmann::json trace = nlohmann::json::parse(TraceJson(plan));
+  int64_t complete = 0;
+  double last = 0;
+  for (const auto& event : trace["traceEvents"]) {
+    if (event["ph"] != "X") continue;
+    ++complete;
+    last = std::max(last, event["ts"].get<double>() + event["dur"].get<double>());
+  }
+  EXPECT_EQ(complete, plan.schedule.action_count() + plan.schedule.ranks());
+  EXPECT_NEAR(last / 1e6, plan.timeline.makespan + plan.lines.optimizer, 1e-6);
+}
+
+TEST(PlanFiles, PageNeedsNothingElse) {
+  const std::string html = PlanHtml(TheClaim().plan, 14.8e12);
+  EXPECT_THAT(html, HasSubstr("<svg"));
+  EXPECT_EQ(html.find("http://"), std::string::npos);
+  EXPECT_EQ(html.find("https://"), std::string::npos);
+  EXPECT_EQ(html.find("<script"), std::string::npos);
+}
+
+TEST(PlanReport, JsonHoldsTheFiguresOfTheText) {
+  const Plan& plan = TheClaim().plan;
+  const nlohmann::ordered_json json = PlanJson(plan, 14.8e12);
+  EXPECT_EQ(json["step_seconds"], plan.step_seconds);
+  EXPECT_EQ(json["memory"]["ranks"].size(), 16);
+  EXPECT_NEAR(json["run"]["dollars"].get<double>(), 5.328e6, 0.05 * 5.328e6);
+  double sum = 0;
+  for (const auto& [name, seconds] : json["step"].items()) sum += seconds.get<double>();
+  EXPECT_NEAR(sum, plan.step_seconds, 1e-9);
+  EXPECT_THAT(PlanText(plan, 14.8e12), HasSubstr("fits            yes"));
+}
+
+}  // namespace
+}  // namespace jevons

@@ -1,0 +1,80 @@
+// Kernels beside the published tables they are fitted on, and limits.
+#include "trainer/plan/kernel_model.h"
+
+#include "tests/trainer/plan/plan_cases.h"
+
+namespace jevons {
+namespace {
+
+double Tflops(const KernelModel& kernels, double m, double n, double k, double groups = 1) {
+  return 2 * m * n * k / kernels.Gemm({m, n, k, groups}, Precision::kFp8Block) / 1e12;
+}
+
+// DeepGEMM, first table: M, N, K, groups, TFLOPS. Small products are worst: their tiles do not fill the GPU.
+TEST(KernelModel, DeepGemmsTable) {
+  const KernelModel kernels(H800(), {});
+  constexpr double kRows[][6] = {{4096, 2112, 7168, 1, 1058, 0.25},   {4096, 24576, 1536, 1, 990, 0.1},   {4096, 32768, 512, 1, 590, 0.25},
+                                 {4096, 7168, 16384, 1, 1358, 0.1},   {4096, 4096, 7168, 1, 1304, 0.1},   {4096, 7168, 2048, 1, 1025, 0.1},
+                                 {32768, 4096, 7168, 4, 1297, 0.05},  {32768, 7168, 2048, 4, 1099, 0.05}, {32768, 4096, 7168, 8, 1288, 0.05},
+                                 {32768, 7168, 2048, 8, 1093, 0.05},  {64, 7168, 16384, 1, 336, 0.1},     {64, 24576, 1536, 1, 289, 0.1},
+                                 {128, 7168, 16384, 1, 645, 0.1},     {128, 4096, 7168, 1, 533, 0.1}};
+  for (const auto& row : kRows) {
+    const double tflops = Tflops(kernels, row[0], row[1], row[2], row[3]);
+    EXPECT_LT(std::abs(tflops / row[4] - 1), row[5]) << row[0] << "x" << row[1] << "x" << row[2] << ": " << tflops;
+  }
+}
+
+// DeepEP, 4096 tokens of 7168, FP8 there and BF16 back, top 4 groups of as many as nodes: milliseconds from the published GB/s.
+TEST(KernelModel, DeepEpsTable) {
+  const KernelModel kernels(H800(), {});
+  constexpr double kRows[][3] = {{8, 153, 5.1}, {16, 43, 1.99}, {32, 58, 3.48}, {64, 51, 3.6}};  // EP, GB/s, copies of a row counted
+  for (const auto& row : kRows) {
+    ModelShape model = DeepSeekV3();
+    Layout layout = PublishedLayout();
+    layout.ep = static_cast<int64_t>(row[0]);
+    model.groups = layout.ep / 8;
+    model.kept_groups = std::min<int64_t>(model.groups, 4);
+    const double published = 4096 * 7168 * row[2] / (row[1] * 1e9);
+    EXPECT_NEAR(kernels.Exchange(4096, 7168, model, layout) / published, 1, 0.05) << layout.ep;
+  }
+}
+
+// DeepSeek's published trace: the kernels of a pair of four MoE layers, evenly routed, on 112 of 132 SMs [ms].
+TEST(KernelModel, DeepSeeksTrace) {
+  Constants even;
+  even.expert_imbalance = 1;
+  const Layout layout = PublishedLayout();
+  const ModelShape model = DeepSeekV3();
+  const LayerModel layers(model, layout, KernelModel(H800(), even));
+  const BlockTimes t = layers.Block(false);
+  const Work there = layers.Beside(t.attention_f + t.experts_f + t.attention_i + t.experts_i), w = layers.Beside(t.weight());
+  EXPECT_NEAR(4e3 * (w[Cost::kProducts] + w[Cost::kExperts]), 32.8, 1.0);
+  EXPECT_NEAR(4e3 * there[Cost::kExperts], 22.9, 1.2);
+  EXPECT_NEAR(4e3 * there[Cost::kProducts], 18.8, 1.0);
+  EXPECT_NEAR(4e3 * there[Cost::kAttention], 21.9, 1.2);
+  EXPECT_NEAR(4e3 * (there[Cost::kCasts] + w[Cost::kCasts]), 16.7, 0.5);
+  EXPECT_NEAR(4e3 * (there[Cost::kElementwise] + w[Cost::kElementwise]), 14.1, 0.5);
+  EXPECT_NEAR(4e3 * layers.Overlapped(t, t), 129.0, 3.0);
+}
+
+TEST(KernelModel, TimeGrowsWithEverySize) {
+  const KernelModel kernels(H800(), {});
+  for (const Precision precision : {Precision::kBf16, Precision::kFp8Block, Precision::kFp8Tensor}) {
+    const double base = kernels.Gemm({1024, 2048, 4096}, precision);
+    EXPECT_GT(kernels.Gemm({2048, 2048, 4096}, precision), base);
+    EXPECT_GT(kernels.Gemm({1024, 4096, 4096}, precision), base);
+    EXPECT_GT(kernels.Gemm({1024, 2048, 8192}, precision), base);
+    EXPECT_GT(kernels.Gemm({1024, 2048, 4096, 64}, precision), base);  // padding of each group
+    EXPECT_GE(kernels.Gemm({0, 2048, 4096}, precision), 0);
+  }
+}
+
+TEST(KernelModel, OneRankExchangesNothing) {
+  Layout layout = PublishedLayout();
+  layout.ep = 1;
+  EXPECT_EQ(KernelModel(H800(), {}).Exchange(4096, 7168, DeepSeekV3(), layout), 0);
+  EXPECT_EQ(KernelModel(H800(), {}).Ring(1e9, 1, 1), 0);
+}
+
+}  // namespace
+}  // namespace jevons

@@ -1,0 +1,40 @@
+#include "trainer/plan/search.h"
+
+#include <gmock/gmock.h>
+
+#include "tests/trainer/plan/plan_cases.h"
+
+namespace jevons {
+namespace {
+
+using ::testing::HasSubstr;
+
+// A small cluster, so that the test is quick; the full one is a command away.
+SearchResult SmallSearch(double hbm_gib) {
+  ClusterConfig cluster = ClusterNamed("h100_256");
+  cluster.set_gpus(16);
+  cluster.mutable_gpu()->set_hbm_gib(hbm_gib);
+  const RunConfig config = Preset("deepseek_v2_lite_16b", {"train.batch_sequences=512"});
+  return SearchLayouts(ShapeOf(config.model()), LayoutOf(config, 16), cluster);
+}
+
+TEST(Search, RanksByCostAndKeepsToMemory) {
+  const SearchResult result = SmallSearch(80);
+  ASSERT_GT(result.fitting.size(), 10);
+  for (size_t i = 1; i < result.fitting.size(); ++i)
+    EXPECT_LE(result.fitting[i - 1].dollars_per_million_tokens, result.fitting[i].dollars_per_million_tokens);
+  for (const Candidate& candidate : result.fitting) EXPECT_LE(candidate.memory, 76 * 1024.0 * 1024 * 1024);
+  int rejected = 0;
+  for (const auto& [reason, rejection] : result.rejected) rejected += rejection.count;
+  EXPECT_EQ(rejected + static_cast<int>(result.fitting.size()), result.tried);
+}
+
+TEST(Search, SmallerMemoryFitsFewerAndSaysWhy) {
+  const SearchResult large = SmallSearch(80), small = SmallSearch(24), none = SmallSearch(6);
+  EXPECT_LT(small.fitting.size(), large.fitting.size());
+  EXPECT_TRUE(none.fitting.empty());
+  EXPECT_THAT(SearchText(none, Layout(), ClusterNamed("h100_256"), 5), HasSubstr("GiB too much"));
+}
+
+}  // namespace
+}  // namespace jevons

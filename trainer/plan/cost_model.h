@@ -1,0 +1,43 @@
+// One training step: the model cut into pipeline stages, each stage's durations and bytes, and the optimizer at the end.
+// parallel/pipeline simulates the very schedule that a run would execute, with these costs.
+#ifndef JEVONS_TRAINER_PLAN_COST_MODEL_H_
+#define JEVONS_TRAINER_PLAN_COST_MODEL_H_
+
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "parallel/pipeline/simulate.h"
+#include "trainer/plan/layer_model.h"
+#include "trainer/plan/pipeline_memory.h"
+
+namespace jevons {
+
+struct Stage {
+  StageContent content;
+  std::vector<BlockTimes> parts;  // in order: embedding, blocks, head, MTP modules
+  Work forward, input, weight;    // one micro-batch alone
+};
+
+// Contiguous, every block exactly once, the slowest stage as fast as can be; `overlap`: beside another micro-batch.
+std::vector<Stage> CutIntoStages(const ModelShape& model, const LayerModel& layers, int stages, bool overlap);
+
+struct OptimizerTimes {
+  double reduce = 0;  // gradients to their owners
+  double update = 0;  // norm, AdamW
+  double gather = 0;  // new weights to everybody
+  double sum() const { return reduce + update + gather; }
+};
+
+struct StepModel {
+  std::vector<Stage> stages;
+  PipelineCosts costs;  // seconds
+  OptimizerTimes optimizer;
+  std::vector<MemoryPlan> state;  // per rank of the pipeline, without activations
+  std::vector<double> temporary;  // per rank
+};
+// layout: legal (ValidateLayout). schedule: of layout.schedule_shape().
+StepModel ModelStep(const ModelShape& model, const Layout& layout, const KernelModel& kernels, const Schedule& schedule);
+
+}  // namespace jevons
+
+#endif  // JEVONS_TRAINER_PLAN_COST_MODEL_H_

@@ -1,0 +1,109 @@
+#include "trainer/plan/kernel_model.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace jevons {
+namespace {
+
+constexpr double kTileRows = 128;         // of grouped products: each group's rows are padded to it
+constexpr double kBackwardProducts = 2.5; // attention's backward has five products for forward's two
+
+double Bytes(Precision precision) { return precision == Precision::kBf16 ? 2 : 1; }
+
+// How many of `parts` equal parts hold at least one of `draws` different ones of `all`; all / parts stand in each.
+double PartsHit(double parts, double draws, double all) {
+  return parts * (1 - std::pow(1 - std::min(1.0, draws / all), all / parts));
+}
+
+// On how many nodes and GPUs a token's experts lie, on average; its own counted.
+struct Spread {
+  double nodes = 1, gpus = 1;
+};
+Spread SpreadOf(const ModelShape& model, const Layout& layout, double nodes) {
+  const double k = static_cast<double>(model.top_k), experts = static_cast<double>(model.experts), ep = static_cast<double>(layout.ep);
+  const bool limited = layout.limit_nodes && model.kept_groups < model.groups;
+  if (!limited) return {PartsHit(nodes, k, experts), PartsHit(ep, k, experts)};
+  const double groups = static_cast<double>(model.groups), kept = static_cast<double>(model.kept_groups), share = kept / groups;
+  const double gpus = ep * share < 1 ? 1 : PartsHit(ep * share, k, experts * share);
+  if (nodes >= groups) return {PartsHit(nodes * share, k, experts * share), gpus};
+  return {PartsHit(nodes, PartsHit(kept, k, experts * share), groups), gpus};
+}
+
+}  // namespace
+
+double KernelModel::MainLoopRate(Precision precision) const {
+  const GpuConfig& gpu = cluster_.gpu();
+  return 1e12 * (precision == Precision::kBf16 ? gpu.bf16_tflops() : gpu.fp8_tflops());
+}
+
+double KernelModel::Gemm(const GemmSize& s, Precision precision) const {
+  const double rows = s.groups > 1 ? s.m + s.groups * kTileRows / 2 : s.m;
+  const double compute = 2 * rows * s.n * s.k / MainLoopRate(precision);
+  const double operands = Bytes(precision) * (rows * s.k + s.groups * s.n * s.k) / hbm();
+  return std::max(compute, operands) + 2 * rows * s.n / hbm() + cluster_.gpu().launch_us() * 1e-6;
+}
+
+double KernelModel::WeightGradient(const GemmSize& s, Precision precision) const {
+  const double rows = s.groups > 1 ? s.m + s.groups * kTileRows / 2 : s.m;
+  const double rate = MainLoopRate(precision) * (precision == Precision::kFp8Block ? constants_.fp8_wgrad_share : 1);
+  const double compute = 2 * rows * s.n * s.k / rate;
+  const double operands = Bytes(precision) * rows * (s.n + s.k) / hbm();
+  return std::max(compute, operands) + 8 * s.groups * s.n * s.k / hbm() + cluster_.gpu().launch_us() * 1e-6;
+}
+
+double KernelModel::AttentionForward(double pairs, double width, double length) const {
+  const double rate = 1e12 * cluster_.gpu().attention_forward_tflops() * length / (length + constants_.attention_half_length);
+  return pairs * width / rate;  // 2 FLOPs per multiply-add, half of the pairs
+}
+
+double KernelModel::AttentionBackward(double pairs, double width, double length) const {
+  const double rate = 1e12 * cluster_.gpu().attention_backward_tflops() * length / (length + constants_.attention_half_length);
+  return kBackwardProducts * pairs * width / rate;
+}
+
+double KernelModel::Elementwise(double bytes) const {
+  return bytes / (cluster_.gpu().hbm_gbs() * 1e9 * constants_.elementwise_share);
+}
+double KernelModel::Cast(double bytes) const { return bytes / (cluster_.gpu().hbm_gbs() * 1e9 * constants_.cast_share); }
+double KernelModel::Stream(double bytes) const { return bytes / hbm(); }
+
+double KernelModel::Exchange(double tokens, double row_bytes, const ModelShape& model, const Layout& layout) const {
+  if (layout.ep == 1) return 0;
+  const double bytes = tokens * row_bytes, ep = static_cast<double>(layout.ep);
+  const double per_node = std::min<double>(ep, static_cast<double>(cluster_.node().gpus())), nodes = ep / per_node;
+  const double link = cluster_.node().nvlink_gbs() * 1e9 * constants_.nvlink_share;
+  const double network = cluster_.network().gbs() * 1e9 * constants_.network_share;
+  const double k = static_cast<double>(model.top_k), latency = cluster_.network().latency_us() * 1e-6;
+  const Spread spread = SpreadOf(model, layout, nodes);
+  if (layout.dispatch == Dispatch::kPlain) {
+    const double remote = bytes * k * (1 - 1 / nodes), local = bytes * k * (1 / nodes - 1 / ep);
+    return (nodes > 1 ? remote / (network / constants_.network_share * constants_.plain_share) : 0) +
+           local / link + latency * ep;
+  }
+  const double sent = nodes > 1 ? bytes * spread.nodes * (1 - 1 / nodes) / network : 0;
+  const double forwarded = bytes * spread.gpus * (1 - 1 / ep) / link;
+  return std::max(sent, forwarded) + (nodes > 1 ? 2 * latency * nodes : latency);
+}
+
+double KernelModel::Ring(double bytes, int64_t ranks, int64_t inside) const {
+  if (ranks <= 1) return 0;
+  const double link = cluster_.node().nvlink_gbs() * 1e9 * constants_.nvlink_share;
+  const double network = cluster_.network().gbs() * 1e9 * constants_.network_share * static_cast<double>(std::max<int64_t>(inside, 1));
+  const double rate = inside >= ranks ? link : (inside > 1 ? std::min(link, network) : network);
+  return bytes * static_cast<double>(ranks - 1) / static_cast<double>(ranks) / rate +
+         cluster_.network().latency_us() * 1e-6 * static_cast<double>(ranks);
+}
+
+double KernelModel::PointToPoint(double bytes, bool inside_node) const {
+  const double rate = inside_node ? cluster_.node().nvlink_gbs() * constants_.nvlink_share
+                                  : cluster_.network().gbs() * constants_.network_share;
+  return bytes / (rate * 1e9) + cluster_.network().latency_us() * 1e-6;
+}
+
+double KernelModel::lent_share() const {
+  const GpuConfig& gpu = cluster_.gpu();
+  return 1 - static_cast<double>(gpu.communication_sms()) / static_cast<double>(gpu.sms());
+}
+
+}  // namespace jevons

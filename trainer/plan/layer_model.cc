@@ -1,0 +1,216 @@
+#include "trainer/plan/layer_model.h"
+
+#include <algorithm>
+
+namespace jevons {
+namespace {
+
+// Bytes that kernels without products move, per element, summed over their passes; BF16 values.
+constexpr double kNormForward = 10;       // two norms of the residual stream read and write, two sums of it read twice and write
+constexpr double kNormBackward = 16;
+constexpr double kNormAgain = 4;          // the second run of both norms
+constexpr double kRope = 4;               // per query element: rotate and join, in one pass
+constexpr double kSwiGluForward = 6;      // per element of the inner width: reads two, writes one
+constexpr double kSwiGluBackward = 12;    // reads two and the gradient, writes two and the activation
+constexpr double kQuantise = 3;           // reads BF16, writes FP8
+constexpr double kTranspose = 2;          // FP8 to FP8 the other way
+constexpr double kLossPasses = 12;        // per logit: FP32 logits written, read twice, gradient in BF16
+
+}  // namespace
+
+double Work::sum() const {
+  double sum = 0;
+  for (const double s : seconds) sum += s;
+  return sum;
+}
+
+Work& Work::operator+=(const Work& other) {
+  for (size_t i = 0; i < kCosts; ++i) seconds[i] += other.seconds[i];
+  return *this;
+}
+Work& Work::operator*=(double factor) {
+  for (double& s : seconds) s *= factor;
+  return *this;
+}
+Work operator+(Work a, const Work& b) { return a += b; }
+Work operator*(Work a, double factor) { return a *= factor; }
+
+Work BlockTimes::forward() const {
+  Work work = attention_f + experts_f;
+  work[Cost::kDispatch] += dispatch_f;
+  work[Cost::kCombine] += combine_f;
+  return work;
+}
+Work BlockTimes::input() const {
+  Work work = attention_i + experts_i + recompute;
+  work[Cost::kDispatch] += dispatch_b;
+  work[Cost::kCombine] += combine_b;
+  return work;
+}
+
+LayerModel::LayerModel(const ModelShape& model, const Layout& layout, const KernelModel& kernels)
+    : model_(model),
+      layout_(layout),
+      kernels_(kernels),
+      precision_(layout.precision),
+      tp_(static_cast<double>(layout.tp)),
+      tokens_(static_cast<double>(layout.micro_batch_tokens()) / tp_),
+      group_tokens_(static_cast<double>(layout.micro_batch_tokens())) {}
+
+double LayerModel::rows() const {
+  const double imbalance = layout_.ep > 1 ? kernels_.constants().expert_imbalance : 1;
+  return tokens_ * static_cast<double>(model_.top_k) * imbalance;
+}
+
+// Tensor parallelism gathers rows before and scatters them after each of attention and dense FFN; half of it hides.
+double LayerModel::TensorParallel() const {
+  const double bytes = 2 * group_tokens_ * static_cast<double>(model_.hidden);
+  return 2 * kernels_.constants().tensor_exposed *
+         kernels_.Ring(bytes, layout_.tp, std::min(layout_.tp, kernels_.cluster().node().gpus()));
+}
+
+void LayerModel::AddProduct(const Product& p, Cost cost, Work& f, Work& i, Work& w) const {
+  const double T = group_tokens_, n = static_cast<double>(p.n) / tp_, k = static_cast<double>(p.k);
+  const bool fp8 = precision_ != Precision::kBf16;
+  const bool again = p.up_projection && layout_.recompute == Recompute::kSelective;
+  const double forward = kernels_.Gemm({T, n, k}, precision_);
+  f[cost] += forward;
+  i[cost] += kernels_.Gemm({T, k, n}, precision_) + (again ? forward : 0);
+  w[cost] += kernels_.WeightGradient({T, n, k}, precision_);
+  if (!fp8) return;
+  const double transposes = precision_ == Precision::kFp8Block ? kTranspose : 0;  // a scale per tensor turns with it
+  f[Cost::kCasts] += kernels_.Cast(kQuantise * T * k);
+  i[Cost::kCasts] += kernels_.Cast(kQuantise * T * n);
+  w[Cost::kCasts] += kernels_.Cast(transposes * T * k + (transposes > 0 ? kQuantise : 0) * T * n);
+}
+
+void LayerModel::AddAttention(BlockTimes& t) const {
+  for (const Product& product : model_.attention) AddProduct(product, Cost::kProducts, t.attention_f, t.attention_i, t.attention_w);
+  const double T = group_tokens_, S = static_cast<double>(layout_.sequence);
+  const double width = static_cast<double>(model_.heads * (model_.qk_dim + model_.v_dim)) / tp_;
+  t.attention_f[Cost::kAttention] += kernels_.AttentionForward(T * S * layout_.context_imbalance, width, S);
+  t.attention_i[Cost::kAttention] += kernels_.AttentionBackward(T * S * layout_.context_imbalance, width, S);
+  const bool norms = layout_.recompute == Recompute::kElementwise || layout_.recompute == Recompute::kSelective;
+  const double H = static_cast<double>(model_.hidden) * tokens_, Q = static_cast<double>(model_.query_width) / tp_ * T;
+  const double latents = static_cast<double>(model_.latent_width) * T;
+  t.attention_f[Cost::kElementwise] += kernels_.Elementwise(2 * kNormForward * H + kRope * Q + kNormAgain * latents);
+  t.attention_i[Cost::kElementwise] +=
+      kernels_.Elementwise(kNormBackward * H + kRope * Q + kNormBackward / 2 * latents + (norms ? 2 * kNormAgain * H : 0) +
+                           (layout_.recompute == Recompute::kSelective ? kRope * Q : 0));
+  if (layout_.tp > 1) {
+    t.attention_f[Cost::kTensorParallel] += TensorParallel();
+    t.attention_i[Cost::kTensorParallel] += TensorParallel() * 1.5;  // rows are gathered again for the weight gradient
+  }
+}
+
+void LayerModel::AddFfn(double width, double rows, double groups, Cost cost, BlockTimes& t) const {
+  const double H = static_cast<double>(model_.hidden);
+  t.experts_f[cost] += kernels_.Gemm({rows, 2 * width, H, groups}, precision_) + kernels_.Gemm({rows, H, width, groups}, precision_);
+  t.experts_i[cost] += kernels_.Gemm({rows, H, 2 * width, groups}, precision_) + kernels_.Gemm({rows, width, H, groups}, precision_);
+  t.experts_w[cost] +=
+      kernels_.WeightGradient({rows, 2 * width, H, groups}, precision_) + kernels_.WeightGradient({rows, H, width, groups}, precision_);
+  const bool again = layout_.recompute == Recompute::kElementwise || layout_.recompute == Recompute::kSelective;
+  t.experts_f[Cost::kElementwise] += kernels_.Elementwise(kSwiGluForward * rows * width);
+  t.experts_i[Cost::kElementwise] += kernels_.Elementwise((kSwiGluBackward + (again ? kSwiGluForward / 2 : 0)) * rows * width);
+  if (precision_ == Precision::kBf16) return;
+  t.experts_f[Cost::kCasts] += kernels_.Cast(rows * width);  // the rest of it inside SwiGLU
+  t.experts_i[Cost::kCasts] += kernels_.Cast(kQuantise * rows * 2 * width);
+  if (precision_ == Precision::kFp8Block)
+    t.experts_w[Cost::kCasts] += kernels_.Cast(kTranspose * rows * (2 * H + 3 * width));
+}
+
+// Gate, dispatch, the rows' way to their experts and back.
+void LayerModel::AddRouting(BlockTimes& t) const {
+  const double H = static_cast<double>(model_.hidden), T = tokens_, received = rows();
+  const bool fp8 = precision_ == Precision::kFp8Block;
+  const double wire = fp8 ? 1 : 2, imbalance = layout_.ep > 1 ? kernels_.constants().expert_imbalance : 1;
+  const GemmSize gate{T, static_cast<double>(model_.experts), H};
+  t.attention_f[Cost::kElementwise] += kernels_.Gemm(gate, Precision::kBf16);
+  t.attention_i[Cost::kElementwise] += kernels_.Gemm({T, H, gate.n}, Precision::kBf16);
+  t.attention_w[Cost::kElementwise] += kernels_.WeightGradient(gate, Precision::kBf16);
+  t.experts_f[Cost::kElementwise] += kernels_.Elementwise((2 * wire + 2) * H * received);
+  t.experts_i[Cost::kElementwise] += kernels_.Elementwise((2 * wire + 2) * H * received);
+  if (fp8) {
+    t.attention_f[Cost::kCasts] += kernels_.Cast(kQuantise * H * T);
+    t.attention_i[Cost::kCasts] += kernels_.Cast(kQuantise * H * T);
+  }
+  const double there = kernels_.Exchange(T, wire * H, model_, layout_) * imbalance;
+  const double back = kernels_.Exchange(T, 2 * H, model_, layout_) * imbalance;
+  t.dispatch_f = there;
+  t.combine_f = back;
+  t.dispatch_b = there;
+  t.combine_b = back;
+}
+
+// The whole block once more, but for its end, which nothing in backward reads: down-projections and combine.
+Work LayerModel::Again(const BlockTimes& t, bool dense) const {
+  Work work = t.forward();
+  const double H = static_cast<double>(model_.hidden);
+  if (dense) {
+    work[Cost::kProducts] -= kernels_.Gemm({group_tokens_, H, static_cast<double>(model_.dense_width) / tp_}, precision_);
+    return work;
+  }
+  work[Cost::kCombine] = 0;
+  work[Cost::kExperts] -= kernels_.Gemm(
+      {rows(), H, static_cast<double>(model_.expert_width), static_cast<double>(model_.experts / layout_.ep)}, precision_);
+  return work;
+}
+
+BlockTimes LayerModel::Block(bool dense) const {
+  BlockTimes t;
+  AddAttention(t);
+  if (dense) {
+    AddFfn(static_cast<double>(model_.dense_width) / tp_, group_tokens_, 1, Cost::kProducts, t);
+    if (layout_.tp > 1) {
+      t.experts_f[Cost::kTensorParallel] += TensorParallel();
+      t.experts_i[Cost::kTensorParallel] += TensorParallel() * 1.5;
+    }
+  } else {
+    AddRouting(t);
+    AddFfn(static_cast<double>(model_.expert_width), rows(), static_cast<double>(model_.experts / layout_.ep), Cost::kExperts, t);
+    if (model_.shared_width > 0) AddFfn(static_cast<double>(model_.shared_width), tokens_, 1, Cost::kProducts, t);
+  }
+  if (layout_.recompute == Recompute::kFull) t.recompute = Again(t, dense);
+  return t;
+}
+
+BlockTimes LayerModel::Embedding() const {
+  BlockTimes t;
+  const double bytes = 4 * tokens_ * static_cast<double>(model_.hidden);
+  t.attention_f[Cost::kHead] = kernels_.Elementwise(bytes);
+  t.attention_w[Cost::kHead] = kernels_.Elementwise(2 * bytes);
+  return t;
+}
+
+BlockTimes LayerModel::Head() const {
+  BlockTimes t;
+  const double H = static_cast<double>(model_.hidden), V = static_cast<double>(model_.vocab) / tp_, T = group_tokens_;
+  t.experts_f[Cost::kHead] = kernels_.Gemm({T, V, H}, Precision::kBf16) + kernels_.Elementwise(kLossPasses * T * V);
+  t.experts_i[Cost::kHead] = kernels_.Gemm({T, H, V}, Precision::kBf16);
+  t.experts_w[Cost::kHead] = kernels_.WeightGradient({T, V, H}, Precision::kBf16);
+  return t;
+}
+
+BlockTimes LayerModel::MtpProjection() const {
+  BlockTimes t;
+  AddProduct({.n = model_.hidden, .k = 2 * model_.hidden}, Cost::kProducts, t.attention_f, t.attention_i, t.attention_w);
+  return t;
+}
+
+Work LayerModel::Beside(const Work& work) const {
+  Work beside = work * kernels_.constants().overlap_slowdown;
+  for (const Cost cost : {Cost::kProducts, Cost::kExperts, Cost::kHead}) beside[cost] /= kernels_.lent_share();
+  return beside;
+}
+
+double LayerModel::Overlapped(const BlockTimes& f, const BlockTimes& b) const {
+  const auto phase = [&](const Work& work, double message) {
+    return message > 0 ? std::max(Beside(work).sum(), message) : work.sum();
+  };
+  double again = 0;  // a block that runs again sends its rows again: nothing is left to hide that
+  if (layout_.recompute == Recompute::kFull) again = b.recompute.sum();
+  return phase(f.attention_f, b.dispatch_b) + phase(b.experts_i, f.dispatch_f) + phase(b.experts_w + f.experts_f, b.combine_b) +
+         phase(b.attention_i + b.attention_w, f.combine_f) + again;
+}
+
+}  // namespace jevons

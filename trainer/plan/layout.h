@@ -1,0 +1,62 @@
+// How a model is laid on a cluster.
+#ifndef JEVONS_TRAINER_PLAN_LAYOUT_H_
+#define JEVONS_TRAINER_PLAN_LAYOUT_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "configs/cluster.pb.h"
+#include "configs/run.pb.h"
+#include "parallel/pipeline/schedules.h"
+#include "trainer/plan/model_shape.h"
+
+namespace jevons {
+
+enum class Precision { kBf16, kFp8Block, kFp8Tensor };
+// What backward computes again instead of keeping: nothing; outputs of norms and SwiGLU (the least that our runs do); these and
+// up-projections of latents (DeepSeek-V3 report, 3.2.3); whole blocks from their inputs.
+enum class Recompute { kNone, kElementwise, kSelective, kFull };
+enum class Dispatch { kForwarding, kPlain };  // a row travels once per node and is forwarded there; once per expert
+
+const char* Name(Precision precision);
+const char* Name(Recompute recompute);
+
+struct Layout {
+  int64_t gpus = 1;
+  int64_t pp = 1, ep = 1;
+  int64_t tp = 1, cp = 1;  // for predictions of other trainers: ours has neither
+  ScheduleKind schedule = ScheduleKind::k1F1B;
+  int64_t virtual_stages = 1;
+  int64_t sequence = 0, batch = 0, micro_batch = 1;  // tokens; sequences per step, and per micro-batch
+  Precision precision = Precision::kBf16;
+  Recompute recompute = Recompute::kSelective;
+  Dispatch dispatch = Dispatch::kForwarding;
+  bool overlap = true;          // in pairs of the schedule: experts' communication beside the other micro-batch's computation
+  bool overlap_all = false;     // every forward beside a backward, as other trainers pair them in any schedule
+  bool bf16_moments = false;
+  bool bf16_gradients = false;  // summed over micro-batches in BF16, as some trainers do; ours never
+  bool limit_nodes = true;      // false: the gate's limit on groups is ignored
+  // With cp > 1: attention of the context rank that has most of it, relative to the mean: 1 where each has an early and a late
+  // part of the sequence, 2 - 1/cp where they lie in order.
+  double context_imbalance = 1;
+
+  int64_t dp() const { return gpus / (pp * tp * cp); }  // replicas of a dense parameter
+  int64_t edp() const { return dp() * tp * cp / ep; }    // of an expert
+  int64_t micro_batches() const { return batch / (dp() * micro_batch); }
+  int64_t micro_batch_tokens() const { return micro_batch * sequence / cp; }  // per tensor-parallel group
+  double tokens_per_step() const { return static_cast<double>(batch) * static_cast<double>(sequence); }
+  ScheduleShape schedule_shape() const;
+  // "PP16 EP64 DP128 dualpipe, micro-batch 1, FP8, selective recomputation"
+  std::string ToString() const;
+};
+
+// From the config's parallel, train and precision parts; `gpus` of the cluster.
+Layout LayoutOf(const RunConfig& config, int64_t gpus);
+
+// OK, or which constraint fails: field, value, what is legal, the nearest legal value.
+absl::Status ValidateLayout(const Layout& layout, const ModelShape& model, const ClusterConfig& cluster);
+
+}  // namespace jevons
+
+#endif  // JEVONS_TRAINER_PLAN_LAYOUT_H_

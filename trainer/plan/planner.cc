@@ -1,0 +1,110 @@
+#include "trainer/plan/planner.h"
+
+#include <algorithm>
+
+#include "kernels/base/status.h"
+#include "trainer/optim/schedules.h"
+
+namespace jevons {
+namespace {
+
+constexpr double kGiB = 1024.0 * 1024 * 1024;
+
+// Of one rank: where its actions' time goes.
+StepLines LinesOf(const std::vector<Action>& actions, const RankTimeline& rank) {
+  StepLines lines;
+  for (size_t i = 0; i < actions.size(); ++i) {
+    const double seconds = rank.actions[i].end - rank.actions[i].begin;
+    if (actions[i].communicates()) continue;
+    if (actions[i].overlapped()) {
+      lines.overlapped += seconds;
+    } else if (actions[i].first().kind == TaskKind::kForward) {
+      lines.forward += seconds;
+    } else if (actions[i].first().kind == TaskKind::kBackwardWeight) {
+      lines.weight += seconds;
+    } else {
+      lines.backward += seconds;
+    }
+  }
+  lines.bubble = rank.idle;
+  return lines;
+}
+
+StepLines MeanLines(const Schedule& schedule, const Timeline& timeline) {
+  StepLines mean;
+  const double share = 1.0 / schedule.ranks();
+  for (int r = 0; r < schedule.ranks(); ++r) {
+    const StepLines lines = LinesOf(schedule.actions[r], timeline.ranks[r]);
+    mean.forward += share * lines.forward;
+    mean.backward += share * lines.backward;
+    mean.weight += share * lines.weight;
+    mean.overlapped += share * lines.overlapped;
+    mean.bubble += share * lines.bubble;
+  }
+  return mean;
+}
+
+}  // namespace
+
+double Plan::tflops(bool causal) const {
+  return tokens_per_second_per_gpu() * model.flops_per_token(layout.sequence, causal) / 1e12;
+}
+
+double Plan::memory_limit() const { return (cluster.gpu().hbm_gib() - cluster.gpu().reserved_gib()) * kGiB; }
+
+double Plan::mean_memory() const {
+  double sum = 0;
+  for (const MemoryPlan& rank : memory) sum += rank.total();
+  return sum / static_cast<double>(memory.size());
+}
+
+absl::StatusOr<Plan> MakePlan(const ModelShape& model, const Layout& layout, const ClusterConfig& cluster,
+                              const Constants& constants) {
+  JEVONS_RETURN_IF_ERROR(ValidateLayout(layout, model, cluster));
+  Plan plan;
+  plan.model = model;
+  plan.layout = layout;
+  plan.cluster = cluster;
+  JEVONS_ASSIGN_OR_RETURN(plan.schedule, MakeSchedule(layout.schedule_shape()));
+  plan.step = ModelStep(model, layout, KernelModel(cluster, constants), plan.schedule);
+  JEVONS_ASSIGN_OR_RETURN(plan.timeline, Simulate(plan.schedule, plan.step.costs));
+  plan.lines = MeanLines(plan.schedule, plan.timeline);
+  plan.lines.optimizer = plan.step.optimizer.sum();
+  plan.waiting = constants.unevenness * plan.timeline.makespan;
+  plan.lines.bubble += plan.waiting;
+  plan.step_seconds = plan.timeline.makespan + plan.waiting + plan.lines.optimizer;
+  for (const Stage& stage : plan.step.stages) plan.work += stage.forward + stage.input + stage.weight;
+  plan.work *= static_cast<double>(layout.micro_batches()) / static_cast<double>(layout.pp);
+  const StepLines& lines = plan.lines;
+  plan.hidden = plan.work.sum() - (lines.forward + lines.backward + lines.weight + lines.overlapped);
+  for (int r = 0; r < plan.schedule.ranks(); ++r) {
+    MemoryPlan memory = plan.step.state[r];
+    memory.activations = static_cast<double>(plan.timeline.ranks[r].peak_activation_bytes);
+    memory.temporary = plan.step.temporary[r];
+    plan.memory.push_back(memory);
+    if (memory.total() > plan.memory[plan.fullest].total()) plan.fullest = r;
+  }
+  return plan;
+}
+
+Goodput EstimateGoodput(const Plan& plan) {
+  const HourConfig& hour = plan.cluster.hour();
+  const auto gpus = static_cast<double>(plan.layout.gpus);
+  const double nodes = std::max(1.0, gpus / static_cast<double>(plan.cluster.node().gpus()));
+  const double state = plan.model.total_parameters() * (4 + (plan.layout.bf16_moments ? 4 : 8));
+  const double interval = hour.checkpoint_minutes() / 60, failures_per_hour = gpus / hour.gpu_mtbf_hours();
+  Goodput goodput;
+  goodput.checkpoint = state / (nodes * hour.checkpoint_gbs() * 1e9) / 3600 / interval;
+  goodput.restart = failures_per_hour * hour.restart_minutes() / 60;
+  goodput.lost = failures_per_hour * interval / 2;
+  const double most = 0.95 / std::max(0.95, goodput.checkpoint + goodput.restart + goodput.lost);
+  goodput.checkpoint *= most;
+  goodput.restart *= most;
+  goodput.lost *= most;
+  goodput.failures_per_day = failures_per_hour * 24;
+  return goodput;
+}
+
+double RunTokens(const RunConfig& config) { return RunSchedule(config).total_tokens(); }
+
+}  // namespace jevons

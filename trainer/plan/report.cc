@@ -1,0 +1,149 @@
+#include "trainer/plan/report.h"
+
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
+namespace jevons {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr double kGiB = 1024.0 * 1024 * 1024;
+
+struct Row {
+  const char* key;
+  const char* text;
+  double value;
+};
+
+std::vector<Row> StepRows(const StepLines& lines) {
+  return {{"forward", "forward alone (1F)", lines.forward},
+          {"backward", "backward alone (1B)", lines.backward},
+          {"weight", "weight gradients alone (1W)", lines.weight},
+          {"overlapped", "forward beside backward (1F1B)", lines.overlapped},
+          {"bubble", "bubble and waiting", lines.bubble},
+          {"optimizer", "optimizer", lines.optimizer}};
+}
+
+std::vector<Row> MemoryRows(const MemoryPlan& memory) {
+  return {{"weights", "weights", memory.weights},
+          {"gradients", "gradients", memory.gradients},
+          {"optimizer", "optimizer state", memory.optimizer},
+          {"activations", "cached activations", memory.activations},
+          {"temporary", "temporary, exchange buffers", memory.temporary}};
+}
+
+std::string MemoryText(const Plan& plan) {
+  const MemoryPlan& fullest = plan.memory[plan.fullest];
+  std::string text = absl::StrFormat("\nmemory of rank %d, the fullest                GiB\n", plan.fullest);
+  for (const Row& row : MemoryRows(fullest)) absl::StrAppendFormat(&text, "  %-34s %9.1f\n", row.text, row.value / kGiB);
+  absl::StrAppendFormat(&text, "  %-34s %9.1f   of %.0f, less %.0f reserved; mean of the ranks %.1f\n", "total", fullest.total() / kGiB,
+                        plan.cluster.gpu().hbm_gib(), plan.cluster.gpu().reserved_gib(), plan.mean_memory() / kGiB);
+  return text;
+}
+
+std::string KernelText(const Plan& plan) {
+  std::string text = "\nkernels of a step, each alone on the GPU        s   share\n";
+  for (size_t i = 0; i < kCosts; ++i) {
+    if (plan.work.seconds[i] <= 0) continue;
+    absl::StrAppendFormat(&text, "  %-34s %9.3f  %5.1f%%\n", kCostNames[i], plan.work.seconds[i],
+                          100 * plan.work.seconds[i] / plan.step_seconds);
+  }
+  absl::StrAppendFormat(&text, "  %-34s %9.3f  %5.1f%%\n", "hidden by overlap, less gaps", -plan.hidden,
+                        -100 * plan.hidden / plan.step_seconds);
+  return text;
+}
+
+std::string RunText(const Plan& plan, double tokens) {
+  const Goodput goodput = EstimateGoodput(plan);
+  const double hours = plan.gpu_hours(tokens), dollars = plan.dollars(tokens), useful = goodput.useful();
+  const double days = hours / static_cast<double>(plan.layout.gpus) / 24;
+  const double megawatt_hours = hours / useful * plan.cluster.hour().watts_per_gpu() / 1e6;
+  std::string text = absl::StrFormat("\nrun of %.4gT tokens at $%.4g per GPU hour\n", tokens / 1e12, plan.cluster.hour().dollars_per_gpu());
+  absl::StrAppendFormat(&text, "  training alone                     %.0fK GPU hours, %.1f days, $%.3fM\n", hours / 1e3, days, dollars / 1e6);
+  absl::StrAppendFormat(&text, "  per trillion and million tokens    %.1fK GPU hours, $%.1fK; $%.4f\n", hours / tokens * 1e12 / 1e3,
+                        dollars / tokens * 1e12 / 1e3, dollars / tokens * 1e6);
+  absl::StrAppendFormat(&text, "  goodput                            %.1f%%: checkpoint stalls %.1f%%, restarts %.1f%%, work lost %.1f%% (%.1f failures a day)\n",
+                        100 * useful, 100 * goodput.checkpoint, 100 * goodput.restart, 100 * goodput.lost, goodput.failures_per_day);
+  absl::StrAppendFormat(&text, "  paid, with what is lost            %.0fK GPU hours, $%.3fM, %.0f MWh\n", hours / useful / 1e3,
+                        dollars / useful / 1e6, megawatt_hours);
+  absl::StrAppendFormat(&text, "  not in the headline                experiments and failed runs, 3.3 to 10 times by one estimate: $%.1fM to $%.1fM; buying %d GPUs at $30K: $%.0fM\n",
+                        3.3 * dollars / 1e6, 10 * dollars / 1e6, plan.layout.gpus, 0.03 * static_cast<double>(plan.layout.gpus));
+  return text;
+}
+
+}  // namespace
+
+std::string StagesText(const Plan& plan) {
+  std::string text = "stage  rank  content                              F      I      W ms\n";
+  for (size_t s = 0; s < plan.step.stages.size(); ++s) {
+    const Stage& stage = plan.step.stages[s];
+    std::string content = stage.content.embedding ? "embedding " : "";
+    if (stage.content.dense_blocks > 0) absl::StrAppendFormat(&content, "%d dense ", stage.content.dense_blocks);
+    if (stage.content.moe_blocks > 0) absl::StrAppendFormat(&content, "%d MoE ", stage.content.moe_blocks);
+    if (stage.content.tail) content += plan.model.mtp_modules > 0 ? "head MTP" : "head";
+    const StageCosts& costs = plan.step.costs.stages[s];
+    absl::StrAppendFormat(&text, "%5d  %4d  %-30s %7.1f %6.1f %6.1f\n", s, plan.schedule.routes[0][s], content, 1e3 * costs.forward,
+                          1e3 * costs.input, 1e3 * costs.weight);
+  }
+  return text;
+}
+
+std::string ConstantsText(const Constants& constants) {
+  std::string text = "constant               value  source\n";
+  for (const ConstantNote& note : ConstantNotes())
+    absl::StrAppendFormat(&text, "%-22s %5.4g  %s\n", note.name, constants.*note.value, note.source);
+  return text;
+}
+
+std::string PlanText(const Plan& plan, double tokens) {
+  std::string text = absl::StrFormat("%d %s, %s\n%.1fB parameters, %.2fB active; %d sequences of %d tokens a step, %d micro-batches a pipeline\n\n",
+                                     plan.layout.gpus, plan.cluster.name(), plan.layout.ToString(), plan.model.total_parameters() / 1e9,
+                                     plan.model.active_parameters() / 1e9, plan.layout.batch, plan.layout.sequence, plan.layout.micro_batches());
+  const double room = (plan.memory_limit() - plan.memory[plan.fullest].total()) / kGiB;
+  absl::StrAppendFormat(&text, "fits            %s, %.1f GiB %s\n", plan.fits() ? "yes" : "NO", std::abs(room), plan.fits() ? "to spare" : "too much");
+  absl::StrAppendFormat(&text, "step            %.3f s\ntokens/s/GPU    %.1f   (%.1fB tokens a day)\n", plan.step_seconds,
+                        plan.tokens_per_second_per_gpu(), plan.tokens_per_second() * 86400 / 1e9);
+  absl::StrAppendFormat(&text, "MFU             %.2f%% causal, %.2f%% full: %.0f and %.0f TFLOPS of %.0f (BF16, MTP not counted)\n",
+                        100 * plan.mfu(true), 100 * plan.mfu(false), plan.tflops(true), plan.tflops(false), plan.cluster.gpu().peak_bf16_tflops());
+  text += "\nstep, mean of the ranks                         s   share\n";
+  for (const Row& row : StepRows(plan.lines))
+    absl::StrAppendFormat(&text, "  %-34s %9.3f  %5.1f%%\n", row.text, row.value, 100 * row.value / plan.step_seconds);
+  text += KernelText(plan) + MemoryText(plan);
+  if (tokens > 0) text += RunText(plan, tokens);
+  return text;
+}
+
+Json PlanJson(const Plan& plan, double tokens) {
+  Json json = {{"layout", plan.layout.ToString()},
+               {"gpus", plan.layout.gpus},
+               {"gpu", plan.cluster.name()},
+               {"fits", plan.fits()},
+               {"step_seconds", plan.step_seconds},
+               {"tokens_per_second_per_gpu", plan.tokens_per_second_per_gpu()},
+               {"mfu_causal", plan.mfu(true)},
+               {"mfu_full", plan.mfu(false)}};
+  for (const Row& row : StepRows(plan.lines)) json["step"][row.key] = row.value;
+  for (size_t i = 0; i < kCosts; ++i) json["kernels"][kCostNames[i]] = plan.work.seconds[i];
+  json["kernels"]["hidden"] = plan.hidden;
+  json["memory"] = {{"limit_bytes", plan.memory_limit()}, {"fullest_rank", plan.fullest}};
+  for (const MemoryPlan& memory : plan.memory) {
+    Json rank = {{"total", memory.total()}};
+    for (const Row& row : MemoryRows(memory)) rank[row.key] = row.value;
+    json["memory"]["ranks"].push_back(rank);
+  }
+  if (tokens <= 0) return json;
+  const Goodput goodput = EstimateGoodput(plan);
+  json["run"] = {{"tokens", tokens},
+                 {"gpu_hours", plan.gpu_hours(tokens)},
+                 {"dollars", plan.dollars(tokens)},
+                 {"dollars_per_million_tokens", plan.dollars(1e6)},
+                 {"goodput", goodput.useful()},
+                 {"dollars_paid", plan.dollars(tokens) / goodput.useful()},
+                 {"megawatt_hours", plan.gpu_hours(tokens) / goodput.useful() * plan.cluster.hour().watts_per_gpu() / 1e6}};
+  return json;
+}
+
+}  // namespace jevons

@@ -1,0 +1,127 @@
+#include "trainer/plan/search.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "kernels/base/status.h"
+
+namespace jevons {
+namespace {
+
+constexpr double kGiB = 1024.0 * 1024 * 1024;
+
+bool SameLayout(const Layout& a, const Layout& b) {
+  return a.pp == b.pp && a.ep == b.ep && a.schedule == b.schedule && a.virtual_stages == b.virtual_stages &&
+         a.micro_batch == b.micro_batch && a.recompute == b.recompute;
+}
+
+std::vector<Layout> Layouts(const ModelShape& model, const Layout& base) {
+  std::vector<Layout> layouts;
+  const int64_t experts = model.moe() ? model.experts : 1;
+  for (int64_t pp = 1; pp <= std::min<int64_t>(base.gpus, model.layers); pp *= 2) {
+    for (int64_t ep = 1; ep <= std::min(experts, base.gpus / pp); ++ep) {
+      if (experts % ep != 0) continue;
+      for (const ScheduleKind schedule : kAllScheduleKinds) {
+        if (pp == 1 && schedule != ScheduleKind::k1F1B) continue;
+        for (const int64_t stages : {1, 2, 4}) {
+          if ((schedule == ScheduleKind::kInterleaved) != (stages > 1)) continue;
+          for (const int64_t micro_batch : {1, 2, 4}) {
+            for (const Recompute recompute : {Recompute::kElementwise, Recompute::kSelective, Recompute::kFull}) {
+              Layout layout = base;
+              layout.pp = pp;
+              layout.ep = ep;
+              layout.schedule = schedule;
+              layout.virtual_stages = stages;
+              layout.micro_batch = micro_batch;
+              layout.recompute = recompute;
+              layouts.push_back(layout);
+            }
+          }
+        }
+      }
+    }
+  }
+  return layouts;
+}
+
+// The constraint without its numbers, so that equal reasons count together.
+std::string Kind(const absl::Status& status) {
+  const std::string message(status.message());
+  const size_t end = message.find(" = ");
+  return "illegal: " + message.substr(0, end);
+}
+
+// Bytes that parameters alone need at least, without simulating anything.
+double LeastState(const ModelShape& model, const Layout& layout) {
+  const int copies = layout.schedule == ScheduleKind::kDualPipe || layout.schedule == ScheduleKind::kDualPipeV ? 2 : 1;
+  const bool twice = layout.schedule == ScheduleKind::kDualPipe;
+  StageParameters p = ParametersOf({.dense_blocks = model.dense_layers, .moe_blocks = model.layers - model.dense_layers, .embedding = true, .tail = true},
+                                   model, layout);
+  const double share = (twice ? 2.0 : 1.0) / static_cast<double>(layout.pp);
+  p.dense *= share;
+  p.experts *= share;
+  return StateMemory(p, layout, copies).total();
+}
+
+void Reject(const std::string& reason, const std::string& example, double excess, SearchResult& result) {
+  Rejection& rejection = result.rejected[reason];
+  if (rejection.count++ == 0 || excess < rejection.excess) {
+    rejection.example = example;
+    rejection.excess = excess;
+  }
+}
+
+}  // namespace
+
+SearchResult SearchLayouts(const ModelShape& model, const Layout& base, const ClusterConfig& cluster, const Constants& constants) {
+  SearchResult result;
+  const double limit = (cluster.gpu().hbm_gib() - cluster.gpu().reserved_gib()) * kGiB;
+  for (const Layout& layout : Layouts(model, base)) {
+    ++result.tried;
+    const absl::Status legal = ValidateLayout(layout, model, cluster);
+    if (!legal.ok()) {
+      Reject(Kind(legal), absl::StrCat(layout.ToString(), ": ", legal.message()), 0, result);
+      continue;
+    }
+    const double least = LeastState(model, layout);
+    if (least > limit) {
+      Reject("memory: weights, gradients and optimizer state alone", layout.ToString(), least - limit, result);
+      continue;
+    }
+    const absl::StatusOr<Plan> plan = MakePlan(model, layout, cluster, constants);
+    if (!plan.ok()) {
+      Reject(Kind(plan.status()), absl::StrCat(layout.ToString(), ": ", plan.status().message()), 0, result);
+      continue;
+    }
+    const double memory = plan->memory[plan->fullest].total();
+    if (memory > limit) {
+      Reject("memory: with activations", layout.ToString(), memory - limit, result);
+      continue;
+    }
+    result.fitting.push_back({.layout = layout, .step_seconds = plan->step_seconds, .dollars_per_million_tokens = plan->dollars(1e6),
+                              .mfu = plan->mfu(true), .memory = memory});
+  }
+  std::stable_sort(result.fitting.begin(), result.fitting.end(), [](const Candidate& a, const Candidate& b) { return a.step_seconds < b.step_seconds; });
+  return result;
+}
+
+std::string SearchText(const SearchResult& result, const Layout& base, const ClusterConfig& cluster, int shown) {
+  std::string text = absl::StrFormat("%d layouts tried on %d %s, %d fit\n\nrank   $/M tokens  step s    MFU    GiB  layout\n", result.tried, base.gpus,
+                                     cluster.name(), result.fitting.size());
+  for (size_t i = 0; i < result.fitting.size(); ++i) {
+    const Candidate& c = result.fitting[i];
+    const bool is_base = SameLayout(c.layout, base);
+    if (static_cast<int>(i) >= shown && !is_base) continue;
+    absl::StrAppendFormat(&text, "%4d   %10.4f %7.3f %5.1f%% %6.1f  %s%s\n", i + 1, c.dollars_per_million_tokens, c.step_seconds, 100 * c.mfu,
+                          c.memory / kGiB, c.layout.ToString(), is_base ? "   <- the config's" : "");
+  }
+  if (!result.rejected.empty()) text += "\nout    reason; the nearest\n";
+  for (const auto& [reason, r] : result.rejected) {
+    absl::StrAppendFormat(&text, "%5d  %s; %s%s\n", r.count, reason, r.example,
+                          r.excess > 0 ? absl::StrFormat(", %.1f GiB too much", r.excess / kGiB) : "");
+  }
+  return text;
+}
+
+}  // namespace jevons
