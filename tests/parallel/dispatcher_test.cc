@@ -12,7 +12,9 @@ namespace {
 class DispatcherTest : public testing::TestWithParam<int> {};
 INSTANTIATE_TEST_SUITE_P(Ranks, DispatcherTest, testing::Values(1, 2, 3, 4, 6, 8));
 
-TEST_P(DispatcherTest, EveryRowReachesItsExpertAndComesBack) { RunLoopback(GetParam(), [](Communicator& ep) { CheckDispatchCases(ep); }); }
+TEST_P(DispatcherTest, EveryRowReachesItsExpertAndComesBack) {
+  RunLoopback(GetParam(), [](Communicator& ep) { CheckDispatchCases(ep); });
+}
 
 TEST(DispatcherTest, TransfersOverlap) {
   RunLoopback(3, [](Communicator& ep) {

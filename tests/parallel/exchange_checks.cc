@@ -11,7 +11,7 @@
 namespace jevons {
 namespace {
 
-constexpr int64_t kScratchCapacity = int64_t{1} << 29;
+constexpr int64_t kScratchCapacity = int64_t{1} << 27;
 
 int64_t MostScratch(const Stream& stream) {
   return (stream.device == Device::kCuda ? kExchangeScratchBytesOnDevice : kExchangeScratchBytes) + 192;

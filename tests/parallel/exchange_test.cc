@@ -11,7 +11,7 @@ class ExchangeTest : public testing::TestWithParam<int> {};
 INSTANTIATE_TEST_SUITE_P(Ranks, ExchangeTest, testing::Values(1, 2, 3, 4, 6, 8));
 
 TEST_P(ExchangeTest, TheStepsGradientHasTheSameBitsOnEveryLayout) {
-  RunLoopback(GetParam(), [](Communicator& ranks) { CheckExchangeCases(ranks); });
+  RunLoopback(GetParam(), [](Communicator& group) { CheckExchangeCases(group); });
 }
 
 }  // namespace

@@ -17,7 +17,7 @@ namespace jevons {
 
 class StreamMemory {
  public:
-  explicit StreamMemory(const Stream& stream, int64_t bytes = int64_t{1} << 28)
+  explicit StreamMemory(const Stream& stream, int64_t bytes = int64_t{1} << 26)
       : stream_(stream), arena_("test", bytes, stream.device) {}
   ~StreamMemory() { Synchronize(stream_); }
 

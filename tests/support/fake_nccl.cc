@@ -18,6 +18,7 @@ NcclApi::Result FakeNccl::NewUniqueId(UniqueId* id) {
 }
 
 NcclApi::Result FakeNccl::Init(Comm* comm, int ranks, const UniqueId& id, int rank, const char* name) {
+  const std::lock_guard<std::mutex> lock(mutex_);
   JEVONS_CHECK(std::strncmp(name, "jevons.", 7) == 0, "%s", name);
   int64_t number = 0;
   std::memcpy(&number, id.data(), sizeof number);
@@ -30,6 +31,7 @@ NcclApi::Result FakeNccl::Init(Comm* comm, int ranks, const UniqueId& id, int ra
 }
 
 NcclApi::Result FakeNccl::AsyncError(Comm comm, Result* state) {
+  const std::lock_guard<std::mutex> lock(mutex_);
   FakeComm& c = Of(comm);
   JEVONS_CHECK(!c.destroyed, "asked about a communicator that is no more");
   const bool settled = c.polls <= 0 && !script.never_settles;
@@ -40,11 +42,13 @@ NcclApi::Result FakeNccl::AsyncError(Comm comm, Result* state) {
 }
 
 NcclApi::Result FakeNccl::Finalize(Comm comm) {
+  const std::lock_guard<std::mutex> lock(mutex_);
   Of(comm).polls = 2;
   return script.finalize != kSuccess ? script.finalize : kInProgress;
 }
 
 NcclApi::Result FakeNccl::Destroy(Comm comm) {
+  const std::lock_guard<std::mutex> lock(mutex_);
   JEVONS_CHECK(Of(comm).polls == 0, "destroyed before it was finalized");
   Of(comm).destroyed = true;
   ++counts.destroyed;
@@ -60,6 +64,7 @@ NcclApi::Result FakeNccl::Abort(Comm comm) {
 }
 
 NcclApi::Result FakeNccl::GroupStart() {
+  const std::lock_guard<std::mutex> lock(mutex_);
   JEVONS_CHECK(!grouping_ && gives_.empty() && takes_.empty(), "a group before the last one has settled");
   grouping_ = true;
   group_comm_ = nullptr;
@@ -67,6 +72,7 @@ NcclApi::Result FakeNccl::GroupStart() {
 }
 
 NcclApi::Result FakeNccl::GroupEnd() {
+  const std::lock_guard<std::mutex> lock(mutex_);
   JEVONS_CHECK(grouping_ && group_comm_ != nullptr, "an empty group");
   grouping_ = false;
   ++counts.groups;
@@ -111,6 +117,7 @@ void FakeNccl::Take(const FakeComm& comm, int from, void* data, int64_t bytes) {
 }
 
 NcclApi::Result FakeNccl::Send(const void* data, int64_t bytes, int peer, Comm comm, void* stream) {
+  const std::lock_guard<std::mutex> lock(mutex_);
   FakeComm& c = Of(comm);
   JEVONS_CHECK(bytes > 0 && peer != c.rank, "%lld bytes to rank %d", static_cast<long long>(bytes), peer);
   ++counts.sends;
@@ -121,6 +128,7 @@ NcclApi::Result FakeNccl::Send(const void* data, int64_t bytes, int peer, Comm c
 }
 
 NcclApi::Result FakeNccl::Receive(void* data, int64_t bytes, int peer, Comm comm, void* stream) {
+  const std::lock_guard<std::mutex> lock(mutex_);
   FakeComm& c = Of(comm);
   JEVONS_CHECK(bytes > 0 && peer != c.rank, "%lld bytes from rank %d", static_cast<long long>(bytes), peer);
   ++counts.receives;
@@ -130,6 +138,7 @@ NcclApi::Result FakeNccl::Receive(void* data, int64_t bytes, int peer, Comm comm
 }
 
 NcclApi::Result FakeNccl::Broadcast(void* data, int64_t bytes, int root, Comm comm, void* stream) {
+  const std::lock_guard<std::mutex> lock(mutex_);
   FakeComm& c = Of(comm);
   ++counts.broadcasts;
   group_comm_ = &c;
@@ -148,6 +157,7 @@ NcclApi::Result FakeNccl::Broadcast(void* data, int64_t bytes, int root, Comm co
 }
 
 NcclApi::Result FakeNccl::AllGather(const void* send, void* recv, int64_t bytes, Comm comm, void* stream) {
+  const std::lock_guard<std::mutex> lock(mutex_);
   FakeComm& c = Of(comm);
   ++counts.gathers;
   group_comm_ = &c;

@@ -84,6 +84,7 @@ class FakeNccl : public NcclApi {
   void Release();
 
   const std::shared_ptr<Hub> hub_;
+  std::mutex mutex_;  // of what follows: each communicator of the rank has its watch
   std::vector<std::unique_ptr<FakeComm>> comms_;
   bool grouping_ = false;
   void* group_stream_ = nullptr;
