@@ -4,6 +4,8 @@
 
 #include <filesystem>
 
+#include "absl/strings/str_replace.h"
+
 namespace jevons {
 namespace {
 
@@ -15,7 +17,10 @@ constexpr char kGood[] =
     "attention_backward_tflops: 473 hbm_gbs: 3350 hbm_gib: 80 sms: 132 } node { gpus: 8 nvlink_gbs: 450 } network { gbs: 50 } "
     "hour { dollars_per_gpu: 2 watts_per_gpu: 1300 } ";
 
-std::string Problem(const std::string& more) { return std::string(ParseCluster(kGood + more, "c.textproto").status().message()); }
+// What is wrong after `from` has become `to`.
+std::string Problem(const std::string& from, const std::string& to) {
+  return std::string(ParseCluster(absl::StrReplaceAll(kGood, {{from, to}}), "c.textproto").status().message());
+}
 
 TEST(Cluster, EveryTableInTheTreeIsGood) {
   int files = 0;
@@ -28,19 +33,23 @@ TEST(Cluster, EveryTableInTheTreeIsGood) {
 }
 
 TEST(Cluster, BadValuesNameFileFieldValueAndTheNearest) {
-  EXPECT_EQ(Problem(""), "");
-  EXPECT_THAT(Problem("gpu { hbm_gib: -1 }"), HasSubstr("c.textproto: gpu.hbm_gib = -1: must be from 0.1 to 100000; nearest legal: 0.1"));
-  EXPECT_THAT(Problem("gpu { bf16_tflops: nan }"), HasSubstr("gpu.bf16_tflops = nan"));
-  EXPECT_THAT(Problem("gpus: 12"), HasSubstr("gpus = 12: must be whole nodes of node.gpus = 8; nearest legal: 16"));
-  EXPECT_THAT(Problem("network { gbs: 0 }"), AllOf(HasSubstr("network.gbs = 0: must be positive: 16 GPUs in nodes of 8"), HasSubstr("nearest legal")));
-  EXPECT_THAT(Problem("gpu { communication_sms: 132 }"), HasSubstr("must be less than gpu.sms = 132; nearest legal: 131"));
-  EXPECT_THAT(Problem("gpu { reserved_gib: 90 }"), HasSubstr("gpu.reserved_gib = 90: must be less than gpu.hbm_gib = 80"));
-  EXPECT_THAT(Problem("gpu { hbm: 1 }"), HasSubstr("has no field \"hbm\""));
+  EXPECT_EQ(Problem("name", "name"), "");
+  EXPECT_THAT(Problem("hbm_gib: 80", "hbm_gib: -1"), HasSubstr("c.textproto: gpu.hbm_gib = -1: must be from 0.1 to 100000; nearest legal: 0.1"));
+  EXPECT_THAT(Problem(" bf16_tflops: 780", " bf16_tflops: nan"), HasSubstr("gpu.bf16_tflops = nan"));
+  EXPECT_THAT(Problem("gpus: 16", "gpus: 12"), HasSubstr("gpus = 12: must be whole nodes of node.gpus = 8; nearest legal: 16"));
+  EXPECT_THAT(Problem("gbs: 50", "gbs: 0"), AllOf(HasSubstr("network.gbs = 0: must be positive: 16 GPUs in nodes of 8"), HasSubstr("nearest legal")));
+  EXPECT_THAT(Problem("sms: 132", "sms: 132 communication_sms: 132"), HasSubstr("must be less than gpu.sms = 132; nearest legal: 131"));
+  EXPECT_THAT(Problem("sms: 132", "sms: 132 reserved_gib: 90"), HasSubstr("gpu.reserved_gib = 90: must be less than gpu.hbm_gib = 80"));
+  EXPECT_THAT(Problem("hbm_gib: 80", "hbm: 1"), HasSubstr("has no field \"hbm\""));
   EXPECT_THAT(std::string(ParseCluster("", "c.textproto").status().message()), HasSubstr("gpu.sms = not set"));
   EXPECT_THAT(std::string(LoadCluster("/no/such").status().message()), HasSubstr("/no/such: cannot open"));
 }
 
-TEST(Cluster, OneNodeNeedsNoNetwork) { EXPECT_EQ(Problem("gpus: 8 network { gbs: 0 }"), ""); }
+TEST(Cluster, OneNodeNeedsNoNetwork) {
+  EXPECT_EQ(Problem("gpus: 16", "gpus: 8"), "");
+  EXPECT_EQ(Problem("network { gbs: 50 } ", ""), "c.textproto: network.gbs = 0: must be positive: 16 GPUs in nodes of 8 need a link between nodes; "
+                                                 "nearest legal: 50, or gpus: 8 without one");
+}
 
 }  // namespace
 }  // namespace jevons

@@ -65,9 +65,9 @@ class LayerModel {
   Work Again(const BlockTimes& times, bool dense) const;
   double TensorParallel() const;
 
-  const ModelShape& model_;
-  const Layout& layout_;
-  const KernelModel& kernels_;
+  ModelShape model_;
+  Layout layout_;
+  KernelModel kernels_;
   Precision precision_;
   double tp_;
   double tokens_;  // per GPU after the split of rows over tp

@@ -5,7 +5,7 @@
 namespace jevons {
 namespace {
 
-constexpr double kWeight = 2, kMaster = 4;
+constexpr double kWeight = 2, kMaster = 4, kGradientSlice = 4;
 constexpr double kE5M6 = 1.5, kScales = 4.0 / 128;
 
 struct TokenBytes {
@@ -108,12 +108,14 @@ double TemporaryOf(const StageContent& s, const ModelShape& m, const Layout& l, 
 }
 
 MemoryPlan StateMemory(const StageParameters& p, const Layout& l, int copies) {
-  const double moments = l.bf16_moments ? 4 : 8, shard = kMaster + moments;
+  const double moments = l.bf16_moments ? 4 : 8;
+  const auto state = [&](double parameters, int64_t ranks) {  // a shared sum's own slice lies beside the gradients
+    return parameters / static_cast<double>(ranks) * (kMaster + moments + (ranks > 1 ? kGradientSlice : 0));
+  };
   MemoryPlan memory;
   memory.weights = kWeight * (p.dense + p.experts);
   memory.gradients = (l.bf16_gradients ? 2 : 4) * (p.dense + p.experts);
-  memory.optimizer = shard * (p.dense / static_cast<double>(l.dp() * l.cp * copies) +
-                              p.experts / static_cast<double>(std::max<int64_t>(l.edp(), 1) * copies));
+  memory.optimizer = state(p.dense, l.dp() * l.cp * copies) + state(p.experts, std::max<int64_t>(l.edp(), 1) * copies);
   return memory;
 }
 

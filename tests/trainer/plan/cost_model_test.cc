@@ -94,6 +94,7 @@ TEST(Plan, LinesAddUp) {
 TEST(Plan, OnePipelineStageHasNoBubbleButWaiting) {
   Layout layout = PublishedLayout();
   layout.pp = 1;
+  layout.schedule = ScheduleKind::k1F1B;
   layout.batch = 2048 * 8;
   Constants constants;
   constants.unevenness = 0;
