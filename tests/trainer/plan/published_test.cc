@@ -37,7 +37,7 @@ TEST(Published, EveryMoeRowOnHopperWithinTenPercent) {
     const Prediction p = Predict(run, World());
     ASSERT_TRUE(p.plan.has_value()) << run.line << ": " << p.status;
     EXPECT_LT(std::abs(p.speed_error.value_or(0)), 0.1) << run.line << " " << run.model;
-    EXPECT_LT(std::abs(p.memory_error.value_or(0)), 0.07) << run.line << " " << run.model;
+    EXPECT_LT(std::abs(p.memory_error.value_or(0)), 0.08) << run.line << " " << run.model;
   }
 }
 
