@@ -115,7 +115,7 @@ __global__ void __launch_bounds__(kBlockThreads)
     if (counts[kBlockThreads] > out.documents) __trap();  // more documents than the host said
   }
   __syncthreads();
-  int64_t* first = out.offsets;  // as rows for now
+  int64_t* first = out.offsets;  // as rows; turned into offsets below
   int64_t number = counts[threadIdx.x];
   for (int64_t t = begin; t < end; ++t)
     if (begins(t)) first[number++] = t;

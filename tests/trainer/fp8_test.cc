@@ -7,6 +7,7 @@
 
 #include "kernels/fp8/quantize.h"
 #include "parallel/comm/loopback.h"
+#include "tests/support/model_harness.h"
 #include "tests/support/tiny_model.h"
 #include "trainer/model/activation.h"
 #include "trainer/model/linear.h"
@@ -374,6 +375,46 @@ TEST(Fp8Shadow, WatchesAndChangesNothing) {
   // The first step's weights are those of a run without FP8, so its shadow's loss is that run's.
   config.mutable_precision()->set_shadow_interval(1);
   EXPECT_EQ(Train(config, 1).stats.shadow->loss, Train(AS_COMPUTE, 1).first);
+}
+
+// Rows go to the experts as codes alone, and by powers of two (report 3.3.2).
+TEST(Fp8Dispatch, CarriesCodesByPowersOfTwo) {
+  const ModelConfig config = TinyModel();
+  PrecisionConfig precision;
+  precision.set_gemm(FP8_BLOCK);
+  constexpr int64_t kS = 5, kT = 2 * kS;
+  const MoeConfig& m = config.moe();
+  for (const int ranks : {1, 2}) {
+    RunLoopback(ranks, [&](Communicator& world) {
+      ModelHarness harness(config, kS, world);
+      const WeightBinding binding(config, harness.weights(), precision);
+      Dispatcher dispatcher(world, m.routed_experts());
+      const Moe moe({.router = {.experts = m.routed_experts(), .top_k = m.top_k(), .groups = m.groups(), .kept_groups = m.kept_groups(),
+                                .route_scale = 2.5f, .normalize = true},
+                     .hidden = config.hidden_size(), .intermediate = m.intermediate_size(), .shared_intermediate = m.intermediate_size()},
+                    dispatcher);
+      const LayerContext ctx = harness.Context();
+      const Tensor x = ctx.Save("x", {kT, config.hidden_size()});
+      FillNormal(ctx.ops, 1, 2, 0, 1.0f, x.Reshape({x.size()}));
+      std::vector<int64_t> counts(static_cast<size_t>(m.routed_experts()));
+      MoeSaved saved;
+      MoeTransfer transfer;
+      moe.ForwardDispatch(ctx, binding.weights().blocks[1].moe, {.sequences = 2, .sequence_length = kS, .document_start = {}}, x,
+                          Tensor::Of(counts.data(), {m.routed_experts()}), saved, transfer);
+      moe.ForwardExperts(ctx, binding.weights().blocks[1].moe, saved, transfer);
+      const Activation& received = saved.until_w.received;
+      EXPECT_TRUE(received.quantised());
+      EXPECT_FALSE(received.value);
+      EXPECT_GT(received.rows(), 0);
+      for (int64_t i = 0; i < received.fp8.scales.size(); ++i) {
+        int exponent = 0;
+        EXPECT_EQ(std::frexp(received.fp8.scales.as<float>()[i], &exponent), 0.5f) << i;
+      }
+      const Tensor y = ctx.Temp("y", x.shape);
+      Zero(y);
+      moe.ForwardCombine(ctx, saved, transfer, y);
+    });
+  }
 }
 
 // Dispatch, forward and backward, carries a byte and a 128th of a scale per element; combine stays as it is (report 3.3).
