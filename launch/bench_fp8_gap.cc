@@ -23,7 +23,7 @@ namespace {
 
 struct Options {
   ConfigOptions config;
-  std::string output = "fp8-gap";
+  std::string output = "runs/fp8-gap";
   bool ablations = false;
   const std::atomic<int>* stop = nullptr;
 };
@@ -121,7 +121,7 @@ absl::Status Run(const Options& options, Communicator& world) {
 
 void RegisterBenchFp8Gap(CLI::App& bench, int* exit_code) {
   CLI::App* command = AddCommand(bench, "fp8-gap", "Trains from one seed without and with FP8 products, and compares the losses.",
-                                 "jevons bench fp8-gap --config configs/presets/fp8_gap_cpu.textproto --output gap");
+                                 "jevons bench fp8-gap --config configs/presets/fp8_gap_cpu.textproto --output runs/fp8-gap");
   auto options = std::make_shared<Options>();
   AddConfigOptions(*command, options->config, /*required=*/true);
   command->add_option("--output", options->output, "folder for the runs and the curves; the same command resumes")->capture_default_str();

@@ -12,8 +12,8 @@
 namespace {
 
 constexpr char kExamples[] = R"(Example:
-  jevons prepare --input corpus.txt --output data --vocab-size 2048
-  mpirun -np 4 jevons train --config configs/presets/quickstart_cpu.textproto --set data.path=data --output run
+  jevons prepare --input corpus.txt --output runs/data --vocab-size 2048
+  mpirun -np 4 jevons train --config configs/presets/quickstart_cpu.textproto --set data.path=runs/data --output run
   jevons generate --checkpoint run --prompt "In the beginning"
 
 Trains DeepSeek-V3-class mixture-of-experts language models.

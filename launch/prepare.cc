@@ -13,8 +13,8 @@ namespace jevons {
 namespace {
 
 constexpr char kExamples[] =
-    "jevons prepare --input corpus.txt --output data --vocab-size 2048\n"
-    "jevons prepare --input a.jsonl.zst b.jsonl.zst --output data --tokenizer tokenizer.json";
+    "jevons prepare --input corpus.txt --output runs/data --vocab-size 2048\n"
+    "jevons prepare --input a.jsonl.zst b.jsonl.zst --output runs/data --tokenizer tokenizer.json";
 
 struct Options {
   PrepareOptions prepare;

@@ -20,7 +20,7 @@ namespace jevons {
 namespace {
 
 constexpr char kExamples[] =
-    "mpirun -np 4 jevons train --config configs/presets/quickstart_cpu.textproto --set data.path=data --set parallel.ep=4 "
+    "mpirun -np 4 jevons train --config configs/presets/quickstart_cpu.textproto --set data.path=runs/data --set parallel.ep=4 "
     "--output run\n"
     "the same command again goes on from the last checkpoint; a rank that gets SIGTERM, SIGUSR1 or SIGINT has all save one and exit 75";
 
