@@ -274,8 +274,6 @@ class Checker {
     const ParallelConfig& parallel = config_.parallel();
     if (parallel.pp() > 1 && world_size_ > 0)  // a plan may have one
       Add("parallel.pp", parallel.pp(), "must be 1: every rank runs all the layers in this version", 1);
-    if (parallel.backend() != CPU)
-      Add("parallel.backend", "CUDA", "must be CPU: this version has no CUDA backend", "CPU");
     if (!Legal({"parallel.ep", "parallel.pp", "model.moe.routed_experts"})) return;
     const int64_t ep = parallel.ep(), experts = HasMoe() ? config_.model().moe().routed_experts() : 1;
     const int64_t ranks = world_size_ > 0 ? world_size_ : ep;

@@ -14,6 +14,7 @@
 #include "launch/bench_tokenizer.h"
 #include "launch/cli.h"
 #include "launch/commands.h"
+#include "launch/gpu.h"
 #include "launch/runtime.h"
 #include "parallel/comm/bandwidth.h"
 #include "trainer/plan/memory_model.h"
@@ -64,6 +65,7 @@ struct StepFigures {
   double median_seconds = 0;
   int64_t tokens = 0;
   PhaseTimer::Seconds phases{};  // of the median step
+  int64_t host_waits = 0;        // for the device, in a step
 };
 
 absl::StatusOr<StepFigures> TimeSteps(const RunConfig& config, TrainStep& step, Communicator& world, int steps) {
@@ -72,32 +74,37 @@ absl::StatusOr<StepFigures> TimeSteps(const RunConfig& config, TrainStep& step, 
   StepPlan plan{.step = 0, .first_sample = 0, .sequences = sequences, .tokens_before = 0, .learning_rate = 1e-4,
                 .gamma = 0.001, .mtp_weight = 0.3};
   std::vector<std::pair<double, PhaseTimer::Seconds>> runs;
+  StepFigures figures;
   constexpr int kWarmUp = 2;
   for (int i = 0; i < kWarmUp + steps; ++i, ++plan.step) {
     world.Barrier();
     step.timer().Take();
     const auto begin = Clock::now();
     JEVONS_ASSIGN_OR_RETURN(const StepStats stats, step.Run(plan, batch));
+    Synchronize(step.stream());
     if (i >= kWarmUp) runs.emplace_back(Since(begin), stats.seconds);
+    figures.host_waits = stats.host_waits;
   }
   std::sort(runs.begin(), runs.end());
   const auto& median = runs[runs.size() / 2];
-  return StepFigures{.median_seconds = median.first,
-                     .tokens = sequences * config.data().sequence_length(),
-                     .phases = median.second};
+  figures.median_seconds = median.first;
+  figures.tokens = sequences * config.data().sequence_length();
+  figures.phases = median.second;
+  return figures;
 }
 
 std::string Report(const RunConfig& config, const StepFigures& f, const Meter& meter, const TrainStep& step,
                    const MemoryUse& planned, int ranks, int threads) {
   const DType compute = ComputeDType(config);
+  const bool cuda = config.parallel().backend() == CUDA;
   const double rate = static_cast<double>(f.tokens) / f.median_seconds, flops = rate * meter.flops_per_token;
   std::string text = absl::StrFormat(
       "%d ranks of %d threads, products in %s\n%.1f tokens/s  (median step %.3f s, %d tokens, MTP depth %d)\n"
-      "%.1f MFLOP/token (causal, without MTP), %.1f GFLOP/s, %.1f%% of the measured FP32 FMA peak of %.1f GFLOP/s\n",
+      "%.1f MFLOP/token (causal, without MTP), %.1f GFLOP/s, %.1f%% of the measured %s of %.1f GFLOP/s\n",
       ranks, threads, ProductsText(config), rate, f.median_seconds, f.tokens,
       config.model().mtp().depth(), meter.flops_per_token / 1e6, flops / 1e9, 100 * flops / meter.peak_flops,
-      meter.peak_flops / 1e9);
-  if (compute == DType::kBF16) {
+      cuda ? "BF16 product 8192x8192x8192" : "FP32 FMA peak", meter.peak_flops / 1e9);
+  if (!cuda && compute == DType::kBF16) {
     const double peak = MeasureBf16Product();
     absl::StrAppendFormat(&text, "%.1f%% of the measured BF16 product 2048x2048x2048 of %.1f GFLOP/s\n",
                           flops / 1e9 / peak * 100, peak);
@@ -106,6 +113,7 @@ std::string Report(const RunConfig& config, const StepFigures& f, const Meter& m
   for (size_t i = 0; i < f.phases.size(); ++i)
     if (f.phases[i] > 0)
       absl::StrAppendFormat(&text, "%-11s %8.4f  %5.1f%%\n", kPhaseNames[i], f.phases[i], 100 * f.phases[i] / f.median_seconds);
+  if (cuda) absl::StrAppendFormat(&text, "the host waits %d times for the device in a step\n", f.host_waits);
   const MemoryUse used = step.memory();
   absl::StrAppendFormat(&text, "memory       %s (planned %s, %+.2f%%): weights %s, gradients %s, optimizer %s, activations %s\n",
                         HumanBytes(static_cast<double>(used.total())), HumanBytes(static_cast<double>(planned.total())),
@@ -115,15 +123,17 @@ std::string Report(const RunConfig& config, const StepFigures& f, const Meter& m
   return text;
 }
 
-absl::Status BenchStep(const StepOptions& options, Communicator& world) {
+absl::Status BenchStep(const StepOptions& options, Communicator& host) {
   std::vector<std::string> overrides = options.config.overrides;
   if (options.no_mtp) overrides.push_back("model.mtp.depth=0");
   // The bench has its own number of steps and reads no data.
   overrides.push_back(absl::StrFormat("train.steps=%d", options.steps));
   JEVONS_ASSIGN_OR_RETURN(const RunConfig config, LoadRunConfig(options.config.path, overrides));
-  JEVONS_RETURN_IF_ERROR(ValidationStatus(config, world.size()));
+  JEVONS_RETURN_IF_ERROR(ValidationStatus(config, host.size()));
   if (config.model().vocab_size() == 0)
     return UsageError("model.vocab_size = 0: there is no data to take it from; add --set model.vocab_size=2048");
+  JEVONS_ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> gpus, OpenGpus(config, host));
+  Communicator& world = gpus ? *gpus : host;
   const int threads = SetThreads(config, world);
   const Meter meter = MeasureMeter(config, world, threads);
   const MeshShape shape{.world = world.size(), .pp = 1, .ep = static_cast<int>(config.parallel().ep())};

@@ -11,6 +11,7 @@
 #include "configs/validate.h"
 #include "kernels/base/log.h"
 #include "launch/cli.h"
+#include "launch/gpu.h"
 #include "launch/loss_curves.h"
 #include "launch/runtime.h"
 #include "launch/stop_signal.h"
@@ -96,10 +97,12 @@ absl::Status WriteFile(const std::string& path, const std::string& text) {
   return file.good() ? absl::OkStatus() : FailureError(path + ": cannot be written; look at the disk");
 }
 
-absl::Status Run(const Options& options, Communicator& world) {
+absl::Status Run(const Options& options, Communicator& host) {
   if (options.output.empty()) return UsageError("--output is empty: name a folder for the runs and the curves");
   JEVONS_ASSIGN_OR_RETURN(const RunConfig config, LoadRunConfig(options.config.path, options.config.overrides));
   SetWatchdogDeadline(config.parallel().watchdog_seconds());
+  JEVONS_ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> gpus, OpenGpus(config, host));
+  Communicator& world = gpus ? *gpus : host;
   std::vector<Variant> variants = {kBase, kFp8};
   if (options.ablations) variants.insert(variants.end(), std::begin(kAblations), std::end(kAblations));
   std::vector<LossCurve> curves;

@@ -57,14 +57,31 @@ Finding Nccl() {
   return {"nccl", Verdict::kGood, built + ", runs with " + nccl.loaded, ""};
 }
 
+Finding Cudnn() {
+  const CudaReport cuda = ExamineCuda();
+  if (!cuda.built) return {"cudnn", Verdict::kAbsent, "not in this program: built without CUDA", ""};
+  if (!cuda.cudnn_problem.empty())
+    return {"cudnn", Verdict::kAbsent, cuda.cudnn_problem + "; without it attention on a GPU is slow", ""};
+  return {"cudnn", Verdict::kGood, "serves attention", ""};
+}
+
+// What the last line says.
+std::string Conclusion(bool can_train) {
+  if (!can_train) return "This machine cannot train yet: mend what is marked bad.";
+  const CudaReport cuda = ExamineCuda();
+  const std::string where = cuda.problem.empty() && !cuda.devices.empty()
+                                ? absl::StrFormat("on the CPU and on %d GPU(s)", cuda.devices.size())
+                                : "on the CPU";
+  return absl::StrFormat("This machine can train %s. Start with ./launch/quickstart.sh", where);
+}
+
 void PrintTable(const std::vector<Finding>& findings, bool can_train) {
   WriteOut(VersionText() + "\n\n");
   for (const Finding& f : findings) {
     WriteOut(absl::StrFormat("%-6s  %-13s  %s\n", NameOf(f.verdict), f.topic, f.value));
     if (!f.remedy.empty()) WriteOut(absl::StrFormat("%-6s  %-13s  -> %s\n", "", "", f.remedy));
   }
-  WriteOut(can_train ? "\nThis machine can train on the CPU. Start with ./launch/quickstart.sh\n"
-                     : "\nThis machine cannot train yet: mend what is marked bad.\n");
+  WriteOut("\n" + Conclusion(can_train) + "\n");
 }
 
 void PrintJson(const std::vector<Finding>& findings, bool can_train) {
@@ -82,6 +99,7 @@ int Run(const Options& options) {
   std::vector<Finding> findings = ExamineMachine(std::filesystem::read_symlink("/proc/self/exe"));
   findings.push_back(CudaBackend());
   findings.push_back(Nccl());
+  findings.push_back(Cudnn());
   bool can_train = true;
   for (const Finding& f : findings) can_train &= f.verdict != Verdict::kBad;
   (options.json ? PrintJson : PrintTable)(findings, can_train);

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_format.h"
 #include "launch/cli.h"
+#include "launch/gpu.h"
 #include "launch/commands.h"
 #include "launch/run_checkpoint.h"
 #include "launch/runtime.h"
@@ -26,10 +27,12 @@ absl::Status Eval(const Options& options, Communicator& world) {
   JEVONS_ASSIGN_OR_RETURN(OpenedCheckpoint opened, OpenForUse(options.checkpoint, options.overrides, Needs::kData));
   JEVONS_ASSIGN_OR_RETURN(const ValidationSet validation, OpenValidation(opened.inputs));
   JEVONS_ASSIGN_OR_RETURN(const double bytes_per_token, ValidationBytesPerToken(opened.inputs));
+  JEVONS_RETURN_IF_ERROR(OpenGpus(opened.inputs.config, world).status());
   SetThreads(opened.inputs.config, world);
   Mesh mesh(world, {.world = 1, .pp = 1, .ep = 1});
   TrainStep step(opened.inputs.config, mesh);
-  JEVONS_RETURN_IF_ERROR(LoadWeights(opened.reader, step.weights()));
+  JEVONS_RETURN_IF_ERROR(LoadWeights(opened.reader, step.weights(), step.stream()));
+  step.WeightsChanged();
   const int64_t all = std::numeric_limits<int64_t>::max();
   JEVONS_ASSIGN_OR_RETURN(const auto result,
                           step.Evaluate(validation, options.sequences > 0 ? options.sequences : all));

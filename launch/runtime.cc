@@ -11,7 +11,9 @@
 #include "absl/strings/str_format.h"
 #include "kernels/base/log.h"
 #include "kernels/cpu/fma_peak.h"
+#include "kernels/tensor/device.h"
 #include "launch/cli.h"
+#include "launch/gpu.h"
 #include "trainer/metrics/flops.h"
 
 namespace jevons {
@@ -54,14 +56,19 @@ Meter MeasureMeter(const RunConfig& config, Communicator& world, int threads) {
               .device = cost.device()};
   meter.flops_per_token =
       CountFlops(config.model(), config.data().sequence_length(), CoreCount::kCausal).training_without_mtp();
+  const bool cuda = config.parallel().backend() == CUDA;
+  if (cuda) {
+    meter.devices = world.size();
+    if (!cost.has_device()) meter.device = ExamineCuda().devices.front().name;
+  }
   if (cost.peak_tflops() > 0) {
     meter.peak_flops = cost.peak_tflops() * 1e12 * meter.devices;
     return meter;
   }
-  int64_t megaflops = std::llround(MeasureFmaPeak(threads) * 1e3);
+  int64_t megaflops = std::llround(cuda ? MeasureGpuPeak() * 1e-6 : MeasureFmaPeak(threads) * 1e3);
   world.AllReduceSum({&megaflops, 1});
   // A rank that shares its core measures the whole core: it is the best of several moments.
-  meter.peak_flops = static_cast<double>(megaflops) * 1e6 * share;
+  meter.peak_flops = static_cast<double>(megaflops) * 1e6 * (cuda ? 1.0 : share);
   return meter;
 }
 

@@ -18,8 +18,8 @@ absl::StatusOr<std::unique_ptr<MpiSession>> StartRanks();
 // Threads of this rank, as parallel.threads says; set for OpenMP. Ranks on this machine share its cores.
 int SetThreads(const RunConfig& config, const Communicator& world);
 
-// Peak speed of all ranks together, measured at once on all of them unless cost.peak_tflops gives it; devices and price.
-// Collective.
+// Peak speed of all ranks together, measured at once on all of them unless cost.peak_tflops gives it: of a CPU its fused
+// multiply-adds in FP32, of a GPU (OpenGpus has been called) a large product in BF16; devices and price. Collective.
 Meter MeasureMeter(const RunConfig& config, Communicator& world, int threads);
 
 // Runs a command that computes on one rank, and returns its exit code; a usage error where mpirun started several.

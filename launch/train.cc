@@ -9,6 +9,7 @@
 #include "kernels/ops/gemm.h"
 #include "launch/cli.h"
 #include "launch/commands.h"
+#include "launch/gpu.h"
 #include "launch/runtime.h"
 #include "launch/stop_signal.h"
 #include "launch/version.h"
@@ -49,11 +50,13 @@ void Describe(const TrainOptions& options, const Communicator& world, int thread
                           options.meter.peak_flops / 1e9));
 }
 
-absl::Status Train(const Options& options, Communicator& world) {
-  JEVONS_ASSIGN_OR_RETURN(TrainOptions train, Prepare(options, world));
+absl::Status Train(const Options& options, Communicator& host) {
+  JEVONS_ASSIGN_OR_RETURN(TrainOptions train, Prepare(options, host));
   const RunConfig& config = train.inputs.config;
-  const int threads = SetThreads(config, world);
   SetWatchdogDeadline(config.parallel().watchdog_seconds());
+  JEVONS_ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> gpus, OpenGpus(config, host));
+  Communicator& world = gpus ? *gpus : host;
+  const int threads = SetThreads(config, world);
   train.meter = MeasureMeter(config, world, threads);
   train.labels = {{"version", VersionText()},
                   {"instruction_set", ProductsText(config)},

@@ -116,7 +116,7 @@ LayerContext Scorer::Context() {
 MicroBatch Scorer::Batch(int64_t sequence, std::vector<int32_t>& row) const {
   const auto* ids = tokens_.ids.data() + sequence * tokens_.length;
   row.assign(ids, ids + tokens_.length);
-  row.push_back(-1);
+  row.push_back(-1);  // nothing is known to follow: no input, and an ignored label
   return {.sequences = 1,
           .sequence_length = tokens_.length,
           .tokens = Tensor::Of(row.data(), {1, tokens_.length + 1}),
@@ -179,6 +179,7 @@ absl::Status Scorer::SumGradients() {
   const ModelConfig config = WithDepth(full_, 0);
   const Model main(config, tokens_.length, dispatcher_);  // MTP has no part in the loss
   std::vector<int64_t> counts(static_cast<size_t>(main.moe_layers() * config.moe().routed_experts()));
+  std::vector<double> losses(static_cast<size_t>(main.loss_terms()));
   const auto labels = static_cast<double>(logprobs_.size());
   const LossScales scales{.main = static_cast<float>(1.0 / labels), .mtp = 0, .balance = 0};
 
@@ -196,10 +197,10 @@ absl::Status Scorer::SumGradients() {
   std::vector<int32_t> row;
   for (int64_t b = 0; b < tokens_.sequences; ++b) {
     binding_.BindGradients(places, b == 0 ? WriteMode::kOverwrite : WriteMode::kAdd, head_scratch);
-    const LossSums sums =
-        main.ForwardBackward(ctx, binding_.weights(), Batch(b, row), scales,
-                             Tensor::Of(counts.data(), {main.moe_layers(), config.moe().routed_experts()}));
-    JEVONS_RETURN_IF_ERROR(CheckFinite(b, std::isfinite(sums.main)));
+    main.ForwardBackward(
+        ctx, binding_.weights(), Batch(b, row), scales,
+        {.losses = losses.data(), .counts = Tensor::Of(counts.data(), {main.moe_layers(), config.moe().routed_experts()})});
+    JEVONS_RETURN_IF_ERROR(CheckFinite(b, std::isfinite(losses[0])));
   }
   return absl::OkStatus();
 }

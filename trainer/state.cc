@@ -4,6 +4,7 @@
 
 #include "absl/strings/match.h"
 #include "kernels/ops/elementwise.h"
+#include "kernels/tensor/device.h"
 
 namespace jevons {
 
@@ -14,46 +15,66 @@ std::vector<TensorSlice> SlicesOf(const std::vector<StateSlice>& state) {
   return slices;
 }
 
-absl::Status LoadState(CheckpointReader& reader, TrainStep& train_step) {
-  for (const StateSlice& slice : train_step.State()) {
-    const bool moment = absl::StartsWith(slice.name, "m/") || absl::StartsWith(slice.name, "v/");
-    if (reader.step() == 0 && moment) {
-      Zero(slice.data);
-      continue;
-    }
-    JEVONS_RETURN_IF_ERROR(reader.Read(slice.name, slice.data.dtype, slice.shape, slice.elements, slice.data.data));
-  }
-  const WeightStore& weights = train_step.weights();
-  for (size_t i = 0; i < weights.bias_names().size(); ++i) {  // State() gives them to one rank only
-    const Tensor& bias = weights.bias(i);
-    JEVONS_RETURN_IF_ERROR(
-        reader.Read("gate_bias/" + weights.bias_names()[i], bias.dtype, bias.shape, {0, bias.size()}, bias.data));
+namespace {
+
+// Elements of a tensor of the checkpoint to `to`, wherever it lies. In pieces, so that little of the host's memory is needed.
+absl::Status ReadTo(CheckpointReader& reader, const std::string& name, const Shape& shape, int64_t first, const Tensor& to,
+                    const Stream& stream) {
+  if (stream.device == Device::kCpu) return reader.Read(name, to.dtype, shape, {first, first + to.size()}, to.data);
+  constexpr int64_t kPiece = int64_t{16} << 20;  // elements
+  const int64_t size = SizeOf(to.dtype);
+  const Staging piece(stream.device, std::min(kPiece, to.size()) * size);
+  for (int64_t done = 0; done < to.size(); done += kPiece) {
+    const int64_t n = std::min(kPiece, to.size() - done);
+    JEVONS_RETURN_IF_ERROR(reader.Read(name, to.dtype, shape, {first + done, first + done + n}, piece.data()));
+    CopyBytes(stream, piece.data(), static_cast<char*>(to.data) + done * size, n * size);
+    Synchronize(stream);
   }
   return absl::OkStatus();
 }
 
-absl::Status LoadWeights(CheckpointReader& reader, const WeightStore& weights) {
+absl::Status ReadBiases(CheckpointReader& reader, const WeightStore& weights, const Stream& stream) {
+  for (size_t i = 0; i < weights.bias_names().size(); ++i) {
+    const Tensor& bias = weights.bias(i);
+    JEVONS_RETURN_IF_ERROR(ReadTo(reader, "gate_bias/" + weights.bias_names()[i], bias.shape, 0, bias, stream));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status LoadState(CheckpointReader& reader, TrainStep& train_step) {
+  const Stream& stream = train_step.stream();
+  for (const StateSlice& slice : train_step.State()) {
+    const bool moment = absl::StartsWith(slice.name, "m/") || absl::StartsWith(slice.name, "v/");
+    if (reader.step() == 0 && moment) {
+      Zero(stream, slice.data);
+      continue;
+    }
+    if (absl::StartsWith(slice.name, "gate_bias/")) continue;  // one rank saves them, all read them
+    JEVONS_RETURN_IF_ERROR(ReadTo(reader, slice.name, slice.shape, slice.elements.begin, slice.data, stream));
+  }
+  return ReadBiases(reader, train_step.weights(), stream);
+}
+
+absl::Status LoadWeights(CheckpointReader& reader, const WeightStore& weights, const Stream& stream) {
   constexpr int64_t kPiece = int64_t{1} << 20;  // elements converted at a time
-  std::vector<float> piece;
-  const OpContext ops;
+  Arena arena("weights on their way", Arena::SliceBytes(DType::kF32, {kPiece}), stream.device);
+  const Tensor piece = arena.Allocate("piece", DType::kF32, {kPiece});
+  const OpContext ops{.stream = stream, .scratch = nullptr};
   for (size_t p = 0; p < weights.specs().size(); ++p) {
     const ParamSpec& spec = weights.specs()[p];
     const Tensor& value = weights.value(p);
     const int64_t begin = spec.expert ? weights.experts().begin * (spec.shape.size() / spec.shape[0]) : 0;
     for (int64_t done = 0; done < value.size(); done += kPiece) {
-      const int64_t n = std::min(kPiece, value.size() - done);
-      piece.resize(static_cast<size_t>(n));
-      JEVONS_RETURN_IF_ERROR(reader.Read("weight/" + spec.name, DType::kF32, spec.shape,
-                                         {begin + done, begin + done + n}, piece.data()));
-      Copy(ops, Tensor::Of(piece.data(), {n}),
-           Tensor(static_cast<char*>(value.data) + done * SizeOf(value.dtype), value.dtype, {n}));
+      const Tensor masters = Tensor::Of(piece.as<float>(), {std::min(kPiece, value.size() - done)});
+      JEVONS_RETURN_IF_ERROR(ReadTo(reader, "weight/" + spec.name, spec.shape, begin + done, masters, stream));
+      Copy(ops, masters,
+           Tensor(static_cast<char*>(value.data) + done * SizeOf(value.dtype), value.dtype, {masters.size()}));
     }
   }
-  for (size_t i = 0; i < weights.bias_names().size(); ++i) {
-    const Tensor& bias = weights.bias(i);
-    JEVONS_RETURN_IF_ERROR(
-        reader.Read("gate_bias/" + weights.bias_names()[i], bias.dtype, bias.shape, {0, bias.size()}, bias.data));
-  }
+  JEVONS_RETURN_IF_ERROR(ReadBiases(reader, weights, stream));
+  Synchronize(stream);  // the piece goes
   return absl::OkStatus();
 }
 

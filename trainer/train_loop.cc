@@ -340,7 +340,7 @@ absl::Status Run::Save(int64_t step) {
                         .sampler_state = sampler_->Serialize(),
                         .cost_state = ledger_.SerializeAsString(),
                         .labels = options_.labels},
-                       SlicesOf(step_.State()));
+                       SlicesOf(step_.State()), step_.stream());
 }
 
 // A save that failed on its way is no reason to stop: the checkpoints before it are whole. At the end it is a failure.

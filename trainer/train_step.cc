@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "kernels/ops/elementwise.h"
 #include "kernels/ops/reduce.h"
 #include "trainer/plan/memory_model.h"
 
@@ -16,11 +17,16 @@ namespace jevons {
 namespace {
 
 // Address space of an activation arena: what is planned if this rank's experts get every row, twice over, and room for
-// operators' temporaries, the FP8 codes of a layer's weights among them. Pages are taken when they are first written.
+// operators' temporaries, which on a device are larger. Pages are taken when they are first needed.
 int64_t ReservedBytes(const RunConfig& config, const MeshShape& mesh, int world_rank) {
-  const ModelConfig& model = config.model();
-  const int64_t codes = WeightStore::PlanBytes(model, std::max<int64_t>(1, model.moe().routed_experts()), DType::kF32);
-  return 2 * PlanMemory(config, mesh, world_rank, mesh.ep).activations + codes + (int64_t{4} << 30);
+  const int64_t temporaries = int64_t{config.parallel().backend() == CUDA ? 16 : 4} << 30;
+  return 2 * PlanMemory(config, mesh, world_rank, mesh.ep).activations + temporaries;
+}
+
+int64_t MostRounds(const GradientLayout& layout, const RunConfig& config) {
+  int64_t most = 1;
+  for (const int64_t count : MicroBatchCounts(config)) most = std::max(most, layout.Rounds(count));
+  return most;
 }
 
 }  // namespace
@@ -29,11 +35,16 @@ DType ComputeDType(const RunConfig& config) {
   return config.precision().compute() == BF16 ? DType::kBF16 : DType::kF32;
 }
 
+Device DeviceOf(const RunConfig& config) { return config.parallel().backend() == CUDA ? Device::kCuda : Device::kCpu; }
+
 std::string ProductsText(const RunConfig& config) {
   const DType compute = ComputeDType(config);
+  const Device device = DeviceOf(config);
   const std::vector<ParamSpec> specs = ParameterTable(config.model());
   const bool fp8 = std::any_of(specs.begin(), specs.end(),
                                [&](const ParamSpec& spec) { return PlanOf(spec, config.precision()).fp8; });
+  if (device == Device::kCuda)
+    return absl::StrFormat("%s%s: %s", fp8 ? "FP8 over " : "", NameOf(compute), GemmImplementation(compute, device));
   if (!fp8) return absl::StrFormat("%s: %s", NameOf(compute), GemmImplementation(compute));
   return absl::StrFormat("FP8 over %s: %s, codes as %s", NameOf(compute), GemmImplementation(compute),
                          GemmImplementation(DType::kBF16));
@@ -52,17 +63,24 @@ std::vector<int64_t> MicroBatchCounts(const RunConfig& config) {
 TrainStep::TrainStep(const RunConfig& config, Mesh& mesh)
     : config_(config),
       mesh_(mesh),
-      saved_("saved activations", ReservedBytes(config, mesh.shape(), mesh.world().rank())),
-      scratch_("scratch", ReservedBytes(config, mesh.shape(), mesh.world().rank())),
-      dispatcher_(mesh.ep(), std::max<int64_t>(1, config.model().moe().routed_experts())) {
-  weights_ = std::make_unique<WeightStore>(config.model(), dispatcher_.local_experts(), ComputeDType(config));
-  model_ = std::make_unique<Model>(config.model(), config.data().sequence_length(), dispatcher_);
+      stream_(DeviceOf(config)),
+      saved_("saved activations", ReservedBytes(config, mesh.shape(), mesh.world().rank()), DeviceOf(config)),
+      scratch_("scratch", ReservedBytes(config, mesh.shape(), mesh.world().rank()), DeviceOf(config)),
+      timer_(stream_.get()),
+      dispatcher_(mesh.ep(), std::max<int64_t>(1, config.model().moe().routed_experts()), stream_.get()),
+      batch_(stream_.get()) {
+  const Stream& stream = stream_.get();
+  weights_ = std::make_unique<WeightStore>(config.model(), dispatcher_.local_experts(), ComputeDType(config), stream);
+  model_ = std::make_unique<Model>(config.model(), config.data().sequence_length(), dispatcher_, stream);
   binding_ = std::make_unique<WeightBinding>(config.model(), *weights_, config.precision());
   if (config.precision().shadow_interval() > 0)
     shadow_binding_ = std::make_unique<WeightBinding>(config.model(), *weights_);
-  gradients_ = std::make_unique<GradientStore>(*weights_, Layout(), MicroBatchCounts(config));
+  gradients_ = std::make_unique<GradientStore>(*weights_, Layout(), MicroBatchCounts(config), stream.device);
   optimizer_ = std::make_unique<ZeroOptimizer>(config.optimizer(), *weights_, mesh);
-  counts_.resize(static_cast<size_t>(model_->moe_layers() * config.model().moe().routed_experts()));
+  totals_ = std::make_unique<StepTotals>(stream, MostRounds(Layout(), config), model_->loss_terms(), model_->moe_layers(),
+                                         config.model().moe().routed_experts());
+  bias_steps_ = std::make_unique<Staging>(stream.device, model_->moe_layers() * config.model().moe().routed_experts() *
+                                                             static_cast<int64_t>(sizeof(float)));
 }
 
 GradientLayout TrainStep::Layout() const {
@@ -72,21 +90,27 @@ GradientLayout TrainStep::Layout() const {
 }
 
 LayerContext TrainStep::Context() {
-  return {.ops = {.stream = {}, .scratch = &scratch_},
+  return {.ops = {.stream = stream_.get(), .scratch = &scratch_},
           .saved = &saved_,
           .dtype = ComputeDType(config_),
           .wgrad = &wgrad_,
           .timer = &timer_,
-          .non_finite = &non_finite_,
-          .fp8 = &fp8_,
+          .non_finite = nullptr,
+          .fp8 = totals_->fp8(),
           .recompute_up_projections = config_.train().recompute_up_projections()};
 }
 
 void TrainStep::Initialize() {
   optimizer_->Initialize(Context().ops, config_.model().init_std(), config_.train().seed());
+  WeightsChanged();
 }
 
-void TrainStep::RestoreWeights() { optimizer_->RestoreWeights(Context().ops); }
+void TrainStep::RestoreWeights() {
+  optimizer_->RestoreWeights(Context().ops);
+  WeightsChanged();
+}
+
+void TrainStep::WeightsChanged() { binding_->Quantize(Context().ops, &totals_->fp8()->weights); }
 
 Range TrainStep::SamplesOf(int64_t sequences) const {
   const int64_t micro = config_.train().micro_batch_sequences();
@@ -94,19 +118,9 @@ Range TrainStep::SamplesOf(int64_t sequences) const {
   return {block.begin * micro, block.end * micro};
 }
 
-MicroBatch TrainStep::MicroBatchAt(const SampleBatch& batch, int64_t index, bool exists) const {
-  const int64_t S = config_.data().sequence_length();
-  const int64_t sequences = exists ? config_.train().micro_batch_sequences() : 0;
-  const int64_t first = exists ? index * sequences : 0;
-  // The views are read only; a tensor does not say so.
-  auto* tokens = const_cast<int32_t*>(batch.tokens.data());
-  auto* starts = const_cast<int32_t*>(batch.document_start.data());
-  MicroBatch micro{.sequences = sequences,
-                   .sequence_length = S,
-                   .tokens = Tensor::Of(tokens + first * (S + 1), {sequences, S + 1}),
-                   .document_start = {}};
-  if (config_.data().document_mask()) micro.document_start = Tensor::Of(starts + first * S, {sequences, S});
-  return micro;
+MicroBatch TrainStep::MicroBatchAt(int64_t round, bool exists) const {
+  const int64_t sequences = config_.train().micro_batch_sequences();
+  return exists ? batch_.At(round * sequences, sequences) : batch_.At(0, 0);
 }
 
 LossSums TrainStep::SumLosses(const std::vector<LossSums>& mine, Range block, int64_t count) {
@@ -125,37 +139,54 @@ LossSums TrainStep::SumLosses(const std::vector<LossSums>& mine, Range block, in
   const auto n = static_cast<size_t>(count);
   return {.main = TreeSum(all.subspan(0, n)),
           .mtp = TreeSum(all.subspan(n, n)),
-          .balance = TreeSum(all.subspan(2 * n, n)),
-          .received_rows = 0};
+          .balance = TreeSum(all.subspan(2 * n, n))};
 }
 
-absl::Status TrainStep::CheckLosses(const StepPlan& plan, const LossSums& sums, int64_t first_bad_micro_batch) {
-  if (std::isfinite(sums.main) && std::isfinite(sums.mtp) && std::isfinite(sums.balance)) return absl::OkStatus();
-  // The earliest micro-batch that met a non-finite row tells where; every rank gets its words.
+// Where a step met NaN or Inf first: its forward passes again, this time looking at every norm. The earliest micro-batch that met
+// a non-finite row tells; every rank gets its words.
+std::string TrainStep::FindNonFinite(Range block, int64_t rounds) {
+  NonFinite found;
+  LayerContext ctx = Context();
+  ctx.non_finite = &found;
+  ctx.fp8 = nullptr;
   constexpr int64_t kNone = std::numeric_limits<int64_t>::max();
-  const int64_t mine = non_finite_.tensor ? first_bad_micro_batch : kNone;
+  int64_t mine = kNone;
+  for (int64_t round = 0; round < rounds; ++round) {
+    const MicroBatch batch = MicroBatchAt(round, round < block.size());
+    ArenaScope scope(scratch_);
+    std::vector<Tensor> hidden;
+    for (int64_t k = 0; k <= config_.model().mtp().depth(); ++k)
+      hidden.push_back(ctx.Temp("hidden", {batch.sequences * (batch.sequence_length - k), config_.model().hidden_size()}));
+    model_->Hidden(ctx, binding_->weights(), batch, hidden);
+    if (found.tensor && mine == kNone) mine = block.begin + round;
+  }
   int64_t least = -mine;
   mesh_.dp().AllReduceMax({&least, 1});
-  std::string where = "the output head";
-  if (least != -kNone) {
-    int64_t teller = mine == -least ? mesh_.rank().dp : -1;
-    mesh_.dp().AllReduceMax({&teller, 1});
-    char text[160] = {};
-    if (teller == mesh_.rank().dp)
-      absl::SNPrintF(text, sizeof text, "micro-batch %d, layer %d: %s", static_cast<int>(mine), non_finite_.layer,
-                     non_finite_.tensor);
-    mesh_.dp().Broadcast(std::as_writable_bytes(std::span(text)), static_cast<int>(teller));
-    where = text;
-  }
+  if (least == -kNone) return "the output head";
+  int64_t teller = mine == -least ? mesh_.rank().dp : -1;
+  mesh_.dp().AllReduceMax({&teller, 1});
+  char text[160] = {};
+  if (teller == mesh_.rank().dp)
+    absl::SNPrintF(text, sizeof text, "micro-batch %d, layer %d: %s", static_cast<int>(mine), found.layer, found.tensor);
+  mesh_.dp().Broadcast(std::as_writable_bytes(std::span(text)), static_cast<int>(teller));
+  return text;
+}
+
+absl::Status TrainStep::CheckLosses(const StepPlan& plan, const LossSums& sums, Range block, int64_t rounds) {
+  if (std::isfinite(sums.main) && std::isfinite(sums.mtp) && std::isfinite(sums.balance)) return absl::OkStatus();
   return NumericalError(absl::StrFormat(
       "step %d: the loss is NaN or Inf (main %g, MTP %g, balance %g); first seen in %s. The step was not applied. "
       "Resume from the last checkpoint with a lower optimizer.learning_rate.peak, or look at samples %d to %d",
-      plan.step, sums.main, sums.mtp, sums.balance, where, plan.first_sample, plan.first_sample + plan.sequences - 1));
+      plan.step, sums.main, sums.mtp, sums.balance, FindNonFinite(block, rounds), plan.first_sample,
+      plan.first_sample + plan.sequences - 1));
 }
 
 absl::StatusOr<StepStats> TrainStep::Run(const StepPlan& plan, const SampleBatch& batch) {
+  const int64_t waits_before = HostSynchronizations();
+  batch_.Upload(batch.tokens, config_.data().document_mask() ? std::span<const int32_t>(batch.document_start) : std::span<const int32_t>(),
+                config_.data().sequence_length());
   const bool shadowed = ShadowDue(plan.step);
-  const double shadow_loss = shadowed ? ShadowLoss(plan, batch) : 0;  // before the weights move
+  const double shadow_loss = shadowed ? ShadowLoss(plan) : 0;  // before the weights move
   const Dispatcher::Bytes bytes_before = dispatcher_.bytes_sent();
   LayerContext ctx = Context();
   if (shadowed) {
@@ -176,32 +207,30 @@ absl::StatusOr<StepStats> TrainStep::Run(const StepPlan& plan, const SampleBatch
       .mtp = depth > 0 ? static_cast<float>(scale * plan.mtp_weight / static_cast<double>(depth) / tokens) : 0.0f,
       .balance = static_cast<float>(scale * config_.balance().sequence_loss() / static_cast<double>(plan.sequences))};
 
-  StepStats stats;
-  stats.loads.assign(counts_.size(), 0);
-  const Tensor counts = Tensor::Of(counts_.data(), {model_->moe_layers(), config_.model().moe().routed_experts()});
-  std::vector<LossSums> losses;
-  non_finite_ = {};
-  fp8_ = {};
-  int64_t first_bad = -1;
   gradients_->Begin(count);
-  for (int64_t round = 0; round < layout.Rounds(count); ++round) {
-    const bool exists = round < block.size();
+  const int64_t rounds = layout.Rounds(count);
+  for (int64_t round = 0; round < rounds; ++round) {
     binding_->BindGradients(*gradients_, layout.sources, round);
-    const LossSums sums =
-        model_->ForwardBackward(ctx, binding_->weights(), MicroBatchAt(batch, round, exists), scales, counts);
-    if (non_finite_.tensor && first_bad < 0) first_bad = block.begin + round;
+    const int64_t received = model_->ForwardBackward(ctx, binding_->weights(), MicroBatchAt(round, round < block.size()), scales,
+                                                     totals_->Row(round));
     gradients_->EndRound(ctx.ops, round);
     if (const int64_t even = model_->EvenRows(micro, config_.data().sequence_length()); even > 0)
-      peak_load_ = std::max(peak_load_, static_cast<double>(sums.received_rows) / static_cast<double>(even));
-    if (!exists) continue;
-    losses.push_back(sums);
-    for (size_t i = 0; i < counts_.size(); ++i) stats.loads[i] += counts_[i];
+      peak_load_ = std::max(peak_load_, static_cast<double>(received) / static_cast<double>(even));
   }
 
   PhaseScope reduce(&timer_, Phase::kReduce);
+  totals_->BeginRead();
+  totals_->Clear();  // what the new weights' codes lose is the next step's
+  const GradientSummary gradient = optimizer_->Reduce(ctx.ops, *gradients_, layout, count, scale);  // waits: the totals are here
+  StepStats stats;
+  stats.loads.assign(static_cast<size_t>(model_->moe_layers() * config_.model().moe().routed_experts()), 0);
+  std::vector<LossSums> losses;
+  for (int64_t round = 0; round < block.size(); ++round) {
+    losses.push_back(LossSums::Of(totals_->losses(round), depth));
+    for (size_t i = 0; i < stats.loads.size(); ++i) stats.loads[i] += totals_->counts(round)[i];
+  }
   const LossSums sums = SumLosses(losses, block, count);
-  JEVONS_RETURN_IF_ERROR(CheckLosses(plan, sums, first_bad));
-  const GradientSummary gradient = optimizer_->Reduce(ctx.ops, *gradients_, layout, count, scale);
+  JEVONS_RETURN_IF_ERROR(CheckLosses(plan, sums, block, rounds));
   if (gradient.non_finite)
     return NumericalError(absl::StrFormat(
         "step %d: the gradient of %s is NaN or Inf. The step was not applied. Resume from the last checkpoint with a lower "
@@ -211,6 +240,7 @@ absl::StatusOr<StepStats> TrainStep::Run(const StepPlan& plan, const SampleBatch
   {
     PhaseScope phase(&timer_, Phase::kOptimizer);
     optimizer_->Update(ctx.ops, plan.learning_rate, gradient, plan.step + 1);
+    WeightsChanged();
   }
   stats.loss = sums.main / tokens;
   stats.mtp_loss = depth > 0 ? sums.mtp / static_cast<double>(depth) / tokens : 0;
@@ -220,6 +250,7 @@ absl::StatusOr<StepStats> TrainStep::Run(const StepPlan& plan, const SampleBatch
   stats.exchanged = SumExchanged(bytes_before);
   if (shadowed) stats.shadow = ShadowReport{.loss = shadow_loss / tokens, .errors = SumShadowErrors()};
   stats.seconds = timer_.Take();
+  stats.host_waits = HostSynchronizations() - waits_before;
   return stats;
 }
 
@@ -229,7 +260,7 @@ bool TrainStep::ShadowDue(int64_t step) const {
 }
 
 // The sum over the batch of the main model's losses, in the compute type.
-double TrainStep::ShadowLoss(const StepPlan& plan, const SampleBatch& batch) {
+double TrainStep::ShadowLoss(const StepPlan& plan) {
   LayerContext ctx = Context();
   ctx.fp8 = nullptr;
   const GradientLayout layout = Layout();
@@ -238,10 +269,19 @@ double TrainStep::ShadowLoss(const StepPlan& plan, const SampleBatch& batch) {
   std::vector<LossSums> losses;
   for (int64_t round = 0; round < layout.Rounds(count); ++round) {
     const bool exists = round < block.size();
-    const double loss = model_->Evaluate(ctx, shadow_binding_->weights(), MicroBatchAt(batch, round, exists));
-    if (exists) losses.push_back({.main = loss, .mtp = 0, .balance = 0, .received_rows = 0});
+    const MicroBatch micro = MicroBatchAt(round, exists);
+    const double loss = EvaluateNow(ctx, shadow_binding_->weights(), micro, micro.tokens.Columns(1, micro.sequence_length));
+    if (exists) losses.push_back({.main = loss});
   }
   return SumLosses(losses, block, count).main;
+}
+
+double TrainStep::EvaluateNow(const LayerContext& ctx, const ModelWeights& weights, const MicroBatch& batch, const Tensor& labels) {
+  double* sum = totals_->Row(0).losses;
+  model_->Evaluate(ctx, weights, batch, labels, sum);
+  double loss = 0;
+  Fetch(ctx.ops.stream, sum, &loss, sizeof loss);
+  return loss;
 }
 
 std::vector<std::array<double, 3>> TrainStep::SumShadowErrors() {
@@ -267,7 +307,8 @@ std::vector<std::array<double, 3>> TrainStep::SumShadowErrors() {
 
 Fp8Stats TrainStep::SumFp8Stats() {
   std::vector<int64_t> counts;
-  for (const QuantStats* stats : {&fp8_.activations, &fp8_.gradients, &fp8_.weights, &fp8_.cached})
+  const Fp8Stats& lost = totals_->lost();
+  for (const QuantStats* stats : {&lost.activations, &lost.gradients, &lost.weights, &lost.cached})
     for (const int64_t count : {stats->elements, stats->saturated, stats->underflowed, stats->nonfinite}) counts.push_back(count);
   mesh_.dp().AllReduceSum(counts);
   const auto at = [&](size_t i) { return QuantStats{counts[i], counts[i + 1], counts[i + 2], counts[i + 3]}; };
@@ -284,9 +325,17 @@ Dispatcher::Bytes TrainStep::SumExchanged(const Dispatcher::Bytes& before) {
 void TrainStep::UpdateBalance(double gamma, StepStats& stats) {
   mesh_.dp().AllReduceSum(stats.loads);
   const auto experts = static_cast<size_t>(config_.model().moe().routed_experts());
+  const OpContext ops = Context().ops;
+  ArenaScope scope(scratch_);
+  auto* host = static_cast<float*>(bias_steps_->data());  // read long before the next step writes here
   for (size_t layer = 0; layer < weights_->bias_names().size(); ++layer) {
     const std::span<const int64_t> load(stats.loads.data() + layer * experts, experts);
-    UpdateGateBias(load, static_cast<float>(gamma), {weights_->bias(layer).as<float>(), experts});
+    const std::vector<float> steps = GateBiasSteps(load, static_cast<float>(gamma));
+    std::copy(steps.begin(), steps.end(), host + layer * experts);
+    const Tensor& bias = weights_->bias(layer);
+    const Tensor moves = scratch_.Allocate("gate bias steps", DType::kF32, bias.shape);
+    CopyBytes(ops.stream, host + layer * experts, moves.data, moves.bytes());
+    Add(ops, bias, moves, bias);
     const LoadSummary summary = SummarizeLoad(load);
     stats.max_over_mean = std::max(stats.max_over_mean, summary.max_over_mean);
     stats.dead_experts += summary.dead;
@@ -294,31 +343,34 @@ void TrainStep::UpdateBalance(double gamma, StepStats& stats) {
 }
 
 absl::StatusOr<TrainStep::Evaluation> TrainStep::Evaluate(const ValidationSet& validation, int64_t sequences) {
-  const LayerContext ctx = Context();
+  LayerContext ctx = Context();
+  ctx.fp8 = nullptr;  // steps alone are counted
   const int64_t S = config_.data().sequence_length(), micro = config_.train().micro_batch_sequences();
   const int64_t samples = std::min(sequences, validation.samples());
   const int64_t count = (samples + micro - 1) / micro;
   const GradientLayout layout = Layout();
   const Range block = layout.Block(count, layout.self);
-  SampleBatch batch;
-  batch.tokens.resize(static_cast<size_t>(micro * (S + 1)));
-  if (config_.data().document_mask()) batch.document_start.resize(static_cast<size_t>(micro * S));
   std::vector<LossSums> losses;
   int64_t labels = 0;
   for (int64_t round = 0; round < layout.Rounds(count); ++round) {
-    MicroBatch micro_batch = MicroBatchAt(batch, 0, round < block.size());
-    const int64_t first = (block.begin + round) * micro;
-    micro_batch.sequences = std::clamp<int64_t>(samples - first, 0, micro_batch.sequences);
-    if (micro_batch.document_start) micro_batch.document_start = micro_batch.document_start.Rows(0, micro_batch.sequences);
-    for (int64_t s = 0; s < micro_batch.sequences; ++s) {
-      const std::span<int32_t> tokens(batch.tokens.data() + s * (S + 1), static_cast<size_t>(S + 1));
-      const std::span<int32_t> starts(batch.document_start.data() + s * S,
-                                      batch.document_start.empty() ? 0 : static_cast<size_t>(S));
-      JEVONS_RETURN_IF_ERROR(validation.Read(first + s, tokens, starts));
-      labels += S - std::count(tokens.begin() + 1, tokens.end(), kPaddingToken);
+    const bool exists = round < block.size();
+    const int64_t first = (block.begin + round) * micro, here = exists ? std::clamp<int64_t>(samples - first, 0, micro) : 0;
+    std::vector<int32_t> tokens(static_cast<size_t>(here * (S + 1))), starts, next(static_cast<size_t>(here * S));
+    if (config_.data().document_mask()) starts.resize(static_cast<size_t>(here * S));
+    for (int64_t s = 0; s < here; ++s) {
+      const std::span<int32_t> sample(tokens.data() + s * (S + 1), static_cast<size_t>(S + 1));
+      JEVONS_RETURN_IF_ERROR(validation.Read(first + s, sample, {starts.data() + s * S, starts.empty() ? 0 : static_cast<size_t>(S)}));
+      std::copy(sample.begin() + 1, sample.end(), next.begin() + s * S);
     }
-    const double loss = model_->Evaluate(ctx, binding_->weights(), micro_batch);
-    if (round < block.size()) losses.push_back({.main = loss, .mtp = 0, .balance = 0, .received_rows = 0});
+    labels += here * S - std::count(next.begin(), next.end(), kPaddingToken);
+    // A padded position reads some token; its label is ignored, and later rows of the sequence are padding too.
+    std::replace(tokens.begin(), tokens.end(), kPaddingToken, 0);
+    batch_.Upload(tokens, starts, S);
+    ArenaScope scope(scratch_);
+    const Tensor label_rows = ctx.TempAs("labels", DType::kI32, {here, S});
+    CopyBytes(ctx.ops.stream, next.data(), label_rows.data, label_rows.bytes());
+    const double loss = EvaluateNow(ctx, binding_->weights(), batch_.At(0, here), label_rows);
+    if (exists) losses.push_back({.main = loss});
   }
   mesh_.dp().AllReduceSum({&labels, 1});
   const LossSums sums = SumLosses(losses, block, count);
@@ -337,7 +389,7 @@ std::vector<StateSlice> TrainStep::State() const {
 }
 
 MemoryUse TrainStep::memory() const {
-  return {.weights = weights_->bytes(),
+  return {.weights = weights_->bytes() + binding_->bytes(),
           .gradients = gradients_->bytes(),
           .optimizer = optimizer_->bytes(),
           .activations = saved_.peak_bytes() + scratch_.peak_bytes()};

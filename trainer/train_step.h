@@ -17,6 +17,7 @@
 #include "trainer/model/model.h"
 #include "trainer/optim/schedules.h"
 #include "trainer/optim/zero1.h"
+#include "trainer/step_buffers.h"
 
 namespace jevons {
 
@@ -38,6 +39,7 @@ struct StepStats {
   Dispatcher::Bytes exchanged; // between ranks, over all of them
   Fp8Stats fp8;                // of all ranks' quantisations in the step
   std::optional<ShadowReport> shadow;
+  int64_t host_waits = 0;      // of this rank for its device: MoE layers times micro-batches, and one more
 };
 
 class TrainStep {
@@ -64,6 +66,9 @@ class TrainStep {
   // What a checkpoint holds, slice by slice; the same list says where a load reads to, and then RestoreWeights.
   std::vector<StateSlice> State() const;
   void RestoreWeights();
+  // To be called when somebody else has changed weights(): remakes what is made of them.
+  void WeightsChanged();
+  const Stream& stream() const { return stream_.get(); }
 
   MemoryUse memory() const;
   MemoryLedger memory_ledger() const;
@@ -76,39 +81,44 @@ class TrainStep {
  private:
   LayerContext Context();
   GradientLayout Layout() const;
-  MicroBatch MicroBatchAt(const SampleBatch& batch, int64_t index, bool exists) const;
+  MicroBatch MicroBatchAt(int64_t round, bool exists) const;  // of what batch_ holds
   // Sums of the losses of all micro-batches over the fixed tree; the same bits on every rank.
   LossSums SumLosses(const std::vector<LossSums>& mine, Range block, int64_t count);
-  absl::Status CheckLosses(const StepPlan& plan, const LossSums& sums, int64_t first_bad_micro_batch);
+  absl::Status CheckLosses(const StepPlan& plan, const LossSums& sums, Range block, int64_t rounds);
+  std::string FindNonFinite(Range block, int64_t rounds);
   void UpdateBalance(double gamma, StepStats& stats);
   bool ShadowDue(int64_t step) const;
-  double ShadowLoss(const StepPlan& plan, const SampleBatch& batch);
+  double ShadowLoss(const StepPlan& plan);
+  // The sum of the losses, for which the host waits.
+  double EvaluateNow(const LayerContext& ctx, const ModelWeights& weights, const MicroBatch& batch, const Tensor& labels);
   std::vector<std::array<double, 3>> SumShadowErrors();
   Fp8Stats SumFp8Stats();
   Dispatcher::Bytes SumExchanged(const Dispatcher::Bytes& before);
 
   RunConfig config_;
   Mesh& mesh_;
+  OwnedStream stream_;
   Arena saved_, scratch_;
   PhaseTimer timer_;
   WgradQueue wgrad_;
-  NonFinite non_finite_;
-  Fp8Stats fp8_;   // of the current step
-  Shadow shadow_;  // likewise
+  Shadow shadow_;  // of the current step
   Dispatcher dispatcher_;
+  BatchBuffer batch_;
   std::unique_ptr<WeightStore> weights_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<WeightBinding> binding_;
   std::unique_ptr<WeightBinding> shadow_binding_;  // without FP8; only where steps are shadowed
   std::unique_ptr<GradientStore> gradients_;
   std::unique_ptr<ZeroOptimizer> optimizer_;
-  std::vector<int64_t> counts_;  // [moe layers, E] of one micro-batch
+  std::unique_ptr<StepTotals> totals_;
+  std::unique_ptr<Staging> bias_steps_;  // [moe layers, E] FP32
   double peak_load_ = 0;
 };
 
 // Every number of micro-batches that a step of this run may have.
 std::vector<int64_t> MicroBatchCounts(const RunConfig& config);
 DType ComputeDType(const RunConfig& config);
+Device DeviceOf(const RunConfig& config);
 // What computes the matrix products of a run, for the log: "BF16: cpu AVX3 vdpbf16ps", "FP8 over FP32: ...".
 std::string ProductsText(const RunConfig& config);
 

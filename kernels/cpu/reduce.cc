@@ -46,27 +46,25 @@ namespace {
 
 HWY_EXPORT(SquaresOf);
 
-constexpr int64_t kBlock = 1 << 14;  // elements of one partial sum
-
 }  // namespace
 
-double SumOfSquares(const OpContext& ctx, const Tensor& x) {
+void SumsOfSquares(const OpContext& ctx, const Tensor& x, int64_t chunk, double* sums) {
   ArenaScope scope(*ctx.scratch);
-  const int64_t n = x.size(), blocks = (n + kBlock - 1) / kBlock;
+  const int64_t n = x.size(), blocks = (n + kSquaresBlock - 1) / kSquaresBlock, of_chunk = chunk / kSquaresBlock;
   // Arenas hold no FP64; an I64 slice has its size and alignment.
   double* partial = static_cast<double*>(ctx.scratch->Allocate("reduce.squares", DType::kI64, {blocks}).data);
   const auto squares = &HWY_DYNAMIC_DISPATCH(SquaresOf);
   ParallelRanges(blocks, n, [&](Range range) {
     for (int64_t b = range.begin; b < range.end; ++b)
-      partial[b] = squares(x.as<float>() + b * kBlock, std::min(kBlock, n - b * kBlock));
+      partial[b] = squares(x.as<float>() + b * kSquaresBlock, std::min(kSquaresBlock, n - b * kSquaresBlock));
   });
-  return TreeSum({partial, static_cast<size_t>(blocks)});
+  for (int64_t first = 0; first < blocks; first += of_chunk)
+    *sums++ = TreeSum({partial + first, static_cast<size_t>(std::min(of_chunk, blocks - first))});
 }
 
-double Sum(const OpContext&, const Tensor& x) {
-  double sum = 0;
-  for (int64_t i = 0; i < x.size(); ++i) sum += double{x.as<float>()[i]};
-  return sum;
+void Sum(const OpContext&, const Tensor& x, double* sum) {
+  *sum = 0;
+  for (int64_t i = 0; i < x.size(); ++i) *sum += double{x.as<float>()[i]};
 }
 
 }  // namespace jevons::cpu

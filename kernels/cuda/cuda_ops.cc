@@ -18,7 +18,7 @@ const OpTable& Operators() {
     t.sort_by_expert = SortByExpert;
     t.gather_rows = GatherRows;
     t.sum_rows = SumRows;
-    t.sum_of_squares = SumOfSquares;
+    t.sums_of_squares = SumsOfSquares;
     t.sum = Sum;
     t.rms_norm = RmsNorm;
     t.rms_norm_backward = RmsNormBackward;

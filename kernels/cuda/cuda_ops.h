@@ -23,8 +23,8 @@ void SortByExpert(const OpContext& ctx, const Tensor& indices, const Tensor& cou
 void GatherRows(const OpContext& ctx, const Tensor& x, const Tensor& pair_of, int64_t slots, const Tensor& y);
 void SumRows(const OpContext& ctx, const Tensor& y, const Tensor& row_of, int64_t slots, const Tensor& out,
              WriteMode mode);
-double SumOfSquares(const OpContext& ctx, const Tensor& x);
-double Sum(const OpContext& ctx, const Tensor& x);
+void SumsOfSquares(const OpContext& ctx, const Tensor& x, int64_t chunk, double* sums);
+void Sum(const OpContext& ctx, const Tensor& x, double* sum);
 void RmsNorm(const OpContext& ctx, const Tensor& x, const Tensor& gamma, float eps, const Tensor& y,
              const Tensor& rstd);
 void RmsNormBackward(const OpContext& ctx, const RmsNormGrad& grad);

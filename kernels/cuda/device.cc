@@ -211,6 +211,7 @@ CudaDevice DescribeDevice(int index) {
 CudaReport ExamineCuda() {
   CudaReport report;
   report.built = true;
+  report.cudnn_problem = CudnnProblem();
   cudaDriverGetVersion(&report.driver_version);
   cudaRuntimeGetVersion(&report.runtime_version);
   int count = 0;

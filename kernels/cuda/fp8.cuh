@@ -11,7 +11,6 @@
 #include "kernels/cuda/pack.cuh"
 #include "kernels/fp8/quantize.h"
 #include "kernels/ref/quantize.h"
-#include "kernels/tensor/device.h"
 
 namespace jevons::cuda {
 
@@ -23,14 +22,27 @@ struct Lost {
   int saturated = 0, underflowed = 0, nonfinite = 0;
 };
 
-// Adds the threads' losses to totals[3]; integers, so no order shows. Every thread of the warps that call it must come.
-__device__ __forceinline__ void AddLost(const Lost& lost, unsigned long long* totals) {
+// Where a call counts, if it was asked to.
+struct LossCounter {
+  QuantStats* stats;  // on the device, or null
+  int64_t elements;   // that the call quantises
+};
+
+// Adds the threads' losses, and once the elements; integers, so no order shows. Every thread of the warps that call it must come.
+__device__ __forceinline__ void AddLost(const Lost& lost, const LossCounter& to) {
+  if (to.stats == nullptr) return;
+  const auto add = [](int64_t* count, int64_t n) {
+    atomicAdd(reinterpret_cast<unsigned long long*>(count), static_cast<unsigned long long>(n));
+  };
+  int64_t* const totals[3] = {&to.stats->saturated, &to.stats->underflowed, &to.stats->nonfinite};
   const int counts[3] = {lost.saturated, lost.underflowed, lost.nonfinite};
 #pragma unroll
   for (int i = 0; i < 3; ++i) {
     const int sum = __reduce_add_sync(kAllLanes, counts[i]);
-    if (Lane() == 0 && sum != 0) atomicAdd(&totals[i], static_cast<unsigned long long>(sum));
+    if (Lane() == 0 && sum != 0) add(totals[i], sum);
   }
+  const unsigned others = blockIdx.x | blockIdx.y | threadIdx.x | threadIdx.y;
+  if (others == 0) add(&to.stats->elements, to.elements);
 }
 
 // The largest magnitude, as bits: at least kInfinityBits where there is a NaN or infinity.
@@ -165,10 +177,10 @@ struct CodesOut {
   float* scales;
   int64_t scale_pitch;
   ScaleKind kind;
-  unsigned long long* lost;  // or null
+  LossCounter lost;
 };
 inline CodesOut CodesOutOf(const Tensor& codes, const Tensor& scales, ScaleKind kind,
-                           unsigned long long* lost) {
+                           const LossCounter& lost) {
   return {.codes = ViewOf<uint8_t>(codes, kCodes),
           .scales = scales.as<float>(),
           .scale_pitch = scales.pitch,
@@ -192,34 +204,10 @@ __device__ __forceinline__ void QuantizeRowPack(const Pack<kCodes>& numbers, int
   if (!finite) amax = TileMax(FiniteAmaxBits(numbers));
   const float scale = ScaleOf<F>(__uint_as_float(amax), out.kind);
   CodePack<F> codes;
-  codes.Encode(numbers, 1.0f / scale, finite, out.lost != nullptr, lost);
+  codes.Encode(numbers, 1.0f / scale, finite, out.lost.stats != nullptr, lost);
   codes.Store(out.codes.row(r), p, cols, out.codes.vector);
   if (p % kTileLanes == 0) out.scales[r * out.scale_pitch + p / kTileLanes] = scale;
 }
-
-// The counters of a call that was asked for them. Reading them waits for the device.
-class LostTotals {
- public:
-  LostTotals(const OpContext& ctx, QuantStats* stats) : ctx_(ctx), scope_(*ctx.scratch), stats_(stats) {
-    if (stats == nullptr) return;
-    totals_ = ctx.scratch->Allocate("quantize.lost", DType::kI64, {3});
-    Zero(ctx.stream, totals_);
-  }
-  unsigned long long* device() const { return static_cast<unsigned long long*>(totals_.data); }
-  void Finish(int64_t elements) const {
-    if (stats_ == nullptr) return;
-    int64_t lost[3];
-    CopyBytes(ctx_.stream, totals_.data, lost, sizeof lost);
-    Synchronize(ctx_.stream);
-    *stats_ += {.elements = elements, .saturated = lost[0], .underflowed = lost[1], .nonfinite = lost[2]};
-  }
-
- private:
-  const OpContext& ctx_;
-  ArenaScope scope_;
-  QuantStats* stats_;
-  Tensor totals_;
-};
 
 // body(F()) with the traits of the format.
 template <class Body>

@@ -22,7 +22,7 @@ __global__ void RowsKernel(RowGrid grid, View<const S> x, int64_t cols, CodesOut
       [&](int64_t r, int64_t p, const Raw& raw) {
         QuantizeRowPack<F>(raw.Widened(), r, p, cols, out, lost);
       });
-  if (out.lost != nullptr) AddLost(lost, out.lost);
+  AddLost(lost, out.lost);
 }
 
 // The maximum over the block.
@@ -65,11 +65,11 @@ __global__ void __launch_bounds__(kBlockThreads)
   for (int k = 0; k < kBlockRows; ++k) {
     if (row(k) >= rows) continue;
     CodePack<F> codes;
-    codes.Encode(raw[k].Widened(), inverse, finite, out.lost != nullptr, lost);
+    codes.Encode(raw[k].Widened(), inverse, finite, out.lost.stats != nullptr, lost);
     codes.Store(out.codes.row(row(k)), p, cols, out.codes.vector);
   }
   if (threadIdx.x == 0) out.scales[i * out.scale_pitch + j] = scale;
-  if (out.lost != nullptr) AddLost(lost, out.lost);
+  AddLost(lost, out.lost);
 }
 
 template <class F, typename S>
@@ -89,10 +89,10 @@ __global__ void DequantizeKernel(RowGrid grid, View<const uint8_t> codes, View<c
 }
 
 template <class F, typename S>
-void QuantizeAs(const OpContext& ctx, const QuantizeDesc& d, unsigned long long* lost) {
+void QuantizeAs(const OpContext& ctx, const QuantizeDesc& d) {
   const int64_t rows = d.x.rows(), cols = d.x.cols(), across = TilesOf(cols);
   const View<const S> x = ViewOf<const S>(d.x, kCodes);
-  const CodesOut out = CodesOutOf(d.codes, d.scales, d.scale_kind, lost);
+  const CodesOut out = CodesOutOf(d.codes, d.scales, d.scale_kind, {d.stats, d.x.size()});
   if (d.tiling == Tiling::kRows1x128) {
     LaunchRows(ctx, RowsKernel<F, S>, rows, across * kTileLanes, x, cols, out);
   } else if constexpr (sizeof(typename F::Code) == 1) {
@@ -115,13 +115,11 @@ void DequantizeAs(const OpContext& ctx, const DequantizeDesc& d) {
 
 void Quantize(const OpContext& ctx, const QuantizeDesc& d) {
   if (d.tiling == Tiling::kColumns128x1) return QuantizeColumns(ctx, d);
-  const LostTotals totals(ctx, d.stats);
   ForReal(d.x.dtype, [&](auto s) {
     using S = decltype(s);
-    if (d.format == NumberFormat::kE5M6) return QuantizeAs<E5M6, S>(ctx, d, totals.device());
-    ForByteFormat(d.format, [&](auto f) { QuantizeAs<decltype(f), S>(ctx, d, totals.device()); });
+    if (d.format == NumberFormat::kE5M6) return QuantizeAs<E5M6, S>(ctx, d);
+    ForByteFormat(d.format, [&](auto f) { QuantizeAs<decltype(f), S>(ctx, d); });
   });
-  totals.Finish(d.x.size());
 }
 
 void Dequantize(const OpContext& ctx, const DequantizeDesc& d) {

@@ -47,7 +47,7 @@ struct PanelsOut {
   int64_t scale_pitch;
   int64_t rows, cols, across;  // of the matrix; panels across
   ScaleKind kind;
-  unsigned long long* lost;  // or null
+  LossCounter lost;
 };
 
 struct PanelRoom {
@@ -145,11 +145,11 @@ __global__ void __launch_bounds__(kBlockThreads, 2) PanelKernel(Source source, P
   for (int i = 0; i < kCodes; ++i) {
     const int column = tx * kCodes + i;
     room.chunks[ChunkPlace(column, ty)] =
-        EncodeColumn<F>(raw, i, 1.0f / room.scale[column], finite, out.lost != nullptr, lost);
+        EncodeColumn<F>(raw, i, 1.0f / room.scale[column], finite, out.lost.stats != nullptr, lost);
   }
   __syncthreads();
   WriteChunks(room, out, row, col);
-  if (out.lost != nullptr) AddLost(lost, out.lost);
+  AddLost(lost, out.lost);
 }
 
 template <class F, class Source>
@@ -158,7 +158,7 @@ void LaunchPanels(const OpContext& ctx, const Source& source, const PanelsOut& o
 }
 
 PanelsOut OutOf(int64_t rows, int64_t cols, const Tensor& codes, const Tensor& scales, ScaleKind kind,
-                unsigned long long* lost) {
+                QuantStats* stats) {
   return {.codes = ViewOf<uint8_t>(codes, kCodes),
           .scales = scales.as<float>(),
           .scale_pitch = scales.pitch,
@@ -166,31 +166,27 @@ PanelsOut OutOf(int64_t rows, int64_t cols, const Tensor& codes, const Tensor& s
           .cols = cols,
           .across = TilesOf(cols),
           .kind = kind,
-          .lost = lost};
+          .lost = {stats, rows * cols}};
 }
 
 }  // namespace
 
 void QuantizeColumns(const OpContext& ctx, const QuantizeDesc& d) {
-  const LostTotals totals(ctx, d.stats);
-  const PanelsOut out = OutOf(d.x.rows(), d.x.cols(), d.codes, d.scales, d.scale_kind, totals.device());
+  const PanelsOut out = OutOf(d.x.rows(), d.x.cols(), d.codes, d.scales, d.scale_kind, d.stats);
   ForReal(d.x.dtype, [&](auto s) {
     const Numbers<decltype(s)> numbers = {ViewOf<const decltype(s)>(d.x, kCodes)};
     ForByteFormat(d.format, [&](auto f) { LaunchPanels<decltype(f)>(ctx, numbers, out); });
   });
-  totals.Finish(d.x.size());
 }
 
 void RequantizeTransposed(const OpContext& ctx, const RequantizeDesc& d) {
-  const LostTotals totals(ctx, d.stats);
   const PanelsOut out =
-      OutOf(d.codes.rows(), d.codes.cols(), d.out_codes, d.out_scales, d.scale_kind, totals.device());
+      OutOf(d.codes.rows(), d.codes.cols(), d.out_codes, d.out_scales, d.scale_kind, d.stats);
   ForByteFormat(d.format, [&](auto f) {
     using F = decltype(f);
     LaunchPanels<F>(
         ctx, ScaledCodes<F>{ViewOf<const uint8_t>(d.codes, kCodes), ViewOf<const float>(d.scales, 1)}, out);
   });
-  totals.Finish(d.codes.size());
 }
 
 }  // namespace jevons::cuda

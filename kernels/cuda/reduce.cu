@@ -1,18 +1,16 @@
 // Reductions with the bits of the CPU's: sixteen sums in FP64 for each block of 16,384 elements, the blocks over the fixed tree.
-// Both return a number of the host and so wait for the device: once a call, counted by HostSynchronizations.
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/pack.cuh"
-#include "kernels/tensor/cuda_backend.h"
-#include "kernels/tensor/device.h"
+#include "kernels/ops/reduce.h"
 
 namespace jevons::cuda {
 namespace {
 
-constexpr int64_t kBlock = 1 << 14;  // elements of one partial sum
+constexpr int64_t kBlock = kSquaresBlock;
 constexpr int kSums = 16;            // of a block, element i in sum i % kSums
 constexpr int kStage = 4096;         // elements that are in shared memory at a time
-constexpr int kTreeThreads = 1024;
+constexpr int kTreeThreads = 128;
 
 // One block for kBlock elements: all threads bring a stage into shared memory, kSums of them add it.
 __global__ void __launch_bounds__(kBlockThreads)
@@ -44,10 +42,13 @@ __global__ void __launch_bounds__(kBlockThreads)
   if (threadIdx.x == 0) partial[blockIdx.x] = total;
 }
 
-// partial[0] = the sum of partial[0..n) over the fixed tree (TreeSum): at each level a node is the sum of two neighbours, and
-// the last of an odd number goes up as it is. other: [(n + 1) / 2], the next level.
-__global__ void __launch_bounds__(kTreeThreads) TreeKernel(double* partial, double* other, int64_t n) {
-  double *from = partial, *to = other;
+// sums[i] = the sum of block i's share of partial[0..blocks), of_chunk each, over the fixed tree (TreeSum): at each level a node is
+// the sum of two neighbours, and the last of an odd number goes up as it is. other: [(of_chunk + 1) / 2] for each chunk.
+__global__ void __launch_bounds__(kTreeThreads)
+    TreeKernel(double* partial, double* other, int64_t blocks, int64_t of_chunk, double* sums) {
+  const int64_t first = blockIdx.x * of_chunk;
+  int64_t n = min(of_chunk, blocks - first);
+  double *from = partial + first, *to = other + blockIdx.x * ((of_chunk + 1) / 2);
   while (n > 1) {
     const int64_t nodes = (n + 1) / 2;
     for (int64_t i = threadIdx.x; i < nodes; i += kTreeThreads)
@@ -58,7 +59,7 @@ __global__ void __launch_bounds__(kTreeThreads) TreeKernel(double* partial, doub
     to = swap;
     n = nodes;
   }
-  if (threadIdx.x == 0) partial[0] = from[0];
+  if (threadIdx.x == 0) sums[blockIdx.x] = from[0];
 }
 
 // One thread adds, in order, what the others bring.
@@ -81,30 +82,20 @@ double* Doubles(const OpContext& ctx, int64_t n) {
   return static_cast<double*>(ctx.scratch->Allocate("reduce.partial", DType::kI64, {n}).data);
 }
 
-double Read(const OpContext& ctx, const double* value) {
-  double result = 0;
-  CopyBytes(ctx.stream.handle, value, &result, sizeof result);
-  Synchronize(ctx.stream);
-  return result;
-}
-
 }  // namespace
 
-double SumOfSquares(const OpContext& ctx, const Tensor& x) {
+void SumsOfSquares(const OpContext& ctx, const Tensor& x, int64_t chunk, double* sums) {
   ArenaScope scope(*ctx.scratch);
-  const int64_t blocks = CeilDiv(x.size(), kBlock);
-  double *partial = Doubles(ctx, blocks), *other = Doubles(ctx, (blocks + 1) / 2);
+  const int64_t blocks = CeilDiv(x.size(), kBlock), of_chunk = std::min(blocks, chunk / kBlock);
+  const int64_t chunks = CeilDiv(blocks, of_chunk);
+  double *partial = Doubles(ctx, blocks), *other = Doubles(ctx, chunks * ((of_chunk + 1) / 2));
   Launch(ctx, SquaresKernel, blocks, dim3(kBlockThreads), 0,
          ViewOf<const float>(Flat(x, true), kWidthOf<float>), x.size(), partial);
-  Launch(ctx, TreeKernel, 1, dim3(kTreeThreads), 0, partial, other, blocks);
-  return Read(ctx, partial);
+  Launch(ctx, TreeKernel, chunks, dim3(kTreeThreads), 0, partial, other, blocks, of_chunk, sums);
 }
 
-double Sum(const OpContext& ctx, const Tensor& x) {
-  ArenaScope scope(*ctx.scratch);
-  double* sum = Doubles(ctx, 1);
+void Sum(const OpContext& ctx, const Tensor& x, double* sum) {
   Launch(ctx, SumKernel, 1, dim3(kBlockThreads), 0, x.as<float>(), x.size(), sum);
-  return Read(ctx, sum);
 }
 
 }  // namespace jevons::cuda

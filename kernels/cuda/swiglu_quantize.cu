@@ -31,7 +31,7 @@ __global__ void SwiGluQuantizeKernel(RowGrid grid, View<const S> gate, View<cons
           y.v[i] = p * kCodes + i < inner ? ref::SwiGluElement(g.v[i], u.v[i], w) : 0.0f;
         QuantizeRowPack<F>(RoundedTo<S>(y), row, p, inner, out, lost);
       });
-  if (out.lost != nullptr) AddLost(lost, out.lost);
+  AddLost(lost, out.lost);
 }
 
 }  // namespace
@@ -45,8 +45,7 @@ void SwiGluQuantize(const OpContext& ctx, const SwiGluQuantizeDesc& d) {
   ExpectMatrix("codes", d.codes, DType::kU8, rows, inner);
   ExpectMatrix("scales", d.scales, DType::kF32, rows, TilesOf(inner));
   if (rows == 0 || inner == 0) return;
-  const LostTotals totals(ctx, d.stats);
-  const CodesOut out = CodesOutOf(d.codes, d.scales, d.scale_kind, totals.device());
+  const CodesOut out = CodesOutOf(d.codes, d.scales, d.scale_kind, {d.stats, rows * inner});
   ForReal(d.gate_up.dtype, [&](auto s) {
     using S = decltype(s);
     ForByteFormat(d.format, [&](auto f) {
@@ -56,7 +55,6 @@ void SwiGluQuantize(const OpContext& ctx, const SwiGluQuantizeDesc& d) {
                  d.weight ? d.weight.as<float>() : nullptr, inner, out);
     });
   });
-  totals.Finish(rows * inner);
 }
 
 }  // namespace jevons::cuda

@@ -15,7 +15,7 @@ struct SwiGluQuantizeDesc {
   Tensor scales;   // [R, L(I)] FP32
   ScaleKind scale_kind = ScaleKind::kFp32;
   NumberFormat format = NumberFormat::kE4M3;  // or kE5M2
-  QuantStats* stats = nullptr;                // if given, counts are added, and the host waits for them
+  QuantStats* stats = nullptr;                // if given, on the device: counts are added to it
 };
 void SwiGluQuantize(const OpContext& ctx, const SwiGluQuantizeDesc& desc);
 

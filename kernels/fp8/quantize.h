@@ -31,7 +31,7 @@ struct QuantizeDesc {
   Tiling tiling = Tiling::kRows1x128;
   ScaleKind scale_kind = ScaleKind::kFp32;
   NumberFormat format = NumberFormat::kE4M3;
-  QuantStats* stats = nullptr;  // if given, this call's counts are added to it
+  QuantStats* stats = nullptr;  // if given, where the stream works: this call's counts are added to it
 };
 void Quantize(const OpContext& ctx, const QuantizeDesc& desc);
 

@@ -6,6 +6,11 @@
 namespace jevons {
 
 void Copy(const OpContext& ctx, const Tensor& src, const Tensor& dst) {
+  if (src.dtype == DType::kI32 && dst.dtype == DType::kI32) {  // four bytes move as they are, whatever they mean
+    Tensor from = src, to = dst;
+    from.dtype = to.dtype = DType::kF32;
+    return Copy(ctx, from, to);
+  }
   ExpectReal("src", src);
   ExpectReal("dst", dst);
   ExpectMatrix("src", src, src.dtype, dst.rows(), dst.cols());

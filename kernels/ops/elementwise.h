@@ -6,7 +6,7 @@
 
 namespace jevons {
 
-void Copy(const OpContext& ctx, const Tensor& src, const Tensor& dst);                   // FP32 <-> BF16 casts too
+void Copy(const OpContext& ctx, const Tensor& src, const Tensor& dst);                   // FP32 <-> BF16 casts too; I32 to I32
 void Add(const OpContext& ctx, const Tensor& a, const Tensor& b, const Tensor& out);     // FP32 or BF16; out may be a or b
 
 // Draws from N(0, std^2) for elements [offset, offset + dst.size()) of the stream (seed, purpose); dst: contiguous FP32.

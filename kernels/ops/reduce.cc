@@ -7,14 +7,15 @@
 
 namespace jevons {
 
-double SumOfSquares(const OpContext& ctx, const Tensor& x) {
+void SumsOfSquares(const OpContext& ctx, const Tensor& x, int64_t chunk, double* sums) {
   ExpectVector("x", x, DType::kF32, x.size());
-  return x.size() == 0 ? 0.0 : Ops(ctx.stream).sum_of_squares(ctx, x);
+  JEVONS_CHECK(chunk > 0 && chunk % kSquaresBlock == 0, "chunks of %lld elements", static_cast<long long>(chunk));
+  if (x.size() > 0) Ops(ctx.stream).sums_of_squares(ctx, x, chunk, sums);
 }
 
-double Sum(const OpContext& ctx, const Tensor& x) {
+void Sum(const OpContext& ctx, const Tensor& x, double* sum) {
   ExpectVector("x", x, DType::kF32, x.size());
-  return x.size() == 0 ? 0.0 : Ops(ctx.stream).sum(ctx, x);
+  Ops(ctx.stream).sum(ctx, x, sum);
 }
 
 double TreeSum(std::span<const double> values) {

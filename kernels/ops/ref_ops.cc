@@ -145,16 +145,16 @@ void RefSumRows(const OpContext& ctx, const Tensor& y, const Tensor& row_of, int
   Store(sum, out, mode);
 }
 
-double RefSumOfSquares(const OpContext&, const Tensor& x) {
-  double sum = 0;
-  for (int64_t i = 0; i < x.size(); ++i) sum += double{x.as<float>()[i]} * double{x.as<float>()[i]};
-  return sum;
+void RefSumsOfSquares(const OpContext&, const Tensor& x, int64_t chunk, double* sums) {
+  for (int64_t i = 0; i < x.size(); ++i) {
+    if (i % chunk == 0) sums[i / chunk] = 0;
+    sums[i / chunk] += double{x.as<float>()[i]} * double{x.as<float>()[i]};
+  }
 }
 
-double RefSum(const OpContext&, const Tensor& x) {
-  double sum = 0;
-  for (int64_t i = 0; i < x.size(); ++i) sum += double{x.as<float>()[i]};
-  return sum;
+void RefSum(const OpContext&, const Tensor& x, double* sum) {
+  *sum = 0;
+  for (int64_t i = 0; i < x.size(); ++i) *sum += double{x.as<float>()[i]};
 }
 
 void RefRmsNorm(const OpContext& ctx, const Tensor& x, const Tensor& gamma, float eps, const Tensor& y,
@@ -274,7 +274,7 @@ const OpTable kRefOps = {
     .sort_by_expert = RefSortByExpert,
     .gather_rows = RefGatherRows,
     .sum_rows = RefSumRows,
-    .sum_of_squares = RefSumOfSquares,
+    .sums_of_squares = RefSumsOfSquares,
     .sum = RefSum,
     .rms_norm = RefRmsNorm,
     .rms_norm_backward = RefRmsNormBackward,

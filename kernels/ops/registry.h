@@ -36,7 +36,7 @@ struct OpTable {
   decltype(&jevons::SortByExpert) sort_by_expert;
   decltype(&jevons::GatherRows) gather_rows;
   decltype(&jevons::SumRows) sum_rows;
-  decltype(&jevons::SumOfSquares) sum_of_squares;
+  decltype(&jevons::SumsOfSquares) sums_of_squares;
   decltype(&jevons::Sum) sum;
   decltype(&jevons::RmsNorm) rms_norm;
   decltype(&jevons::RmsNormBackward) rms_norm_backward;

@@ -73,6 +73,11 @@ void CopyBytes(const Stream& stream, const void* from, void* to, int64_t bytes) 
   std::memcpy(to, from, static_cast<size_t>(bytes));
 }
 
+void Fetch(const Stream& stream, const void* from, void* to, int64_t bytes) {
+  CopyBytes(stream, from, to, bytes);
+  Synchronize(stream);
+}
+
 void Zero(const Stream& stream, const Tensor& dst) {
   if (stream.device == Device::kCpu) return Zero(dst);
   if (dst.size() == 0) return;

@@ -65,6 +65,9 @@ int64_t HostSynchronizations();
 // Copies in stream order between any two places; page-locked host memory lets the host go on meanwhile.
 void CopyBytes(const Stream& stream, const void* from, void* to, int64_t bytes);
 
+// CopyBytes to the host, which waits for it.
+void Fetch(const Stream& stream, const void* from, void* to, int64_t bytes);
+
 // dst = 0 in stream order; respects the pitch.
 void Zero(const Stream& stream, const Tensor& dst);
 
@@ -96,6 +99,7 @@ struct CudaReport {
   int driver_version = 0, runtime_version = 0;  // 13000 for 13.0; 0 = none
   std::vector<CudaDevice> devices;
   std::string problem;  // why no CUDA stream can be had; empty where one can
+  std::string cudnn_problem;  // why attention cannot go to cuDNN; empty where it can
 };
 CudaReport ExamineCuda();
 

@@ -3,19 +3,18 @@
 #include <algorithm>
 #include <numeric>
 
-#include "kernels/base/check.h"
-
 namespace jevons {
 
-void UpdateGateBias(std::span<const int64_t> counts, float speed, std::span<float> bias) {
-  JEVONS_CHECK(counts.size() == bias.size(), "%zu counts, %zu biases", counts.size(), bias.size());
+std::vector<float> GateBiasSteps(std::span<const int64_t> counts, float speed) {
+  std::vector<float> steps(counts.size(), 0.0f);
   const int64_t experts = static_cast<int64_t>(counts.size());
   const int64_t total = std::accumulate(counts.begin(), counts.end(), int64_t{0});
   for (int64_t e = 0; e < experts; ++e) {
     const int64_t excess = counts[e] * experts - total;  // E * (c_e - mean), in integers
-    if (excess < 0) bias[e] += speed;
-    if (excess > 0) bias[e] -= speed;
+    if (excess < 0) steps[e] = speed;
+    if (excess > 0) steps[e] = -speed;
   }
+  return steps;
 }
 
 LoadSummary SummarizeLoad(std::span<const int64_t> counts) {

@@ -5,11 +5,12 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 namespace jevons {
 
-// counts: [E] rows per expert over the whole batch; bias: [E] FP32.
-void UpdateGateBias(std::span<const int64_t> counts, float speed, std::span<float> bias);
+// What is added to each bias: speed, -speed or 0. counts: [E] rows per expert over the whole batch.
+std::vector<float> GateBiasSteps(std::span<const int64_t> counts, float speed);
 
 struct LoadSummary {
   double max_over_mean = 0;  // 1 = perfectly even; 0 where nothing was routed

@@ -82,7 +82,6 @@ TEST(Validate, RankRules) {
   EXPECT_THAT(Lines({"parallel.ep=16"}, 0), IsEmpty());  // ranks not known
   EXPECT_THAT(Lines({"parallel.ep=3"}, 6), IsEmpty());
   EXPECT_THAT(Lines({"parallel.pp=2"}), Contains(HasSubstr("parallel.pp = 2: must be 1")));
-  EXPECT_THAT(Lines({"parallel.backend=CUDA"}), Contains(HasSubstr("parallel.backend = CUDA: must be CPU")));
 }
 
 TEST(Validate, BatchRules) {

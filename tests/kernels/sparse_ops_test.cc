@@ -173,6 +173,8 @@ TEST(Elementwise, NormalsDependOnTheIndexAlone) {
   EXPECT_EQ(part.Values(), std::vector<float>(100, 2.5f));
 }
 
+constexpr int64_t kWhole = 64 * kSquaresBlock;  // more than any vector here has
+
 TEST(Reduce, SumsAreExactEnoughAndFixed) {
   for (int64_t n : {0, 1, 15, 17, 16384, 16385, 100003}) {
     GuardedVector x(DType::kF32, n);
@@ -182,24 +184,45 @@ TEST(Reduce, SumsAreExactEnoughAndFixed) {
       squares += double{value} * double{value};
       sum += double{value};
     }
-    double results[2];
+    double results[2] = {0, 0};  // as they are of no elements
     for (int threads : {1, 2}) {
       TableScope scope(kCpuOps, threads);
-      results[threads - 1] = SumOfSquares(TestContext(), x.tensor);
+      double total = -1;
+      SumsOfSquares(TestContext(), x.tensor, kWhole, &results[threads - 1]);
+      Sum(TestContext(), x.tensor, &total);
       EXPECT_NEAR(results[threads - 1], squares, 1e-12 * squares);
-      EXPECT_EQ(Sum(TestContext(), x.tensor), sum);
+      EXPECT_EQ(total, sum);
     }
     EXPECT_EQ(results[0], results[1]);
+  }
+}
+
+TEST(Reduce, ChunksAreSumsOfTheirOwn) {
+  GuardedVector x(DType::kF32, 5 * kSquaresBlock + 7);
+  x.Fill(2);
+  for (const OpTable* table : {&kCpuOps, &kRefOps}) {
+    TableScope scope(*table, 2);
+    double sums[3], alone = 0;
+    SumsOfSquares(TestContext(), x.tensor, 2 * kSquaresBlock, sums);
+    for (int64_t i = 0; i < 3; ++i) {
+      const int64_t begin = 2 * i * kSquaresBlock;
+      SumsOfSquares(TestContext(), x.tensor.Columns(begin, std::min(2 * kSquaresBlock, x.tensor.size() - begin)), kWhole, &alone);
+      EXPECT_EQ(sums[i], alone) << table->name << " " << i;
+    }
   }
 }
 
 TEST(Reduce, NanAndInfinityComeThrough) {
   GuardedVector x(DType::kF32, 40000);
   x.Fill(1).Set(0, 31234, std::numeric_limits<float>::infinity());
-  EXPECT_TRUE(std::isinf(SumOfSquares(TestContext(), x.tensor)));
+  double squares = 0, sum = 0;
+  SumsOfSquares(TestContext(), x.tensor, kWhole, &squares);
+  EXPECT_TRUE(std::isinf(squares));
   x.Set(0, 3, std::nanf(""));
-  EXPECT_TRUE(std::isnan(SumOfSquares(TestContext(), x.tensor)));
-  EXPECT_TRUE(std::isnan(Sum(TestContext(), x.tensor)));
+  SumsOfSquares(TestContext(), x.tensor, kWhole, &squares);
+  Sum(TestContext(), x.tensor, &sum);
+  EXPECT_TRUE(std::isnan(squares));
+  EXPECT_TRUE(std::isnan(sum));
 }
 
 TEST(Reduce, TreeSumAddsInTreeOrder) {

@@ -145,7 +145,10 @@ void VocabularyAndOptimizer(Bench& b) {
   const Tensor w16 = b.Make(DType::kBF16, {kParameters});
   b.Bytes("memcpy, 32 MiB", 8 * kParameters,
           [&] { std::memcpy(w.data, g.data, static_cast<size_t>(w.bytes())); });
-  b.Bytes("sum of squares", 4 * kParameters, [&] { SumOfSquares(ctx, g); });
+  b.Bytes("sum of squares", 4 * kParameters, [&] {
+    double sums[kParameters / kSquaresBlock];
+    SumsOfSquares(ctx, g, kSquaresBlock, sums);
+  });
   b.Bytes("fill normal", 4 * kParameters,
           [&] { FillNormal(ctx, 1, 2, 0, 0.02f, w.Columns(0, kParameters / 16)); });
   for (DType moments : {DType::kF32, DType::kBF16}) {

@@ -56,11 +56,12 @@ class ModelHarness {
   LossSums Run(const MicroBatch& batch, const LossScales& scales) {
     BindGradients();
     std::vector<int64_t> counts(static_cast<size_t>(model_.moe_layers() * config_.moe().routed_experts()));
-    const LossSums sums =
-        model_.ForwardBackward(Context(), binding_.weights(), batch, scales,
-                               Tensor::Of(counts.data(), {model_.moe_layers(), config_.moe().routed_experts()}));
+    std::vector<double> losses(static_cast<size_t>(model_.loss_terms()));
+    model_.ForwardBackward(Context(), binding_.weights(), batch, scales,
+                           {.losses = losses.data(),
+                            .counts = Tensor::Of(counts.data(), {model_.moe_layers(), config_.moe().routed_experts()})});
     gradients_.EndRound(Context().ops, 0);
-    return sums;
+    return LossSums::Of(losses, config_.mtp().depth());
   }
 
   std::vector<double> Gradient(size_t param) const {

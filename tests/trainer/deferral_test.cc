@@ -55,14 +55,15 @@ TEST_P(Deferral, WeightGradientsDoNotReadWhatBackwardInputReads) {
       harness.BindGradients();
       const LayerContext ctx = harness.Context();
       const BlockWeights& w = harness.binding().weights().blocks[dense ? 0 : 1];
-      const RowLayout rows{.sequences = 2, .sequence_length = kS, .document_start = {}};
+      const RowLayout rows{.sequences = 2, .sequence_length = kS};
       const Tensor x = ctx.Save("x", {kT, H}), y = ctx.Save("y", {kT, H}), dy = ctx.Save("dy", {kT, H}),
                    dx = ctx.Save("dx", {kT, H});
       FillNormal(ctx.ops, 1, 2, 0, 1.0f, x.Reshape({x.size()}));
       FillNormal(ctx.ops, 1, 3, 0, 1.0f, dy.Reshape({dy.size()}));
       BlockSaved saved;
       std::vector<int64_t> counts(static_cast<size_t>(E));
-      BlockStats stats{.balance_loss = 0, .counts = Tensor::Of(counts.data(), {E}), .received_rows = 0};
+      double balance_loss = 0;
+      BlockStats stats{.balance_loss = &balance_loss, .counts = Tensor::Of(counts.data(), {E}), .received_rows = 0};
       block.Forward(ctx, w, rows, x, y, saved, stats);
       block.BackwardInput(ctx, w, rows, dy, saved, 0.1f, dx);
       EXPECT_FALSE(ctx.wgrad->empty());

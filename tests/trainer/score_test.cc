@@ -126,8 +126,9 @@ TEST_F(ScoreTest, LogitsLogprobsAndLossAreTheModels) {
     std::vector<int32_t> padded = Padded(tokens);
     RunLoopback(1, [&](Communicator& world) {
       ModelHarness harness(config.model(), S, world);
-      const double sum = harness.model().Evaluate(harness.Context(), harness.binding().weights(),
-                                                  ModelHarness::Batch(padded, B, S));
+      const MicroBatch batch = ModelHarness::Batch(padded, B, S);
+      double sum = 0;
+      harness.model().Evaluate(harness.Context(), harness.binding().weights(), batch, batch.tokens.Columns(1, S), &sum);
       EXPECT_NEAR(tensors_["loss"][0], sum / static_cast<double>(B * (S - 1)), 1e-6 * sum);
       const auto params = harness.Params<double>();
       const auto biases = harness.Biases();

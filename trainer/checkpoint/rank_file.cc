@@ -1,11 +1,11 @@
 #include "trainer/checkpoint/rank_file.h"
 
 #include <algorithm>
-#include <cstring>
 #include <new>
 #include <optional>
 
 #include "absl/strings/str_format.h"
+#include "kernels/tensor/device.h"
 #include "trainer/checkpoint/manifest.h"
 
 namespace jevons {
@@ -31,7 +31,7 @@ absl::Status RankFile::Reserve(int64_t bytes) {
   return absl::OkStatus();
 }
 
-absl::Status RankFile::Stage(const std::vector<TensorSlice>& slices) {
+absl::Status RankFile::Stage(const std::vector<TensorSlice>& slices, const Stream& stream) {
   JEVONS_CHECK(!thread_.joinable(), "staging while the last save is being written");
   size_ = 0;
   for (const TensorSlice& slice : slices) size_ += slice.elements.size() * SizeOf(slice.dtype);
@@ -60,9 +60,10 @@ absl::Status RankFile::Stage(const std::vector<TensorSlice>& slices) {
     part->set_first_element(slice.elements.begin);
     part->set_elements(slice.elements.size());
     const int64_t bytes = slice.elements.size() * SizeOf(slice.dtype);
-    std::memcpy(staging_.get() + offset, slice.data, static_cast<size_t>(bytes));
+    CopyBytes(stream, slice.data, staging_.get() + offset, bytes);
     offset += bytes;
   }
+  Synchronize(stream);
   return absl::OkStatus();
 }
 

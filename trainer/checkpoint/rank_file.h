@@ -25,8 +25,8 @@ class RankFile {
   RankFile(FileSystem& files, int rank);
   ~RankFile();
 
-  // Copies the slices end to end. FailureError where there is no memory for them.
-  absl::Status Stage(const std::vector<TensorSlice>& slices);
+  // Copies the slices end to end, and waits for it. FailureError where there is no memory for them.
+  absl::Status Stage(const std::vector<TensorSlice>& slices, const Stream& stream);
 
   // Starts a thread that writes what is staged to folder/rank-NNNNN.bin, hashes it and makes it durable. A
   // rank that has nothing to write makes no file.

@@ -82,7 +82,8 @@ CheckpointWriter::~CheckpointWriter() = default;
 int64_t CheckpointWriter::bytes_written() const { return file_->bytes_written(); }
 int64_t CheckpointWriter::staging_bytes() const { return file_->capacity(); }
 
-absl::Status CheckpointWriter::Begin(const CheckpointInfo& info, const std::vector<TensorSlice>& slices) {
+absl::Status CheckpointWriter::Begin(const CheckpointInfo& info, const std::vector<TensorSlice>& slices,
+                                     const Stream& stream) {
   JEVONS_CHECK(info.step >= 0, "step %lld", static_cast<long long>(info.step));
   if (const auto previous = Finish(); !previous.ok() && is_root()) {
     LogWarning(
@@ -91,7 +92,7 @@ absl::Status CheckpointWriter::Begin(const CheckpointInfo& info, const std::vect
   const Stopwatch stopwatch(stall_seconds_);
   info_ = info;
   partial_ = JoinPath(directory_, PartialName(info.step));
-  absl::Status ready = file_->Stage(slices);
+  absl::Status ready = file_->Stage(slices, stream);
   if (ready.ok() && is_root()) ready = PrepareFolder();
   JEVONS_RETURN_IF_ERROR(AgreeOnStatus(world_, ready));
   file_->StartWriting(partial_);

@@ -26,6 +26,7 @@
 
 #include "kernels/base/partition.h"
 #include "kernels/base/status.h"
+#include "kernels/tensor/stream.h"
 #include "kernels/tensor/tensor.h"
 #include "parallel/comm/communicator.h"
 #include "trainer/checkpoint/file_system.h"
@@ -39,7 +40,7 @@ struct TensorSlice {
   DType dtype = DType::kF32;
   Shape shape;       // global, of the logical tensor
   Range elements;    // flat, row-major; may be empty
-  const void* data;  // element elements.begin
+  const void* data;  // element elements.begin; where the stream of the save works
 };
 
 // What is saved beside the tensors; rank 0's is taken.
@@ -64,10 +65,10 @@ class CheckpointWriter {
   CheckpointWriter(const CheckpointWriter&) = delete;
   CheckpointWriter& operator=(const CheckpointWriter&) = delete;
 
-  // Collective. Copies the slices to a buffer kept from save to save and starts a thread that writes it; the
-  // data may change as soon as this returns. A save still under way is finished first: see last_committed();
+  // Collective. Copies the slices to a buffer kept from save to save, in stream order, and starts a thread that
+  // writes it; the data may change as soon as this returns. A save still under way is finished first: see last_committed();
   // its failure is logged, and this save goes on all the same.
-  absl::Status Begin(const CheckpointInfo& info, const std::vector<TensorSlice>& slices);
+  absl::Status Begin(const CheckpointInfo& info, const std::vector<TensorSlice>& slices, const Stream& stream = {});
 
   // Collective; one integer reduction while a save is under way, else nothing. Commits once all ranks have
   // written. Returns the step just committed, if any. A failure ends the save (not the run: the caller may

@@ -38,7 +38,7 @@ void Block::ForwardFfn(const LayerContext& ctx, const BlockWeights& w, const Row
                        const Tensor& y, BlockSaved& saved, BlockStats& stats) const {
   if (dense()) return FfnForward(ctx, w.ffn, normed, y, WriteMode::kOverwrite, saved.ffn);
   MoeTransfer transfer;
-  stats.balance_loss = moe_->ForwardDispatch(ctx, w.moe, rows, normed, stats.counts, saved.moe, transfer);
+  moe_->ForwardDispatch(ctx, w.moe, rows, normed, stats.counts, stats.balance_loss, saved.moe, transfer);
   stats.received_rows = saved.moe.handle.receive_rows;
   moe_->ForwardShared(ctx, w.moe, normed, y, saved.moe);
   moe_->ForwardExperts(ctx, w.moe, saved.moe, transfer);

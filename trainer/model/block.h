@@ -24,8 +24,8 @@ struct BlockSaved {
 
 // What a forward pass of one micro-batch reports besides its output.
 struct BlockStats {
-  double balance_loss = 0;  // sum over the sequences, before alpha
-  Tensor counts;            // [E] I64, written by an expert block
+  double* balance_loss = nullptr;  // written by an expert block, where the stream works: sum over the sequences, before alpha
+  Tensor counts;                   // likewise: [E] I64
   int64_t received_rows = 0;  // that came to this rank's experts
 };
 

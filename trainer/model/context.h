@@ -59,8 +59,9 @@ struct Activation {
 
 // A parameter as a layer sees it: its view for computing, and its gradient's place. Both are set for each micro-batch.
 struct Weight {
-  Tensor value;     // compute type
-  GradTarget grad;  // FP32
+  Tensor value;      // compute type
+  Fp8Operand codes;  // of value in 128x128 blocks, where the plan is FP8: WeightBinding::Quantize
+  GradTarget grad;   // FP32
   ProductPlan plan = {};
 };
 
@@ -68,9 +69,13 @@ struct Weight {
 // each source is another micro-batch. A source without a micro-batch in this round has an empty tensor.
 struct ExpertWeight {
   Tensor value;
+  std::vector<Fp8Operand> codes;  // [experts here], likewise
   std::vector<GradTarget> grad;  // [sources], each [experts here, N, K]
   ProductPlan plan = {};
 };
+
+// Room on a device's scratch for the transposed FP8 operands of weight gradients that run together; one product may need more.
+inline constexpr int64_t kWgradOperandBytes = int64_t{256} << 20;
 
 // Weight gradients are matrix products, kept as data until somebody runs them (contract 3).
 class WgradQueue {
@@ -90,6 +95,8 @@ class WgradQueue {
     ProductPlan plan;
     ProductError* error;
   };
+  void RunFp8(const OpContext& ops);
+  static void CompareInShadow(const OpContext& ops, const Task& task, const Fp8GemmDesc& product);
   std::vector<Task> tasks_;
 };
 
@@ -97,11 +104,13 @@ class WgradQueue {
 struct RowLayout {
   int64_t sequences = 0;
   int64_t sequence_length = 0;
-  Tensor document_start;  // [T] I32 or empty: see kernels/ops/attention.h
+  Tensor document_start = {};  // [T] I32 or empty: see kernels/ops/attention.h, as for the two numbers
+  int64_t documents = 0, longest_document = 0;
   int64_t rows() const { return sequences * sequence_length; }
 };
 
-// The first place where a forward pass met NaN or Inf: the norm of a row tells for the whole row, at no cost.
+// The first place where a forward pass met NaN or Inf: the norm of a row tells for the whole row. Whoever looks waits for each
+// norm, so one looks when a loss has told that there is something to find.
 struct NonFinite {
   int layer = -1;
   const char* tensor = nullptr;
@@ -113,8 +122,8 @@ struct LayerContext {
   DType dtype = DType::kF32; // of activations and compute weights
   WgradQueue* wgrad = nullptr;
   PhaseTimer* timer = nullptr;
-  NonFinite* non_finite = nullptr;
-  Fp8Stats* fp8 = nullptr;   // nullptr: nobody counts
+  NonFinite* non_finite = nullptr;  // nullptr: nobody looks
+  Fp8Stats* fp8 = nullptr;   // where the stream works; nullptr: nobody counts
   Shadow* shadow = nullptr;  // set in shadow steps
   bool recompute_up_projections = false;  // MLA's queries, keys and values are not saved (report 3.2.3)
 

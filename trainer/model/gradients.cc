@@ -61,11 +61,13 @@ int64_t GradientStore::PlanBytes(const ModelConfig& model, int64_t local_experts
   return BytesOf(NeedsOf(ParameterTable(model), local_experts, layout, counts));
 }
 
-GradientStore::GradientStore(const WeightStore& weights, const GradientLayout& layout, const std::vector<int64_t>& counts)
+GradientStore::GradientStore(const WeightStore& weights, const GradientLayout& layout, const std::vector<int64_t>& counts,
+                             Device device)
     : weights_(weights),
       layout_(layout),
       arena_("gradients", std::max<int64_t>(
-                              1, BytesOf(NeedsOf(weights.specs(), weights.experts().size(), layout, counts)))) {
+                              1, BytesOf(NeedsOf(weights.specs(), weights.experts().size(), layout, counts))),
+             device) {
   const Needs needs = NeedsOf(weights.specs(), weights.experts().size(), layout, counts);
   offsets_ = needs.offsets;
   auto allocate = [&](Walk& walk, int slots, const char* name, int64_t size) {

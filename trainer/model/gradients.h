@@ -25,7 +25,8 @@ struct GradientLayout {
 class GradientStore {
  public:
   // counts: every number of micro-batches that a step may have; the buffers serve the most demanding.
-  GradientStore(const WeightStore& weights, const GradientLayout& layout, const std::vector<int64_t>& counts);
+  GradientStore(const WeightStore& weights, const GradientLayout& layout, const std::vector<int64_t>& counts,
+                Device device = Device::kCpu);
 
   // A step of `count` micro-batches begins.
   void Begin(int64_t count);

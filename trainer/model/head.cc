@@ -49,7 +49,7 @@ Tensor Entries(const Tensor& vector, int64_t begin, const Tensor& logits) {
 
 }  // namespace
 
-double HeadLoss(const LayerContext& ctx, const Tensor& head, const Tensor& x, const Tensor& labels) {
+void HeadLoss(const LayerContext& ctx, const Tensor& head, const Tensor& x, const Tensor& labels, double* sum) {
   PhaseScope phase(ctx.timer, Phase::kHead);
   ArenaScope scope(*ctx.ops.scratch);
   const Tensor losses = ctx.TempAs("head.losses", DType::kF32, {x.rows()});
@@ -57,11 +57,11 @@ double HeadLoss(const LayerContext& ctx, const Tensor& head, const Tensor& x, co
     CrossEntropy(ctx.ops, logits, Entries<int32_t>(labels, begin, logits),
                  Entries<float>(losses, begin, logits));
   });
-  return Sum(ctx.ops, losses);
+  Sum(ctx.ops, losses, sum);
 }
 
-double HeadLossAndGradient(const LayerContext& ctx, const Tensor& head, const Tensor& x, const Tensor& labels, float scale,
-                           const Tensor& dx, HeadGradient& gradient) {
+void HeadLossAndGradient(const LayerContext& ctx, const Tensor& head, const Tensor& x, const Tensor& labels, float scale,
+                         const Tensor& dx, HeadGradient& gradient, double* sum) {
   PhaseScope phase(ctx.timer, Phase::kHead);
   ArenaScope scope(*ctx.ops.scratch);
   const Tensor losses = ctx.TempAs("head.losses", DType::kF32, {x.rows()});
@@ -73,7 +73,7 @@ double HeadLossAndGradient(const LayerContext& ctx, const Tensor& head, const Te
     Gemm(ctx.ops, {.a = d_logits, .b = head, .c = dx.Rows(begin, logits.rows())});
     gradient.AddChunk(ctx.ops, d_logits, x.Rows(begin, logits.rows()));
   });
-  return Sum(ctx.ops, losses);
+  Sum(ctx.ops, losses, sum);
 }
 
 }  // namespace jevons

@@ -36,12 +36,12 @@ class HeadGradient {
   bool started_ = false;
 };
 
-// The sum of the rows' cross-entropies. x: [T,H]; labels: [T] I32, -1 = ignored.
-double HeadLoss(const LayerContext& ctx, const Tensor& head, const Tensor& x, const Tensor& labels);
+// *sum, which lies where the stream works: of the rows' cross-entropies. x: [T,H]; labels: [T] I32, -1 = ignored.
+void HeadLoss(const LayerContext& ctx, const Tensor& head, const Tensor& x, const Tensor& labels, double* sum);
 
 // The same, with dx [T,H] (overwritten) and the weight gradient of scale * sum.
-double HeadLossAndGradient(const LayerContext& ctx, const Tensor& head, const Tensor& x, const Tensor& labels, float scale,
-                           const Tensor& dx, HeadGradient& gradient);
+void HeadLossAndGradient(const LayerContext& ctx, const Tensor& head, const Tensor& x, const Tensor& labels, float scale,
+                         const Tensor& dx, HeadGradient& gradient, double* sum);
 
 }  // namespace jevons
 

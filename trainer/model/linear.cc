@@ -5,8 +5,13 @@
 namespace jevons {
 namespace {
 
+// Lines of transposed codes begin at multiples of 16 bytes, which is what tensor cores' libraries take.
+constexpr int64_t kLineBytes = 16;
+
 Fp8Operand OperandOnScratch(const OpContext& ops, int64_t rows, int64_t cols, Tiling tiling) {
-  return {.codes = ops.scratch->Allocate("fp8.codes", DType::kU8, CodesShape(rows, cols, tiling)),
+  const Shape codes = CodesShape(rows, cols, tiling);
+  const int64_t line = tiling == Tiling::kColumns128x1 ? (codes[1] + kLineBytes - 1) / kLineBytes * kLineBytes : codes[1];
+  return {.codes = ops.scratch->Allocate("fp8.codes", DType::kU8, {codes[0], line}).Columns(0, codes[1]),
           .scales = ops.scratch->Allocate("fp8.scales", DType::kF32, ScalesShape(rows, cols, tiling)),
           .tiling = tiling};
 }
@@ -15,10 +20,6 @@ Fp8Operand Quantised(const OpContext& ops, const Tensor& x, Tiling tiling, Scale
   const Fp8Operand operand = OperandOnScratch(ops, x.rows(), x.cols(), tiling);
   Quantize(ops, {.x = x, .codes = operand.codes, .scales = operand.scales, .tiling = tiling, .scale_kind = kind, .stats = stats});
   return operand;
-}
-
-Fp8Operand WeightBlocks(const OpContext& ops, const Tensor& w, QuantStats* stats) {
-  return Quantised(ops, w, Tiling::kBlocks128x128, ScaleKind::kFp32, stats);
 }
 
 // The transposed operand of a weight gradient, made from the codes that the other products use (report 3.5.2), so that a tensor
@@ -79,9 +80,8 @@ void Product(const LayerContext& ctx, const Activation& x, const Weight& w, Role
   const Form form = role == Role::kInput ? Form::kTransposed : Form::kPlain;
   if (!w.plan.fp8) return Gemm(ctx.ops, {.a = x.value, .b = w.value, .c = y, .b_form = form, .mode = mode});
   ArenaScope scope(*ctx.ops.scratch);
-  const bool counted = role == Role::kInput && ctx.fp8 != nullptr;
   const Fp8GemmDesc product{.a = RowsOperand(ctx, x, w.plan, role),
-                            .b = WeightBlocks(ctx.ops, w.value, counted ? &ctx.fp8->weights : nullptr),
+                            .b = w.codes,
                             .c = y,
                             .b_form = form,
                             .mode = mode,
@@ -104,24 +104,18 @@ void ExpertProducts(const LayerContext& ctx, std::span<const ExpertSegment> segm
     return GroupedGemm(ctx.ops, products);
   }
   ArenaScope scope(*ctx.ops.scratch);
-  const bool counted = role == Role::kInput && ctx.fp8 != nullptr;
   // Tiles of one row may be cut out of the whole; blocks must begin where the segment does.
   const bool by_rows = role == Role::kInput || w.plan.dy_tiling == Tiling::kRows1x128;
   const Activation whole = by_rows ? InCodes(ctx, x, w.plan, role) : x;
   std::vector<Fp8GemmDesc> products;
-  Fp8Operand weight;
-  int64_t expert = -1;
   for (const ExpertSegment& segment : segments) {
-    if (segment.expert != expert)
-      weight = WeightBlocks(ctx.ops, w.value.Index(segment.expert), counted ? &ctx.fp8->weights : nullptr);
-    expert = segment.expert;
     const int64_t begin = segment.rows.begin, count = segment.rows.size();
     products.push_back({.a = RowsOperand(ctx, whole.Rows(begin, count), w.plan, role),
-                        .b = weight,
+                        .b = w.codes[static_cast<size_t>(segment.expert)],
                         .c = y.Rows(begin, count),
                         .b_form = form,
                         .promote = w.plan.promote});
-    CompareInShadow(ctx, products.back(), x.Rows(begin, count), w.value.Index(expert), role);
+    CompareInShadow(ctx, products.back(), x.Rows(begin, count), w.value.Index(segment.expert), role);
   }
   GroupedFp8Gemm(ctx.ops, products);
 }
@@ -164,21 +158,42 @@ void WgradQueue::Run(const OpContext& ops) {
     if (!task.plan.fp8)
       plain.push_back({.a = task.dy.value, .b = task.x.value, .c = task.dw.tensor, .a_form = Form::kTransposed, .mode = task.dw.mode});
   GroupedGemm(ops, plain);
-  for (const Task& task : tasks_) {
-    if (!task.plan.fp8) continue;
-    ArenaScope scope(*ops.scratch);
-    const Fp8GemmDesc product{.a = Columns(ops, task.dy, task.plan.dy_tiling, task.plan.dy),
-                              .b = Columns(ops, task.x, Tiling::kRows1x128, task.plan.x),
-                              .c = task.dw.tensor,
-                              .b_form = Form::kTransposed,
-                              .mode = task.dw.mode,
-                              .promote = task.plan.promote};
-    Fp8Gemm(ops, product);
-    if (task.error == nullptr) continue;
-    const DType type = task.x.value ? task.x.value.dtype : task.dy.value ? task.dy.value.dtype : DType::kF32;
-    CompareProducts(ops, product, Unrounded(ops, task.dy, type), Form::kTransposed, Unrounded(ops, task.x, type), Form::kPlain, *task.error);
-  }
+  RunFp8(ops);
   tasks_.clear();
+}
+
+// A device is given many products at once, as many as their operands have room for; a CPU gains nothing from that.
+void WgradQueue::RunFp8(const OpContext& ops) {
+  const int64_t room = ops.stream.device == Device::kCuda ? kWgradOperandBytes : 0;
+  std::vector<Fp8GemmDesc> products;
+  for (size_t next = 0; next < tasks_.size();) {
+    ArenaScope scope(*ops.scratch);
+    const int64_t begin = ops.scratch->used_bytes();
+    products.clear();
+    const size_t first = next;
+    for (; next < tasks_.size() && (products.empty() || ops.scratch->used_bytes() - begin < room); ++next) {
+      const Task& task = tasks_[next];
+      if (!task.plan.fp8) continue;
+      products.push_back({.a = Columns(ops, task.dy, task.plan.dy_tiling, task.plan.dy),
+                          .b = Columns(ops, task.x, Tiling::kRows1x128, task.plan.x),
+                          .c = task.dw.tensor,
+                          .b_form = Form::kTransposed,
+                          .mode = task.dw.mode,
+                          .promote = task.plan.promote});
+    }
+    GroupedFp8Gemm(ops, products);
+    auto product = products.begin();
+    for (size_t i = first; i < next; ++i)
+      if (tasks_[i].plan.fp8) CompareInShadow(ops, tasks_[i], *product++);
+  }
+}
+
+void WgradQueue::CompareInShadow(const OpContext& ops, const Task& task, const Fp8GemmDesc& product) {
+  if (task.error == nullptr) return;
+  ArenaScope scope(*ops.scratch);
+  const DType type = task.x.value ? task.x.value.dtype : task.dy.value ? task.dy.value.dtype : DType::kF32;
+  CompareProducts(ops, product, Unrounded(ops, task.dy, type), Form::kTransposed, Unrounded(ops, task.x, type), Form::kPlain,
+                  *task.error);
 }
 
 }  // namespace jevons

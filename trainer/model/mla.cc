@@ -36,6 +36,8 @@ AttentionDesc Mla::Core(const RowLayout& rows, const CoreTensors& t) const {
           .kv = t.kv,
           .k_rope = t.kv_latent.Columns(dims_.kv_rank, dims_.rope),
           .document_start = rows.document_start,
+          .documents = rows.documents,
+          .longest_document = rows.longest_document,
           .o = t.o,
           .lse = t.lse};
 }

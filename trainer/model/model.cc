@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/ops/elementwise.h"
 #include "kernels/ops/embedding.h"
+#include "kernels/tensor/device.h"
 #include "trainer/model/head.h"
 #include "trainer/model/norm.h"
 
@@ -25,7 +27,23 @@ RopeScaling RopeScalingOf(const YarnConfig& yarn) {
           .magnitude = yarn.attention_factor()};
 }
 
-Model::Model(const ModelConfig& model, int64_t sequence_length, Dispatcher& dispatcher)
+namespace {
+
+// to[s, i] = from[s, i + shift] for i < positions; from: [B, S or more] I32, to: [B * positions].
+void CopyPositions(const OpContext& ops, const Tensor& from, int64_t shift, int64_t positions, const Tensor& to) {
+  Copy(ops, from.Columns(shift, positions), to.Reshape({from.rows(), positions}));
+}
+
+}  // namespace
+
+LossSums LossSums::Of(std::span<const double> terms, int64_t depth) {
+  LossSums sums{.main = terms[0]};
+  for (const double mtp : terms.subspan(1, static_cast<size_t>(depth))) sums.mtp += mtp;
+  for (const double balance : terms.subspan(1 + static_cast<size_t>(depth))) sums.balance += balance;
+  return sums;
+}
+
+Model::Model(const ModelConfig& model, int64_t sequence_length, Dispatcher& dispatcher, const Stream& stream)
     : config_(model),
       mla_{.hidden = model.hidden_size(),
            .heads = model.attention().heads(),
@@ -36,11 +54,16 @@ Model::Model(const ModelConfig& model, int64_t sequence_length, Dispatcher& disp
            .value = model.attention().value_dim()},
       attention_scale_(AttentionScale(model.attention())),
       constants_("constants",
-                 2 * Arena::SliceBytes(DType::kF32, {sequence_length, model.attention().rope_dim() / 2})) {
+                 2 * Arena::SliceBytes(DType::kF32, {sequence_length, model.attention().rope_dim() / 2}), stream.device) {
   const Shape table = {sequence_length, mla_.rope / 2};
   rope_cos_ = constants_.Allocate("rope.cos", DType::kF32, table);
   rope_sin_ = constants_.Allocate("rope.sin", DType::kF32, table);
-  FillRopeTable(model.attention().rope_theta(), mla_.rope, RopeScalingOf(model.attention().yarn()), rope_cos_, rope_sin_);
+  const Staging cos(Device::kCpu, rope_cos_.bytes()), sin(Device::kCpu, rope_sin_.bytes());
+  FillRopeTable(model.attention().rope_theta(), mla_.rope, RopeScalingOf(model.attention().yarn()),
+                Tensor(cos.data(), DType::kF32, table), Tensor(sin.data(), DType::kF32, table));
+  CopyBytes(stream, cos.data(), rope_cos_.data, rope_cos_.bytes());
+  CopyBytes(stream, sin.data(), rope_sin_.data, rope_sin_.bytes());
+  Synchronize(stream);
 
   const MoeConfig& moe = model.moe();
   moe_ = std::make_unique<Moe>(MoeDims{.router = {.experts = moe.routed_experts(),
@@ -74,34 +97,23 @@ int64_t Model::EvenRows(int64_t sequences, int64_t sequence_length) const {
   return sequences * tokens * config_.moe().top_k();
 }
 
-void Model::CopyIds(const MicroBatch& batch, int64_t shift, int64_t positions, const Tensor& ids) const {
-  int32_t* out = ids.as<int32_t>();
-  for (int64_t s = 0; s < batch.sequences; ++s) {
-    const int32_t* tokens = batch.tokens.row<int32_t>(s) + shift;
-    out = std::copy(tokens, tokens + positions, out);
-  }
-}
-
 RowLayout Model::RowsOf(const LayerContext& ctx, const MicroBatch& batch, int64_t k) const {
   const int64_t positions = batch.sequence_length - k;
-  RowLayout rows{.sequences = batch.sequences, .sequence_length = positions, .document_start = {}};
+  RowLayout rows{.sequences = batch.sequences, .sequence_length = positions};
   if (!batch.document_start) return rows;
   rows.document_start = ctx.SaveAs("document_start", DType::kI32, {rows.rows()});
-  int32_t* out = rows.document_start.as<int32_t>();
-  for (int64_t s = 0; s < batch.sequences; ++s) {
-    const int32_t* start = batch.document_start.row<int32_t>(s);
-    out = std::copy(start, start + positions, out);
-  }
+  rows.documents = batch.documents;
+  rows.longest_document = batch.longest_document;
+  CopyPositions(ctx.ops, batch.document_start, 0, positions, rows.document_start);
   return rows;
 }
 
-LossSums Model::ForwardBackward(const LayerContext& ctx, const ModelWeights& weights, const MicroBatch& batch,
-                                const LossScales& scales, const Tensor& counts) const {
+int64_t Model::ForwardBackward(const LayerContext& ctx, const ModelWeights& weights, const MicroBatch& batch,
+                               const LossScales& scales, const MicroBatchTotals& totals) const {
   const int64_t S = batch.sequence_length, B = batch.sequences, H = config_.hidden_size();
   const auto depth = static_cast<int64_t>(mtp_.size());
   const int64_t embedded_rows = B * ((depth + 1) * S - depth * (depth + 1) / 2);
   auto rows_of = [&](int64_t k) { return B * (S - k); };  // module k; 0 is the main model
-  LossSums sums;
   ArenaScope saved_scope(*ctx.saved), scratch_scope(*ctx.ops.scratch);
 
   // Forward. All embedded rows lie together, the main model's first, so that the embedding's gradient is one sum.
@@ -111,19 +123,21 @@ LossSums Model::ForwardBackward(const LayerContext& ctx, const ModelWeights& wei
   std::vector<int64_t> first_row(static_cast<size_t>(depth) + 1, 0);
   for (int64_t k = 0, row = 0; k <= depth; row += rows_of(k), ++k) {
     first_row[static_cast<size_t>(k)] = row;
-    CopyIds(batch, k, S - k, Tensor::Of(ids.as<int32_t>() + row, {rows_of(k)}));
+    CopyPositions(ctx.ops, batch.tokens, k, S - k, Tensor::Of(ids.as<int32_t>() + row, {rows_of(k)}));
   }
   Embedding(ctx.ops, weights.embedding.value, ids, embedded);
 
   auto head = [&](const Tensor& x, int64_t k, float scale, const Tensor& dx, HeadGradient& gradient) {
     ArenaScope scope(*ctx.ops.scratch);
     const Tensor labels = ctx.TempAs("head.labels", DType::kI32, {rows_of(k)});
-    CopyIds(batch, k + 1, S - k, labels);
-    return HeadLossAndGradient(ctx, weights.head.value, x, labels, scale, dx, gradient);
+    CopyPositions(ctx.ops, batch.tokens, k + 1, S - k, labels);
+    HeadLossAndGradient(ctx, weights.head.value, x, labels, scale, dx, gradient, totals.losses + k);
   };
-  int64_t moe_index = 0;
+  int64_t moe_index = 0, received_rows = 0;
   auto next_stats = [&](bool dense) {
-    return dense ? BlockStats{} : BlockStats{.balance_loss = 0, .counts = counts.Index(moe_index++), .received_rows = 0};
+    if (dense) return BlockStats{};
+    const int64_t i = moe_index++;
+    return BlockStats{.balance_loss = totals.losses + 1 + depth + i, .counts = totals.counts.Index(i), .received_rows = 0};
   };
 
   const RowLayout rows = RowsOf(ctx, batch, 0);
@@ -135,8 +149,7 @@ LossSums Model::ForwardBackward(const LayerContext& ctx, const ModelWeights& wei
     const Tensor y = ctx.Save("block.y", x.shape);
     BlockStats stats = next_stats(blocks_[i].dense());
     blocks_[i].Forward(ctx, weights.blocks[i], rows, x, y, saved[i], stats);
-    sums.balance += stats.balance_loss;
-    sums.received_rows += stats.received_rows;
+    received_rows += stats.received_rows;
     x = y;
   }
   const auto eps = static_cast<float>(config_.norm_eps());
@@ -149,7 +162,7 @@ LossSums Model::ForwardBackward(const LayerContext& ctx, const ModelWeights& wei
   HeadGradient head_gradient(weights.head.grad, weights.head_scratch);
   std::vector<Tensor> d_hidden(static_cast<size_t>(depth) + 1);
   d_hidden[0] = ctx.Temp("d_hidden", hidden.shape);
-  sums.main = head(hidden, 0, scales.main, d_hidden[0], head_gradient);
+  head(hidden, 0, scales.main, d_hidden[0], head_gradient);
   std::vector<MtpSaved> mtp_saved(mtp_.size());
   std::vector<RowLayout> mtp_rows;
   Tensor previous = hidden;
@@ -160,10 +173,9 @@ LossSums Model::ForwardBackward(const LayerContext& ctx, const ModelWeights& wei
     BlockStats stats = next_stats(false);
     mtp_[i].Forward(ctx, weights.mtp[i], mtp_rows[i], embedded.Rows(first_row[i + 1], rows_of(k)), previous, out,
                     mtp_saved[i], stats);
-    sums.balance += stats.balance_loss;
-    sums.received_rows += stats.received_rows;
+    received_rows += stats.received_rows;
     d_hidden[i + 1] = ctx.Temp("d_hidden", out.shape);
-    sums.mtp += head(out, k, scales.mtp, d_hidden[i + 1], head_gradient);
+    head(out, k, scales.mtp, d_hidden[i + 1], head_gradient);
     previous = out;
   }
   head_gradient.Finish(ctx.ops);
@@ -190,7 +202,7 @@ LossSums Model::ForwardBackward(const LayerContext& ctx, const ModelWeights& wei
   if (weights.embedding.grad.tensor)
     EmbeddingBackward(ctx.ops, d_embedded, ids, weights.embedding.grad.tensor, weights.embedding.grad.mode);
   ctx.timer->Switch(outer);
-  return sums;
+  return received_rows;
 }
 
 void Model::Hidden(const LayerContext& ctx, const ModelWeights& weights, const MicroBatch& batch,
@@ -200,15 +212,15 @@ void Model::Hidden(const LayerContext& ctx, const ModelWeights& weights, const M
   auto embed = [&](int64_t k) {
     const int64_t rows = batch.sequences * (S - k);
     const Tensor ids = ctx.TempAs("embedding.ids", DType::kI32, {rows});
-    CopyIds(batch, k, S - k, ids);
-    // A padded position reads some token; its row is ignored, and later rows of the sequence are padding too.
-    std::replace(ids.as<int32_t>(), ids.as<int32_t>() + rows, -1, 0);
+    CopyPositions(ctx.ops, batch.tokens, k, S - k, ids);
     const Tensor x = ctx.Temp("embedding.rows", {rows, H});
     Embedding(ctx.ops, weights.embedding.value, ids, x);
     return x;
   };
   const Tensor counts = ctx.TempAs("hidden.counts", DType::kI64, {config_.moe().routed_experts()});
-  BlockStats stats{.balance_loss = 0, .counts = counts, .received_rows = 0};
+  BlockStats stats{.balance_loss = static_cast<double*>(ctx.TempAs("hidden.balance", DType::kI64, {1}).data),
+                   .counts = counts,
+                   .received_rows = 0};
   const RowLayout rows = RowsOf(ctx, batch, 0);
   Tensor x = embed(0), y = ctx.Temp("hidden.y", x.shape);
   for (size_t i = 0; i < blocks_.size(); ++i) {
@@ -230,14 +242,15 @@ void Model::Hidden(const LayerContext& ctx, const ModelWeights& weights, const M
   }
 }
 
-double Model::Evaluate(const LayerContext& ctx, const ModelWeights& weights, const MicroBatch& batch) const {
+void Model::Evaluate(const LayerContext& ctx, const ModelWeights& weights, const MicroBatch& batch, const Tensor& labels,
+                     double* sum) const {
   const int64_t S = batch.sequence_length, T = batch.sequences * S;
   ArenaScope scratch_scope(*ctx.ops.scratch);
-  const Tensor labels = ctx.TempAs("head.labels", DType::kI32, {T});
-  CopyIds(batch, 1, S, labels);
+  const Tensor label_rows = ctx.TempAs("head.labels", DType::kI32, {T});
+  CopyPositions(ctx.ops, labels, 0, S, label_rows);
   const Tensor hidden = ctx.Temp("hidden", {T, config_.hidden_size()});
   Hidden(ctx, weights, batch, {&hidden, 1});
-  return HeadLoss(ctx, weights.head.value, hidden, labels);
+  HeadLoss(ctx, weights.head.value, hidden, label_rows, sum);
 }
 
 }  // namespace jevons

@@ -27,7 +27,13 @@ struct ModelWeights {
 class WeightBinding {
  public:
   // precision: which products run in FP8. Without it none do: scores and texts are those of the weights themselves.
+  // The codes lie where the store does.
   WeightBinding(const ModelConfig& model, const WeightStore& store, const PrecisionConfig& precision = {});
+  // The codes of the weights that FP8 products read, to be made again whenever the store's values have changed. lost: where the
+  // stream works, or null.
+  void Quantize(const OpContext& ops, QuantStats* lost);
+  static int64_t PlanBytes(const ModelConfig& model, int64_t local_experts, const PrecisionConfig& precision);
+  int64_t bytes() const { return codes_.used_bytes(); }
   // Gradients off: for evaluation, and before the first round.
   void BindGradients(const GradientStore& gradients, int sources, int64_t round);
   // All gradients to one place each, outside of any summation tree: places[p] is of the shape of the store's parameter p,
@@ -40,7 +46,9 @@ class WeightBinding {
                  BlockWeights& block);
   void Bind(const WeightStore& store, const std::string& name, Weight& weight);
   void Bind(const WeightStore& store, const std::string& name, ExpertWeight& weight);
+  Fp8Operand Codes(const Tensor& value);
   PrecisionConfig precision_;
+  Arena codes_;
   ModelWeights weights_;
   std::vector<std::pair<size_t, Weight*>> dense_;
   std::vector<std::pair<size_t, ExpertWeight*>> experts_;
@@ -50,8 +58,10 @@ class WeightBinding {
 struct MicroBatch {
   int64_t sequences = 0;
   int64_t sequence_length = 0;  // S
-  Tensor tokens;                // [sequences, S+1] I32; -1 in a label position = ignored (evaluation's padding)
+  // Where the stream works.
+  Tensor tokens;                // [sequences, S+1] I32
   Tensor document_start;        // [sequences, S] I32, or empty: no document mask
+  int64_t documents = 0, longest_document = 0;  // what the host knows of them (kernels/ops/attention.h)
 };
 
 // d(total loss) / d(what is summed): the batch's constants, the same for each of its micro-batches.
@@ -61,42 +71,51 @@ struct LossScales {
   float balance = 0;  // alpha / sequences of the batch
 };
 
-// Sums over the micro-batch; the losses are to be divided by the batch's numbers.
+// What a micro-batch leaves where the stream works, for the host to read when it next waits.
+struct MicroBatchTotals {
+  double* losses = nullptr;  // [Model::loss_terms()]: LossSums::Of says which
+  Tensor counts;             // [moe_layers, E] I64: rows routed to each expert
+};
+
+// Sums over the micro-batch; to be divided by the batch's numbers.
 struct LossSums {
-  double main = 0;            // cross-entropy over tokens
-  double mtp = 0;             // over tokens and modules
-  double balance = 0;         // over sequences and layers
-  int64_t received_rows = 0;  // by this rank's experts, over layers
+  double main = 0;     // cross-entropy over tokens
+  double mtp = 0;      // over tokens and modules
+  double balance = 0;  // over sequences and layers
+
+  // terms: the main model's, each of `depth` modules', each MoE layer's.
+  static LossSums Of(std::span<const double> terms, int64_t depth);
 };
 
 class Model {
  public:
-  // sequence_length: of the longest micro-batch that will come.
-  Model(const ModelConfig& model, int64_t sequence_length, Dispatcher& dispatcher);
+  // sequence_length: of the longest micro-batch that will come. The stream: of all micro-batches.
+  Model(const ModelConfig& model, int64_t sequence_length, Dispatcher& dispatcher, const Stream& stream = {});
 
   int64_t moe_layers() const { return moe_layers_; }  // MTP modules included
-  // What LossSums::received_rows is when the experts are evenly loaded.
+  int64_t loss_terms() const { return 1 + static_cast<int64_t>(mtp_.size()) + moe_layers_; }
+  // What ForwardBackward returns when the experts are evenly loaded.
   int64_t EvenRows(int64_t sequences, int64_t sequence_length) const;
   const ModelConfig& config() const { return config_; }
 
-  // Losses, gradients (into the targets that `weights` is bound to; complete when it returns) and loads of one micro-batch.
-  // counts: [moe_layers, E] I64, overwritten with the rows routed to each expert. Collective over ep: a rank that
-  // has no micro-batch left takes part with zero sequences.
-  LossSums ForwardBackward(const LayerContext& ctx, const ModelWeights& weights, const MicroBatch& batch,
-                           const LossScales& scales, const Tensor& counts) const;
+  // Totals (overwritten) and gradients, into the targets that `weights` is bound to, of one micro-batch; complete when the
+  // stream is. Returns the rows that this rank's experts received, over the layers. Collective over ep: a rank that has no
+  // micro-batch left takes part with zero sequences.
+  int64_t ForwardBackward(const LayerContext& ctx, const ModelWeights& weights, const MicroBatch& batch,
+                          const LossScales& scales, const MicroBatchTotals& totals) const;
 
   // The forward pass alone: hidden[0] [T,H] is what the head reads, hidden[k] [sequences * (S-k), H] what it reads of MTP
   // module k; as many modules run as there are places. Keeps one block's activations at a time. Collective over ep.
   void Hidden(const LayerContext& ctx, const ModelWeights& weights, const MicroBatch& batch,
               std::span<const Tensor> hidden) const;
 
-  // The sum of the cross-entropies of the labelled positions. Collective over ep.
-  double Evaluate(const LayerContext& ctx, const ModelWeights& weights, const MicroBatch& batch) const;
+  // *sum, where the stream works: of the cross-entropies of the main model. labels: [sequences, S] I32, -1 = ignored.
+  // Collective over ep.
+  void Evaluate(const LayerContext& ctx, const ModelWeights& weights, const MicroBatch& batch, const Tensor& labels,
+                double* sum) const;
 
  private:
   Block MakeBlock(int layer, bool dense) const;
-  // ids[s, i] = tokens[s, i + shift], i < positions.
-  void CopyIds(const MicroBatch& batch, int64_t shift, int64_t positions, const Tensor& ids) const;
   // The positions of module k (0: of the main model); their documents are those of the main model's hidden states.
   RowLayout RowsOf(const LayerContext& ctx, const MicroBatch& batch, int64_t k) const;
 

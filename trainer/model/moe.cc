@@ -1,10 +1,10 @@
 #include "trainer/model/moe.h"
 
-#include <numeric>
 #include <vector>
 
 #include "kernels/ops/elementwise.h"
 #include "kernels/ops/permute.h"
+#include "kernels/ops/reduce.h"
 #include "kernels/ops/swiglu.h"
 #include "trainer/model/linear.h"
 
@@ -72,8 +72,8 @@ Tensor Moe::GateInput(const LayerContext& ctx, const Tensor& x) {
   return x_fp32;
 }
 
-double Moe::ForwardDispatch(const LayerContext& ctx, const MoeWeights& w, const RowLayout& rows, const Tensor& x,
-                            const Tensor& counts, MoeSaved& saved, MoeTransfer& transfer) const {
+void Moe::ForwardDispatch(const LayerContext& ctx, const MoeWeights& w, const RowLayout& rows, const Tensor& x,
+                          const Tensor& counts, double* balance_loss, MoeSaved& saved, MoeTransfer& transfer) const {
   const int64_t T = rows.rows(), E = dims_.router.experts, K = dims_.router.top_k;
   MoeSaved::UntilB& b = saved.until_b;
   b.scores = ctx.SaveAs("moe.scores", DType::kF32, {T, E});
@@ -89,17 +89,16 @@ double Moe::ForwardDispatch(const LayerContext& ctx, const MoeWeights& w, const 
   Router(ctx.ops, dims_.router,
          {.logits = logits, .bias = w.bias, .scores = b.scores, .indices = b.indices, .weights = b.weights, .counts = counts});
   BalanceLoss(ctx.ops, dims_.router, b.scores, rows.sequence_length, b.fractions, losses);
+  Sum(ctx.ops, losses, balance_loss);
   SortByExpert(ctx.ops, b.indices, counts, b.row_of, b.pair_of);
   {
     PhaseScope phase(ctx.timer, Phase::kDispatch);
-    saved.handle = dispatcher_.Plan({counts.as<int64_t>(), static_cast<size_t>(E)});
+    saved.handle = dispatcher_.Plan(counts);
   }
   const Tensor values =  // kept where nothing travels
       (local() ? *ctx.saved : *ctx.ops.scratch).Allocate("moe.sorted_weights", DType::kF32, {T * K, 1});
   GatherRows(ctx.ops, b.weights.Reshape({T * K, 1}), b.pair_of, 1, values);
   Dispatch(ctx, saved, x, values, w.gate_up.plan.fp8, ctx.fp8 == nullptr ? nullptr : &ctx.fp8->activations, *ctx.saved, transfer);
-  const float* loss = losses.as<float>();
-  return std::accumulate(loss, loss + rows.sequences, 0.0);
 }
 
 void Moe::ForwardShared(const LayerContext& ctx, const MoeWeights& w, const Tensor& x, const Tensor& y,
@@ -107,7 +106,7 @@ void Moe::ForwardShared(const LayerContext& ctx, const MoeWeights& w, const Tens
   if (dims_.shared_intermediate > 0)
     FfnForward(ctx, w.shared, x, y, WriteMode::kOverwrite, saved.shared);
   else
-    Zero(y);
+    Zero(ctx.ops.stream, y);
 }
 
 std::vector<ExpertSegment> Moe::Segments(const MoeSaved& saved) {
@@ -170,7 +169,7 @@ void Moe::BackwardShared(const LayerContext& ctx, const MoeWeights& w, const Ten
   if (dims_.shared_intermediate > 0)
     FfnBackwardInput(ctx, w.shared, dy, x, saved.shared, dx);
   else
-    Zero(dx);
+    Zero(ctx.ops.stream, dx);
 }
 
 void Moe::BackwardExperts(const LayerContext& ctx, const MoeWeights& w, const MoeSaved& saved,

@@ -50,9 +50,10 @@ class Moe {
  public:
   Moe(const MoeDims& dims, Dispatcher& dispatcher) : dims_(dims), dispatcher_(dispatcher) {}
 
-  // Forward. counts: [E] I64, rows per expert of this micro-batch. Returns the sum of the sequences' balance losses.
-  double ForwardDispatch(const LayerContext& ctx, const MoeWeights& w, const RowLayout& rows, const Tensor& x,
-                         const Tensor& counts, MoeSaved& saved, MoeTransfer& transfer) const;
+  // Forward. counts: [E] I64, rows per expert of this micro-batch. *balance_loss: the sum of the sequences' balance losses. Both
+  // lie where the stream works.
+  void ForwardDispatch(const LayerContext& ctx, const MoeWeights& w, const RowLayout& rows, const Tensor& x,
+                       const Tensor& counts, double* balance_loss, MoeSaved& saved, MoeTransfer& transfer) const;
   // y: [T,H] = shared(x), while the rows travel.
   void ForwardShared(const LayerContext& ctx, const MoeWeights& w, const Tensor& x, const Tensor& y, MoeSaved& saved) const;
   // Takes what arrived, runs this rank's experts, sends the results back.

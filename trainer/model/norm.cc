@@ -1,8 +1,11 @@
 #include "trainer/model/norm.h"
 
+#include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "kernels/ops/rmsnorm.h"
+#include "kernels/tensor/device.h"
 
 namespace jevons {
 
@@ -10,13 +13,10 @@ void NormForward(const LayerContext& ctx, const NormSite& site, const Tensor& x,
                  const Tensor& rstd) {
   RmsNorm(ctx.ops, x, gamma.value, site.eps, y, rstd);
   if (ctx.non_finite == nullptr || ctx.non_finite->tensor != nullptr) return;
-  const float* r = rstd.as<float>();
-  for (int64_t t = 0; t < rstd.size(); ++t) {
-    if (!std::isfinite(r[t]) || r[t] == 0) {  // NaN in the row, or Inf (then 1/rms is 0)
-      *ctx.non_finite = {site.layer, site.tensor};
-      return;
-    }
-  }
+  std::vector<float> values(static_cast<size_t>(rstd.size()));
+  Fetch(ctx.ops.stream, rstd.data, values.data(), rstd.bytes());
+  const auto bad = [](float r) { return !std::isfinite(r) || r == 0; };  // NaN in the row, or Inf (then 1/rms is 0)
+  if (std::any_of(values.begin(), values.end(), bad)) *ctx.non_finite = {site.layer, site.tensor};
 }
 
 void NormBackward(const LayerContext& ctx, const Tensor& dy, const Tensor& x, const Weight& gamma, const Tensor& rstd,

@@ -3,8 +3,11 @@
 #define JEVONS_TRAINER_MODEL_PHASE_TIMER_H_
 
 #include <array>
-#include <chrono>
-#include <utility>
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "kernels/tensor/device.h"
 
 namespace jevons {
 
@@ -12,28 +15,30 @@ enum class Phase { kOther, kData, kForward, kBackward, kWeightGrad, kHead, kDisp
 inline constexpr std::array<const char*, static_cast<size_t>(Phase::kCount)> kPhaseNames = {
     "other", "data", "forward", "backward", "wgrad", "head", "dispatch", "reduce", "optimizer", "checkpoint"};
 
+// On a CPU the host's clock counts. On a device, where the host runs ahead, its own: each switch is a point in the stream's work.
 class PhaseTimer {
  public:
   using Seconds = std::array<double, static_cast<size_t>(Phase::kCount)>;
 
+  explicit PhaseTimer(const Stream& stream = {});
+
   // Time from here on belongs to `phase`; returns the phase that it belonged to.
-  Phase Switch(Phase phase) {
-    const auto now = Clock::now();
-    seconds_[static_cast<size_t>(current_)] += std::chrono::duration<double>(now - since_).count();
-    since_ = now;
-    return std::exchange(current_, phase);
-  }
-  // The seconds of each phase since the last Take.
-  Seconds Take() {
-    Switch(current_);
-    return std::exchange(seconds_, Seconds{});
-  }
+  Phase Switch(Phase phase);
+  // The seconds of each phase since the last Take. Waits for nothing: what a device has still to do is in a later Take.
+  Seconds Take();
 
  private:
-  using Clock = std::chrono::steady_clock;
+  struct Point {
+    std::unique_ptr<Event> event;
+    Phase phase;  // from here on
+  };
+  void Record(Phase phase);
+
+  Stream stream_;
   Seconds seconds_{};
   Phase current_ = Phase::kOther;
-  Clock::time_point since_ = Clock::now();
+  std::deque<Point> points_;                   // those of which a later one may still have to happen
+  std::vector<std::unique_ptr<Event>> spare_;  // events are kept for use again
 };
 
 class PhaseScope {

@@ -1,5 +1,9 @@
 #include "trainer/model/shadow.h"
 
+#include <vector>
+
+#include "kernels/tensor/device.h"
+
 namespace jevons {
 
 void CompareProducts(const OpContext& ops, const Fp8GemmDesc& fp8, const Tensor& a, Form a_form, const Tensor& b, Form b_form,
@@ -12,8 +16,10 @@ void CompareProducts(const OpContext& ops, const Fp8GemmDesc& fp8, const Tensor&
   again.mode = WriteMode::kOverwrite;
   Fp8Gemm(ops, again);
   Gemm(ops, {.a = a, .b = b, .c = exact, .a_form = a_form, .b_form = b_form});
-  const float *x = rounded.as<float>(), *y = exact.as<float>();
-  for (int64_t i = 0; i < exact.size(); ++i) {
+  std::vector<float> x(static_cast<size_t>(exact.size())), y(x.size());
+  Fetch(ops.stream, rounded.data, x.data(), rounded.bytes());
+  Fetch(ops.stream, exact.data, y.data(), exact.bytes());
+  for (size_t i = 0; i < x.size(); ++i) {
     const double difference = double{x[i]} - y[i];
     error.difference += difference * difference;
     error.reference += double{y[i]} * y[i];

@@ -29,7 +29,7 @@ struct Shadow {
   ProductError* at(Verb verb) { return &layers[layer][static_cast<size_t>(verb)]; }
 };
 
-// Adds the errors of the product `fp8` against op(a) op(b). Its c is not written. CPU.
+// Adds the errors of the product `fp8` against op(a) op(b). Its c is not written. The host waits.
 void CompareProducts(const OpContext& ops, const Fp8GemmDesc& fp8, const Tensor& a, Form a_form, const Tensor& b, Form b_form,
                      ProductError& error);
 

@@ -1,6 +1,7 @@
 #include "trainer/model/weights.h"
 
 #include "kernels/ops/elementwise.h"
+#include "kernels/tensor/device.h"
 
 namespace jevons {
 namespace {
@@ -23,18 +24,18 @@ int64_t WeightStore::PlanBytes(const ModelConfig& model, int64_t local_experts, 
   return bytes + biases * Arena::SliceBytes(DType::kF32, {model.moe().routed_experts()});
 }
 
-WeightStore::WeightStore(const ModelConfig& model, Range experts, DType compute)
+WeightStore::WeightStore(const ModelConfig& model, Range experts, DType compute, const Stream& stream)
     : specs_(ParameterTable(model)),
       bias_names_(GateBiasNames(model)),
       experts_(experts),
       compute_(compute),
-      arena_("weights", PlanBytes(model, experts.size(), compute)) {
+      arena_("weights", PlanBytes(model, experts.size(), compute), stream.device) {
   for (const ParamSpec& spec : specs_)
     values_.push_back(
         arena_.Allocate("weight", StoredType(spec, compute), LocalShape(spec, experts.size())));
   for (size_t i = 0; i < bias_names_.size(); ++i) {
     biases_.push_back(arena_.Allocate("gate bias", DType::kF32, {model.moe().routed_experts()}));
-    Zero(biases_.back());
+    Zero(stream, biases_.back());
   }
 }
 

@@ -14,12 +14,13 @@ namespace jevons {
 
 class WeightStore {
  public:
-  // experts: the routed experts that live on this rank.
-  WeightStore(const ModelConfig& model, Range experts, DType compute);
+  // experts: the routed experts that live on this rank. The values lie where the stream works; biases are zero.
+  WeightStore(const ModelConfig& model, Range experts, DType compute, const Stream& stream = {});
 
   const std::vector<ParamSpec>& specs() const { return specs_; }
   Range experts() const { return experts_; }
   DType compute() const { return compute_; }
+  Device device() const { return arena_.device(); }
   const Tensor& value(size_t param) const { return values_[param]; }
   const std::vector<std::string>& bias_names() const { return bias_names_; }
   const Tensor& bias(size_t i) const { return biases_[i]; }  // [E] FP32

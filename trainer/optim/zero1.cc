@@ -8,6 +8,7 @@
 #include "kernels/ops/adamw.h"
 #include "kernels/ops/elementwise.h"
 #include "kernels/ops/reduce.h"
+#include "kernels/tensor/device.h"
 #include "parallel/zero/exchange.h"
 
 namespace jevons {
@@ -94,7 +95,8 @@ ZeroOptimizer::ZeroOptimizer(const OptimizerConfig& config, WeightStore& weights
                  bytes += SliceBytes(config, group, ranks.size(), ranks.rank());
                }
                return bytes;
-             }()),
+             }(),
+             weights.device()),
       groups_(MakeGroups(weights.specs(), weights.experts(), weights.compute())),
       chunks_(ChunksOfModel(weights.specs())) {
   for (Group& group : groups_) {
@@ -124,8 +126,8 @@ void ZeroOptimizer::Initialize(const OpContext& ops, double init_std, uint64_t s
       const Entry& entry = group.entries[slice.entry];
       InitialValues(ops, weights_.specs()[entry.param], entry.param, init_std, seed,
                     entry.global.begin + slice.elements.begin, slice.master);
-      Zero(slice.m);
-      Zero(slice.v);
+      Zero(ops.stream, slice.m);
+      Zero(ops.stream, slice.v);
     }
   }
   RestoreWeights(ops);
@@ -187,16 +189,17 @@ GradientSummary ZeroOptimizer::Reduce(const OpContext& ops, const GradientStore&
 GradientSummary ZeroOptimizer::Summarize(const OpContext& ops) const {
   // A chunk has one owner in the world; everybody else adds the integer 0 to the bits of its sum: exact in any order.
   std::vector<int64_t> bits(static_cast<size_t>(chunks_), 0);
-  for (const Group& group : groups_) {
-    for (const Slice& slice : group.slices) {
-      const Entry& entry = group.entries[slice.entry];
-      for (int64_t begin = slice.elements.begin; begin < slice.elements.end; begin += kChunk) {
-        const Range chunk = {begin - slice.elements.begin,
-                             std::min(begin + kChunk, slice.elements.end) - slice.elements.begin};
-        bits[static_cast<size_t>(entry.first_chunk + begin / kChunk)] =
-            std::bit_cast<int64_t>(SumOfSquares(ops, Part(slice.gradient, chunk)));
+  {
+    ArenaScope scope(*ops.scratch);
+    const Tensor sums = ops.scratch->Allocate("gradient.squares", DType::kI64, {chunks_});
+    Zero(ops.stream, sums);
+    for (const Group& group : groups_) {
+      for (const Slice& slice : group.slices) {
+        const int64_t first = group.entries[slice.entry].first_chunk + slice.elements.begin / kChunk;
+        SumsOfSquares(ops, slice.gradient, kChunk, static_cast<double*>(sums.data) + first);
       }
     }
+    Fetch(ops.stream, sums.data, bits.data(), sums.bytes());
   }
   mesh_.world().AllReduceSum(bits);
   std::vector<double> squares;

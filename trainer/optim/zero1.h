@@ -39,7 +39,7 @@ class ZeroOptimizer {
   void Initialize(const OpContext& ops, double init_std, uint64_t seed);
 
   // Reduces the step's gradients, which are those of the loss times `scale`, a power of two, into this rank's slices and
-  // returns the global norm. Collective over the world.
+  // returns the global norm. The host waits for it. Collective over the world.
   GradientSummary Reduce(const OpContext& ops, const GradientStore& gradients, const GradientLayout& layout, int64_t count,
                          double scale);
 

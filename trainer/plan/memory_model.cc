@@ -18,13 +18,12 @@ namespace {
 
 class ActivationModel {
  public:
-  ActivationModel(const RunConfig& config, const MeshShape& mesh, int64_t experts, double load)
+  ActivationModel(const RunConfig& config, const MeshShape& mesh, double load)
       : m_(config.model()),
         a_(m_.attention()),
         moe_(m_.moe()),
         precision_(config.precision()),
         recompute_(config.train().recompute_up_projections()),
-        experts_(experts),
         type_(ComputeDType(config)),
         local_(mesh.ep == 1),
         load_(local_ ? 1.0 : load),
@@ -59,7 +58,7 @@ class ActivationModel {
     hidden += Act(EmbeddedRows(), H());
     if (depth > 0) {
       const int64_t t = sequences_ * (S_ - 1);
-      peak = std::max(peak, hidden + 2 * Act(t, H()) + std::max(BackwardBlock(t, false), BackwardKept(t, false) + 5 * Act(t, H()) + 2 * F32(t)));
+      peak = std::max(peak, hidden + 2 * Act(t, H()) + BackwardBlock(t, false) + 5 * Act(t, H()) + 2 * F32(t));
     }
     hidden += 2 * Act(T, H());
     for (bool dense : {true, false})
@@ -90,9 +89,6 @@ class ActivationModel {
     return Arena::SliceBytes(DType::kU8, CodesShape(rows, cols, Tiling::kRows1x128, format)) +
            Arena::SliceBytes(DType::kF32, ScalesShape(rows, cols, Tiling::kRows1x128));
   }
-  static int64_t Blocks(int64_t n, int64_t k) {
-    return Arena::SliceBytes(DType::kU8, {n, k}) + Arena::SliceBytes(DType::kF32, {TilesOf(n), TilesOf(k)});
-  }
   int64_t Cached(ModelPart part, int64_t rows, int64_t cols, NumberFormat format = NumberFormat::kE4M3) const {
     return Fp8(part) ? Codes(rows, cols, format) : Act(rows, cols);
   }
@@ -117,12 +113,10 @@ class ActivationModel {
     return Act(T, a_.kv_rank()) + F32(T) + (a_.query_rank() > 0 ? Act(T, a_.query_rank()) + F32(T) : 0);
   }
   int64_t UpProjected(int64_t T) const { return recompute_ ? Act(T, QueryWidth()) + Act(T, KvWidth()) : 0; }
-  // The codes of the weights that the experts' products read at once.
-  int64_t ExpertCodes() const { return If(ModelPart::kRoutedExperts, experts_ * Blocks(2 * moe_.intermediate_size(), H())); }
 
   // In forward an FFN keeps nothing on scratch.
   int64_t ForwardFfn(ModelPart part, int64_t T, int64_t width) const {
-    return Act(T, width) + If(part, Act(T, 2 * width) + Codes(T, H()) + Blocks(2 * width, H()));
+    return Act(T, width) + If(part, Act(T, 2 * width) + Codes(T, H()));
   }
 
   int64_t ForwardBlocks(int64_t T) const {
@@ -135,8 +129,7 @@ class ActivationModel {
   int64_t ForwardBlock(int64_t T, bool dense) const {
     const int64_t base = Act(T, H()) + F32(T);
     const int64_t attention = NormedLatents(T) + UpProjected(T) +
-                              If(ModelPart::kAttention, Act(T, ValueWidth()) + Codes(T, H()) + Codes(T, ValueWidth()) +
-                                                            Blocks(H(), ValueWidth()));
+                              If(ModelPart::kAttention, Act(T, ValueWidth()) + Codes(T, H()) + Codes(T, ValueWidth()));
     if (dense) return base + std::max(attention, ForwardFfn(ModelPart::kDenseFfn, T, m_.dense_intermediate_size()));
     const int64_t P = Pairs(T), R = Received(T), width = moe_.intermediate_size();
     const bool fp8 = Fp8(ModelPart::kRoutedExperts);
@@ -144,7 +137,7 @@ class ActivationModel {
     if (fp8) dispatch += Codes(T, H());
     if (!local_) dispatch += F32(P) + (fp8 ? Codes(P, H()) : Act(P, H()));
     const int64_t shared = SharedWidth() > 0 ? ForwardFfn(ModelPart::kSharedExperts, T, SharedWidth()) : 0;
-    const int64_t experts = Act(R, width) + (fp8 ? Act(R, 2 * width) + ExpertCodes() : 0);
+    const int64_t experts = Act(R, width) + (fp8 ? Act(R, 2 * width) : 0);
     const int64_t returned = local_ ? 0 : Act(P, H());
     return base + std::max(attention, dispatch + std::max(shared, Act(R, H()) + std::max(experts, returned)));
   }
@@ -177,13 +170,9 @@ class ActivationModel {
     if (SharedWidth() > 0) bytes += BackwardFfn(ModelPart::kSharedExperts, T, SharedWidth());
     return bytes + F32(P) + F32(T * moe_.routed_experts()) + GateInput(T);
   }
-  int64_t BackwardKept(int64_t T, bool dense) const {
+  int64_t BackwardBlock(int64_t T, bool dense) const {
     const int64_t ffn = dense ? BackwardFfn(ModelPart::kDenseFfn, T, m_.dense_intermediate_size()) : BackwardMoe(T);
     return 4 * Act(T, H()) + F32(T) + ffn + BackwardAttention(T);
-  }
-  int64_t BackwardBlock(int64_t T, bool dense) const {
-    const int64_t kept = BackwardKept(T, dense);
-    return dense ? kept : std::max(kept, kept - BackwardAttention(T) + ExpertCodes());
   }
 
   const ModelConfig& m_;
@@ -191,7 +180,6 @@ class ActivationModel {
   const MoeConfig& moe_;
   const PrecisionConfig& precision_;
   bool recompute_;
-  int64_t experts_;   // on this rank
   DType type_;
   bool local_;
   double load_;
@@ -207,8 +195,9 @@ MemoryUse PlanMemory(const RunConfig& config, const MeshShape& mesh, int world_r
   const ModelConfig& model = config.model();
   const int64_t experts = BlockOf(model.moe().routed_experts(), mesh.ep, rank.ep).size();
   const GradientLayout layout{.dp = mesh.dp(), .self = rank.dp, .first_source = rank.edp * mesh.ep, .sources = mesh.ep};
-  const ActivationModel activations(config, mesh, experts, load);
-  return {.weights = WeightStore::PlanBytes(model, experts, ComputeDType(config)),
+  const ActivationModel activations(config, mesh, load);
+  return {.weights = WeightStore::PlanBytes(model, experts, ComputeDType(config)) +
+                     WeightBinding::PlanBytes(model, experts, config.precision()),
           .gradients = GradientStore::PlanBytes(model, experts, layout, MicroBatchCounts(config)),
           .optimizer = ZeroOptimizer::PlanBytes(model, config.optimizer(), ComputeDType(config), mesh, world_rank),
           .activations = activations.Saved() + activations.Scratch()};

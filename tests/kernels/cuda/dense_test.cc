@@ -177,6 +177,19 @@ TEST_F(CudaTest, IgnoredLabelsLeaveNoTrace) {
       {});
 }
 
+TEST_F(CudaTest, CopyMovesIntegersAsTheyAre) {
+  CompareWithReference(
+      [](DeviceCase& c) {
+        auto &from = c.Make(DType::kI32, 3, 5), &to = c.Make(DType::kI32, 3, 5);
+        for (int i = 0; i < 15; ++i) from.Set(i / 5, i % 5, i % 2 == 0 ? -1 - i : 0x7F800001 + i);  // NaN as FP32
+        Copy(c.ctx(), from.tensor(), to.tensor());
+        c.Show("copy", to);
+        EXPECT_EQ(to.Get(0, 0), -1);
+        EXPECT_EQ(to.Get(2, 3), 0x7F800001 + 13);
+      },
+      {});
+}
+
 TEST_F(CudaTest, CopyAddFill) {
   for (auto [rows, cols] : kSizes) {
     for (DType from : kRealTypes) {
@@ -253,8 +266,13 @@ TEST_F(CudaTest, ReductionsHaveTheBitsOfTheCpu) {
       auto& x = c.MakeVector(DType::kF32, n).Fill(1);
       const Tensor all = x.tensor();
       const Tensor part = n > 1 && layout == Layout::kOdd ? all.Columns(1, n - 1) : all;
-      c.Show("squares", SumOfSquares(c.ctx(), part));
-      c.Show("sum", Sum(c.ctx(), part));
+      // The bits of a double are shown as two integers.
+      auto &squares = c.MakeVector(DType::kI32, std::vector<int32_t>(16, 0)), &sum = c.MakeVector(DType::kI32, 2);
+      SumsOfSquares(c.ctx(), part, kSquaresBlock, static_cast<double*>(squares.tensor().data));
+      SumsOfSquares(c.ctx(), part, 8 * kSquaresBlock, static_cast<double*>(squares.tensor().data) + 7);
+      Sum(c.ctx(), part, static_cast<double*>(sum.tensor().data));
+      c.Show("squares", squares);
+      c.Show("sum", sum);
       return c.outputs();
     };
     for (Layout layout : {Layout::kOdd, Layout::kAligned}) {

@@ -7,6 +7,7 @@
 #include "kernels/cuda/gemm_lt.h"
 #include "kernels/fp8/formats.h"
 #include "kernels/tensor/dtype.h"
+#include "tests/support/cuda_on_host/device_memory.h"
 
 namespace jevons::cuda {
 namespace {
@@ -62,6 +63,7 @@ void CheckScaled(const LtProduct& p) {
 }  // namespace
 
 bool RunLt(const OpContext&, const LtProduct& p) {
+  const cuda_on_host::DeviceAccess access;
   const bool scaled = p.in == LtType::kE4M3;
   if (scaled) CheckScaled(p);
   // Pretends that BF16 must lie at multiples of 16 bytes, so that the copies are tried.

@@ -189,6 +189,7 @@ void Run(const Launch& launch, const std::function<void()>& kernel) {
     Die("a grid that is not a row");
   if (threads == 0 || threads > 1024) Die("a block of no threads or more than 1024");
   if (launch.shared_bytes > (227 << 10)) Die("more shared memory than a block may have");
+  const DeviceAccess access;
   Cluster cluster(launch.cluster);
   std::vector<std::thread> others;
   for (unsigned rank = 1; rank < launch.cluster; ++rank)

@@ -1,0 +1,87 @@
+#include "launch/gpu.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <cstring>
+#include <span>
+#include <vector>
+
+#include "absl/strings/str_format.h"
+#include "kernels/ops/elementwise.h"
+#include "kernels/ops/gemm.h"
+#include "kernels/tensor/device.h"
+#include "parallel/comm/nccl.h"
+#include "trainer/checkpoint/agreement.h"
+
+namespace jevons {
+namespace {
+
+using HostName = std::array<char, 256>;
+
+// How many ranks of lower number run on this machine.
+int RankOnMachine(Communicator& world) {
+  HostName mine = {};
+  gethostname(mine.data(), mine.size() - 1);
+  std::vector<HostName> all(static_cast<size_t>(world.size()));
+  world.AllGather(std::as_bytes(std::span(mine)), std::as_writable_bytes(std::span(all)));
+  return static_cast<int>(std::count(all.begin(), all.begin() + world.rank(), mine));
+}
+
+bool SharedGpu() {
+  const char* shared = std::getenv("JEVONS_SHARED_GPU");
+  return shared != nullptr && std::strcmp(shared, "1") == 0;
+}
+
+absl::Status CheckGpu(const CudaReport& cuda, int local_rank) {
+  if (!cuda.problem.empty())
+    return FailureError(absl::StrFormat("parallel.backend = CUDA: %s; `jevons doctor` says what this machine has; or add --set "
+                                        "parallel.backend=CPU",
+                                        cuda.problem));
+  const auto gpus = static_cast<int>(cuda.devices.size());
+  if (local_rank >= gpus && !SharedGpu())
+    return UsageError(absl::StrFormat("parallel.backend = CUDA: rank %d of a machine that has %d GPU(s): start at most one rank for "
+                                      "each of its GPUs", local_rank + 1, gpus));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Communicator>> OpenGpus(const RunConfig& config, Communicator& host) {
+  if (config.parallel().backend() == CPU) return nullptr;
+  const CudaReport cuda = ExamineCuda();
+  const int local_rank = RankOnMachine(host);
+  JEVONS_RETURN_IF_ERROR(AgreeOnStatus(host, CheckGpu(cuda, local_rank)));
+  UseCudaDevice(local_rank % static_cast<int>(cuda.devices.size()));
+  if (host.size() == 1) return nullptr;
+  return MakeNcclCommunicator(host);
+}
+
+double MeasureGpuPeak() {
+  constexpr int64_t kSize = 8192;
+  constexpr int kRepeats = 10;
+  OwnedStream stream(Device::kCuda);
+  Arena arena("peak", int64_t{4} << 30, Device::kCuda);
+  const OpContext ops{.stream = stream.get(), .scratch = &arena};
+  const Shape square = {kSize, kSize};
+  GemmDesc product{.a = arena.Allocate("a", DType::kBF16, square),
+                   .b = arena.Allocate("b", DType::kBF16, square),
+                   .c = arena.Allocate("c", DType::kBF16, square),
+                   .b_form = Form::kTransposed};
+  // Numbers as in training: products of zeros draw less power and run faster.
+  const Tensor numbers = arena.Allocate("numbers", DType::kF32, square);
+  FillNormal(ops, 1, 1, 0, 1.0f, numbers.Reshape({numbers.size()}));
+  Copy(ops, numbers, product.a);
+  Copy(ops, numbers, product.b);
+  Gemm(ops, product);
+  Event begin(Device::kCuda), end(Device::kCuda);
+  begin.Record(stream.get());
+  for (int i = 0; i < kRepeats; ++i) Gemm(ops, product);
+  end.Record(stream.get());
+  end.Synchronize();
+  return 2.0 * kSize * kSize * kSize * kRepeats / (end.MillisecondsSince(begin) * 1e-3);
+}
+
+}  // namespace jevons
