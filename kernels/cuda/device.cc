@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "kernels/cuda/attention.h"
 #include "kernels/cuda/check.h"
 #include "kernels/tensor/cuda_backend.h"
 
@@ -211,7 +212,7 @@ CudaDevice DescribeDevice(int index) {
 CudaReport ExamineCuda() {
   CudaReport report;
   report.built = true;
-  report.cudnn_problem = CudnnProblem();
+  report.cudnn_problem = cuda::CudnnProblem();
   cudaDriverGetVersion(&report.driver_version);
   cudaRuntimeGetVersion(&report.runtime_version);
   int count = 0;

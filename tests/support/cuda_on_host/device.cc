@@ -3,9 +3,9 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <map>
 #include <mutex>
 
 #include "kernels/tensor/cuda_backend.h"
@@ -14,50 +14,51 @@
 namespace cuda_on_host {
 namespace {
 
-constexpr int64_t kPage = 4096;
-
-// All memory that arenas have backed, open while anybody accesses it.
-class Regions {
+// One range of addresses, of which arenas take their share and never give it back, so that one call opens or closes all of it.
+class Pool {
  public:
-  void Set(char* base, int64_t bytes) {  // backed so far; 0 = gone
+  Pool() {
+    void* address = mmap(nullptr, kBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    JEVONS_CHECK(address != MAP_FAILED, "no address space");
+    base_ = static_cast<char*>(address);
+  }
+  char* Take(int64_t bytes) {
     const std::lock_guard lock(mutex_);
-    if (bytes == 0) {
-      regions_.erase(base);
-    } else {
-      regions_[base] = (bytes + kPage - 1) / kPage * kPage;
-      if (users_ > 0) Protect(base, regions_[base], PROT_READ | PROT_WRITE);
-    }
+    char* const taken = base_ + used_;
+    used_ += (static_cast<size_t>(bytes) + kUnit - 1) / kUnit * kUnit;
+    JEVONS_CHECK(used_ <= kBytes, "no more addresses");
+    if (users_ > 0) Protect(PROT_READ | PROT_WRITE);
+    return taken;
   }
   void Open() {
     const std::lock_guard lock(mutex_);
-    if (users_++ == 0) ProtectAll(PROT_READ | PROT_WRITE);
+    if (users_++ == 0) Protect(PROT_READ | PROT_WRITE);
   }
   void Close() {
     const std::lock_guard lock(mutex_);
-    if (--users_ == 0) ProtectAll(PROT_NONE);
+    if (--users_ == 0) Protect(PROT_NONE);
   }
 
  private:
-  static void Protect(char* base, int64_t bytes, int protection) {
-    JEVONS_CHECK(mprotect(base, static_cast<size_t>(bytes), protection) == 0, "mprotect");
-  }
-  void ProtectAll(int protection) const {
-    for (const auto& [base, bytes] : regions_) Protect(base, bytes, protection);
+  static constexpr size_t kBytes = size_t{16} << 40, kUnit = size_t{2} << 20;
+  void Protect(int protection) const {
+    if (used_ > 0) JEVONS_CHECK(mprotect(base_, used_, protection) == 0, "mprotect");
   }
   std::mutex mutex_;
-  std::map<char*, int64_t> regions_;
+  char* base_ = nullptr;
+  size_t used_ = 0;
   int users_ = 0;
 };
 
-Regions& TheRegions() {
-  static Regions regions;
-  return regions;
+Pool& ThePool() {
+  static Pool pool;
+  return pool;
 }
 
 }  // namespace
 
-DeviceAccess::DeviceAccess() { TheRegions().Open(); }
-DeviceAccess::~DeviceAccess() { TheRegions().Close(); }
+DeviceAccess::DeviceAccess() { ThePool().Open(); }
+DeviceAccess::~DeviceAccess() { ThePool().Close(); }
 
 }  // namespace cuda_on_host
 
@@ -98,20 +99,11 @@ void SetBytes(void*, void* to, int value, int64_t rows, int64_t width, int64_t p
 void* NewPinned(int64_t bytes) { return std::malloc(static_cast<size_t>(bytes)); }
 void DeletePinned(void* data) { std::free(data); }
 
-Memory::Memory(int64_t capacity) : reserved_(capacity) {
-  void* address = mmap(nullptr, static_cast<size_t>(capacity), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  JEVONS_CHECK(address != MAP_FAILED, "no address space");
-  base_ = static_cast<char*>(address);
-}
-Memory::~Memory() {
-  cuda_on_host::TheRegions().Set(base_, 0);
-  munmap(base_, static_cast<size_t>(reserved_));
-}
+Memory::Memory(int64_t capacity) : base_(cuda_on_host::ThePool().Take(capacity)), reserved_(capacity) {}
+Memory::~Memory() { madvise(base_, static_cast<size_t>(reserved_), MADV_DONTNEED); }
 void Memory::Back(int64_t bytes) {
   JEVONS_CHECK(bytes <= reserved_);
-  if (bytes <= backed_) return;
-  backed_ = bytes;
-  cuda_on_host::TheRegions().Set(base_, bytes);
+  backed_ = std::max(backed_, bytes);
 }
 
 }  // namespace cuda

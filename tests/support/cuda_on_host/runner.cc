@@ -9,6 +9,8 @@
 #include <thread>
 #include <vector>
 
+#include "tests/support/cuda_on_host/device_memory.h"
+
 thread_local dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace cuda_on_host {
@@ -173,7 +175,7 @@ void RunRank(const Launch& launch, Cluster& cluster, unsigned rank, const std::f
   cluster.barrier.arrive_and_wait();
   blockDim = launch.block, gridDim = launch.grid;
   for (size_t i : Indices(launch.grid.x / launch.cluster)) {
-    blockIdx = dim3(static_cast<unsigned>(i) * launch.cluster + rank);
+    blockIdx = dim3(static_cast<unsigned>(i) * launch.cluster + rank, 0, 0);
     block.Run(launch, cluster, rank, kernel);
     cluster.barrier.arrive_and_wait();
   }

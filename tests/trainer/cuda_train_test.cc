@@ -1,0 +1,189 @@
+// Training on CUDA against training on the CPU. As with the operators (tests/kernels/cuda/cuda_test.h) the same tests are two
+// programs: one with a device, and one that runs the kernels on the host, where the host's code cannot touch the device's memory.
+#include <gtest/gtest.h>
+
+#include <map>
+#include <string>
+#include <tuple>
+
+#include "tests/kernels/cuda/cuda_test.h"
+#include "tests/support/memory_disk.h"
+#include "tests/support/tiny_model.h"
+#include "tests/trainer/cuda_ranks.h"
+#include "trainer/state.h"
+
+namespace jevons {
+namespace {
+
+constexpr int64_t kS = 12, kBatch = 4, kSteps = 2;
+
+RunConfig Tiny(ComputeType compute, ProductType product) {
+  RunConfig config;
+  *config.mutable_model() = TinyModel();
+  config.mutable_model()->set_hidden_size(144);  // sums over more than one block
+  config.mutable_model()->set_init_std(0.05);
+  config.mutable_data()->set_sequence_length(kS);
+  config.mutable_train()->set_batch_sequences(kBatch);
+  config.mutable_precision()->set_compute(compute);
+  config.mutable_precision()->set_gemm(product);
+  if (compute == BF16) config.mutable_optimizer()->set_moments(MOMENTS_BF16);
+  return config;
+}
+
+RunConfig On(BackendType backend, RunConfig config) {
+  config.mutable_parallel()->set_backend(backend);
+  return config;
+}
+
+SampleBatch BatchOf(const TrainStep& step, const RunConfig& config, int64_t number) {
+  const Range mine = step.SamplesOf(kBatch);
+  SampleBatch batch{.first = mine.begin, .count = mine.size(), .tokens = {}, .document_start = {}};
+  for (int64_t s = mine.begin; s < mine.end; ++s) {
+    for (const int32_t token : RandomTokens(kS + 1, config.model().vocab_size(), static_cast<uint64_t>(number * kBatch + s)))
+      batch.tokens.push_back(token);
+    for (int32_t i = 0; i < kS && config.data().document_mask(); ++i) batch.document_start.push_back(i < 5 ? 0 : i < 7 + s ? 5 : static_cast<int32_t>(7 + s));
+  }
+  return batch;
+}
+
+StepPlan PlanOf(int64_t number) {
+  return {.step = number, .first_sample = number * kBatch, .sequences = kBatch, .tokens_before = 0, .learning_rate = 3e-3, .gamma = 0.001,
+          .mtp_weight = 0.3};
+}
+
+// The figures of each step, of rank 0.
+std::vector<StepStats> Train(const RunConfig& config, int ranks, int ep) {
+  std::vector<StepStats> all;
+  const auto body = [&](Communicator& world) {
+    Mesh mesh(world, {.world = ranks, .pp = 1, .ep = ep});
+    TrainStep step(config, mesh);
+    step.Initialize();
+    for (int64_t i = 0; i < kSteps; ++i) {
+      const auto stats = step.Run(PlanOf(i), BatchOf(step, config, i));
+      ASSERT_TRUE(stats.ok()) << stats.status();
+      if (world.rank() == 0) all.push_back(*stats);
+    }
+  };
+  RunCudaRanks(ranks, body);
+  return all;
+}
+
+struct Bounds {
+  double loss, norm;  // relative
+};
+
+void ExpectNear(const std::vector<StepStats>& cuda, const std::vector<StepStats>& cpu, const Bounds& bounds) {
+  ASSERT_EQ(cuda.size(), cpu.size());
+  for (size_t i = 0; i < cpu.size(); ++i) {
+    EXPECT_NEAR(cuda[i].loss, cpu[i].loss, bounds.loss * cpu[i].loss) << "step " << i;
+    EXPECT_NEAR(cuda[i].mtp_loss, cpu[i].mtp_loss, bounds.loss * cpu[i].mtp_loss) << "step " << i;
+    EXPECT_NEAR(cuda[i].balance_loss, cpu[i].balance_loss, 0.02 * cpu[i].balance_loss) << "step " << i;
+    EXPECT_NEAR(cuda[i].gradient_norm, cpu[i].gradient_norm, bounds.norm * cpu[i].gradient_norm) << "step " << i;
+    EXPECT_EQ(cuda[i].fp8.activations.elements, cpu[i].fp8.activations.elements);
+    EXPECT_EQ(cuda[i].fp8.weights.elements, cpu[i].fp8.weights.elements);
+    EXPECT_EQ(cuda[i].fp8.cached.elements, cpu[i].fp8.cached.elements);
+  }
+}
+
+using Case = std::tuple<ComputeType, ProductType, bool>;
+class CudaTraining : public testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override {
+    if (const std::string reason = CudaRefusal(); !reason.empty()) GTEST_SKIP() << "no CUDA device: " << reason;
+    BeforeCudaRepeat(0);
+  }
+  RunConfig Config() const {
+    RunConfig config = Tiny(std::get<0>(GetParam()), std::get<1>(GetParam()));
+    config.mutable_data()->set_document_mask(std::get<2>(GetParam()));
+    return config;
+  }
+  // In FP32 the two differ by the order of sums; else by roundings to 8 and to 4 bits that fall to the other side.
+  Bounds BoundsOf() const {
+    if (std::get<1>(GetParam()) == FP8_BLOCK) return {1e-2, 0.1};
+    return std::get<0>(GetParam()) == BF16 ? Bounds{2e-3, 0.03} : Bounds{1e-5, 1e-3};
+  }
+};
+
+TEST_P(CudaTraining, FollowsTheCpu) {
+  const std::vector<StepStats> cpu = Train(On(CPU, Config()), 1, 1), cuda = Train(On(CUDA, Config()), 1, 1);
+  ExpectNear(cuda, cpu, BoundsOf());
+  if (std::get<0>(GetParam()) == FP32 && std::get<1>(GetParam()) == AS_COMPUTE) {
+    EXPECT_EQ(cuda[0].loads, cpu[0].loads);
+  }
+  // The counts of each MoE layer (MTP modules have one, too) and micro-batch, and once all that the step has summed.
+  const auto layers = static_cast<int64_t>(cuda[0].loads.size()) / Config().model().moe().routed_experts();
+  EXPECT_EQ(cuda[1].host_waits, kBatch * layers + 1);
+  EXPECT_EQ(cpu[1].host_waits, 0);
+}
+
+TEST_P(CudaTraining, GivesTheSameBitsOnEveryLayout) {
+  if (MostCudaRanks() < 4) GTEST_SKIP() << "several ranks are several processes here: tests/gpu/run.sh trains with them";
+  const std::vector<StepStats> alone = Train(On(CUDA, Config()), 1, 1);
+  const std::vector<StepStats> spread = Train(On(CUDA, Config()), 4, 2);
+  for (size_t i = 0; i < alone.size(); ++i) {
+    EXPECT_EQ(alone[i].loss, spread[i].loss);
+    EXPECT_EQ(alone[i].gradient_norm, spread[i].gradient_norm);
+    EXPECT_EQ(alone[i].loads, spread[i].loads);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Precisions, CudaTraining,
+                         testing::Values(Case{FP32, AS_COMPUTE, true}, Case{BF16, AS_COMPUTE, false}, Case{BF16, FP8_BLOCK, true}));
+
+// A checkpoint knows no backend: each reads the other's, and goes on where it stopped.
+TEST(CudaCheckpoint, CrossesBackends) {
+  if (const std::string reason = CudaRefusal(); !reason.empty()) GTEST_SKIP() << "no CUDA device: " << reason;
+  const RunConfig config = Tiny(BF16, AS_COMPUTE);
+  for (const BackendType first : {CPU, CUDA}) {
+    MemoryDisk disk;
+    double expected = 0, resumed = 0;
+    RunCudaRanks(1, [&](Communicator& world) {
+      Mesh mesh(world, {.world = 1, .pp = 1, .ep = 1});
+      const RunConfig before = On(first, config), after = On(first == CPU ? CUDA : CPU, config);
+      TrainStep step(before, mesh);
+      step.Initialize();
+      ASSERT_TRUE(step.Run(PlanOf(0), BatchOf(step, config, 0)).ok());
+      CheckpointWriter writer(disk, "checkpoints", world, 1);
+      ASSERT_TRUE(writer.Begin({.step = 1}, SlicesOf(step.State()), step.stream()).ok());
+      expected = step.Run(PlanOf(1), BatchOf(step, config, 1))->loss;
+      ASSERT_TRUE(writer.Finish().ok());
+
+      auto path = CheckpointPath(disk, "checkpoints", 1);
+      ASSERT_TRUE(path.ok()) << path.status();
+      auto reader = CheckpointReader::Open(disk, *path);
+      ASSERT_TRUE(reader.ok()) << reader.status();
+      TrainStep other(after, mesh);
+      ASSERT_TRUE(LoadState(*reader, other).ok());
+      other.RestoreWeights();
+      resumed = other.Run(PlanOf(1), BatchOf(other, config, 1))->loss;
+    });
+    EXPECT_NEAR(resumed, expected, 2e-3 * expected) << "from " << (first == CPU ? "CPU" : "CUDA");
+    EXPECT_GT(expected, 0);
+  }
+}
+
+// What a step says of NaN is the same, found by looking again.
+TEST(CudaNonFinite, IsNamed) {
+  if (const std::string reason = CudaRefusal(); !reason.empty()) GTEST_SKIP() << "no CUDA device: " << reason;
+  std::map<BackendType, std::string> said;
+  for (const BackendType backend : {CPU, CUDA}) {
+    RunCudaRanks(1, [&](Communicator& world) {
+      const RunConfig config = On(backend, Tiny(FP32, AS_COMPUTE));
+      Mesh mesh(world, {.world = 1, .pp = 1, .ep = 1});
+      TrainStep step(config, mesh);
+      step.Initialize();
+      const Tensor& weight = step.weights().value(5);
+      const float nan = std::nanf("");
+      CopyBytes(step.stream(), &nan, weight.data, sizeof nan);
+      const auto stats = step.Run(PlanOf(0), BatchOf(step, config, 0));
+      ASSERT_FALSE(stats.ok());
+      const std::string message(stats.status().message());
+      said[backend] = message.substr(std::min(message.size(), message.find("first seen")));  // before it, NaN of either sign
+    });
+  }
+  EXPECT_EQ(said[CPU], said[CUDA]);
+  EXPECT_NE(said[CUDA].find("micro-batch 0, layer 0"), std::string::npos) << said[CUDA];
+}
+
+}  // namespace
+}  // namespace jevons
