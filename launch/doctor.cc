@@ -57,12 +57,12 @@ Finding Nccl() {
   return {"nccl", Verdict::kGood, built + ", runs with " + nccl.loaded, ""};
 }
 
-Finding Cudnn() {
+Finding GpuAttention() {
   const CudaReport cuda = ExamineCuda();
-  if (!cuda.built) return {"cudnn", Verdict::kAbsent, "not in this program: built without CUDA", ""};
+  if (!cuda.built) return {"attention", Verdict::kAbsent, "not in this program: built without CUDA", ""};
   if (!cuda.cudnn_problem.empty())
-    return {"cudnn", Verdict::kAbsent, cuda.cudnn_problem + "; without it attention on a GPU is slow", ""};
-  return {"cudnn", Verdict::kGood, "serves attention", ""};
+    return {"attention", Verdict::kAbsent, cuda.cudnn_problem + "; without it attention on a GPU is slow", ""};
+  return {"attention", Verdict::kGood, "by cuDNN", ""};
 }
 
 // What the last line says.
@@ -99,7 +99,7 @@ int Run(const Options& options) {
   std::vector<Finding> findings = ExamineMachine(std::filesystem::read_symlink("/proc/self/exe"));
   findings.push_back(CudaBackend());
   findings.push_back(Nccl());
-  findings.push_back(Cudnn());
+  findings.push_back(GpuAttention());
   bool can_train = true;
   for (const Finding& f : findings) can_train &= f.verdict != Verdict::kBad;
   (options.json ? PrintJson : PrintTable)(findings, can_train);

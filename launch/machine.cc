@@ -167,7 +167,7 @@ Finding Gpu() {
   const ProcessResult smi = RunProcess(
       {"nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"}, kQuick);
   if (smi.exit_code != 0)
-    return {"gpu", Verdict::kAbsent, "no NVIDIA GPU or driver; this build trains on the CPU", ""};
+    return {"gpu", Verdict::kAbsent, "no NVIDIA GPU or driver: training runs on the CPU", ""};
   const std::vector<std::string> gpus = absl::StrSplit(absl::StripAsciiWhitespace(smi.out), '\n');
   return {"gpu", Verdict::kGood, absl::StrFormat("%d x %s", gpus.size(), gpus[0]), ""};
 }

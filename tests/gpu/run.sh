@@ -38,18 +38,22 @@ step() {
 }
 
 printf '%s\n%s\n%s\n' "$(date -u +%F)" "$gpus" "$(nvcc --version | tail -1)" | tee "$report"
-tests=$tree/tests/kernels/cuda/kernels_cuda_test
+tests=($tree/tests/kernels/cuda/kernels_cuda_test $tree/tests/trainer/cuda_train_test)
 step doctor 60 "$tree/jevons" doctor
 step tests 180 ctest --test-dir "$tree" -L gpu --output-on-failure
 if command -v compute-sanitizer >/dev/null; then
   for tool in memcheck initcheck; do
-    JEVONS_CUDA_REPEATS=1 step "$tool" 150 compute-sanitizer --tool "$tool" --error-exitcode 1 "$tests"
+    for test in "${tests[@]}"; do
+      JEVONS_CUDA_REPEATS=1 step "$tool" 120 compute-sanitizer --tool "$tool" --error-exitcode 1 "$test"
+    done
   done
 else
   echo "== memcheck, initcheck: left out, there is no compute-sanitizer" | tee -a "$report"
   failed+=(compute-sanitizer)
 fi
+step train 120 tests/gpu/train.sh "$tree"
 step bench 120 "$tree/tests/kernels/cuda/cuda_bench"
+step step 90 "$tree/jevons" bench step --config configs/presets/small_h100.textproto --steps 4
 
 if ((${#failed[@]})); then
   echo "gpu: FAILED: ${failed[*]}; see $report" | tee -a "$report"

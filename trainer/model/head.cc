@@ -8,8 +8,9 @@
 
 namespace jevons {
 
-int64_t HeadChunkRows(int64_t vocab) {
-  return std::max<int64_t>(16, kLogitBytes / (vocab * SizeOf(DType::kF32)));
+int64_t HeadChunkRows(int64_t vocab, Device device) {
+  const int64_t bytes = device == Device::kCuda ? kLogitBytesOnDevice : kLogitBytes;
+  return std::max<int64_t>(16, bytes / (vocab * SizeOf(DType::kF32)));
 }
 
 void HeadGradient::AddChunk(const OpContext& ops, const Tensor& d_logits, const Tensor& x) {
@@ -29,7 +30,7 @@ void HeadGradient::Finish(const OpContext& ops) {
 void VisitLogits(const LayerContext& ctx, const Tensor& head, const Tensor& x,
                  const std::function<void(int64_t begin, const Tensor& logits)>& visit) {
   ArenaScope scope(*ctx.ops.scratch);
-  const int64_t chunk = HeadChunkRows(head.rows());
+  const int64_t chunk = HeadChunkRows(head.rows(), ctx.ops.stream.device);
   const Tensor logits = ctx.TempAs("head.logits", DType::kF32, {std::min(chunk, x.rows()), head.rows()});
   for (int64_t begin = 0; begin < x.rows(); begin += chunk) {
     const int64_t rows = std::min(chunk, x.rows() - begin);

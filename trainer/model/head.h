@@ -1,4 +1,5 @@
-// The output head and the cross-entropy, in chunks of rows: never more than kLogitBytes of logits exist (report 2.2; eq. 24).
+// The output head and the cross-entropy, in chunks of rows: never more than kLogitBytes of logits exist, kLogitBytesOnDevice where
+// a product must be large to be fast (report 2.2; eq. 24).
 // Where a loss is wanted for training its gradient is known at once (the loss enters the total with a constant factor), so
 // forward and backward of a chunk are one visit and no logit is computed twice.
 #ifndef JEVONS_TRAINER_MODEL_HEAD_H_
@@ -11,9 +12,10 @@
 namespace jevons {
 
 inline constexpr int64_t kLogitBytes = int64_t{8} << 20;
+inline constexpr int64_t kLogitBytesOnDevice = int64_t{512} << 20;
 
-// Rows of a chunk: as many as kLogitBytes hold, at least 16. A function of V alone, for the sums depend on it.
-int64_t HeadChunkRows(int64_t vocab);
+// Rows of a chunk: as many as the bytes hold, at least 16. A function of V and the device alone, for the sums depend on it.
+int64_t HeadChunkRows(int64_t vocab, Device device);
 
 // Calls visit(first row, logits [rows,V] FP32) for each chunk of x [T,H], in order; head: [V,H]. The logits are scratch, gone
 // after the visit.

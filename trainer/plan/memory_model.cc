@@ -24,10 +24,11 @@ class ActivationModel {
         moe_(m_.moe()),
         precision_(config.precision()),
         recompute_(config.train().recompute_up_projections()),
+        device_(DeviceOf(config)),
         type_(ComputeDType(config)),
         local_(mesh.ep == 1),
         load_(local_ ? 1.0 : load),
-        exchange_(mesh.dp() > 1 ? kExchangeScratchBytes : 0),
+        exchange_(mesh.dp() > 1 ? device_ == Device::kCuda ? kExchangeScratchBytesOnDevice : kExchangeScratchBytes : 0),
         sequences_(config.train().micro_batch_sequences()),
         S_(config.data().sequence_length()),
         mask_(config.data().document_mask()) {}
@@ -145,7 +146,7 @@ class ActivationModel {
   int64_t GateInput(int64_t T) const { return type_ == DType::kF32 ? 0 : F32(T * H()); }
 
   int64_t Head(int64_t rows) const {
-    const int64_t chunk = std::min(rows, HeadChunkRows(m_.vocab_size()));
+    const int64_t chunk = std::min(rows, HeadChunkRows(m_.vocab_size(), device_));
     const int64_t low = type_ == DType::kF32 ? 0 : Act(chunk, m_.vocab_size());
     return I32(rows) + F32(rows) + F32(chunk * m_.vocab_size()) + low;
   }
@@ -180,6 +181,7 @@ class ActivationModel {
   const MoeConfig& moe_;
   const PrecisionConfig& precision_;
   bool recompute_;
+  Device device_;
   DType type_;
   bool local_;
   double load_;

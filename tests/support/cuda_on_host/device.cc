@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <mutex>
 
 #include "kernels/tensor/cuda_backend.h"
@@ -14,21 +15,28 @@
 namespace cuda_on_host {
 namespace {
 
-// One range of addresses, of which arenas take their share and never give it back, so that one call opens or closes all of it.
+// One range of addresses for all arenas, so that one call opens or closes all of their memory.
 class Pool {
  public:
   Pool() {
     void* address = mmap(nullptr, kBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     JEVONS_CHECK(address != MAP_FAILED, "no address space");
+    madvise(address, kBytes, MADV_HUGEPAGE);  // fewer entries to change
     base_ = static_cast<char*>(address);
   }
   char* Take(int64_t bytes) {
     const std::lock_guard lock(mutex_);
+    if (const auto spare = spare_.find(bytes); spare != spare_.end()) return spare_.extract(spare).mapped();
     char* const taken = base_ + used_;
     used_ += (static_cast<size_t>(bytes) + kUnit - 1) / kUnit * kUnit;
     JEVONS_CHECK(used_ <= kBytes, "no more addresses");
     if (users_ > 0) Protect(PROT_READ | PROT_WRITE);
     return taken;
+  }
+  void GiveBack(char* base, int64_t bytes) {
+    madvise(base, static_cast<size_t>(bytes), MADV_DONTNEED);
+    const std::lock_guard lock(mutex_);
+    spare_.emplace(bytes, base);
   }
   void Open() {
     const std::lock_guard lock(mutex_);
@@ -48,6 +56,7 @@ class Pool {
   char* base_ = nullptr;
   size_t used_ = 0;
   int users_ = 0;
+  std::multimap<int64_t, char*> spare_;  // by size
 };
 
 Pool& ThePool() {
@@ -100,7 +109,7 @@ void* NewPinned(int64_t bytes) { return std::malloc(static_cast<size_t>(bytes));
 void DeletePinned(void* data) { std::free(data); }
 
 Memory::Memory(int64_t capacity) : base_(cuda_on_host::ThePool().Take(capacity)), reserved_(capacity) {}
-Memory::~Memory() { madvise(base_, static_cast<size_t>(reserved_), MADV_DONTNEED); }
+Memory::~Memory() { cuda_on_host::ThePool().GiveBack(base_, reserved_); }
 void Memory::Back(int64_t bytes) {
   JEVONS_CHECK(bytes <= reserved_);
   backed_ = std::max(backed_, bytes);
