@@ -57,7 +57,8 @@ struct Strip {
 template <class F, bool kCount, typename S>
 HWY_INLINE void EncodeTile(const Strip<S>& s, const S* x, int64_t n, float inverse, uint8_t* codes,
                            QuantStats& stats) {
-  const VF factor = hn::Set(F32(), inverse);
+  const Two factors{hn::Set(F32(), inverse), hn::Set(F32(), inverse)};
+  const auto factor = [&](int64_t) JEVONS_LANES { return factors; };
   uint8_t part[kRowBytes<F>];
   V32 lost = hn::Zero(U32());
   for (int64_t r = 0; r < s.rows; ++r) {
@@ -95,13 +96,16 @@ template <class F, bool kCount, typename S>
 HWY_INLINE void QuantizeStrip(const Strip<S>& s, QuantStats& stats) {
   const int64_t tiles = TilesOf(s.cols);
   const auto width = [&](int64_t t) { return std::min(kTileSize, s.cols - t * kTileSize); };
-  AmaxLanes<S> lanes[kTilesPerStrip];
-  for (int64_t r = 0; r < s.rows; ++r) {
-    for (int64_t t = 0; t < tiles; ++t)
-      lanes[t].Row(WholeRow<kTileSize>(s.x + r * s.pitch + t * kTileSize, width(t), s.room));
-  }
+  const auto row = [&](int64_t r, int64_t t) JEVONS_LANES {
+    return WholeRow<kTileSize>(s.x + r * s.pitch + t * kTileSize, width(t), s.room);
+  };
+  Maxima<S> maxima[kTilesPerStrip];
+  for (int64_t t = 0; t < tiles; ++t)
+    maxima[t] = MaximaOfRow(row(0, t), WithoutSign(LoadElements(row(0, t))));
+  for (int64_t r = 1; r < s.rows; ++r)
+    for (int64_t t = 0; t < tiles; ++t) maxima[t] = MaximaOfRow(row(r, t), maxima[t]);
   uint32_t amax[kTilesPerStrip] = {};
-  for (int64_t t = 0; t < tiles; ++t) amax[t] = hn::GetLane(hn::MaxOfLanes(U32(), lanes[t].Words()));
+  for (int64_t t = 0; t < tiles; ++t) amax[t] = hn::GetLane(hn::MaxOfLanes(U32(), WidestOf(maxima[t])));
   float scale[kTilesPerStrip], inverse[kTilesPerStrip];
   FindScales<F>(amax, tiles, s.kind, scale, inverse);
   for (int64_t t = 0; t < tiles; ++t) {
