@@ -49,7 +49,7 @@ struct Strip {
   int64_t code_pitch;
   float* scales;
   ScaleKind kind;
-  int64_t next;  // where the next strip of the same rows begins, from x; 0 if there is none or one row
+  int64_t next;  // where the next strip begins, from x; 0 if there is none
   S* room;       // for kTileSize numbers
 };
 
@@ -129,16 +129,16 @@ void QuantizeStrips(const QuantizeDesc& d, Range strips, QuantStats& stats) {
   S room[kTileSize];
   for (int64_t i = strips.begin; i < strips.end; ++i) {
     const int64_t band = i / across, r = band * height, tile = i % across * tiles, c = tile * kTileSize;
-    const int64_t code = CodeBytes<F>(c);
+    const int64_t ahead = c + width < d.x.cols() ? width : height * d.x.pitch - c;
     const Strip<S> strip{.rows = std::min(height, d.x.rows() - r),
                          .cols = std::min(width, d.x.cols() - c),
                          .x = d.x.row<S>(r) + c,
                          .pitch = d.x.pitch,
-                         .codes = d.codes.row<uint8_t>(r) + code,
+                         .codes = d.codes.row<uint8_t>(r) + CodeBytes<F>(c),
                          .code_pitch = d.codes.pitch,
                          .scales = d.scales.row<float>(band) + tile,
                          .kind = d.scale_kind,
-                         .next = blocks && c + width < d.x.cols() ? width : 0,
+                         .next = i + 1 < strips.end ? ahead : 0,
                          .room = room};
     QuantizeStrip<F, kCount>(strip, stats);
   }
