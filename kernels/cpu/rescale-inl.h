@@ -97,9 +97,9 @@ std::optional<int> TopExponent(const RankSource& s) {
   return top;
 }
 
-// Copies codes, finds ranks and columns' largest ones. False if there is a NaN or infinity.
-template <class F>
-bool FindRanks(const RankSource& s, int top, RankPanel& p) {
+// Copies codes, finds ranks and columns' largest ones. False if there is a NaN or infinity. Calls fetch(r) for every other row.
+template <class F, class Fetch>
+bool FindRanks(const RankSource& s, int top, RankPanel& p, const Fetch& fetch) {
   constexpr const RankTables<F>& kTables = kRanks<F>;
   constexpr int64_t kVectors = kTileSize / kBytes;
   const D8 d;
@@ -108,6 +108,7 @@ bool FindRanks(const RankSource& s, int top, RankPanel& p) {
   for (V8& v : largest) v = hn::Zero(d);
   uint8_t room[kTileSize];
   for (int64_t r = 0; r < s.rows; ++r) {
+    if (r % 2 == 0) fetch(r);
     const uint8_t* row = WholeRow<kTileSize>(s.codes + r * s.pitch, s.cols, room);
     const uint32_t bits = std::bit_cast<uint32_t>(s.scales[r * s.scale_pitch]);
     const int above =
@@ -156,7 +157,7 @@ bool FindColumnScales(int top, RankPanel& p) {
 }
 
 // Replaces the codes of the rows' scales by those of the columns'. Returns how many numbers became zero, if that is asked for.
-// Calls fetch(r) for each row.
+// Calls fetch(r) for the rows that FindRanks leaves.
 template <class F, bool kCount, class Fetch>
 int64_t EncodeRanks(int64_t rows, RankPanel& p, const Fetch& fetch) {
   constexpr const RankTables<F>& kTables = kRanks<F>;
@@ -166,7 +167,7 @@ int64_t EncodeRanks(int64_t rows, RankPanel& p, const Fetch& fetch) {
   V8 lower[kVectors], lost[kVectors];  // of at most 128 rows: a byte can count them
   for (int64_t j = 0; j < kVectors; ++j) lower[j] = hn::Load(d, p.lower + j * kBytes), lost[j] = zero;
   for (int64_t r = 0; r < rows; ++r) {
-    fetch(r);
+    if (r % 2 != 0) fetch(r);
 #pragma GCC unroll 8
     for (int64_t j = 0; j < kVectors; ++j) {
       uint8_t* codes = &p.codes[r][j * kBytes];
@@ -190,7 +191,7 @@ int64_t EncodeRanks(int64_t rows, RankPanel& p, const Fetch& fetch) {
 template <class F, bool kCount, class Fetch>
 bool Rescale(const RankSource& s, RankPanel& p, QuantStats& stats, const Fetch& fetch) {
   const std::optional<int> top = TopExponent<F>(s);
-  if (!top.has_value() || !FindRanks<F>(s, *top, p) || !FindColumnScales<F>(*top, p)) return false;
+  if (!top.has_value() || !FindRanks<F>(s, *top, p, fetch) || !FindColumnScales<F>(*top, p)) return false;
   stats.underflowed += EncodeRanks<F, kCount>(s.rows, p, fetch);
   stats.elements += s.rows * s.cols;
   return true;
