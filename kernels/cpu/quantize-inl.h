@@ -155,17 +155,18 @@ HWY_INLINE Two EncodeTwo(const Two& magnitudes, const Two& inverse, V32& lost) {
 }
 template <class F>
 inline constexpr int kSignPlace = sizeof(typename F::Code) == 1 ? 7 : 11;
-template <class F, bool kCount>
+template <class F, bool kCount, bool kSigned>
 HWY_INLINE V16 EncodeWords(const float* x, const Two& inverse, V32& lost) {
   const VF a = Load(x), b = Load(x + kLanes);
-  const Two codes = EncodeTwo<F, kCount>({hn::Abs(a), hn::Abs(b)}, inverse, lost);
+  const Two codes = EncodeTwo<F, kCount>(kSigned ? Two{hn::Abs(a), hn::Abs(b)} : Two{a, b}, inverse, lost);
   const auto with_sign = [](VF number, VF code) JEVONS_LANES {
+    if constexpr (!kSigned) return hn::BitCast(D16(), code);
     const V32 sign = hn::ShiftRight<31 - kSignPlace<F>>(hn::BitCast(U32(), number));
     return hn::BitCast(D16(), SelectBits(hn::Set(U32(), F::kSign), sign, hn::BitCast(U32(), code)));
   };
   return hn::ConcatEven(D16(), with_sign(b, codes.b), with_sign(a, codes.a));
 }
-template <class F, bool kCount>
+template <class F, bool kCount, bool kSigned>
 HWY_INLINE V16 EncodeWords(const bf16* x, const Two& inverse, V32& lost) {
   const D16 d;
   const Two codes = EncodeTwo<F, kCount>(Split(WithoutSign(LoadElements(x))), inverse, lost);
@@ -200,11 +201,12 @@ HWY_INLINE V16 UnpackCodes(V8 bytes) {
                      hn::OrAnd(hn::ShiftLeft<20>(pairs), hn::ShiftRight<8>(pairs), hn::Set(U32(), 0xFFF0u)));
 }
 
-// A row of finite numbers; inverse(i) are the inverse scales of numbers i, i + 1, ... as EncodeTwo takes them. Counts in `lost`,
+// A row of finite numbers, or of their magnitudes alone; inverse(i) are the inverse scales of numbers i, i + 1, ... as EncodeTwo takes them. Counts in `lost`,
 // if asked for, how many became zero.
-template <class F, bool kCount, typename S, class Inverse>
+template <class F, bool kCount, bool kSigned = true, typename S, class Inverse>
 HWY_INLINE void EncodeRow(const S* x, const Inverse& inverse, uint8_t* codes, V32& lost) {
-  const auto encode = [&](int64_t i) JEVONS_LANES { return EncodeWords<F, kCount>(x + i, inverse(i), lost); };
+  const auto encode = [&](int64_t i)
+                          JEVONS_LANES { return EncodeWords<F, kCount, kSigned>(x + i, inverse(i), lost); };
   if constexpr (sizeof(typename F::Code) == 1) {
 #pragma GCC unroll 4
     for (int64_t i = 0; i < kTileSize; i += 4 * kLanes) {

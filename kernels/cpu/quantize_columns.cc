@@ -62,29 +62,56 @@ struct Panel {
 template <typename S>
 struct Numbers {
   using Element = S;
+  static constexpr bool kSigned = true;
   const S* data;
   int64_t pitch;
   const S* At(const Place& p) const { return data + p.row * pitch + p.col; }
-  HWY_INLINE VF Scale(const Place&, int64_t) const { return hn::Zero(F32()); }
+  float Value(const Place& p, int64_t r, int64_t c) const { return static_cast<float>(At(p)[r * pitch + c]); }
+  HWY_INLINE VF Scale(const Place&, int64_t, const S*) const { return hn::Zero(F32()); }
   static HWY_INLINE void Take(const S* row, VF, int64_t i, S* to, Maxima<S>& a, Maxima<S>& b) {
     const auto x = LoadElements(row + i), y = LoadElements(row + i + kElements<S>);
     a = hn::Max(a, WithoutSign(x)), b = hn::Max(b, WithoutSign(y));
     StoreElements(x, to + i), StoreElements(y, to + i + kElements<S>);
   }
 };
+
+// Codes in 1x128 tiles; a row of a panel lies in one of them. Their magnitudes alone become numbers.
 template <class F>
-struct ScaledCodes {  // 1x128 tiles; a row of a panel lies in one of them
+struct ScaledCodes {
   using Element = float;
+  static constexpr bool kSigned = false;
   const uint8_t* data;
   int64_t pitch;
   const float* scales;
   int64_t scale_pitch;
   const uint8_t* At(const Place& p) const { return data + p.row * pitch + p.col; }
   const float* ScaleAt(const Place& p) const { return scales + p.row * scale_pitch + p.col / kTileSize; }
-  HWY_INLINE VF Scale(const Place& p, int64_t r) const { return hn::Set(F32(), ScaleAt(p)[r * scale_pitch]); }
+  float Value(const Place& p, int64_t r, int64_t c) const {
+    return Decode<F>(At(p)[r * pitch + c]) * ScaleAt(p)[r * scale_pitch];
+  }
+  // What FP16 numbers take; infinity, which leaves the panel to the scalar reference, for a NaN of E4M3, where FP16 has a number,
+  // and scales that are odd or beyond any amax's.
+  HWY_INLINE VF Scale(const Place& p, int64_t r, const uint8_t* row) const {
+    const D8 d;
+    const float scale = ScaleAt(p)[r * scale_pitch];
+    bool odd = !(scale >= 0 && scale < 0x1p119f);
+    for (int64_t i = 0; !F::kIeee && i < kTileSize; i += kBytes) {
+      const V8 magnitudes = hn::And(hn::LoadU(d, row + i), hn::Set(d, uint8_t{0x7F}));
+      odd |= !hn::AllFalse(d, hn::Eq(magnitudes, hn::Set(d, uint8_t{F::kNan})));
+    }
+    return hn::Set(F32(), odd ? std::numeric_limits<float>::infinity() : scale * kHalfFactor<F>);
+  }
   static HWY_INLINE void Take(const uint8_t* row, VF scale, int64_t i, float* to, V32& a, V32& b) {
-    const Two x = DecodeTwo<F>(row, i, scale);
-    a = hn::Max(a, WithoutSign(x.a)), b = hn::Max(b, WithoutSign(x.b));
+    const D16 d;
+    const hn::Rebind<hwy::float16_t, F32> half;
+    const V16 codes = hn::PromoteTo(d, hn::LoadU(hn::Half<D8>(), row + i));
+    const V16 magnitudes = hn::And(hn::ShiftLeft < F::kIeee ? 8 : 7 > (codes),
+                                   hn::Set(d, static_cast<uint16_t>(F::kIeee ? 0x7F00 : 0x3F80)));
+    const auto value = [&](auto bits) JEVONS_LANES {
+      return hn::Mul(hn::PromoteTo(F32(), hn::BitCast(half, bits)), scale);
+    };
+    const Two x{value(hn::LowerHalf(U16(), magnitudes)), value(hn::UpperHalf(U16(), magnitudes))};
+    a = hn::Max(a, hn::BitCast(U32(), x.a)), b = hn::Max(b, hn::BitCast(U32(), x.b));
     StoreTwo(x, to + i);
   }
 };
@@ -104,7 +131,7 @@ HWY_INLINE void FillPanel(const Place& place, const Source& source, const Column
     for (int64_t r = 0; r < place.rows; ++r) {
       if (i == 0) PrefetchColumn(place, r, out);
       const auto* row = WholeRow<kTileSize>(source.At(place) + r * source.pitch, place.cols, room);
-      const VF scale = source.Scale(place, r);
+      const VF scale = source.Scale(place, r, row);
       source.Take(row, scale, i, p.values[r], m0, m1);
       source.Take(row, scale, i + 2 * kStep, p.values[r], m2, m3);
     }
@@ -113,28 +140,37 @@ HWY_INLINE void FillPanel(const Place& place, const Source& source, const Column
   }
 }
 
-template <class F, typename S>
-void EncodeScalar(const Place& place, const Panel<S>& p, const ColumnsOut& out, QuantStats& stats) {
+template <class F, class Source>
+void EncodeScalar(const Place& place, const Source& source, const ColumnsOut& out, QuantStats& stats) {
   for (int64_t c = 0; c < place.cols; ++c) {
     uint8_t* codes = out.codes.row<uint8_t>(place.col + c) + place.row;
     out.scales.row<float>(place.row / kTileSize)[place.col + c] = ref::QuantizeTile<F>(
-        place.rows, 1, out.kind, stats,
-        [&](int64_t r, int64_t) { return static_cast<float>(p.values[r][c]); },
+        place.rows, 1, out.kind, stats, [&](int64_t r, int64_t) { return source.Value(place, r, c); },
         [&](int64_t r, int64_t, uint8_t code) { codes[r] = code; });
+  }
+}
+
+HWY_INLINE void CopySigns(const uint8_t* from, int64_t n, uint8_t* codes) {
+  uint8_t room[kTileSize];
+  const uint8_t* row = WholeRow<kTileSize>(from, n, room);
+  for (int64_t i = 0; i < kTileSize; i += kBytes) {
+    const V8 code = hn::Load(D8(), codes + i);
+    hn::Store(SelectBits(hn::Set(D8(), uint8_t{0x80}), hn::LoadU(D8(), row + i), code), D8(), codes + i);
   }
 }
 
 // Fills p.codes. Returns how many numbers became zero, if that is asked for. Calls fetch(r) for each row: memory works while the
 // numbers come from cache.
-template <class F, bool kCount, typename S, class Fetch>
-int64_t EncodePanel(int64_t rows, Panel<S>& p, const Fetch& fetch) {
+template <class F, bool kCount, class Source, typename S, class Fetch>
+int64_t EncodePanel(const Place& place, const Source& source, Panel<S>& p, const Fetch& fetch) {
   V32 lost = hn::Zero(U32());
   const auto inverse = [&](int64_t i) JEVONS_LANES {
     return Two{Load(p.inverse + i), Load(p.inverse + i + kLanes)};
   };
-  for (int64_t r = 0; r < rows; ++r) {
+  for (int64_t r = 0; r < place.rows; ++r) {
     fetch(r);
-    EncodeRow<F, kCount>(p.values[r], inverse, p.codes[r], lost);
+    EncodeRow<F, kCount, Source::kSigned>(p.values[r], inverse, p.codes[r], lost);
+    if constexpr (!Source::kSigned) CopySigns(source.At(place) + r * source.pitch, place.cols, p.codes[r]);
   }
   return hn::GetLane(hn::SumOfLanes(U32(), lost));
 }
@@ -218,12 +254,12 @@ void QuantizePanel(const Place& place, const Source& source, const ColumnsOut& o
                    Panel<typename Source::Element>& p, QuantStats& stats, const Fetch& fetch) {
   FillPanel(place, source, out, p);
   if (*std::max_element(p.amax, p.amax + kTileSize) >= kInfinityBits)
-    return EncodeScalar<F>(place, p, out, stats);
+    return EncodeScalar<F>(place, source, out, stats);
   FindScales<F>(p.amax, kTileSize, out.kind, p.scale, p.inverse);
   float* scales = out.scales.row<float>(place.row / kTileSize) + place.col;
   for (int64_t c = 0; c < place.cols; ++c) scales[c] = p.scale[PlaceInTwo<typename Source::Element>(c)];
-  stats.underflowed +=
-      out.count ? EncodePanel<F, true>(place.rows, p, fetch) : EncodePanel<F, false>(place.rows, p, fetch);
+  stats.underflowed += out.count ? EncodePanel<F, true>(place, source, p, fetch)
+                                 : EncodePanel<F, false>(place, source, p, fetch);
   stats.elements += place.rows * place.cols;
   WriteColumns(place, p.codes, out);
 }
