@@ -2,6 +2,7 @@
 // time, for finite numbers resp. all codes. Included once per instruction set; HWY_SCALAR has no vectors to rearrange and leaves
 // the work to the scalar reference.
 #include <algorithm>
+#include <type_traits>
 
 #include "kernels/cpu/simd-inl.h"
 #include "kernels/fp8/quantize.h"
@@ -23,6 +24,7 @@ using D16 = hn::Repartition<uint16_t, F32>;  // whole vectors: two, four times a
 using V16 = hn::Vec<D16>;
 using D8 = hn::Repartition<uint8_t, F32>;
 using V8 = hn::Vec<D8>;
+inline constexpr int64_t kVectorBytes = 4 * kLanes;
 
 // Bit by bit: mask ? yes : no.
 template <class V>
@@ -146,13 +148,14 @@ HWY_INLINE void CountLost(VF x, VF scaled, V32& lost) {
   lost = hn::Sub(lost, hn::BitCast(U32(), hn::VecFromMask(F32(), mask)));
 }
 
-// The codes of 2 * kLanes finite numbers, in their order, one in the lower bits of each word.
+// EncodeMagnitudes of 2 * kLanes magnitudes times the inverse scales, as bits.
 template <class F, bool kCount>
 HWY_INLINE Two EncodeTwo(const Two& magnitudes, const Two& inverse, V32& lost) {
   const VF a = hn::Mul(magnitudes.a, inverse.a), b = hn::Mul(magnitudes.b, inverse.b);
   if constexpr (kCount) CountLost<F>(magnitudes.a, a, lost), CountLost<F>(magnitudes.b, b, lost);
   return {hn::BitCast(F32(), EncodeMagnitudes<F>(a)), hn::BitCast(F32(), EncodeMagnitudes<F>(b))};
 }
+// The codes of 2 * kLanes finite numbers, in their order, one in the lower bits of each word.
 template <class F>
 inline constexpr int kSignPlace = sizeof(typename F::Code) == 1 ? 7 : 11;
 template <class F, bool kCount, bool kSigned>
@@ -201,8 +204,8 @@ HWY_INLINE V16 UnpackCodes(V8 bytes) {
                      hn::OrAnd(hn::ShiftLeft<20>(pairs), hn::ShiftRight<8>(pairs), hn::Set(U32(), 0xFFF0u)));
 }
 
-// A row of finite numbers, or of their magnitudes alone; inverse(i) are the inverse scales of numbers i, i + 1, ... as EncodeTwo takes them. Counts in `lost`,
-// if asked for, how many became zero.
+// A row of finite numbers, unless kSigned of their magnitudes; inverse(i) are the inverse scales of numbers i, i + 1, ..., as
+// EncodeTwo takes them. Counts in `lost`, if asked for, how many became zero.
 template <class F, bool kCount, bool kSigned = true, typename S, class Inverse>
 HWY_INLINE void EncodeRow(const S* x, const Inverse& inverse, uint8_t* codes, V32& lost) {
   const auto encode = [&](int64_t i)

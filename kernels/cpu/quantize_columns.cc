@@ -10,6 +10,7 @@
 #include "hwy/foreach_target.h"
 #include "kernels/cpu/quantize_columns.h"
 #include "kernels/cpu/rescale-inl.h"
+#include "kernels/cpu/transpose-inl.h"
 #include "kernels/ref/quantize.h"
 
 #ifndef JEVONS_KERNELS_CPU_QUANTIZE_COLUMNS_ONCE_
@@ -33,8 +34,6 @@ struct Place {
   int64_t row, col, rows, cols;
 };
 
-using PanelCodes = uint8_t[kTileSize][kTileSize];
-
 }  // namespace
 }  // namespace jevons::cpu
 #endif  // once
@@ -54,7 +53,7 @@ struct Panel {
   alignas(64) uint32_t
       amax[kTileSize];  // magnitudes as FP32 bits; by columns, as the next two, in the order of PlaceInTwo
   alignas(64) float scale[kTileSize], inverse[kTileSize];
-  alignas(64) PanelCodes codes;
+  alignas(64) uint8_t codes[kTileSize][kTileSize];
 };
 
 // Where the numbers come from. Take(row, scale, i, ...) copies two vectors of numbers, from number i of a row on, and raises the
@@ -95,7 +94,7 @@ struct ScaledCodes {
     const D8 d;
     const float scale = ScaleAt(p)[r * scale_pitch];
     bool odd = !(scale >= 0 && scale < 0x1p119f);
-    for (int64_t i = 0; !F::kIeee && i < kTileSize; i += kBytes) {
+    for (int64_t i = 0; !F::kIeee && i < kTileSize; i += kVectorBytes) {
       const V8 magnitudes = hn::And(hn::LoadU(d, row + i), hn::Set(d, uint8_t{0x7F}));
       odd |= !hn::AllFalse(d, hn::Eq(magnitudes, hn::Set(d, uint8_t{F::kNan})));
     }
@@ -153,7 +152,7 @@ void EncodeScalar(const Place& place, const Source& source, const ColumnsOut& ou
 HWY_INLINE void CopySigns(const uint8_t* from, int64_t n, uint8_t* codes) {
   uint8_t room[kTileSize];
   const uint8_t* row = WholeRow<kTileSize>(from, n, room);
-  for (int64_t i = 0; i < kTileSize; i += kBytes) {
+  for (int64_t i = 0; i < kTileSize; i += kVectorBytes) {
     const V8 code = hn::Load(D8(), codes + i);
     hn::Store(SelectBits(hn::Set(D8(), uint8_t{0x80}), hn::LoadU(D8(), row + i), code), D8(), codes + i);
   }
@@ -175,75 +174,23 @@ int64_t EncodePanel(const Place& place, const Source& source, Panel<S>& p, const
   return hn::GetLane(hn::SumOfLanes(U32(), lost));
 }
 
-// 16 bytes of kBytes / 16 rows that are 16 rows apart.
-HWY_INLINE V8 LoadBlocks(const uint8_t* p) {
-  constexpr int64_t kNext = 16 * kTileSize;
-  if constexpr (kBytes == 16) {
-    return hn::LoadU(D8(), p);
-  } else {
-    const hn::Half<D8> half;
-    const auto two = [&](const uint8_t* q) JEVONS_LANES {
-      if constexpr (kBytes == 32) {
-        return hn::LoadU(half, q);
-      } else {
-        const hn::Half<decltype(half)> quarter;
-        return hn::Combine(half, hn::LoadU(quarter, q + kNext), hn::LoadU(quarter, q));
-      }
-    };
-    return hn::Combine(D8(), two(p + kBytes / 32 * kNext), two(p));
-  }
-}
-
-// kBytes rows of 16 columns from `codes` on: columns, one to a vector. Each step moves a bit of the row's number, from the highest
-// on, into that of the byte, and the highest of the column's out of it.
-HWY_INLINE void LoadColumns(const uint8_t* codes, V8* v) {
-#pragma GCC unroll 16
-  for (int64_t i = 0; i < 16; ++i) v[i] = LoadBlocks(codes + i * kTileSize);
-#pragma GCC unroll 4
-  for (int step = 0; step < 4; ++step) {
-    V8 w[16];
-#pragma GCC unroll 8
-    for (int64_t i = 0; i < 8; ++i) {
-      w[2 * i] = hn::InterleaveLower(D8(), v[i], v[i + 8]);
-      w[2 * i + 1] = hn::InterleaveUpper(D8(), v[i], v[i + 8]);
-    }
-#pragma GCC unroll 16
-    for (int64_t i = 0; i < 16; ++i) v[i] = w[i];
-  }
-}
-
-// Writes 16 columns, or n, from `to` on.
-template <bool kStream>
-HWY_INLINE void StoreColumns(const V8* columns, uint8_t* to, int64_t pitch, int64_t n) {
-#pragma GCC unroll 16
-  for (int64_t j = 0; j < 16; ++j, to += pitch) {
-    if (j >= n) break;
-    if constexpr (kStream) {
-      hn::Stream(columns[j], D8(), to);
-    } else {
-      hn::StoreU(columns[j], D8(), to);
-    }
-  }
-}
-
-void WriteColumns(const Place& place, const PanelCodes& codes, const ColumnsOut& out) {
+void WriteColumns(const Place& place, const uint8_t (&codes)[kTileSize][kTileSize], const ColumnsOut& out) {
   uint8_t* const begin = out.codes.row<uint8_t>(place.col) + place.row;
   const int64_t pitch = out.codes.pitch;
-  const bool stream = out.stream && reinterpret_cast<uintptr_t>(begin) % kBytes == 0 && pitch % kBytes == 0;
+  const bool stream = out.stream && reinterpret_cast<uintptr_t>(begin) % kLine == 0 && pitch % kLine == 0;
   for (int64_t c = 0; c < place.cols; c += 16) {
-    for (int64_t r = 0; r < place.rows; r += kBytes) {
-      V8 columns[16];
-      LoadColumns(&codes[r][c], columns);
+    for (int64_t r = 0; r < place.rows; r += kLine) {
+      const Columns columns(&codes[r][c]);
       uint8_t* to = begin + c * pitch + r;
       const int64_t n = std::min<int64_t>(16, place.cols - c), rows = place.rows - r;
-      if (HWY_UNLIKELY(rows < kBytes)) {
-        alignas(64) uint8_t part[16 * kBytes];
-        StoreColumns<false>(columns, part, kBytes, 16);
-        for (int64_t j = 0; j < n; ++j) std::copy_n(part + j * kBytes, rows, to + j * pitch);
+      if (HWY_UNLIKELY(rows < kLine)) {
+        alignas(kLine) uint8_t part[16 * kLine];
+        columns.Store<false>(part, kLine, 16);
+        for (int64_t j = 0; j < n; ++j) std::copy_n(part + j * kLine, rows, to + j * pitch);
       } else if (stream) {
-        StoreColumns<true>(columns, to, pitch, n);
+        columns.Store<true>(to, pitch, n);
       } else {
-        StoreColumns<false>(columns, to, pitch, n);
+        columns.Store<false>(to, pitch, n);
       }
     }
   }

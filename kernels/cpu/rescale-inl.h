@@ -51,8 +51,6 @@ struct RankTables {
 template <class F>
 inline constexpr RankTables<F> kRanks;
 
-inline constexpr int64_t kBytes = 4 * kLanes;  // to a vector
-
 // A panel of up to 128 x 128 codes, by rows; what lies beyond its columns is zero.
 struct RankPanel {
   alignas(64) uint8_t
@@ -101,7 +99,7 @@ std::optional<int> TopExponent(const RankSource& s) {
 template <class F, class Fetch>
 bool FindRanks(const RankSource& s, int top, RankPanel& p, const Fetch& fetch) {
   constexpr const RankTables<F>& kTables = kRanks<F>;
-  constexpr int64_t kVectors = kTileSize / kBytes;
+  constexpr int64_t kVectors = kTileSize / kVectorBytes;
   const D8 d;
   const V8 raise = hn::LoadDup128(d, kTables.raise), not_zero = hn::LoadDup128(d, kTables.not_zero);
   V8 largest[kVectors], last = hn::Zero(d);
@@ -117,16 +115,17 @@ bool FindRanks(const RankSource& s, int top, RankPanel& p, const Fetch& fetch) {
         hn::Add(raise, hn::And(hn::Set(d, static_cast<uint8_t>(above << kTables.kBits)), not_zero));
 #pragma GCC unroll 8
     for (int64_t j = 0; j < kVectors; ++j) {
-      const V8 code = hn::LoadU(d, row + j * kBytes), magnitude = hn::And(code, hn::Set(d, uint8_t{0x7F}));
+      const V8 code = hn::LoadU(d, row + j * kVectorBytes),
+               magnitude = hn::And(code, hn::Set(d, uint8_t{0x7F}));
       const V8 index = hn::Min(magnitude, hn::Set(d, uint8_t{15}));
       const V8 rank = hn::Add(magnitude, hn::TableLookupBytes(add, index));
       largest[j] = hn::Max(largest[j], rank);
       last = hn::Max(last, magnitude);
-      hn::Store(rank, d, &p.ranks[r][j * kBytes]);
-      hn::Store(code, d, &p.codes[r][j * kBytes]);
+      hn::Store(rank, d, &p.ranks[r][j * kVectorBytes]);
+      hn::Store(code, d, &p.codes[r][j * kVectorBytes]);
     }
   }
-  for (int64_t j = 0; j < kVectors; ++j) hn::Store(largest[j], d, p.largest + j * kBytes);
+  for (int64_t j = 0; j < kVectors; ++j) hn::Store(largest[j], d, p.largest + j * kVectorBytes);
   return hn::AllTrue(
       d, hn::Eq(hn::Max(last, hn::Set(d, uint8_t{F::kMaxCode})), hn::Set(d, uint8_t{F::kMaxCode})));
 }
@@ -161,17 +160,17 @@ bool FindColumnScales(int top, RankPanel& p) {
 template <class F, bool kCount, class Fetch>
 int64_t EncodeRanks(int64_t rows, RankPanel& p, const Fetch& fetch) {
   constexpr const RankTables<F>& kTables = kRanks<F>;
-  constexpr int64_t kVectors = kTileSize / kBytes;
+  constexpr int64_t kVectors = kTileSize / kVectorBytes;
   const D8 d;
   const V8 low = hn::LoadDup128(d, kTables.low), high = hn::LoadDup128(d, kTables.high), zero = hn::Zero(d);
   V8 lower[kVectors], lost[kVectors];  // of at most 128 rows: a byte can count them
-  for (int64_t j = 0; j < kVectors; ++j) lower[j] = hn::Load(d, p.lower + j * kBytes), lost[j] = zero;
+  for (int64_t j = 0; j < kVectors; ++j) lower[j] = hn::Load(d, p.lower + j * kVectorBytes), lost[j] = zero;
   for (int64_t r = 0; r < rows; ++r) {
     if (r % 2 != 0) fetch(r);
 #pragma GCC unroll 8
     for (int64_t j = 0; j < kVectors; ++j) {
-      uint8_t* codes = &p.codes[r][j * kBytes];
-      const V8 old = hn::Load(d, &p.ranks[r][j * kBytes]), rank = hn::SaturatedSub(old, lower[j]);
+      uint8_t* codes = &p.codes[r][j * kVectorBytes];
+      const V8 old = hn::Load(d, &p.ranks[r][j * kVectorBytes]), rank = hn::SaturatedSub(old, lower[j]);
       // A rank past a table's end finds zero or one of its codes, all of which are smaller than its own.
       const V8 rounded = hn::Max(hn::TableLookupBytesOr0(low, rank),
                                  hn::TableLookupBytesOr0(high, hn::Sub(rank, hn::Set(d, uint8_t{16}))));
