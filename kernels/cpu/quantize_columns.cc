@@ -180,17 +180,18 @@ void WriteColumns(const Place& place, const uint8_t (&codes)[kTileSize][kTileSiz
   const bool stream = out.stream && reinterpret_cast<uintptr_t>(begin) % kLine == 0 && pitch % kLine == 0;
   for (int64_t c = 0; c < place.cols; c += 16) {
     for (int64_t r = 0; r < place.rows; r += kLine) {
-      const Columns columns(&codes[r][c]);
+      Columns columns;
+      LoadLines(&codes[r][c], columns);
       uint8_t* to = begin + c * pitch + r;
       const int64_t n = std::min<int64_t>(16, place.cols - c), rows = place.rows - r;
       if (HWY_UNLIKELY(rows < kLine)) {
         alignas(kLine) uint8_t part[16 * kLine];
-        columns.Store<false>(part, kLine, 16);
+        StoreLines<false>(columns, part, kLine, 16);
         for (int64_t j = 0; j < n; ++j) std::copy_n(part + j * kLine, rows, to + j * pitch);
       } else if (stream) {
-        columns.Store<true>(to, pitch, n);
+        StoreLines<true>(columns, to, pitch, n);
       } else {
-        columns.Store<false>(to, pitch, n);
+        StoreLines<false>(columns, to, pitch, n);
       }
     }
   }

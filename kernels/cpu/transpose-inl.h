@@ -51,33 +51,33 @@ HWY_INLINE void LoadColumns(const uint8_t* codes, V8* v) {
 }
 
 inline constexpr int64_t kLine = 64;
+// kLine rows of 16 columns: vectors of each kVectorBytes rows, one after the other.
+inline constexpr int64_t kLineVectors = kLine / kVectorBytes;
+using Columns = V8[kLineVectors * 16];
 
-// kLine rows of 16 columns, rows kTileSize apart.
-class Columns {
- public:
-  HWY_INLINE explicit Columns(const uint8_t* codes) {
-    for (int64_t i = 0; i < kVectors; ++i) LoadColumns(codes + i * kVectorBytes * kTileSize, vectors_[i]);
-  }
-  // Writes the first n of them, column j from to + j * pitch on; a line whole, as writing past the caches wants it.
-  template <bool kStream>
-  HWY_INLINE void Store(uint8_t* to, int64_t pitch, int64_t n) const {
+// Rows are kTileSize apart.
+HWY_INLINE void LoadLines(const uint8_t* codes, Columns& columns) {
+#pragma GCC unroll 4
+  for (int64_t i = 0; i < kLineVectors; ++i)
+    LoadColumns(codes + i * kVectorBytes * kTileSize, columns + i * 16);
+}
+
+// Writes the first n columns, column j from to + j * pitch on; a line whole, as writing past the caches wants it.
+template <bool kStream>
+HWY_INLINE void StoreLines(const Columns& columns, uint8_t* to, int64_t pitch, int64_t n) {
 #pragma GCC unroll 16
-    for (int64_t j = 0; j < 16; ++j, to += pitch) {
-      if (j >= n) break;
-      for (int64_t i = 0; i < kVectors; ++i) {
-        if constexpr (kStream) {
-          hn::Stream(vectors_[i][j], D8(), to + i * kVectorBytes);
-        } else {
-          hn::StoreU(vectors_[i][j], D8(), to + i * kVectorBytes);
-        }
+  for (int64_t j = 0; j < 16; ++j, to += pitch) {
+    if (j >= n) break;
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < kLineVectors; ++i) {
+      if constexpr (kStream) {
+        hn::Stream(columns[i * 16 + j], D8(), to + i * kVectorBytes);
+      } else {
+        hn::StoreU(columns[i * 16 + j], D8(), to + i * kVectorBytes);
       }
     }
   }
-
- private:
-  static constexpr int64_t kVectors = kLine / kVectorBytes;
-  V8 vectors_[kVectors][16];
-};
+}
 
 }  // namespace jevons::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
