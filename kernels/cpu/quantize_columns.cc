@@ -21,6 +21,10 @@ namespace {
 // Codes of more bytes would not stay in cache: whole lines of them go past it, which spares reading the lines first.
 constexpr int64_t kStreamBytes = int64_t{16} << 20;
 
+// While a panel is filled, the next one's rows are fetched whose numbers are multiples of this; the others while it is encoded, which
+// takes longer. So memory has work throughout.
+constexpr int64_t kFetchInFill = 4;
+
 // Where the quantised panels go; all panels of a call share it.
 struct ColumnsOut {
   Tensor codes, scales;  // [C, R] U8, [L(R), C] FP32
@@ -120,15 +124,17 @@ HWY_INLINE void PrefetchColumn(const Place& p, int64_t r, const ColumnsOut& out)
   if (r < p.cols && !out.stream) PrefetchRow(out.codes.row<uint8_t>(p.col + r) + p.row, kTileSize);
 }
 
-// Four vectors of columns at a time: their maxima stay in registers.
-template <class Source, typename S>
-HWY_INLINE void FillPanel(const Place& place, const Source& source, const ColumnsOut& out, Panel<S>& p) {
+// Four vectors of columns at a time: their maxima stay in registers. Calls fetch(r) for some rows.
+template <class Source, typename S, class Fetch>
+HWY_INLINE void FillPanel(const Place& place, const Source& source, const ColumnsOut& out, Panel<S>& p,
+                          const Fetch& fetch) {
   constexpr int64_t kStep = kElements<S>;
   std::remove_const_t<std::remove_pointer_t<decltype(source.data)> > room[kTileSize];
   for (int64_t i = 0; i < kTileSize; i += 4 * kStep) {
     Maxima<S> m0 = hn::Zero(hn::DFromV<Maxima<S> >()), m1 = m0, m2 = m0, m3 = m0;
     for (int64_t r = 0; r < place.rows; ++r) {
       if (i == 0) PrefetchColumn(place, r, out);
+      if (i == 0 && r % kFetchInFill == 0) fetch(r);
       const auto* row = WholeRow<kTileSize>(source.At(place) + r * source.pitch, place.cols, room);
       const VF scale = source.Scale(place, r, row);
       source.Take(row, scale, i, p.values[r], m0, m1);
@@ -158,8 +164,7 @@ HWY_INLINE void CopySigns(const uint8_t* from, int64_t n, uint8_t* codes) {
   }
 }
 
-// Fills p.codes. Returns how many numbers became zero, if that is asked for. Calls fetch(r) for each row: memory works while the
-// numbers come from cache.
+// Fills p.codes. Returns how many numbers became zero, if that is asked for. Calls fetch(r) for the rows that FillPanel leaves.
 template <class F, bool kCount, class Source, typename S, class Fetch>
 int64_t EncodePanel(const Place& place, const Source& source, Panel<S>& p, const Fetch& fetch) {
   V32 lost = hn::Zero(U32());
@@ -167,7 +172,7 @@ int64_t EncodePanel(const Place& place, const Source& source, Panel<S>& p, const
     return Two{Load(p.inverse + i), Load(p.inverse + i + kLanes)};
   };
   for (int64_t r = 0; r < place.rows; ++r) {
-    fetch(r);
+    if (r % kFetchInFill != 0) fetch(r);
     EncodeRow<F, kCount, Source::kSigned>(p.values[r], inverse, p.codes[r], lost);
     if constexpr (!Source::kSigned) CopySigns(source.At(place) + r * source.pitch, place.cols, p.codes[r]);
   }
@@ -200,7 +205,7 @@ void WriteColumns(const Place& place, const uint8_t (&codes)[kTileSize][kTileSiz
 template <class F, class Source, class Fetch>
 void QuantizePanel(const Place& place, const Source& source, const ColumnsOut& out,
                    Panel<typename Source::Element>& p, QuantStats& stats, const Fetch& fetch) {
-  FillPanel(place, source, out, p);
+  FillPanel(place, source, out, p, fetch);
   if (*std::max_element(p.amax, p.amax + kTileSize) >= kInfinityBits)
     return EncodeScalar<F>(place, source, out, stats);
   FindScales<F>(p.amax, kTileSize, out.kind, p.scale, p.inverse);
