@@ -21,8 +21,8 @@ namespace {
 // Codes of more bytes would not stay in cache: whole lines of them go past it, which spares reading the lines first.
 constexpr int64_t kStreamBytes = int64_t{16} << 20;
 
-// While a panel is filled, the next one's rows are fetched whose numbers are multiples of this; the others while it is encoded, which
-// takes longer. So memory has work throughout.
+// Of the next panel's rows, one in so many is fetched while a panel is filled, the others while it is encoded, which takes longer:
+// memory has work throughout.
 constexpr int64_t kFetchInFill = 4;
 
 // Where the quantised panels go; all panels of a call share it.
@@ -54,8 +54,8 @@ void RequantizePanelRange(const RequantizeDesc&, Range, QuantStats&) {}
 template <typename S>
 struct Panel {
   alignas(64) S values[kTileSize][kTileSize];
-  alignas(64) uint32_t
-      amax[kTileSize];  // magnitudes as FP32 bits; by columns, as the next two, in the order of PlaceInTwo
+  // By columns, in the order of PlaceInTwo: the largest magnitudes as FP32 bits, and the scales these give.
+  alignas(64) uint32_t amax[kTileSize];
   alignas(64) float scale[kTileSize], inverse[kTileSize];
   alignas(64) uint8_t codes[kTileSize][kTileSize];
 };

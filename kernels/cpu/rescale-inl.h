@@ -2,8 +2,8 @@
 // so the numbers stay bytes throughout. Included once per instruction set.
 //
 // The rank of a code orders magnitudes as the code does, but doubling adds kSteps even below the smallest normal number: ranks of
-// different scales differ by a multiple of it. Zero has rank 0. The smallest number has rank kSteps, so that half of it, a tie that
-// rounds to zero, has one too.
+// different scales differ by a multiple of it. Zero has rank 0. The smallest number has rank kSteps; half of it, a tie that rounds to
+// zero, would share zero's.
 #include <bit>
 #include <cstdlib>
 #include <optional>
