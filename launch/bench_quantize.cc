@@ -46,7 +46,8 @@ class QuantizeBench {
       }
       QuantizeOne(x, Tiling::kRows1x128, NumberFormat::kE5M6);
     }
-    Requantize();
+    Requantize(ScaleKind::kPowerOfTwo, "scales 2^n");
+    Requantize(ScaleKind::kFp32, "FP32 scales");
   }
 
  private:
@@ -71,7 +72,7 @@ class QuantizeBench {
     }
     const double rate = static_cast<double>(bytes) / best * 1e-9;
     const double copy_rate = static_cast<double>(2 * copied_.bytes()) / best_copy * 1e-9;
-    WriteOut(absl::StrFormat("%-36s %8.1f GB/s  %5.1f%% of the copy's %.1f\n", name, rate,
+    WriteOut(absl::StrFormat("%-38s %8.1f GB/s  %5.1f%% of the copy's %.1f\n", name, rate,
                              100 * rate / copy_rate, copy_rate));
   }
 
@@ -97,20 +98,22 @@ class QuantizeBench {
     });
   }
 
-  void Requantize() {
+  // Scales of one kind on both sides.
+  void Requantize(ScaleKind kind, const char* scales_name) {
+    ArenaScope scope(arena_);
     const int64_t rows = x32_.rows(), cols = x32_.cols();
     const Tensor codes = Make(DType::kU8, {rows, cols}),
                  scales = Make(DType::kF32, ScalesShape(rows, cols, Tiling::kRows1x128));
     const Tensor out = Make(DType::kU8, {cols, rows}),
                  out_scales = Make(DType::kF32, ScalesShape(rows, cols, Tiling::kColumns128x1));
-    Quantize(ctx(), {.x = x32_, .codes = codes, .scales = scales});
-    Measure("E4M3 1x128 to E4M3 128x1 transposed",
+    Quantize(ctx(), {.x = x32_, .codes = codes, .scales = scales, .scale_kind = kind});
+    Measure(absl::StrFormat("E4M3 to 128x1 transposed, %s", scales_name),
             codes.bytes() + scales.bytes() + out.bytes() + out_scales.bytes(), [&] {
               RequantizeTransposed(ctx(), {.codes = codes,
                                            .scales = scales,
                                            .out_codes = out,
                                            .out_scales = out_scales,
-                                           .scale_kind = ScaleKind::kPowerOfTwo});
+                                           .scale_kind = kind});
             });
   }
 

@@ -2,8 +2,8 @@
 // time, for finite numbers resp. all codes. Included once per instruction set; HWY_SCALAR has no vectors to rearrange and leaves
 // the work to the scalar reference.
 #include <algorithm>
+#include <type_traits>
 
-#include "hwy/cache_control.h"
 #include "kernels/cpu/simd-inl.h"
 #include "kernels/fp8/quantize.h"
 
@@ -24,6 +24,7 @@ using D16 = hn::Repartition<uint16_t, F32>;  // whole vectors: two, four times a
 using V16 = hn::Vec<D16>;
 using D8 = hn::Repartition<uint8_t, F32>;
 using V8 = hn::Vec<D8>;
+inline constexpr int64_t kVectorBytes = 4 * kLanes;
 
 // Bit by bit: mask ? yes : no.
 template <class V>
@@ -39,50 +40,54 @@ inline constexpr uint32_t kInfinityBits = 0x7F800000u;
 
 HWY_INLINE V32 MagnitudeBits(VF v) { return hn::And(hn::BitCast(U32(), v), hn::Set(U32(), 0x7FFFFFFFu)); }
 
-// 2 * kLanes consecutive numbers as two vectors, and the lower halves of two such vectors of words in the numbers' order. Numbers
-// in FP32 lie one vector after the other; of BF16 `a` has the even ones, `b` the odd ones, which takes no shuffles.
+// 2 * kLanes consecutive numbers as two vectors. Numbers in FP32 lie one vector after the other; of BF16 `a` has the even ones,
+// `b` the odd ones, which takes no shuffles.
 struct Two {
   VF a, b;
 };
-HWY_INLINE Two LoadTwo(const float* p) { return {Load(p), Load(p + kLanes)}; }
-HWY_INLINE Two LoadTwo(const bf16* p) {
-  const V32 bits = hn::BitCast(U32(), hn::LoadU(D16(), &p->bits));
+template <typename S>
+constexpr int64_t PlaceInTwo(int64_t i) {  // of number i in an array of such vectors
+  constexpr int64_t kTwo = 2 * kLanes;
+  return sizeof(S) == 4 ? i : i / kTwo * kTwo + i % 2 * kLanes + i % kTwo / 2;
+}
+
+// Elements as they lie in memory, the bits of their magnitudes, and BF16 as numbers.
+HWY_INLINE VF LoadElements(const float* p) { return Load(p); }
+HWY_INLINE V16 LoadElements(const bf16* p) { return hn::LoadU(D16(), &p->bits); }
+HWY_INLINE void StoreElements(VF v, float* p) { Store(v, p); }
+HWY_INLINE void StoreElements(V16 v, bf16* p) { hn::StoreU(v, D16(), &p->bits); }
+HWY_INLINE V32 WithoutSign(VF v) { return MagnitudeBits(v); }
+HWY_INLINE V16 WithoutSign(V16 v) { return hn::And(v, hn::Set(D16(), uint16_t{0x7FFF})); }
+template <typename S>
+using Maxima = decltype(WithoutSign(LoadElements(static_cast<const S*>(nullptr))));
+HWY_INLINE Two Split(V16 bf16s) {
+  const V32 bits = hn::BitCast(U32(), bf16s);
   return {hn::BitCast(F32(), hn::ShiftLeft<16>(bits)),
           hn::BitCast(F32(), hn::And(bits, hn::Set(U32(), 0xFFFF0000u)))};
 }
-HWY_INLINE V16 JoinTwo(const float*, V32 a, V32 b) {
-  return hn::ConcatEven(D16(), hn::BitCast(D16(), b), hn::BitCast(D16(), a));
-}
-HWY_INLINE V16 JoinTwo(const bf16*, V32 a, V32 b) {
-  return hn::OddEven(hn::BitCast(D16(), hn::ShiftLeft<16>(b)), hn::BitCast(D16(), a));
-}
 
-// Largest magnitudes by lane, in the bits of the numbers' own type, with those of a row. At least infinity's bits if there is an
-// infinity or NaN.
+// Elements to a vector, largest magnitudes by lane in the bits of the numbers' own type, and these as FP32. At least infinity's
+// bits if there is an infinity or NaN.
 template <typename S>
-struct AmaxLanes;
-template <>
-struct AmaxLanes<float> {
-  V32 lanes;
-  HWY_INLINE AmaxLanes() : lanes(hn::Zero(U32())) {}
-  HWY_INLINE void Row(const float* x) {
-    for (int64_t i = 0; i < kTileSize; i += kLanes) lanes = hn::Max(lanes, MagnitudeBits(Load(x + i)));
-  }
-  HWY_INLINE V32 Words() const { return lanes; }
-};
-template <>
-struct AmaxLanes<bf16> {
-  V16 lanes;
-  HWY_INLINE AmaxLanes() : lanes(hn::Zero(D16())) {}
-  HWY_INLINE void Row(const bf16* x) {
-    for (int64_t i = 0; i < kTileSize; i += 2 * kLanes)
-      lanes = hn::Max(lanes, hn::And(hn::LoadU(D16(), &x[i].bits), hn::Set(D16(), uint16_t{0x7FFF})));
-  }
-  HWY_INLINE V32 Words() const {
-    const V32 pairs = hn::BitCast(U32(), lanes);
-    return hn::Max(hn::ShiftLeft<16>(pairs), hn::And(pairs, hn::Set(U32(), 0xFFFF0000u)));
-  }
-};
+inline constexpr int64_t kElements = kLanes * 4 / static_cast<int64_t>(sizeof(S));
+HWY_INLINE V32 WidestOf(V32 maxima) { return maxima; }
+HWY_INLINE V32 WidestOf(V16 maxima) {
+  const Two two = Split(maxima);
+  return hn::Max(hn::BitCast(U32(), two.a), hn::BitCast(U32(), two.b));
+}
+HWY_INLINE void StoreWords(V32 maxima, uint32_t* words) { hn::StoreU(maxima, U32(), words); }
+HWY_INLINE void StoreWords(V16 maxima, uint32_t* words) {  // in the order of PlaceInTwo
+  const Two two = Split(maxima);
+  hn::StoreU(hn::BitCast(U32(), two.a), U32(), words);
+  hn::StoreU(hn::BitCast(U32(), two.b), U32(), words + kLanes);
+}
+template <typename S>
+HWY_INLINE Maxima<S> MaximaOfRow(const S* x, Maxima<S> maxima) {
+#pragma GCC unroll 16
+  for (int64_t i = 0; i < kTileSize; i += kElements<S>)
+    maxima = hn::Max(maxima, WithoutSign(LoadElements(x + i)));
+  return maxima;
+}
 
 // ScaleOf and its inverse, for n tiles; n is rounded up to whole vectors. `amax` has the bits of finite numbers: of others the
 // results mean nothing.
@@ -100,28 +105,78 @@ HWY_INLINE void FindScales(const uint32_t* amax, int64_t n, ScaleKind kind, floa
   }
 }
 
-// The codes of finite numbers that round to F::kMax at most, one per lane, as what a tile's own scale leaves. The steps are those
-// of Encode; bits above the code are not cleared.
+// What to add to numbers in [2^e, 2^(e+1)) for their codes (EncodingMagic), which all numbers below the smallest normal one share
+// with it; `v`: not negative. Where a vector has as many lanes as E4M3 has exponents, and one, they are looked up.
 template <class F>
-HWY_INLINE V32 EncodeLanes(VF v) {
+HWY_INLINE VF MagicFor(VF v) {
   using B = FormatBits<F>;
   const U32 d;
-  const V32 bits = hn::BitCast(d, v), infinity = hn::Set(d, kInfinityBits);
-  const V32 exponent = hn::Max(hn::And(bits, infinity), hn::Set(d, B::kMinNormal));
+  const V32 clamped = hn::Max(hn::BitCast(d, v), hn::Set(d, B::kMinNormal));
+#if HWY_TARGET == HWY_AVX3
+  if constexpr (std::is_same_v<F, E4M3>) {
+    struct Table {
+      uint32_t magic[16];
+      constexpr Table() : magic() {
+        for (uint32_t e = B::kMinNormal >> 23; e <= B::kMax >> 23; ++e)
+          magic[e % 16] = EncodingMagic<F>(e << 23);
+      }
+    };
+    alignas(64) static constexpr Table kTable;
+    // The instruction looks at four bits of an index alone; Highway would have the others cleared.
+    return VF{_mm512_permutexvar_ps(hn::ShiftRight<23>(clamped).raw,
+                                    hn::BitCast(F32(), hn::Load(d, kTable.magic)).raw)};
+  }
+#endif
+  const V32 exponent = hn::And(clamped, hn::Set(d, kInfinityBits));
   const V32 offset = hn::Set(d, EncodingMagic<F>(0));
-  const V32 magic = hn::Add(hn::Add(exponent, offset), hn::ShiftRight<B::kShift>(exponent));
-  const V32 sum = hn::BitCast(d, hn::Add(hn::Abs(v), hn::BitCast(F32(), magic)));
-  constexpr int kSignShift = sizeof(typename F::Code) == 1 ? 24 : 20;
-  return SelectBits(hn::Set(d, F::kSign), hn::ShiftRight<kSignShift>(bits), sum);
+  return hn::BitCast(F32(), hn::Add(hn::Add(exponent, offset), hn::ShiftRight<B::kShift>(exponent)));
 }
 
-// Adds one in each lane whose number its scale makes zero. `scaled` is x times the inverse scale. Nothing saturates: no element
-// exceeds its tile's amax. (Not by counting the bits of masks: GCC 12 spills 16 of them and counts 64.)
+// The codes, without signs, of finite numbers that round to F::kMax at most, one per lane, as what a tile's own scale leaves. The
+// steps are those of Encode; bits from the sign's on are not cleared. `v`: not negative.
+template <class F>
+HWY_INLINE V32 EncodeMagnitudes(VF v) {
+  return hn::BitCast(U32(), hn::Add(v, MagicFor<F>(v)));
+}
+
+// Adds one in each lane whose magnitude x its scale makes zero. `scaled` is x times the inverse scale. Nothing saturates: no
+// element exceeds its tile's amax. (Not by counting the bits of masks: GCC 12 spills 16 of them and counts 64.)
 template <class F>
 HWY_INLINE void CountLost(VF x, VF scaled, V32& lost) {
   const VF limit = hn::Set(F32(), FormatBits<F>::kSmallest / 2);  // a tie, to even: zero
-  const auto mask = hn::And(hn::Le(hn::Abs(scaled), limit), hn::Ne(x, hn::Zero(F32())));
+  const auto mask = hn::And(hn::Le(scaled, limit), hn::Ne(x, hn::Zero(F32())));
   lost = hn::Sub(lost, hn::BitCast(U32(), hn::VecFromMask(F32(), mask)));
+}
+
+// EncodeMagnitudes of 2 * kLanes magnitudes times the inverse scales, as bits.
+template <class F, bool kCount>
+HWY_INLINE Two EncodeTwo(const Two& magnitudes, const Two& inverse, V32& lost) {
+  const VF a = hn::Mul(magnitudes.a, inverse.a), b = hn::Mul(magnitudes.b, inverse.b);
+  if constexpr (kCount) CountLost<F>(magnitudes.a, a, lost), CountLost<F>(magnitudes.b, b, lost);
+  return {hn::BitCast(F32(), EncodeMagnitudes<F>(a)), hn::BitCast(F32(), EncodeMagnitudes<F>(b))};
+}
+// The codes of 2 * kLanes finite numbers, in their order, one in the lower bits of each word.
+template <class F>
+inline constexpr int kSignPlace = sizeof(typename F::Code) == 1 ? 7 : 11;
+template <class F, bool kCount, bool kSigned>
+HWY_INLINE V16 EncodeWords(const float* x, const Two& inverse, V32& lost) {
+  const VF a = Load(x), b = Load(x + kLanes);
+  const Two codes = EncodeTwo<F, kCount>(kSigned ? Two{hn::Abs(a), hn::Abs(b)} : Two{a, b}, inverse, lost);
+  const auto with_sign = [](VF number, VF code) JEVONS_LANES {
+    if constexpr (!kSigned) return hn::BitCast(D16(), code);
+    const V32 sign = hn::ShiftRight<31 - kSignPlace<F>>(hn::BitCast(U32(), number));
+    return hn::BitCast(D16(), SelectBits(hn::Set(U32(), F::kSign), sign, hn::BitCast(U32(), code)));
+  };
+  return hn::ConcatEven(D16(), with_sign(b, codes.b), with_sign(a, codes.a));
+}
+template <class F, bool kCount, bool kSigned>
+HWY_INLINE V16 EncodeWords(const bf16* x, const Two& inverse, V32& lost) {
+  const D16 d;
+  const Two codes = EncodeTwo<F, kCount>(Split(WithoutSign(LoadElements(x))), inverse, lost);
+  const V32 odd = hn::ShiftLeft<16>(hn::BitCast(U32(), codes.b));
+  const V16 words = hn::OddEven(hn::BitCast(d, odd), hn::BitCast(d, codes.a));
+  const V16 signs = hn::ShiftRight<15 - kSignPlace<F>>(LoadElements(x));
+  return SelectBits(hn::Set(d, static_cast<uint16_t>(F::kSign)), signs, words);
 }
 
 // PackE5M6 in each block of 128 bits: eight codes, the bits above them ignored, to 12 bytes, blocks one right after the other.
@@ -149,16 +204,14 @@ HWY_INLINE V16 UnpackCodes(V8 bytes) {
                      hn::OrAnd(hn::ShiftLeft<20>(pairs), hn::ShiftRight<8>(pairs), hn::Set(U32(), 0xFFF0u)));
 }
 
-// A row of finite numbers. Counts in `lost`, if asked for, how many became zero.
-template <class F, bool kCount, typename S>
-HWY_INLINE void EncodeRow(const S* x, VF inverse, uint8_t* codes, V32& lost) {
-  const auto encode = [&](int64_t i) JEVONS_LANES {
-    const Two two = LoadTwo(x + i);
-    const VF a = hn::Mul(two.a, inverse), b = hn::Mul(two.b, inverse);
-    if constexpr (kCount) CountLost<F>(two.a, a, lost), CountLost<F>(two.b, b, lost);
-    return JoinTwo(x, EncodeLanes<F>(a), EncodeLanes<F>(b));
-  };
+// A row of finite numbers, unless kSigned of their magnitudes; inverse(i) are the inverse scales of numbers i, i + 1, ..., as
+// EncodeTwo takes them. Counts in `lost`, if asked for, how many became zero.
+template <class F, bool kCount, bool kSigned = true, typename S, class Inverse>
+HWY_INLINE void EncodeRow(const S* x, const Inverse& inverse, uint8_t* codes, V32& lost) {
+  const auto encode = [&](int64_t i)
+                          JEVONS_LANES { return EncodeWords<F, kCount, kSigned>(x + i, inverse(i), lost); };
   if constexpr (sizeof(typename F::Code) == 1) {
+#pragma GCC unroll 4
     for (int64_t i = 0; i < kTileSize; i += 4 * kLanes) {
       const V16 low = encode(i), high = encode(i + 2 * kLanes);
       const V8 bytes = hn::ConcatEven(D8(), hn::BitCast(D8(), high), hn::BitCast(D8(), low));
@@ -235,11 +288,12 @@ HWY_INLINE const T* WholeRow(const T* x, int64_t n, T* room) {
   return room;
 }
 
-// Fetches the cache lines of p[0, n) ahead of their use: hardware does not foresee the jump from row to row.
+// Fetches the cache lines of p[0, n) ahead of their use: hardware does not foresee the jump from row to row. To L2: in L1, rows a
+// power of two apart would drive each other out.
 template <typename S>
 HWY_INLINE void PrefetchRow(const S* p, int64_t n) {
   constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(S));
-  for (int64_t i = 0; i < n; i += kLine) hwy::Prefetch(p + i);
+  for (int64_t i = 0; i < n; i += kLine) __builtin_prefetch(p + i, /*write=*/0, /*locality=*/2);
 }
 
 }  // namespace jevons::cpu::HWY_NAMESPACE

@@ -49,7 +49,7 @@ struct Strip {
   int64_t code_pitch;
   float* scales;
   ScaleKind kind;
-  int64_t next;  // where the next strip of the same rows begins, from x; 0 if there is none or one row
+  int64_t next;  // where the next strip begins, from x; 0 if there is none
   S* room;       // for kTileSize numbers
 };
 
@@ -57,7 +57,8 @@ struct Strip {
 template <class F, bool kCount, typename S>
 HWY_INLINE void EncodeTile(const Strip<S>& s, const S* x, int64_t n, float inverse, uint8_t* codes,
                            QuantStats& stats) {
-  const VF factor = hn::Set(F32(), inverse);
+  const Two factors{hn::Set(F32(), inverse), hn::Set(F32(), inverse)};
+  const auto factor = [&](int64_t) JEVONS_LANES { return factors; };
   uint8_t part[kRowBytes<F>];
   V32 lost = hn::Zero(U32());
   for (int64_t r = 0; r < s.rows; ++r) {
@@ -95,13 +96,16 @@ template <class F, bool kCount, typename S>
 HWY_INLINE void QuantizeStrip(const Strip<S>& s, QuantStats& stats) {
   const int64_t tiles = TilesOf(s.cols);
   const auto width = [&](int64_t t) { return std::min(kTileSize, s.cols - t * kTileSize); };
-  AmaxLanes<S> lanes[kTilesPerStrip];
-  for (int64_t r = 0; r < s.rows; ++r) {
-    for (int64_t t = 0; t < tiles; ++t)
-      lanes[t].Row(WholeRow<kTileSize>(s.x + r * s.pitch + t * kTileSize, width(t), s.room));
-  }
+  const auto row = [&](int64_t r, int64_t t) JEVONS_LANES {
+    return WholeRow<kTileSize>(s.x + r * s.pitch + t * kTileSize, width(t), s.room);
+  };
+  Maxima<S> maxima[kTilesPerStrip];
+  for (int64_t t = 0; t < tiles; ++t)
+    maxima[t] = MaximaOfRow(row(0, t), WithoutSign(LoadElements(row(0, t))));
+  for (int64_t r = 1; r < s.rows; ++r)
+    for (int64_t t = 0; t < tiles; ++t) maxima[t] = MaximaOfRow(row(r, t), maxima[t]);
   uint32_t amax[kTilesPerStrip] = {};
-  for (int64_t t = 0; t < tiles; ++t) amax[t] = hn::GetLane(hn::MaxOfLanes(U32(), lanes[t].Words()));
+  for (int64_t t = 0; t < tiles; ++t) amax[t] = hn::GetLane(hn::MaxOfLanes(U32(), WidestOf(maxima[t])));
   float scale[kTilesPerStrip], inverse[kTilesPerStrip];
   FindScales<F>(amax, tiles, s.kind, scale, inverse);
   for (int64_t t = 0; t < tiles; ++t) {
@@ -125,16 +129,16 @@ void QuantizeStrips(const QuantizeDesc& d, Range strips, QuantStats& stats) {
   S room[kTileSize];
   for (int64_t i = strips.begin; i < strips.end; ++i) {
     const int64_t band = i / across, r = band * height, tile = i % across * tiles, c = tile * kTileSize;
-    const int64_t code = CodeBytes<F>(c);
+    const int64_t ahead = c + width < d.x.cols() ? width : height * d.x.pitch - c;
     const Strip<S> strip{.rows = std::min(height, d.x.rows() - r),
                          .cols = std::min(width, d.x.cols() - c),
                          .x = d.x.row<S>(r) + c,
                          .pitch = d.x.pitch,
-                         .codes = d.codes.row<uint8_t>(r) + code,
+                         .codes = d.codes.row<uint8_t>(r) + CodeBytes<F>(c),
                          .code_pitch = d.codes.pitch,
                          .scales = d.scales.row<float>(band) + tile,
                          .kind = d.scale_kind,
-                         .next = blocks && c + width < d.x.cols() ? width : 0,
+                         .next = i + 1 < strips.end ? ahead : 0,
                          .room = room};
     QuantizeStrip<F, kCount>(strip, stats);
   }

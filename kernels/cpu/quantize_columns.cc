@@ -1,13 +1,16 @@
-// Quantisation by columns, with transposed codes. The unit of work is a panel of 128 x 128 numbers: widened (or dequantised) into
-// a buffer while each column's largest magnitude is found, then encoded and transposed in registers, 16 rows to a
-// chunk, then written column by column, 128 bytes at a stretch. Panels with NaN or infinity go to the scalar reference.
+// Quantisation by columns, with transposed codes. The unit of work is a panel of 128 x 128 numbers: copied (or dequantised) into a
+// buffer while each column's largest magnitude is found, then encoded by rows, then transposed in registers, a cache line of a
+// column at a time. Panels with NaN or infinity go to the scalar reference. Requantised codes whose scales are powers of two are
+// not dequantised (rescale-inl.h), unless magnitudes in a panel differ by thousands.
 #include "kernels/cpu/targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/quantize_columns.cc"
+#include "hwy/cache_control.h"
 #include "hwy/foreach_target.h"
-#include "kernels/cpu/quantize-inl.h"
 #include "kernels/cpu/quantize_columns.h"
+#include "kernels/cpu/rescale-inl.h"
+#include "kernels/cpu/transpose-inl.h"
 #include "kernels/ref/quantize.h"
 
 #ifndef JEVONS_KERNELS_CPU_QUANTIZE_COLUMNS_ONCE_
@@ -15,15 +18,12 @@
 namespace jevons::cpu {
 namespace {
 
-constexpr int64_t kPanelCols =
-    kTileSize;  // so a row of a panel has one scale where its codes come from 1x128 tiles
-constexpr int64_t kRowsPerChunk = 16;
 // Codes of more bytes would not stay in cache: whole lines of them go past it, which spares reading the lines first.
 constexpr int64_t kStreamBytes = int64_t{16} << 20;
 
-struct Chunk {  // 16 rows of a column
-  uint32_t words[4];
-};
+// Of the next panel's rows, one in so many is fetched while a panel is filled, the others while it is encoded, which takes longer:
+// memory has work throughout.
+constexpr int64_t kFetchInFill = 4;
 
 // Where the quantised panels go; all panels of a call share it.
 struct ColumnsOut {
@@ -33,12 +33,8 @@ struct ColumnsOut {
   bool stream = codes.bytes() > kStreamBytes;
 };
 
-// A panel: rows x cols numbers of the matrix from (row, col) on, widened. The rest is zero.
-struct Panel {
-  alignas(64) float values[kTileSize][kPanelCols];
-  alignas(64) uint32_t amax[kPanelCols];  // magnitudes as bits
-  alignas(64) float scale[kPanelCols], inverse[kPanelCols];
-  alignas(64) Chunk chunks[kTileSize / kRowsPerChunk][kPanelCols];
+// rows x cols numbers of the matrix from (row, col) on, at most 128 x 128.
+struct Place {
   int64_t row, col, rows, cols;
 };
 
@@ -54,161 +50,217 @@ namespace {
 void QuantizePanelRange(const QuantizeDesc&, Range, QuantStats&) {}
 void RequantizePanelRange(const RequantizeDesc&, Range, QuantStats&) {}
 #else
-// Transposes 4 words x kLanes columns inside each block of four columns: chunk b + j * (kLanes / 4) is column 4 b + j.
-HWY_INLINE void StoreChunks(V32 w0, V32 w1, V32 w2, V32 w3, Chunk* chunks) {
-  const U32 d;
-  const hn::Repartition<uint64_t, U32> d64;
-  const auto store = [&](auto low, auto high, int64_t j) JEVONS_LANES {
-    uint32_t* to = chunks[j * (kLanes / 4)].words;
-    hn::Store(hn::BitCast(d, hn::InterleaveLower(d64, low, high)), d, to);
-    hn::Store(hn::BitCast(d, hn::InterleaveUpper(d64, low, high)), d, to + kLanes);
-  };
-  store(hn::BitCast(d64, hn::InterleaveLower(d, w0, w1)), hn::BitCast(d64, hn::InterleaveLower(d, w2, w3)),
-        0);
-  store(hn::BitCast(d64, hn::InterleaveUpper(d, w0, w1)), hn::BitCast(d64, hn::InterleaveUpper(d, w2, w3)),
-        2);
-}
-// Where StoreChunks put column c of a panel.
-HWY_INLINE int64_t ChunkOf(int64_t c) {
-  const int64_t lane = c % kLanes;
-  return c - lane + lane / 4 + lane % 4 * (kLanes / 4);
-}
+// The elements of a panel. What lies beyond its columns is zero.
+template <typename S>
+struct Panel {
+  alignas(64) S values[kTileSize][kTileSize];
+  // By columns, in the order of PlaceInTwo: the largest magnitudes as FP32 bits, and the scales these give.
+  alignas(64) uint32_t amax[kTileSize];
+  alignas(64) float scale[kTileSize], inverse[kTileSize];
+  alignas(64) uint8_t codes[kTileSize][kTileSize];
+};
 
-// Where the numbers come from: elements, and how 2 * kLanes of them become numbers, one vector after the other.
+// Where the numbers come from. Take(row, scale, i, ...) copies two vectors of numbers, from number i of a row on, and raises the
+// maxima of their columns to their magnitudes.
 template <typename S>
 struct Numbers {
   using Element = S;
+  static constexpr bool kSigned = true;
   const S* data;
   int64_t pitch;
-  HWY_INLINE VF Scale(int64_t, int64_t) const { return hn::Zero(F32()); }
-  static HWY_INLINE Two Get(const S* p, int64_t i, VF) { return {Load(p + i), Load(p + i + kLanes)}; }
+  const S* At(const Place& p) const { return data + p.row * pitch + p.col; }
+  float Value(const Place& p, int64_t r, int64_t c) const { return static_cast<float>(At(p)[r * pitch + c]); }
+  HWY_INLINE VF Scale(const Place&, int64_t, const S*) const { return hn::Zero(F32()); }
+  static HWY_INLINE void Take(const S* row, VF, int64_t i, S* to, Maxima<S>& a, Maxima<S>& b) {
+    const auto x = LoadElements(row + i), y = LoadElements(row + i + kElements<S>);
+    a = hn::Max(a, WithoutSign(x)), b = hn::Max(b, WithoutSign(y));
+    StoreElements(x, to + i), StoreElements(y, to + i + kElements<S>);
+  }
 };
+
+// Codes in 1x128 tiles; a row of a panel lies in one of them. Their magnitudes alone become numbers.
 template <class F>
-struct ScaledCodes {  // 1x128 tiles; a row of a panel lies in one of them
-  using Element = uint8_t;
+struct ScaledCodes {
+  using Element = float;
+  static constexpr bool kSigned = false;
   const uint8_t* data;
   int64_t pitch;
   const float* scales;
   int64_t scale_pitch;
-  HWY_INLINE VF Scale(int64_t r, int64_t c) const {
-    return hn::Set(F32(), scales[r * scale_pitch + c / kTileSize]);
+  const uint8_t* At(const Place& p) const { return data + p.row * pitch + p.col; }
+  const float* ScaleAt(const Place& p) const { return scales + p.row * scale_pitch + p.col / kTileSize; }
+  float Value(const Place& p, int64_t r, int64_t c) const {
+    return Decode<F>(At(p)[r * pitch + c]) * ScaleAt(p)[r * scale_pitch];
   }
-  static HWY_INLINE Two Get(const uint8_t* p, int64_t i, VF scale) { return DecodeTwo<F>(p, i, scale); }
+  // What FP16 numbers take; infinity, which leaves the panel to the scalar reference, for a NaN of E4M3, where FP16 has a number,
+  // and scales that are odd or beyond any amax's.
+  HWY_INLINE VF Scale(const Place& p, int64_t r, const uint8_t* row) const {
+    const D8 d;
+    const float scale = ScaleAt(p)[r * scale_pitch];
+    bool odd = !(scale >= 0 && scale < 0x1p119f);
+    for (int64_t i = 0; !F::kIeee && i < kTileSize; i += kVectorBytes) {
+      const V8 magnitudes = hn::And(hn::LoadU(d, row + i), hn::Set(d, uint8_t{0x7F}));
+      odd |= !hn::AllFalse(d, hn::Eq(magnitudes, hn::Set(d, uint8_t{F::kNan})));
+    }
+    return hn::Set(F32(), odd ? std::numeric_limits<float>::infinity() : scale * kHalfFactor<F>);
+  }
+  static HWY_INLINE void Take(const uint8_t* row, VF scale, int64_t i, float* to, V32& a, V32& b) {
+    const D16 d;
+    const hn::Rebind<hwy::float16_t, F32> half;
+    const V16 codes = hn::PromoteTo(d, hn::LoadU(hn::Half<D8>(), row + i));
+    const V16 magnitudes = hn::And(hn::ShiftLeft < F::kIeee ? 8 : 7 > (codes),
+                                   hn::Set(d, static_cast<uint16_t>(F::kIeee ? 0x7F00 : 0x3F80)));
+    const auto value = [&](auto bits) JEVONS_LANES {
+      return hn::Mul(hn::PromoteTo(F32(), hn::BitCast(half, bits)), scale);
+    };
+    const Two x{value(hn::LowerHalf(U16(), magnitudes)), value(hn::UpperHalf(U16(), magnitudes))};
+    a = hn::Max(a, hn::BitCast(U32(), x.a)), b = hn::Max(b, hn::BitCast(U32(), x.b));
+    StoreTwo(x, to + i);
+  }
 };
 
-template <class Source>
-HWY_INLINE void FillPanel(Panel& p, const Source& source, const ColumnsOut& out) {
-  constexpr int64_t kVectors = kPanelCols / kLanes;
-  typename Source::Element room[kPanelCols];
-  V32 amax[kVectors];
-  for (V32& lanes : amax) lanes = hn::Zero(U32());
-  for (int64_t r = 0; r < p.rows; ++r) {
-    const auto* from = source.data + (p.row + r) * source.pitch + p.col;
-    if (r < p.cols && !out.stream)  // to be written soon
-      PrefetchRow(out.codes.row<uint8_t>(p.col + r) + p.row, kTileSize);
-    const auto* row = WholeRow<kPanelCols>(from, p.cols, room);
-    const VF scale = source.Scale(p.row + r, p.col);
-#pragma GCC unroll 8
-    for (int64_t j = 0; j < kVectors; j += 2) {
-      const Two x = Source::Get(row, j * kLanes, scale);
-      hn::Store(x.a, F32(), &p.values[r][j * kLanes]);
-      hn::Store(x.b, F32(), &p.values[r][(j + 1) * kLanes]);
-      amax[j] = hn::Max(amax[j], MagnitudeBits(x.a));
-      amax[j + 1] = hn::Max(amax[j + 1], MagnitudeBits(x.b));
-    }
-  }
-  for (int64_t j = 0; j < kVectors; ++j) hn::Store(amax[j], U32(), p.amax + j * kLanes);
-  for (int64_t r = p.rows; r % kRowsPerChunk != 0; ++r) std::fill_n(p.values[r], kPanelCols, 0.0f);
+// The lines of the output that a panel fills, fetched ahead unless it goes past the caches; row r of the panel brings column r's.
+HWY_INLINE void PrefetchColumn(const Place& p, int64_t r, const ColumnsOut& out) {
+  if (r < p.cols && !out.stream) PrefetchRow(out.codes.row<uint8_t>(p.col + r) + p.row, kTileSize);
 }
 
-template <class F>
-void EncodeScalar(const Panel& p, const ColumnsOut& out, QuantStats& stats) {
-  for (int64_t c = 0; c < p.cols; ++c) {
-    uint8_t* codes = out.codes.row<uint8_t>(p.col + c) + p.row;
-    out.scales.row<float>(p.row / kTileSize)[p.col + c] = ref::QuantizeTile<F>(
-        p.rows, 1, out.kind, stats, [&](int64_t r, int64_t) { return p.values[r][c]; },
+// Four vectors of columns at a time: their maxima stay in registers. Calls fetch(r) for some rows.
+template <class Source, typename S, class Fetch>
+HWY_INLINE void FillPanel(const Place& place, const Source& source, const ColumnsOut& out, Panel<S>& p,
+                          const Fetch& fetch) {
+  constexpr int64_t kStep = kElements<S>;
+  std::remove_const_t<std::remove_pointer_t<decltype(source.data)> > room[kTileSize];
+  for (int64_t i = 0; i < kTileSize; i += 4 * kStep) {
+    Maxima<S> m0 = hn::Zero(hn::DFromV<Maxima<S> >()), m1 = m0, m2 = m0, m3 = m0;
+    for (int64_t r = 0; r < place.rows; ++r) {
+      if (i == 0) PrefetchColumn(place, r, out);
+      if (i == 0 && r % kFetchInFill == 0) fetch(r);
+      const auto* row = WholeRow<kTileSize>(source.At(place) + r * source.pitch, place.cols, room);
+      const VF scale = source.Scale(place, r, row);
+      source.Take(row, scale, i, p.values[r], m0, m1);
+      source.Take(row, scale, i + 2 * kStep, p.values[r], m2, m3);
+    }
+    StoreWords(m0, p.amax + i), StoreWords(m1, p.amax + i + kStep);
+    StoreWords(m2, p.amax + i + 2 * kStep), StoreWords(m3, p.amax + i + 3 * kStep);
+  }
+}
+
+template <class F, class Source>
+void EncodeScalar(const Place& place, const Source& source, const ColumnsOut& out, QuantStats& stats) {
+  for (int64_t c = 0; c < place.cols; ++c) {
+    uint8_t* codes = out.codes.row<uint8_t>(place.col + c) + place.row;
+    out.scales.row<float>(place.row / kTileSize)[place.col + c] = ref::QuantizeTile<F>(
+        place.rows, 1, out.kind, stats, [&](int64_t r, int64_t) { return source.Value(place, r, c); },
         [&](int64_t r, int64_t, uint8_t code) { codes[r] = code; });
   }
 }
 
-// Fills p.chunks with the codes: chunk (i, c) holds rows 16 i .. 16 i + 15 of column c, four to a word. Returns how many numbers
-// became zero, if that is asked for. Calls fetch(r) for each row of a panel: memory works while the numbers come from cache.
-template <class F, bool kCount, class Fetch>
-int64_t EncodePanel(Panel& p, const Fetch& fetch) {
+HWY_INLINE void CopySigns(const uint8_t* from, int64_t n, uint8_t* codes) {
+  uint8_t room[kTileSize];
+  const uint8_t* row = WholeRow<kTileSize>(from, n, room);
+  for (int64_t i = 0; i < kTileSize; i += kVectorBytes) {
+    const V8 code = hn::Load(D8(), codes + i);
+    hn::Store(SelectBits(hn::Set(D8(), uint8_t{0x80}), hn::LoadU(D8(), row + i), code), D8(), codes + i);
+  }
+}
+
+// Fills p.codes. Returns how many numbers became zero, if that is asked for. Calls fetch(r) for the rows that FillPanel leaves.
+template <class F, bool kCount, class Source, typename S, class Fetch>
+int64_t EncodePanel(const Place& place, const Source& source, Panel<S>& p, const Fetch& fetch) {
   V32 lost = hn::Zero(U32());
-  for (int64_t i = 0; i * kRowsPerChunk < p.rows; ++i) {
-    for (int64_t c = 0; c < kPanelCols; c += kLanes) {
-      for (int64_t r = 0; r < kLanes / 8; ++r) fetch(i * kRowsPerChunk + c / 8 + r);
-      const VF inverse = hn::Load(F32(), p.inverse + c);
-      const auto code = [&](int64_t r) JEVONS_LANES {
-        const VF value = hn::Load(F32(), &p.values[i * kRowsPerChunk + r][c]);
-        const VF scaled = hn::Mul(value, inverse);
-        if constexpr (kCount) CountLost<F>(value, scaled, lost);
-        return EncodeLanes<F>(scaled);
-      };
-      const auto word = [&](int64_t r) JEVONS_LANES {
-        const V32 byte = hn::Set(U32(), 0xFFu), half = hn::Set(U32(), 0xFFFFu);
-        const V32 low = SelectBits(byte, code(r), hn::ShiftLeft<8>(code(r + 1)));
-        const V32 high = SelectBits(byte, code(r + 2), hn::ShiftLeft<8>(code(r + 3)));
-        return SelectBits(half, low, hn::ShiftLeft<16>(high));
-      };
-      StoreChunks(word(0), word(4), word(8), word(12), p.chunks[i] + c);
-    }
+  const auto inverse = [&](int64_t i) JEVONS_LANES {
+    return Two{Load(p.inverse + i), Load(p.inverse + i + kLanes)};
+  };
+  for (int64_t r = 0; r < place.rows; ++r) {
+    if (r % kFetchInFill != 0) fetch(r);
+    EncodeRow<F, kCount, Source::kSigned>(p.values[r], inverse, p.codes[r], lost);
+    if constexpr (!Source::kSigned) CopySigns(source.At(place) + r * source.pitch, place.cols, p.codes[r]);
   }
   return hn::GetLane(hn::SumOfLanes(U32(), lost));
 }
 
-void WriteColumns(const Panel& p, const ColumnsOut& out) {
-  const hn::CappedTag<uint8_t, kRowsPerChunk> d;
-  const int64_t whole = p.rows / kRowsPerChunk, rest = p.rows % kRowsPerChunk;
-  for (int64_t c = 0; c < p.cols; ++c) {
-    uint8_t* to = out.codes.row<uint8_t>(p.col + c) + p.row;
-    const Chunk* from = &p.chunks[0][ChunkOf(c)];
-    if (out.stream && p.rows == kTileSize && reinterpret_cast<uintptr_t>(to) % 64 == 0) {
-      for (int64_t i = 0; i < kTileSize / kRowsPerChunk; ++i, from += kPanelCols, to += kRowsPerChunk)
-        hn::Stream(hn::Load(d, reinterpret_cast<const uint8_t*>(from)), d, to);
-      continue;
+void WriteColumns(const Place& place, const uint8_t (&codes)[kTileSize][kTileSize], const ColumnsOut& out) {
+  uint8_t* const begin = out.codes.row<uint8_t>(place.col) + place.row;
+  const int64_t pitch = out.codes.pitch;
+  const bool stream = out.stream && reinterpret_cast<uintptr_t>(begin) % kLine == 0 && pitch % kLine == 0;
+  for (int64_t c = 0; c < place.cols; c += 16) {
+    for (int64_t r = 0; r < place.rows; r += kLine) {
+      Columns columns;
+      LoadLines(&codes[r][c], columns);
+      uint8_t* to = begin + c * pitch + r;
+      const int64_t n = std::min<int64_t>(16, place.cols - c), rows = place.rows - r;
+      if (HWY_UNLIKELY(rows < kLine)) {
+        alignas(kLine) uint8_t part[16 * kLine];
+        StoreLines<false>(columns, part, kLine, 16);
+        for (int64_t j = 0; j < n; ++j) std::copy_n(part + j * kLine, rows, to + j * pitch);
+      } else if (stream) {
+        StoreLines<true>(columns, to, pitch, n);
+      } else {
+        StoreLines<false>(columns, to, pitch, n);
+      }
     }
-    for (int64_t i = 0; i < whole; ++i)
-      std::memcpy(to + i * kRowsPerChunk, from + i * kPanelCols, sizeof(Chunk));
-    if (rest != 0)
-      std::memcpy(to + whole * kRowsPerChunk, from + whole * kPanelCols, static_cast<size_t>(rest));
   }
 }
 
+template <class F, class Source, class Fetch>
+void QuantizePanel(const Place& place, const Source& source, const ColumnsOut& out,
+                   Panel<typename Source::Element>& p, QuantStats& stats, const Fetch& fetch) {
+  FillPanel(place, source, out, p, fetch);
+  if (*std::max_element(p.amax, p.amax + kTileSize) >= kInfinityBits)
+    return EncodeScalar<F>(place, source, out, stats);
+  FindScales<F>(p.amax, kTileSize, out.kind, p.scale, p.inverse);
+  float* scales = out.scales.row<float>(place.row / kTileSize) + place.col;
+  for (int64_t c = 0; c < place.cols; ++c) scales[c] = p.scale[PlaceInTwo<typename Source::Element>(c)];
+  stats.underflowed += out.count ? EncodePanel<F, true>(place, source, p, fetch)
+                                 : EncodePanel<F, false>(place, source, p, fetch);
+  stats.elements += place.rows * place.cols;
+  WriteColumns(place, p.codes, out);
+}
+
+// Whether it could be done: see Rescale.
 template <class F, class Fetch>
-void FinishPanel(Panel& p, const ColumnsOut& out, QuantStats& stats, const Fetch& fetch) {
-  if (*std::max_element(p.amax, p.amax + p.cols) >= kInfinityBits) return EncodeScalar<F>(p, out, stats);
-  FindScales<F>(p.amax, kPanelCols, out.kind, p.scale, p.inverse);
-  std::copy_n(p.scale, p.cols, out.scales.row<float>(p.row / kTileSize) + p.col);
-  stats.underflowed += out.count ? EncodePanel<F, true>(p, fetch) : EncodePanel<F, false>(p, fetch);
-  stats.elements += p.rows * p.cols;
-  WriteColumns(p, out);
+bool RescalePanel(const Place& place, const ScaledCodes<F>& source, const ColumnsOut& out, RankPanel& p,
+                  QuantStats& stats, const Fetch& fetch) {
+  const RankSource from{source.At(place),   source.pitch, source.ScaleAt(place),
+                        source.scale_pitch, place.rows,   place.cols};
+  const auto fetch_both = [&](int64_t r) JEVONS_LANES {
+    fetch(r);
+    PrefetchColumn(place, r, out);
+  };
+  if (!(out.count ? Rescale<F, true>(from, p, stats, fetch_both)
+                  : Rescale<F, false>(from, p, stats, fetch_both)))
+    return false;
+  std::copy_n(p.scale, place.cols, out.scales.row<float>(place.row / kTileSize) + place.col);
+  WriteColumns(place, p.codes, out);
+  return true;
 }
 
-// Panels in row-major order over the matrix of rows x cols.
-template <class F, class Source>
-HWY_INLINE void QuantizePanels(int64_t rows, int64_t cols, Range panels, const ColumnsOut& out,
-                               QuantStats& stats, const Source& source) {
-  const int64_t across = (cols + kPanelCols - 1) / kPanelCols;
-  Panel p;
+// body(place, fetch) for panels in row-major order over the matrix of rows x cols; fetch(r) fetches row r of the next one.
+template <class Source, class Body>
+HWY_INLINE void ForPanels(int64_t rows, int64_t cols, Range panels, const Source& source, const Body& body) {
+  const int64_t across = TilesOf(cols);
+  const auto place = [&](int64_t i) {
+    const int64_t row = i / across * kTileSize, col = i % across * kTileSize;
+    return Place{row, col, std::min(kTileSize, rows - row), std::min(kTileSize, cols - col)};
+  };
   for (int64_t i = panels.begin; i < panels.end; ++i) {
-    p.row = i / across * kTileSize, p.col = i % across * kPanelCols;
-    p.rows = std::min(kTileSize, rows - p.row), p.cols = std::min(kPanelCols, cols - p.col);
-    FillPanel(p, source, out);
-    const auto* next = source.data + p.row * source.pitch + p.col + kPanelCols;
-    if (p.col + kPanelCols >= cols) next = source.data + (p.row + kTileSize) * source.pitch;
-    FinishPanel<F>(p, out, stats,
-                   [&](int64_t r) JEVONS_LANES { PrefetchRow(next + r * source.pitch, kPanelCols); });
+    const Place next = place(std::min(i + 1, panels.end - 1));
+    body(place(i), [&, from = source.At(next)](int64_t r) JEVONS_LANES {
+      if (r < next.rows) PrefetchRow(from + r * source.pitch, next.cols);
+    });
   }
-  if (out.stream) hwy::FlushStream();
 }
 
 template <class F, typename S>
 void QuantizeAs(const QuantizeDesc& d, Range panels, QuantStats& stats) {
-  QuantizePanels<F>(d.x.rows(), d.x.cols(), panels,
-                    {.codes = d.codes, .scales = d.scales, .kind = d.scale_kind, .count = d.stats != nullptr},
-                    stats, Numbers<S>{d.x.as<S>(), d.x.pitch});
+  const Numbers<S> source{d.x.as<S>(), d.x.pitch};
+  const ColumnsOut out{
+      .codes = d.codes, .scales = d.scales, .kind = d.scale_kind, .count = d.stats != nullptr};
+  Panel<S> p{};
+  ForPanels(d.x.rows(), d.x.cols(), panels, source, [&](const Place& place, const auto& fetch) {
+    QuantizePanel<F>(place, source, out, p, stats, fetch);
+  });
+  if (out.stream) hwy::FlushStream();
 }
 
 void QuantizePanelRange(const QuantizeDesc& d, Range panels, QuantStats& stats) {
@@ -222,10 +274,17 @@ void QuantizePanelRange(const QuantizeDesc& d, Range panels, QuantStats& stats) 
 
 template <class F>
 void RequantizeAs(const RequantizeDesc& d, Range panels, QuantStats& stats) {
-  QuantizePanels<F>(
-      d.codes.rows(), d.codes.cols(), panels,
-      {.codes = d.out_codes, .scales = d.out_scales, .kind = d.scale_kind, .count = d.stats != nullptr},
-      stats, ScaledCodes<F>{d.codes.as<uint8_t>(), d.codes.pitch, d.scales.as<float>(), d.scales.pitch});
+  const ScaledCodes<F> source{d.codes.as<uint8_t>(), d.codes.pitch, d.scales.as<float>(), d.scales.pitch};
+  const ColumnsOut out{
+      .codes = d.out_codes, .scales = d.out_scales, .kind = d.scale_kind, .count = d.stats != nullptr};
+  Panel<float> p{};
+  RankPanel ranks{};
+  ForPanels(d.codes.rows(), d.codes.cols(), panels, source, [&](const Place& place, const auto& fetch) {
+    if (out.kind == ScaleKind::kPowerOfTwo && RescalePanel<F>(place, source, out, ranks, stats, fetch))
+      return;
+    QuantizePanel<F>(place, source, out, p, stats, fetch);
+  });
+  if (out.stream) hwy::FlushStream();
 }
 
 void RequantizePanelRange(const RequantizeDesc& d, Range panels, QuantStats& stats) {
@@ -246,9 +305,7 @@ namespace {
 HWY_EXPORT(QuantizePanelRange);
 HWY_EXPORT(RequantizePanelRange);
 
-int64_t PanelsOf(int64_t rows, int64_t cols) {
-  return TilesOf(rows) * ((cols + kPanelCols - 1) / kPanelCols);
-}
+int64_t PanelsOf(int64_t rows, int64_t cols) { return TilesOf(rows) * TilesOf(cols); }
 
 }  // namespace
 
