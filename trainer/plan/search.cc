@@ -79,7 +79,7 @@ SearchResult SearchLayouts(const ModelShape& model, const Layout& base, const Cl
   const double limit = (cluster.gpu().hbm_gib() - cluster.gpu().reserved_gib()) * kGiB;
   for (const Layout& layout : Layouts(model, base)) {
     ++result.tried;
-    const absl::Status legal = ValidateLayout(layout, model, cluster);
+    const absl::Status legal = CheckLayout(layout, model, cluster);
     if (!legal.ok()) {
       Reject(Kind(legal), absl::StrCat(layout.ToString(), ": ", legal.message()), 0, result);
       continue;
