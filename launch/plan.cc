@@ -1,7 +1,6 @@
 // jevons plan: what a run will need and cost, before anything is rented.
 #include <CLI/CLI.hpp>
 #include <filesystem>
-#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -51,13 +50,6 @@ absl::StatusOr<RunConfig> LoadConfig(const std::string& path, const std::vector<
   if (config.model().vocab_size() == 0)
     return UsageError("model.vocab_size = 0: the data decides; add --set model.vocab_size=2048");
   return config;
-}
-
-absl::Status WriteFile(const std::string& path, const std::string& text) {
-  std::ofstream file(path, std::ios::binary);
-  file << text;
-  file.close();
-  return file ? absl::OkStatus() : FailureError(absl::StrFormat("%s: cannot write", path));
 }
 
 absl::Status Search(const Options& options, const RunConfig& config, const ClusterConfig& cluster) {
