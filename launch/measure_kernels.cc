@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <functional>
+#include <vector>
 
 #include "kernels/fp8/gemm.h"
 #include "kernels/ops/attention.h"
@@ -21,7 +22,7 @@ namespace {
 
 constexpr int64_t kArenaBytes = int64_t{4} << 30;  // of address space
 constexpr int64_t kCopyElements = int64_t{16} << 20;
-constexpr double kEnough = 0.06;  // seconds of repeats
+constexpr double kEnough = 0.15;  // seconds of repeats
 
 class KernelBench {
  public:
@@ -51,7 +52,7 @@ class KernelBench {
     return x;
   }
 
-  // The median of repeats after one that warms up.
+  // The lower quartile of repeats after one that warms up: what other programs take in between is not the machine's.
   double Seconds(const std::function<void()>& run) {
     std::vector<double> runs;
     double sum = 0;
@@ -63,8 +64,8 @@ class KernelBench {
       runs.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
       sum += runs.back();
     }
-    std::nth_element(runs.begin(), runs.begin() + static_cast<int64_t>(runs.size() / 2), runs.end());
-    return std::max(runs[runs.size() / 2], 1e-9);
+    std::sort(runs.begin(), runs.end());
+    return std::max(runs[runs.size() / 4], 1e-9);
   }
 
   static double FlopsOf(const KernelSizes::Product& p) { return 2.0 * static_cast<double>(p.rows * p.n * p.k); }

@@ -27,7 +27,7 @@ KernelSizes TypicalSizes();
 // A micro-batch of this run, experts evenly loaded. config: valid, vocab_size resolved.
 KernelSizes SizesOf(const RunConfig& config);
 
-// Fills products, copy, elementwise, cast and attention: medians of some repeats, a few seconds in all.
+// Fills products, copy, elementwise, cast and attention: lower quartiles of some repeats, under a minute in all.
 void MeasureKernels(const Stream& stream, const KernelSizes& sizes, Measurements& m);
 
 }  // namespace jevons

@@ -97,7 +97,7 @@ absl::Status Reproduce(const Options& options) {
   JEVONS_ASSIGN_OR_RETURN(const ClusterConfig cluster, LoadCluster(configs + "/clusters/h800_2048.textproto"));
   JEVONS_ASSIGN_OR_RETURN(const ClusterConfig h100, LoadCluster(configs + "/clusters/h100_1024.textproto"));
   JEVONS_ASSIGN_OR_RETURN(const Claim claim, ReproduceDeepSeekV3(config, cluster, h100));
-  WriteOut(ClaimText(claim) + "\n" + ConstantsText({}));
+  WriteOut(options.json ? ClaimJson(claim).dump(2) + "\n" : ClaimText(claim) + "\n" + ConstantsText({}));
   return absl::OkStatus();
 }
 

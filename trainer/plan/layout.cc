@@ -68,14 +68,17 @@ std::vector<int64_t> Divisors(int64_t n) {
   return divisors;
 }
 
-// Sets the batch to the nearest legal one; false where there is none.
+// Sets the batch to the nearest legal one; false where there is none. Schedules ask for an even number of micro-batches, a
+// multiple of pp, or at least 2 pp: one of these is the nearest.
 bool FitBatch(const ModelShape& model, const ClusterConfig& cluster, Layout& l) {
-  const int64_t unit = l.dp() * l.micro_batch, nearest = std::max<int64_t>(1, (l.batch + unit / 2) / unit);
-  for (int64_t away = 0; away <= 4 * l.pp; ++away) {
-    for (const int64_t micro_batches : {nearest - away, nearest + away}) {
-      l.batch = micro_batches * unit;
-      if (micro_batches > 0 && !FindFault(l, model, cluster)) return true;
-    }
+  const int64_t unit = l.dp() * l.micro_batch, wanted = l.batch, nearest = std::max<int64_t>(1, (wanted + unit / 2) / unit);
+  const int64_t below = nearest / l.pp * l.pp;
+  std::vector<int64_t> micro_batches = {nearest, nearest - 1, nearest + 1, below, below + l.pp, 2 * l.pp};
+  std::stable_sort(micro_batches.begin(), micro_batches.end(),
+                   [&](int64_t a, int64_t b) { return std::abs(a * unit - wanted) < std::abs(b * unit - wanted); });
+  for (const int64_t n : micro_batches) {
+    l.batch = n * unit;
+    if (n > 0 && !FindFault(l, model, cluster)) return true;
   }
   return false;
 }
@@ -106,7 +109,9 @@ std::optional<Layout> NearestLegal(const Layout& wanted, const Fault& fault, con
   const int64_t share = l.tp * l.cp;
   if (l.gpus % share != 0) return best;
   for (const int64_t pp : Divisors(l.gpus / share)) {
+    if (pp > model.layers + model.mtp_modules) continue;
     for (const int64_t ep : Divisors(model.moe() ? model.experts : 1)) {
+      if (l.gpus / pp % ep != 0) continue;
       l.pp = pp;
       l.ep = ep;
       l.batch = wanted.batch;
