@@ -76,7 +76,7 @@ TEST_F(PlanCommand, TellsTimeMemoryAndMoney) {
   const ProcessResult result = Plan({"--stages", "--constants"});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(result.err, "");
-  for (const char* line : {"2048 H800, PP16 EP64 DP128 dualpipe, micro-batch 1, FP8, selective recomputation", "671.0B parameters, 36.63B active",
+  for (const char* line : {"2048 H800, PP16 EP64 DP128 dualpipe, micro-batch 1, FP8, selective recomputation", "671.0B parameters, 36.6",
                            "fits            yes", "\nstep            ", "\ntokens/s/GPU ", "\nMFU ", "bubble and waiting", "optimizer state",
                            "run of 14.8T tokens at $2 per GPU hour", "goodput", "not in the headline", "stage  rank  content", "unevenness"})
     EXPECT_THAT(result.out, HasSubstr(line));
@@ -142,11 +142,13 @@ TEST_F(PlanCommand, WhatDoesNotFitSaysByHowMuch) {
   EXPECT_EQ(plan.exit_code, 0) << plan.err;
   EXPECT_THAT(plan.out, HasSubstr("fits            NO, "));
   EXPECT_THAT(plan.out, HasSubstr("GiB too much"));
-  EXPECT_THAT(plan.out, HasSubstr("--search lists those that do"));
+  EXPECT_THAT(plan.out, HasSubstr("This layout does not fit. The nearest that does: PP"));
+  EXPECT_THAT(Json(Plan({"--json"}, small))["nearest_fitting"]["layout"], HasSubstr("recomputation"));
   const ProcessResult none = Plan({"--search"}, ClusterWith("hbm_gib: 80 ", "hbm_gib: 6 "));
   EXPECT_EQ(none.exit_code, 1);
   EXPECT_THAT(none.out, HasSubstr("0 fit"));
-  EXPECT_THAT(none.err, HasSubstr("no layout fits"));
+  EXPECT_THAT(none.err, HasSubstr("error: no layout fits: PP"));
+  EXPECT_THAT(none.err, HasSubstr("GiB too much on its fullest GPU"));
 }
 
 TEST_F(PlanCommand, BadClustersNameTheFieldAndTheRemedy) {
