@@ -34,9 +34,12 @@ absl::StatusOr<RunConfig> LoadConfig(const Options& options, int ranks) {
   JEVONS_ASSIGN_OR_RETURN(RunConfig config, LoadRunConfig(options.config.path, options.config.overrides));
   JEVONS_RETURN_IF_ERROR(ValidationStatus(config, ranks));
   if (config.parallel().backend() != CPU)
-    return UsageError("parallel.backend = CUDA: bench calibrate measures the CPU alone; for GPUs take a table of configs/clusters; nearest legal: CPU");
+    return UsageError(
+        "parallel.backend = CUDA: bench calibrate measures the CPU alone; for GPUs take a table of "
+        "configs/clusters; nearest legal: CPU");
   if (config.model().vocab_size() == 0)
-    return UsageError("model.vocab_size = 0: there is no data to take it from; add --set model.vocab_size=2048");
+    return UsageError(
+        "model.vocab_size = 0: there is no data to take it from; add --set model.vocab_size=2048");
   return config;
 }
 
@@ -52,9 +55,19 @@ Measurements Measure(const RunConfig& config, const Options& options, Communicat
   const MemoryState memory = ReadMemory();
   const bool typical = options.config.path.empty();
   const std::string shapes = typical ? "Sizes from 256 to 1024" : "Sizes of " + options.config.path;
-  Measurements m{.device = ProcessorName(), .date = Now(), .shapes = shapes, .ranks = world.size(), .ranks_per_node = LocalRanks(world),
-                 .threads = SetThreads(config, world), .memory_gib = memory.total / kGiB, .occupied_gib = memory.used / kGiB,
-                 .products = {}, .copy = {}, .elementwise = {}, .cast = {}, .dollars_per_device_hour = config.cost().price_per_device_hour()};
+  Measurements m{.device = ProcessorName(),
+                 .date = Now(),
+                 .shapes = shapes,
+                 .ranks = world.size(),
+                 .ranks_per_node = LocalRanks(world),
+                 .threads = SetThreads(config, world),
+                 .memory_gib = memory.total / kGiB,
+                 .occupied_gib = memory.used / kGiB,
+                 .products = {},
+                 .copy = {},
+                 .elementwise = {},
+                 .cast = {},
+                 .dollars_per_device_hour = config.cost().price_per_device_hour()};
   world.Barrier();
   m.peak_tflops = MeasureFmaPeak(m.threads) / 1e3;
   world.Barrier();
@@ -79,15 +92,20 @@ absl::Status Calibrate(const Options& options, Communicator& world) {
 }  // namespace
 
 void RegisterBenchCalibrate(CLI::App& bench, int* exit_code) {
-  CLI::App* command = AddCommand(bench, "calibrate", "Measures this machine and writes the table of it that jevons plan --cluster reads.",
-                                 "jevons bench calibrate --output machine.textproto\n"
-                                 "mpirun -np 2 jevons bench calibrate --config RUN.textproto --set model.vocab_size=2048 --output machine.textproto");
+  CLI::App* command =
+      AddCommand(bench, "calibrate",
+                 "Measures this machine and writes the table of it that jevons plan --cluster reads.",
+                 "jevons bench calibrate --output machine.textproto\n"
+                 "mpirun -np 2 jevons bench calibrate --config RUN.textproto --set model.vocab_size=2048 "
+                 "--output machine.textproto");
   auto options = std::make_shared<Options>();
   AddConfigOptions(*command, options->config, /*required=*/false);
-  command->add_option("--output", options->output, "the table; without it, standard output")->type_name("FILE");
+  command->add_option("--output", options->output, "the table; without it, standard output")
+      ->type_name("FILE");
   command->callback([options, exit_code] {
     const auto session = StartRanks();
-    *exit_code = session.ok() ? FinishRanks(Calibrate(*options, (*session)->world()), (*session)->world()) : Finish(session.status());
+    *exit_code = session.ok() ? FinishRanks(Calibrate(*options, (*session)->world()), (*session)->world())
+                              : Finish(session.status());
   });
 }
 

@@ -4,9 +4,9 @@
 
 #include <vector>
 
+#include "configs/run.pb.h"
 #include "kernels/ops/context.h"
 #include "trainer/plan/calibration.h"
-#include "configs/run.pb.h"
 
 namespace jevons {
 

@@ -18,7 +18,8 @@ using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
 const std::string kConfigs = JEVONS_SOURCE_DIR "/configs";
-const std::string kV3 = kConfigs + "/presets/deepseek_v3_671b.textproto", kH800 = kConfigs + "/clusters/h800_2048.textproto";
+const std::string kV3 = kConfigs + "/presets/deepseek_v3_671b.textproto",
+                  kH800 = kConfigs + "/clusters/h800_2048.textproto";
 constexpr double kTimeout = 60;
 
 class PlanCommand : public ::testing::Test {
@@ -31,7 +32,8 @@ class PlanCommand : public ::testing::Test {
 
   // The program finds its tables beside the binary or in the folder it stands in.
   static ProcessResult Jevons(std::vector<std::string> arguments) {
-    arguments.insert(arguments.begin(), {"sh", "-c", "cd \"$0\" && exec \"$@\"", JEVONS_SOURCE_DIR, JEVONS_BINARY_DIR "/jevons"});
+    arguments.insert(arguments.begin(), {"sh", "-c", "cd \"$0\" && exec \"$@\"", JEVONS_SOURCE_DIR,
+                                         JEVONS_BINARY_DIR "/jevons"});
     return RunProcess(std::move(arguments), kTimeout);
   }
   static ProcessResult Plan(std::vector<std::string> more, const std::string& cluster = kH800) {
@@ -55,7 +57,8 @@ class PlanCommand : public ::testing::Test {
     return Write("cluster.textproto", text.replace(at, from.size(), to));
   }
 
-  static void ExpectOneError(const ProcessResult& result, int exit_code, const std::vector<std::string>& says) {
+  static void ExpectOneError(const ProcessResult& result, int exit_code,
+                             const std::vector<std::string>& says) {
     EXPECT_EQ(result.exit_code, exit_code) << result.err;
     EXPECT_EQ(result.out, "");
     EXPECT_THAT(result.err, StartsWith("error: "));
@@ -76,17 +79,21 @@ TEST_F(PlanCommand, TellsTimeMemoryAndMoney) {
   const ProcessResult result = Plan({"--stages", "--constants"});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(result.err, "");
-  for (const char* line : {"2048 H800, PP16 EP64 DP128 dualpipe, micro-batch 1, FP8, selective recomputation", "671.0B parameters, 36.6",
-                           "fits            yes", "\nstep            ", "\ntokens/s/GPU ", "\nMFU ", "bubble and waiting", "optimizer state",
-                           "run of 14.8T tokens at $2 per GPU hour", "goodput", "not in the headline", "stage  rank  content", "unevenness"})
+  for (const char* line :
+       {"2048 H800, PP16 EP64 DP128 dualpipe, micro-batch 1, FP8, selective recomputation",
+        "671.0B parameters, 36.6", "fits            yes", "\nstep            ", "\ntokens/s/GPU ", "\nMFU ",
+        "bubble and waiting", "optimizer state", "run of 14.8T tokens at $2 per GPU hour", "goodput",
+        "not in the headline", "stage  rank  content", "unevenness"})
     EXPECT_THAT(result.out, HasSubstr(line));
 }
 
 TEST_F(PlanCommand, ReproducesTheClaim) {
   const ProcessResult result = Jevons({"plan", "--reproduce", "deepseek-v3"});
   EXPECT_EQ(result.exit_code, 0) << result.err;
-  for (const char* line : {"pre-training         K GPU h        2664", "context extension    K GPU h         119", "total                $M            5.576",
-                           "time per step        s            19.926", "1F1B                 s             13.95", "pre-training, what if"})
+  for (const char* line :
+       {"pre-training         K GPU h        2664", "context extension    K GPU h         119",
+        "total                $M            5.576", "time per step        s            19.926",
+        "1F1B                 s             13.95", "pre-training, what if"})
     EXPECT_THAT(result.out, HasSubstr(line));
 }
 
@@ -117,7 +124,8 @@ TEST_F(PlanCommand, SearchesAsTextAndJson) {
   EXPECT_THAT(text.out, HasSubstr("out    reason; the nearest"));
   const nlohmann::json json = Json(Plan({"--search", "--json"}));
   ASSERT_GT(json["fitting"].size(), 10);
-  EXPECT_LE(json["fitting"][0]["dollars_per_million_tokens"], json["fitting"][1]["dollars_per_million_tokens"]);
+  EXPECT_LE(json["fitting"][0]["dollars_per_million_tokens"],
+            json["fitting"][1]["dollars_per_million_tokens"]);
   EXPECT_TRUE(json["rejected"].is_object());
 }
 
@@ -130,10 +138,15 @@ TEST_F(PlanCommand, WritesTraceAndPage) {
 }
 
 TEST_F(PlanCommand, ImpossibleLayoutsNameTheNearest) {
-  ExpectOneError(Plan({"--set", "parallel.pp=12"}), 2, {"parallel.pp = 12", "must divide 2048 GPUs", "nearest legal: parallel.pp = 16"});
-  ExpectOneError(Plan({"--set", "parallel.ep=256"}), 2, {"parallel.ep = 256", "128 GPUs of a stage", "nearest legal: parallel.ep = 128"});
-  ExpectOneError(Plan({"--set", "train.batch_sequences=15300"}), 2, {"train.batch_sequences = 15300", "multiple of 128", "nearest legal: train.batch_sequences = 15360"});
-  ExpectOneError(Plan({"--set", "precision.compute=FP32"}), 2, {"precision.compute = FP32", "gpu.fp32_tflops = 0", "nearest legal: BF16"});
+  ExpectOneError(Plan({"--set", "parallel.pp=12"}), 2,
+                 {"parallel.pp = 12", "must divide 2048 GPUs", "nearest legal: parallel.pp = 16"});
+  ExpectOneError(Plan({"--set", "parallel.ep=256"}), 2,
+                 {"parallel.ep = 256", "128 GPUs of a stage", "nearest legal: parallel.ep = 128"});
+  ExpectOneError(
+      Plan({"--set", "train.batch_sequences=15300"}), 2,
+      {"train.batch_sequences = 15300", "multiple of 128", "nearest legal: train.batch_sequences = 15360"});
+  ExpectOneError(Plan({"--set", "precision.compute=FP32"}), 2,
+                 {"precision.compute = FP32", "gpu.fp32_tflops = 0", "nearest legal: BF16"});
 }
 
 TEST_F(PlanCommand, WhatDoesNotFitSaysByHowMuch) {
@@ -152,20 +165,27 @@ TEST_F(PlanCommand, WhatDoesNotFitSaysByHowMuch) {
 }
 
 TEST_F(PlanCommand, BadClustersNameTheFieldAndTheRemedy) {
-  ExpectOneError(Plan({}, ClusterWith("gbs: 50 ", "gbs: 0 ")), 2, {"network.gbs = 0", "2048 GPUs in nodes of 8 need a link between nodes", "50, or gpus: 8 without one"});
-  ExpectOneError(Plan({}, ClusterWith("hbm_gbs:", "hbm_gps:")), 2, {"cluster.textproto", "hbm_gps", "hbm_gbs"});
+  ExpectOneError(
+      Plan({}, ClusterWith("gbs: 50 ", "gbs: 0 ")), 2,
+      {"network.gbs = 0", "2048 GPUs in nodes of 8 need a link between nodes", "50, or gpus: 8 without one"});
+  ExpectOneError(Plan({}, ClusterWith("hbm_gbs:", "hbm_gps:")), 2,
+                 {"cluster.textproto", "hbm_gps", "hbm_gbs"});
   ExpectOneError(Plan({}, root_ + "/none.textproto"), 2, {"none.textproto"});
-  ExpectOneError(Plan({}, ClusterWith("gpus: 2048", "gpus: 2047")), 2, {"gpus = 2047", "whole nodes", "2048"});
+  ExpectOneError(Plan({}, ClusterWith("gpus: 2048", "gpus: 2047")), 2,
+                 {"gpus = 2047", "whole nodes", "2048"});
 }
 
 TEST_F(PlanCommand, BadTablesNameLineColumnAndValue) {
   const auto validate = [](const std::string& path) { return Jevons({"plan", "--validate", path}); };
   ExpectOneError(validate(root_ + "/none.csv"), 2, {"none.csv"});
   ExpectOneError(validate(Write("a.csv", "")), 2, {"a.csv: empty", "model,hardware,gpus"});
-  ExpectOneError(validate(Write("b.csv", "modle,hardware,gpus\nx,H100,8\n")), 2, {"b.csv:1: unknown column \"modle\"", "did you mean \"model\"?"});
-  ExpectOneError(validate(Write("f.csv", "model,hardware,gpus,tokens_per_sec\nDBRX,H100,8,1\n")), 2, {"f.csv:1", "did you mean \"tokens_per_s\"?"});
+  ExpectOneError(validate(Write("b.csv", "modle,hardware,gpus\nx,H100,8\n")), 2,
+                 {"b.csv:1: unknown column \"modle\"", "did you mean \"model\"?"});
+  ExpectOneError(validate(Write("f.csv", "model,hardware,gpus,tokens_per_sec\nDBRX,H100,8,1\n")), 2,
+                 {"f.csv:1", "did you mean \"tokens_per_s\"?"});
   ExpectOneError(validate(Write("g.csv", "model,hardware\nDBRX,H100\n")), 2, {"g.csv:1: no column \"gpus\""});
-  ExpectOneError(validate(Write("c.csv", "model,hardware,gpus\nDBRX,H100,eight\n")), 2, {"c.csv:2", "gpus = eight"});
+  ExpectOneError(validate(Write("c.csv", "model,hardware,gpus\nDBRX,H100,eight\n")), 2,
+                 {"c.csv:2", "gpus = eight"});
   ExpectOneError(validate(Write("d.csv", std::string("\x7f\x45\x4c\x46\x00\x01,\"\n", 8))), 2, {"d.csv"});
   const ProcessResult unknown = validate(Write("e.csv", "model,hardware,gpus\nDBRY,H100,8\n"));
   EXPECT_EQ(unknown.exit_code, 0);
@@ -173,15 +193,18 @@ TEST_F(PlanCommand, BadTablesNameLineColumnAndValue) {
 }
 
 TEST_F(PlanCommand, UnwritableOutputsAndBadCommandLines) {
-  for (const char* flag : {"--trace", "--html"}) ExpectOneError(Plan({flag, root_ + "/no/such/folder"}), 1, {"/no/such/folder: cannot be written"});
+  for (const char* flag : {"--trace", "--html"})
+    ExpectOneError(Plan({flag, root_ + "/no/such/folder"}), 1, {"/no/such/folder: cannot be written"});
   ExpectOneError(Jevons({"plan"}), 2, {"--config FILE and --cluster FILE"});
   ExpectOneError(Jevons({"plan", "--reproduce", "gpt-5"}), 2, {"--reproduce gpt-5", "legal: deepseek-v3"});
 }
 
 TEST_F(PlanCommand, ACalibratedMachineCanBePlannedFor) {
   const std::string machine = root_ + "/machine.textproto";
-  const std::vector<std::string> config = {"--config", kConfigs + "/presets/quickstart_cpu.textproto", "--set", "model.vocab_size=512",
-                                           "--set",    "data.sequence_length=64", "--set", "parallel.threads=1"};
+  const std::vector<std::string> config = {"--config", kConfigs + "/presets/quickstart_cpu.textproto",
+                                           "--set",    "model.vocab_size=512",
+                                           "--set",    "data.sequence_length=64",
+                                           "--set",    "parallel.threads=1"};
   const auto with = [&](std::vector<std::string> command, const std::vector<std::string>& more) {
     command.insert(command.end(), config.begin(), config.end());
     command.insert(command.end(), more.begin(), more.end());
@@ -196,8 +219,10 @@ TEST_F(PlanCommand, ACalibratedMachineCanBePlannedFor) {
   EXPECT_THAT(Read(machine), StartsWith("# Measured by jevons bench calibrate on 20"));
   const nlohmann::json plan = Json(with({"plan"}, {"--cluster", machine, "--json"}));
   EXPECT_GT(plan["tokens_per_second_per_gpu"], 0);
-  ExpectOneError(with({"bench", "calibrate"}, {"--output", root_ + "/no/file"}), 1, {"/no/file: cannot be written"});
-  ExpectOneError(with({"bench", "calibrate"}, {"--set", "parallel.backend=CUDA"}), 2, {"parallel.backend = CUDA", "nearest legal: CPU"});
+  ExpectOneError(with({"bench", "calibrate"}, {"--output", root_ + "/no/file"}), 1,
+                 {"/no/file: cannot be written"});
+  ExpectOneError(with({"bench", "calibrate"}, {"--set", "parallel.backend=CUDA"}), 2,
+                 {"parallel.backend = CUDA", "nearest legal: CPU"});
   ExpectOneError(Jevons({"bench", "calibrate", "--set", "model.layers=2"}), 2, {"--config FILE"});
 }
 

@@ -26,15 +26,17 @@ struct Measurements {
   std::string device, date;  // the processor's name; when
   std::string shapes;        // what was run, in words
   int ranks = 1, ranks_per_node = 1, threads = 1;
-  double memory_gib = 0, occupied_gib = 0;  // of the node; in use by others
-  double peak_tflops = 0;                   // of FP32 multiply-adds on registers, per rank
+  double memory_gib = 0, occupied_gib = 0;             // of the node; in use by others
+  double peak_tflops = 0;                              // of FP32 multiply-adds on registers, per rank
   std::array<std::vector<ProductSample>, 3> products;  // FP32, BF16, FP8; none empty
   MovedBytes copy, elementwise, cast;
   double attention_length = 0;  // tokens
-  double attention_forward_flops = 0, attention_forward_seconds = 0;  // causal: 2 FLOPs per multiply-add of half the pairs
+  double attention_forward_flops = 0,
+         attention_forward_seconds = 0;  // causal: 2 FLOPs per multiply-add of half the pairs
   double attention_backward_flops = 0, attention_backward_seconds = 0;
-  double exchange_seconds = 0, exchange_gbs = 0;  // a small all-to-all; a large one, sent by each rank; 0 with one rank
-  double dollars_per_device_hour = 0;             // a device is a thread's core
+  double exchange_seconds = 0,
+         exchange_gbs = 0;             // a small all-to-all; a large one, sent by each rank; 0 with one rank
+  double dollars_per_device_hour = 0;  // a device is a thread's core
 };
 
 // Rates of the three types of products, and the start of a product, that fit all samples at once: the least sum of squared

@@ -15,13 +15,24 @@ constexpr double kRates[] = {0.2e12, 0.4e12, 0.1e12};  // FP32, BF16, FP8
 constexpr double kStart = 5e-6;
 
 Measurements Synthetic() {
-  Measurements m{.device = "Some \"CPU\"", .date = "today", .shapes = "A few sizes", .ranks = 2, .ranks_per_node = 2, .threads = 3,
-                 .memory_gib = 64, .occupied_gib = 8, .peak_tflops = 0.25, .products = {},
-                 .copy = {.bytes = 20e9, .seconds = 1}, .elementwise = {.bytes = 12e9, .seconds = 1}, .cast = {.bytes = 7e9, .seconds = 1}};
+  Measurements m{.device = "Some \"CPU\"",
+                 .date = "today",
+                 .shapes = "A few sizes",
+                 .ranks = 2,
+                 .ranks_per_node = 2,
+                 .threads = 3,
+                 .memory_gib = 64,
+                 .occupied_gib = 8,
+                 .peak_tflops = 0.25,
+                 .products = {},
+                 .copy = {.bytes = 20e9, .seconds = 1},
+                 .elementwise = {.bytes = 12e9, .seconds = 1},
+                 .cast = {.bytes = 7e9, .seconds = 1}};
   for (size_t p = 0; p < m.products.size(); ++p) {
     for (const double flops : {1e6, 1e8, 5e8, 1e10}) {
       const double bytes = flops / 1e3;
-      m.products[p].push_back({.flops = flops, .bytes = bytes, .seconds = flops / kRates[p] + bytes / 20e9 + kStart});
+      m.products[p].push_back(
+          {.flops = flops, .bytes = bytes, .seconds = flops / kRates[p] + bytes / 20e9 + kStart});
     }
   }
   m.attention_length = 256;
@@ -55,14 +66,17 @@ TEST(Calibration, TheModelRunsAtTheMeasuredRates) {
   const KernelModel kernels(FitCluster(m, constants), constants);
   const ProductSample& large = m.products[0].back();
   const double n = std::sqrt(large.flops / 2e3);
-  EXPECT_NEAR(kernels.Gemm({n, n, 1e3}, Precision::kFp32) / (large.flops / kRates[0] + 4 * n * n / 20e9 + kStart), 1, 1e-6);
+  EXPECT_NEAR(
+      kernels.Gemm({n, n, 1e3}, Precision::kFp32) / (large.flops / kRates[0] + 4 * n * n / 20e9 + kStart), 1,
+      1e-6);
   EXPECT_NEAR(kernels.Stream(20e9), 1, 1e-9);
   EXPECT_NEAR(kernels.Elementwise(12e9), 1, 1e-9);
   EXPECT_NEAR(kernels.Cast(7e9), 1, 1e-9);
   EXPECT_NEAR(kernels.AttentionForward(1e9, 1, 256), 0.01, 1e-9);
   EXPECT_NEAR(kernels.PointToPoint(2e9, true), 1, 1e-3);
   // A grouped product is padded by nothing.
-  EXPECT_LT(kernels.Gemm({1e3, 1e3, 1e3, 8}, Precision::kFp32), 1.02 * kernels.Gemm({1e3, 1e3, 1e3}, Precision::kFp32));
+  EXPECT_LT(kernels.Gemm({1e3, 1e3, 1e3, 8}, Precision::kFp32),
+            1.02 * kernels.Gemm({1e3, 1e3, 1e3}, Precision::kFp32));
 }
 
 TEST(Calibration, TextIsTheFittedCluster) {
