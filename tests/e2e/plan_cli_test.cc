@@ -219,6 +219,9 @@ TEST_F(PlanCommand, ACalibratedMachineCanBePlannedFor) {
   EXPECT_THAT(Read(machine), StartsWith("# Measured by jevons bench calibrate on 20"));
   const nlohmann::json plan = Json(with({"plan"}, {"--cluster", machine, "--json"}));
   EXPECT_GT(plan["tokens_per_second_per_gpu"], 0);
+  const ProcessResult bf16 = with({"bench", "calibrate"}, {"--set", "precision.compute=BF16"});
+  EXPECT_EQ(bf16.exit_code, 0) << bf16.err;
+  EXPECT_TRUE(ParseCluster(bf16.out, "standard output").ok()) << bf16.out;
   ExpectOneError(with({"bench", "calibrate"}, {"--output", root_ + "/no/file"}), 1,
                  {"/no/file: cannot be written"});
   ExpectOneError(with({"bench", "calibrate"}, {"--set", "parallel.backend=CUDA"}), 2,

@@ -32,7 +32,7 @@ bool Says(const std::string& text, absl::string_view word) { return absl::StrCon
 // The number before " SMs" in the notes: what communication is lent; 0 where they do not say.
 int64_t CommunicationSms(const std::string& notes) {
   const size_t end = notes.find(" SMs");
-  if (end == std::string::npos) return 0;
+  if (end == std::string::npos || end == 0) return 0;
   const size_t begin = notes.find_last_not_of("0123456789", end - 1) + 1;
   int64_t sms = 0;
   return absl::SimpleAtoi(notes.substr(begin, end - begin), &sms) ? sms : 0;

@@ -86,7 +86,7 @@ TEST(Published, NotesSayHowManySmsCommunicate) {
   EXPECT_EQ(Predict(run, World()).plan->cluster.gpu().communication_sms(), 20);
   run.notes = "overlap, 48 SMs";
   EXPECT_GT(Predict(run, World()).plan->step_seconds, base);
-  for (const char* odd : {"overlap, SMs", " SMs overlap", "overlap 9999 SMs"}) {
+  for (const char* odd : {"overlap, SMs", " SMs overlap 48", "overlap 9999 SMs"}) {
     run.notes = odd;
     EXPECT_EQ(Predict(run, World()).plan->step_seconds, base) << odd;
   }
