@@ -9,6 +9,7 @@
 #include "configs/validate.h"
 #include "kernels/base/philox.h"
 #include "kernels/ops/gemm.h"
+#include "launch/bench_calibrate.h"
 #include "launch/bench_fp8_gap.h"
 #include "launch/bench_quantize.h"
 #include "launch/bench_tokenizer.h"
@@ -186,6 +187,7 @@ void RegisterBench(CLI::App& program, int* exit_code) {
   CLI::App* exchange = AddCommand(*bench, "all-to-all", "The exchange between ranks, by message size.",
                                   "mpirun -np 4 jevons bench all-to-all");
   exchange->callback([exit_code] { *exit_code = OnRanks([](Communicator& world) { return BenchAllToAll(world); }); });
+  RegisterBenchCalibrate(*bench, exit_code);
   RegisterBenchQuantize(*bench, exit_code);
   RegisterBenchFp8Gap(*bench, exit_code);
 }

@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <fstream>
 #include <memory>
 
 #include "absl/strings/str_cat.h"
@@ -104,6 +105,13 @@ int ReportParseError(const CLI::App& program, const CLI::ParseError& error) {
 void WriteOut(absl::string_view text) {
   errno = 0;
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) write_error = errno;
+}
+
+absl::Status WriteFile(const std::string& path, absl::string_view text) {
+  std::ofstream file(path, std::ios::binary);
+  file.write(text.data(), static_cast<std::streamsize>(text.size()));
+  file.close();
+  return file ? absl::OkStatus() : FailureError(absl::StrFormat("%s: cannot be written; look at the folder and the disk", path));
 }
 
 int FlushOut(int exit_code) {

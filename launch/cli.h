@@ -40,6 +40,9 @@ int ReportParseError(const CLI::App& program, const CLI::ParseError& error);
 // Writes a result to stdout, the only place where data goes.
 void WriteOut(absl::string_view text);
 
+// Writes a file that the user named; a failure names it.
+absl::Status WriteFile(const std::string& path, absl::string_view text);
+
 // Flushes stdout at the program's end. A reader that left early (`| head`) is no error; a full disk is one.
 int FlushOut(int exit_code);
 

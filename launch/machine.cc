@@ -5,6 +5,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <fstream>
@@ -64,9 +65,7 @@ double CoreQuota() {
 }
 
 Finding Cpu() {
-  const auto table = ReadTable("/proc/cpuinfo");
-  const auto model = table.find("model name");
-  std::string value = model == table.end() ? "unknown model" : model->second;
+  std::string value = ProcessorName();
   absl::StrAppendFormat(&value, ", %d usable cores", UsableCores());
   if (const double quota = CoreQuota(); quota > 0)
     absl::StrAppendFormat(&value, ", limited to the time of %g", quota);
@@ -192,6 +191,23 @@ Finding Library(const std::string& topic, const char* file) {
 }
 
 }  // namespace
+
+std::string ProcessorName() {
+  const auto table = ReadTable("/proc/cpuinfo");
+  const auto model = table.find("model name");
+  return model == table.end() ? "unknown model" : model->second;
+}
+
+MemoryState ReadMemory() {
+  auto table = ReadTable("/proc/meminfo");
+  const double total = std::atof(table["MemTotal"].c_str()) * 1024, available = std::atof(table["MemAvailable"].c_str()) * 1024;
+  MemoryState state{.total = total, .used = total - available};
+  double limit = 0, used = 0;
+  if (absl::SimpleAtod(FirstLine(ReadFile("/sys/fs/cgroup/memory.max")), &limit) && limit < total &&
+      absl::SimpleAtod(FirstLine(ReadFile("/sys/fs/cgroup/memory.current")), &used))
+    state = {.total = limit, .used = std::min(used, limit)};
+  return state;
+}
 
 std::vector<Finding> ExamineMachine(const std::string& program) {
   return {Cpu(),

@@ -20,6 +20,13 @@ struct Finding {
   std::string remedy;  // the command that mends it; "" where nothing is to be done
 };
 
+// The processor's name, and bytes of memory: all that this process may have, and what of it is in use now.
+std::string ProcessorName();
+struct MemoryState {
+  double total = 0, used = 0;
+};
+MemoryState ReadMemory();
+
 // Looks at processor, memory, disk, MPI, packages and GPUs. Starts `program` (a path to jevons) on two ranks
 // through mpirun to see that MPI works. Takes under ten seconds: everything that is run has a deadline.
 std::vector<Finding> ExamineMachine(const std::string& program);

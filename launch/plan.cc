@@ -1,7 +1,6 @@
 // jevons plan: what a run will need and cost, before anything is rented.
 #include <CLI/CLI.hpp>
 #include <filesystem>
-#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -53,11 +52,9 @@ absl::StatusOr<RunConfig> LoadConfig(const std::string& path, const std::vector<
   return config;
 }
 
-absl::Status WriteFile(const std::string& path, const std::string& text) {
-  std::ofstream file(path, std::ios::binary);
-  file << text;
-  file.close();
-  return file ? absl::OkStatus() : FailureError(absl::StrFormat("%s: cannot write", path));
+nlohmann::ordered_json CandidateJson(const Candidate& c) {
+  return {{"layout", c.layout.ToString()}, {"step_seconds", c.step_seconds}, {"dollars_per_million_tokens", c.dollars_per_million_tokens},
+          {"mfu_causal", c.mfu}, {"memory_bytes", c.memory}};
 }
 
 absl::Status Search(const Options& options, const RunConfig& config, const ClusterConfig& cluster) {
@@ -67,14 +64,11 @@ absl::Status Search(const Options& options, const RunConfig& config, const Clust
     WriteOut(SearchText(result, base, cluster, options.shown));
   } else {
     nlohmann::ordered_json json = {{"tried", result.tried}, {"fitting", nlohmann::ordered_json::array()}, {"rejected", nlohmann::ordered_json::object()}};
-    for (const Candidate& c : result.fitting)
-      json["fitting"].push_back({{"layout", c.layout.ToString()}, {"step_seconds", c.step_seconds},
-                                 {"dollars_per_million_tokens", c.dollars_per_million_tokens}, {"mfu_causal", c.mfu}, {"memory_bytes", c.memory}});
+    for (const Candidate& c : result.fitting) json["fitting"].push_back(CandidateJson(c));
     for (const auto& [reason, r] : result.rejected) json["rejected"][reason] = {{"count", r.count}, {"nearest", r.example}, {"excess_bytes", r.excess}};
     WriteOut(json.dump(2) + "\n");
   }
-  if (result.fitting.empty()) return FailureError("no layout fits: see the reasons above; more GPUs, or more memory on each");
-  return absl::OkStatus();
+  return FitStatus(result);
 }
 
 absl::Status PlanRun(const Options& options) {
@@ -86,14 +80,23 @@ absl::Status PlanRun(const Options& options) {
   const double tokens = RunTokens(config);
   if (!options.trace.empty()) JEVONS_RETURN_IF_ERROR(WriteFile(options.trace, TraceJson(plan)));
   if (!options.html.empty()) JEVONS_RETURN_IF_ERROR(WriteFile(options.html, PlanHtml(plan, tokens)));
+  const SearchResult others = plan.fits() ? SearchResult() : SearchLayouts(plan.model, plan.layout, cluster);
+  const Candidate* nearest = NearestFitting(others, plan.layout);
   if (options.json) {
-    WriteOut(PlanJson(plan, tokens).dump(2) + "\n");
+    nlohmann::ordered_json json = PlanJson(plan, tokens);
+    if (nearest != nullptr) json["nearest_fitting"] = CandidateJson(*nearest);
+    WriteOut(json.dump(2) + "\n");
     return absl::OkStatus();
   }
   WriteOut(PlanText(plan, tokens));
   if (options.stages) WriteOut("\n" + StagesText(plan));
   if (options.constants) WriteOut("\n" + ConstantsText({}));
-  if (!plan.fits()) WriteOut("\nThis layout does not fit: --search lists those that do.\n");
+  if (nearest != nullptr) {
+    WriteOut(absl::StrFormat("\nThis layout does not fit. The nearest that does: %s, %.3f s a step; --search lists all.\n",
+                             nearest->layout.ToString(), nearest->step_seconds));
+  } else if (!plan.fits()) {
+    WriteOut(absl::StrFormat("\nThis layout does not fit, nor any other: %s.\n", FitStatus(others).message()));
+  }
   return absl::OkStatus();
 }
 
@@ -105,7 +108,7 @@ absl::Status Reproduce(const Options& options) {
   JEVONS_ASSIGN_OR_RETURN(const ClusterConfig cluster, LoadCluster(configs + "/clusters/h800_2048.textproto"));
   JEVONS_ASSIGN_OR_RETURN(const ClusterConfig h100, LoadCluster(configs + "/clusters/h100_1024.textproto"));
   JEVONS_ASSIGN_OR_RETURN(const Claim claim, ReproduceDeepSeekV3(config, cluster, h100));
-  WriteOut(ClaimText(claim) + "\n" + ConstantsText({}));
+  WriteOut(options.json ? ClaimJson(claim).dump(2) + "\n" : ClaimText(claim) + "\n" + ConstantsText({}));
   return absl::OkStatus();
 }
 

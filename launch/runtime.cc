@@ -21,14 +21,13 @@ namespace {
 
 int Cores() { return std::max(1, static_cast<int>(std::thread::hardware_concurrency())); }
 
-// Ranks on this machine: Open MPI says so; otherwise all are taken to be here.
+}  // namespace
+
 int LocalRanks(const Communicator& world) {
   const char* text = std::getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
   const int local = text != nullptr ? std::atoi(text) : 0;
   return local > 0 ? local : world.size();
 }
-
-}  // namespace
 
 absl::StatusOr<std::unique_ptr<MpiSession>> StartRanks() {
   JEVONS_ASSIGN_OR_RETURN(std::unique_ptr<MpiSession> session, MpiSession::Start(nullptr, nullptr));

@@ -15,6 +15,9 @@ namespace jevons {
 // Starts MPI and sets this process's rank for the log. Refuses what MpiSession refuses.
 absl::StatusOr<std::unique_ptr<MpiSession>> StartRanks();
 
+// Ranks on this machine: Open MPI says so; otherwise all are taken to be here.
+int LocalRanks(const Communicator& world);
+
 // Threads of this rank, as parallel.threads says; set for OpenMP. Ranks on this machine share its cores.
 int SetThreads(const RunConfig& config, const Communicator& world);
 

@@ -47,7 +47,7 @@ TEST_P(EveryCommand, UnknownFlagIsAUsageError) {
 
 INSTANTIATE_TEST_SUITE_P(Cli, EveryCommand,
                          ::testing::Values("prepare", "train", "eval", "generate", "score", "import", "export",
-                                           "tokenize", "inspect", "bench", "doctor"),
+                                           "tokenize", "inspect", "plan", "bench", "doctor"),
                          [](const auto& info) { return std::string(info.param); });
 
 TEST(Cli, HelpListsCommandsAndExitCodes) {

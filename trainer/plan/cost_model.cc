@@ -102,9 +102,10 @@ OptimizerTimes TimeOptimizer(const StageParameters& p, const Layout& l, int copi
   const int64_t dense_inside = std::min(node, l.dp() * l.cp), expert_inside = l.ep >= node ? 1 : std::min(node / l.ep, expert_ranks);
   OptimizerTimes t;
   t.reduce = kernels.Ring(4 * p.dense, dense_ranks, dense_inside) + kernels.Ring(4 * p.experts, expert_ranks, expert_inside);
-  t.gather = kernels.Ring(2 * p.dense, dense_ranks, dense_inside) + kernels.Ring(2 * p.experts, expert_ranks, expert_inside);
+  t.gather = kernels.Ring(l.value_bytes * p.dense, dense_ranks, dense_inside) + kernels.Ring(l.value_bytes * p.experts, expert_ranks, expert_inside);
   const double owned = p.dense / static_cast<double>(dense_ranks) + p.experts / static_cast<double>(expert_ranks);
-  const double state = 4 + 2 * (4 + (l.bf16_moments ? 4 : 8)) + 2;  // gradient; master and moments, read and written; weight
+  const double master = l.value_bytes < 4 ? 8 + l.value_bytes : 8;          // read and written, with a copy in BF16
+  const double state = 4 + 2 * (l.bf16_moments ? 4 : 8) + master;           // gradient; moments, read and written
   t.update = kernels.Stream(4 * (p.dense + p.experts)) + kernels.Stream(state * owned);  // the norm reads all gradients once
   return t;
 }
@@ -161,7 +162,7 @@ StepModel ModelStep(const ModelShape& model, const Layout& layout, const KernelM
     c.weight *= share;
   }
   if (layout.pp > 1) {
-    const double bytes = 2.0 * static_cast<double>(layout.micro_batch_tokens() * model.hidden) / static_cast<double>(layout.tp);
+    const double bytes = layout.value_bytes * static_cast<double>(layout.micro_batch_tokens() * model.hidden) / static_cast<double>(layout.tp);
     const bool inside = layout.gpus <= kernels.cluster().node().gpus();
     step.costs.transfer = kernels.PointToPoint(bytes, inside);
   }

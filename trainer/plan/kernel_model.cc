@@ -6,10 +6,9 @@
 namespace jevons {
 namespace {
 
-constexpr double kTileRows = 128;         // of grouped products: each group's rows are padded to it
 constexpr double kBackwardProducts = 2.5; // attention's backward has five products for forward's two
 
-double Bytes(Precision precision) { return precision == Precision::kBf16 ? 2 : 1; }
+double Bytes(Precision precision) { return precision == Precision::kFp32 ? 4 : precision == Precision::kBf16 ? 2 : 1; }
 
 // How many of `parts` equal parts hold at least one of `draws` different ones of `all`; all / parts stand in each.
 double PartsHit(double parts, double draws, double all) {
@@ -34,18 +33,23 @@ Spread SpreadOf(const ModelShape& model, const Layout& layout, double nodes) {
 
 double KernelModel::MainLoopRate(Precision precision) const {
   const GpuConfig& gpu = cluster_.gpu();
-  return 1e12 * (precision == Precision::kBf16 ? gpu.bf16_tflops() : gpu.fp8_tflops());
+  if (IsFp8(precision)) return 1e12 * gpu.fp8_tflops();
+  return 1e12 * (precision == Precision::kFp32 ? gpu.fp32_tflops() : gpu.bf16_tflops());
+}
+
+double KernelModel::PaddedRows(const GemmSize& s) const {
+  return s.groups > 1 ? s.m + s.groups * static_cast<double>(cluster_.gpu().tile_rows()) / 2 : s.m;
 }
 
 double KernelModel::Gemm(const GemmSize& s, Precision precision) const {
-  const double rows = s.groups > 1 ? s.m + s.groups * kTileRows / 2 : s.m;
+  const double rows = PaddedRows(s);
   const double compute = 2 * rows * s.n * s.k / MainLoopRate(precision);
   const double operands = Bytes(precision) * (rows * s.k + s.groups * s.n * s.k) / hbm();
-  return std::max(compute, operands) + 2 * rows * s.n / hbm() + cluster_.gpu().launch_us() * 1e-6;
+  return std::max(compute, operands) + std::max(2.0, Bytes(precision)) * rows * s.n / hbm() + cluster_.gpu().launch_us() * 1e-6;
 }
 
 double KernelModel::WeightGradient(const GemmSize& s, Precision precision) const {
-  const double rows = s.groups > 1 ? s.m + s.groups * kTileRows / 2 : s.m;
+  const double rows = PaddedRows(s);
   const double rate = MainLoopRate(precision) * (precision == Precision::kFp8Block ? constants_.fp8_wgrad_share : 1);
   const double compute = 2 * rows * s.n * s.k / rate;
   const double operands = Bytes(precision) * rows * (s.n + s.k) / hbm();
@@ -63,9 +67,13 @@ double KernelModel::AttentionBackward(double pairs, double width, double length)
 }
 
 double KernelModel::Elementwise(double bytes) const {
-  return bytes / (cluster_.gpu().hbm_gbs() * 1e9 * constants_.elementwise_share);
+  const GpuConfig& gpu = cluster_.gpu();
+  return bytes / 1e9 / (gpu.elementwise_gbs() > 0 ? gpu.elementwise_gbs() : gpu.hbm_gbs() * constants_.elementwise_share);
 }
-double KernelModel::Cast(double bytes) const { return bytes / (cluster_.gpu().hbm_gbs() * 1e9 * constants_.cast_share); }
+double KernelModel::Cast(double bytes) const {
+  const GpuConfig& gpu = cluster_.gpu();
+  return bytes / 1e9 / (gpu.cast_gbs() > 0 ? gpu.cast_gbs() : gpu.hbm_gbs() * constants_.cast_share);
+}
 double KernelModel::Stream(double bytes) const { return bytes / hbm(); }
 
 double KernelModel::Exchange(double tokens, double row_bytes, const ModelShape& model, const Layout& layout) const {

@@ -19,7 +19,7 @@ class KernelModel {
  public:
   KernelModel(const ClusterConfig& cluster, const Constants& constants) : cluster_(cluster), constants_(constants) {}
 
-  // Forward and input-gradient products: operands in the precision, result in BF16. The main loop runs at the
+  // Forward and input-gradient products: operands in the precision, result in it or BF16. The main loop runs at the
   // table's rate or at memory speed, the result is written at memory speed; in a grouped product half a tile
   // of rows per group is padding.
   double Gemm(const GemmSize& size, Precision precision) const;
@@ -46,6 +46,7 @@ class KernelModel {
 
  private:
   double MainLoopRate(Precision precision) const;
+  double PaddedRows(const GemmSize& size) const;
   double hbm() const { return cluster_.gpu().hbm_gbs() * 1e9 * constants_.hbm_share; }
 
   ClusterConfig cluster_;

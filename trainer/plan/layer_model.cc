@@ -57,6 +57,8 @@ LayerModel::LayerModel(const ModelShape& model, const Layout& layout, const Kern
       tokens_(static_cast<double>(layout.micro_batch_tokens()) / tp_),
       group_tokens_(static_cast<double>(layout.micro_batch_tokens())) {}
 
+double LayerModel::Moved(double bytes) const { return kernels_.Elementwise(bytes * layout_.value_bytes / 2); }
+
 double LayerModel::rows() const {
   const double imbalance = layout_.ep > 1 ? kernels_.constants().expert_imbalance : 1;
   return tokens_ * static_cast<double>(model_.top_k) * imbalance;
@@ -64,14 +66,14 @@ double LayerModel::rows() const {
 
 // Tensor parallelism gathers rows before and scatters them after each of attention and dense FFN; half of it hides.
 double LayerModel::TensorParallel() const {
-  const double bytes = 2 * group_tokens_ * static_cast<double>(model_.hidden);
+  const double bytes = layout_.value_bytes * group_tokens_ * static_cast<double>(model_.hidden);
   return 2 * kernels_.constants().tensor_exposed *
          kernels_.Ring(bytes, layout_.tp, std::min(layout_.tp, kernels_.cluster().node().gpus()));
 }
 
 void LayerModel::AddProduct(const Product& p, Cost cost, Work& f, Work& i, Work& w) const {
   const double T = group_tokens_, n = static_cast<double>(p.n) / tp_, k = static_cast<double>(p.k);
-  const bool fp8 = precision_ != Precision::kBf16;
+  const bool fp8 = IsFp8(precision_);
   const bool again = p.up_projection && layout_.recompute == Recompute::kSelective;
   const double forward = kernels_.Gemm({T, n, k}, precision_);
   f[cost] += forward;
@@ -93,9 +95,9 @@ void LayerModel::AddAttention(BlockTimes& t) const {
   const bool norms = layout_.recompute == Recompute::kElementwise || layout_.recompute == Recompute::kSelective;
   const double H = static_cast<double>(model_.hidden) * tokens_, Q = static_cast<double>(model_.query_width) / tp_ * T;
   const double latents = static_cast<double>(model_.latent_width) * T;
-  t.attention_f[Cost::kElementwise] += kernels_.Elementwise(2 * kNormForward * H + kRope * Q + kNormAgain * latents);
+  t.attention_f[Cost::kElementwise] += Moved(2 * kNormForward * H + kRope * Q + kNormAgain * latents);
   t.attention_i[Cost::kElementwise] +=
-      kernels_.Elementwise(kNormBackward * H + kRope * Q + kNormBackward / 2 * latents + (norms ? 2 * kNormAgain * H : 0) +
+      Moved(kNormBackward * H + kRope * Q + kNormBackward / 2 * latents + (norms ? 2 * kNormAgain * H : 0) +
                            (layout_.recompute == Recompute::kSelective ? kRope * Q : 0));
   if (layout_.tp > 1) {
     t.attention_f[Cost::kTensorParallel] += TensorParallel();
@@ -110,9 +112,9 @@ void LayerModel::AddFfn(double width, double rows, double groups, Cost cost, Blo
   t.experts_w[cost] +=
       kernels_.WeightGradient({rows, 2 * width, H, groups}, precision_) + kernels_.WeightGradient({rows, H, width, groups}, precision_);
   const bool again = layout_.recompute == Recompute::kElementwise || layout_.recompute == Recompute::kSelective;
-  t.experts_f[Cost::kElementwise] += kernels_.Elementwise(kSwiGluForward * rows * width);
-  t.experts_i[Cost::kElementwise] += kernels_.Elementwise((kSwiGluBackward + (again ? kSwiGluForward / 2 : 0)) * rows * width);
-  if (precision_ == Precision::kBf16) return;
+  t.experts_f[Cost::kElementwise] += Moved(kSwiGluForward * rows * width);
+  t.experts_i[Cost::kElementwise] += Moved((kSwiGluBackward + (again ? kSwiGluForward / 2 : 0)) * rows * width);
+  if (!IsFp8(precision_)) return;
   t.experts_f[Cost::kCasts] += kernels_.Cast(rows * width);  // the rest of it inside SwiGLU
   t.experts_i[Cost::kCasts] += kernels_.Cast(kQuantise * rows * 2 * width);
   if (precision_ == Precision::kFp8Block)
@@ -123,19 +125,19 @@ void LayerModel::AddFfn(double width, double rows, double groups, Cost cost, Blo
 void LayerModel::AddRouting(BlockTimes& t) const {
   const double H = static_cast<double>(model_.hidden), T = tokens_, received = rows();
   const bool fp8 = precision_ == Precision::kFp8Block;
-  const double wire = fp8 ? 1 : 2, imbalance = layout_.ep > 1 ? kernels_.constants().expert_imbalance : 1;
+  const double wire = fp8 ? 1 : layout_.value_bytes, imbalance = layout_.ep > 1 ? kernels_.constants().expert_imbalance : 1;
   const GemmSize gate{T, static_cast<double>(model_.experts), H};
-  t.attention_f[Cost::kElementwise] += kernels_.Gemm(gate, Precision::kBf16);
-  t.attention_i[Cost::kElementwise] += kernels_.Gemm({T, H, gate.n}, Precision::kBf16);
-  t.attention_w[Cost::kElementwise] += kernels_.WeightGradient(gate, Precision::kBf16);
-  t.experts_f[Cost::kElementwise] += kernels_.Elementwise((2 * wire + 2) * H * received);
-  t.experts_i[Cost::kElementwise] += kernels_.Elementwise((2 * wire + 2) * H * received);
+  t.attention_f[Cost::kElementwise] += kernels_.Gemm(gate, layout_.plain());
+  t.attention_i[Cost::kElementwise] += kernels_.Gemm({T, H, gate.n}, layout_.plain());
+  t.attention_w[Cost::kElementwise] += kernels_.WeightGradient(gate, layout_.plain());
+  t.experts_f[Cost::kElementwise] += kernels_.Elementwise((2 * wire + layout_.value_bytes) * H * received);
+  t.experts_i[Cost::kElementwise] += kernels_.Elementwise((2 * wire + layout_.value_bytes) * H * received);
   if (fp8) {
     t.attention_f[Cost::kCasts] += kernels_.Cast(kQuantise * H * T);
     t.attention_i[Cost::kCasts] += kernels_.Cast(kQuantise * H * T);
   }
   const double there = kernels_.Exchange(T, wire * H, model_, layout_) * imbalance;
-  const double back = kernels_.Exchange(T, 2 * H, model_, layout_) * imbalance;
+  const double back = kernels_.Exchange(T, layout_.value_bytes * H, model_, layout_) * imbalance;
   t.dispatch_f = there;
   t.combine_f = back;
   t.dispatch_b = there;
@@ -177,17 +179,17 @@ BlockTimes LayerModel::Block(bool dense) const {
 BlockTimes LayerModel::Embedding() const {
   BlockTimes t;
   const double bytes = 4 * tokens_ * static_cast<double>(model_.hidden);
-  t.attention_f[Cost::kHead] = kernels_.Elementwise(bytes);
-  t.attention_w[Cost::kHead] = kernels_.Elementwise(2 * bytes);
+  t.attention_f[Cost::kHead] = Moved(bytes);
+  t.attention_w[Cost::kHead] = Moved(2 * bytes);
   return t;
 }
 
 BlockTimes LayerModel::Head() const {
   BlockTimes t;
   const double H = static_cast<double>(model_.hidden), V = static_cast<double>(model_.vocab) / tp_, T = group_tokens_;
-  t.experts_f[Cost::kHead] = kernels_.Gemm({T, V, H}, Precision::kBf16) + kernels_.Elementwise(kLossPasses * T * V);
-  t.experts_i[Cost::kHead] = kernels_.Gemm({T, H, V}, Precision::kBf16);
-  t.experts_w[Cost::kHead] = kernels_.WeightGradient({T, V, H}, Precision::kBf16);
+  t.experts_f[Cost::kHead] = kernels_.Gemm({T, V, H}, layout_.plain()) + kernels_.Elementwise(kLossPasses * T * V);
+  t.experts_i[Cost::kHead] = kernels_.Gemm({T, H, V}, layout_.plain());
+  t.experts_w[Cost::kHead] = kernels_.WeightGradient({T, V, H}, layout_.plain());
   return t;
 }
 

@@ -64,6 +64,7 @@ class LayerModel {
   void AddRouting(BlockTimes& times) const;
   Work Again(const BlockTimes& times, bool dense) const;
   double TensorParallel() const;
+  double Moved(double bf16_bytes) const;  // seconds of a kernel without products; wider values move more
 
   ModelShape model_;
   Layout layout_;

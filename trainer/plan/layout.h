@@ -13,7 +13,8 @@
 
 namespace jevons {
 
-enum class Precision { kBf16, kFp8Block, kFp8Tensor };
+enum class Precision { kFp32, kBf16, kFp8Block, kFp8Tensor };  // of products
+inline bool IsFp8(Precision precision) { return precision == Precision::kFp8Block || precision == Precision::kFp8Tensor; }
 // What backward computes again instead of keeping: nothing; outputs of norms and SwiGLU (the least that our runs do); these and
 // up-projections of latents (DeepSeek-V3 report, 3.2.3); whole blocks from their inputs.
 enum class Recompute { kNone, kElementwise, kSelective, kFull };
@@ -30,6 +31,7 @@ struct Layout {
   int64_t virtual_stages = 1;
   int64_t sequence = 0, batch = 0, micro_batch = 1;  // tokens; sequences per step, and per micro-batch
   Precision precision = Precision::kBf16;
+  double value_bytes = 2;  // of weights and activations that are not FP8: BF16, or 4 of FP32
   Recompute recompute = Recompute::kSelective;
   Dispatch dispatch = Dispatch::kForwarding;
   bool overlap = true;          // in pairs of the schedule: experts' communication beside the other micro-batch's computation
@@ -46,6 +48,8 @@ struct Layout {
   int64_t micro_batches() const { return batch / (dp() * micro_batch); }
   int64_t micro_batch_tokens() const { return micro_batch * sequence / cp; }  // per tensor-parallel group
   double tokens_per_step() const { return static_cast<double>(batch) * static_cast<double>(sequence); }
+  // Of products that are never in FP8: gate and head.
+  Precision plain() const { return value_bytes > 2 ? Precision::kFp32 : Precision::kBf16; }
   ScheduleShape schedule_shape() const;
   // "PP16 EP64 DP128 dualpipe, micro-batch 1, FP8, selective recomputation"
   std::string ToString() const;
@@ -54,7 +58,9 @@ struct Layout {
 // From the config's parallel, train and precision parts; `gpus` of the cluster.
 Layout LayoutOf(const RunConfig& config, int64_t gpus);
 
-// OK, or which constraint fails: field, value, what is legal, the nearest legal value.
+// OK, or which constraint fails: field, value, what is legal.
+absl::Status CheckLayout(const Layout& layout, const ModelShape& model, const ClusterConfig& cluster);
+// The same with the fewest and smallest changes of pp, ep and batch that make a legal layout; they pass the same check.
 absl::Status ValidateLayout(const Layout& layout, const ModelShape& model, const ClusterConfig& cluster);
 
 }  // namespace jevons

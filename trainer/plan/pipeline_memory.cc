@@ -5,7 +5,7 @@
 namespace jevons {
 namespace {
 
-constexpr double kWeight = 2, kMaster = 4, kGradientSlice = 4;
+constexpr double kMaster = 4, kGradientSlice = 4;
 constexpr double kE5M6 = 1.5, kScales = 4.0 / 128;
 
 struct TokenBytes {
@@ -13,19 +13,20 @@ struct TokenBytes {
 };
 
 double Kept(const Layout& layout, double elements) {
-  return layout.precision == Precision::kBf16 ? 2 * elements : (1 + kScales) * elements;
+  return (IsFp8(layout.precision) ? 1 + kScales : layout.value_bytes) * elements;
 }
 
 // Per token of the tensor-parallel group. What a product reads waits for its weight gradient.
 TokenBytes AttentionBytes(const ModelShape& m, const Layout& l) {
   const double H = static_cast<double>(m.hidden), Q = static_cast<double>(m.query_width), KV = static_cast<double>(m.kv_width);
   const double out = static_cast<double>(m.heads * m.v_dim), latents = static_cast<double>(m.latent_width);
+  const double v = l.value_bytes;
   const bool fp8 = l.precision == Precision::kFp8Block;
   TokenBytes bytes;
-  bytes.until_w = 2 * H + 2 * latents + (fp8 ? (kE5M6 + kScales) * out : 2 * out);
+  bytes.until_w = v * (H + latents) + (fp8 ? (kE5M6 + kScales) : v) * out;
   bytes.until_b = 4 * static_cast<double>(m.heads);
-  if (l.recompute == Recompute::kNone) bytes.until_w += 2 * H + 2 * latents;  // normed values
-  if (l.recompute != Recompute::kSelective) bytes.until_b += 2 * (Q + KV);
+  if (l.recompute == Recompute::kNone) bytes.until_w += v * (H + latents);  // normed values
+  if (l.recompute != Recompute::kSelective) bytes.until_b += v * (Q + KV);
   bytes.stash = Kept(l, H + Q + KV + latents);
   return bytes;
 }
@@ -42,11 +43,11 @@ void Add(TokenBytes& sum, const TokenBytes& bytes, double rows) {
 }
 
 TokenBytes BlockBytes(const ModelShape& m, const Layout& l, bool dense, double imbalance) {
-  const double H = static_cast<double>(m.hidden), K = static_cast<double>(m.top_k);
-  if (l.recompute == Recompute::kFull) return {.until_b = 0, .until_w = 2 * H, .stash = 0};
+  const double H = static_cast<double>(m.hidden), K = static_cast<double>(m.top_k), v = l.value_bytes;
+  if (l.recompute == Recompute::kFull) return {.until_b = 0, .until_w = v * H, .stash = 0};
   TokenBytes sum = AttentionBytes(m, l);
-  sum.until_w += 2 * H;  // the residual stream between attention and FFN
-  const double normed = l.recompute == Recompute::kNone ? 2 * H : 0;
+  sum.until_w += v * H;  // the residual stream between attention and FFN
+  const double normed = l.recompute == Recompute::kNone ? v * H : 0;
   if (dense) {
     Add(sum, FfnBytes(l, static_cast<double>(m.dense_width), H, normed), 1);
     return sum;
@@ -75,27 +76,27 @@ StageParameters ParametersOf(const StageContent& s, const ModelShape& m, const L
 }
 
 StageActivations ActivationsOf(const StageContent& s, const ModelShape& m, const Layout& l, double imbalance) {
-  const double tokens = static_cast<double>(l.micro_batch_tokens()) / static_cast<double>(l.tp), H = static_cast<double>(m.hidden);
+  const double tokens = static_cast<double>(l.micro_batch_tokens()) / static_cast<double>(l.tp), H = static_cast<double>(m.hidden), v = l.value_bytes;
   TokenBytes sum;
   Add(sum, BlockBytes(m, l, true, imbalance), static_cast<double>(s.dense_blocks));
   Add(sum, BlockBytes(m, l, false, imbalance), static_cast<double>(s.moe_blocks + (s.tail ? m.mtp_modules : 0)));
   if (s.embedding) sum.until_w += 4;
-  if (s.tail) sum.until_w += 2 * H + 4 + static_cast<double>(m.mtp_modules) * (6 * H + 4);
+  if (s.tail) sum.until_w += v * H + 4 + static_cast<double>(m.mtp_modules) * (3 * v * H + 4);
   return {.until_b = tokens * sum.until_b, .until_w = tokens * sum.until_w, .stash = tokens * sum.stash};
 }
 
 double TemporaryOf(const StageContent& s, const ModelShape& m, const Layout& l, double imbalance) {
-  const double tokens = static_cast<double>(l.micro_batch_tokens()) / static_cast<double>(l.tp), H = static_cast<double>(m.hidden);
-  const bool fp8 = l.precision != Precision::kBf16;
+  const double tokens = static_cast<double>(l.micro_batch_tokens()) / static_cast<double>(l.tp), H = static_cast<double>(m.hidden), v = l.value_bytes;
+  const bool fp8 = IsFp8(l.precision);
   const double dense = s.dense_blocks > 0 ? static_cast<double>(m.dense_width) : static_cast<double>(m.shared_width);
   // A block's backward: gradients of the residual stream, of attention's inside and of the FFN's, before they are dropped.
   const double up = l.recompute == Recompute::kSelective ? 1 : 0;
-  double row = 2 * (5 * H + static_cast<double>(m.heads * m.v_dim) * (fp8 ? 2 : 1) +
+  double row = v * (5 * H + static_cast<double>(m.heads * m.v_dim) * (fp8 ? 2 : 1) +
                     (1 + up) * static_cast<double>(m.query_width + m.kv_width)) +
-               8 * dense + (fp8 ? 2 * dense : 0);
+               (4 * v + (fp8 ? 2 : 0)) * dense;
   if (s.moe_blocks > 0 || s.tail) {
     const double rows = static_cast<double>(m.top_k) * (l.ep > 1 ? imbalance : 1), width = static_cast<double>(m.expert_width);
-    row += rows * ((l.ep > 1 ? 2 : 1) * (fp8 ? 1 : 2) * H + (l.ep > 1 ? 4 : 2) * H + (fp8 ? 13 : 8) * width);
+    row += rows * ((l.ep > 1 ? 2 : 1) * (fp8 ? 1 : v) * H + (l.ep > 1 ? 2 : 1) * v * H + (4 * v + (fp8 ? 5 : 0)) * width);
   }
   double peak = tokens * row;
   if (l.recompute == Recompute::kFull) {  // one block at a time as if nothing ran again
@@ -108,12 +109,12 @@ double TemporaryOf(const StageContent& s, const ModelShape& m, const Layout& l, 
 }
 
 MemoryPlan StateMemory(const StageParameters& p, const Layout& l, int copies) {
-  const double moments = l.bf16_moments ? 4 : 8;
+  const double moments = l.bf16_moments ? 4 : 8, master = l.value_bytes < kMaster ? kMaster : 0;  // FP32 weights are their own
   const auto state = [&](double parameters, int64_t ranks) {  // a shared sum's own slice lies beside the gradients
-    return parameters / static_cast<double>(ranks) * (kMaster + moments + (ranks > 1 ? kGradientSlice : 0));
+    return parameters / static_cast<double>(ranks) * (master + moments + (ranks > 1 ? kGradientSlice : 0));
   };
   MemoryPlan memory;
-  memory.weights = kWeight * (p.dense + p.experts);
+  memory.weights = l.value_bytes * (p.dense + p.experts);
   memory.gradients = (l.bf16_gradients ? 2 : 4) * (p.dense + p.experts);
   memory.optimizer = state(p.dense, l.dp() * l.cp * copies) + state(p.experts, std::max<int64_t>(l.edp(), 1) * copies);
   return memory;

@@ -70,7 +70,7 @@ absl::StatusOr<Plan> MakePlan(const ModelShape& model, const Layout& layout, con
   JEVONS_ASSIGN_OR_RETURN(plan.timeline, Simulate(plan.schedule, plan.step.costs));
   plan.lines = MeanLines(plan.schedule, plan.timeline);
   plan.lines.optimizer = plan.step.optimizer.sum();
-  plan.waiting = constants.unevenness * plan.timeline.makespan;
+  plan.waiting = layout.dp() > 1 ? constants.unevenness * plan.timeline.makespan : 0;
   plan.lines.bubble += plan.waiting;
   plan.step_seconds = plan.timeline.makespan + plan.waiting + plan.lines.optimizer;
   for (const Stage& stage : plan.step.stages) plan.work += stage.forward + stage.input + stage.weight;

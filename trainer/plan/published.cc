@@ -5,6 +5,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -27,6 +28,15 @@ std::string Plain(const std::string& name) {
 
 // Letter case does not count; `word` is in lower case.
 bool Says(const std::string& text, absl::string_view word) { return absl::StrContains(absl::AsciiStrToLower(text), word); }
+
+// The number before " SMs" in the notes: what communication is lent; 0 where they do not say.
+int64_t CommunicationSms(const std::string& notes) {
+  const size_t end = notes.find(" SMs");
+  if (end == std::string::npos || end == 0) return 0;
+  const size_t begin = notes.find_last_not_of("0123456789", end - 1) + 1;
+  int64_t sms = 0;
+  return absl::SimpleAtoi(notes.substr(begin, end - begin), &sms) ? sms : 0;
+}
 
 ModelShape ShapeOf(const PublishedModel& m) {
   const bool latent = m.kv_heads() == 0;
@@ -151,8 +161,10 @@ absl::StatusOr<ClusterConfig> PublishedWorld::Cluster(const std::string& hardwar
 Prediction Predict(const PublishedRun& run, const PublishedWorld& world, const Constants& constants) {
   Prediction p{.run = run, .status = {}, .plan = {}, .assumed = {}, .speed_error = {}, .memory_error = {}};
   const absl::StatusOr<ModelShape> model = world.Model(run.model);
-  const absl::StatusOr<ClusterConfig> cluster = world.Cluster(run.hardware, run.gpus);
+  absl::StatusOr<ClusterConfig> cluster = world.Cluster(run.hardware, run.gpus);
   if (!model.ok() || !cluster.ok()) return p.status = model.ok() ? cluster.status() : model.status(), p;
+  const int64_t sms = CommunicationSms(run.notes);
+  if (sms > 0 && sms < cluster->gpu().sms()) cluster->mutable_gpu()->set_communication_sms(sms);
   Constants used = constants;
   if (Says(run.notes, "balanced")) used.expert_imbalance = 1;
   Layout layout = LayoutOf(run, *model, p.assumed);

@@ -13,7 +13,7 @@
 namespace jevons {
 
 // One line of the table, as published. Columns are known by their names in the first line, in any order; other columns are
-// passed over, and an empty cell is "not stated". Needed: model, hardware, gpus.
+// passed over (but not misspelt ones), and an empty cell is "not stated". Needed: model, hardware, gpus.
 struct PublishedRun {
   int line = 0;
   std::string source, model, hardware, precision, notes;

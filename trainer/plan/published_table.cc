@@ -1,11 +1,14 @@
 // The table of published runs: CSV in.
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "configs/nearest.h"
 #include "kernels/base/status.h"
 #include "trainer/plan/published.h"
 
@@ -94,17 +97,36 @@ class RowReader {
   std::string problem_;
 };
 
+constexpr const char* kColumns[] = {"source", "model", "hardware", "gpus", "precision", "seq", "gbs", "mbs", "tp", "pp", "cp", "vpp",
+                                    "ep", "tokens_per_s", "tflops", "mem_gb", "notes"};
+
+// Needed columns must be there, and none may be misspelt; others are the table's own.
+absl::Status CheckHeader(const Cells& header, const std::string& place) {
+  const auto has = [&](absl::string_view wanted) {
+    return std::any_of(header.begin(), header.end(), [&](const std::string& column) { return absl::EqualsIgnoreCase(column, wanted); });
+  };
+  constexpr size_t kTellingLength = 5;  // shorter names are near to others that are meant
+  constexpr int kSlips = 2;
+  for (const std::string& column : header) {
+    for (const char* known : kColumns) {
+      const std::string lower = absl::AsciiStrToLower(column);
+      const bool near = std::min(lower.size(), std::strlen(known)) >= kTellingLength && lower != known && EditDistance(lower, known) <= kSlips;
+      if (near && !has(known))
+        return UsageError(absl::StrFormat("%s: unknown column \"%s\"; did you mean \"%s\"?", place, column, known));
+    }
+  }
+  for (const char* needed : {"model", "hardware", "gpus"})
+    if (!has(needed)) return UsageError(absl::StrFormat("%s: no column \"%s\"; the first line must name model, hardware and gpus", place, needed));
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<PublishedRun>> ParsePublished(const std::string& text, const std::string& name) {
   JEVONS_ASSIGN_OR_RETURN(const std::vector<Record> records, ReadRecords(text, name));
   if (records.empty()) return UsageError(absl::StrFormat("%s: empty: the first line names the columns: source,model,hardware,gpus,...", name));
   const Cells& header = records[0].cells;
-  for (const char* needed : {"model", "hardware", "gpus"}) {
-    bool found = false;
-    for (const std::string& column : header) found |= absl::EqualsIgnoreCase(column, needed);
-    if (!found) return UsageError(absl::StrFormat("%s:%d: no column \"%s\"; the first line must name model, hardware and gpus", name, records[0].line, needed));
-  }
+  JEVONS_RETURN_IF_ERROR(CheckHeader(header, absl::StrFormat("%s:%d", name, records[0].line)));
   std::vector<PublishedRun> runs;
   for (size_t i = 1; i < records.size(); ++i) {
     RowReader row(name, header, records[i]);

@@ -1,5 +1,6 @@
 #include "trainer/plan/report.h"
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
@@ -35,12 +36,17 @@ std::vector<Row> MemoryRows(const MemoryPlan& memory) {
           {"temporary", "temporary, exchange buffers", memory.temporary}};
 }
 
+// Large figures with so many decimals, small ones with three digits.
+std::string Figure(double value, int decimals) {
+  return value == 0 || std::abs(value) >= 1 ? absl::StrFormat("%.*f", decimals, value) : absl::StrFormat("%.3g", value);
+}
+
 std::string MemoryText(const Plan& plan) {
   const MemoryPlan& fullest = plan.memory[plan.fullest];
   std::string text = absl::StrFormat("\nmemory of rank %d, the fullest                GiB\n", plan.fullest);
-  for (const Row& row : MemoryRows(fullest)) absl::StrAppendFormat(&text, "  %-34s %9.1f\n", row.text, row.value / kGiB);
-  absl::StrAppendFormat(&text, "  %-34s %9.1f   of %.0f, less %.0f reserved; mean of the ranks %.1f\n", "total", fullest.total() / kGiB,
-                        plan.cluster.gpu().hbm_gib(), plan.cluster.gpu().reserved_gib(), plan.mean_memory() / kGiB);
+  for (const Row& row : MemoryRows(fullest)) absl::StrAppendFormat(&text, "  %-34s %9s\n", row.text, Figure(row.value / kGiB, 1));
+  absl::StrAppendFormat(&text, "  %-34s %9s   of %.0f, less %.0f reserved; mean of the ranks %s\n", "total", Figure(fullest.total() / kGiB, 1),
+                        plan.cluster.gpu().hbm_gib(), plan.cluster.gpu().reserved_gib(), Figure(plan.mean_memory() / kGiB, 1));
   return text;
 }
 
@@ -62,15 +68,16 @@ std::string RunText(const Plan& plan, double tokens) {
   const double days = hours / static_cast<double>(plan.layout.gpus) / 24;
   const double megawatt_hours = hours / useful * plan.cluster.hour().watts_per_gpu() / 1e6;
   std::string text = absl::StrFormat("\nrun of %.4gT tokens at $%.4g per GPU hour\n", tokens / 1e12, plan.cluster.hour().dollars_per_gpu());
-  absl::StrAppendFormat(&text, "  training alone                     %.0fK GPU hours, %.1f days, $%.3fM\n", hours / 1e3, days, dollars / 1e6);
+  absl::StrAppendFormat(&text, "  training alone                     %sK GPU hours, %s days, $%sM\n", Figure(hours / 1e3, 0),
+                        Figure(days, 1), Figure(dollars / 1e6, 3));
   absl::StrAppendFormat(&text, "  per trillion and million tokens    %.1fK GPU hours, $%.1fK; $%.4f\n", hours / tokens * 1e12 / 1e3,
                         dollars / tokens * 1e12 / 1e3, dollars / tokens * 1e6);
   absl::StrAppendFormat(&text, "  goodput                            %.1f%%: checkpoint stalls %.1f%%, restarts %.1f%%, work lost %.1f%% (%.1f failures a day)\n",
                         100 * useful, 100 * goodput.checkpoint, 100 * goodput.restart, 100 * goodput.lost, goodput.failures_per_day);
-  absl::StrAppendFormat(&text, "  paid, with what is lost            %.0fK GPU hours, $%.3fM, %.0f MWh\n", hours / useful / 1e3,
-                        dollars / useful / 1e6, megawatt_hours);
-  absl::StrAppendFormat(&text, "  not in the headline                experiments and failed runs, 3.3 to 10 times by one estimate: $%.1fM to $%.1fM; buying %d GPUs at $30K: $%.0fM\n",
-                        3.3 * dollars / 1e6, 10 * dollars / 1e6, plan.layout.gpus, 0.03 * static_cast<double>(plan.layout.gpus));
+  absl::StrAppendFormat(&text, "  paid, with what is lost            %sK GPU hours, $%sM, %s MWh\n", Figure(hours / useful / 1e3, 0),
+                        Figure(dollars / useful / 1e6, 3), Figure(megawatt_hours, 0));
+  absl::StrAppendFormat(&text, "  not in the headline                experiments and failed runs, 3.3 to 10 times by one estimate: $%sM to $%sM; buying %d GPUs at $30K: $%sM\n",
+                        Figure(3.3 * dollars / 1e6, 1), Figure(dollars / 1e5, 1), plan.layout.gpus, Figure(0.03 * static_cast<double>(plan.layout.gpus), 0));
   return text;
 }
 
@@ -99,15 +106,15 @@ std::string ConstantsText(const Constants& constants) {
 }
 
 std::string PlanText(const Plan& plan, double tokens) {
-  std::string text = absl::StrFormat("%d %s, %s\n%.1fB parameters, %.2fB active; %d sequences of %d tokens a step, %d micro-batches a pipeline\n\n",
-                                     plan.layout.gpus, plan.cluster.name(), plan.layout.ToString(), plan.model.total_parameters() / 1e9,
-                                     plan.model.active_parameters() / 1e9, plan.layout.batch, plan.layout.sequence, plan.layout.micro_batches());
+  std::string text = absl::StrFormat("%d %s, %s\n%sB parameters, %sB active; %d sequences of %d tokens a step, %d micro-batches a pipeline\n\n",
+                                     plan.layout.gpus, plan.cluster.name(), plan.layout.ToString(), Figure(plan.model.total_parameters() / 1e9, 1),
+                                     Figure(plan.model.active_parameters() / 1e9, 2), plan.layout.batch, plan.layout.sequence, plan.layout.micro_batches());
   const double room = (plan.memory_limit() - plan.memory[plan.fullest].total()) / kGiB;
   absl::StrAppendFormat(&text, "fits            %s, %.1f GiB %s\n", plan.fits() ? "yes" : "NO", std::abs(room), plan.fits() ? "to spare" : "too much");
-  absl::StrAppendFormat(&text, "step            %.3f s\ntokens/s/GPU    %.1f   (%.1fB tokens a day)\n", plan.step_seconds,
-                        plan.tokens_per_second_per_gpu(), plan.tokens_per_second() * 86400 / 1e9);
-  absl::StrAppendFormat(&text, "MFU             %.2f%% causal, %.2f%% full: %.0f and %.0f TFLOPS of %.0f (BF16, MTP not counted)\n",
-                        100 * plan.mfu(true), 100 * plan.mfu(false), plan.tflops(true), plan.tflops(false), plan.cluster.gpu().peak_bf16_tflops());
+  absl::StrAppendFormat(&text, "step            %.3f s\ntokens/s/GPU    %.1f   (%sB tokens a day)\n", plan.step_seconds,
+                        plan.tokens_per_second_per_gpu(), Figure(plan.tokens_per_second() * 86400 / 1e9, 1));
+  absl::StrAppendFormat(&text, "MFU             %.2f%% causal, %.2f%% full: %s and %s TFLOPS of %s (BF16, MTP not counted)\n",
+                        100 * plan.mfu(true), 100 * plan.mfu(false), Figure(plan.tflops(true), 0), Figure(plan.tflops(false), 0), Figure(plan.cluster.gpu().peak_bf16_tflops(), 0));
   text += "\nstep, mean of the ranks                         s   share\n";
   for (const Row& row : StepRows(plan.lines))
     absl::StrAppendFormat(&text, "  %-34s %9.3f  %5.1f%%\n", row.text, row.value, 100 * row.value / plan.step_seconds);

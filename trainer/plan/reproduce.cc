@@ -1,5 +1,7 @@
 #include "trainer/plan/reproduce.h"
 
+#include <nlohmann/json.hpp>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "kernels/base/status.h"
@@ -174,6 +176,28 @@ std::string ClaimText(const Claim& claim) {
                         "Kernels are fitted on published kernel tables and one trace; `unevenness` alone is fitted on the step's 19.926 s.\n",
                         100 * goodput.useful());
   return text;
+}
+
+nlohmann::ordered_json ClaimJson(const Claim& claim) {
+  using Json = nlohmann::ordered_json;
+  Json json = {{"layout", claim.plan.layout.ToString()}, {"goodput", EstimateGoodput(claim.plan).useful()}};
+  const auto lines = [](const std::vector<ClaimLine>& from) {
+    Json list = Json::array();
+    for (const ClaimLine& line : from) {
+      list.push_back({{"name", line.name}, {"unit", line.unit}, {"published", line.published}, {"predicted", line.predicted},
+                      {"error", line.error()}, {"note", line.note}});
+    }
+    return list;
+  };
+  json["hours"] = lines(claim.hours);
+  json["step"] = lines(claim.step);
+  json["variants"] = Json::array();
+  for (const Variant& v : claim.variants) {
+    json["variants"].push_back(v.status.ok() ? Json{{"name", v.name}, {"gpu_hours", v.gpu_hours}, {"dollars", v.dollars},
+                                                    {"memory_gib", v.memory_gib}, {"fits", v.fits}}
+                                             : Json{{"name", v.name}, {"error", std::string(v.status.message())}});
+  }
+  return json;
 }
 
 }  // namespace jevons

@@ -2,6 +2,7 @@
 #ifndef JEVONS_TRAINER_PLAN_REPRODUCE_H_
 #define JEVONS_TRAINER_PLAN_REPRODUCE_H_
 
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,7 @@ struct Claim {
 absl::StatusOr<Claim> ReproduceDeepSeekV3(const RunConfig& config, const ClusterConfig& cluster, const ClusterConfig& h100,
                                           const Constants& constants = {});
 std::string ClaimText(const Claim& claim);
+nlohmann::ordered_json ClaimJson(const Claim& claim);
 
 }  // namespace jevons
 

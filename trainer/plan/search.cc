@@ -11,9 +11,10 @@ namespace {
 
 constexpr double kGiB = 1024.0 * 1024 * 1024;
 
-bool SameLayout(const Layout& a, const Layout& b) {
-  return a.pp == b.pp && a.ep == b.ep && a.schedule == b.schedule && a.virtual_stages == b.virtual_stages &&
-         a.micro_batch == b.micro_batch && a.recompute == b.recompute;
+// In how many of the fields that a search varies.
+int Differences(const Layout& a, const Layout& b) {
+  return (a.pp != b.pp) + (a.ep != b.ep) + (a.schedule != b.schedule) + (a.virtual_stages != b.virtual_stages) +
+         (a.micro_batch != b.micro_batch) + (a.recompute != b.recompute);
 }
 
 std::vector<Layout> Layouts(const ModelShape& model, const Layout& base) {
@@ -79,7 +80,7 @@ SearchResult SearchLayouts(const ModelShape& model, const Layout& base, const Cl
   const double limit = (cluster.gpu().hbm_gib() - cluster.gpu().reserved_gib()) * kGiB;
   for (const Layout& layout : Layouts(model, base)) {
     ++result.tried;
-    const absl::Status legal = ValidateLayout(layout, model, cluster);
+    const absl::Status legal = CheckLayout(layout, model, cluster);
     if (!legal.ok()) {
       Reject(Kind(legal), absl::StrCat(layout.ToString(), ": ", legal.message()), 0, result);
       continue;
@@ -106,12 +107,28 @@ SearchResult SearchLayouts(const ModelShape& model, const Layout& base, const Cl
   return result;
 }
 
+const Candidate* NearestFitting(const SearchResult& result, const Layout& base) {
+  const auto nearer = [&](const Candidate& a, const Candidate& b) { return Differences(a.layout, base) < Differences(b.layout, base); };
+  const auto nearest = std::min_element(result.fitting.begin(), result.fitting.end(), nearer);
+  return nearest == result.fitting.end() ? nullptr : &*nearest;
+}
+
+absl::Status FitStatus(const SearchResult& result) {
+  if (!result.fitting.empty()) return absl::OkStatus();
+  const Rejection* nearest = nullptr;
+  for (const auto& [reason, rejection] : result.rejected)
+    if (rejection.excess > 0 && (nearest == nullptr || rejection.excess < nearest->excess)) nearest = &rejection;
+  if (nearest == nullptr) return FailureError("no layout is legal: see the reasons above");
+  return FailureError(absl::StrFormat("no layout fits: %s comes nearest, at least %.1f GiB too much on its fullest GPU; more GPUs, or more memory on each",
+                                      nearest->example, nearest->excess / kGiB));
+}
+
 std::string SearchText(const SearchResult& result, const Layout& base, const ClusterConfig& cluster, int shown) {
   std::string text = absl::StrFormat("%d layouts tried on %d %s, %d fit\n\nrank   $/M tokens  step s    MFU    GiB  layout\n", result.tried, base.gpus,
                                      cluster.name(), result.fitting.size());
   for (size_t i = 0; i < result.fitting.size(); ++i) {
     const Candidate& c = result.fitting[i];
-    const bool is_base = SameLayout(c.layout, base);
+    const bool is_base = Differences(c.layout, base) == 0;
     if (static_cast<int>(i) >= shown && !is_base) continue;
     absl::StrAppendFormat(&text, "%4d   %10.4f %7.3f %5.1f%% %6.1f  %s%s\n", i + 1, c.dollars_per_million_tokens, c.step_seconds, 100 * c.mfu,
                           c.memory / kGiB, c.layout.ToString(), is_base ? "   <- the config's" : "");

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "trainer/plan/planner.h"
 
 namespace jevons {
@@ -30,6 +31,10 @@ struct SearchResult {
 
 // Varies pp, ep, schedule, stages per rank, micro-batch and recomputation; batch, length and precision stay `base`'s.
 SearchResult SearchLayouts(const ModelShape& model, const Layout& base, const ClusterConfig& cluster, const Constants& constants = {});
+// The fitting layout that differs from `base` in the fewest fields, the cheapest of these; nullptr where none fits.
+const Candidate* NearestFitting(const SearchResult& result, const Layout& base);
+// FailureError where nothing fits: the layout that came nearest, and by how much it does not.
+absl::Status FitStatus(const SearchResult& result);
 // `shown`: so many lines of the ranking; the base layout's place is always told.
 std::string SearchText(const SearchResult& result, const Layout& base, const ClusterConfig& cluster, int shown);
 

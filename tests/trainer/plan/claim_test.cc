@@ -6,7 +6,6 @@
 #include "tests/trainer/plan/plan_cases.h"
 #include "trainer/plan/report.h"
 #include "trainer/plan/reproduce.h"
-#include "trainer/plan/timeline_files.h"
 
 namespace jevons {
 namespace {
@@ -58,28 +57,6 @@ TEST(Claim, FitsWhereBf16DoesNot) {
   EXPECT_FALSE(TheClaim().variants[1].fits);
 }
 
-TEST(PlanFiles, TraceIsJsonOfAllActions) {
-  const Plan& plan = TheClaim().plan;
-  const nlohmann::json trace = nlohmann::json::parse(TraceJson(plan));
-  int64_t complete = 0;
-  double last = 0;
-  for (const auto& event : trace["traceEvents"]) {
-    if (event["ph"] != "X") continue;
-    ++complete;
-    last = std::max(last, event["ts"].get<double>() + event["dur"].get<double>());
-  }
-  EXPECT_EQ(complete, plan.schedule.action_count() + plan.schedule.ranks());
-  EXPECT_NEAR(last / 1e6, plan.timeline.makespan + plan.lines.optimizer, 1e-6);
-}
-
-TEST(PlanFiles, PageNeedsNothingElse) {
-  const std::string html = PlanHtml(TheClaim().plan, 14.8e12);
-  EXPECT_THAT(html, HasSubstr("<svg"));
-  EXPECT_EQ(html.find("http://"), std::string::npos);
-  EXPECT_EQ(html.find("https://"), std::string::npos);
-  EXPECT_EQ(html.find("<script"), std::string::npos);
-}
-
 TEST(PlanReport, JsonHoldsTheFiguresOfTheText) {
   const Plan& plan = TheClaim().plan;
   const nlohmann::ordered_json json = PlanJson(plan, 14.8e12);
@@ -90,6 +67,16 @@ TEST(PlanReport, JsonHoldsTheFiguresOfTheText) {
   for (const auto& [name, seconds] : json["step"].items()) sum += seconds.get<double>();
   EXPECT_NEAR(sum, plan.step_seconds, 1e-9);
   EXPECT_THAT(PlanText(plan, 14.8e12), HasSubstr("fits            yes"));
+}
+
+TEST(PlanReport, ClaimsJsonHoldsEveryLine) {
+  const nlohmann::ordered_json json = ClaimJson(TheClaim());
+  ASSERT_EQ(json["hours"].size(), TheClaim().hours.size());
+  ASSERT_EQ(json["step"].size(), TheClaim().step.size());
+  ASSERT_EQ(json["variants"].size(), TheClaim().variants.size());
+  EXPECT_EQ(json["hours"][0]["predicted"], TheClaim().hours[0].predicted);
+  EXPECT_EQ(json["step"][1]["name"], "1F");
+  EXPECT_NEAR(json["step"][1]["error"].get<double>(), TheClaim().step[1].error(), 1e-12);
 }
 
 }  // namespace

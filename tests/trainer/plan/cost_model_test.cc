@@ -108,14 +108,104 @@ TEST(Plan, ImpossibleLayoutsNameTheNearest) {
     const absl::StatusOr<Plan> plan = MakePlan(DeepSeekV3(), layout, H800());
     ASSERT_FALSE(plan.ok());
     EXPECT_THAT(std::string(plan.status().message()), HasSubstr(text));
-    EXPECT_THAT(std::string(plan.status().message()), HasSubstr("nearest legal"));
+    EXPECT_THAT(std::string(plan.status().message()), HasSubstr("; nearest legal: "));
   };
-  refused([](Layout& l) { l.pp = 12; }, "parallel.pp = 12: pp x tp x cp = 12 must divide 2048 GPUs");
-  refused([](Layout& l) { l.pp = 64; l.schedule = ScheduleKind::k1F1B; }, "64 stages for 62 blocks");
+  refused([](Layout& l) { l.pp = 12; }, "parallel.pp = 12: pp x tp x cp = 12 must divide 2048 GPUs; nearest legal: parallel.pp = 16");
+  refused([](Layout& l) { l.pp = 64; l.schedule = ScheduleKind::k1F1B; }, "64 stages for 62 blocks leave some empty; nearest legal: parallel.pp = 32");
   refused([](Layout& l) { l.ep = 48; }, "parallel.ep = 48: must divide the 256 routed experts");
-  refused([](Layout& l) { l.ep = 256; }, "must divide the 128 GPUs of a stage; nearest legal: 128");
-  refused([](Layout& l) { l.batch = 15361; }, "train.batch_sequences = 15361: must be a multiple of 128");
+  refused([](Layout& l) { l.ep = 256; }, "must divide the 128 GPUs of a stage; nearest legal: parallel.ep = 128");
+  refused([](Layout& l) { l.batch = 15361; }, "train.batch_sequences = 15361: must be a multiple of 128: 128 data-parallel ranks x micro-batches of 1; nearest legal: train.batch_sequences = 15360");
   refused([](Layout& l) { l.gpus = 4096; }, "gpus = 4096: the cluster has 2048");
+}
+
+// "... nearest legal: parallel.pp = 16, train.batch_sequences = 15360", carried out.
+Layout Followed(Layout layout, const std::string& message) {
+  const std::pair<const char*, int64_t Layout::*> fields[] = {
+      {"gpus = ", &Layout::gpus}, {"parallel.pp = ", &Layout::pp}, {"parallel.ep = ", &Layout::ep}, {"train.batch_sequences = ", &Layout::batch}};
+  const std::string advice = message.substr(message.find("nearest legal: "));
+  for (const auto& [name, field] : fields)
+    if (const size_t at = advice.find(name); at != std::string::npos) layout.*field = std::atoll(advice.c_str() + at + std::string(name).size());
+  return layout;
+}
+
+TEST(Layout, WhatAnErrorSuggestsIsLegal) {
+  const ModelShape model = DeepSeekV3();
+  const ClusterConfig cluster = H800();
+  int refused = 0;
+  for (const ScheduleKind schedule : kAllScheduleKinds) {
+    for (const int64_t pp : {1, 3, 12, 16, 31, 62, 64, 100, 4096}) {
+      for (const int64_t ep : {1, 5, 64, 200, 512}) {
+        for (const int64_t batch : {1, 100, 15360, 15361}) {
+          Layout layout = PublishedLayout();
+          layout.schedule = schedule;
+          layout.virtual_stages = schedule == ScheduleKind::kInterleaved ? 2 : 1;
+          layout.pp = pp;
+          layout.ep = ep;
+          layout.batch = batch;
+          const absl::Status status = ValidateLayout(layout, model, cluster);
+          EXPECT_EQ(status.ok(), CheckLayout(layout, model, cluster).ok());
+          if (status.ok()) continue;
+          ++refused;
+          const Layout better = Followed(layout, std::string(status.message()));
+          EXPECT_TRUE(CheckLayout(better, model, cluster).ok()) << status.message() << "\n" << CheckLayout(better, model, cluster);
+        }
+      }
+    }
+  }
+  EXPECT_GT(refused, 500);
+}
+
+TEST(Layout, WithoutALegalOneTheErrorSaysSo) {
+  Layout layout = PublishedLayout();
+  layout.gpus = 2048;
+  layout.tp = 3;
+  const absl::Status status = ValidateLayout(layout, DeepSeekV3(), H800());
+  EXPECT_THAT(std::string(status.message()), HasSubstr("nearest legal: none"));
+}
+
+TEST(Plan, GradientsAreExchangedWithOneStageToo) {
+  Layout layout = PublishedLayout();
+  layout.pp = 1;
+  layout.schedule = ScheduleKind::k1F1B;
+  layout.batch = 2048 * 8;
+  const OptimizerTimes many = PlanOf(layout).step.optimizer;
+  const StageContent all{.dense_blocks = 3, .moe_blocks = 58, .embedding = true, .tail = true};
+  const StageParameters p = ParametersOf(all, DeepSeekV3(), layout);
+  // FP32 gradients of 8 GPUs share a node's 8 adapters, no faster than NVLink; an expert's 32 owners lie on as many nodes.
+  const KernelModel kernels(H800(), {});
+  EXPECT_NEAR(many.reduce, kernels.Ring(4 * p.dense, 2048, 8) + kernels.Ring(4 * p.experts, 32, 1), 1e-9);
+  EXPECT_NEAR(many.gather / many.reduce, 0.5, 0.01);
+  EXPECT_GT(many.reduce, 1);
+  EXPECT_GT(PlanOf(layout).step_seconds, many.sum() + PlanOf(layout).timeline.makespan);
+  ClusterConfig slow = H800();
+  slow.mutable_network()->set_gbs(25);
+  EXPECT_GT(PlanOf(layout, slow).step.optimizer.reduce, 1.4 * many.reduce);
+  layout.gpus = layout.ep = 1;
+  const OptimizerTimes one = PlanOf(layout).step.optimizer;
+  EXPECT_EQ(one.reduce + one.gather, 0);
+  EXPECT_GT(one.update, 0);
+}
+
+TEST(Plan, OnePipelineWaitsForNoOther) {
+  Layout layout = PublishedLayout();
+  layout.gpus = layout.pp = 16;
+  layout.ep = 1;
+  EXPECT_EQ(PlanOf(layout).waiting, 0);
+  layout.gpus = 32;
+  EXPECT_GT(PlanOf(layout).waiting, 0);
+}
+
+TEST(Plan, Fp32NeedsARateAndTakesLonger) {
+  Layout layout = LayoutOf(Preset("deepseek_v3_671b", {"precision.compute=FP32", "precision.gemm=AS_COMPUTE"}), 2048);
+  EXPECT_EQ(layout.precision, Precision::kFp32);
+  EXPECT_THAT(std::string(ValidateLayout(layout, DeepSeekV3(), H800()).message()), HasSubstr("precision.compute = FP32: the table of H800 has no FP32 rate"));
+  ClusterConfig cluster = H800();
+  cluster.mutable_gpu()->set_fp32_tflops(50);
+  const Plan fp32 = PlanOf(layout, cluster);
+  layout.precision = Precision::kBf16;
+  layout.value_bytes = 2;
+  EXPECT_GT(fp32.step_seconds, 8 * PlanOf(layout, cluster).step_seconds);
+  EXPECT_NEAR(fp32.step.state[0].weights / PlanOf(layout, cluster).step.state[0].weights, 2, 1e-9);
 }
 
 TEST(Plan, AGpuWithoutFp8IsNamed) {

@@ -41,6 +41,7 @@ INSTANTIATE_TEST_SUITE_P(Configs, Agreement,
                          ::testing::Values(std::vector<std::string>{}, std::vector<std::string>{"train.recompute_up_projections=false"},
                                            std::vector<std::string>{"precision.gemm=AS_COMPUTE"},
                                            std::vector<std::string>{"precision.gemm=AS_COMPUTE", "train.recompute_up_projections=false"},
+                                           std::vector<std::string>{"precision.gemm=AS_COMPUTE", "precision.compute=FP32"},
                                            std::vector<std::string>{"model.mtp.depth=0"}, std::vector<std::string>{"parallel.ep=16"}));
 
 }  // namespace

@@ -37,7 +37,7 @@ TEST(Published, EveryMoeRowOnHopperWithinTenPercent) {
     const Prediction p = Predict(run, World());
     ASSERT_TRUE(p.plan.has_value()) << run.line << ": " << p.status;
     EXPECT_LT(std::abs(p.speed_error.value_or(0)), 0.1) << run.line << " " << run.model;
-    EXPECT_LT(std::abs(p.memory_error.value_or(0)), 0.08) << run.line << " " << run.model;
+    EXPECT_LT(std::abs(p.memory_error.value_or(0)), 0.05) << run.line << " " << run.model;
   }
 }
 
@@ -76,6 +76,20 @@ TEST(Published, UnknownModelsAndGpusAreNamedWithTheNearest) {
   EXPECT_TRUE(Predict(run, World()).plan.has_value());
   run.pp = 3;
   EXPECT_THAT(std::string(Predict(run, World()).status.message()), HasSubstr("must divide 8 GPUs"));
+}
+
+TEST(Published, NotesSayHowManySmsCommunicate) {
+  PublishedRun run = RunOf("Qwen3-30B-A3B", "H100", 16);
+  run.ep = 16;
+  run.notes = "overlap";
+  const double base = Predict(run, World()).plan->step_seconds;
+  EXPECT_EQ(Predict(run, World()).plan->cluster.gpu().communication_sms(), 20);
+  run.notes = "overlap, 48 SMs";
+  EXPECT_GT(Predict(run, World()).plan->step_seconds, base);
+  for (const char* odd : {"overlap, SMs", " SMs overlap 48", "overlap 9999 SMs"}) {
+    run.notes = odd;
+    EXPECT_EQ(Predict(run, World()).plan->step_seconds, base) << odd;
+  }
 }
 
 TEST(Published, ARowsLayoutMayBeAnything) {
