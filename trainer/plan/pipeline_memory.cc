@@ -7,6 +7,7 @@ namespace {
 
 constexpr double kMaster = 4, kGradientSlice = 4;
 constexpr double kE5M6 = 1.5, kScales = 4.0 / 128;
+constexpr double kBlockScales = 4.0 / (128 * 128);
 
 struct TokenBytes {
   double until_b = 0, until_w = 0, stash = 0;
@@ -66,12 +67,14 @@ StageParameters ParametersOf(const StageContent& s, const ModelShape& m, const L
   const double moe = static_cast<double>(s.moe_blocks + (s.tail ? m.mtp_modules : 0));
   const double blocks = static_cast<double>(s.dense_blocks) + moe;
   StageParameters p;
-  p.dense = (blocks * static_cast<double>(m.attention_parameters()) +
-             static_cast<double>(s.dense_blocks * m.dense_parameters()) + moe * static_cast<double>(m.shared_parameters())) / tp +
+  const double products = (blocks * static_cast<double>(m.attention_parameters()) +
+                           static_cast<double>(s.dense_blocks * m.dense_parameters()) + moe * static_cast<double>(m.shared_parameters())) / tp;
+  p.dense = products +
             moe * static_cast<double>(m.experts * m.hidden) +
             static_cast<double>((s.embedding ? 1 : 0) + (s.tail ? 1 : 0)) * static_cast<double>(m.head_parameters()) / tp;
   if (s.tail) p.dense += static_cast<double>(m.mtp_modules * m.mtp_projection_parameters());
   p.experts = moe * static_cast<double>(m.experts / std::max<int64_t>(l.ep, 1) * m.expert_parameters());
+  p.coded = IsFp8(l.precision) ? products + p.experts : 0;
   return p;
 }
 
@@ -114,7 +117,7 @@ MemoryPlan StateMemory(const StageParameters& p, const Layout& l, int copies) {
     return parameters / static_cast<double>(ranks) * (master + moments + (ranks > 1 ? kGradientSlice : 0));
   };
   MemoryPlan memory;
-  memory.weights = l.value_bytes * (p.dense + p.experts);
+  memory.weights = l.value_bytes * (p.dense + p.experts) + (1 + kBlockScales) * p.coded;
   memory.gradients = (l.bf16_gradients ? 2 : 4) * (p.dense + p.experts);
   memory.optimizer = state(p.dense, l.dp() * l.cp * copies) + state(p.experts, std::max<int64_t>(l.edp(), 1) * copies);
   return memory;
