@@ -31,8 +31,7 @@ absl::Status Eval(const Options& options, Communicator& world) {
   SetThreads(opened.inputs.config, world);
   Mesh mesh(world, {.world = 1, .pp = 1, .ep = 1});
   TrainStep step(opened.inputs.config, mesh);
-  JEVONS_RETURN_IF_ERROR(LoadWeights(opened.reader, step.weights(), step.stream()));
-  step.WeightsChanged();
+  JEVONS_RETURN_IF_ERROR(LoadWeights(opened.reader, step));
   const int64_t all = std::numeric_limits<int64_t>::max();
   JEVONS_ASSIGN_OR_RETURN(const auto result,
                           step.Evaluate(validation, options.sequences > 0 ? options.sequences : all));

@@ -78,4 +78,10 @@ absl::Status LoadWeights(CheckpointReader& reader, const WeightStore& weights, c
   return absl::OkStatus();
 }
 
+absl::Status LoadWeights(CheckpointReader& reader, TrainStep& train_step) {
+  JEVONS_RETURN_IF_ERROR(LoadWeights(reader, train_step.weights(), train_step.stream()));
+  train_step.WeightsChanged();
+  return absl::OkStatus();
+}
+
 }  // namespace jevons

@@ -21,6 +21,8 @@ absl::Status LoadState(CheckpointReader& reader, TrainStep& train_step);
 
 // Weights alone, in their compute type, and gate biases: for evaluation and generation. stream: where they lie.
 absl::Status LoadWeights(CheckpointReader& reader, const WeightStore& weights, const Stream& stream = {});
+// The same into a TrainStep, which can evaluate then.
+absl::Status LoadWeights(CheckpointReader& reader, TrainStep& train_step);
 
 }  // namespace jevons
 

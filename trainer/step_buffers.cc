@@ -1,7 +1,6 @@
 #include "trainer/step_buffers.h"
 
 #include <algorithm>
-#include <cstring>
 
 namespace jevons {
 namespace {

@@ -16,6 +16,7 @@
 #include "tests/support/tiny_model.h"
 #include "trainer/checkpoint/reader.h"
 #include "trainer/metrics/jsonl.h"
+#include "trainer/state.h"
 #include "trainer/train_loop.h"
 
 namespace jevons {
@@ -136,6 +137,35 @@ TEST_F(TrainTest, ASignalSavesAndTheSameCommandGoesOn) {
   }
   ASSERT_TRUE(TrainOn(2, 2, Folder("stopped")).ok());
   EXPECT_EQ(Hash(Folder("stopped")), Hash(Folder("straight")));
+}
+
+// What is made of the weights once a step is made of a checkpoint's, too.
+TEST_F(TrainTest, GoesOnAndEvaluatesInFp8) {
+  config_.mutable_precision()->set_gemm(FP8_BLOCK);
+  RunSummary straight, resumed;
+  ASSERT_TRUE(TrainOn(1, 1, Folder("straight"), nullptr, &straight).ok());
+  const std::atomic<int> stop{15};
+  EXPECT_EQ(ExitCodeOf(TrainOn(1, 1, Folder("stopped"), &stop)), ExitCode::kPreempted);
+  ASSERT_TRUE(TrainOn(1, 1, Folder("stopped"), nullptr, &resumed).ok());
+  EXPECT_EQ(Hash(Folder("stopped")), Hash(Folder("straight")));
+  EXPECT_EQ(resumed.last_validation, straight.last_validation);
+
+  auto inputs = ResolveInputs(config_);
+  ASSERT_TRUE(inputs.ok()) << inputs.status();
+  const auto path = CheckpointPath(PosixFileSystem(), Folder("stopped") + "/checkpoints", config_.train().steps());
+  ASSERT_TRUE(path.ok()) << path.status();
+  auto reader = CheckpointReader::Open(PosixFileSystem(), *path);
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  const auto validation = OpenValidation(*inputs);
+  ASSERT_TRUE(validation.ok()) << validation.status();
+  RunLoopback(1, [&](Communicator& world) {
+    Mesh mesh(world, {.world = 1, .pp = 1, .ep = 1});
+    TrainStep step(inputs->config, mesh);
+    ASSERT_TRUE(LoadWeights(*reader, step).ok());
+    const auto result = step.Evaluate(*validation, config_.train().eval_sequences());
+    ASSERT_TRUE(result.ok()) << result.status();
+    EXPECT_EQ(result->loss, straight.last_validation);
+  });
 }
 
 TEST_F(TrainTest, LearnsItsText) {
