@@ -1,5 +1,6 @@
 # Looks for the headers of cuDNN and of its frontend (wheel nvidia-cudnn-frontend); launch/setup.sh puts the latter under .cache.
-# Nothing is linked: the library is opened when the program first needs it. Sets JEVONS_CUDNN_SOURCE to what stands for attention.
+# Nothing is linked: the library is opened when the program first needs it. Sets JEVONS_CUDNN_SOURCE to what stands for attention,
+# and JEVONS_HAS_CUDNN.
 find_package(Python3 QUIET COMPONENTS Interpreter)
 set(jevons_site_packages)
 if(Python3_FOUND)
@@ -14,11 +15,13 @@ find_path(JEVONS_CUDNN_INCLUDE cudnn.h HINTS ${JEVONS_CUDA_INCLUDE} ${jevons_sit
           DOC "folder of cudnn.h")
 if(CUDNN_FRONTEND_INCLUDE AND JEVONS_CUDNN_INCLUDE)
   message(STATUS "CUDA: attention by cuDNN, frontend headers in ${CUDNN_FRONTEND_INCLUDE}")
-  set(JEVONS_CUDNN_SOURCE cuda/attention_cudnn.cc)
+  set(JEVONS_HAS_CUDNN ON CACHE INTERNAL "attention can go to cuDNN")
+  set(JEVONS_CUDNN_SOURCE cuda/attention_cudnn.cc cuda/attention_graph.cc)
   # Headers of others are many and heavy: one file sees them, without the warnings that ours must not have.
-  set_source_files_properties(cuda/attention_cudnn.cc PROPERTIES COMPILE_OPTIONS
+  set_source_files_properties(cuda/attention_graph.cc PROPERTIES COMPILE_OPTIONS
     "-isystem;${CUDNN_FRONTEND_INCLUDE};-isystem;${JEVONS_CUDNN_INCLUDE};-O1;-Wno-error")
 else()
   message(STATUS "CUDA: attention by plain kernels alone, slow: no cudnn_frontend.h (pip download nvidia-cudnn-frontend) or no cudnn.h")
+  set(JEVONS_HAS_CUDNN OFF CACHE INTERNAL "attention can go to cuDNN")
   set(JEVONS_CUDNN_SOURCE cuda/attention_no_cudnn.cc)
 endif()

@@ -1,0 +1,26 @@
+// How the operator's tensors are told to cuDNN: group by group of heads.
+#ifndef JEVONS_KERNELS_CUDA_ATTENTION_CUDNN_H_
+#define JEVONS_KERNELS_CUDA_ATTENTION_CUDNN_H_
+
+#include <vector>
+
+#include "kernels/cuda/attention_graph.h"
+#include "kernels/ops/attention.h"
+
+namespace jevons::cuda {
+
+// The tensors that the library needs beside the operator's, for a group of heads. [T, heads of the group * key size] BF16 whole keys
+// and their gradients, [T, heads of the group] FP32 statistics.
+struct GroupTensors {
+  Tensor keys, stats, d_keys;
+};
+
+// The shape of a call for one group of heads, as many as the bounds on memory allow. grad: null for the forward.
+GraphShape ShapeOf(const AttentionDesc& desc, bool backward);
+// The operands of the group that begins with head `first`; forward q k v o stats, backward also dO dq dk dv.
+std::vector<GraphOperand> OperandsOf(const AttentionDesc& desc, const AttentionGrad* grad,
+                                     const GroupTensors& group, int64_t first);
+
+}  // namespace jevons::cuda
+
+#endif  // JEVONS_KERNELS_CUDA_ATTENTION_CUDNN_H_
