@@ -76,55 +76,71 @@ __device__ __forceinline__ uint32_t EncodePair(float a, float b) {
 #endif
 }
 
-// Codes of eight numbers in memory order, in two words; `finite` holds for the whole tile. Zeros beyond the tile count nothing.
+// What two codes of bytes stand for, that in the low byte first: the hardware's conversion to FP16, which is exact, or Decode's.
+template <class F>
+__device__ __forceinline__ float2 DecodePair(uint32_t codes) {
+#ifdef __CUDA_ARCH__
+  constexpr __nv_fp8_interpretation_t kKind = std::is_same_v<F, E4M3> ? __NV_E4M3 : __NV_E5M2;
+  return __half22float2(__half2(__nv_cvt_fp8x2_to_halfraw2(static_cast<__nv_fp8x2_storage_t>(codes), kKind)));
+#else
+  return make_float2(Decode<F>(static_cast<uint8_t>(codes)), Decode<F>(static_cast<uint8_t>(codes >> 8)));
+#endif
+}
+
+// Codes of eight numbers in memory order; `finite` holds for the whole tile. Zeros beyond the tile count nothing.
 template <class F>
 struct CodePack {
-  typename F::Code code[kCodes];
+  using Code = typename F::Code;
+  static constexpr bool kBytes = sizeof(Code) == 1;
+  static constexpr int kBits = 8 * static_cast<int>(sizeof(Code)), kOfWord = 32 / kBits;
+  Words<kCodes / kOfWord> words;
+
+  __device__ __forceinline__ Code code(int i) const {
+    return static_cast<Code>(words.w[i / kOfWord] >> kBits * (i % kOfWord));
+  }
+  // Codes i and up; the words begin as zeros.
+  __device__ __forceinline__ void Put(int i, uint32_t codes) {
+    words.w[i / kOfWord] |= codes << kBits * (i % kOfWord);
+  }
 
   __device__ __forceinline__ void Encode(const Pack<kCodes>& x, float inverse, bool finite, bool count,
                                          Lost& lost) {
-    if (!finite || sizeof(typename F::Code) != 1) {
+    words = {};
+    if (!finite || !kBytes) {
       QuantStats stats;
 #pragma unroll
-      for (int i = 0; i < kCodes; ++i) code[i] = ref::QuantizeOne<F>(x.v[i], inverse, stats);
+      for (int i = 0; i < kCodes; ++i) Put(i, ref::QuantizeOne<F>(x.v[i], inverse, stats));
       lost.saturated += static_cast<int>(stats.saturated);
       lost.underflowed += static_cast<int>(stats.underflowed);
       lost.nonfinite += static_cast<int>(stats.nonfinite);
       return;
     }
-    if constexpr (sizeof(typename F::Code) == 1) {
+    if constexpr (kBytes) {
 #pragma unroll
-      for (int i = 0; i < kCodes; i += 2) {
-        const uint32_t pair = EncodePair<F>(x.v[i] * inverse, x.v[i + 1] * inverse);
-        code[i] = static_cast<uint8_t>(pair);
-        code[i + 1] = static_cast<uint8_t>(pair >> 8);
-      }
+      for (int i = 0; i < kCodes; i += 2)
+        Put(i, EncodePair<F>(x.v[i] * inverse, x.v[i + 1] * inverse));
     }
     if (!count) return;
 #pragma unroll
-    for (int i = 0; i < kCodes; ++i) lost.underflowed += x.v[i] != 0 && (code[i] & (F::kSign - 1u)) == 0;
+    for (int i = 0; i < kCodes; ++i)
+      lost.underflowed += x.v[i] != 0 && (code(i) & (F::kSign - 1u)) == 0;
   }
 
   // Pack p of a row of codes of which `cols` exist.
   __device__ __forceinline__ void Store(uint8_t* row, int64_t p, int64_t cols, bool vector) const {
     if (p * kCodes >= cols) return;
-    if constexpr (sizeof(typename F::Code) == 1) {
+    if constexpr (kBytes) {
       uint8_t* to = row + p * kCodes;
-      if (vector && (p + 1) * kCodes <= cols) {
-        Words<2> words;
-#pragma unroll
-        for (int i = 0; i < 2; ++i)
-          words.w[i] =
-              code[4 * i] | code[4 * i + 1] << 8 | code[4 * i + 2] << 16 | uint32_t{code[4 * i + 3]} << 24;
-        StoreWords(words, to);
-        return;
-      }
+      if (vector && (p + 1) * kCodes <= cols) return StoreWords(words, to);
 #pragma unroll
       for (int i = 0; i < kCodes; ++i)
-        if (p * kCodes + i < cols) to[i] = code[i];
+        if (p * kCodes + i < cols) to[i] = code(i);
     } else {
+      uint16_t codes[kCodes];
+#pragma unroll
+      for (int i = 0; i < kCodes; ++i) codes[i] = code(i);
       alignas(8) uint8_t bytes[12];
-      PackE5M6(code, bytes);
+      PackE5M6(codes, bytes);
       if (vector) {
 #pragma unroll
         for (int i = 0; i < 3; ++i)
@@ -137,16 +153,15 @@ struct CodePack {
   }
 
   __device__ __forceinline__ void Load(const uint8_t* row, int64_t p, int64_t cols, bool vector) {
-    if constexpr (sizeof(typename F::Code) == 1) {
+    words = {};
+    if constexpr (kBytes) {
       const uint8_t* from = row + p * kCodes;
       if (vector && (p + 1) * kCodes <= cols) {
-        const Words<2> words = LoadWords<2>(from);
-#pragma unroll
-        for (int i = 0; i < kCodes; ++i) code[i] = static_cast<uint8_t>(words.w[i / 4] >> 8 * (i % 4));
+        words = LoadWords<2>(from);
         return;
       }
 #pragma unroll
-      for (int i = 0; i < kCodes; ++i) code[i] = p * kCodes + i < cols ? from[i] : uint8_t{0};
+      for (int i = 0; i < kCodes; ++i) Put(i, p * kCodes + i < cols ? from[i] : 0u);
     } else {
       alignas(8) uint8_t bytes[12] = {};
       if (p * kCodes < cols) {
@@ -159,14 +174,26 @@ struct CodePack {
           for (int i = 0; i < 12; ++i) bytes[i] = row[p * 12 + i];
         }
       }
-      UnpackE5M6(bytes, code);
+      uint16_t codes[kCodes];
+      UnpackE5M6(bytes, codes);
+#pragma unroll
+      for (int i = 0; i < kCodes; ++i) Put(i, codes[i]);
     }
   }
 
   __device__ __forceinline__ Pack<kCodes> Decoded(float scale) const {
     Pack<kCodes> x;
+    if constexpr (kBytes) {
 #pragma unroll
-    for (int i = 0; i < kCodes; ++i) x.v[i] = jevons::Decode<F>(code[i]) * scale;
+      for (int i = 0; i < kCodes; i += 2) {
+        const float2 pair = DecodePair<F>(words.w[i / kOfWord] >> kBits * (i % kOfWord));
+        x.v[i] = pair.x * scale;
+        x.v[i + 1] = pair.y * scale;
+      }
+    } else {
+#pragma unroll
+      for (int i = 0; i < kCodes; ++i) x.v[i] = jevons::Decode<F>(code(i)) * scale;
+    }
     return x;
   }
 };
@@ -190,23 +217,29 @@ inline CodesOut CodesOutOf(const Tensor& codes, const Tensor& scales, ScaleKind 
 
 inline constexpr int kTileLanes = static_cast<int>(kTileSize) / kCodes;  // 16 lanes have a tile of a row
 
-// The maximum over the sixteen lanes of a tile, all of them active.
+// The maximum over the sixteen lanes of a tile; the whole warp must come.
 __device__ __forceinline__ uint32_t TileMax(uint32_t v) {
-  return __reduce_max_sync(Lane() < kTileLanes ? 0x0000FFFFu : 0xFFFF0000u, v);
+#pragma unroll
+  for (int step = kTileLanes / 2; step > 0; step /= 2) v = max(v, __shfl_xor_sync(kAllLanes, v, step));
+  return v;
 }
 
-// Quantises pack p of row r together with the other lanes of its tile.
+// Quantises pack p of row r, which has cols columns, together with the other lanes of its tile. The whole warp must come; lanes
+// beyond the columns bring zeros.
 template <class F>
 __device__ __forceinline__ void QuantizeRowPack(const Pack<kCodes>& numbers, int64_t r, int64_t p,
                                                 int64_t cols, const CodesOut& out, Lost& lost) {
   uint32_t amax = TileMax(AmaxBits(numbers));
   const bool finite = amax < kInfinityBits;
-  if (!finite) amax = TileMax(FiniteAmaxBits(numbers));
+  if (__any_sync(kAllLanes, !finite)) {
+    const uint32_t of_finite = TileMax(FiniteAmaxBits(numbers));
+    if (!finite) amax = of_finite;
+  }
   const float scale = ScaleOf<F>(__uint_as_float(amax), out.kind);
   CodePack<F> codes;
   codes.Encode(numbers, 1.0f / scale, finite, out.lost.stats != nullptr, lost);
   codes.Store(out.codes.row(r), p, cols, out.codes.vector);
-  if (p % kTileLanes == 0) out.scales[r * out.scale_pitch + p / kTileLanes] = scale;
+  if (p % kTileLanes == 0 && p * kCodes < cols) out.scales[r * out.scale_pitch + p / kTileLanes] = scale;
 }
 
 // body(F()) with the traits of the format.

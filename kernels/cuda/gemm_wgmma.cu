@@ -113,16 +113,21 @@ __device__ __forceinline__ void LoadTiles(const Batch& batch, uint32_t shared, u
 template <bool kLineScalesB>
 class Scales {
  public:
+  // Rows and columns beyond the matrix take the scales of the last ones: their sums are never stored.
   __device__ __forceinline__ Scales(const Problem& p, int row, int col)
       : a_stride_(p.a_scales.block_stride), b_stride_(p.b_scales.block_stride) {
-    low_ = row < p.m ? p.a_scales.data + row / p.a_lines * p.a_scales.line_stride : nullptr;
-    high_ = row + 8 < p.m ? p.a_scales.data + (row + 8) / p.a_lines * p.a_scales.line_stride : nullptr;
-    b_ = !kLineScalesB && col < p.n ? p.b_scales.data + col / Tile::kSide * p.b_scales.line_stride : nullptr;
+    low_ = p.a_scales.data + min(row, p.m - 1) / p.a_lines * p.a_scales.line_stride;
+    high_ = p.a_scales.data + min(row + 8, p.m - 1) / p.a_lines * p.a_scales.line_stride;
+    b_ = p.b_scales.data + min(col, p.n - 1) / Tile::kSide * p.b_scales.line_stride;
   }
-  __device__ __forceinline__ void Fetch(int block) {
-    next_low_ = low_ != nullptr ? __ldg(low_ + block * a_stride_) : 0;
-    next_high_ = high_ != nullptr ? __ldg(high_ + block * a_stride_) : 0;
-    if (!kLineScalesB) next_b_ = b_ != nullptr ? __ldg(b_ + block * b_stride_) : 0;
+  __device__ __forceinline__ void FetchNext() {
+    next_low_ = __ldg(low_);
+    next_high_ = __ldg(high_);
+    low_ += a_stride_;
+    high_ += a_stride_;
+    if (kLineScalesB) return;
+    next_b_ = __ldg(b_);
+    b_ += b_stride_;
   }
   __device__ __forceinline__ void Take() { low = next_low_, high = next_high_, b = next_b_; }
 
@@ -229,7 +234,7 @@ __device__ __forceinline__ void ComputeTiles(const Batch& batch, const uint8_t* 
     tiles.Place(rank, row, col);
     row += row_in_tile;
     Scales<kLineScalesB> scales(p, row, col);
-    scales.Fetch(0);
+    scales.FetchNext();
     float sums[Tile::kSums] = {};
     for (int block = 0; block < p.k_blocks; ++block, place.Next()) {
       WaitFor(shared + Shared::Full(place.stage), place.parity);
@@ -242,7 +247,7 @@ __device__ __forceinline__ void ComputeTiles(const Batch& batch, const uint8_t* 
         MultiplyAdd(product, a + step * kNextTerms, b + step * kNextTerms, step > 0);
       CommitProducts();
       scales.Take();
-      if (block + 1 < p.k_blocks) scales.Fetch(block + 1);
+      if (block + 1 < p.k_blocks) scales.FetchNext();
       if (kLineScalesB) {
         const float2* line = reinterpret_cast<const float2*>(memory + Shared::Scales(place.stage)) + q;
 #pragma unroll

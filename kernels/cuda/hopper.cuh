@@ -30,20 +30,21 @@ __device__ __forceinline__ void ArriveExpecting(uint32_t barrier, uint32_t bytes
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
                : "memory");
 }
-// At the same barrier of block `rank` of the cluster.
+// At the same barrier of block `rank` of the cluster. It says that a stage has been read, and nothing that this thread wrote: so it
+// does without the release to the whole cluster, for which the compiler would fence the GPU's memory after each stage.
 __device__ __forceinline__ void ArriveAt(uint32_t barrier, uint32_t rank) {
   asm volatile(
       "{\n.reg .b32 there;\nmapa.shared::cluster.u32 there, %0, %1;\n"
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n}\n" ::"r"(barrier),
+      "mbarrier.arrive.shared::cluster.b64 _, [there];\n}\n" ::"r"(barrier),
       "r"(rank)
       : "memory");
 }
-// Until the phase of this parity has ended.
+// Until the phase of this parity has ended. What the copy engine wrote is then there to be read.
 __device__ __forceinline__ void WaitFor(uint32_t barrier, uint32_t parity) {
   uint32_t ended;
   do {
     asm volatile(
-        "{\n.reg .pred ended;\nmbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 ended, [%1], %2;\n"
+        "{\n.reg .pred ended;\nmbarrier.try_wait.parity.shared::cta.b64 ended, [%1], %2;\n"
         "selp.u32 %0, 1, 0, ended;\n}\n"
         : "=r"(ended)
         : "r"(barrier), "r"(parity)

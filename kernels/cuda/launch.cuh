@@ -86,6 +86,25 @@ __device__ __forceinline__ void ForPacks(const RowGrid& grid, const Body& body) 
       grid, [](int64_t, int64_t) { return 0; }, [&](int64_t row, int64_t pack, int) { body(row, pack); });
 }
 
+// The same for packs that warps finish together: every thread comes to finish, also where there is no such row or pack. `cols` is
+// what a row has; load and finish get it, or 0 beyond the last row.
+template <int kBatch, class LoadPack, class FinishPack>
+__device__ __forceinline__ void ForPacksOfWarps(const RowGrid& grid, int64_t cols, const LoadPack& load,
+                                                const FinishPack& finish) {
+  static_assert(RowGrid::kPacks % kBatch == 0);
+  const int64_t row = grid.RowOf(blockIdx.x, static_cast<int>(threadIdx.y));
+  const int64_t there = row < grid.rows ? cols : 0;
+  const auto pack = [&](int j) { return grid.PackOf(blockIdx.x, static_cast<int>(threadIdx.x), j); };
+#pragma unroll
+  for (int first = 0; first < RowGrid::kPacks; first += kBatch) {
+    decltype(load(row, int64_t{0}, there)) loaded[kBatch];
+#pragma unroll
+    for (int j = 0; j < kBatch; ++j) loaded[j] = load(row, pack(first + j), there);
+#pragma unroll
+    for (int j = 0; j < kBatch; ++j) finish(row, pack(first + j), there, loaded[j]);
+  }
+}
+
 // body(S()) with the type of elements that are FP32 or BF16.
 template <class Body>
 void ForReal(DType dtype, const Body& body) {

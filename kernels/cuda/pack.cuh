@@ -22,7 +22,7 @@ inline bool CanVector(const Tensor& t, int width) {
 }
 
 template <int kWords>
-struct Words {
+struct alignas(kWords % 4 == 0 ? 16 : 4 * kWords) Words {
   uint32_t w[kWords];
 };
 
@@ -45,14 +45,35 @@ __device__ __forceinline__ Words<kWords> LoadWords(const void* p) {
   return words;
 }
 
+// To global memory. The compiler would merge an ordinary assignment with the branch beside it that stores single elements, and store
+// words one by one.
+__device__ __forceinline__ void StoreGlobal(uint4* p, uint4 q) {
+#ifdef __CUDA_ARCH__
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(p)), "r"(q.x),
+               "r"(q.y), "r"(q.z), "r"(q.w)
+               : "memory");
+#else
+  *p = q;
+#endif
+}
+__device__ __forceinline__ void StoreGlobal(uint2* p, uint2 q) {
+#ifdef __CUDA_ARCH__
+  asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(p)), "r"(q.x), "r"(q.y)
+               : "memory");
+#else
+  *p = q;
+#endif
+}
+
 template <int kWords>
 __device__ __forceinline__ void StoreWords(const Words<kWords>& words, void* p) {
   if constexpr (kWords % 4 == 0) {
 #pragma unroll
     for (int i = 0; i < kWords; i += 4)
-      static_cast<uint4*>(p)[i / 4] = make_uint4(words.w[i], words.w[i + 1], words.w[i + 2], words.w[i + 3]);
+      StoreGlobal(static_cast<uint4*>(p) + i / 4,
+                  make_uint4(words.w[i], words.w[i + 1], words.w[i + 2], words.w[i + 3]));
   } else if constexpr (kWords == 2) {
-    *static_cast<uint2*>(p) = make_uint2(words.w[0], words.w[1]);
+    StoreGlobal(static_cast<uint2*>(p), make_uint2(words.w[0], words.w[1]));
   } else {
     static_assert(kWords == 1);
     *static_cast<uint32_t*>(p) = words.w[0];

@@ -14,13 +14,13 @@ template <class F, typename S>
 __global__ void RowsKernel(RowGrid grid, View<const S> x, int64_t cols, CodesOut out) {
   using Raw = RawPack<S, kCodes>;
   Lost lost;
-  ForPacks<4>(
-      grid,
-      [&](int64_t r, int64_t p) {
-        return LoadRaw<kCodes>(x.row(r) + p * kCodes, cols - p * kCodes, x.vector);
+  ForPacksOfWarps<4>(
+      grid, cols,
+      [&](int64_t r, int64_t p, int64_t there) {
+        return LoadRaw<kCodes>(x.row(r) + p * kCodes, there - p * kCodes, x.vector);
       },
-      [&](int64_t r, int64_t p, const Raw& raw) {
-        QuantizeRowPack<F>(raw.Widened(), r, p, cols, out, lost);
+      [&](int64_t r, int64_t p, int64_t there, const Raw& raw) {
+        QuantizeRowPack<F>(raw.Widened(), r, p, there, out, lost);
       });
   AddLost(lost, out.lost);
 }

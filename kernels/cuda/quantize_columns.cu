@@ -65,10 +65,7 @@ __device__ __forceinline__ uint64_t EncodeColumn(const Raw (&raw)[kRows], int co
   for (int k = 0; k < kRows; ++k) numbers.v[k] = raw[k].Widened().v[column];
   CodePack<F> codes;
   codes.Encode(numbers, inverse, finite, count, lost);
-  uint64_t chunk = 0;
-#pragma unroll
-  for (int k = 0; k < kRows; ++k) chunk |= uint64_t{codes.code[k]} << 8 * k;
-  return chunk;
+  return uint64_t{codes.words.w[1]} << 32 | codes.words.w[0];
 }
 
 // room.scale = the scales of the panel's columns; whether all numbers are finite.

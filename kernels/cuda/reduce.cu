@@ -30,7 +30,7 @@ __global__ void __launch_bounds__(kBlockThreads)
     __syncthreads();  // the stage before has been added
 #pragma unroll
     for (int j = 0; j < kStage / (kBlockThreads * kWidth); ++j)
-      StoreWords(raw[j].words, stage + (j * kBlockThreads + threadIdx.x) * kWidth);
+      *reinterpret_cast<Words<kWidth>*>(stage + (j * kBlockThreads + threadIdx.x) * kWidth) = raw[j].words;
     __syncthreads();
     if (threadIdx.x >= kSums) continue;
 #pragma unroll 16

@@ -15,21 +15,21 @@ template <class F, typename S>
 __global__ void SwiGluQuantizeKernel(RowGrid grid, View<const S> gate, View<const S> up, const float* weight,
                                      int64_t inner, CodesOut out) {
   Lost lost;
-  ForPacks<2>(
-      grid,
-      [&](int64_t row, int64_t p) -> GateUpPack<S> {
+  ForPacksOfWarps<2>(
+      grid, inner,
+      [&](int64_t row, int64_t p, int64_t there) -> GateUpPack<S> {
         const int64_t c = p * kCodes;
-        return {LoadRaw<kCodes>(gate.row(row) + c, inner - c, gate.vector),
-                LoadRaw<kCodes>(up.row(row) + c, inner - c, up.vector)};
+        return {LoadRaw<kCodes>(gate.row(row) + c, there - c, gate.vector),
+                LoadRaw<kCodes>(up.row(row) + c, there - c, up.vector)};
       },
-      [&](int64_t row, int64_t p, const GateUpPack<S>& raw) {
-        const float w = weight != nullptr ? weight[row] : 1.0f;
+      [&](int64_t row, int64_t p, int64_t there, const GateUpPack<S>& raw) {
+        const float w = weight != nullptr && there > 0 ? weight[row] : 1.0f;
         const Pack<kCodes> g = raw.gate.Widened(), u = raw.up.Widened();
         Pack<kCodes> y;
 #pragma unroll
         for (int i = 0; i < kCodes; ++i)  // nothing lies beyond a row, whatever its weight
-          y.v[i] = p * kCodes + i < inner ? ref::SwiGluElement(g.v[i], u.v[i], w) : 0.0f;
-        QuantizeRowPack<F>(RoundedTo<S>(y), row, p, inner, out, lost);
+          y.v[i] = p * kCodes + i < there ? ref::SwiGluElement(g.v[i], u.v[i], w) : 0.0f;
+        QuantizeRowPack<F>(RoundedTo<S>(y), row, p, there, out, lost);
       });
   AddLost(lost, out.lost);
 }

@@ -128,6 +128,7 @@ template <typename T>
 T __reduce_add_sync(uint32_t mask, T value) {
   return static_cast<T>(cuda_reduce(mask, value, [](T a, T b) { return static_cast<T>(a + b); }) - value);
 }
+inline bool __any_sync(uint32_t mask, bool value) { return __reduce_max_sync(mask, uint32_t{value}) != 0; }
 template <typename T>
 uint32_t __match_any_sync(uint32_t mask, T value) {
   const auto values = cuda_on_host::Exchange(mask, cuda_bits(value));
