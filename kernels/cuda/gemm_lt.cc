@@ -22,6 +22,8 @@ namespace {
 
 constexpr uint64_t kWorkspaceBytes = uint64_t{32} << 20;  // what NVIDIA advises for Hopper
 constexpr uintptr_t kWorkspaceAlignment = 256;
+// Experts bring a new number of tokens with every step; a plan that is made again is the same, and costs some microseconds.
+constexpr size_t kMostPlans = 4096;
 
 cudaDataType_t TypeOf(LtType type) {
   return type == LtType::kF32 ? CUDA_R_32F : type == LtType::kBF16 ? CUDA_R_16BF : CUDA_R_8F_E4M3;
@@ -55,9 +57,10 @@ struct Plan {
   bool found = false;
 };
 
-// The largest power of two up to 256 that divides an address: algorithms are chosen by it.
+// The largest power of two up to 16, which is all that TMA wants, that divides an address: algorithms are chosen by it, and so are not
+// by what else an address happens to be a multiple of.
 uint32_t AlignmentOf(const void* p) {
-  const uintptr_t bits = reinterpret_cast<uintptr_t>(p) | 256;
+  const uintptr_t bits = reinterpret_cast<uintptr_t>(p) | 16;
   return static_cast<uint32_t>(bits & (~bits + 1));
 }
 
@@ -119,11 +122,13 @@ class Library {
   cublasLtHandle_t handle() const { return handle_; }
 
   const Plan& PlanOf(const LtProduct& p) {
-    std::unique_ptr<Plan>& plan = plans_[KeyOf(p)];
-    if (plan == nullptr) {
-      plan = std::make_unique<Plan>();
-      Prepare(p, *plan);
-    }
+    const Key key = KeyOf(p);
+    const auto found = plans_.find(key);
+    if (found != plans_.end()) return *found->second;
+    if (plans_.size() >= kMostPlans) plans_.clear();
+    std::unique_ptr<Plan>& plan = plans_[key];
+    plan = std::make_unique<Plan>();
+    Prepare(p, *plan);
     return *plan;
   }
 
