@@ -16,6 +16,7 @@
 #include "launch/cli.h"
 #include "launch/commands.h"
 #include "launch/gpu.h"
+#include "launch/memory.h"
 #include "launch/runtime.h"
 #include "parallel/comm/bandwidth.h"
 #include "trainer/plan/memory_model.h"
@@ -134,6 +135,7 @@ absl::Status BenchStep(const StepOptions& options, Communicator& host) {
   if (config.model().vocab_size() == 0)
     return UsageError("model.vocab_size = 0: there is no data to take it from; add --set model.vocab_size=2048");
   JEVONS_ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> gpus, OpenGpus(config, host));
+  JEVONS_RETURN_IF_ERROR(CheckMemory(config, host));
   Communicator& world = gpus ? *gpus : host;
   const int threads = SetThreads(config, world);
   const Meter meter = MeasureMeter(config, world, threads);

@@ -12,6 +12,7 @@
 #include "kernels/base/log.h"
 #include "launch/cli.h"
 #include "launch/gpu.h"
+#include "launch/memory.h"
 #include "launch/loss_curves.h"
 #include "launch/runtime.h"
 #include "launch/stop_signal.h"
@@ -80,6 +81,7 @@ absl::StatusOr<LossCurve> TrainVariant(const Variant& variant, const Options& op
   variant.apply(*config.mutable_precision());
   JEVONS_RETURN_IF_ERROR(ValidationStatus(config, world.size()));
   JEVONS_ASSIGN_OR_RETURN(RunInputs inputs, ResolveInputs(config));
+  JEVONS_RETURN_IF_ERROR(CheckMemory(inputs.config, world));
   const int threads = SetThreads(config, world);
   TrainOptions train{.inputs = std::move(inputs), .output = output, .meter = {}, .stop = options.stop, .labels = {}};
   train.meter = MeasureMeter(train.inputs.config, world, threads);

@@ -10,6 +10,7 @@
 #include "launch/cli.h"
 #include "launch/commands.h"
 #include "launch/gpu.h"
+#include "launch/memory.h"
 #include "launch/runtime.h"
 #include "launch/stop_signal.h"
 #include "launch/version.h"
@@ -55,6 +56,7 @@ absl::Status Train(const Options& options, Communicator& host) {
   const RunConfig& config = train.inputs.config;
   SetWatchdogDeadline(config.parallel().watchdog_seconds());
   JEVONS_ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> gpus, OpenGpus(config, host));
+  JEVONS_RETURN_IF_ERROR(CheckMemory(config, host));
   Communicator& world = gpus ? *gpus : host;
   const int threads = SetThreads(config, world);
   train.meter = MeasureMeter(config, world, threads);

@@ -123,6 +123,15 @@ class TrainCli : public testing::Test {
   static inline fs::path folder_;
 };
 
+// Told before anything is taken, and nothing is left behind.
+TEST_F(TrainCli, RefusesWhatMemoryCannotHold) {
+  const ProcessResult result =
+      Train(2, 1, "huge", {"train.batch_sequences=1000000", "train.micro_batch_sequences=500000"});
+  EXPECT_EQ(result.exit_code, 2) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("for 2 ranks: lower train.micro_batch_sequences = 500000"));
+  EXPECT_FALSE(fs::exists(folder_ / "huge"));
+}
+
 TEST_F(TrainCli, EveryLayoutEndsInTheSameState) {
   const ProcessResult four = Train(4, 4, "four");
   ASSERT_EQ(four.exit_code, 0) << four.err;
