@@ -26,6 +26,7 @@ namespace {
 
 constexpr int64_t kMostKeyBytes = int64_t{256} << 20;  // whole keys of a group of heads
 constexpr int64_t kMostScoreBytes = int64_t{1} << 30;  // scores of a group of heads in the backward
+constexpr int64_t kFewestDocuments = 4;  // of a call: their tables begin at multiples of 16 bytes
 constexpr int64_t kLargestHead = 256, kHeadUnit = 8;
 constexpr int64_t kWorkspaceAlignment = 256;
 
@@ -107,7 +108,8 @@ class Call {
         scope_(*ctx.scratch),
         library_(TheLibrary()),
         lock_(library_.mutex),
-        shape_(ShapeOf(d, grad != nullptr)) {
+        plan_(PlanOf(d, grad != nullptr)),
+        shape_(plan_.shape) {
     SetCudnnStream(library_.handle(), ctx.stream.handle);
     const int64_t rows = d.q.rows(), dim = d.nope_dim + d.rope_dim;
     group_.keys = ctx.scratch->Allocate("attention.keys", DType::kBF16, {rows, shape_.heads * dim});
@@ -148,31 +150,38 @@ class Call {
     if (graph_ == nullptr) return false;
     workspace_ = ctx_.scratch->Allocate("attention.workspace", DType::kU8,
                                         {graph_->workspace_bytes() + kWorkspaceAlignment});
-    if (shape_.ragged) FillTable();
+    if (shape_.ragged) {
+      FillTable();
+      FillDocuments(ctx_, d_, table_);
+    }
     return true;
   }
 
   void FillTable() {
-    table_.documents = shape_.batch;
+    table_.documents = plan_.documents;
     table_.longest = shape_.length;
     for (const GraphOperand& x : operands_) table_.pitches[table_.count++] = x.pitch;
-    table_.lengths = ctx_.scratch->Allocate("attention.documents", DType::kI32, {shape_.batch});
-    table_.offsets =
-        ctx_.scratch->Allocate("attention.documents", DType::kI64, {table_.count, shape_.batch + 1});
-    FillDocuments(ctx_, d_, table_);
+    table_.lengths = ctx_.scratch->Allocate("attention.documents", DType::kI32, {plan_.documents});
+    const int64_t pitch = (plan_.documents + 2) / 2 * 2;  // rows begin at multiples of 16 bytes
+    table_.offsets = ctx_.scratch->Allocate("attention.documents", DType::kI64, {table_.count, pitch});
   }
 
   void Execute() {
     std::unordered_map<int64_t, void*> addresses;
-    for (size_t i = 0; i < operands_.size(); ++i) {
-      addresses[operands_[i].id] = operands_[i].data;
-      if (shape_.ragged)
-        addresses[kOffsets + operands_[i].id] = table_.offsets.row<int64_t>(static_cast<int64_t>(i));
-    }
-    if (shape_.ragged) addresses[kLengths] = table_.lengths.data;
+    for (const GraphOperand& x : operands_) addresses[x.id] = x.data;
     const uintptr_t begin = reinterpret_cast<uintptr_t>(workspace_.data);
     const uintptr_t aligned = (begin + kWorkspaceAlignment - 1) / kWorkspaceAlignment * kWorkspaceAlignment;
-    graph_->Execute(library_.handle(), addresses, reinterpret_cast<void*>(aligned));
+    int64_t first = 0;  // document
+    do {
+      if (shape_.ragged) {
+        addresses[kLengths] = table_.lengths.as<int32_t>() + first;
+        for (size_t i = 0; i < operands_.size(); ++i)
+          addresses[kOffsets + operands_[i].id] =
+              table_.offsets.row<int64_t>(static_cast<int64_t>(i)) + first;
+      }
+      graph_->Execute(library_.handle(), addresses, reinterpret_cast<void*>(aligned));
+      first += shape_.batch;
+    } while (first < plan_.documents);
   }
 
   const OpContext& ctx_;
@@ -181,7 +190,8 @@ class Call {
   ArenaScope scope_;
   Library& library_;
   std::lock_guard<std::mutex> lock_;
-  GraphShape shape_;
+  CallPlan plan_;
+  const GraphShape& shape_;
   GroupTensors group_;
   Tensor sums_, workspace_;
   std::vector<GraphOperand> operands_;
@@ -191,7 +201,7 @@ class Call {
 
 }  // namespace
 
-GraphShape ShapeOf(const AttentionDesc& d, bool backward) {
+CallPlan PlanOf(const AttentionDesc& d, bool backward) {
   GraphShape s{.backward = backward, .rows = d.q.rows(), .scale = d.scale};
   if (!d.document_start) {
     s.batch = s.rows / d.sequence_length;
@@ -203,13 +213,17 @@ GraphShape ShapeOf(const AttentionDesc& d, bool backward) {
     s.batch = up(d.documents);
     s.length = std::min(up(std::max<int64_t>(d.longest_document, 256)), d.sequence_length);
   }
-  // The largest number of heads that divides all of them and keeps to the bounds.
-  const int64_t side = (s.length + 63) / 64 * 64, scores = s.batch * side * side * 2;
+  const int64_t documents = s.ragged ? s.batch : 0;
   int64_t most = kMostKeyBytes / (s.rows * (d.nope_dim + d.rope_dim) * 2);
-  if (backward) most = std::min(most, kMostScoreBytes / scores);
+  if (backward) {
+    const int64_t side = (s.length + 63) / 64 * 64, scores = side * side * 2;
+    while (s.ragged && s.batch > kFewestDocuments && s.batch * scores > kMostScoreBytes) s.batch /= 2;
+    most = std::min(most, kMostScoreBytes / (s.batch * scores));
+  }
+  // The largest number of heads that divides all of them and keeps to the bounds.
   s.heads = std::clamp<int64_t>(most, 1, d.heads);
   while (d.heads % s.heads != 0) --s.heads;
-  return s;
+  return {s, documents};
 }
 
 std::vector<GraphOperand> OperandsOf(const AttentionDesc& d, const AttentionGrad* grad,

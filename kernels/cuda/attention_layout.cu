@@ -96,6 +96,7 @@ struct TableOut {
   int count;
   int32_t* lengths;
   int64_t* offsets;
+  int64_t offset_pitch;
 };
 
 // One block: a thread counts the documents that begin in its stretch of rows, then knows their numbers.
@@ -130,7 +131,7 @@ __global__ void __launch_bounds__(kBlockThreads)
   __syncthreads();
   for (int64_t d = threadIdx.x; d <= out.documents; d += kBlockThreads)
     for (int i = out.count - 1; i >= 0; --i)
-      out.offsets[i * (out.documents + 1) + d] = first[d] * out.pitches[i];
+      out.offsets[i * out.offset_pitch + d] = first[d] * out.pitches[i];
 }
 
 }  // namespace
@@ -170,7 +171,8 @@ void FillDocuments(const OpContext& ctx, const AttentionDesc& desc, const Docume
                   .pitches = {},
                   .count = table.count,
                   .lengths = table.lengths.as<int32_t>(),
-                  .offsets = table.offsets.as<int64_t>()};
+                  .offsets = table.offsets.as<int64_t>(),
+                  .offset_pitch = table.offsets.pitch};
   std::copy_n(table.pitches, table.count, out.pitches);
   Launch(ctx, DocumentsKernel, 1, kBlockThreads, 0, desc.document_start.as<int32_t>(), desc.q.rows(),
          desc.sequence_length, out);

@@ -32,7 +32,7 @@ struct DocumentTable {
   int64_t pitches[kMostPitches] = {};  // elements between rows, of several tensors
   int count = 0;                       // of pitches
   Tensor lengths;                      // [documents] I32, 0 for documents that are not there
-  Tensor offsets;  // [count, documents + 1] I64: first row times pitch; the end for those not there
+  Tensor offsets;  // [count, documents + 1 or more] I64: first row times pitch; the end for those not there
 };
 void FillDocuments(const OpContext& ctx, const AttentionDesc& desc, const DocumentTable& table);
 

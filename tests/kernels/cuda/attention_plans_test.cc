@@ -51,7 +51,7 @@ class Call {
   }
 
   absl::StatusOr<std::unique_ptr<AttentionGraph>> Plan(bool backward) {
-    shape_ = ShapeOf(desc_, backward);
+    shape_ = PlanOf(desc_, backward).shape;
     const Tensor keys = Of(shape_.rows, shape_.heads * (desc_.nope_dim + desc_.rope_dim));
     const GroupTensors group = {keys, Tensor(room_, DType::kF32, {shape_.rows, shape_.heads}), keys};
     return AttentionGraph::Make(shape_, OperandsOf(desc_, backward ? &grad_ : nullptr, group, 0),
@@ -87,7 +87,7 @@ constexpr Sizes kSizes[] = {
     {1, 4096, 128, 128, 64, 128},      // DeepSeek-V3
     {1, 4096, 128, 128, 64, 128, 16},  // with documents
     {4, 2048, 16, 128, 64, 128},       // several sequences, few heads
-    {4, 2048, 16, 128, 64, 128, 100},  //
+    {4, 4096, 16, 128, 64, 128, 100},  // many, and long
     {2, 256, 4, 32, 16, 32},           // small heads
     {2, 256, 4, 32, 16, 32, 7},        //
     {3, 200, 3, 64, 32, 64},           // no tile is whole
@@ -103,7 +103,7 @@ TEST_F(AttentionPlansTest, ForwardRunsOnTensorCoresOfHopper) {
   }
 }
 
-// Deterministic, within the gigabyte that groups of heads are made for and what grows with tokens alone.
+// Deterministic, within the gigabyte that calls are cut for and what grows with tokens alone.
 TEST_F(AttentionPlansTest, BackwardRunsOnTensorCoresOfHopperInBoundedMemory) {
   for (const Sizes& sizes : kSizes) {
     Call call(sizes);

@@ -95,7 +95,9 @@ TEST_F(CudaTest, CudnnAttention) {
        {Sizes{2, 256, 2, 128, 64, 128},
         {2, 200, 3, 128, 64, 128, true},
         {1, 512, 2, 64, 32, 64, true},
-        {1, 90, 4, 16, 8, 16, true, 10000}})  // scores of so many would fill memory: two groups of heads
+        // Scores of so many would fill memory: two groups of heads; and each head in two calls.
+        {1, 90, 4, 16, 8, 16, true, 10000},
+        {2, 200, 2, 16, 8, 16, true, 10000}})
     CompareWithReference([&](DeviceCase& c) { RunBoth(c, DType::kBF16, sizes); },
                          BoundOfAttention(DType::kBF16));
 }
