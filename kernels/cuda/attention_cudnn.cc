@@ -24,9 +24,6 @@
 namespace jevons::cuda {
 namespace {
 
-constexpr int64_t kMostKeyBytes = int64_t{256} << 20;  // whole keys of a group of heads
-constexpr int64_t kMostScoreBytes = int64_t{1} << 30;  // scores of a group of heads in the backward
-constexpr int64_t kFewestDocuments = 4;  // of a call: their tables begin at multiples of 16 bytes
 constexpr int64_t kLargestHead = 256, kHeadUnit = 8;
 constexpr int64_t kWorkspaceAlignment = 256;
 
@@ -200,31 +197,6 @@ class Call {
 };
 
 }  // namespace
-
-CallPlan PlanOf(const AttentionDesc& d, bool backward) {
-  GraphShape s{.backward = backward, .rows = d.q.rows(), .scale = d.scale};
-  if (!d.document_start) {
-    s.batch = s.rows / d.sequence_length;
-    s.length = d.sequence_length;
-  } else {
-    // Powers of two, so that few shapes ever come.
-    const auto up = [](int64_t n) { return static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(n))); };
-    s.ragged = true;
-    s.batch = up(d.documents);
-    s.length = std::min(up(std::max<int64_t>(d.longest_document, 256)), d.sequence_length);
-  }
-  const int64_t documents = s.ragged ? s.batch : 0;
-  int64_t most = kMostKeyBytes / (s.rows * (d.nope_dim + d.rope_dim) * 2);
-  if (backward) {
-    const int64_t side = (s.length + 63) / 64 * 64, scores = side * side * 2;
-    while (s.ragged && s.batch > kFewestDocuments && s.batch * scores > kMostScoreBytes) s.batch /= 2;
-    most = std::min(most, kMostScoreBytes / (s.batch * scores));
-  }
-  // The largest number of heads that divides all of them and keeps to the bounds.
-  s.heads = std::clamp<int64_t>(most, 1, d.heads);
-  while (d.heads % s.heads != 0) --s.heads;
-  return {s, documents};
-}
 
 std::vector<GraphOperand> OperandsOf(const AttentionDesc& d, const AttentionGrad* grad,
                                      const GroupTensors& group, int64_t first) {

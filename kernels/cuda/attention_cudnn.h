@@ -15,13 +15,6 @@ struct GroupTensors {
   Tensor keys, stats, d_keys;
 };
 
-// How a call is cut: into groups of heads and, where even one head's scores of all documents would take too much memory, into calls
-// for some of the documents.
-struct CallPlan {
-  GraphShape shape;       // of each call
-  int64_t documents = 0;  // a multiple of shape.batch; 0: none are told apart
-};
-CallPlan PlanOf(const AttentionDesc& desc, bool backward);
 // The operands of the group that begins with head `first`; forward q k v o stats, backward also dO dq dk dv.
 std::vector<GraphOperand> OperandsOf(const AttentionDesc& desc, const AttentionGrad* grad,
                                      const GroupTensors& group, int64_t first);

@@ -12,6 +12,7 @@
 #include <unordered_map>
 
 #include "absl/status/statusor.h"
+#include "kernels/cuda/attention_plan.h"
 
 struct cudnnContext;  // cudnnHandle_t points to it
 
@@ -25,13 +26,6 @@ struct GraphOperand {
   GraphTensor id = kQ;
   void* data = nullptr;
   int64_t pitch = 0, head_pitch = 0, dim = 0;
-};
-
-// What a graph is about beside its operands: `batch` sequences of at most `length` of the T = `rows` rows.
-struct GraphShape {
-  bool backward = false, ragged = false;
-  int64_t batch = 0, length = 0, rows = 0, heads = 0;
-  float scale = 0;
 };
 
 // The device that a plan is for: that of a handle or, where that is null, one that is only described, in cuDNN's JSON
