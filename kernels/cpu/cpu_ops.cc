@@ -17,6 +17,7 @@ const OpTable kCpuOps = {
     .gather_rows = cpu::GatherRows,
     .sum_rows = cpu::SumRows,
     .sums_of_squares = cpu::SumsOfSquares,
+    .join_sums = cpu::JoinSums,
     .sum = cpu::Sum,
     .rms_norm = cpu::RmsNorm,
     .rms_norm_backward = cpu::RmsNormBackward,

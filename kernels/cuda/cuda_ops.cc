@@ -19,6 +19,7 @@ const OpTable& Operators() {
     t.gather_rows = GatherRows;
     t.sum_rows = SumRows;
     t.sums_of_squares = SumsOfSquares;
+    t.join_sums = JoinSums;
     t.sum = Sum;
     t.rms_norm = RmsNorm;
     t.rms_norm_backward = RmsNormBackward;

@@ -1,6 +1,7 @@
 // Copy, add, fill, random numbers, AdamW: each element by itself, once through memory.
 #include "kernels/base/philox.h"
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/jobs.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/pack.cuh"
 #include "kernels/ref/adamw.h"
@@ -68,23 +69,56 @@ __global__ void FillNormalKernel(RowGrid grid, uint64_t seed, uint64_t purpose, 
   });
 }
 
+constexpr int kAdamWWidth = kWidthOf<float>;
+constexpr int64_t kAdamWElements = kBlockThreads * RowGrid::kPacks * kAdamWWidth;  // of a block
+
 template <typename S>
-__global__ void AdamWKernel(RowGrid grid, ref::AdamWFactors factors, View<float> master,
-                            View<const float> grad, View<S> m, View<S> v, View<bf16> compute, int64_t n) {
-  constexpr int kWidth = kWidthOf<float>;
-  ForPacks(grid, [&](int64_t, int64_t p) {
-    const int64_t c = p * kWidth;
-    Pack<kWidth> w = Load<kWidth>(master.data + c, n - c, master.vector);
-    const Pack<kWidth> g = Load<kWidth>(grad.data + c, n - c, grad.vector);
-    Pack<kWidth> first = Load<kWidth>(m.data + c, n - c, m.vector),
-                 second = Load<kWidth>(v.data + c, n - c, v.vector);
+struct AdamWJob {
+  float* master;
+  const float* grad;
+  S *m, *v;
+  bf16* compute;
+  int64_t n;
+  float keep;
+  bool vector;  // all of them
+};
+
+template <typename S, int kCapacity>
+__global__ void __launch_bounds__(kBlockThreads)
+    AdamWKernel(const __grid_constant__ JobTable<AdamWJob<S>, kCapacity> table, ref::AdamWFactors factors) {
+  constexpr int kWidth = kAdamWWidth;
+  const int index = table.IndexOf(blockIdx.x);
+  const AdamWJob<S>& job = table.jobs[index];
+  const int64_t begin = (blockIdx.x - table.first[index]) * kAdamWElements;
+  for (int j = 0; j < RowGrid::kPacks; ++j) {
+    const int64_t c = begin + (j * kBlockThreads + int64_t{threadIdx.x}) * kWidth, n = job.n - c;
+    if (n <= 0) return;
+    Pack<kWidth> w = Load<kWidth>(job.master + c, n, job.vector);
+    const Pack<kWidth> g = Load<kWidth>(job.grad + c, n, job.vector);
+    Pack<kWidth> first = Load<kWidth>(job.m + c, n, job.vector),
+                 second = Load<kWidth>(job.v + c, n, job.vector);
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i) ref::AdamW(factors, g.v[i], w.v[i], first.v[i], second.v[i]);
-    Store(w, master.data + c, n - c, master.vector);
-    Store(first, m.data + c, n - c, m.vector);
-    Store(second, v.data + c, n - c, v.vector);
-    if (compute.data != nullptr) Store(w, compute.data + c, n - c, compute.vector);
-  });
+    for (int i = 0; i < kWidth; ++i)
+      ref::AdamW(factors, job.keep, g.v[i], w.v[i], first.v[i], second.v[i]);
+    Store(w, job.master + c, n, job.vector);
+    Store(first, job.m + c, n, job.vector);
+    Store(second, job.v + c, n, job.vector);
+    if (job.compute != nullptr) Store(w, job.compute + c, n, job.vector);
+  }
+}
+
+template <typename S>
+AdamWJob<S> JobOf(const AdamWSlice& s, float keep) {
+  const auto vector = [](const Tensor& t) { return CanVector(Flat(t, true), kAdamWWidth); };
+  return {.master = s.master.as<float>(),
+          .grad = s.grad.as<float>(),
+          .m = s.m.as<S>(),
+          .v = s.v.as<S>(),
+          .compute = s.compute ? s.compute.as<bf16>() : nullptr,
+          .n = s.master.size(),
+          .keep = keep,
+          .vector = vector(s.master) && vector(s.grad) && vector(s.m) && vector(s.v) &&
+                    (!s.compute || vector(s.compute))};
 }
 
 }  // namespace
@@ -128,17 +162,17 @@ void FillNormal(const OpContext& ctx, uint64_t seed, uint64_t purpose, int64_t o
              ViewOf<float>(Flat(dst, true), kWidth), dst.size());
 }
 
-void AdamW(const OpContext& ctx, const AdamWDesc& d) {
-  constexpr int kWidth = kWidthOf<float>;
+void AdamW(const OpContext& ctx, const AdamWDesc& d, std::span<const AdamWSlice> slices) {
   const ref::AdamWFactors factors =
-      ref::MakeAdamWFactors(d.learning_rate, d.beta1, d.beta2, d.eps, d.decay, d.grad_scale, d.step);
-  const int64_t n = d.master.size();
-  ForReal(d.m.dtype, [&](auto s) {
+      ref::MakeAdamWFactors(d.learning_rate, d.beta1, d.beta2, d.eps, d.grad_scale, d.step);
+  ForReal(slices[0].m.dtype, [&](auto s) {
     using S = decltype(s);
-    LaunchRows(ctx, AdamWKernel<S>, 1, CeilDiv(n, kWidth), factors,
-               ViewOf<float>(Flat(d.master, true), kWidth), ViewOf<const float>(Flat(d.grad, true), kWidth),
-               ViewOf<S>(Flat(d.m, true), kWidth), ViewOf<S>(Flat(d.v, true), kWidth),
-               ViewOf<bf16>(d.compute ? Flat(d.compute, true) : d.compute, kWidth), n);
+    std::vector<SizedJob<AdamWJob<S>>> jobs;
+    for (const AdamWSlice& slice : slices)
+      jobs.push_back({JobOf<S>(slice, ref::AdamWKeep(d.learning_rate, slice.decay)),
+                      CeilDiv(slice.master.size(), kAdamWElements)});
+    LaunchJobs(
+        ctx, jobs, kBlockThreads, [](auto capacity) { return AdamWKernel<S, capacity.value>; }, factors);
   });
 }
 

@@ -37,6 +37,7 @@ struct OpTable {
   decltype(&jevons::GatherRows) gather_rows;
   decltype(&jevons::SumRows) sum_rows;
   decltype(&jevons::SumsOfSquares) sums_of_squares;
+  decltype(&jevons::JoinSums) join_sums;
   decltype(&jevons::Sum) sum;
   decltype(&jevons::RmsNorm) rms_norm;
   decltype(&jevons::RmsNormBackward) rms_norm_backward;
