@@ -8,6 +8,7 @@ const OpTable kCpuOps = {
     .attention = cpu::Attention,
     .attention_backward = cpu::AttentionBackward,
     .copy = cpu::Copy,
+    .copy_parts = cpu::CopyParts,
     .add = cpu::Add,
     .fill_normal = cpu::FillNormal,
     .fill = cpu::Fill,

@@ -12,6 +12,7 @@ void AdamW(const OpContext& ctx, const AdamWDesc& desc, std::span<const AdamWSli
 void Attention(const OpContext& ctx, const AttentionDesc& desc);
 void AttentionBackward(const OpContext& ctx, const AttentionDesc& desc, const AttentionGrad& grad);
 void Copy(const OpContext& ctx, const Tensor& src, const Tensor& dst);
+void CopyParts(const OpContext& ctx, std::span<const CopiedPart> parts);
 void Add(const OpContext& ctx, const Tensor& a, const Tensor& b, const Tensor& out);
 void FillNormal(const OpContext& ctx, uint64_t seed, uint64_t purpose, int64_t offset, float std,
                 const Tensor& dst);

@@ -10,6 +10,7 @@ const OpTable& Operators() {
     t.attention = Attention;
     t.attention_backward = AttentionBackward;
     t.copy = Copy;
+    t.copy_parts = CopyParts;
     t.add = Add;
     t.fill_normal = FillNormal;
     t.fill = Fill;

@@ -1,7 +1,6 @@
 // Copy, add, fill, random numbers, AdamW: each element by itself, once through memory.
 #include "kernels/base/philox.h"
 #include "kernels/cuda/cuda_ops.h"
-#include "kernels/cuda/jobs.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/pack.cuh"
 #include "kernels/ref/adamw.h"
@@ -20,6 +19,53 @@ __global__ void CopyKernel(RowGrid grid, View<const A> src, View<B> dst, int64_t
       [&](int64_t r, int64_t p, const RawPack<A, kWidth>& raw) {
         Store(raw.Widened(), dst.row(r) + p * kWidth, cols - p * kWidth, dst.vector);
       });
+}
+
+// Bytes from place to place, as words of as many bytes as both addresses allow.
+struct PartJob {
+  const char* from;
+  char* to;
+  int64_t bytes;
+  int word;
+};
+constexpr int kCopiedPacks = 8;                                 // words of a thread
+constexpr int64_t kCopiedWords = kBlockThreads * kCopiedPacks;  // of a block
+
+template <typename Word>
+__device__ __forceinline__ void CopyWords(const PartJob& job, int64_t block) {
+  const Word* from = reinterpret_cast<const Word*>(job.from);
+  Word* to = reinterpret_cast<Word*>(job.to);
+  const int64_t words = job.bytes / static_cast<int64_t>(sizeof(Word));
+  const auto at = [&](int j) { return block * kCopiedWords + j * kBlockThreads + int64_t{threadIdx.x}; };
+  Word word[kCopiedPacks];
+#pragma unroll
+  for (int j = 0; j < kCopiedPacks; ++j)
+    if (at(j) < words) word[j] = from[at(j)];
+#pragma unroll
+  for (int j = 0; j < kCopiedPacks; ++j)
+    if (at(j) < words) to[at(j)] = word[j];
+  const int64_t rest = words * static_cast<int64_t>(sizeof(Word)) + threadIdx.x;
+  if (block == 0 && rest < job.bytes) job.to[rest] = job.from[rest];
+}
+
+template <int kCapacity>
+__global__ void __launch_bounds__(kBlockThreads)
+    CopyPartsKernel(const __grid_constant__ JobTable<PartJob, kCapacity> table) {
+  const int index = table.IndexOf(blockIdx.x);
+  const PartJob& job = table.jobs[index];
+  const int64_t block = blockIdx.x - table.first[index];
+  switch (job.word) {
+    case 16:
+      return CopyWords<uint4>(job, block);
+    case 8:
+      return CopyWords<uint2>(job, block);
+    case 4:
+      return CopyWords<uint32_t>(job, block);
+    case 2:
+      return CopyWords<uint16_t>(job, block);
+    default:
+      return CopyWords<uint8_t>(job, block);
+  }
 }
 
 template <typename S, int kWidth>
@@ -98,8 +144,7 @@ __global__ void __launch_bounds__(kBlockThreads)
     Pack<kWidth> first = Load<kWidth>(job.m + c, n, job.vector),
                  second = Load<kWidth>(job.v + c, n, job.vector);
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i)
-      ref::AdamW(factors, job.keep, g.v[i], w.v[i], first.v[i], second.v[i]);
+    for (int i = 0; i < kWidth; ++i) ref::AdamW(factors, job.keep, g.v[i], w.v[i], first.v[i], second.v[i]);
     Store(w, job.master + c, n, job.vector);
     Store(first, job.m + c, n, job.vector);
     Store(second, job.v + c, n, job.vector);
@@ -135,6 +180,16 @@ void Copy(const OpContext& ctx, const Tensor& src, const Tensor& dst) {
                  ViewOf<B>(to, kWidth), to.cols());
     });
   });
+}
+
+void CopyParts(const OpContext& ctx, std::span<const CopiedPart> parts) {
+  std::vector<SizedJob<PartJob>> jobs;
+  for (const auto& [from, to, bytes] : parts) {
+    const int word = WordOf(reinterpret_cast<uintptr_t>(from) | reinterpret_cast<uintptr_t>(to));
+    jobs.push_back({{static_cast<const char*>(from), static_cast<char*>(to), bytes, word},
+                    CeilDiv(CeilDiv(bytes, word), kCopiedWords)});
+  }
+  LaunchJobs(ctx, jobs, kBlockThreads, [](auto capacity) { return CopyPartsKernel<capacity.value>; });
 }
 
 void Add(const OpContext& ctx, const Tensor& a, const Tensor& b, const Tensor& out) {

@@ -3,7 +3,6 @@
 // neighbouring bytes for each column. Every number is read once, every code written once.
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/fp8.cuh"
-#include "kernels/cuda/jobs.cuh"
 #include "kernels/cuda/quantize_columns.h"
 
 namespace jevons::cuda {

@@ -1,6 +1,5 @@
 // Reductions with the bits of the CPU's: sixteen sums in FP64 for each block of 16,384 elements, the blocks over the fixed tree.
 #include "kernels/cuda/cuda_ops.h"
-#include "kernels/cuda/jobs.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/pack.cuh"
 #include "kernels/ops/reduce.h"

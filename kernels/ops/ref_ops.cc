@@ -95,6 +95,13 @@ void RefCopy(const OpContext&, const Tensor& src, const Tensor& dst) {
     for (int64_t c = 0; c < dst.cols(); ++c) Put(dst, r, c, Get(src, r, c));
 }
 
+void RefCopyParts(const OpContext&, std::span<const CopiedPart> parts) {
+  for (const CopiedPart& part : parts) {
+    const char* from = static_cast<const char*>(part.from);
+    std::copy_n(from, part.bytes, static_cast<char*>(part.to));
+  }
+}
+
 void RefAdd(const OpContext&, const Tensor& a, const Tensor& b, const Tensor& out) {
   for (int64_t r = 0; r < out.rows(); ++r)
     for (int64_t c = 0; c < out.cols(); ++c) Put(out, r, c, Get(a, r, c) + Get(b, r, c));
@@ -283,6 +290,7 @@ const OpTable kRefOps = {
     .attention = RefAttention,
     .attention_backward = RefAttentionBackward,
     .copy = RefCopy,
+    .copy_parts = RefCopyParts,
     .add = RefAdd,
     .fill_normal = RefFillNormal,
     .fill = RefFill,

@@ -28,6 +28,7 @@ struct OpTable {
   decltype(&jevons::Attention) attention;
   decltype(&jevons::AttentionBackward) attention_backward;
   decltype(&jevons::Copy) copy;
+  decltype(&jevons::CopyParts) copy_parts;
   decltype(&jevons::Add) add;
   decltype(&jevons::FillNormal) fill_normal;
   decltype(&jevons::Fill) fill;

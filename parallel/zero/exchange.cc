@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "kernels/base/check.h"
+#include "kernels/ops/elementwise.h"
 #include "kernels/ops/reduce.h"
-#include "kernels/tensor/device.h"
 
 namespace jevons {
 namespace {
@@ -140,19 +140,22 @@ class TreeReduction {
     const Tensor recv = ops_.scratch->Allocate("zero.reduce_recv", DType::kF32, {recv_total});
     received_ = recv.as<float>();
     float* packed = send.as<float>();
+    std::vector<CopiedPart> parts;
     for (int r = 0; r < ranks; ++r) {
-      if (r != group_.rank()) packed = Pack(lines_[r], lines_[r].Window(round, width), packed);
+      if (r != group_.rank()) packed = Pack(lines_[r], lines_[r].Window(round, width), packed, parts);
     }
+    CopyParts(ops_, parts);
     group_.AllToAllV(
         ops_.stream, {static_cast<const std::byte*>(send.data), static_cast<size_t>(send.bytes())},
         send_bytes, {static_cast<std::byte*>(recv.data), static_cast<size_t>(recv.bytes())}, recv_bytes);
   }
 
-  float* Pack(const OwnedLine& line, Range window, float* packed) const {
+  // What a rank is sent, at `packed`; returns where it ends.
+  float* Pack(const OwnedLine& line, Range window, float* packed, std::vector<CopiedPart>& parts) const {
     for (const std::vector<float*>& node : desc_.local) {
       line.ForPieces(window, [&](size_t slice, Range elements, int64_t offset) {
-        CopyBytes(ops_.stream, node[line.slices[slice].param] + elements.begin, packed + offset,
-                  elements.size() * static_cast<int64_t>(sizeof(float)));
+        parts.push_back({node[line.slices[slice].param] + elements.begin, packed + offset,
+                         elements.size() * static_cast<int64_t>(sizeof(float))});
       });
       packed += window.size();
     }
@@ -213,10 +216,12 @@ void AllGatherOwned(Communicator& group, std::span<void* const> params, std::spa
     const Tensor send = ops.scratch->Allocate("zero.gather_send", DType::kU8, {bytes[group.rank()]});
     const Tensor recv = ops.scratch->Allocate("zero.gather_recv", DType::kU8, {total});
     const OwnedLine& own = lines[group.rank()];
+    std::vector<CopiedPart> packed, unpacked;
     own.ForPieces(own.Window(round, width), [&](size_t slice, Range elements, int64_t offset) {
-      CopyBytes(ops.stream, address(own, slice, elements), send.as<uint8_t>() + offset * element_bytes,
-                elements.size() * element_bytes);
+      packed.push_back({address(own, slice, elements), send.as<uint8_t>() + offset * element_bytes,
+                        elements.size() * element_bytes});
     });
+    CopyParts(ops, packed);
     group.AllGatherV(ops.stream,
                      {static_cast<const std::byte*>(send.data), static_cast<size_t>(send.bytes())},
                      {static_cast<std::byte*>(recv.data), static_cast<size_t>(recv.bytes())}, bytes);
@@ -224,12 +229,13 @@ void AllGatherOwned(Communicator& group, std::span<void* const> params, std::spa
     for (int r = 0; r < ranks; ++r) {
       if (r != group.rank()) {
         lines[r].ForPieces(lines[r].Window(round, width), [&](size_t slice, Range elements, int64_t offset) {
-          CopyBytes(ops.stream, received + offset * element_bytes, address(lines[r], slice, elements),
-                    elements.size() * element_bytes);
+          unpacked.push_back({received + offset * element_bytes, address(lines[r], slice, elements),
+                              elements.size() * element_bytes});
         });
       }
       received += bytes[r];
     }
+    CopyParts(ops, unpacked);
   }
 }
 
