@@ -107,14 +107,11 @@ class QuantizeBench {
     const Tensor out = Make(DType::kU8, {cols, rows}),
                  out_scales = Make(DType::kF32, ScalesShape(rows, cols, Tiling::kColumns128x1));
     Quantize(ctx(), {.x = x32_, .codes = codes, .scales = scales, .scale_kind = kind});
+    const RequantizeDesc desc = {
+        .codes = codes, .scales = scales, .out_codes = out, .out_scales = out_scales, .scale_kind = kind};
     Measure(absl::StrFormat("E4M3 to 128x1 transposed, %s", scales_name),
-            codes.bytes() + scales.bytes() + out.bytes() + out_scales.bytes(), [&] {
-              RequantizeTransposed(ctx(), {.codes = codes,
-                                           .scales = scales,
-                                           .out_codes = out,
-                                           .out_scales = out_scales,
-                                           .scale_kind = kind});
-            });
+            codes.bytes() + scales.bytes() + out.bytes() + out_scales.bytes(),
+            [&] { RequantizeTransposed(ctx(), {&desc, 1}); });
   }
 
   QuantizeOptions options_;

@@ -1,5 +1,7 @@
 #include "kernels/cpu/targets.h"
 
+#include <vector>
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/adamw.cc"
 #include "hwy/foreach_target.h"
@@ -15,11 +17,11 @@ namespace {
 
 // Operation for operation as ref::AdamW, so FP32 has its bits.
 template <typename S>
-HWY_INLINE void UpdateRange(const AdamWDesc& d, const ref::AdamWFactors& f, Range range) {
-  const float* grad = d.grad.as<float>();
-  float* master = d.master.as<float>();
-  S *m = d.m.as<S>(), *v = d.v.as<S>();
-  bf16* compute = d.compute ? d.compute.as<bf16>() : nullptr;
+HWY_INLINE void UpdateRange(const AdamWSlice& s, const ref::AdamWFactors& f, float keep, Range range) {
+  const float* grad = s.grad.as<float>();
+  float* master = s.master.as<float>();
+  S *m = s.m.as<S>(), *v = s.v.as<S>();
+  bf16* compute = s.compute ? s.compute.as<bf16>() : nullptr;
   const auto set = [](float x) JEVONS_LANES { return hn::Set(F32(), x); };
   ForLanes(range.size(), [&](int64_t offset, int64_t n) JEVONS_LANES {
     const int64_t i = range.begin + offset;
@@ -29,7 +31,7 @@ HWY_INLINE void UpdateRange(const AdamWDesc& d, const ref::AdamWFactors& f, Rang
         hn::Add(hn::Mul(set(f.beta2), Load(v + i, n)), hn::Mul(set(f.one_minus_beta2), hn::Mul(g, g)));
     const VF root = hn::Add(hn::Sqrt(hn::Mul(v1, set(f.inverse_c2))), set(f.eps));
     const VF step = hn::Div(hn::Mul(m1, set(f.inverse_c1)), root);
-    const VF w = hn::Sub(hn::Mul(Load(master + i, n), set(f.keep)), hn::Mul(set(f.learning_rate), step));
+    const VF w = hn::Sub(hn::Mul(Load(master + i, n), set(keep)), hn::Mul(set(f.learning_rate), step));
     Store(m1, m + i, n);
     Store(v1, v + i, n);
     Store(w, master + i, n);
@@ -37,11 +39,11 @@ HWY_INLINE void UpdateRange(const AdamWDesc& d, const ref::AdamWFactors& f, Rang
   });
 }
 
-void Update(const AdamWDesc& d, const ref::AdamWFactors& f, Range range) {
-  if (d.m.dtype == DType::kBF16) {
-    UpdateRange<bf16>(d, f, range);
+void Update(const AdamWSlice& s, const ref::AdamWFactors& f, float keep, Range range) {
+  if (s.m.dtype == DType::kBF16) {
+    UpdateRange<bf16>(s, f, keep, range);
   } else {
-    UpdateRange<float>(d, f, range);
+    UpdateRange<float>(s, f, keep, range);
   }
 }
 
@@ -57,11 +59,16 @@ HWY_EXPORT(Update);
 
 }  // namespace
 
-void AdamW(const OpContext&, const AdamWDesc& d) {
+void AdamW(const OpContext&, const AdamWDesc& d, std::span<const AdamWSlice> slices) {
   const ref::AdamWFactors factors =
-      ref::MakeAdamWFactors(d.learning_rate, d.beta1, d.beta2, d.eps, d.decay, d.grad_scale, d.step);
+      ref::MakeAdamWFactors(d.learning_rate, d.beta1, d.beta2, d.eps, d.grad_scale, d.step);
   const auto update = &HWY_DYNAMIC_DISPATCH(Update);
-  ParallelRanges(d.master.size(), d.master.size(), [&](Range range) { update(d, factors, range); });
+  std::vector<int64_t> sizes;
+  int64_t elements = 0;
+  for (const AdamWSlice& s : slices) elements += sizes.emplace_back(s.master.size());
+  ParallelJobs(sizes, elements, [&](size_t i, Range range) {
+    update(slices[i], factors, ref::AdamWKeep(d.learning_rate, slices[i].decay), range);
+  });
 }
 
 }  // namespace jevons::cpu

@@ -8,10 +8,11 @@
 
 namespace jevons::cpu {
 
-void AdamW(const OpContext& ctx, const AdamWDesc& desc);
+void AdamW(const OpContext& ctx, const AdamWDesc& desc, std::span<const AdamWSlice> slices);
 void Attention(const OpContext& ctx, const AttentionDesc& desc);
 void AttentionBackward(const OpContext& ctx, const AttentionDesc& desc, const AttentionGrad& grad);
 void Copy(const OpContext& ctx, const Tensor& src, const Tensor& dst);
+void CopyParts(const OpContext& ctx, std::span<const CopiedPart> parts);
 void Add(const OpContext& ctx, const Tensor& a, const Tensor& b, const Tensor& out);
 void FillNormal(const OpContext& ctx, uint64_t seed, uint64_t purpose, int64_t offset, float std,
                 const Tensor& dst);
@@ -24,7 +25,9 @@ void SortByExpert(const OpContext& ctx, const Tensor& indices, const Tensor& cou
 void GatherRows(const OpContext& ctx, const Tensor& x, const Tensor& pair_of, int64_t slots, const Tensor& y);
 void SumRows(const OpContext& ctx, const Tensor& y, const Tensor& row_of, int64_t slots, const Tensor& out,
              WriteMode mode);
-void SumsOfSquares(const OpContext& ctx, const Tensor& x, int64_t chunk, double* sums);
+void SumsOfSquares(const OpContext& ctx, std::span<const SquaresSlice> slices, int64_t chunk);
+void JoinSums(const OpContext& ctx, std::span<const PartialSums> vectors,
+              std::span<const std::pair<int, int>> order);
 void Sum(const OpContext& ctx, const Tensor& x, double* sum);
 void RmsNorm(const OpContext& ctx, const Tensor& x, const Tensor& gamma, float eps, const Tensor& y,
              const Tensor& rstd);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <vector>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/elementwise.cc"
@@ -75,6 +76,16 @@ void Copy(const OpContext&, const Tensor& src, const Tensor& dst) {
   const Tensor from = Flat(src, flat), to = Flat(dst, flat);
   ParallelRanges(flat ? to.size() : to.rows(), to.size(),
                  [&](Range range) { copy(Part(from, flat, range), Part(to, flat, range)); });
+}
+
+void CopyParts(const OpContext&, std::span<const CopiedPart> parts) {
+  std::vector<int64_t> sizes;
+  int64_t total = 0;
+  for (const CopiedPart& part : parts) total += sizes.emplace_back(part.bytes);
+  ParallelJobs(sizes, total / static_cast<int64_t>(sizeof(float)), [&](size_t i, Range bytes) {
+    std::memcpy(static_cast<char*>(parts[i].to) + bytes.begin,
+                static_cast<const char*>(parts[i].from) + bytes.begin, static_cast<size_t>(bytes.size()));
+  });
 }
 
 void Add(const OpContext&, const Tensor& a, const Tensor& b, const Tensor& out) {

@@ -242,9 +242,9 @@ void Dequantize(const OpContext& ctx, const DequantizeDesc& d) {
   ParallelRanges(d.x.rows(), d.x.size(), [&](Range range) { run(d, range); });
 }
 
-void Requantize(const OpContext& ctx, const RequantizeDesc& d) {
-  if (!HWY_DYNAMIC_DISPATCH(HasVectors)()) return kRefQuantize.requantize_transposed(ctx, d);
-  RequantizeColumns(d);
+void Requantize(const OpContext& ctx, std::span<const RequantizeDesc> descs) {
+  if (!HWY_DYNAMIC_DISPATCH(HasVectors)()) return kRefQuantize.requantize_transposed(ctx, descs);
+  RequantizeColumns(descs);
 }
 
 }  // namespace

@@ -315,10 +315,11 @@ void QuantizeColumns(const QuantizeDesc& d) {
                  [&](Range panels, QuantStats& stats) { run(d, panels, stats); });
 }
 
-void RequantizeColumns(const RequantizeDesc& d) {
+void RequantizeColumns(std::span<const RequantizeDesc> descs) {
   const auto run = &HWY_DYNAMIC_DISPATCH(RequantizePanelRange);
-  ParallelCounts(PanelsOf(d.codes.rows(), d.codes.cols()), d.codes.size(), d.stats,
-                 [&](Range panels, QuantStats& stats) { run(d, panels, stats); });
+  for (const RequantizeDesc& d : descs)
+    ParallelCounts(PanelsOf(d.codes.rows(), d.codes.cols()), d.codes.size(), d.stats,
+                   [&](Range panels, QuantStats& stats) { run(d, panels, stats); });
 }
 
 }  // namespace jevons::cpu

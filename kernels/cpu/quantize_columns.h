@@ -9,7 +9,7 @@ namespace jevons::cpu {
 
 // Not for HWY_SCALAR.
 void QuantizeColumns(const QuantizeDesc& desc);  // Tiling::kColumns128x1
-void RequantizeColumns(const RequantizeDesc& desc);
+void RequantizeColumns(std::span<const RequantizeDesc> descs);
 
 // ParallelRanges whose ranges also count: body(range, stats). The sums go to `stats` if it is given.
 template <class Body>

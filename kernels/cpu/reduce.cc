@@ -1,6 +1,7 @@
 #include "kernels/cpu/targets.h"
 
 #include <algorithm>
+#include <vector>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/reduce.cc"
@@ -36,6 +37,26 @@ double SquaresOf(const float* x, int64_t n) {
   return sum;
 }
 
+// A value's 16 KiB stay in the cache while the others are added.
+constexpr int64_t kJoined = 4096;
+
+void JoinRange(const PartialSums& v, std::span<const std::pair<int, int>> order, Range range) {
+  const auto value = [&](int i, int64_t at) { return v.values[static_cast<size_t>(i)] + at; };
+  for (int64_t begin = range.begin; begin < range.end; begin += kJoined) {
+    const int64_t n = std::min(kJoined, range.end - begin);
+    for (const auto& [left, right] : order) {
+      float *sum = value(left, begin), *other = value(right, begin);
+      ForLanes(n, [&](int64_t i, int64_t count) JEVONS_LANES {
+        Store(hn::Add(Load(sum + i, count), Load(other + i, count)), sum + i, count);
+      });
+    }
+    const float* root = value(0, begin);
+    ForLanes(n, [&](int64_t i, int64_t count) JEVONS_LANES {  // -0 + 0 = +0; everything else stays
+      Store(hn::Add(Load(root + i, count), hn::Zero(F32())), v.sum + begin + i, count);
+    });
+  }
+}
+
 }  // namespace
 }  // namespace jevons::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -45,21 +66,43 @@ namespace jevons::cpu {
 namespace {
 
 HWY_EXPORT(SquaresOf);
+HWY_EXPORT(JoinRange);
 
 }  // namespace
 
-void SumsOfSquares(const OpContext& ctx, const Tensor& x, int64_t chunk, double* sums) {
+void SumsOfSquares(const OpContext& ctx, std::span<const SquaresSlice> slices, int64_t chunk) {
   ArenaScope scope(*ctx.scratch);
-  const int64_t n = x.size(), blocks = (n + kSquaresBlock - 1) / kSquaresBlock, of_chunk = chunk / kSquaresBlock;
+  std::vector<int64_t> blocks, first;  // of each slice; its first one among those of all
+  int64_t total = 0, elements = 0;
+  for (const SquaresSlice& slice : slices) {
+    first.push_back(total);
+    total += blocks.emplace_back((slice.x.size() + kSquaresBlock - 1) / kSquaresBlock);
+    elements += slice.x.size();
+  }
   // Arenas hold no FP64; an I64 slice has its size and alignment.
-  double* partial = static_cast<double*>(ctx.scratch->Allocate("reduce.squares", DType::kI64, {blocks}).data);
+  double* partial = static_cast<double*>(ctx.scratch->Allocate("reduce.squares", DType::kI64, {total}).data);
   const auto squares = &HWY_DYNAMIC_DISPATCH(SquaresOf);
-  ParallelRanges(blocks, n, [&](Range range) {
+  ParallelJobs(blocks, elements, [&](size_t s, Range range) {
+    const Tensor& x = slices[s].x;
     for (int64_t b = range.begin; b < range.end; ++b)
-      partial[b] = squares(x.as<float>() + b * kSquaresBlock, std::min(kSquaresBlock, n - b * kSquaresBlock));
+      partial[first[s] + b] =
+          squares(x.as<float>() + b * kSquaresBlock, std::min(kSquaresBlock, x.size() - b * kSquaresBlock));
   });
-  for (int64_t first = 0; first < blocks; first += of_chunk)
-    *sums++ = TreeSum({partial + first, static_cast<size_t>(std::min(of_chunk, blocks - first))});
+  const int64_t of_chunk = chunk / kSquaresBlock;
+  for (size_t s = 0; s < slices.size(); ++s) {
+    double* sums = slices[s].sums;
+    for (int64_t b = 0; b < blocks[s]; b += of_chunk)
+      *sums++ = TreeSum({partial + first[s] + b, static_cast<size_t>(std::min(of_chunk, blocks[s] - b))});
+  }
+}
+
+void JoinSums(const OpContext&, std::span<const PartialSums> vectors,
+              std::span<const std::pair<int, int>> order) {
+  const auto join = &HWY_DYNAMIC_DISPATCH(JoinRange);
+  std::vector<int64_t> sizes;
+  int64_t elements = 0;
+  for (const PartialSums& v : vectors) elements += sizes.emplace_back(v.size);
+  ParallelJobs(sizes, elements, [&](size_t i, Range range) { join(vectors[i], order, range); });
 }
 
 void Sum(const OpContext&, const Tensor& x, double* sum) {

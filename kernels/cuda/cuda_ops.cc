@@ -10,6 +10,7 @@ const OpTable& Operators() {
     t.attention = Attention;
     t.attention_backward = AttentionBackward;
     t.copy = Copy;
+    t.copy_parts = CopyParts;
     t.add = Add;
     t.fill_normal = FillNormal;
     t.fill = Fill;
@@ -19,6 +20,7 @@ const OpTable& Operators() {
     t.gather_rows = GatherRows;
     t.sum_rows = SumRows;
     t.sums_of_squares = SumsOfSquares;
+    t.join_sums = JoinSums;
     t.sum = Sum;
     t.rms_norm = RmsNorm;
     t.rms_norm_backward = RmsNormBackward;

@@ -21,6 +21,53 @@ __global__ void CopyKernel(RowGrid grid, View<const A> src, View<B> dst, int64_t
       });
 }
 
+// Bytes from place to place, as words of as many bytes as both addresses allow.
+struct PartJob {
+  const char* from;
+  char* to;
+  int64_t bytes;
+  int word;
+};
+constexpr int kCopiedPacks = 8;                                 // words of a thread
+constexpr int64_t kCopiedWords = kBlockThreads * kCopiedPacks;  // of a block
+
+template <typename Word>
+__device__ __forceinline__ void CopyWords(const PartJob& job, int64_t block) {
+  const Word* from = reinterpret_cast<const Word*>(job.from);
+  Word* to = reinterpret_cast<Word*>(job.to);
+  const int64_t words = job.bytes / static_cast<int64_t>(sizeof(Word));
+  const auto at = [&](int j) { return block * kCopiedWords + j * kBlockThreads + int64_t{threadIdx.x}; };
+  Word word[kCopiedPacks];
+#pragma unroll
+  for (int j = 0; j < kCopiedPacks; ++j)
+    if (at(j) < words) word[j] = from[at(j)];
+#pragma unroll
+  for (int j = 0; j < kCopiedPacks; ++j)
+    if (at(j) < words) to[at(j)] = word[j];
+  const int64_t rest = words * static_cast<int64_t>(sizeof(Word)) + threadIdx.x;
+  if (block == 0 && rest < job.bytes) job.to[rest] = job.from[rest];
+}
+
+template <int kCapacity>
+__global__ void __launch_bounds__(kBlockThreads)
+    CopyPartsKernel(const __grid_constant__ JobTable<PartJob, kCapacity> table) {
+  const int index = table.IndexOf(blockIdx.x);
+  const PartJob& job = table.jobs[index];
+  const int64_t block = blockIdx.x - table.first[index];
+  switch (job.word) {
+    case 16:
+      return CopyWords<uint4>(job, block);
+    case 8:
+      return CopyWords<uint2>(job, block);
+    case 4:
+      return CopyWords<uint32_t>(job, block);
+    case 2:
+      return CopyWords<uint16_t>(job, block);
+    default:
+      return CopyWords<uint8_t>(job, block);
+  }
+}
+
 template <typename S, int kWidth>
 struct Terms {
   RawPack<S, kWidth> a, b;
@@ -68,23 +115,55 @@ __global__ void FillNormalKernel(RowGrid grid, uint64_t seed, uint64_t purpose, 
   });
 }
 
+constexpr int kAdamWWidth = kWidthOf<float>;
+constexpr int64_t kAdamWElements = kBlockThreads * RowGrid::kPacks * kAdamWWidth;  // of a block
+
 template <typename S>
-__global__ void AdamWKernel(RowGrid grid, ref::AdamWFactors factors, View<float> master,
-                            View<const float> grad, View<S> m, View<S> v, View<bf16> compute, int64_t n) {
-  constexpr int kWidth = kWidthOf<float>;
-  ForPacks(grid, [&](int64_t, int64_t p) {
-    const int64_t c = p * kWidth;
-    Pack<kWidth> w = Load<kWidth>(master.data + c, n - c, master.vector);
-    const Pack<kWidth> g = Load<kWidth>(grad.data + c, n - c, grad.vector);
-    Pack<kWidth> first = Load<kWidth>(m.data + c, n - c, m.vector),
-                 second = Load<kWidth>(v.data + c, n - c, v.vector);
+struct AdamWJob {
+  float* master;
+  const float* grad;
+  S *m, *v;
+  bf16* compute;
+  int64_t n;
+  float keep;
+  bool vector;  // all of them
+};
+
+template <typename S, int kCapacity>
+__global__ void __launch_bounds__(kBlockThreads)
+    AdamWKernel(const __grid_constant__ JobTable<AdamWJob<S>, kCapacity> table, ref::AdamWFactors factors) {
+  constexpr int kWidth = kAdamWWidth;
+  const int index = table.IndexOf(blockIdx.x);
+  const AdamWJob<S>& job = table.jobs[index];
+  const int64_t begin = (blockIdx.x - table.first[index]) * kAdamWElements;
+  for (int j = 0; j < RowGrid::kPacks; ++j) {
+    const int64_t c = begin + (j * kBlockThreads + int64_t{threadIdx.x}) * kWidth, n = job.n - c;
+    if (n <= 0) return;
+    Pack<kWidth> w = Load<kWidth>(job.master + c, n, job.vector);
+    const Pack<kWidth> g = Load<kWidth>(job.grad + c, n, job.vector);
+    Pack<kWidth> first = Load<kWidth>(job.m + c, n, job.vector),
+                 second = Load<kWidth>(job.v + c, n, job.vector);
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i) ref::AdamW(factors, g.v[i], w.v[i], first.v[i], second.v[i]);
-    Store(w, master.data + c, n - c, master.vector);
-    Store(first, m.data + c, n - c, m.vector);
-    Store(second, v.data + c, n - c, v.vector);
-    if (compute.data != nullptr) Store(w, compute.data + c, n - c, compute.vector);
-  });
+    for (int i = 0; i < kWidth; ++i) ref::AdamW(factors, job.keep, g.v[i], w.v[i], first.v[i], second.v[i]);
+    Store(w, job.master + c, n, job.vector);
+    Store(first, job.m + c, n, job.vector);
+    Store(second, job.v + c, n, job.vector);
+    if (job.compute != nullptr) Store(w, job.compute + c, n, job.vector);
+  }
+}
+
+template <typename S>
+AdamWJob<S> JobOf(const AdamWSlice& s, float keep) {
+  const auto vector = [](const Tensor& t) { return CanVector(Flat(t, true), kAdamWWidth); };
+  return {.master = s.master.as<float>(),
+          .grad = s.grad.as<float>(),
+          .m = s.m.as<S>(),
+          .v = s.v.as<S>(),
+          .compute = s.compute ? s.compute.as<bf16>() : nullptr,
+          .n = s.master.size(),
+          .keep = keep,
+          .vector = vector(s.master) && vector(s.grad) && vector(s.m) && vector(s.v) &&
+                    (!s.compute || vector(s.compute))};
 }
 
 }  // namespace
@@ -101,6 +180,16 @@ void Copy(const OpContext& ctx, const Tensor& src, const Tensor& dst) {
                  ViewOf<B>(to, kWidth), to.cols());
     });
   });
+}
+
+void CopyParts(const OpContext& ctx, std::span<const CopiedPart> parts) {
+  std::vector<SizedJob<PartJob>> jobs;
+  for (const auto& [from, to, bytes] : parts) {
+    const int word = WordOf(reinterpret_cast<uintptr_t>(from) | reinterpret_cast<uintptr_t>(to));
+    jobs.push_back({{static_cast<const char*>(from), static_cast<char*>(to), bytes, word},
+                    CeilDiv(CeilDiv(bytes, word), kCopiedWords)});
+  }
+  LaunchJobs(ctx, jobs, kBlockThreads, [](auto capacity) { return CopyPartsKernel<capacity.value>; });
 }
 
 void Add(const OpContext& ctx, const Tensor& a, const Tensor& b, const Tensor& out) {
@@ -128,17 +217,17 @@ void FillNormal(const OpContext& ctx, uint64_t seed, uint64_t purpose, int64_t o
              ViewOf<float>(Flat(dst, true), kWidth), dst.size());
 }
 
-void AdamW(const OpContext& ctx, const AdamWDesc& d) {
-  constexpr int kWidth = kWidthOf<float>;
+void AdamW(const OpContext& ctx, const AdamWDesc& d, std::span<const AdamWSlice> slices) {
   const ref::AdamWFactors factors =
-      ref::MakeAdamWFactors(d.learning_rate, d.beta1, d.beta2, d.eps, d.decay, d.grad_scale, d.step);
-  const int64_t n = d.master.size();
-  ForReal(d.m.dtype, [&](auto s) {
+      ref::MakeAdamWFactors(d.learning_rate, d.beta1, d.beta2, d.eps, d.grad_scale, d.step);
+  ForReal(slices[0].m.dtype, [&](auto s) {
     using S = decltype(s);
-    LaunchRows(ctx, AdamWKernel<S>, 1, CeilDiv(n, kWidth), factors,
-               ViewOf<float>(Flat(d.master, true), kWidth), ViewOf<const float>(Flat(d.grad, true), kWidth),
-               ViewOf<S>(Flat(d.m, true), kWidth), ViewOf<S>(Flat(d.v, true), kWidth),
-               ViewOf<bf16>(d.compute ? Flat(d.compute, true) : d.compute, kWidth), n);
+    std::vector<SizedJob<AdamWJob<S>>> jobs;
+    for (const AdamWSlice& slice : slices)
+      jobs.push_back({JobOf<S>(slice, ref::AdamWKeep(d.learning_rate, slice.decay)),
+                      CeilDiv(slice.master.size(), kAdamWElements)});
+    LaunchJobs(
+        ctx, jobs, kBlockThreads, [](auto capacity) { return AdamWKernel<S, capacity.value>; }, factors);
   });
 }
 

@@ -28,8 +28,9 @@ struct LossCounter {
   int64_t elements;   // that the call quantises
 };
 
-// Adds the threads' losses, and once the elements; integers, so no order shows. Every thread of the warps that call it must come.
-__device__ __forceinline__ void AddLost(const Lost& lost, const LossCounter& to) {
+// Adds the threads' losses, and once the elements: by the first block of the call; integers, so no order shows. Every thread of
+// the warps that call it must come.
+__device__ __forceinline__ void AddLost(const Lost& lost, const LossCounter& to, bool first_block) {
   if (to.stats == nullptr) return;
   const auto add = [](int64_t* count, int64_t n) {
     atomicAdd(reinterpret_cast<unsigned long long*>(count), static_cast<unsigned long long>(n));
@@ -41,8 +42,7 @@ __device__ __forceinline__ void AddLost(const Lost& lost, const LossCounter& to)
     const int sum = __reduce_add_sync(kAllLanes, counts[i]);
     if (Lane() == 0 && sum != 0) add(totals[i], sum);
   }
-  const unsigned others = blockIdx.x | blockIdx.y | threadIdx.x | threadIdx.y;
-  if (others == 0) add(&to.stats->elements, to.elements);
+  if (first_block && (threadIdx.x | threadIdx.y) == 0) add(&to.stats->elements, to.elements);
 }
 
 // The largest magnitude, as bits: at least kInfinityBits where there is a NaN or infinity.

@@ -3,9 +3,12 @@
 #define JEVONS_KERNELS_CUDA_LAUNCH_CUH_
 
 #include <algorithm>
+#include <type_traits>
+#include <vector>
 
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/grid.h"
+#include "kernels/cuda/jobs.h"
 #include "kernels/ops/context.h"
 
 namespace jevons::cuda {
@@ -56,6 +59,25 @@ void LaunchRows(const OpContext& ctx, void (*kernel)(RowGrid, Parameters...), in
   Launch(ctx, kernel, grid.blocks(),
          dim3(static_cast<unsigned>(grid.threads_x), static_cast<unsigned>(grid.threads_y)), 0, grid,
          args...);
+}
+
+// For kernels over a JobTable, of which kernel_of(capacity) gives one, capacity being an std::integral_constant: its first argument
+// is `const __grid_constant__ JobTable<Job, capacity>`. One launch for every kManyJobs jobs.
+template <class Job, class KernelOf, typename... Arguments>
+void LaunchJobs(const OpContext& ctx, const std::vector<SizedJob<Job>>& jobs, int threads,
+                const KernelOf& kernel_of, const Arguments&... args) {
+  const auto launch = [&](auto capacity, std::span<const SizedJob<Job>>& list) {
+    JobTable<Job, capacity.value> table;
+    if (const int64_t blocks = FillTable(list, table); blocks > 0)
+      Launch(ctx, kernel_of(capacity), blocks, dim3(static_cast<unsigned>(threads)), 0, table, args...);
+  };
+  for (std::span<const SizedJob<Job>> list = jobs; !list.empty();) {
+    if (list.size() <= kFewJobs) {
+      launch(std::integral_constant<int, kFewJobs>(), list);
+    } else {
+      launch(std::integral_constant<int, kManyJobs<Job>>(), list);
+    }
+  }
 }
 
 // For each pack of this thread: finish(row, pack, load(row, pack)). kBatch packs are loaded before the first of them is stored:

@@ -22,7 +22,7 @@ __global__ void RowsKernel(RowGrid grid, View<const S> x, int64_t cols, CodesOut
       [&](int64_t r, int64_t p, int64_t there, const Raw& raw) {
         QuantizeRowPack<F>(raw.Widened(), r, p, there, out, lost);
       });
-  AddLost(lost, out.lost);
+  AddLost(lost, out.lost, blockIdx.x == 0);
 }
 
 // The maximum over the block.
@@ -69,7 +69,7 @@ __global__ void __launch_bounds__(kBlockThreads)
     codes.Store(out.codes.row(row(k)), p, cols, out.codes.vector);
   }
   if (threadIdx.x == 0) out.scales[i * out.scale_pitch + j] = scale;
-  AddLost(lost, out.lost);
+  AddLost(lost, out.lost, blockIdx.x == 0);
 }
 
 template <class F, typename S>

@@ -122,11 +122,12 @@ __device__ __forceinline__ void WriteChunks(const PanelRoom& room, const PanelsO
   }
 }
 
+// Panel `panel` of the matrix, in row-major order.
 template <class F, class Source>
-__global__ void __launch_bounds__(kBlockThreads, 2) PanelKernel(Source source, PanelsOut out) {
+__device__ __forceinline__ void QuantizePanel(const Source& source, const PanelsOut& out, unsigned panel) {
   __shared__ PanelRoom room;
   const int tx = static_cast<int>(threadIdx.x) % kAcross, ty = static_cast<int>(threadIdx.x) / kAcross;
-  const int64_t tile = blockIdx.x / out.across, row = tile * kPanel, col = blockIdx.x % out.across * kPanel;
+  const int64_t tile = panel / out.across, row = tile * kPanel, col = panel % out.across * kPanel;
   const int64_t c = col + tx * kCodes;
   typename Source::Raw raw[kRows];
 #pragma unroll
@@ -146,12 +147,25 @@ __global__ void __launch_bounds__(kBlockThreads, 2) PanelKernel(Source source, P
   }
   __syncthreads();
   WriteChunks(room, out, row, col);
-  AddLost(lost, out.lost);
+  AddLost(lost, out.lost, panel == 0);
 }
 
 template <class F, class Source>
-void LaunchPanels(const OpContext& ctx, const Source& source, const PanelsOut& out) {
-  Launch(ctx, PanelKernel<F, Source>, TilesOf(out.rows) * out.across, dim3(kBlockThreads), 0, source, out);
+__global__ void __launch_bounds__(kBlockThreads, 2) PanelKernel(Source source, PanelsOut out) {
+  QuantizePanel<F>(source, out, blockIdx.x);
+}
+
+template <class F>
+struct RequantizeJob {
+  ScaledCodes<F> source;
+  PanelsOut out;
+};
+
+template <class F, int kCapacity>
+__global__ void __launch_bounds__(kBlockThreads, 2)
+    RequantizeKernel(const __grid_constant__ JobTable<RequantizeJob<F>, kCapacity> table) {
+  const int index = table.IndexOf(blockIdx.x);
+  QuantizePanel<F>(table.jobs[index].source, table.jobs[index].out, blockIdx.x - table.first[index]);
 }
 
 PanelsOut OutOf(int64_t rows, int64_t cols, const Tensor& codes, const Tensor& scales, ScaleKind kind,
@@ -165,25 +179,40 @@ PanelsOut OutOf(int64_t rows, int64_t cols, const Tensor& codes, const Tensor& s
           .kind = kind,
           .lost = {stats, rows * cols}};
 }
+int64_t PanelsOf(const PanelsOut& out) { return TilesOf(out.rows) * out.across; }
+
+template <class F>
+RequantizeJob<F> JobOf(const RequantizeDesc& d) {
+  return {.source = {ViewOf<const uint8_t>(d.codes, kCodes), ViewOf<const float>(d.scales, 1)},
+          .out = OutOf(d.codes.rows(), d.codes.cols(), d.out_codes, d.out_scales, d.scale_kind, d.stats)};
+}
 
 }  // namespace
 
 void QuantizeColumns(const OpContext& ctx, const QuantizeDesc& d) {
   const PanelsOut out = OutOf(d.x.rows(), d.x.cols(), d.codes, d.scales, d.scale_kind, d.stats);
   ForReal(d.x.dtype, [&](auto s) {
-    const Numbers<decltype(s)> numbers = {ViewOf<const decltype(s)>(d.x, kCodes)};
-    ForByteFormat(d.format, [&](auto f) { LaunchPanels<decltype(f)>(ctx, numbers, out); });
+    using Source = Numbers<decltype(s)>;
+    const Source numbers = {ViewOf<const decltype(s)>(d.x, kCodes)};
+    ForByteFormat(d.format, [&](auto f) {
+      Launch(ctx, PanelKernel<decltype(f), Source>, PanelsOf(out), dim3(kBlockThreads), 0, numbers, out);
+    });
   });
 }
 
-void RequantizeTransposed(const OpContext& ctx, const RequantizeDesc& d) {
-  const PanelsOut out =
-      OutOf(d.codes.rows(), d.codes.cols(), d.out_codes, d.out_scales, d.scale_kind, d.stats);
-  ForByteFormat(d.format, [&](auto f) {
-    using F = decltype(f);
-    LaunchPanels<F>(
-        ctx, ScaledCodes<F>{ViewOf<const uint8_t>(d.codes, kCodes), ViewOf<const float>(d.scales, 1)}, out);
-  });
+void RequantizeTransposed(const OpContext& ctx, std::span<const RequantizeDesc> descs) {
+  for (NumberFormat format : {NumberFormat::kE4M3, NumberFormat::kE5M2}) {
+    ForByteFormat(format, [&](auto f) {
+      using F = decltype(f);
+      std::vector<SizedJob<RequantizeJob<F>>> jobs;
+      for (const RequantizeDesc& d : descs) {
+        if (d.format != format) continue;
+        const RequantizeJob<F> job = JobOf<F>(d);
+        jobs.push_back({job, PanelsOf(job.out)});
+      }
+      LaunchJobs(ctx, jobs, kBlockThreads, [](auto capacity) { return RequantizeKernel<F, capacity.value>; });
+    });
+  }
 }
 
 }  // namespace jevons::cuda

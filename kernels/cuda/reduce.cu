@@ -12,12 +12,22 @@ constexpr int kSums = 16;            // of a block, element i in sum i % kSums
 constexpr int kStage = 4096;         // elements that are in shared memory at a time
 constexpr int kTreeThreads = 128;
 
+struct SquaresJob {
+  const float* x;
+  int64_t n;
+  double *partial, *sums;  // one for each kBlock elements; one for each chunk
+  bool vector;
+};
+
 // One block for kBlock elements: all threads bring a stage into shared memory, kSums of them add it.
+template <int kCapacity>
 __global__ void __launch_bounds__(kBlockThreads)
-    SquaresKernel(View<const float> x, int64_t n, double* partial) {
+    SquaresKernel(const __grid_constant__ JobTable<SquaresJob, kCapacity> table) {
   constexpr int kWidth = kWidthOf<float>;
   alignas(16) __shared__ float stage[kStage];
-  const int64_t begin = blockIdx.x * kBlock, end = min(n, begin + kBlock);
+  const int index = table.IndexOf(blockIdx.x);
+  const SquaresJob& job = table.jobs[index];
+  const int64_t block = blockIdx.x - table.first[index], begin = block * kBlock, end = min(job.n, begin + kBlock);
   double sum = 0;
   for (int64_t first = begin; first < end; first += kStage) {
     const int64_t count = min(end - first, int64_t{kStage});
@@ -25,7 +35,7 @@ __global__ void __launch_bounds__(kBlockThreads)
 #pragma unroll
     for (int j = 0; j < kStage / (kBlockThreads * kWidth); ++j) {
       const int64_t i = (j * kBlockThreads + int64_t{threadIdx.x}) * kWidth;
-      raw[j] = LoadRaw<kWidth>(x.data + first + i, count - i, x.vector);
+      raw[j] = LoadRaw<kWidth>(job.x + first + i, count - i, job.vector);
     }
     __syncthreads();  // the stage before has been added
 #pragma unroll
@@ -39,27 +49,58 @@ __global__ void __launch_bounds__(kBlockThreads)
   if (threadIdx.x >= 32) return;
   double total = 0;
   for (int j = 0; j < kSums; ++j) total += __shfl_sync(0xFFFFFFFFu, sum, j);
-  if (threadIdx.x == 0) partial[blockIdx.x] = total;
+  if (threadIdx.x == 0) job.partial[block] = total;
 }
 
-// sums[i] = the sum of block i's share of partial[0..blocks), of_chunk each, over the fixed tree (TreeSum): at each level a node is
-// the sum of two neighbours, and the last of an odd number goes up as it is. other: [(of_chunk + 1) / 2] for each chunk.
+// One block for a chunk: its share of the partial sums, of_chunk of them, over the fixed tree (TreeSum). The node that covers
+// [i, i + 2 step) replaces its left half at i, and the last of an odd number stays as it is.
+template <int kCapacity>
 __global__ void __launch_bounds__(kTreeThreads)
-    TreeKernel(double* partial, double* other, int64_t blocks, int64_t of_chunk, double* sums) {
-  const int64_t first = blockIdx.x * of_chunk;
-  int64_t n = min(of_chunk, blocks - first);
-  double *from = partial + first, *to = other + blockIdx.x * ((of_chunk + 1) / 2);
-  while (n > 1) {
-    const int64_t nodes = (n + 1) / 2;
-    for (int64_t i = threadIdx.x; i < nodes; i += kTreeThreads)
-      to[i] = 2 * i + 1 < n ? from[2 * i] + from[2 * i + 1] : from[2 * i];
+    TreeKernel(const __grid_constant__ JobTable<SquaresJob, kCapacity> table, int64_t of_chunk) {
+  const int index = table.IndexOf(blockIdx.x);
+  const SquaresJob& job = table.jobs[index];
+  const int64_t chunk = blockIdx.x - table.first[index], first = chunk * of_chunk;
+  const int64_t n = min(of_chunk, (job.n + kBlock - 1) / kBlock - first);
+  double* const nodes = job.partial + first;
+  for (int64_t step = 1; step < n; step *= 2) {
+    for (int64_t i = threadIdx.x * 2 * step; i + step < n; i += kTreeThreads * 2 * step)
+      nodes[i] += nodes[i + step];
     __syncthreads();
-    double* const swap = from;
-    from = to;
-    to = swap;
-    n = nodes;
   }
-  if (threadIdx.x == 0) sums[blockIdx.x] = from[0];
+  if (threadIdx.x == 0) job.sums[chunk] = nodes[0];
+}
+
+struct JoinJob {
+  const float *left, *right;  // right: null at the root that nothing is added to
+  float* sum;
+  int64_t n;
+  bool vector;
+};
+constexpr int64_t kJoinElements = kBlockThreads * 4 * kWidthOf<float>;  // of a block
+
+// sum = left + right + 0. The zero makes +0 of -0, which shows in no sum but one that is -0 itself.
+template <int kCapacity>
+__global__ void __launch_bounds__(kBlockThreads)
+    JoinKernel(const __grid_constant__ JobTable<JoinJob, kCapacity> table) {
+  constexpr int kWidth = kWidthOf<float>, kPacks = kJoinElements / (kBlockThreads * kWidth);
+  const int index = table.IndexOf(blockIdx.x);
+  const JoinJob& job = table.jobs[index];
+  const int64_t begin = (blockIdx.x - table.first[index]) * kJoinElements;
+  const auto at = [&](int j) { return begin + (j * kBlockThreads + int64_t{threadIdx.x}) * kWidth; };
+  RawPack<float, kWidth> left[kPacks], right[kPacks] = {};
+#pragma unroll
+  for (int j = 0; j < kPacks; ++j) {
+    left[j] = LoadRaw<kWidth>(job.left + at(j), job.n - at(j), job.vector);
+    if (job.right != nullptr) right[j] = LoadRaw<kWidth>(job.right + at(j), job.n - at(j), job.vector);
+  }
+#pragma unroll
+  for (int j = 0; j < kPacks; ++j) {
+    Pack<kWidth> sum = left[j].Widened();
+    const Pack<kWidth> other = right[j].Widened();
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) sum.v[i] = sum.v[i] + other.v[i] + 0.0f;
+    Store(sum, job.sum + at(j), job.n - at(j), job.vector);
+  }
 }
 
 // One thread adds, in order, what the others bring.
@@ -84,14 +125,38 @@ double* Doubles(const OpContext& ctx, int64_t n) {
 
 }  // namespace
 
-void SumsOfSquares(const OpContext& ctx, const Tensor& x, int64_t chunk, double* sums) {
+void SumsOfSquares(const OpContext& ctx, std::span<const SquaresSlice> slices, int64_t chunk) {
   ArenaScope scope(*ctx.scratch);
-  const int64_t blocks = CeilDiv(x.size(), kBlock), of_chunk = std::min(blocks, chunk / kBlock);
-  const int64_t chunks = CeilDiv(blocks, of_chunk);
-  double *partial = Doubles(ctx, blocks), *other = Doubles(ctx, chunks * ((of_chunk + 1) / 2));
-  Launch(ctx, SquaresKernel, blocks, dim3(kBlockThreads), 0,
-         ViewOf<const float>(Flat(x, true), kWidthOf<float>), x.size(), partial);
-  Launch(ctx, TreeKernel, chunks, dim3(kTreeThreads), 0, partial, other, blocks, of_chunk, sums);
+  int64_t blocks = 0;
+  for (const SquaresSlice& slice : slices) blocks += CeilDiv(slice.x.size(), kBlock);
+  double* partial = Doubles(ctx, blocks);
+  std::vector<SizedJob<SquaresJob>> squares, trees;
+  for (const auto& [x, sums] : slices) {
+    const SquaresJob job = {x.as<float>(), x.size(), partial, sums, CanVector(Flat(x, true), kWidthOf<float>)};
+    squares.push_back({job, CeilDiv(x.size(), kBlock)});
+    trees.push_back({job, CeilDiv(squares.back().blocks, chunk / kBlock)});
+    partial += squares.back().blocks;
+  }
+  LaunchJobs(ctx, squares, kBlockThreads, [](auto capacity) { return SquaresKernel<capacity.value>; });
+  LaunchJobs(
+      ctx, trees, kTreeThreads, [](auto capacity) { return TreeKernel<capacity.value>; }, chunk / kBlock);
+}
+
+void JoinSums(const OpContext& ctx, std::span<const PartialSums> vectors,
+              std::span<const std::pair<int, int>> order) {
+  const auto join = [&](int left, int right, bool last) {
+    std::vector<SizedJob<JoinJob>> jobs;
+    for (const PartialSums& v : vectors) {
+      const auto value = [&](int i) { return i < 0 ? nullptr : v.values[static_cast<size_t>(i)]; };
+      JoinJob job = {value(left), value(right), last ? v.sum : value(left), v.size, false};
+      const auto bits = [](const float* p) { return reinterpret_cast<uintptr_t>(p); };
+      job.vector = WordOf(bits(job.left) | bits(job.right) | bits(job.sum)) == 16;
+      jobs.push_back({job, CeilDiv(v.size, kJoinElements)});
+    }
+    LaunchJobs(ctx, jobs, kBlockThreads, [](auto capacity) { return JoinKernel<capacity.value>; });
+  };
+  for (size_t i = 0; i < order.size(); ++i) join(order[i].first, order[i].second, i + 1 == order.size());
+  if (order.empty()) join(0, -1, true);
 }
 
 void Sum(const OpContext& ctx, const Tensor& x, double* sum) {

@@ -31,7 +31,7 @@ __global__ void SwiGluQuantizeKernel(RowGrid grid, View<const S> gate, View<cons
           y.v[i] = p * kCodes + i < there ? ref::SwiGluElement(g.v[i], u.v[i], w) : 0.0f;
         QuantizeRowPack<F>(RoundedTo<S>(y), row, p, there, out, lost);
       });
-  AddLost(lost, out.lost);
+  AddLost(lost, out.lost, blockIdx.x == 0);
 }
 
 }  // namespace

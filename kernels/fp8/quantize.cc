@@ -47,12 +47,14 @@ void Dequantize(const OpContext& ctx, const DequantizeDesc& d) {
   if (d.x.size() > 0) Table(ctx.stream).dequantize(ctx, d);
 }
 
-void RequantizeTransposed(const OpContext& ctx, const RequantizeDesc& d) {
-  const int64_t rows = d.codes.rows(), cols = d.codes.cols();
-  JEVONS_CHECK(d.format != NumberFormat::kE5M6, "only E4M3 and E5M2 are requantised");
-  ExpectQuantized(d.codes, d.scales, rows, cols, Tiling::kRows1x128, d.format);
-  ExpectQuantized(d.out_codes, d.out_scales, rows, cols, Tiling::kColumns128x1, d.format);
-  if (d.codes.size() > 0) Table(ctx.stream).requantize_transposed(ctx, d);
+void RequantizeTransposed(const OpContext& ctx, std::span<const RequantizeDesc> descs) {
+  for (const RequantizeDesc& d : descs) {
+    const int64_t rows = d.codes.rows(), cols = d.codes.cols();
+    JEVONS_CHECK(d.format != NumberFormat::kE5M6, "only E4M3 and E5M2 are requantised");
+    ExpectQuantized(d.codes, d.scales, rows, cols, Tiling::kRows1x128, d.format);
+    ExpectQuantized(d.out_codes, d.out_scales, rows, cols, Tiling::kColumns128x1, d.format);
+  }
+  if (!descs.empty()) Table(ctx.stream).requantize_transposed(ctx, descs);
 }
 
 }  // namespace jevons

@@ -11,6 +11,8 @@
 #ifndef JEVONS_KERNELS_FP8_QUANTIZE_H_
 #define JEVONS_KERNELS_FP8_QUANTIZE_H_
 
+#include <span>
+
 #include "kernels/fp8/packing.h"
 #include "kernels/fp8/scaling.h"
 #include "kernels/ops/context.h"
@@ -54,7 +56,8 @@ struct RequantizeDesc {
   NumberFormat format = NumberFormat::kE4M3;
   QuantStats* stats = nullptr;
 };
-void RequantizeTransposed(const OpContext& ctx, const RequantizeDesc& desc);
+// Any number of matrices, each by itself: the rows of a layer's experts. A device is given hundreds of them in one launch.
+void RequantizeTransposed(const OpContext& ctx, std::span<const RequantizeDesc> descs);
 
 // One implementation of the three; they trust their arguments. The one whose table Ops() serves is used (ops/registry.h), so
 // JEVONS_OPS=ref forces the scalar one.

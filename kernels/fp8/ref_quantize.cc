@@ -89,7 +89,7 @@ void RefDequantize(const OpContext&, const DequantizeDesc& d) {
   });
 }
 
-void RefRequantizeTransposed(const OpContext&, const RequantizeDesc& d) {
+void RequantizeMatrix(const RequantizeDesc& d) {
   ForFormat(d.format, [&](auto format) {
     using F = decltype(format);
     const QuantStats stats = QuantizeMatrix<F>(
@@ -101,6 +101,10 @@ void RefRequantizeTransposed(const OpContext&, const RequantizeDesc& d) {
         [&](int64_t i, int64_t j, float scale) { d.out_scales.row<float>(i)[j] = scale; });
     if (d.stats != nullptr) *d.stats += stats;
   });
+}
+
+void RefRequantizeTransposed(const OpContext&, std::span<const RequantizeDesc> descs) {
+  for (const RequantizeDesc& d : descs) RequantizeMatrix(d);
 }
 
 }  // namespace

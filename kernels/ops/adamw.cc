@@ -5,16 +5,18 @@
 
 namespace jevons {
 
-void AdamW(const OpContext& ctx, const AdamWDesc& d) {
-  const int64_t n = d.master.size();
-  ExpectVector("master", d.master, DType::kF32, n);
-  ExpectVector("grad", d.grad, DType::kF32, n);
-  ExpectReal("m", d.m);
-  ExpectVector("m", d.m, d.m.dtype, n);
-  ExpectVector("v", d.v, d.m.dtype, n);
-  if (d.compute) ExpectVector("compute", d.compute, DType::kBF16, n);
-  JEVONS_CHECK(d.step >= 1, "step %lld", static_cast<long long>(d.step));
-  if (n > 0) Ops(ctx.stream).adamw(ctx, d);
+void AdamW(const OpContext& ctx, const AdamWDesc& desc, std::span<const AdamWSlice> slices) {
+  JEVONS_CHECK(desc.step >= 1, "step %lld", static_cast<long long>(desc.step));
+  for (const AdamWSlice& s : slices) {
+    const int64_t n = s.master.size();
+    ExpectVector("master", s.master, DType::kF32, n);
+    ExpectVector("grad", s.grad, DType::kF32, n);
+    ExpectReal("m", s.m);
+    ExpectVector("m", s.m, slices[0].m.dtype, n);
+    ExpectVector("v", s.v, s.m.dtype, n);
+    if (s.compute) ExpectVector("compute", s.compute, DType::kBF16, n);
+  }
+  if (!slices.empty()) Ops(ctx.stream).adamw(ctx, desc, slices);
 }
 
 }  // namespace jevons

@@ -17,6 +17,12 @@ void Copy(const OpContext& ctx, const Tensor& src, const Tensor& dst) {
   if (dst.size() > 0) Ops(ctx.stream).copy(ctx, src, dst);
 }
 
+void CopyParts(const OpContext& ctx, std::span<const CopiedPart> parts) {
+  for (const CopiedPart& part : parts)
+    JEVONS_CHECK(part.bytes >= 0, "a part of %lld bytes", static_cast<long long>(part.bytes));
+  if (!parts.empty()) Ops(ctx.stream).copy_parts(ctx, parts);
+}
+
 void Add(const OpContext& ctx, const Tensor& a, const Tensor& b, const Tensor& out) {
   ExpectReal("out", out);
   ExpectMatrix("out", out, out.dtype, a.rows(), a.cols());

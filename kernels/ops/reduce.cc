@@ -7,10 +7,21 @@
 
 namespace jevons {
 
-void SumsOfSquares(const OpContext& ctx, const Tensor& x, int64_t chunk, double* sums) {
-  ExpectVector("x", x, DType::kF32, x.size());
+void SumsOfSquares(const OpContext& ctx, std::span<const SquaresSlice> slices, int64_t chunk) {
   JEVONS_CHECK(chunk > 0 && chunk % kSquaresBlock == 0, "chunks of %lld elements", static_cast<long long>(chunk));
-  if (x.size() > 0) Ops(ctx.stream).sums_of_squares(ctx, x, chunk, sums);
+  for (const SquaresSlice& slice : slices) ExpectVector("x", slice.x, DType::kF32, slice.x.size());
+  if (!slices.empty()) Ops(ctx.stream).sums_of_squares(ctx, slices, chunk);
+}
+
+void JoinSums(const OpContext& ctx, std::span<const PartialSums> vectors, std::span<const std::pair<int, int>> order) {
+  JEVONS_CHECK(order.empty() || order.back().first == 0, "the last addition is to value %d", order.back().first);
+  for (const PartialSums& vector : vectors) {
+    const int values = static_cast<int>(vector.values.size());
+    JEVONS_CHECK(values > 0, "a sum of no values");
+    for (const auto& [left, right] : order)
+      JEVONS_CHECK(left >= 0 && left < values && right >= 0 && right < values, "value %d += value %d of %d", left, right, values);
+  }
+  if (!vectors.empty()) Ops(ctx.stream).join_sums(ctx, vectors, order);
 }
 
 void Sum(const OpContext& ctx, const Tensor& x, double* sum) {

@@ -44,16 +44,19 @@ void Store(const float* values, const Tensor& t, WriteMode mode = WriteMode::kOv
   }
 }
 
-void RefAdamW(const OpContext&, const AdamWDesc& d) {
+void RefAdamW(const OpContext&, const AdamWDesc& d, std::span<const AdamWSlice> slices) {
   const ref::AdamWFactors factors =
-      ref::MakeAdamWFactors(d.learning_rate, d.beta1, d.beta2, d.eps, d.decay, d.grad_scale, d.step);
-  float* master = d.master.as<float>();
-  for (int64_t i = 0; i < d.master.size(); ++i) {
-    float m = Get(d.m, 0, i), v = Get(d.v, 0, i);
-    ref::AdamW(factors, d.grad.as<float>()[i], master[i], m, v);
-    Put(d.m, 0, i, m);
-    Put(d.v, 0, i, v);
-    if (d.compute) Put(d.compute, 0, i, master[i]);
+      ref::MakeAdamWFactors(d.learning_rate, d.beta1, d.beta2, d.eps, d.grad_scale, d.step);
+  for (const AdamWSlice& s : slices) {
+    const float keep = ref::AdamWKeep(d.learning_rate, s.decay);
+    float* master = s.master.as<float>();
+    for (int64_t i = 0; i < s.master.size(); ++i) {
+      float m = Get(s.m, 0, i), v = Get(s.v, 0, i);
+      ref::AdamW(factors, keep, s.grad.as<float>()[i], master[i], m, v);
+      Put(s.m, 0, i, m);
+      Put(s.v, 0, i, v);
+      if (s.compute) Put(s.compute, 0, i, master[i]);
+    }
   }
 }
 
@@ -90,6 +93,13 @@ void RefAttentionBackward(const OpContext& ctx, const AttentionDesc& d, const At
 void RefCopy(const OpContext&, const Tensor& src, const Tensor& dst) {
   for (int64_t r = 0; r < dst.rows(); ++r)
     for (int64_t c = 0; c < dst.cols(); ++c) Put(dst, r, c, Get(src, r, c));
+}
+
+void RefCopyParts(const OpContext&, std::span<const CopiedPart> parts) {
+  for (const CopiedPart& part : parts) {
+    const char* from = static_cast<const char*>(part.from);
+    std::copy_n(from, part.bytes, static_cast<char*>(part.to));
+  }
 }
 
 void RefAdd(const OpContext&, const Tensor& a, const Tensor& b, const Tensor& out) {
@@ -145,10 +155,24 @@ void RefSumRows(const OpContext& ctx, const Tensor& y, const Tensor& row_of, int
   Store(sum, out, mode);
 }
 
-void RefSumsOfSquares(const OpContext&, const Tensor& x, int64_t chunk, double* sums) {
-  for (int64_t i = 0; i < x.size(); ++i) {
-    if (i % chunk == 0) sums[i / chunk] = 0;
-    sums[i / chunk] += double{x.as<float>()[i]} * double{x.as<float>()[i]};
+void RefSumsOfSquares(const OpContext&, std::span<const SquaresSlice> slices, int64_t chunk) {
+  for (const SquaresSlice& slice : slices) {
+    const float* x = slice.x.as<float>();
+    for (int64_t i = 0; i < slice.x.size(); ++i) {
+      if (i % chunk == 0) slice.sums[i / chunk] = 0;
+      slice.sums[i / chunk] += double{x[i]} * double{x[i]};
+    }
+  }
+}
+
+void RefJoinSums(const OpContext&, std::span<const PartialSums> vectors,
+                 std::span<const std::pair<int, int>> order) {
+  for (const PartialSums& v : vectors) {
+    for (int64_t i = 0; i < v.size; ++i) {
+      for (const auto& [left, right] : order)
+        v.values[static_cast<size_t>(left)][i] += v.values[static_cast<size_t>(right)][i];
+      v.sum[i] = v.values[0][i] + 0.0f;  // -0 + 0 = +0; everything else stays
+    }
   }
 }
 
@@ -266,6 +290,7 @@ const OpTable kRefOps = {
     .attention = RefAttention,
     .attention_backward = RefAttentionBackward,
     .copy = RefCopy,
+    .copy_parts = RefCopyParts,
     .add = RefAdd,
     .fill_normal = RefFillNormal,
     .fill = RefFill,
@@ -275,6 +300,7 @@ const OpTable kRefOps = {
     .gather_rows = RefGatherRows,
     .sum_rows = RefSumRows,
     .sums_of_squares = RefSumsOfSquares,
+    .join_sums = RefJoinSums,
     .sum = RefSum,
     .rms_norm = RefRmsNorm,
     .rms_norm_backward = RefRmsNormBackward,

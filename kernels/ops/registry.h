@@ -28,6 +28,7 @@ struct OpTable {
   decltype(&jevons::Attention) attention;
   decltype(&jevons::AttentionBackward) attention_backward;
   decltype(&jevons::Copy) copy;
+  decltype(&jevons::CopyParts) copy_parts;
   decltype(&jevons::Add) add;
   decltype(&jevons::FillNormal) fill_normal;
   decltype(&jevons::Fill) fill;
@@ -37,6 +38,7 @@ struct OpTable {
   decltype(&jevons::GatherRows) gather_rows;
   decltype(&jevons::SumRows) sum_rows;
   decltype(&jevons::SumsOfSquares) sums_of_squares;
+  decltype(&jevons::JoinSums) join_sums;
   decltype(&jevons::Sum) sum;
   decltype(&jevons::RmsNorm) rms_norm;
   decltype(&jevons::RmsNormBackward) rms_norm_backward;

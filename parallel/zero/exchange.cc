@@ -4,15 +4,10 @@
 
 #include "kernels/base/check.h"
 #include "kernels/ops/elementwise.h"
-#include "kernels/tensor/device.h"
+#include "kernels/ops/reduce.h"
 
 namespace jevons {
 namespace {
-
-constexpr int64_t kBlock =
-    4096;  // elements joined at once: a value's 16 KiB stay in the cache while the others are added
-
-constexpr int64_t kMostZeros = int64_t{1} << 20;  // elements
 
 int64_t ScratchBytes(const Stream& stream) {
   return stream.device == Device::kCuda ? kExchangeScratchBytesOnDevice : kExchangeScratchBytes;
@@ -91,26 +86,21 @@ class TreeReduction {
     size_t most_nodes = 1;
     for (const auto& nodes : desc_.nodes_of_rank) most_nodes = std::max(most_nodes, nodes.size());
     const int64_t lines = static_cast<int64_t>(most_nodes) * group_.size() +
-                          static_cast<int64_t>(values_.size()) + 1;  // 1: of zeros
+                          static_cast<int64_t>(values_.size());
     const int64_t width =
         group_.size() == 1
             ? std::max<int64_t>(own_line().total, 1)
             : std::max<int64_t>(ScratchBytes(ops_.stream) / (lines * static_cast<int64_t>(sizeof(float))),
                                 256);
-    if (on_device()) MakeZeros(width);
     for (int64_t round = 0; round * width < LongestLine(lines_); ++round) {
       const ArenaScope round_scope(*ops_.scratch);
       Exchange(round, width);
-      own_line().ForPieces(own_line().Window(round, width),
-                           [&](size_t slice, Range elements, int64_t offset) {
-                             JoinPiece(slice, elements, offset, own_line().Window(round, width).size());
-                           });
+      Join(own_line().Window(round, width));
     }
   }
 
  private:
   const OwnedLine& own_line() const { return lines_[group_.rank()]; }
-  bool on_device() const { return ops_.stream.device == Device::kCuda; }
   size_t own_nodes() const { return desc_.nodes_of_rank[group_.rank()].size(); }
 
   void OrderNodes() {
@@ -127,7 +117,7 @@ class TreeReduction {
   }
 
   // Sends each rank its window of this rank's nodes, [destination][node][window], and receives the others'
-  // nodes of the own window, [source][node][window]. Nobody sends to himself: JoinPiece reads the own nodes
+  // nodes of the own window, [source][node][window]. Nobody sends to himself: Join reads the own nodes
   // where they are.
   void Exchange(int64_t round, int64_t width) {
     const int ranks = group_.size();
@@ -150,75 +140,43 @@ class TreeReduction {
     const Tensor recv = ops_.scratch->Allocate("zero.reduce_recv", DType::kF32, {recv_total});
     received_ = recv.as<float>();
     float* packed = send.as<float>();
+    std::vector<CopiedPart> parts;
     for (int r = 0; r < ranks; ++r) {
-      if (r != group_.rank()) packed = Pack(lines_[r], lines_[r].Window(round, width), packed);
+      if (r != group_.rank()) packed = Pack(lines_[r], lines_[r].Window(round, width), packed, parts);
     }
+    CopyParts(ops_, parts);
     group_.AllToAllV(
         ops_.stream, {static_cast<const std::byte*>(send.data), static_cast<size_t>(send.bytes())},
         send_bytes, {static_cast<std::byte*>(recv.data), static_cast<size_t>(recv.bytes())}, recv_bytes);
   }
 
-  float* Pack(const OwnedLine& line, Range window, float* packed) const {
+  // What a rank is sent, at `packed`; returns where it ends.
+  float* Pack(const OwnedLine& line, Range window, float* packed, std::vector<CopiedPart>& parts) const {
     for (const std::vector<float*>& node : desc_.local) {
       line.ForPieces(window, [&](size_t slice, Range elements, int64_t offset) {
-        CopyBytes(ops_.stream, node[line.slices[slice].param] + elements.begin, packed + offset,
-                  elements.size() * static_cast<int64_t>(sizeof(float)));
+        parts.push_back({node[line.slices[slice].param] + elements.begin, packed + offset,
+                         elements.size() * static_cast<int64_t>(sizeof(float))});
       });
       packed += window.size();
     }
     return packed;
   }
 
-  // Adds the nodes' values of `elements` in the tree's order and puts the root into out.
-  void JoinPiece(size_t slice, Range elements, int64_t offset, int64_t window) {
-    const OwnedSlice& owned = own_line().slices[slice];
-    std::vector<float*> value(values_.size());
-    for (size_t v = 0; v < values_.size(); ++v) {
-      const NodeValue& node = values_[v];
-      value[v] = node.rank == group_.rank()
-                     ? desc_.local[node.index][owned.param] + elements.begin
-                     : received_ + received_at_[node.rank] + node.index * window + offset;
-    }
-    float* result = out_[slice] + (elements.begin - owned.elements.begin);
-    if (on_device()) {
-      JoinOnDevice(value, result, elements.size());
-    } else {
-      JoinOnHost(value, result, elements.size());
-    }
-  }
-
-  // By the very additions of the host, which a device's FP32 has the same bits of.
-  void JoinOnDevice(const std::vector<float*>& value, float* result, int64_t size) {
-    const auto vector = [&](float* data) { return Tensor::Of(data, {size}); };
-    for (const auto& [left, right] : order_)
-      Add(ops_, vector(value[left]), vector(value[right]), vector(value[left]));
-    for (int64_t begin = 0; begin < size; begin += zeros_.size()) {
-      const int64_t n = std::min(zeros_.size(), size - begin);
-      Add(ops_, Tensor::Of(value[0] + begin, {n}), Tensor::Of(zeros_.as<float>(), {n}),
-          Tensor::Of(result + begin, {n}));
-    }
-  }
-
-  void JoinOnHost(const std::vector<float*>& value, float* result, int64_t size) {
-#pragma omp parallel for schedule(static) if (size >= 16 * kBlock)
-    for (int64_t begin = 0; begin < size; begin += kBlock) {
-      const int64_t end = std::min(begin + kBlock, size);
-      for (const auto& [left, right] : order_) {
-        float* sum = value[left];
-        const float* other = value[right];
-#pragma omp simd
-        for (int64_t i = begin; i < end; ++i) sum[i] += other[i];
-      }
-      const float* root = value[0];
-#pragma omp simd
-      for (int64_t i = begin; i < end; ++i) result[i] = root[i] + 0.0f;  // -0 + 0 = +0; everything else stays
-    }
-  }
-
-  // Of at most a window: what +0 is made of -0 with.
-  void MakeZeros(int64_t width) {
-    zeros_ = ops_.scratch->Allocate("zero.zeros", DType::kF32, {std::min(width, kMostZeros)});
-    Zero(ops_.stream, zeros_);
+  // Adds the nodes' values of the window in the tree's order and puts the root into out.
+  void Join(Range window) {
+    std::vector<PartialSums> pieces;
+    own_line().ForPieces(window, [&](size_t slice, Range elements, int64_t offset) {
+      const OwnedSlice& owned = own_line().slices[slice];
+      PartialSums piece;
+      for (const NodeValue& node : values_)
+        piece.values.push_back(node.rank == group_.rank() ? desc_.local[node.index][owned.param] + elements.begin
+                                                          : received_ + received_at_[node.rank] +
+                                                                node.index * window.size() + offset);
+      piece.sum = out_[slice] + (elements.begin - owned.elements.begin);
+      piece.size = elements.size();
+      pieces.push_back(std::move(piece));
+    });
+    JoinSums(ops_, pieces, order_);
   }
 
   Communicator& group_;
@@ -228,7 +186,6 @@ class TreeReduction {
   const std::vector<OwnedLine> lines_;      // [group size]
   std::vector<NodeValue> values_;           // all nodes, left to right
   std::vector<std::pair<int, int>> order_;  // of additions, indices into values_
-  Tensor zeros_;                            // on a device
   float* received_ = nullptr;
   std::vector<int64_t> received_at_;  // [group size], elements
 };
@@ -259,10 +216,12 @@ void AllGatherOwned(Communicator& group, std::span<void* const> params, std::spa
     const Tensor send = ops.scratch->Allocate("zero.gather_send", DType::kU8, {bytes[group.rank()]});
     const Tensor recv = ops.scratch->Allocate("zero.gather_recv", DType::kU8, {total});
     const OwnedLine& own = lines[group.rank()];
+    std::vector<CopiedPart> packed, unpacked;
     own.ForPieces(own.Window(round, width), [&](size_t slice, Range elements, int64_t offset) {
-      CopyBytes(ops.stream, address(own, slice, elements), send.as<uint8_t>() + offset * element_bytes,
-                elements.size() * element_bytes);
+      packed.push_back({address(own, slice, elements), send.as<uint8_t>() + offset * element_bytes,
+                        elements.size() * element_bytes});
     });
+    CopyParts(ops, packed);
     group.AllGatherV(ops.stream,
                      {static_cast<const std::byte*>(send.data), static_cast<size_t>(send.bytes())},
                      {static_cast<std::byte*>(recv.data), static_cast<size_t>(recv.bytes())}, bytes);
@@ -270,12 +229,13 @@ void AllGatherOwned(Communicator& group, std::span<void* const> params, std::spa
     for (int r = 0; r < ranks; ++r) {
       if (r != group.rank()) {
         lines[r].ForPieces(lines[r].Window(round, width), [&](size_t slice, Range elements, int64_t offset) {
-          CopyBytes(ops.stream, received + offset * element_bytes, address(lines[r], slice, elements),
-                    elements.size() * element_bytes);
+          unpacked.push_back({received + offset * element_bytes, address(lines[r], slice, elements),
+                              elements.size() * element_bytes});
         });
       }
       received += bytes[r];
     }
+    CopyParts(ops, unpacked);
   }
 }
 

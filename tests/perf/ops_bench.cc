@@ -147,25 +147,18 @@ void VocabularyAndOptimizer(Bench& b) {
           [&] { std::memcpy(w.data, g.data, static_cast<size_t>(w.bytes())); });
   b.Bytes("sum of squares", 4 * kParameters, [&] {
     double sums[kParameters / kSquaresBlock];
-    SumsOfSquares(ctx, g, kSquaresBlock, sums);
+    const SquaresSlice slice = {g, sums};
+    SumsOfSquares(ctx, {&slice, 1}, kSquaresBlock);
   });
   b.Bytes("fill normal", 4 * kParameters,
           [&] { FillNormal(ctx, 1, 2, 0, 0.02f, w.Columns(0, kParameters / 16)); });
   for (DType moments : {DType::kF32, DType::kBF16}) {
     const Tensor m = b.Make(moments, {kParameters}), v = b.Make(moments, {kParameters});
     Copy(ctx, g, m);
+    const AdamWSlice slice = {.master = w, .grad = g, .m = m, .v = v, .compute = w16, .decay = 0.1f};
     b.Bytes(moments == DType::kF32 ? "adamw, FP32 moments" : "adamw, BF16 moments",
             kParameters * (12 + 2 + 4 * SizeOf(moments)), [&] {
-              AdamW(ctx, {.master = w,
-                          .grad = g,
-                          .m = m,
-                          .v = v,
-                          .compute = w16,
-                          .learning_rate = 1e-3f,
-                          .beta1 = 0.9f,
-                          .beta2 = 0.95f,
-                          .eps = 1e-8f,
-                          .decay = 0.1f});
+              AdamW(ctx, {.learning_rate = 1e-3f, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f}, {&slice, 1});
             });
   }
 }

@@ -85,8 +85,13 @@ FakeEvent& EventOf(void* event) { return *static_cast<FakeEvent*>(event); }
 // The streams that this thread has made: what a rank calls its device.
 thread_local std::vector<void*> streams_of_this_thread;
 
-void AsyncAdd(const OpContext& ctx, const Tensor& a, const Tensor& b, const Tensor& out) {
-  EnqueueOnStream(ctx.stream.handle, [=] { kRefOps.add({}, a, b, out); });
+void AsyncCopyParts(const OpContext& ctx, std::span<const CopiedPart> parts) {
+  EnqueueOnStream(ctx.stream.handle,
+                  [parts = std::vector(parts.begin(), parts.end())] { kRefOps.copy_parts({}, parts); });
+}
+void AsyncJoinSums(const OpContext& ctx, std::span<const PartialSums> vectors, std::span<const std::pair<int, int>> order) {
+  EnqueueOnStream(ctx.stream.handle, [vectors = std::vector(vectors.begin(), vectors.end()),
+                                      order = std::vector(order.begin(), order.end())] { kRefOps.join_sums({}, vectors, order); });
 }
 
 }  // namespace
@@ -108,7 +113,8 @@ const OpTable& Operators() {
   static const OpTable table = [] {
     OpTable t = {};
     t.name = "streams as threads";
-    t.add = AsyncAdd;
+    t.copy_parts = AsyncCopyParts;
+    t.join_sums = AsyncJoinSums;
     return t;
   }();
   return table;

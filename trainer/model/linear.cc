@@ -23,18 +23,24 @@ Fp8Operand Quantised(const OpContext& ops, const Tensor& x, Tiling tiling, Scale
 }
 
 // The transposed operand of a weight gradient, made from the codes that the other products use (report 3.5.2), so that a tensor
-// is rounded the same way whether it was kept in FP8 or not.
-Fp8Operand Columns(const OpContext& ops, const Activation& x, Tiling tiling, ScaleKind kind) {
+// is rounded the same way whether it was kept in FP8 or not. Where those codes are there already, as an expert's are, the caller
+// finds in `later` what is to be done, for all operands at once.
+Fp8Operand Columns(const OpContext& ops, const Activation& x, Tiling tiling, ScaleKind kind, std::vector<RequantizeDesc>& later) {
   const int64_t rows = x.rows(), cols = x.quantised() ? x.fp8.codes.cols() : x.value.cols();
   const Fp8Operand result = OperandOnScratch(ops, rows, cols, Tiling::kColumns128x1);
   ArenaScope scope(*ops.scratch);
   const Fp8Operand source = x.quantised() ? x.fp8 : Quantised(ops, x.value, tiling, kind);
   if (source.tiling == Tiling::kRows1x128) {
-    RequantizeTransposed(ops, {.codes = source.codes,
-                               .scales = source.scales,
-                               .out_codes = result.codes,
-                               .out_scales = result.scales,
-                               .scale_kind = kind});
+    const RequantizeDesc desc = {.codes = source.codes,
+                                 .scales = source.scales,
+                                 .out_codes = result.codes,
+                                 .out_scales = result.scales,
+                                 .scale_kind = kind};
+    if (x.quantised()) {
+      later.push_back(desc);
+    } else {
+      RequantizeTransposed(ops, {&desc, 1});
+    }
     return result;
   }
   const Tensor value = ops.scratch->Allocate("fp8.value", DType::kF32, {rows, cols});
@@ -166,21 +172,24 @@ void WgradQueue::Run(const OpContext& ops) {
 void WgradQueue::RunFp8(const OpContext& ops) {
   const int64_t room = ops.stream.device == Device::kCuda ? kWgradOperandBytes : 0;
   std::vector<Fp8GemmDesc> products;
+  std::vector<RequantizeDesc> operands;
   for (size_t next = 0; next < tasks_.size();) {
     ArenaScope scope(*ops.scratch);
     const int64_t begin = ops.scratch->used_bytes();
     products.clear();
+    operands.clear();
     const size_t first = next;
     for (; next < tasks_.size() && (products.empty() || ops.scratch->used_bytes() - begin < room); ++next) {
       const Task& task = tasks_[next];
       if (!task.plan.fp8) continue;
-      products.push_back({.a = Columns(ops, task.dy, task.plan.dy_tiling, task.plan.dy),
-                          .b = Columns(ops, task.x, Tiling::kRows1x128, task.plan.x),
+      products.push_back({.a = Columns(ops, task.dy, task.plan.dy_tiling, task.plan.dy, operands),
+                          .b = Columns(ops, task.x, Tiling::kRows1x128, task.plan.x, operands),
                           .c = task.dw.tensor,
                           .b_form = Form::kTransposed,
                           .mode = task.dw.mode,
                           .promote = task.plan.promote});
     }
+    RequantizeTransposed(ops, operands);
     GroupedFp8Gemm(ops, products);
     auto product = products.begin();
     for (size_t i = first; i < next; ++i)

@@ -193,12 +193,14 @@ GradientSummary ZeroOptimizer::Summarize(const OpContext& ops) const {
     ArenaScope scope(*ops.scratch);
     const Tensor sums = ops.scratch->Allocate("gradient.squares", DType::kI64, {chunks_});
     Zero(ops.stream, sums);
+    std::vector<SquaresSlice> slices;
     for (const Group& group : groups_) {
       for (const Slice& slice : group.slices) {
         const int64_t first = group.entries[slice.entry].first_chunk + slice.elements.begin / kChunk;
-        SumsOfSquares(ops, slice.gradient, kChunk, static_cast<double*>(sums.data) + first);
+        slices.push_back({slice.gradient, static_cast<double*>(sums.data) + first});
       }
     }
+    SumsOfSquares(ops, slices, kChunk);
     Fetch(ops.stream, sums.data, bits.data(), sums.bytes());
   }
   mesh_.world().AllReduceSum(bits);
@@ -226,24 +228,27 @@ GradientSummary ZeroOptimizer::Summarize(const OpContext& ops) const {
 void ZeroOptimizer::Update(const OpContext& ops, double learning_rate, const GradientSummary& gradient, int64_t t) {
   const double clip = config_.clip_norm();
   const double clipping = clip > 0 && gradient.norm > clip ? clip / (gradient.norm + 1e-6) : 1.0;
-  for (Group& group : groups_) {
-    for (Slice& slice : group.slices) {
+  std::vector<AdamWSlice> slices;
+  for (const Group& group : groups_) {
+    for (const Slice& slice : group.slices) {
       const Entry& entry = group.entries[slice.entry];
-      AdamW(ops, {.master = slice.master,
-                  .grad = slice.gradient,
-                  .m = slice.m,
-                  .v = slice.v,
-                  .compute = group.type == DType::kF32 ? Tensor() : Part(entry.value, slice.elements),
-                  .learning_rate = static_cast<float>(learning_rate),
-                  .beta1 = static_cast<float>(config_.beta1()),
-                  .beta2 = static_cast<float>(config_.beta2()),
-                  .eps = static_cast<float>(config_.eps()),
-                  .decay = weights_.specs()[entry.param].decay ? static_cast<float>(config_.weight_decay()) : 0.0f,
-                  .grad_scale = static_cast<float>(clipping / gradient.scale),
-                  .step = t});
+      slices.push_back({.master = slice.master,
+                        .grad = slice.gradient,
+                        .m = slice.m,
+                        .v = slice.v,
+                        .compute = group.type == DType::kF32 ? Tensor() : Part(entry.value, slice.elements),
+                        .decay = weights_.specs()[entry.param].decay ? static_cast<float>(config_.weight_decay()) : 0.0f});
     }
-    GatherWeights(group, ops);
   }
+  AdamW(ops,
+        {.learning_rate = static_cast<float>(learning_rate),
+         .beta1 = static_cast<float>(config_.beta1()),
+         .beta2 = static_cast<float>(config_.beta2()),
+         .eps = static_cast<float>(config_.eps()),
+         .grad_scale = static_cast<float>(clipping / gradient.scale),
+         .step = t},
+        slices);
+  for (Group& group : groups_) GatherWeights(group, ops);
 }
 
 std::vector<StateSlice> ZeroOptimizer::State() const {

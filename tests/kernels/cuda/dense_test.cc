@@ -1,4 +1,4 @@
-// RMSNorm, RoPE, SwiGLU, cross-entropy, elementwise, AdamW, reductions on CUDA.
+// RMSNorm, RoPE, SwiGLU, cross-entropy, elementwise on CUDA.
 #include "tests/kernels/cuda/cuda_test.h"
 
 namespace jevons {
@@ -222,70 +222,6 @@ TEST_F(CudaTest, FillNormal) {
         c.Show("x", x);
       },
       {2e-7, 0});
-}
-
-TEST_F(CudaTest, AdamWHasTheBitsOfTheReference) {
-  for (DType dtype : kRealTypes) {
-    for (int64_t n : {1, 127, 128, 129, 5000}) {
-      for (bool compute : {false, true}) {
-        CompareWithReference(
-            [&](DeviceCase& c) {
-              auto &master = c.MakeVector(DType::kF32, n).Fill(1),
-                   &grad = c.MakeVector(DType::kF32, n).Fill(2, 0.1f);
-              auto &m = c.MakeVector(dtype, n).Fill(3, 0.1f),
-                   &v = c.MakeVector(dtype, n).Fill(4, 1e-4f, 1e-2f);
-              auto& copy = c.MakeVector(DType::kBF16, n);
-              AdamW(c.ctx(), {.master = master.tensor(),
-                              .grad = grad.tensor(),
-                              .m = m.tensor(),
-                              .v = v.tensor(),
-                              .compute = compute ? copy.tensor() : Tensor(),
-                              .learning_rate = 1e-2f,
-                              .beta1 = 0.9f,
-                              .beta2 = 0.95f,
-                              .eps = 1e-8f,
-                              .decay = 0.1f,
-                              .grad_scale = 0.5f,
-                              .step = 3});
-              c.Show("master", master);
-              c.Show("m", m);
-              c.Show("v", v);
-              if (compute) c.Show("compute", copy);
-            },
-            {});
-      }
-    }
-  }
-}
-
-// The bits of the CPU's vectorised table too: both promise one order.
-TEST_F(CudaTest, ReductionsHaveTheBitsOfTheCpu) {
-  for (int64_t n : {0, 1, 15, 17, 1000, 16384, 16385, 100003}) {
-    const auto run = [&](Device device, Layout layout) {
-      DeviceCase c(device, layout);
-      auto& x = c.MakeVector(DType::kF32, n).Fill(1);
-      const Tensor all = x.tensor();
-      const Tensor part = n > 1 && layout == Layout::kOdd ? all.Columns(1, n - 1) : all;
-      // The bits of a double are shown as two integers.
-      auto &squares = c.MakeVector(DType::kI32, std::vector<int32_t>(16, 0)), &sum = c.MakeVector(DType::kI32, 2);
-      SumsOfSquares(c.ctx(), part, kSquaresBlock, static_cast<double*>(squares.tensor().data));
-      SumsOfSquares(c.ctx(), part, 8 * kSquaresBlock, static_cast<double*>(squares.tensor().data) + 7);
-      Sum(c.ctx(), part, static_cast<double*>(sum.tensor().data));
-      c.Show("squares", squares);
-      c.Show("sum", sum);
-      return c.outputs();
-    };
-    for (Layout layout : {Layout::kOdd, Layout::kAligned}) {
-      SelectOps(kCpuOps);
-      const Outputs cpu = run(Device::kCpu, layout);
-      for (int repeat = 0; repeat < CudaRepeats(); ++repeat) {
-        BeforeCudaRepeat(repeat);
-        const Outputs cuda = run(Device::kCuda, layout);
-        for (size_t i = 0; i < cpu.size(); ++i)
-          ASSERT_TRUE(SameValues(cuda[i].values, cpu[i].values)) << cpu[i].name << " of " << n;
-      }
-    }
-  }
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/cuda/grid.h"
+#include "kernels/cuda/jobs.h"
 #include "kernels/cuda/quantize_columns.h"
 #include "kernels/cuda/rank.h"
 #include "kernels/cuda/softmax_xent_plan.h"
@@ -47,6 +48,37 @@ TEST(RowGrid, KeepsWarpsOnOneStretchOfARow) {
 TEST(RowGrid, FitsALaunchAtProductionSizes) {
   EXPECT_LE(PlanRows(1, int64_t{129280} * 7168 / 4).blocks(), INT32_MAX);
   EXPECT_LE(PlanRows(32768, 129280 / 4).blocks(), INT32_MAX);
+}
+
+// Every block of every launch has one job, its own, and jobs without blocks have none.
+TEST(JobTable, GivesEveryJobItsBlocks) {
+  constexpr int kCapacity = 5;
+  for (const std::vector<int64_t>& sizes : std::vector<std::vector<int64_t>>{
+           {}, {0}, {1}, {3, 0, 0, 2}, {0, 0, 1, 0}, {1, 2, 3, 4, 5}, {0, 7, 1, 1, 0, 1, 2, 0, 9, 1, 1, 1, 4, 0}}) {
+    std::vector<SizedJob<size_t>> jobs;
+    for (size_t i = 0; i < sizes.size(); ++i) jobs.push_back({i, sizes[i]});
+    std::vector<int64_t> times(sizes.size());
+    for (std::span<const SizedJob<size_t>> list = jobs; !list.empty();) {
+      JobTable<size_t, kCapacity> table;
+      const int64_t blocks = FillTable(list, table);
+      EXPECT_EQ(table.count, list.empty() ? table.count : kCapacity) << "a launch that is not full";
+      for (int64_t block = 0; block < blocks; ++block) {
+        const int index = table.IndexOf(static_cast<unsigned>(block));
+        ASSERT_LT(index, table.count);
+        EXPECT_EQ(block - table.first[index], times[table.jobs[index]]++);
+      }
+    }
+    EXPECT_EQ(times, sizes);
+  }
+}
+
+TEST(JobTable, FitsInTheParametersOfALaunch) {
+  struct Wide {
+    void* pointers[20];
+  };
+  EXPECT_LE(sizeof(JobTable<Wide, kManyJobs<Wide>>), 32764u - 240u);
+  EXPECT_LE(sizeof(JobTable<char, kManyJobs<char>>), 32764u - 240u);
+  EXPECT_GE(kManyJobs<Wide>, 190);
 }
 
 TEST(Words, AreAsWideAsEveryAddressAllows) {

@@ -99,13 +99,14 @@ TEST_F(CudaTest, RequantizeHasTheBitsOfTheReference) {
                                  .scale_kind = kind,
                                  .format = format});
               auto& stats = MakeStats(c);
-              RequantizeTransposed(c.ctx(), {.codes = codes.tensor(),
-                                             .scales = scales.tensor(),
-                                             .out_codes = out_codes.tensor(),
-                                             .out_scales = out_scales.tensor(),
-                                             .scale_kind = kind,
-                                             .format = format,
-                                             .stats = StatsIn(stats)});
+              const RequantizeDesc desc = {.codes = codes.tensor(),
+                                           .scales = scales.tensor(),
+                                           .out_codes = out_codes.tensor(),
+                                           .out_scales = out_scales.tensor(),
+                                           .scale_kind = kind,
+                                           .format = format,
+                                           .stats = StatsIn(stats)};
+              RequantizeTransposed(c.ctx(), {&desc, 1});
               c.Show("codes", out_codes);
               c.Show("scales", out_scales);
               c.Show("counts", stats);
@@ -114,6 +115,44 @@ TEST_F(CudaTest, RequantizeHasTheBitsOfTheReference) {
       }
     }
   }
+}
+
+// The segments of a layer's experts in one call: cut from one matrix at any row, some empty, each with its own output, of either
+// format and kind of scales; some are counted.
+TEST_F(CudaTest, RequantizeOfManySegmentsHasTheBitsOfTheReference) {
+  constexpr int64_t kCols = 200;
+  const int64_t counts[] = {0, 1, 127, 0, 128, 129, 3, 1, 260, 0};
+  CompareWithReference(
+      [&](DeviceCase& c) {
+        int64_t rows = 0;
+        for (int64_t count : counts) rows += count;
+        auto &x = c.Make(DType::kF32, rows, kCols), &stats = MakeStats(c);
+        Scatter(x, 8, true);
+        std::vector<DeviceCase::Matrix*> results;
+        std::vector<RequantizeDesc> segments;
+        for (NumberFormat format : {NumberFormat::kE4M3, NumberFormat::kE5M2}) {
+          auto &codes = c.Make(DType::kU8, rows, kCols), &scales = c.Make(DType::kF32, rows, TilesOf(kCols));
+          Quantize(c.ctx(), {.x = x.tensor(), .codes = codes.tensor(), .scales = scales.tensor(), .format = format});
+          int64_t begin = 0;
+          for (int64_t count : counts) {
+            results.push_back(&c.Make(DType::kU8, kCols, count));
+            results.push_back(&c.Make(DType::kF32, TilesOf(count), kCols));
+            segments.push_back({.codes = codes.tensor().Rows(begin, count),
+                                .scales = scales.tensor().Rows(begin, count),
+                                .out_codes = results[results.size() - 2]->tensor(),
+                                .out_scales = results.back()->tensor(),
+                                .scale_kind = count % 2 == 0 ? ScaleKind::kFp32 : ScaleKind::kPowerOfTwo,
+                                .format = format,
+                                .stats = begin % 2 == 0 ? StatsIn(stats) : nullptr});
+            begin += count;
+          }
+        }
+        RequantizeTransposed(c.ctx(), {});
+        RequantizeTransposed(c.ctx(), segments);
+        for (DeviceCase::Matrix* result : results) c.Show("codes or scales", *result);
+        c.Show("counts", stats);
+      },
+      {});
 }
 
 // The two operators in one have the bits of the two, one after the other on the same device.

@@ -73,13 +73,14 @@ inline Quantized RunRequantize(Quantized q, int64_t rows, int64_t cols, ScaleKin
                                bool count = true) {
   Buffers out(rows, cols, Tiling::kColumns128x1, format);
   QuantStats stats;
-  RequantizeTransposed(TestContext(), {.codes = CodesOf(q, rows, cols, Tiling::kRows1x128, format),
-                                       .scales = ScalesOf(q, rows, cols, Tiling::kRows1x128),
-                                       .out_codes = out.codes.tensor,
-                                       .out_scales = out.scales.tensor,
-                                       .scale_kind = kind,
-                                       .format = format,
-                                       .stats = count ? &stats : nullptr});
+  const RequantizeDesc desc = {.codes = CodesOf(q, rows, cols, Tiling::kRows1x128, format),
+                               .scales = ScalesOf(q, rows, cols, Tiling::kRows1x128),
+                               .out_codes = out.codes.tensor,
+                               .out_scales = out.scales.tensor,
+                               .scale_kind = kind,
+                               .format = format,
+                               .stats = count ? &stats : nullptr};
+  RequantizeTransposed(TestContext(), {&desc, 1});
   return out.Read(stats);
 }
 

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <deque>
 #include <utility>
 #include <vector>
 
@@ -34,6 +35,44 @@ TEST(Requantize, IsDequantizeThenQuantize) {
     ExpectSame(RunRequantize(q, kRows, kCols, kind, NumberFormat::kE4M3),
                RunQuantize(middle.tensor, Tiling::kColumns128x1, kind, NumberFormat::kE4M3));
   }
+}
+
+// The segments of a layer's experts, cut from one matrix; some are empty.
+TEST(Requantize, ManySegmentsHaveTheBitsOfEach) {
+  constexpr int64_t kRows = 300, kCols = 200;
+  Guarded x(DType::kF32, kRows, kCols);
+  Scatter(x, 42, true);
+  const Quantized q = RunQuantize(x.tensor, Tiling::kRows1x128, ScaleKind::kFp32, NumberFormat::kE4M3);
+  const auto part = [&](int64_t begin, int64_t count) {
+    Quantized rows;
+    const auto of = [&](const auto& values, int64_t width) {
+      return std::vector(values.begin() + begin * width, values.begin() + (begin + count) * width);
+    };
+    rows.codes = of(q.codes, kCols), rows.scales = of(q.scales, TilesOf(kCols));
+    return rows;
+  };
+  std::vector<std::pair<int64_t, int64_t>> segments = {{0, 0}, {0, 1}, {1, 127}, {128, 0}, {128, 172}, {300, 0}};
+  for (const OpTable* table : {&kCpuOps, &kRefOps}) {
+    TableScope scope(*table, 2);
+    std::deque<Quantized> sources;
+    std::deque<Buffers> out;
+    std::deque<QuantStats> stats(segments.size());
+    std::vector<RequantizeDesc> descs;
+    for (const auto& [begin, count] : segments) {
+      Quantized& rows = sources.emplace_back(part(begin, count));
+      out.emplace_back(count, kCols, Tiling::kColumns128x1, NumberFormat::kE4M3);
+      descs.push_back({.codes = CodesOf(rows, count, kCols, Tiling::kRows1x128, NumberFormat::kE4M3),
+                       .scales = ScalesOf(rows, count, kCols, Tiling::kRows1x128),
+                       .out_codes = out.back().codes.tensor,
+                       .out_scales = out.back().scales.tensor,
+                       .stats = &stats[descs.size()]});
+    }
+    RequantizeTransposed(TestContext(), descs);
+    for (size_t i = 0; i < segments.size(); ++i)
+      ExpectSame(out[i].Read(stats[i]),
+                 RunRequantize(sources[i], segments[i].second, kCols, ScaleKind::kFp32, NumberFormat::kE4M3));
+  }
+  RequantizeTransposed(TestContext(), {});
 }
 
 // The report's reason for powers of two: turning 1x128 into 128x1 tiles changes no number, unless it becomes subnormal.

@@ -57,6 +57,7 @@ struct Launch {
   size_t shared_bytes = 0;
 };
 void Run(const Launch& launch, const std::function<void()>& kernel);
+int64_t Launches();  // of this program so far
 
 // By the fiber that runs.
 void* DynamicShared();

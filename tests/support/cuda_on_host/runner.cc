@@ -2,6 +2,7 @@
 #include <setjmp.h>
 #include <ucontext.h>
 
+#include <atomic>
 #include <barrier>
 #include <cstdio>
 #include <memory>
@@ -18,6 +19,7 @@ namespace {
 
 constexpr size_t kStackBytes = 128 << 10;
 Order order = Order::kForward;
+std::atomic<int64_t> launches = 0;
 
 [[noreturn]] void Die(const char* what) {
   std::fprintf(stderr, "CUDA on the host: %s; block %u, thread %u\n", what, blockIdx.x, threadIdx.x);
@@ -184,6 +186,7 @@ void RunRank(const Launch& launch, Cluster& cluster, unsigned rank, const std::f
 }  // namespace
 
 void SetOrder(Order chosen) { order = chosen; }
+int64_t Launches() { return launches; }
 
 void Run(const Launch& launch, const std::function<void()>& kernel) {
   const size_t threads = size_t{launch.block.x} * launch.block.y * launch.block.z;
@@ -191,6 +194,7 @@ void Run(const Launch& launch, const std::function<void()>& kernel) {
     Die("a grid that is not a row");
   if (threads == 0 || threads > 1024) Die("a block of no threads or more than 1024");
   if (launch.shared_bytes > (227 << 10)) Die("more shared memory than a block may have");
+  ++launches;
   const DeviceAccess access;
   Cluster cluster(launch.cluster);
   std::vector<std::thread> others;

@@ -129,17 +129,19 @@ TEST(Torch, AdamW) {
     double ours = 0, theirs = 0;
     for (int64_t t = 1; t <= steps; ++t) {
       std::copy_n(gradients.begin() + (t - 1) * n, n, gradient.begin());
-      AdamW({}, {.master = Tensor::Of(master.data(), {n}),
-                 .grad = Tensor::Of(gradient.data(), {n}),
-                 .m = Tensor::Of(m.data(), {n}),
-                 .v = Tensor::Of(v.data(), {n}),
-                 .compute = {},
-                 .learning_rate = static_cast<float>(settings[0]),
-                 .beta1 = static_cast<float>(settings[1]),
-                 .beta2 = static_cast<float>(settings[2]),
-                 .eps = static_cast<float>(settings[3]),
-                 .decay = decay,
-                 .step = t});
+      const AdamWSlice slice = {.master = Tensor::Of(master.data(), {n}),
+                                .grad = Tensor::Of(gradient.data(), {n}),
+                                .m = Tensor::Of(m.data(), {n}),
+                                .v = Tensor::Of(v.data(), {n}),
+                                .compute = {},
+                                .decay = decay};
+      AdamW({},
+            {.learning_rate = static_cast<float>(settings[0]),
+             .beta1 = static_cast<float>(settings[1]),
+             .beta2 = static_cast<float>(settings[2]),
+             .eps = static_cast<float>(settings[3]),
+             .step = t},
+            {&slice, 1});
       for (int64_t i = 0; i < n; ++i) {
         const auto at = static_cast<size_t>((t - 1) * n + i);
         ours = std::max(ours, std::abs(master[static_cast<size_t>(i)] - exact[at]));
