@@ -70,13 +70,10 @@ void ExpectNear(const Matrix& actual, const std::vector<double>& expected) {
 }
 
 // What WeightBinding makes of a weight.
-Fp8Operand CodesOf(const LayerContext& ctx, const Tensor& w) {
-  constexpr Tiling kTiling = Tiling::kBlocks128x128;
-  const Fp8Operand operand{.codes = ctx.TempAs("codes", DType::kU8, CodesShape(w.rows(), w.cols(), kTiling)),
-                           .scales = ctx.TempAs("scales", DType::kF32, ScalesShape(w.rows(), w.cols(), kTiling)),
-                           .tiling = kTiling};
-  Quantize(ctx.ops, {.x = w, .codes = operand.codes, .scales = operand.scales, .tiling = kTiling});
-  return operand;
+Fp8Weight CodesOf(const LayerContext& ctx, const Tensor& w) {
+  const Fp8Weight weight = AllocateFp8Weight(*ctx.ops.scratch, w.rows(), w.cols());
+  QuantizeWeight(ctx.ops, w, weight, nullptr);
+  return weight;
 }
 
 class Fp8Linear : public testing::TestWithParam<std::pair<ScaleKind, ScaleKind>> {
@@ -93,7 +90,7 @@ TEST_P(Fp8Linear, EachProductIsItsDefinition) {
   Fp8Stats stats;
   LayerContext ctx{.ops = {.stream = {}, .scratch = &scratch}, .wgrad = &queue, .fp8 = &stats};
   const Weight weight{.value = View(w, kN, kK),
-                      .codes = CodesOf(ctx, View(w, kN, kK)),
+                      .fp8 = CodesOf(ctx, View(w, kN, kK)),
                       .grad = {View(dw, kN, kK), WriteMode::kOverwrite},
                       .plan = {true, x_kind, dy_kind}};
   LinearForward(ctx, View(x, kT, kK), weight, View(y, kT, kN));
@@ -124,7 +121,7 @@ TEST(Fp8Ablations, GradientsInBlocks) {
   WgradQueue queue;
   LayerContext ctx{.ops = {.stream = {}, .scratch = &scratch}, .wgrad = &queue};
   const Weight weight{.value = View(w, kN, kK),
-                      .codes = CodesOf(ctx, View(w, kN, kK)),
+                      .fp8 = CodesOf(ctx, View(w, kN, kK)),
                       .grad = {View(dw, kN, kK), WriteMode::kOverwrite},
                       .plan = {.fp8 = true, .dy_tiling = Tiling::kBlocks128x128}};
   LinearBackwardInput(ctx, View(dy, kT, kN), View(x, kT, kK), weight, View(dx, kT, kK));
@@ -147,7 +144,7 @@ TEST(Fp8Ablations, SumsThatStayInTheTensorCore) {
   std::map<bool, double> error;
   for (const bool promote : {true, false}) {
     const Weight weight{.value = View(w, kN, kK),
-                        .codes = CodesOf(ctx, View(w, kN, kK)),
+                        .fp8 = CodesOf(ctx, View(w, kN, kK)),
                         .grad = {},
                         .plan = {.fp8 = true, .promote = promote}};
     LinearForward(ctx, View(x, kT, kK), weight, View(y, kT, kN));
@@ -187,13 +184,13 @@ TEST(Fp8Experts, AreTheSameProductsBySegments) {
   Arena scratch("scratch", int64_t{1} << 30);
   LayerContext ctx{.ops = {.stream = {}, .scratch = &scratch}};
   const ProductPlan plan{.fp8 = true, .x = ScaleKind::kPowerOfTwo};
-  ExpertWeight experts{.value = Tensor::Of(w.data(), {3, kN, kK}), .codes = {}, .grad = {}, .plan = plan};
-  for (int64_t e = 0; e < 3; ++e) experts.codes.push_back(CodesOf(ctx, experts.value.Index(e)));
+  ExpertWeight experts{.value = Tensor::Of(w.data(), {3, kN, kK}), .fp8 = {}, .grad = {}, .plan = plan};
+  for (int64_t e = 0; e < 3; ++e) experts.fp8.push_back(CodesOf(ctx, experts.value.Index(e)));
   const std::vector<ExpertSegment> segments = {{0, {0, 1}}, {0, {1, 40}}, {2, {40, 90}}};
   ExpertsForward(ctx, segments, View(x, kR, kK), experts, View(y, kR, kN));
   for (const ExpertSegment& segment : segments) {
     const Weight weight{.value = experts.value.Index(segment.expert),
-                        .codes = experts.codes[static_cast<size_t>(segment.expert)],
+                        .fp8 = experts.fp8[static_cast<size_t>(segment.expert)],
                         .grad = {},
                         .plan = plan};
     LinearForward(ctx, View(x, kR, kK).Rows(segment.rows.begin, segment.rows.size()), weight,

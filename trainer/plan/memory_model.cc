@@ -199,7 +199,7 @@ MemoryUse PlanMemory(const RunConfig& config, const MeshShape& mesh, int world_r
   const GradientLayout layout{.dp = mesh.dp(), .self = rank.dp, .first_source = rank.edp * mesh.ep, .sources = mesh.ep};
   const ActivationModel activations(config, mesh, load);
   return {.weights = WeightStore::PlanBytes(model, experts, ComputeDType(config)) +
-                     WeightBinding::PlanBytes(model, experts, config.precision()),
+                     WeightBinding::PlanBytes(model, experts, config.precision(), DeviceOf(config)),
           .gradients = GradientStore::PlanBytes(model, experts, layout, MicroBatchCounts(config)),
           .optimizer = ZeroOptimizer::PlanBytes(model, config.optimizer(), ComputeDType(config), mesh, world_rank),
           .activations = activations.Saved() + activations.Scratch()};
