@@ -347,7 +347,7 @@ TEST(Fp8Memory, IsWhatTheFormatsTake) {
   EXPECT_EQ(bf16.at("mla.o"), layers * bytes(DType::kBF16, T, value));
   EXPECT_EQ(fp8.at("mla.o"), layers * (bytes(DType::kU8, T, PackedE5M6Bytes(value)) + tiles(T, value)));
   EXPECT_EQ(bf16.at("block.h"), fp8.at("block.h"));
-  EXPECT_EQ(bf16.count("moe.activated"), 0u) << "computed again";
+  EXPECT_EQ(bf16.count("ffn.activated"), 0u) << "computed again";
 }
 
 // To compute queries, keys and values again changes no bit.
