@@ -6,10 +6,11 @@
 #include <map>
 
 #include "kernels/fp8/quantize.h"
+#include "kernels/ops/swiglu.h"
 #include "parallel/comm/loopback.h"
 #include "tests/support/model_harness.h"
 #include "tests/support/tiny_model.h"
-#include "trainer/model/activation.h"
+#include "trainer/model/ffn.h"
 #include "trainer/model/linear.h"
 #include "trainer/model/model.h"
 #include "trainer/train_step.h"
@@ -199,6 +200,43 @@ TEST(Fp8Experts, AreTheSameProductsBySegments) {
   EXPECT_EQ(y, alone);
   ExpertsForward(ctx, {}, View(x, kR, kK), experts, View(y, kR, kN));
   EXPECT_EQ(y, alone);
+}
+
+// An FFN in FP8 keeps SwiGLU's output in codes alone; every product has the bits that it has of the value, and losses are counted once.
+TEST(Fp8Ffn, ReadsSwiGluInCodesWithTheBitsOfItsValue) {
+  constexpr int64_t kT = 150, kH = 140, kI = 260;
+  Matrix x = Random(kT, kH, 1), up = Random(2 * kI, kH, 2, 0.3), down = Random(kH, kI, 3, 0.1), dy = Random(kT, kH, 4);
+  Matrix y(kT * kH), dx(kT * kH), d_up(up.size()), d_down(down.size()), value(kT * kI), y2(y.size()), d_activated(kT * kI), d_down2(down.size());
+  Arena scratch("scratch", int64_t{1} << 30), saved_arena("saved", int64_t{1} << 30);
+  WgradQueue queue;
+  Fp8Stats stats;
+  LayerContext ctx{.ops = {.stream = {}, .scratch = &scratch}, .saved = &saved_arena, .wgrad = &queue, .fp8 = &stats};
+  const ProductPlan plan{.fp8 = true};
+  FfnWeights w;
+  w.gate_up = {View(up, 2 * kI, kH), CodesOf(ctx, View(up, 2 * kI, kH)), {View(d_up, 2 * kI, kH), WriteMode::kOverwrite}, plan};
+  w.down = {View(down, kH, kI), CodesOf(ctx, View(down, kH, kI)), {View(d_down, kH, kI), WriteMode::kOverwrite}, plan};
+  FfnSaved saved;
+  FfnForward(ctx, w, View(x, kT, kH), View(y, kT, kH), WriteMode::kOverwrite, saved);
+  EXPECT_EQ(stats.activations.elements, kT * (kH + kI));
+  FfnBackwardInput(ctx, w, View(dy, kT, kH), View(x, kT, kH), saved, View(dx, kT, kH));
+  EXPECT_EQ(stats.activations.elements, kT * (kH + kI)) << "computed again, not counted again";
+  int64_t bytes = 0;
+  for (const auto& [name, size] : scratch.PeakSlices())
+    if (name == "ffn.activated") bytes += size;
+  EXPECT_EQ(bytes, Arena::SliceBytes(DType::kU8, {kT, kI}) + Arena::SliceBytes(DType::kF32, {kT, TilesOf(kI)}));
+  queue.Run(ctx.ops);
+
+  // The same from the value: forward's SwiGLU reads what its product gave, backward's what was kept of that.
+  const Tensor gate_up = ctx.Temp("gate_up", {kT, 2 * kI});
+  LinearForward(ctx, View(x, kT, kH), w.gate_up, gate_up);
+  SwiGlu(ctx.ops, gate_up, Tensor(), View(value, kT, kI));
+  LinearForward(ctx, View(value, kT, kI), w.down, View(y2, kT, kH));
+  EXPECT_EQ(y, y2);
+  w.down.grad.tensor = View(d_down2, kH, kI);
+  SwiGlu(ctx.ops, saved.until_b.gate_up.Restore(ctx, "gate_up"), Tensor(), View(value, kT, kI));
+  LinearBackwardInput(ctx, View(dy, kT, kH), View(value, kT, kI), w.down, View(d_activated, kT, kI));
+  queue.Run(ctx.ops);
+  EXPECT_EQ(d_down, d_down2);
 }
 
 std::map<std::string, std::string> Plans(const PrecisionConfig& precision) {
