@@ -113,6 +113,34 @@ INSTANTIATE_TEST_SUITE_P(Scales, Fp8Linear,
                          testing::Values(std::pair{ScaleKind::kFp32, ScaleKind::kFp32}, std::pair{ScaleKind::kPowerOfTwo, ScaleKind::kFp32},
                                          std::pair{ScaleKind::kFp32, ScaleKind::kPowerOfTwo}));
 
+// Where a device keeps weights turned, dgrad reads nothing else, and its bits are those of the plain ones.
+TEST(Fp8Turned, DgradReadsTurnedWeights) {
+  constexpr int64_t kT = 150, kK = 140, kN = 260;
+  Matrix x = Random(kT, kK, 1), w = Random(2 * kN, kK, 2, 0.1), dy = Random(kT, kN, 3), dx(kT * kK), turned_dx(dx.size());
+  for (size_t i = 0; i < w.size(); i += 97) w[i] *= 50;
+  Arena scratch("scratch", int64_t{1} << 30);
+  WgradQueue queue;
+  LayerContext ctx{.ops = {.stream = {}, .scratch = &scratch}, .wgrad = &queue};
+  ExpertWeight plain{.value = Tensor::Of(w.data(), {2, kN, kK}), .fp8 = {}, .grad = {}, .plan = {.fp8 = true}}, turned = plain;
+  for (int64_t e = 0; e < 2; ++e) {
+    plain.fp8.push_back(CodesOf(ctx, plain.value.Index(e)));
+    turned.fp8.push_back({.plain = {}, .turned = AllocateFp8Weight(scratch, kK, kN).plain});
+    TransposeBlocks(ctx.ops, plain.fp8.back().plain, turned.fp8.back().turned);
+  }
+  const std::vector<ExpertSegment> segments = {{0, {0, 70}}, {1, {70, kT}}};
+  ExpertsBackwardInput(ctx, segments, View(dy, kT, kN), plain, View(dx, kT, kK));
+  ExpertsBackwardInput(ctx, segments, View(dy, kT, kN), turned, View(turned_dx, kT, kK));
+  EXPECT_EQ(dx, turned_dx);
+
+  const auto backward = [&](const ExpertWeight& weight, Matrix& to) {
+    LinearBackwardInput(ctx, View(dy, kT, kN), View(x, kT, kK),
+                        {.value = weight.value.Index(1), .fp8 = weight.fp8[1], .grad = {}, .plan = weight.plan}, View(to, kT, kK));
+  };
+  backward(plain, dx);
+  backward(turned, turned_dx);
+  EXPECT_EQ(dx, turned_dx);
+}
+
 // The ablation of the report's appendix B.2: gradients in blocks of 128x128, in dgrad and, made from the same codes, in wgrad.
 TEST(Fp8Ablations, GradientsInBlocks) {
   constexpr int64_t kT = 150, kK = 140, kN = 260;
