@@ -31,6 +31,7 @@ const OpTable kCpuOps = {
     .cross_entropy_with_grad = cpu::CrossEntropyWithGrad,
     .swiglu = cpu::SwiGlu,
     .swiglu_backward = cpu::SwiGluBackward,
+    .swiglu_quantize = cpu::SwiGluQuantize,
 };
 
 }  // namespace jevons

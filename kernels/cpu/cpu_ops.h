@@ -43,6 +43,7 @@ void CrossEntropyWithGrad(const OpContext& ctx, const Tensor& logits, const Tens
                           const Tensor& losses, const Tensor& dlogits);
 void SwiGlu(const OpContext& ctx, const Tensor& gate_up, const Tensor& weight, const Tensor& y);
 void SwiGluBackward(const OpContext& ctx, const SwiGluGrad& grad);
+void SwiGluQuantize(const OpContext& ctx, const SwiGluQuantizeDesc& desc);
 
 }  // namespace jevons::cpu
 

@@ -6,29 +6,20 @@
 
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/parallel.h"
-#include "kernels/cpu/simd-inl.h"
+#include "kernels/cpu/swiglu-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace jevons::cpu::HWY_NAMESPACE {
 namespace {
-
-template <typename S>
-HWY_INLINE void ForwardRow(const S* gate, const S* up, float weight, int64_t inner, S* y) {
-  const VF w = hn::Set(F32(), weight);
-  ForLanes(inner, [&](int64_t i, int64_t n) JEVONS_LANES {
-    const VF g = Load(gate + i, n);
-    Store(hn::Mul(hn::Mul(hn::Mul(g, Sigmoid(g)), Load(up + i, n)), w), y + i, n);
-  });
-}
 
 void Forward(const Tensor& gate_up, const Tensor& weight, const Tensor& y, Range rows) {
   const int64_t inner = y.cols();
   for (int64_t r = rows.begin; r < rows.end; ++r) {
     const float w = weight ? weight.as<float>()[r] : 1.0f;
     if (y.dtype == DType::kBF16) {
-      ForwardRow(gate_up.row<bf16>(r), gate_up.row<bf16>(r) + inner, w, inner, y.row<bf16>(r));
+      SwiGluRow(gate_up.row<bf16>(r), gate_up.row<bf16>(r) + inner, w, inner, y.row<bf16>(r));
     } else {
-      ForwardRow(gate_up.row<float>(r), gate_up.row<float>(r) + inner, w, inner, y.row<float>(r));
+      SwiGluRow(gate_up.row<float>(r), gate_up.row<float>(r) + inner, w, inner, y.row<float>(r));
     }
   }
 }

@@ -1,5 +1,6 @@
 // What stands in for the CUDA backend in a build without it: everything that would touch a device aborts and says why.
 #include "kernels/cuda/gemm.h"
+#include "kernels/cuda/gemm_fp8_layout.h"
 #include "kernels/ops/registry.h"
 #include "kernels/tensor/cuda_backend.h"
 #include "kernels/tensor/device.h"
@@ -30,6 +31,7 @@ const OpTable& Operators() { Absent("CUDA operators"); }
 const QuantizeTable& Quantization() { Absent("CUDA quantisation"); }
 void GroupedGemm(const OpContext&, std::span<const GemmDesc>) { Absent("CUDA product"); }
 void GroupedFp8Gemm(const OpContext&, std::span<const Fp8GemmDesc>) { Absent("CUDA product"); }
+void TransposeBlocks(const OpContext&, const Fp8Operand&, const Fp8Operand&) { Absent("CUDA transposition"); }
 std::string GemmImplementation() { Absent("CUDA product"); }
 
 void* NewStream() { Absent("CUDA stream"); }

@@ -33,6 +33,7 @@ const OpTable& Operators() {
     t.cross_entropy_with_grad = CrossEntropyWithGrad;
     t.swiglu = SwiGlu;
     t.swiglu_backward = SwiGluBackward;
+    t.swiglu_quantize = SwiGluQuantize;
     return t;
   }();
   return table;

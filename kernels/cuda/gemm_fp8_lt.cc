@@ -28,6 +28,13 @@ const float* VectorsFor(const OpContext& ctx, const Fp8Operand& x, const ScaleVi
   return as_it_lies ? t.as<float>() : VectorScales(ctx, scales, count, lines, k).as<float>();
 }
 
+// Scales of blocks: where they lie, or a copy.
+const float* BlocksFor(const OpContext& ctx, const Fp8GemmDesc& d, int64_t n, int64_t k) {
+  const Tensor& t = d.b.scales;
+  const bool as_it_lies = d.b_form == Form::kTransposed && t.pitch == RoundUp(TilesOf(k), 4) && IsAligned(t);
+  return as_it_lies ? t.as<float>() : BlockScales(ctx, d.b_scales(), n, k).as<float>();
+}
+
 // The product with every side rounded up to what cuBLASLt takes.
 bool RunPadded(const OpContext& ctx, const Fp8GemmDesc& d) {
   ArenaScope scope(*ctx.scratch);
@@ -37,8 +44,7 @@ bool RunPadded(const OpContext& ctx, const Fp8GemmDesc& d) {
   const Tensor a = CodesFor(ctx, d.a.codes, Form::kTransposed, m, k),
                b = CodesFor(ctx, d.b.codes, d.b_form, n, k);
   const float* a_scales = VectorsFor(ctx, d.a, d.a_scales(), d.m(), m, k);
-  const float* b_scales = blocks ? BlockScales(ctx, d.b_scales(), n, k).as<float>()
-                                 : VectorsFor(ctx, d.b, d.b_scales(), d.n(), n, k);
+  const float* b_scales = blocks ? BlocksFor(ctx, d, n, k) : VectorsFor(ctx, d.b, d.b_scales(), d.n(), n, k);
   // Where C does not fit, its sums are finished in FP32 elsewhere and rounded once.
   Tensor c = d.c, part;
   const bool elsewhere = m != d.m() || n != d.n() || !IsAligned(d.c);

@@ -3,7 +3,7 @@
 //
 //   product                    a                                       b
 //   forward  Y[T,N]  = X W^T   kRows1x128 of X                         kBlocks128x128 of W[N,K], kTransposed
-//   dgrad    dX[T,K] = dY W    kRows1x128 of dY                        kBlocks128x128 of W[N,K], kPlain
+//   dgrad    dX[T,K] = dY W    kRows1x128 of dY                        kBlocks128x128 of W[N,K], kPlain; or of W^T (weight.h), kTransposed
 //   wgrad    dW[N,K] = dY^T X  kColumns128x1 of dY: [N,T], [L(T),N]    kColumns128x1 of X: [K,T], [L(T),K],
 //                                                                      kTransposed
 //

@@ -282,6 +282,14 @@ void RefSwiGluBackward(const OpContext& ctx, const SwiGluGrad& g) {
   Store(dgate_up, g.dgate_up);
 }
 
+void RefSwiGluQuantize(const OpContext& ctx, const SwiGluQuantizeDesc& d) {
+  ArenaScope scope(*ctx.scratch);
+  const Tensor y = ctx.scratch->Allocate("ref", d.gate_up.dtype, d.codes.shape);
+  RefSwiGlu(ctx, d.gate_up, d.weight, y);
+  kRefQuantize.quantize(
+      ctx, {.x = y, .codes = d.codes, .scales = d.scales, .scale_kind = d.scale_kind, .stats = d.stats});
+}
+
 }  // namespace
 
 const OpTable kRefOps = {
@@ -313,6 +321,7 @@ const OpTable kRefOps = {
     .cross_entropy_with_grad = RefCrossEntropyWithGrad,
     .swiglu = RefSwiGlu,
     .swiglu_backward = RefSwiGluBackward,
+    .swiglu_quantize = RefSwiGluQuantize,
 };
 
 }  // namespace jevons

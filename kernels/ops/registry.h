@@ -17,6 +17,7 @@
 #include "kernels/ops/router.h"
 #include "kernels/ops/softmax_xent.h"
 #include "kernels/ops/swiglu.h"
+#include "kernels/ops/swiglu_quantize.h"
 
 namespace jevons {
 
@@ -51,6 +52,7 @@ struct OpTable {
   decltype(&jevons::CrossEntropyWithGrad) cross_entropy_with_grad;
   decltype(&jevons::SwiGlu) swiglu;
   decltype(&jevons::SwiGluBackward) swiglu_backward;
+  decltype(&jevons::SwiGluQuantize) swiglu_quantize;
 };
 
 extern const OpTable kCpuOps;  // threaded, vectorised

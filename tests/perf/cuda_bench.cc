@@ -11,7 +11,7 @@
 #include "absl/strings/str_format.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/gemm.h"
-#include "kernels/fp8/gemm.h"
+#include "kernels/fp8/weight.h"
 #include "kernels/ops/attention.h"
 #include "kernels/ops/elementwise.h"
 #include "kernels/ops/gemm.h"
@@ -46,6 +46,15 @@ class Bench {
     return x;
   }
 
+  Fp8Weight Weight(int64_t n, int64_t k) {
+    ArenaScope scope(scratch_);
+    const Tensor value = scratch_.Allocate("value", DType::kF32, {n, k});
+    FillNormal(ctx(), ++seed_, 0, 0, 1.0f, value.Reshape({n * k}));
+    const Fp8Weight weight = AllocateFp8Weight(memory_, n, k);
+    QuantizeWeight(ctx(), value, weight, nullptr);
+    return weight;
+  }
+
   // The median of some runs, in TFLOP/s.
   double Time(const std::string& name, double flop, const std::function<void()>& run) {
     constexpr int kWarm = 3, kRuns = 11;
@@ -61,7 +70,7 @@ class Bench {
     }
     std::nth_element(times.begin(), times.begin() + kRuns / 2, times.end());
     const double speed = flop / times[kRuns / 2] * 1e-9;
-    std::printf("%-44s %9.3f ms %8.1f TFLOP/s", name.c_str(), times[kRuns / 2], speed);
+    std::printf("%-58s %9.3f ms %8.1f TFLOP/s", name.c_str(), times[kRuns / 2], speed);
     if (peak_ > 0) std::printf("  %.2f of the BF16 peak", speed / peak_);
     std::printf("\n");
     return speed;
@@ -124,16 +133,16 @@ void MeasureBf16(Bench& bench, const Shape3& s) {
 void MeasureFp8(Bench& bench, const Shape3& s) {
   if (!bench.Wants(NameOf("FP8", s))) return;
   ArenaScope scope(bench.memory());
-  std::vector<Fp8GemmDesc> forward, dgrad, wgrad;
+  std::vector<Fp8GemmDesc> forward, dgrad, turning, wgrad;
   for (int e = 0; e < s.count; ++e) {
-    const Fp8Operand w = bench.Codes(s.n, s.k, Tiling::kBlocks128x128);
+    const Fp8Weight w = bench.Weight(s.n, s.k);
     const Tensor y = bench.memory().Allocate("y", DType::kBF16, {s.t, s.n}),
                  dx = bench.memory().Allocate("dx", DType::kBF16, {s.t, s.k}),
                  dw = bench.memory().Allocate("dw", DType::kF32, {s.n, s.k});
     Zero(bench.ctx().stream, dw);
-    forward.push_back({.a = bench.Codes(s.t, s.k, Tiling::kRows1x128), .b = w, .c = y});
-    dgrad.push_back(
-        {.a = bench.Codes(s.t, s.n, Tiling::kRows1x128), .b = w, .c = dx, .b_form = Form::kPlain});
+    forward.push_back({.a = bench.Codes(s.t, s.k, Tiling::kRows1x128), .b = w.plain, .c = y});
+    dgrad.push_back({.a = bench.Codes(s.t, s.n, Tiling::kRows1x128), .b = w.turned, .c = dx});
+    turning.push_back({.a = dgrad.back().a, .b = w.plain, .c = dx, .b_form = Form::kPlain});
     wgrad.push_back({.a = bench.Codes(s.t, s.n, Tiling::kColumns128x1),
                      .b = bench.Codes(s.t, s.k, Tiling::kColumns128x1),
                      .c = dw,
@@ -145,6 +154,8 @@ void MeasureFp8(Bench& bench, const Shape3& s) {
     bench.Time(NameOf((who + "forward").c_str(), s), FlopOf(s),
                [&] { GroupedFp8Gemm(bench.ctx(), forward); });
     bench.Time(NameOf((who + "dgrad").c_str(), s), FlopOf(s), [&] { GroupedFp8Gemm(bench.ctx(), dgrad); });
+    bench.Time(NameOf((who + "dgrad, w turned each time").c_str(), s), FlopOf(s),
+               [&] { GroupedFp8Gemm(bench.ctx(), turning); });
     bench.Time(NameOf((who + "wgrad").c_str(), s), FlopOf(s), [&] { GroupedFp8Gemm(bench.ctx(), wgrad); });
   }
   cuda::BeginGemmListAt(cuda::GemmImpl::kCublasLt);

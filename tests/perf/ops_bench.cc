@@ -57,6 +57,7 @@ class Bench {
     Copy(ctx(), random, t);
     return t;
   }
+  Tensor Room(DType dtype, const Shape& shape) { return arena_.Allocate("bench", dtype, shape); }
   Tensor Ids(int64_t n, int64_t limit) {
     const Tensor t = arena_.Allocate("bench", DType::kI32, {n});
     for (int64_t i = 0; i < n; ++i) t.as<int32_t>()[i] = static_cast<int32_t>(i * 7919 % limit);
@@ -123,6 +124,15 @@ void RowOps(Bench& b, DType dtype) {
   b.Bytes("swiglu backward", 5 * pairs * kInner * size, [&] {
     SwiGluBackward(
         ctx, {.dy = act, .gate_up = gate_up, .weight = weight, .dgate_up = dgate_up, .dweight = dweight});
+  });
+  const Tensor codes = b.Room(DType::kU8, {pairs, kInner}),
+               scales = b.Room(DType::kF32, {pairs, TilesOf(kInner)});
+  b.Bytes("swiglu, then quantised", pairs * kInner * (4 * size + 1), [&] {
+    SwiGlu(ctx, gate_up, weight, act);
+    Quantize(ctx, {.x = act, .codes = codes, .scales = scales});
+  });
+  b.Bytes("swiglu and quantised at once", pairs * kInner * (2 * size + 1), [&] {
+    SwiGluQuantize(ctx, {.gate_up = gate_up, .weight = weight, .codes = codes, .scales = scales});
   });
   const Tensor order = b.Ids(pairs, pairs), rows = b.Make(dtype, {pairs, kHidden});
   b.Bytes("gather rows", 2 * pairs * kHidden * size, [&] { GatherRows(ctx, x, order, kTopK, rows); });

@@ -10,6 +10,7 @@
 #include "tests/support/memory_disk.h"
 #include "tests/support/tiny_model.h"
 #include "tests/trainer/cuda_ranks.h"
+#include "trainer/plan/memory_model.h"
 #include "trainer/state.h"
 
 namespace jevons {
@@ -129,6 +130,22 @@ TEST_P(CudaTraining, GivesTheSameBitsOnEveryLayout) {
 
 INSTANTIATE_TEST_SUITE_P(Precisions, CudaTraining,
                          testing::Values(Case{FP32, AS_COMPUTE, true}, Case{BF16, AS_COMPUTE, false}, Case{BF16, FP8_BLOCK, true}));
+
+// The plan counts what a backend keeps: weights in FP8 twice where its products take them turned.
+TEST(CudaMemory, OfWeightsIsPlanned) {
+  if (const std::string reason = CudaRefusal(); !reason.empty()) GTEST_SKIP() << "no CUDA device: " << reason;
+  std::map<BackendType, int64_t> weights;
+  for (const BackendType backend : {CPU, CUDA}) {
+    RunCudaRanks(1, [&](Communicator& world) {
+      const RunConfig config = On(backend, Tiny(BF16, FP8_BLOCK));
+      Mesh mesh(world, {.world = 1, .pp = 1, .ep = 1});
+      const TrainStep step(config, mesh);
+      weights[backend] = step.memory().weights;
+      EXPECT_EQ(step.memory().weights, PlanMemory(config, mesh.shape(), 0).weights);
+    });
+  }
+  EXPECT_GT(weights[CUDA], weights[CPU]);
+}
 
 // A checkpoint knows no backend: each reads the other's, and goes on where it stopped.
 TEST(CudaCheckpoint, CrossesBackends) {

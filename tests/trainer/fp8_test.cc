@@ -6,10 +6,11 @@
 #include <map>
 
 #include "kernels/fp8/quantize.h"
+#include "kernels/ops/swiglu.h"
 #include "parallel/comm/loopback.h"
 #include "tests/support/model_harness.h"
 #include "tests/support/tiny_model.h"
-#include "trainer/model/activation.h"
+#include "trainer/model/ffn.h"
 #include "trainer/model/linear.h"
 #include "trainer/model/model.h"
 #include "trainer/train_step.h"
@@ -70,13 +71,10 @@ void ExpectNear(const Matrix& actual, const std::vector<double>& expected) {
 }
 
 // What WeightBinding makes of a weight.
-Fp8Operand CodesOf(const LayerContext& ctx, const Tensor& w) {
-  constexpr Tiling kTiling = Tiling::kBlocks128x128;
-  const Fp8Operand operand{.codes = ctx.TempAs("codes", DType::kU8, CodesShape(w.rows(), w.cols(), kTiling)),
-                           .scales = ctx.TempAs("scales", DType::kF32, ScalesShape(w.rows(), w.cols(), kTiling)),
-                           .tiling = kTiling};
-  Quantize(ctx.ops, {.x = w, .codes = operand.codes, .scales = operand.scales, .tiling = kTiling});
-  return operand;
+Fp8Weight CodesOf(const LayerContext& ctx, const Tensor& w) {
+  const Fp8Weight weight = AllocateFp8Weight(*ctx.ops.scratch, w.rows(), w.cols());
+  QuantizeWeight(ctx.ops, w, weight, nullptr);
+  return weight;
 }
 
 class Fp8Linear : public testing::TestWithParam<std::pair<ScaleKind, ScaleKind>> {
@@ -93,7 +91,7 @@ TEST_P(Fp8Linear, EachProductIsItsDefinition) {
   Fp8Stats stats;
   LayerContext ctx{.ops = {.stream = {}, .scratch = &scratch}, .wgrad = &queue, .fp8 = &stats};
   const Weight weight{.value = View(w, kN, kK),
-                      .codes = CodesOf(ctx, View(w, kN, kK)),
+                      .fp8 = CodesOf(ctx, View(w, kN, kK)),
                       .grad = {View(dw, kN, kK), WriteMode::kOverwrite},
                       .plan = {true, x_kind, dy_kind}};
   LinearForward(ctx, View(x, kT, kK), weight, View(y, kT, kN));
@@ -115,6 +113,34 @@ INSTANTIATE_TEST_SUITE_P(Scales, Fp8Linear,
                          testing::Values(std::pair{ScaleKind::kFp32, ScaleKind::kFp32}, std::pair{ScaleKind::kPowerOfTwo, ScaleKind::kFp32},
                                          std::pair{ScaleKind::kFp32, ScaleKind::kPowerOfTwo}));
 
+// Where a device keeps weights turned, dgrad reads nothing else, and its bits are those of the plain ones.
+TEST(Fp8Turned, DgradReadsTurnedWeights) {
+  constexpr int64_t kT = 150, kK = 140, kN = 260;
+  Matrix x = Random(kT, kK, 1), w = Random(2 * kN, kK, 2, 0.1), dy = Random(kT, kN, 3), dx(kT * kK), turned_dx(dx.size());
+  for (size_t i = 0; i < w.size(); i += 97) w[i] *= 50;
+  Arena scratch("scratch", int64_t{1} << 30);
+  WgradQueue queue;
+  LayerContext ctx{.ops = {.stream = {}, .scratch = &scratch}, .wgrad = &queue};
+  ExpertWeight plain{.value = Tensor::Of(w.data(), {2, kN, kK}), .fp8 = {}, .grad = {}, .plan = {.fp8 = true}}, turned = plain;
+  for (int64_t e = 0; e < 2; ++e) {
+    plain.fp8.push_back(CodesOf(ctx, plain.value.Index(e)));
+    turned.fp8.push_back({.plain = {}, .turned = AllocateFp8Weight(scratch, kK, kN).plain});
+    TransposeBlocks(ctx.ops, plain.fp8.back().plain, turned.fp8.back().turned);
+  }
+  const std::vector<ExpertSegment> segments = {{0, {0, 70}}, {1, {70, kT}}};
+  ExpertsBackwardInput(ctx, segments, View(dy, kT, kN), plain, View(dx, kT, kK));
+  ExpertsBackwardInput(ctx, segments, View(dy, kT, kN), turned, View(turned_dx, kT, kK));
+  EXPECT_EQ(dx, turned_dx);
+
+  const auto backward = [&](const ExpertWeight& weight, Matrix& to) {
+    LinearBackwardInput(ctx, View(dy, kT, kN), View(x, kT, kK),
+                        {.value = weight.value.Index(1), .fp8 = weight.fp8[1], .grad = {}, .plan = weight.plan}, View(to, kT, kK));
+  };
+  backward(plain, dx);
+  backward(turned, turned_dx);
+  EXPECT_EQ(dx, turned_dx);
+}
+
 // The ablation of the report's appendix B.2: gradients in blocks of 128x128, in dgrad and, made from the same codes, in wgrad.
 TEST(Fp8Ablations, GradientsInBlocks) {
   constexpr int64_t kT = 150, kK = 140, kN = 260;
@@ -124,7 +150,7 @@ TEST(Fp8Ablations, GradientsInBlocks) {
   WgradQueue queue;
   LayerContext ctx{.ops = {.stream = {}, .scratch = &scratch}, .wgrad = &queue};
   const Weight weight{.value = View(w, kN, kK),
-                      .codes = CodesOf(ctx, View(w, kN, kK)),
+                      .fp8 = CodesOf(ctx, View(w, kN, kK)),
                       .grad = {View(dw, kN, kK), WriteMode::kOverwrite},
                       .plan = {.fp8 = true, .dy_tiling = Tiling::kBlocks128x128}};
   LinearBackwardInput(ctx, View(dy, kT, kN), View(x, kT, kK), weight, View(dx, kT, kK));
@@ -147,7 +173,7 @@ TEST(Fp8Ablations, SumsThatStayInTheTensorCore) {
   std::map<bool, double> error;
   for (const bool promote : {true, false}) {
     const Weight weight{.value = View(w, kN, kK),
-                        .codes = CodesOf(ctx, View(w, kN, kK)),
+                        .fp8 = CodesOf(ctx, View(w, kN, kK)),
                         .grad = {},
                         .plan = {.fp8 = true, .promote = promote}};
     LinearForward(ctx, View(x, kT, kK), weight, View(y, kT, kN));
@@ -187,13 +213,13 @@ TEST(Fp8Experts, AreTheSameProductsBySegments) {
   Arena scratch("scratch", int64_t{1} << 30);
   LayerContext ctx{.ops = {.stream = {}, .scratch = &scratch}};
   const ProductPlan plan{.fp8 = true, .x = ScaleKind::kPowerOfTwo};
-  ExpertWeight experts{.value = Tensor::Of(w.data(), {3, kN, kK}), .codes = {}, .grad = {}, .plan = plan};
-  for (int64_t e = 0; e < 3; ++e) experts.codes.push_back(CodesOf(ctx, experts.value.Index(e)));
+  ExpertWeight experts{.value = Tensor::Of(w.data(), {3, kN, kK}), .fp8 = {}, .grad = {}, .plan = plan};
+  for (int64_t e = 0; e < 3; ++e) experts.fp8.push_back(CodesOf(ctx, experts.value.Index(e)));
   const std::vector<ExpertSegment> segments = {{0, {0, 1}}, {0, {1, 40}}, {2, {40, 90}}};
   ExpertsForward(ctx, segments, View(x, kR, kK), experts, View(y, kR, kN));
   for (const ExpertSegment& segment : segments) {
     const Weight weight{.value = experts.value.Index(segment.expert),
-                        .codes = experts.codes[static_cast<size_t>(segment.expert)],
+                        .fp8 = experts.fp8[static_cast<size_t>(segment.expert)],
                         .grad = {},
                         .plan = plan};
     LinearForward(ctx, View(x, kR, kK).Rows(segment.rows.begin, segment.rows.size()), weight,
@@ -202,6 +228,43 @@ TEST(Fp8Experts, AreTheSameProductsBySegments) {
   EXPECT_EQ(y, alone);
   ExpertsForward(ctx, {}, View(x, kR, kK), experts, View(y, kR, kN));
   EXPECT_EQ(y, alone);
+}
+
+// An FFN in FP8 keeps SwiGLU's output in codes alone; every product has the bits that it has of the value, and losses are counted once.
+TEST(Fp8Ffn, ReadsSwiGluInCodesWithTheBitsOfItsValue) {
+  constexpr int64_t kT = 150, kH = 140, kI = 260;
+  Matrix x = Random(kT, kH, 1), up = Random(2 * kI, kH, 2, 0.3), down = Random(kH, kI, 3, 0.1), dy = Random(kT, kH, 4);
+  Matrix y(kT * kH), dx(kT * kH), d_up(up.size()), d_down(down.size()), value(kT * kI), y2(y.size()), d_activated(kT * kI), d_down2(down.size());
+  Arena scratch("scratch", int64_t{1} << 30), saved_arena("saved", int64_t{1} << 30);
+  WgradQueue queue;
+  Fp8Stats stats;
+  LayerContext ctx{.ops = {.stream = {}, .scratch = &scratch}, .saved = &saved_arena, .wgrad = &queue, .fp8 = &stats};
+  const ProductPlan plan{.fp8 = true};
+  FfnWeights w;
+  w.gate_up = {View(up, 2 * kI, kH), CodesOf(ctx, View(up, 2 * kI, kH)), {View(d_up, 2 * kI, kH), WriteMode::kOverwrite}, plan};
+  w.down = {View(down, kH, kI), CodesOf(ctx, View(down, kH, kI)), {View(d_down, kH, kI), WriteMode::kOverwrite}, plan};
+  FfnSaved saved;
+  FfnForward(ctx, w, View(x, kT, kH), View(y, kT, kH), WriteMode::kOverwrite, saved);
+  EXPECT_EQ(stats.activations.elements, kT * (kH + kI));
+  FfnBackwardInput(ctx, w, View(dy, kT, kH), View(x, kT, kH), saved, View(dx, kT, kH));
+  EXPECT_EQ(stats.activations.elements, kT * (kH + kI)) << "computed again, not counted again";
+  int64_t bytes = 0;
+  for (const auto& [name, size] : scratch.PeakSlices())
+    if (name == "ffn.activated") bytes += size;
+  EXPECT_EQ(bytes, Arena::SliceBytes(DType::kU8, {kT, kI}) + Arena::SliceBytes(DType::kF32, {kT, TilesOf(kI)}));
+  queue.Run(ctx.ops);
+
+  // The same from the value: forward's SwiGLU reads what its product gave, backward's what was kept of that.
+  const Tensor gate_up = ctx.Temp("gate_up", {kT, 2 * kI});
+  LinearForward(ctx, View(x, kT, kH), w.gate_up, gate_up);
+  SwiGlu(ctx.ops, gate_up, Tensor(), View(value, kT, kI));
+  LinearForward(ctx, View(value, kT, kI), w.down, View(y2, kT, kH));
+  EXPECT_EQ(y, y2);
+  w.down.grad.tensor = View(d_down2, kH, kI);
+  SwiGlu(ctx.ops, saved.until_b.gate_up.Restore(ctx, "gate_up"), Tensor(), View(value, kT, kI));
+  LinearBackwardInput(ctx, View(dy, kT, kH), View(value, kT, kI), w.down, View(d_activated, kT, kI));
+  queue.Run(ctx.ops);
+  EXPECT_EQ(d_down, d_down2);
 }
 
 std::map<std::string, std::string> Plans(const PrecisionConfig& precision) {
@@ -350,7 +413,7 @@ TEST(Fp8Memory, IsWhatTheFormatsTake) {
   EXPECT_EQ(bf16.at("mla.o"), layers * bytes(DType::kBF16, T, value));
   EXPECT_EQ(fp8.at("mla.o"), layers * (bytes(DType::kU8, T, PackedE5M6Bytes(value)) + tiles(T, value)));
   EXPECT_EQ(bf16.at("block.h"), fp8.at("block.h"));
-  EXPECT_EQ(bf16.count("moe.activated"), 0u) << "computed again";
+  EXPECT_EQ(bf16.count("ffn.activated"), 0u) << "computed again";
 }
 
 // To compute queries, keys and values again changes no bit.

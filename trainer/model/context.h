@@ -11,7 +11,7 @@
 
 #include <vector>
 
-#include "kernels/fp8/gemm.h"
+#include "kernels/fp8/weight.h"
 #include "trainer/model/phase_timer.h"
 #include "trainer/model/shadow.h"
 
@@ -59,9 +59,9 @@ struct Activation {
 
 // A parameter as a layer sees it: its view for computing, and its gradient's place. Both are set for each micro-batch.
 struct Weight {
-  Tensor value;      // compute type
-  Fp8Operand codes;  // of value in 128x128 blocks, where the plan is FP8: WeightBinding::Quantize
-  GradTarget grad;   // FP32
+  Tensor value;     // compute type
+  Fp8Weight fp8;    // codes of value, where the plan is FP8: WeightBinding::Quantize
+  GradTarget grad;  // FP32
   ProductPlan plan = {};
 };
 
@@ -69,7 +69,7 @@ struct Weight {
 // each source is another micro-batch. A source without a micro-batch in this round has an empty tensor.
 struct ExpertWeight {
   Tensor value;
-  std::vector<Fp8Operand> codes;  // [experts here], likewise
+  std::vector<Fp8Weight> fp8;    // [experts here], likewise
   std::vector<GradTarget> grad;  // [sources], each [experts here, N, K]
   ProductPlan plan = {};
 };

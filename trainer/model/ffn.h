@@ -18,6 +18,10 @@ struct FfnSaved {
   } until_b;
 };
 
+// SwiGLU of gate_up [R,2I] with the rows' weights ([R] FP32, or empty for 1) as a product of `plan` reads it, on scratch: where that
+// is in FP8 its codes alone, made in the same pass; a shadow step has the value too. lost: what quantisation loses, or null.
+Activation Activated(const LayerContext& ctx, const Tensor& gate_up, const Tensor& weight, const ProductPlan& plan, QuantStats* lost);
+
 // y (=|+=) ffn(x); y: [T, H].
 void FfnForward(const LayerContext& ctx, const FfnWeights& w, const Tensor& x, const Tensor& y, WriteMode mode,
                 FfnSaved& saved);

@@ -74,24 +74,32 @@ Tensor Unrounded(const OpContext& ops, const Activation& x, DType dtype) {
   return value;
 }
 
+Form FormOf(Role role) { return role == Role::kInput ? Form::kTransposed : Form::kPlain; }
+
+// y = x times the weight: forward, or dgrad.
+Fp8GemmDesc ProductWith(const Fp8Weight& w, const Fp8Operand& x, Role role, const ProductPlan& plan, const Tensor& y,
+                        WriteMode mode = WriteMode::kOverwrite) {
+  const bool turned = role == Role::kGradient && w.turned.codes;
+  return {.a = x,
+          .b = turned ? w.turned : w.plain,
+          .c = y,
+          .b_form = turned ? Form::kTransposed : FormOf(role),
+          .mode = mode,
+          .promote = plan.promote};
+}
+
 void CompareInShadow(const LayerContext& ctx, const Fp8GemmDesc& product, const Activation& x, const Tensor& w, Role role) {
   if (ctx.shadow == nullptr) return;
   ArenaScope scope(*ctx.ops.scratch);
-  CompareProducts(ctx.ops, product, Unrounded(ctx.ops, x, w.dtype), Form::kPlain, w, product.b_form,
+  CompareProducts(ctx.ops, product, Unrounded(ctx.ops, x, w.dtype), Form::kPlain, w, FormOf(role),
                   *ctx.shadow->at(role == Role::kInput ? Verb::kForward : Verb::kDgrad));
 }
 
 // The product of a Linear with the activation: forward x W^T, dgrad dy W.
 void Product(const LayerContext& ctx, const Activation& x, const Weight& w, Role role, const Tensor& y, WriteMode mode) {
-  const Form form = role == Role::kInput ? Form::kTransposed : Form::kPlain;
-  if (!w.plan.fp8) return Gemm(ctx.ops, {.a = x.value, .b = w.value, .c = y, .b_form = form, .mode = mode});
+  if (!w.plan.fp8) return Gemm(ctx.ops, {.a = x.value, .b = w.value, .c = y, .b_form = FormOf(role), .mode = mode});
   ArenaScope scope(*ctx.ops.scratch);
-  const Fp8GemmDesc product{.a = RowsOperand(ctx, x, w.plan, role),
-                            .b = w.codes,
-                            .c = y,
-                            .b_form = form,
-                            .mode = mode,
-                            .promote = w.plan.promote};
+  const Fp8GemmDesc product = ProductWith(w.fp8, RowsOperand(ctx, x, w.plan, role), role, w.plan, y, mode);
   Fp8Gemm(ctx.ops, product);
   CompareInShadow(ctx, product, x, w.value, role);
 }
@@ -99,14 +107,13 @@ void Product(const LayerContext& ctx, const Activation& x, const Weight& w, Role
 // The same for each segment with its expert.
 void ExpertProducts(const LayerContext& ctx, std::span<const ExpertSegment> segments, const Activation& x, const ExpertWeight& w,
                     Role role, const Tensor& y) {
-  const Form form = role == Role::kInput ? Form::kTransposed : Form::kPlain;
   if (!w.plan.fp8) {
     std::vector<GemmDesc> products;
     for (const ExpertSegment& segment : segments)
       products.push_back({.a = x.value.Rows(segment.rows.begin, segment.rows.size()),
                           .b = w.value.Index(segment.expert),
                           .c = y.Rows(segment.rows.begin, segment.rows.size()),
-                          .b_form = form});
+                          .b_form = FormOf(role)});
     return GroupedGemm(ctx.ops, products);
   }
   ArenaScope scope(*ctx.ops.scratch);
@@ -116,11 +123,8 @@ void ExpertProducts(const LayerContext& ctx, std::span<const ExpertSegment> segm
   std::vector<Fp8GemmDesc> products;
   for (const ExpertSegment& segment : segments) {
     const int64_t begin = segment.rows.begin, count = segment.rows.size();
-    products.push_back({.a = RowsOperand(ctx, whole.Rows(begin, count), w.plan, role),
-                        .b = w.codes[static_cast<size_t>(segment.expert)],
-                        .c = y.Rows(begin, count),
-                        .b_form = form,
-                        .promote = w.plan.promote});
+    products.push_back(ProductWith(w.fp8[static_cast<size_t>(segment.expert)],
+                                   RowsOperand(ctx, whole.Rows(begin, count), w.plan, role), role, w.plan, y.Rows(begin, count)));
     CompareInShadow(ctx, products.back(), x.Rows(begin, count), w.value.Index(segment.expert), role);
   }
   GroupedFp8Gemm(ctx.ops, products);

@@ -29,10 +29,10 @@ class WeightBinding {
   // precision: which products run in FP8. Without it none do: scores and texts are those of the weights themselves.
   // The codes lie where the store does.
   WeightBinding(const ModelConfig& model, const WeightStore& store, const PrecisionConfig& precision = {});
-  // The codes of the weights that FP8 products read, to be made again whenever the store's values have changed. lost: where the
-  // stream works, or null.
+  // The codes of the weights that FP8 products read, turned too where these take them so, to be made again whenever the store's
+  // values have changed. lost: where the stream works, or null.
   void Quantize(const OpContext& ops, QuantStats* lost);
-  static int64_t PlanBytes(const ModelConfig& model, int64_t local_experts, const PrecisionConfig& precision);
+  static int64_t PlanBytes(const ModelConfig& model, int64_t local_experts, const PrecisionConfig& precision, Device device);
   int64_t bytes() const { return codes_.used_bytes(); }
   // Gradients off: for evaluation, and before the first round.
   void BindGradients(const GradientStore& gradients, int sources, int64_t round);
@@ -46,7 +46,7 @@ class WeightBinding {
                  BlockWeights& block);
   void Bind(const WeightStore& store, const std::string& name, Weight& weight);
   void Bind(const WeightStore& store, const std::string& name, ExpertWeight& weight);
-  Fp8Operand Codes(const Tensor& value);
+  Fp8Weight Codes(const Tensor& value);
   PrecisionConfig precision_;
   Arena codes_;
   ModelWeights weights_;

@@ -145,9 +145,9 @@ void Moe::ForwardExperts(const LayerContext& ctx, const MoeWeights& w, MoeSaved&
   {
     ArenaScope scope(*ctx.ops.scratch);
     b.gate_up = CachedActivation(ctx, "moe.gate_up", {R, 2 * dims_.intermediate}, w.down.plan.fp8);
-    const Tensor activated = ctx.Temp("moe.activated", {R, dims_.intermediate});
     ExpertsForward(ctx, segments, saved.until_w.received, w.gate_up, b.gate_up.value());
-    SwiGlu(ctx.ops, b.gate_up.value(), b.row_weights, activated);
+    const Activation activated =
+        Activated(ctx, b.gate_up.value(), b.row_weights, w.down.plan, ctx.fp8 == nullptr ? nullptr : &ctx.fp8->activations);
     ExpertsForward(ctx, segments, activated, w.down, results);
     b.gate_up.Keep(ctx, "moe.gate_up", kSwiGluCache);
   }
@@ -178,14 +178,13 @@ void Moe::BackwardExperts(const LayerContext& ctx, const MoeWeights& w, const Mo
   const int64_t R = saved.handle.receive_rows, width = dims_.intermediate;
   const MoeSaved::UntilB& b = saved.until_b;
   const Activation dy = transfer.rows;
-  const Tensor activated = ctx.Temp("moe.activated", {R, width});
   const Tensor d_activated = ctx.Temp("moe.d_activated", {R, width});
   const Tensor d_gate_up = ctx.Temp("moe.d_gate_up", {R, 2 * width});
   const Tensor d_weights = ctx.TempAs("moe.d_row_weights", DType::kF32, {R, 1});
   const Tensor dx = ctx.Temp("moe.d_received", {R, dims_.hidden});
   const std::vector<ExpertSegment> segments = Segments(saved);
   const Tensor gate_up = b.gate_up.Restore(ctx, "moe.gate_up");
-  SwiGlu(ctx.ops, gate_up, b.row_weights, activated);
+  const Activation activated = Activated(ctx, gate_up, b.row_weights, w.down.plan, /*lost=*/nullptr);  // counted in forward
   ExpertsBackwardInput(ctx, segments, dy, w.down, d_activated);
   SwiGluBackward(ctx.ops, {.dy = d_activated,
                            .gate_up = gate_up,

@@ -8,8 +8,6 @@
 namespace jevons {
 namespace {
 
-constexpr Tiling kWeightTiling = Tiling::kBlocks128x128;
-
 size_t IndexOf(const WeightStore& store, const std::string& name) {
   const auto& specs = store.specs();
   for (size_t p = 0; p < specs.size(); ++p)
@@ -56,7 +54,7 @@ void WeightBinding::Bind(const WeightStore& store, const std::string& name, Weig
   const size_t param = IndexOf(store, name);
   weight.value = store.value(param);
   weight.plan = PlanOf(store.specs()[param], precision_);
-  if (weight.plan.fp8) weight.codes = Codes(weight.value);
+  if (weight.plan.fp8) weight.fp8 = Codes(weight.value);
   dense_.emplace_back(param, &weight);
 }
 
@@ -64,36 +62,27 @@ void WeightBinding::Bind(const WeightStore& store, const std::string& name, Expe
   const size_t param = IndexOf(store, name);
   weight.value = store.value(param);
   weight.plan = PlanOf(store.specs()[param], precision_);
-  for (int64_t e = 0; weight.plan.fp8 && e < weight.value.shape[0]; ++e) weight.codes.push_back(Codes(weight.value.Index(e)));
+  for (int64_t e = 0; weight.plan.fp8 && e < weight.value.shape[0]; ++e) weight.fp8.push_back(Codes(weight.value.Index(e)));
   experts_.emplace_back(param, &weight);
 }
 
-int64_t WeightBinding::PlanBytes(const ModelConfig& model, int64_t local_experts, const PrecisionConfig& precision) {
+int64_t WeightBinding::PlanBytes(const ModelConfig& model, int64_t local_experts, const PrecisionConfig& precision, Device device) {
   int64_t bytes = 0;
   for (const ParamSpec& spec : ParameterTable(model)) {
     if (!PlanOf(spec, precision).fp8) continue;
-    const int64_t n = spec.shape[spec.shape.rank - 2], k = spec.shape.cols();
-    const int64_t codes = Arena::SliceBytes(DType::kU8, CodesShape(n, k, kWeightTiling)) +
-                          Arena::SliceBytes(DType::kF32, ScalesShape(n, k, kWeightTiling));
-    bytes += (spec.expert ? local_experts : 1) * codes;
+    bytes += (spec.expert ? local_experts : 1) * Fp8WeightBytes(device, spec.shape[spec.shape.rank - 2], spec.shape.cols());
   }
   return bytes;
 }
 
-Fp8Operand WeightBinding::Codes(const Tensor& value) {
-  return {.codes = codes_.Allocate("weight codes", DType::kU8, CodesShape(value.rows(), value.cols(), kWeightTiling)),
-          .scales = codes_.Allocate("weight scales", DType::kF32, ScalesShape(value.rows(), value.cols(), kWeightTiling)),
-          .tiling = kWeightTiling};
-}
+Fp8Weight WeightBinding::Codes(const Tensor& value) { return AllocateFp8Weight(codes_, value.rows(), value.cols()); }
 
 void WeightBinding::Quantize(const OpContext& ops, QuantStats* lost) {
-  const auto quantize = [&](const Tensor& value, const Fp8Operand& to) {
-    jevons::Quantize(ops, {.x = value, .codes = to.codes, .scales = to.scales, .tiling = to.tiling, .stats = lost});
-  };
   for (const auto& [param, weight] : dense_)
-    if (weight->plan.fp8) quantize(weight->value, weight->codes);
+    if (weight->plan.fp8) QuantizeWeight(ops, weight->value, weight->fp8, lost);
   for (const auto& [param, weight] : experts_)
-    for (size_t e = 0; e < weight->codes.size(); ++e) quantize(weight->value.Index(static_cast<int64_t>(e)), weight->codes[e]);
+    for (size_t e = 0; e < weight->fp8.size(); ++e)
+      QuantizeWeight(ops, weight->value.Index(static_cast<int64_t>(e)), weight->fp8[e], lost);
 }
 
 void WeightBinding::BindBlock(const ModelConfig& model, const WeightStore& store, const std::string& prefix, bool dense,
@@ -129,7 +118,7 @@ void WeightBinding::BindBlock(const ModelConfig& model, const WeightStore& store
 
 WeightBinding::WeightBinding(const ModelConfig& model, const WeightStore& store, const PrecisionConfig& precision)
     : precision_(precision),
-      codes_("weight codes", std::max<int64_t>(1, PlanBytes(model, store.experts().size(), precision)), store.device()) {
+      codes_("weight codes", std::max<int64_t>(1, PlanBytes(model, store.experts().size(), precision, store.device())), store.device()) {
   const int64_t layers = model.layers(), depth = model.mtp().depth();
   weights_.blocks.resize(static_cast<size_t>(layers));
   weights_.mtp.resize(static_cast<size_t>(depth));

@@ -174,6 +174,7 @@ StepModel ModelStep(const ModelShape& model, const Layout& layout, const KernelM
       const StageParameters p = ParametersOf(step.stages[s].content, model, layout);
       held.dense += p.dense;
       held.experts += p.experts;
+      held.coded += p.coded;
       temporary = std::max(temporary, TemporaryOf(step.stages[s].content, model, layout, imbalance));
     }
     step.state.push_back(StateMemory(held, layout, copies));

@@ -9,6 +9,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "kernels/base/status.h"
+#include "kernels/fp8/weight.h"
 
 namespace jevons {
 namespace {
@@ -200,6 +201,7 @@ Layout LayoutOf(const RunConfig& config, int64_t gpus) {
           .precision = fp8 ? Precision::kFp8Block : fp32 ? Precision::kFp32 : Precision::kBf16,
           .value_bytes = fp32 ? 4.0 : 2.0,
           .recompute = config.train().recompute_up_projections() ? Recompute::kSelective : Recompute::kElementwise,
+          .weight_codes = ReadsPlainB(config.parallel().backend() == CUDA ? Device::kCuda : Device::kCpu) ? 1 : 2,
           .bf16_moments = config.optimizer().moments() == MOMENTS_BF16};
 }
 

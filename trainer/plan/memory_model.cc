@@ -115,9 +115,12 @@ class ActivationModel {
   }
   int64_t UpProjected(int64_t T) const { return recompute_ ? Act(T, QueryWidth()) + Act(T, KvWidth()) : 0; }
 
+  // SwiGLU's output as the down projection reads it.
+  int64_t Activated(ModelPart part, int64_t rows, int64_t width) const { return Cached(part, rows, width); }
+
   // In forward an FFN keeps nothing on scratch.
   int64_t ForwardFfn(ModelPart part, int64_t T, int64_t width) const {
-    return Act(T, width) + If(part, Act(T, 2 * width) + Codes(T, H()));
+    return Fp8(part) ? Act(T, 2 * width) + std::max(Codes(T, H()), Activated(part, T, width)) : Activated(part, T, width);
   }
 
   int64_t ForwardBlocks(int64_t T) const {
@@ -138,7 +141,7 @@ class ActivationModel {
     if (fp8) dispatch += Codes(T, H());
     if (!local_) dispatch += F32(P) + (fp8 ? Codes(P, H()) : Act(P, H()));
     const int64_t shared = SharedWidth() > 0 ? ForwardFfn(ModelPart::kSharedExperts, T, SharedWidth()) : 0;
-    const int64_t experts = Act(R, width) + (fp8 ? Act(R, 2 * width) : 0);
+    const int64_t experts = Activated(ModelPart::kRoutedExperts, R, width) + (fp8 ? Act(R, 2 * width) : 0);
     const int64_t returned = local_ ? 0 : Act(P, H());
     return base + std::max(attention, dispatch + std::max(shared, Act(R, H()) + std::max(experts, returned)));
   }
@@ -153,7 +156,7 @@ class ActivationModel {
 
   // What stays on scratch until the weight gradients have run.
   int64_t BackwardFfn(ModelPart part, int64_t T, int64_t width) const {
-    return 2 * Act(T, width) + Act(T, 2 * width) + If(part, Act(T, 2 * width) + Codes(T, H()) + Codes(T, 2 * width));
+    return Activated(part, T, width) + Act(T, width) + Act(T, 2 * width) + If(part, Act(T, 2 * width) + Codes(T, H()) + Codes(T, 2 * width));
   }
   int64_t BackwardAttention(int64_t T) const {
     int64_t bytes = NormedLatents(T) + UpProjected(T) + Act(T, ValueWidth()) + Act(T, QueryWidth()) + Act(T, KvWidth()) +
@@ -199,7 +202,7 @@ MemoryUse PlanMemory(const RunConfig& config, const MeshShape& mesh, int world_r
   const GradientLayout layout{.dp = mesh.dp(), .self = rank.dp, .first_source = rank.edp * mesh.ep, .sources = mesh.ep};
   const ActivationModel activations(config, mesh, load);
   return {.weights = WeightStore::PlanBytes(model, experts, ComputeDType(config)) +
-                     WeightBinding::PlanBytes(model, experts, config.precision()),
+                     WeightBinding::PlanBytes(model, experts, config.precision(), DeviceOf(config)),
           .gradients = GradientStore::PlanBytes(model, experts, layout, MicroBatchCounts(config)),
           .optimizer = ZeroOptimizer::PlanBytes(model, config.optimizer(), ComputeDType(config), mesh, world_rank),
           .activations = activations.Saved() + activations.Scratch()};

@@ -117,7 +117,7 @@ MemoryPlan StateMemory(const StageParameters& p, const Layout& l, int copies) {
     return parameters / static_cast<double>(ranks) * (master + moments + (ranks > 1 ? kGradientSlice : 0));
   };
   MemoryPlan memory;
-  memory.weights = l.value_bytes * (p.dense + p.experts) + (1 + kBlockScales) * p.coded;
+  memory.weights = l.value_bytes * (p.dense + p.experts) + l.weight_codes * (1 + kBlockScales) * p.coded;
   memory.gradients = (l.bf16_gradients ? 2 : 4) * (p.dense + p.experts);
   memory.optimizer = state(p.dense, l.dp() * l.cp * copies) + state(p.experts, std::max<int64_t>(l.edp(), 1) * copies);
   return memory;

@@ -62,6 +62,7 @@ double LeastState(const ModelShape& model, const Layout& layout) {
   const double share = (twice ? 2.0 : 1.0) / static_cast<double>(layout.pp);
   p.dense *= share;
   p.experts *= share;
+  p.coded *= share;
   return StateMemory(p, layout, copies).total();
 }
 

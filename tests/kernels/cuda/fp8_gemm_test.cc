@@ -4,6 +4,7 @@
 #include "kernels/cpu/gemm_impl.h"
 #include "kernels/cuda/gemm.h"
 #include "kernels/fp8/tensor_core.h"
+#include "kernels/fp8/weight.h"
 #include "tests/kernels/cuda/cuda_test.h"
 
 namespace jevons {
@@ -119,6 +120,55 @@ TEST_F(CudaTest, Fp8GemmWithoutPromotionHasTheBitsOfTheModel) {
           c.Show("c", out);
         },
         {});
+  }
+}
+
+TEST_F(CudaTest, TransposeBlocks) {
+  for (const auto& [rows, cols] : {std::pair{1, 1}, {17, 130}, {128, 256}, {260, 45}, {144, 272}})
+    CompareWithReference(
+        [&, rows = rows, cols = cols](DeviceCase& c) {
+          auto &codes = c.Make(DType::kU8, cols, rows),
+               &scales = c.Make(DType::kF32, TilesOf(cols), TilesOf(rows));
+          TransposeBlocks(
+              c.ctx(), MakeOperand(c, rows, cols, Tiling::kBlocks128x128, 1),
+              {.codes = codes.tensor(), .scales = scales.tensor(), .tiling = Tiling::kBlocks128x128});
+          c.Show("codes", codes);
+          c.Show("scales", scales);
+        },
+        {});
+}
+
+// A weight that was turned when it was made gives dgrad the bits of one that is turned at each call, and takes no room then: all
+// that is left to arrange are the scales of dy.
+TEST_F(CudaTest, AWeightIsTurnedOnce) {
+  for (const GemmImpl impl : {GemmImpl::kCublasLt, GemmImpl::kPlain, GemmImpl::kWgmma}) {
+    const Beginning beginning(impl);
+    for (const auto& [n, k] : {std::pair{512, 144}, {176, 48}, {130, 20}}) {
+      SCOPED_TRACE(testing::Message() << n << " x " << k << ", implementation " << static_cast<int>(impl));
+      BeforeCudaRepeat(n);
+      constexpr int64_t kRows = 16;
+      DeviceCase c(Device::kCuda, Layout::kAligned);
+      const OpContext ctx = c.ctx();
+      auto& value = c.Make(DType::kBF16, n, k).Fill(1);
+      value.Set(n - 1, k - 1, 100);
+      const Fp8Operand dy = MakeOperand(c, kRows, n, Tiling::kRows1x128, 2);
+      auto &plain = c.MakeContiguous(DType::kF32, kRows, k),
+           &turned = c.MakeContiguous(DType::kF32, kRows, k);
+      const int64_t before = ctx.scratch->used_bytes();
+      const Fp8Weight weight = AllocateFp8Weight(*ctx.scratch, n, k);
+      EXPECT_EQ(ctx.scratch->used_bytes() - before, Fp8WeightBytes(Device::kCuda, n, k));
+      QuantizeWeight(ctx, value.tensor(), weight, nullptr);
+      Fp8Gemm(ctx, {.a = dy, .b = weight.plain, .c = plain.tensor(), .b_form = Form::kPlain});
+      ctx.scratch->ResetPeak();
+      Fp8Gemm(ctx, {.a = dy, .b = weight.turned, .c = turned.tensor(), .b_form = Form::kTransposed});
+      if (n == 512) {
+        EXPECT_LE(ctx.scratch->peak_bytes() - ctx.scratch->used_bytes(),
+                  Arena::SliceBytes(DType::kF32, {TilesOf(n), kRows}));
+      }
+      c.Show("plain", plain);
+      c.Show("turned", turned);
+      EXPECT_TRUE(SameValues(c.outputs()[0].values, c.outputs()[1].values));
+    }
   }
 }
 

@@ -1,7 +1,6 @@
 // Quantisation on CUDA: the bytes and scales of the reference, whatever the input.
 #include "kernels/fp8/quantize.h"
 
-#include "kernels/cuda/swiglu_quantize.h"
 #include "tests/kernels/cuda/cuda_test.h"
 
 namespace jevons {
@@ -177,11 +176,11 @@ TEST_F(CudaTest, SwiGluQuantizeHasTheBitsOfBoth) {
                              .codes = codes[0]->tensor(),
                              .scales = scales[0]->tensor(),
                              .stats = StatsIn(*stats[0])});
-          cuda::SwiGluQuantize(c.ctx(), {.gate_up = gate_up.tensor(),
-                                         .weight = weight,
-                                         .codes = codes[1]->tensor(),
-                                         .scales = scales[1]->tensor(),
-                                         .stats = StatsIn(*stats[1])});
+          SwiGluQuantize(c.ctx(), {.gate_up = gate_up.tensor(),
+                                   .weight = weight,
+                                   .codes = codes[1]->tensor(),
+                                   .scales = scales[1]->tensor(),
+                                   .stats = StatsIn(*stats[1])});
           for (int i = 0; i < 2; ++i) {
             c.Show("codes", *codes[i]);
             c.Show("scales", *scales[i]);

@@ -91,6 +91,23 @@ TEST(Plan, LinesAddUp) {
   }
 }
 
+// A rank of a pipeline holds the codes of all its stages' weights.
+TEST(Plan, CountsTheCodesOfWeights) {
+  Layout layout = PublishedLayout();
+  EXPECT_EQ(layout.weight_codes, 2) << "of CUDA";
+  const Plan twice = PlanOf(layout);
+  layout.weight_codes = 1;
+  const Plan once = PlanOf(layout);
+  layout.precision = Precision::kBf16;
+  const Plan none = PlanOf(layout);
+  for (size_t rank = 0; rank < none.memory.size(); ++rank) {
+    const double values = none.memory[rank].weights, codes = once.memory[rank].weights - values;
+    EXPECT_GT(codes, 0.3 * values);  // a byte beside two, for all but embedding, head and gates
+    EXPECT_LT(codes, 0.51 * values);
+    EXPECT_DOUBLE_EQ(twice.memory[rank].weights, values + 2 * codes);
+  }
+}
+
 TEST(Plan, OnePipelineStageHasNoBubbleButWaiting) {
   Layout layout = PublishedLayout();
   layout.pp = 1;

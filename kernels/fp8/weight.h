@@ -1,0 +1,32 @@
+// A weight as FP8 products take it for as long as its values stay: coded once, read by many products.
+//
+// Forward reads the codes of W[N,K] along K, dgrad along N. Where a device's products read codes along their sum alone, W^T is
+// kept too, so that no product has to turn it: blocks of 128x128 turn exactly, so the bits are the same.
+#ifndef JEVONS_KERNELS_FP8_WEIGHT_H_
+#define JEVONS_KERNELS_FP8_WEIGHT_H_
+
+#include "kernels/fp8/gemm.h"
+
+namespace jevons {
+
+struct Fp8Weight {
+  Fp8Operand plain;   // W [N,K], in blocks of 128x128
+  Fp8Operand turned;  // W^T [K,N], likewise; empty where products read a plain b
+};
+
+// Whether products on this device read a b of Form::kPlain where it lies. Those that do not turn it at each call.
+constexpr bool ReadsPlainB(Device device) { return device == Device::kCpu; }
+
+// A weight [n, k] on the arena, for products on the arena's device; its codes are undefined. And the bytes that it takes there.
+Fp8Weight AllocateFp8Weight(Arena& arena, int64_t n, int64_t k);
+int64_t Fp8WeightBytes(Device device, int64_t n, int64_t k);
+
+// Codes of value [N,K], FP32 or BF16. stats as QuantizeDesc's: each element is counted once.
+void QuantizeWeight(const OpContext& ctx, const Tensor& value, const Fp8Weight& weight, QuantStats* stats);
+
+// to = from^T: codes and scales are moved, none is changed. Both in blocks of 128x128; from: [R, C], to: [C, R].
+void TransposeBlocks(const OpContext& ctx, const Fp8Operand& from, const Fp8Operand& to);
+
+}  // namespace jevons
+
+#endif  // JEVONS_KERNELS_FP8_WEIGHT_H_
