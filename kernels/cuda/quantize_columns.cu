@@ -52,7 +52,7 @@ struct PanelsOut {
 
 struct PanelRoom {
   alignas(16) uint32_t amax[kDown][kPanel];
-  float scale[kPanel];
+  float scale[kPanel], inverse[kPanel];
   alignas(16) uint64_t chunks[kPanel * kDown];
 };
 
@@ -100,7 +100,11 @@ __device__ __forceinline__ bool FindScales(const Raw (&raw)[kRows], int tx, int 
       return bits < kInfinityBits ? bits : 0u;
     });
   }
-  if (threadIdx.x < kPanel) room.scale[threadIdx.x] = ScaleOf<F>(__uint_as_float(amax), kind);
+  if (threadIdx.x < kPanel) {
+    const float scale = ScaleOf<F>(__uint_as_float(amax), kind);
+    room.scale[threadIdx.x] = scale;
+    room.inverse[threadIdx.x] = 1.0f / scale;
+  }
   __syncthreads();
   return finite;
 }
@@ -143,7 +147,7 @@ __device__ __forceinline__ void QuantizePanel(const Source& source, const Panels
   for (int i = 0; i < kCodes; ++i) {
     const int column = tx * kCodes + i;
     room.chunks[ChunkPlace(column, ty)] =
-        EncodeColumn<F>(raw, i, 1.0f / room.scale[column], finite, out.lost.stats != nullptr, lost);
+        EncodeColumn<F>(raw, i, room.inverse[column], finite, out.lost.stats != nullptr, lost);
   }
   __syncthreads();
   WriteChunks(room, out, row, col);
