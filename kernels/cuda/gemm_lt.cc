@@ -20,8 +20,6 @@ namespace {
       ::jevons::CheckFailed(__FILE__, __LINE__, #call, "%s", cublasLtGetStatusName(jevons_status));       \
   } while (false)
 
-constexpr uint64_t kWorkspaceBytes = uint64_t{32} << 20;  // what NVIDIA advises for Hopper
-constexpr uintptr_t kWorkspaceAlignment = 256;
 // Experts bring a new number of tokens with every step; a plan that is made again is the same, and costs some microseconds.
 constexpr size_t kMostPlans = 4096;
 
@@ -150,7 +148,7 @@ class Library {
   void ChooseAlgorithm(const LtProduct& p, Plan& plan) const {
     Preference preference;
     JEVONS_LT_CHECK(cublasLtMatmulPreferenceCreate(preference.out()));
-    Set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, kWorkspaceBytes);
+    Set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t{kLtWorkspaceBytes});
     // Parts of a sum over k meet in the workspace, in FP32 and in order, never in D.
     Set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
         uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
@@ -179,10 +177,10 @@ Library& TheLibrary() {
 }
 
 void* Workspace(const OpContext& ctx) {
-  const Tensor room = ctx.scratch->Allocate("gemm.workspace", DType::kU8,
-                                            {static_cast<int64_t>(kWorkspaceBytes + kWorkspaceAlignment)});
-  const uintptr_t address = reinterpret_cast<uintptr_t>(room.data) + kWorkspaceAlignment - 1;
-  return reinterpret_cast<void*>(address / kWorkspaceAlignment * kWorkspaceAlignment);
+  const Tensor room =
+      ctx.scratch->Allocate("gemm.workspace", DType::kU8, {kLtWorkspaceBytes + kLtWorkspaceAlignment});
+  constexpr uintptr_t kUnit = kLtWorkspaceAlignment;
+  return reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(room.data) + kUnit - 1) / kUnit * kUnit);
 }
 
 }  // namespace
@@ -198,7 +196,7 @@ bool RunLt(const OpContext& ctx, const LtProduct& p) {
   const float alpha = 1, beta = p.add ? 1 : 0;
   JEVONS_LT_CHECK(cublasLtMatmul(library.handle(), plan.operation.get(), &alpha, p.a.data, plan.a.get(),
                                  p.b.data, plan.b.get(), &beta, p.d, plan.d.get(), p.d, plan.d.get(),
-                                 &plan.algorithm, Workspace(ctx), kWorkspaceBytes,
+                                 &plan.algorithm, Workspace(ctx), kLtWorkspaceBytes,
                                  static_cast<cudaStream_t>(ctx.stream.handle)));
   return true;
 }

@@ -9,6 +9,9 @@
 
 namespace jevons::cuda {
 
+// A product's workspace, from its context's arena: what NVIDIA advises for Hopper.
+inline constexpr int64_t kLtWorkspaceBytes = int64_t{32} << 20, kLtWorkspaceAlignment = 256;
+
 enum class LtType { kF32, kBF16, kE4M3 };
 
 // How an FP8 operand is scaled. L = ceil(k / 128), and `lines` are the rows of op(A) or the columns of op(B).

@@ -26,7 +26,7 @@ class DeviceCase {
         layout_(layout),
         stream_(device),
         memory_("test", int64_t{64} << 20, device),
-        scratch_("scratch", int64_t{64} << 20, device) {}
+        scratch_("scratch", int64_t{2} << 30, device) {}  // addresses; what attention takes of them at most
   ~DeviceCase() { Synchronize(stream_.get()); }
 
   // A matrix of the case.

@@ -147,6 +147,23 @@ TEST(CudaMemory, OfWeightsIsPlanned) {
   EXPECT_GT(weights[CUDA], weights[CPU]);
 }
 
+// A device's operators take memory for themselves; the plan knows how much at most.
+TEST(CudaMemory, OfActivationsIsPlanned) {
+  if (const std::string reason = CudaRefusal(); !reason.empty()) GTEST_SKIP() << "no CUDA device: " << reason;
+  for (const ProductType product : {AS_COMPUTE, FP8_BLOCK}) {
+    RunCudaRanks(1, [&](Communicator& world) {
+      const RunConfig config = On(CUDA, Tiny(BF16, product));
+      Mesh mesh(world, {.world = 1, .pp = 1, .ep = 1});
+      TrainStep step(config, mesh);
+      step.Initialize();
+      ASSERT_TRUE(step.Run(PlanOf(0), BatchOf(step, config, 0)).ok());
+      const int64_t used = step.memory().activations, planned = PlanMemory(config, mesh.shape(), 0).activations;
+      EXPECT_LE(used, planned);
+      EXPECT_GT(used, planned * 9 / 10);
+    });
+  }
+}
+
 // A checkpoint knows no backend: each reads the other's, and goes on where it stopped.
 TEST(CudaCheckpoint, CrossesBackends) {
   if (const std::string reason = CudaRefusal(); !reason.empty()) GTEST_SKIP() << "no CUDA device: " << reason;

@@ -4,6 +4,8 @@
 #include <initializer_list>
 
 #include "kernels/fp8/quantize.h"
+#include "kernels/ops/attention.h"
+#include "kernels/ops/gemm.h"
 #include "kernels/tensor/arena.h"
 #include "parallel/zero/exchange.h"
 #include "trainer/model/gradients.h"
@@ -49,12 +51,12 @@ class ActivationModel {
   int64_t Scratch() const {
     const int64_t T = sequences_ * S_, depth = m_.mtp().depth();
     int64_t hidden = Act(T, H());  // d_hidden of the modules so far
-    int64_t peak = std::max({exchange_, ForwardBlocks(T), hidden + Head(T)});
+    int64_t peak = std::max({exchange_, ForwardBlocks(T), hidden + Head(T) + Workspace()});
     for (int64_t k = 1; k <= depth; ++k) {
       const int64_t t = sequences_ * (S_ - k);
       peak = std::max(peak, hidden + std::max(ForwardBlock(t, false), Act(t, 2 * H()) + 2 * F32(t)));
       hidden += Act(t, H());
-      peak = std::max(peak, hidden + Head(t));
+      peak = std::max(peak, hidden + Head(t) + Workspace());
     }
     hidden += Act(EmbeddedRows(), H());
     if (depth > 0) {
@@ -131,7 +133,7 @@ class ActivationModel {
   }
 
   int64_t ForwardBlock(int64_t T, bool dense) const {
-    const int64_t base = Act(T, H()) + F32(T);
+    const int64_t base = Act(T, H()) + F32(T) + OperatorRoom(T, dense, false);
     const int64_t attention = NormedLatents(T) + UpProjected(T) +
                               If(ModelPart::kAttention, Act(T, ValueWidth()) + Codes(T, H()) + Codes(T, ValueWidth()));
     if (dense) return base + std::max(attention, ForwardFfn(ModelPart::kDenseFfn, T, m_.dense_intermediate_size()));
@@ -176,7 +178,55 @@ class ActivationModel {
   }
   int64_t BackwardBlock(int64_t T, bool dense) const {
     const int64_t ffn = dense ? BackwardFfn(ModelPart::kDenseFfn, T, m_.dense_intermediate_size()) : BackwardMoe(T);
-    return 4 * Act(T, H()) + F32(T) + ffn + BackwardAttention(T);
+    return 4 * Act(T, H()) + F32(T) + ffn + BackwardAttention(T) + OperatorRoom(T, dense, true);
+  }
+
+  // What the operators of a device take from scratch for themselves, at most. Those of the CPU take little.
+  int64_t Workspace() const { return ProductScratchBytes(device_); }
+  int64_t OperatorRoom(int64_t T, bool dense, bool backward) const {
+    if (device_ == Device::kCpu) return 0;
+    return Workspace() + std::max(AttentionRoom(T, backward), backward ? WgradRoom(T, dense) : 0);
+  }
+  int64_t AttentionRoom(int64_t T, bool backward) const {
+    AttentionDesc desc;
+    desc.heads = a_.heads();
+    desc.nope_dim = a_.nope_dim();
+    desc.rope_dim = a_.rope_dim();
+    desc.value_dim = a_.value_dim();
+    desc.sequence_length = T / sequences_;
+    desc.q = Tensor(nullptr, type_, {T, QueryWidth()});
+    if (mask_) {  // nobody knows yet how many documents there are: as many as there is room for
+      desc.document_start = Tensor(&desc, DType::kI32, {T});
+      desc.documents = T;
+      desc.longest_document = desc.sequence_length;
+    }
+    return AttentionScratchBytes(desc, backward, device_);
+  }
+  // The transposed FP8 operands of the block's weight gradients, as far as they are there together.
+  int64_t WgradRoom(int64_t T, bool dense) const {
+    int64_t all = 0, largest = 0;
+    const auto count = [&](ModelPart part, int64_t rows, int64_t in, int64_t out) {
+      const int64_t bytes = If(part, Codes(in, rows) + Codes(out, rows));
+      all += bytes;
+      largest = std::max(largest, bytes);
+    };
+    const auto ffn = [&](ModelPart part, int64_t rows, int64_t width) {
+      count(part, rows, H(), 2 * width);
+      count(part, rows, width, H());
+    };
+    const int64_t query_in = a_.query_rank() > 0 ? a_.query_rank() : H();
+    if (a_.query_rank() > 0) count(ModelPart::kAttention, T, H(), a_.query_rank());
+    count(ModelPart::kAttention, T, query_in, QueryWidth());
+    count(ModelPart::kAttention, T, H(), a_.kv_rank() + a_.rope_dim());
+    count(ModelPart::kAttention, T, a_.kv_rank(), KvWidth());
+    count(ModelPart::kAttention, T, ValueWidth(), H());
+    if (dense) {
+      ffn(ModelPart::kDenseFfn, T, m_.dense_intermediate_size());
+    } else {
+      if (SharedWidth() > 0) ffn(ModelPart::kSharedExperts, T, SharedWidth());
+      ffn(ModelPart::kRoutedExperts, Received(T), moe_.intermediate_size());
+    }
+    return std::min(all, kWgradOperandBytes + largest);
   }
 
   const ModelConfig& m_;

@@ -1,6 +1,7 @@
 // What one rank will need, from the config alone (architecture, contract 11). Weights, gradients and optimizer state are
-// exact: they ask the code that allocates. Activations follow the allocations of trainer/model line by line; operators' own
-// small temporaries are left out.
+// exact: they ask the code that allocates. Activations follow the allocations of trainer/model line by line. The CPU's operators
+// take little for themselves, which is left out; a device's take a workspace for products and more for attention, which is counted at
+// its most.
 #ifndef JEVONS_TRAINER_PLAN_MEMORY_MODEL_H_
 #define JEVONS_TRAINER_PLAN_MEMORY_MODEL_H_
 

@@ -62,7 +62,9 @@ void CheckScaled(const LtProduct& p) {
 
 }  // namespace
 
-bool RunLt(const OpContext&, const LtProduct& p) {
+bool RunLt(const OpContext& ctx, const LtProduct& p) {
+  ArenaScope scope(*ctx.scratch);
+  ctx.scratch->Allocate("gemm.workspace", DType::kU8, {kLtWorkspaceBytes + kLtWorkspaceAlignment});
   const cuda_on_host::DeviceAccess access;
   const bool scaled = p.in == LtType::kE4M3;
   if (scaled) CheckScaled(p);

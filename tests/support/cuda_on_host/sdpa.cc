@@ -137,7 +137,7 @@ absl::StatusOr<std::unique_ptr<AttentionGraph>> AttentionGraph::Make(const Graph
       new AttentionGraph(std::unique_ptr<Plan>(new Plan{shape, {operands.begin(), operands.end()}})));
 }
 
-int64_t AttentionGraph::workspace_bytes() const { return 1000; }
+int64_t AttentionGraph::workspace_bytes() const { return WorkspaceBytes(plan_->shape); }
 
 void AttentionGraph::Execute(cudnnContext*, std::unordered_map<int64_t, void*>& addresses,
                              void* workspace) const {
