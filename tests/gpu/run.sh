@@ -53,6 +53,11 @@ else
 fi
 step train 120 tests/gpu/train.sh "$tree"
 step bench 120 "$tree/tests/kernels/cuda/cuda_bench"
+if python3 -c 'import torch; torch.cuda.current_device()' 2>/dev/null; then
+  step torch 90 python3 tests/gpu/torch_bench.py
+else
+  echo "== torch: left out, python3 has none that sees the GPU" | tee -a "$report"
+fi
 step step 90 "$tree/jevons" bench step --config configs/presets/small_h100.textproto --steps 4
 
 if ((${#failed[@]})); then

@@ -1,90 +1,18 @@
-// TFLOP/s of products and attention on a CUDA device, at the shapes of DeepSeek-V3, beside the BF16 peak measured in the same run:
+// TFLOP/s of products and attention on a CUDA device, at the shapes of DeepSeek-V3, beside the BF16 peak measured in the same run, and
+// GB/s of what memory bounds, beside a copy:
 //   cuda_bench [part of a line's name]
 // A product has 2mnk FLOP; causal attention half of those of all pairs: forward 2 products of it, backward 5. Operands come from
 // normal numbers, since power, and so the clock, depends on them. Without a device it says so and ends well.
-#include <algorithm>
-#include <cstdio>
-#include <functional>
-#include <string>
-#include <vector>
+#include "tests/perf/cuda_bench.h"
 
 #include "absl/strings/str_format.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/gemm.h"
-#include "kernels/fp8/weight.h"
 #include "kernels/ops/attention.h"
-#include "kernels/ops/elementwise.h"
 #include "kernels/ops/gemm.h"
-#include "kernels/tensor/device.h"
 
 namespace jevons {
 namespace {
-
-class Bench {
- public:
-  explicit Bench(const char* wanted) : wanted_(wanted) {}
-  OpContext ctx() { return {.stream = stream_.get(), .scratch = &scratch_}; }
-  Arena& memory() { return memory_; }
-  bool Wants(const std::string& name) const { return name.find(wanted_) != std::string::npos; }
-
-  // [rows, cols] normal numbers.
-  Tensor Numbers(DType dtype, int64_t rows, int64_t cols) {
-    const Tensor x = memory_.Allocate("x", dtype, {rows, cols});
-    ArenaScope scope(scratch_);
-    const Tensor wide = scratch_.Allocate("wide", DType::kF32, {rows, cols});
-    FillNormal(ctx(), ++seed_, 0, 0, 1.0f, wide.Reshape({rows * cols}));
-    Copy(ctx(), wide, x);
-    return x;
-  }
-  Fp8Operand Codes(int64_t rows, int64_t cols, Tiling tiling) {
-    ArenaScope scope(scratch_);
-    const Tensor wide = scratch_.Allocate("wide", DType::kF32, {rows, cols});
-    FillNormal(ctx(), ++seed_, 0, 0, 1.0f, wide.Reshape({rows * cols}));
-    const Fp8Operand x = {memory_.Allocate("codes", DType::kU8, CodesShape(rows, cols, tiling)),
-                          memory_.Allocate("scales", DType::kF32, ScalesShape(rows, cols, tiling)), tiling};
-    Quantize(ctx(), {.x = wide, .codes = x.codes, .scales = x.scales, .tiling = tiling});
-    return x;
-  }
-
-  Fp8Weight Weight(int64_t n, int64_t k) {
-    ArenaScope scope(scratch_);
-    const Tensor value = scratch_.Allocate("value", DType::kF32, {n, k});
-    FillNormal(ctx(), ++seed_, 0, 0, 1.0f, value.Reshape({n * k}));
-    const Fp8Weight weight = AllocateFp8Weight(memory_, n, k);
-    QuantizeWeight(ctx(), value, weight, nullptr);
-    return weight;
-  }
-
-  // The median of some runs, in TFLOP/s.
-  double Time(const std::string& name, double flop, const std::function<void()>& run) {
-    constexpr int kWarm = 3, kRuns = 11;
-    for (int i = 0; i < kWarm; ++i) run();
-    std::vector<double> times;
-    for (int i = 0; i < kRuns; ++i) {
-      Event begin(Device::kCuda), end(Device::kCuda);
-      begin.Record(stream_.get());
-      run();
-      end.Record(stream_.get());
-      end.Synchronize();
-      times.push_back(end.MillisecondsSince(begin));
-    }
-    std::nth_element(times.begin(), times.begin() + kRuns / 2, times.end());
-    const double speed = flop / times[kRuns / 2] * 1e-9;
-    std::printf("%-58s %9.3f ms %8.1f TFLOP/s", name.c_str(), times[kRuns / 2], speed);
-    if (peak_ > 0) std::printf("  %.2f of the BF16 peak", speed / peak_);
-    std::printf("\n");
-    return speed;
-  }
-  void SetPeak(double peak) { peak_ = peak; }
-
- private:
-  std::string wanted_;
-  OwnedStream stream_{Device::kCuda};
-  Arena memory_{"bench", int64_t{24} << 30, Device::kCuda},
-      scratch_{"scratch", int64_t{12} << 30, Device::kCuda};
-  uint64_t seed_ = 0;
-  double peak_ = 0;
-};
 
 void MeasurePeak(Bench& bench) {
   constexpr int64_t kSide = 8192;
@@ -92,8 +20,7 @@ void MeasurePeak(Bench& bench) {
   const Tensor a = bench.Numbers(DType::kBF16, kSide, kSide), b = bench.Numbers(DType::kBF16, kSide, kSide);
   const Tensor c = bench.memory().Allocate("c", DType::kBF16, {kSide, kSide});
   const GemmDesc desc{.a = a, .b = b, .c = c, .b_form = Form::kTransposed};
-  bench.SetPeak(bench.Time("BF16 peak: 8192 x 8192 x 8192", 2.0 * kSide * kSide * kSide,
-                           [&] { Gemm(bench.ctx(), desc); }));
+  bench.Flop("BF16 peak: 8192 x 8192 x 8192", 2.0 * kSide * kSide * kSide, [&] { Gemm(bench.ctx(), desc); });
 }
 
 struct Shape3 {
@@ -125,9 +52,9 @@ void MeasureBf16(Bench& bench, const Shape3& s) {
     dgrad.push_back({.a = y, .b = w, .c = x});
     wgrad.push_back({.a = y, .b = x, .c = dw, .a_form = Form::kTransposed, .mode = WriteMode::kAdd});
   }
-  bench.Time(NameOf("BF16 forward", s), FlopOf(s), [&] { GroupedGemm(bench.ctx(), forward); });
-  bench.Time(NameOf("BF16 dgrad", s), FlopOf(s), [&] { GroupedGemm(bench.ctx(), dgrad); });
-  bench.Time(NameOf("BF16 wgrad", s), FlopOf(s), [&] { GroupedGemm(bench.ctx(), wgrad); });
+  bench.Flop(NameOf("BF16 forward", s), FlopOf(s), [&] { GroupedGemm(bench.ctx(), forward); });
+  bench.Flop(NameOf("BF16 dgrad", s), FlopOf(s), [&] { GroupedGemm(bench.ctx(), dgrad); });
+  bench.Flop(NameOf("BF16 wgrad", s), FlopOf(s), [&] { GroupedGemm(bench.ctx(), wgrad); });
 }
 
 void MeasureFp8(Bench& bench, const Shape3& s) {
@@ -151,12 +78,12 @@ void MeasureFp8(Bench& bench, const Shape3& s) {
   for (const cuda::GemmImpl impl : {cuda::GemmImpl::kCublasLt, cuda::GemmImpl::kWgmma}) {
     cuda::BeginGemmListAt(impl);
     const std::string who = impl == cuda::GemmImpl::kWgmma ? "FP8 wgmma " : "FP8 cublaslt ";
-    bench.Time(NameOf((who + "forward").c_str(), s), FlopOf(s),
+    bench.Flop(NameOf((who + "forward").c_str(), s), FlopOf(s),
                [&] { GroupedFp8Gemm(bench.ctx(), forward); });
-    bench.Time(NameOf((who + "dgrad").c_str(), s), FlopOf(s), [&] { GroupedFp8Gemm(bench.ctx(), dgrad); });
-    bench.Time(NameOf((who + "dgrad, w turned each time").c_str(), s), FlopOf(s),
+    bench.Flop(NameOf((who + "dgrad").c_str(), s), FlopOf(s), [&] { GroupedFp8Gemm(bench.ctx(), dgrad); });
+    bench.Flop(NameOf((who + "dgrad, w turned each time").c_str(), s), FlopOf(s),
                [&] { GroupedFp8Gemm(bench.ctx(), turning); });
-    bench.Time(NameOf((who + "wgrad").c_str(), s), FlopOf(s), [&] { GroupedFp8Gemm(bench.ctx(), wgrad); });
+    bench.Flop(NameOf((who + "wgrad").c_str(), s), FlopOf(s), [&] { GroupedFp8Gemm(bench.ctx(), wgrad); });
   }
   cuda::BeginGemmListAt(cuda::GemmImpl::kCublasLt);
 }
@@ -195,8 +122,8 @@ void MeasureAttention(Bench& bench, int64_t sequences, int64_t length, int64_t d
                         .dkv = bench.memory().Allocate("dkv", DType::kBF16, {rows, d.kv.cols()}),
                         .dk_rope = bench.memory().Allocate("dk_rope", DType::kBF16, {rows, kRope})};
   const double pairs = 0.5 * static_cast<double>(rows) * static_cast<double>(document) * kHeads;
-  bench.Time(name + ", forward", pairs * 2 * (kNope + kRope + kValue), [&] { Attention(bench.ctx(), d); });
-  bench.Time(name + ", backward", pairs * 2 * (3 * (kNope + kRope) + 2 * kValue),
+  bench.Flop(name + ", forward", pairs * 2 * (kNope + kRope + kValue), [&] { Attention(bench.ctx(), d); });
+  bench.Flop(name + ", backward", pairs * 2 * (3 * (kNope + kRope) + 2 * kValue),
              [&] { AttentionBackward(bench.ctx(), d, g); });
 }
 
@@ -217,6 +144,7 @@ int Main(const char* wanted) {
   MeasureAttention(bench, 1, 4096, 1);
   MeasureAttention(bench, 4, 4096, 1);
   MeasureAttention(bench, 1, 4096, 8);
+  MeasureMemory(bench);
   return 0;
 }
 
