@@ -10,7 +10,7 @@ namespace {
 struct Sizes {
   int64_t sequences, length, heads, nope, rope, value;
   bool documents = false;
-  int64_t most_documents = 0;  // what the host says of them; 0: about as many as there are
+  int64_t most_documents = 0, longest = 0;  // what the host says of them; 0: about what they are
 };
 
 constexpr int64_t kFirstDocuments =
@@ -48,7 +48,9 @@ void RunBoth(DeviceCase& c, DType dtype, const Sizes& s) {
       .documents = !s.documents           ? 0
                    : s.most_documents > 0 ? s.most_documents
                                           : rows / kFirstDocuments + s.sequences,
-      .longest_document = s.documents ? std::min(s.length, kFirstDocuments + 50 * s.sequences) : 0,
+      .longest_document = !s.documents    ? 0
+                          : s.longest > 0 ? s.longest
+                                          : std::min(s.length, kFirstDocuments + 50 * s.sequences),
       .o = o.tensor(),
       .lse = lse.tensor()};
   Attention(c.ctx(), desc);
@@ -91,13 +93,14 @@ TEST_F(CudaTest, PlainAttention) {
 
 TEST_F(CudaTest, CudnnAttention) {
   if (const std::string problem = cuda::CudnnProblem(); !problem.empty()) GTEST_SKIP() << problem;
-  for (const Sizes& sizes :
-       {Sizes{2, 256, 2, 128, 64, 128},
-        {2, 200, 3, 128, 64, 128, true},
-        {1, 512, 2, 64, 32, 64, true},
-        // Scores of so many would fill memory: two groups of heads; and each head in two calls.
-        {1, 90, 4, 16, 8, 16, true, 10000},
-        {2, 200, 2, 16, 8, 16, true, 10000}})
+  const Sizes kSizes[] = {
+      {2, 256, 2, 128, 64, 128},
+      {2, 200, 3, 128, 64, 128, true},
+      {1, 512, 2, 64, 32, 64, true},
+      {1, 90, 4, 16, 8, 16, true, 10000},   // scores of so many would fill memory: two groups of heads
+      {1, 4096, 2, 8, 8, 8, true, 0, 4096}  // of so long ones too: each head in four calls
+  };
+  for (const Sizes& sizes : kSizes)
     CompareWithReference([&](DeviceCase& c) { RunBoth(c, DType::kBF16, sizes); },
                          BoundOfAttention(DType::kBF16));
 }
