@@ -11,7 +11,7 @@ packages=(
   build-essential cmake ninja-build pkg-config            # to build
   openmpi-bin libopenmpi-dev                              # MPI
   libabsl-dev libprotobuf-dev protobuf-compiler           # status, strings, configs
-  libdnnl-dev libhwy-dev                                  # CPU matrix products, SIMD
+  libhwy-dev                                              # SIMD
   libcli11-dev libspdlog-dev nlohmann-json3-dev           # command line, log, JSON
   libxxhash-dev libzstd-dev zstd                          # hashes, compression
   libgtest-dev libgmock-dev libpcre2-dev # tests

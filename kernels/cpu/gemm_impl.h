@@ -1,12 +1,11 @@
 // The implementations of Gemm and GroupedGemm on the CPU, best first; the first without refusal and demerit
 // serves.
 //
-//   onednn  BF16, on AMX           sums in oneDNN's order
-//   dot     BF16, by vdpbf16ps     k = 1, 0, 3, 2, ..., denormals taken as zero (gemm_tile.h)
-//   cpu     FP32 or BF16, by FMA   k = 0, 1, 2, ...
-//   ref     anything               the same, one scalar at a time
+//   dot  BF16, by vdpbf16ps     k = 1, 0, 3, 2, ..., denormals taken as zero (gemm_tile.h)
+//   cpu  FP32 or BF16, by FMA   k = 0, 1, 2, ...
+//   ref  anything               the same, one scalar at a time
 //
-// JEVONS_GEMM=onednn|dot|cpu|ref in the environment forces one wherever it does not refuse. Each keeps a
+// JEVONS_GEMM=dot|cpu|ref in the environment forces one wherever it does not refuse. Each keeps a
 // row's bits whatever the number of rows and threads, so results may differ only between implementations.
 #ifndef JEVONS_KERNELS_CPU_GEMM_IMPL_H_
 #define JEVONS_KERNELS_CPU_GEMM_IMPL_H_
@@ -28,11 +27,9 @@ struct GemmImpl {
   void (*run)(std::span<const GemmDesc> descs);  // validated, all of one operand type
 };
 
-extern const GemmImpl kGemmOneDnn;  // gemm_onednn.cc; one rectangle of it:
-void RunOneDnnTile(const GemmTile& tile, const GemmScratch& scratch);
-extern const GemmImpl kGemmDot;     // gemm_fma.cc
-extern const GemmImpl kGemmFma;     // gemm_fma.cc
-extern const GemmImpl kGemmRef;     // gemm_ref.cc
+extern const GemmImpl kGemmDot;  // gemm_fma.cc
+extern const GemmImpl kGemmFma;  // gemm_fma.cc
+extern const GemmImpl kGemmRef;  // gemm_ref.cc
 
 std::span<const GemmImpl* const> GemmImpls();
 

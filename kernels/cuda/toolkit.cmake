@@ -70,9 +70,6 @@ if(JEVONS_HAS_CUDA)
     set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")  # CMake 3.25 knows nvcc up to C++17
   endif()
   set(CMAKE_CUDA_FLAGS_RELEASE "-O2")
-  if(CCACHE)
-    set(CMAKE_CUDA_COMPILER_LAUNCHER ${CCACHE})
-  endif()
   # Like the host's: warnings are errors, register spills among them, and a fused multiply-add appears only where the source asks
   # for one. std::bit_cast and the like are constexpr, which lets device code call them.
   set(JEVONS_CUDA_OPTIONS -Werror=all-warnings -lineinfo --fmad=false --expt-relaxed-constexpr

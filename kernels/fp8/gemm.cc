@@ -39,8 +39,6 @@ void RunAlike(std::span<const Fp8GemmDesc> descs) {
     for (const Fp8GemmDesc& desc : descs) RunRef(desc);
   } else if (!descs.front().promote) {
     cpu::RunFp8Chains(descs);
-  } else if (&impl == &cpu::kGemmOneDnn) {
-    cpu::RunFp8Pieces(descs);
   } else {
     cpu::RunFp8Tiles(descs, &impl == &cpu::kGemmDot ? cpu::TermOrder::kPairs : cpu::TermOrder::kAscending);
   }

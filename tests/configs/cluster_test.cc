@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "absl/strings/str_replace.h"
+#include "tests/support/paths.h"
 
 namespace jevons {
 namespace {
@@ -24,7 +25,7 @@ std::string Problem(const std::string& from, const std::string& to) {
 
 TEST(Cluster, EveryTableInTheTreeIsGood) {
   int files = 0;
-  for (const auto& entry : std::filesystem::directory_iterator(std::string(JEVONS_SOURCE_DIR) + "/configs/clusters")) {
+  for (const auto& entry : std::filesystem::directory_iterator(SourcePath("configs/clusters"))) {
     const auto cluster = LoadCluster(entry.path());
     EXPECT_TRUE(cluster.ok()) << cluster.status();
     ++files;

@@ -8,11 +8,12 @@
 #include <vector>
 
 #include "configs/load.h"
+#include "tests/support/paths.h"
 
 namespace jevons {
 
 inline std::string PresetPath(const std::string& name) {
-  return std::string(JEVONS_SOURCE_DIR) + "/configs/presets/" + name + ".textproto";
+  return SourcePath("configs/presets/" + name + ".textproto");
 }
 
 // The preset with overrides; a failure of the test and an empty config when it does not load.

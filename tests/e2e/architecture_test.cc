@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_join.h"
 #include "tests/support/include_rules.h"
+#include "tests/support/paths.h"
 
 namespace jevons {
 namespace {
@@ -22,17 +23,17 @@ TEST(Architecture, EverySourceFileKeepsTheRules) {
   std::vector<std::string> violations;
   int files = 0;
   for (const char* folder : {"kernels", "configs", "data", "parallel", "trainer", "launch"}) {
-    for (const auto& entry : fs::recursive_directory_iterator(fs::path(JEVONS_SOURCE_DIR) / folder)) {
+    for (const auto& entry : fs::recursive_directory_iterator(SourcePath(folder))) {
       const std::string extension = entry.path().extension();
       if (extension != ".h" && extension != ".cc" && extension != ".cu" && extension != ".cuh") continue;
       std::stringstream text;
       text << std::ifstream(entry.path()).rdbuf();
-      const std::string path = fs::relative(entry.path(), JEVONS_SOURCE_DIR);
+      const std::string path = fs::relative(entry.path(), SourcePath(""));
       for (std::string& v : ArchitectureViolations(path, text.str())) violations.push_back(std::move(v));
       ++files;
     }
   }
-  EXPECT_GT(files, 50) << "the sources were not found under " JEVONS_SOURCE_DIR;
+  EXPECT_GT(files, 50) << "the sources were not found under " << SourcePath("");
   EXPECT_TRUE(violations.empty()) << absl::StrJoin(violations, "\n");
 }
 

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "launch/process.h"
+#include "tests/support/paths.h"
 
 namespace jevons {
 namespace {
@@ -19,11 +20,11 @@ namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
-constexpr char kPreset671B[] = JEVONS_SOURCE_DIR "/configs/presets/deepseek_v3_671b.textproto";
+const std::string kPreset671B = SourcePath("configs/presets/deepseek_v3_671b.textproto");
 constexpr double kTimeout = 60;  // seconds; every command here is done in far less
 
 ProcessResult Jevons(std::vector<std::string> arguments) {
-  arguments.insert(arguments.begin(), JEVONS_BINARY_DIR "/jevons");
+  arguments.insert(arguments.begin(), BinaryPath("jevons"));
   return RunProcess(std::move(arguments), kTimeout);
 }
 
@@ -78,7 +79,7 @@ TEST(Cli, MisspeltNamesAreGuessed) {
 
 TEST(Cli, FullDiskBehindStandardOutputIsAFailureAndAClosedPipeIsNot) {
   const std::string inspect =
-      JEVONS_BINARY_DIR "/jevons inspect --params --config " + std::string(kPreset671B);
+      BinaryPath("jevons") + " inspect --params --config " + kPreset671B;
   const ProcessResult full = RunProcess({"sh", "-c", inspect + " > /dev/full"}, kTimeout);
   EXPECT_EQ(full.exit_code, 1);
   EXPECT_THAT(full.err, HasSubstr("standard output"));
@@ -144,7 +145,7 @@ TEST(Doctor, FindsThatThisMachineCanTrain) {
 
 TEST(Doctor, SaysWhatIsMissing) {
   const std::vector<std::string> no_path = {"PATH=/nonexistent"};
-  auto process = Process::Start({JEVONS_BINARY_DIR "/jevons", "doctor"}, no_path);
+  auto process = Process::Start({BinaryPath("jevons"), "doctor"}, no_path);
   ASSERT_TRUE(process.ok()) << process.status();
   const ProcessResult result = process->Wait(kTimeout);
   EXPECT_EQ(result.exit_code, 1);
@@ -190,7 +191,7 @@ TEST_F(PrepareCommand, InterruptEndsItAndLeavesNoDataset) {
       text << "word" << i * 7919 % 1000003 << (i % 50 == 0 ? "\n\n" : " ");
   }
   // Some 60 MB: a second or more of work, interrupted at its beginning.
-  auto process = Process::Start({JEVONS_BINARY_DIR "/jevons", "prepare", "--input", root_ + "/big.txt",
+  auto process = Process::Start({BinaryPath("jevons"), "prepare", "--input", root_ + "/big.txt",
                                  "--output", root_ + "/data", "--vocab-size", "60000"});
   ASSERT_TRUE(process.ok()) << process.status();
   std::this_thread::sleep_for(std::chrono::milliseconds(100));

@@ -8,6 +8,7 @@
 
 #include "launch/process.h"
 #include "parallel/comm/loopback.h"
+#include "tests/support/paths.h"
 #include "trainer/checkpoint/writer.h"
 
 namespace jevons {
@@ -18,7 +19,7 @@ using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
 ProcessResult Inspect(std::vector<std::string> arguments) {
-  arguments.insert(arguments.begin(), {JEVONS_BINARY_DIR "/jevons", "inspect"});
+  arguments.insert(arguments.begin(), {BinaryPath("jevons"), "inspect"});
   return RunProcess(std::move(arguments), /*timeout_seconds=*/60);
 }
 

@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "launch/process.h"
+#include "tests/support/paths.h"
 #include "trainer/interop/safetensors.h"
 
 namespace jevons {
@@ -22,7 +23,7 @@ using ::testing::HasSubstr;
 
 
 constexpr double kTimeout = 120;  // seconds; a run here takes a few
-constexpr char kJevons[] = JEVONS_BINARY_DIR "/jevons";
+const std::string kJevons = BinaryPath("jevons");
 
 ProcessResult Jevons(std::vector<std::string> arguments) {
   arguments.insert(arguments.begin(), kJevons);
@@ -54,7 +55,7 @@ class InteropCli : public testing::Test {
   static void TearDownTestSuite() { fs::remove_all(folder_); }
 
   static std::vector<std::string> Train(const std::string& output, const std::vector<std::string>& overrides,
-                                        const std::string& config = JEVONS_SOURCE_DIR "/configs/presets/quickstart_cpu.textproto") {
+                                        const std::string& config = SourcePath("configs/presets/quickstart_cpu.textproto")) {
     std::vector<std::string> command = {"train", "--config", config, "--output", folder_ / output};
     std::vector<std::string> all = {absl::StrCat("data.path=", (folder_ / "data").string()), "parallel.threads=1",
                                     "data.sequence_length=32", "train.batch_sequences=2", "train.micro_batch_sequences=1",

@@ -9,6 +9,7 @@
 
 #include "configs/cluster.h"
 #include "launch/process.h"
+#include "tests/support/paths.h"
 
 namespace jevons {
 namespace {
@@ -17,7 +18,7 @@ namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
-const std::string kConfigs = JEVONS_SOURCE_DIR "/configs";
+const std::string kConfigs = SourcePath("configs");
 const std::string kV3 = kConfigs + "/presets/deepseek_v3_671b.textproto",
                   kH800 = kConfigs + "/clusters/h800_2048.textproto";
 constexpr double kTimeout = 60;
@@ -32,8 +33,8 @@ class PlanCommand : public ::testing::Test {
 
   // The program finds its tables beside the binary or in the folder it stands in.
   static ProcessResult Jevons(std::vector<std::string> arguments) {
-    arguments.insert(arguments.begin(), {"sh", "-c", "cd \"$0\" && exec \"$@\"", JEVONS_SOURCE_DIR,
-                                         JEVONS_BINARY_DIR "/jevons"});
+    arguments.insert(arguments.begin(), {"sh", "-c", "cd \"$0\" && exec \"$@\"", SourcePath(""),
+                                         BinaryPath("jevons")});
     return RunProcess(std::move(arguments), kTimeout);
   }
   static ProcessResult Plan(std::vector<std::string> more, const std::string& cluster = kH800) {

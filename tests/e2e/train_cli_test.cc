@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "launch/process.h"
+#include "tests/support/paths.h"
 
 namespace jevons {
 namespace {
@@ -23,7 +24,7 @@ using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
 constexpr double kTimeout = 120;  // seconds; a run here takes a few
-constexpr char kJevons[] = JEVONS_BINARY_DIR "/jevons";
+const std::string kJevons = BinaryPath("jevons");
 
 ProcessResult Jevons(std::vector<std::string> arguments) {
   arguments.insert(arguments.begin(), kJevons);
@@ -65,7 +66,7 @@ class TrainCli : public testing::Test {
                                           const std::vector<std::string>& overrides = {}) {
     std::vector<std::string> command = {"mpirun", "-q", "--oversubscribe", "--bind-to", "none", "-np", std::to_string(ranks),
                                         kJevons, "train", "--config",
-                                        JEVONS_SOURCE_DIR "/configs/presets/quickstart_cpu.textproto", "--output",
+                                        SourcePath("configs/presets/quickstart_cpu.textproto"), "--output",
                                         folder_ / output};
     std::vector<std::string> all = {absl::StrCat("data.path=", (folder_ / "data").string()),
                                     absl::StrCat("parallel.ep=", ep),
@@ -212,7 +213,7 @@ TEST_F(TrainCli, EvalAndGenerateUseTheRun) {
 
 // Two runs, their curves, and how far they are apart; the same command finds them done.
 TEST_F(TrainCli, Fp8GapComparesTwoRuns) {
-  std::vector<std::string> command = {"bench", "fp8-gap", "--config", JEVONS_SOURCE_DIR "/configs/presets/fp8_gap_cpu.textproto", "--output",
+  std::vector<std::string> command = {"bench", "fp8-gap", "--config", SourcePath("configs/presets/fp8_gap_cpu.textproto"), "--output",
                                       folder_ / "gap"};
   for (const std::string& override_text :
        {absl::StrCat("data.path=", (folder_ / "data").string()), std::string("parallel.threads=1"), std::string("model.layers=2"),

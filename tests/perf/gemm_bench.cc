@@ -1,5 +1,5 @@
-// GFLOP/s of Gemm and GroupedGemm per shape and thread count, beside the FMA peak measured in the same run
-// and oneDNN's matmul, the peer:  gemm_bench [threads] [part of a line's name]. A product has 2mnk FLOP. The
+// GFLOP/s of Gemm and GroupedGemm per shape and thread count, beside the FMA peak measured in the same run:
+// gemm_bench [threads] [part of a line's name]. A product has 2mnk FLOP. The
 // best of many runs of about 1 ms is reported, since the machine may have other work.
 #include <omp.h>
 
@@ -9,7 +9,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -17,7 +16,6 @@
 #include "kernels/cpu/fma_peak.h"
 #include "kernels/cpu/gemm_impl.h"
 #include "kernels/ops/gemm.h"
-#include "oneapi/dnnl/dnnl.hpp"
 
 namespace jevons {
 namespace {
@@ -61,7 +59,7 @@ double BestSeconds(const std::function<void()>& run) {
   return best;
 }
 
-// Operands of `count` products, and the same as oneDNN primitives.
+// Operands of `count` products.
 class Products {
  public:
   Products(const Line& line, DType in) : line_(line) {
@@ -87,59 +85,27 @@ class Products {
       descs_.push_back(
           {at, bt, take(DType::kF32, line.m, line.n, false), line.a_form, line.b_form, line.mode});
     }
-    MakePeer(in);
   }
   double Flop() const { return 2.0 * line_.m * line_.n * line_.k * line_.count; }
   void Run() const { GroupedGemm(OpContext{}, descs_); }
-  void RunPeer() {
-    for (auto& args : peer_args_) peer_.execute(stream_, args);
-  }
 
  private:
-  void MakePeer(DType in) {
-    using dnnl::memory;
-    const auto type = in == DType::kF32 ? memory::data_type::f32 : memory::data_type::bf16;
-    const auto layout = [](Form form, int64_t rows, int64_t cols) {
-      return form == kP ? memory::dims{cols, 1} : memory::dims{1, rows};
-    };
-    const memory::desc a({line_.m, line_.k}, type, layout(line_.a_form, line_.m, line_.k));
-    const memory::desc b({line_.k, line_.n}, type, layout(line_.b_form, line_.k, line_.n));
-    const memory::desc c({line_.m, line_.n}, memory::data_type::f32, memory::dims{line_.n, 1});
-    dnnl::primitive_attr attr;
-    if (line_.mode == kSum) {
-      dnnl::post_ops ops;
-      ops.append_sum(1.0f);
-      attr.set_post_ops(ops);
-    }
-    peer_ = dnnl::matmul({dnnl::matmul::desc(a, b, c), attr, engine_});
-    for (const GemmDesc& d : descs_) {
-      peer_args_.push_back({{DNNL_ARG_SRC, memory(a, engine_, d.a.data)},
-                            {DNNL_ARG_WEIGHTS, memory(b, engine_, d.b.data)},
-                            {DNNL_ARG_DST, memory(c, engine_, d.c.data)}});
-    }
-  }
-
   Line line_;
   std::vector<char> buffer_;
   std::vector<GemmDesc> descs_;
-  dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
-  dnnl::stream stream_{engine_};
-  dnnl::matmul peer_;
-  std::vector<std::unordered_map<int, dnnl::memory>> peer_args_;
 };
 
 void Report(int threads, DType in, const char* filter) {
   const double peak = MeasureFmaPeak(threads);
   std::printf("\n%s, %d thread%s, %s; FMA peak %.0f GFLOP/s\n", NameOf(in), threads, threads == 1 ? "" : "s",
               GemmImplementation(in).c_str(), peak);
-  std::printf("%-8s %6s %6s %6s %3s | %8s %6s | %8s\n", "", "m", "n", "k", "x", "GFLOP/s", "peak", "oneDNN");
+  std::printf("%-8s %6s %6s %6s %3s | %8s %6s\n", "", "m", "n", "k", "x", "GFLOP/s", "peak");
   for (const Line& line : kLines) {
     if (filter != nullptr && std::strstr(line.name, filter) == nullptr) continue;
     Products products(line, in);
     const double rate = products.Flop() / BestSeconds([&] { products.Run(); }) * 1e-9;
-    const double peer = products.Flop() / BestSeconds([&] { products.RunPeer(); }) * 1e-9;
-    std::printf("%-8s %6ld %6ld %6ld %3d | %8.1f %5.0f%% | %8.1f\n", line.name, line.m, line.n, line.k,
-                line.count, rate, 100 * rate / peak, peer);
+    std::printf("%-8s %6ld %6ld %6ld %3d | %8.1f %5.0f%%\n", line.name, line.m, line.n, line.k,
+                line.count, rate, 100 * rate / peak);
     std::fflush(stdout);
   }
 }

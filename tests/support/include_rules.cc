@@ -47,7 +47,7 @@ const std::vector<VendorRule>& VendorRules() {
       {{"mpi.h", "nccl.h"}, {"parallel/comm/"}},
       {{"cudnn", "cublas"}, {"kernels/cuda/"}},
       {{"cuda"}, {"kernels/", "parallel/comm/"}},
-      {{"oneapi/dnnl/", "dnnl", "hwy/"}, {"kernels/"}},
+      {{"hwy/"}, {"kernels/"}},
       {{"google/protobuf/"}, {"configs/", "trainer/", "launch/"}},
       {{"CLI/"}, {"launch/"}},
   };

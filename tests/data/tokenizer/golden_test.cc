@@ -12,13 +12,14 @@
 #include "data/tokenizer/unicode.h"
 #include "gmock/gmock.h"
 #include "tests/data/tokenizer/random_text.h"
+#include "tests/support/paths.h"
 
 namespace jevons {
 namespace {
 
 using Json = nlohmann::json;
 
-std::string Folder() { return JEVONS_SOURCE_DIR "/tests/golden/tokenizer/"; }
+std::string Folder() { return SourcePath("tests/golden/tokenizer/"); }
 
 const Json& Cases() {
   static const Json cases = Json::parse(std::ifstream(Folder() + "cases.json"));

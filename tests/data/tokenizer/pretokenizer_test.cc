@@ -12,6 +12,7 @@
 #include "gmock/gmock.h"
 #include "kernels/base/status.h"
 #include "tests/data/tokenizer/random_text.h"
+#include "tests/support/paths.h"
 
 namespace jevons {
 namespace {
@@ -140,7 +141,7 @@ std::vector<Pretokenizer> AllFamilies() {
   std::vector<Pretokenizer> families;
   for (const char* name : {"deepseek_v3", "gpt2", "llama3", "qwen2", "qwen35", "o200k", "tekken"}) {
     const auto tokenizer =
-        Tokenizer::Load(absl::StrFormat(JEVONS_SOURCE_DIR "/tests/golden/tokenizer/%s.json", name));
+        Tokenizer::Load(SourcePath(absl::StrFormat("tests/golden/tokenizer/%s.json", name)));
     EXPECT_TRUE(tokenizer.ok()) << tokenizer.status();
     if (tokenizer.ok()) families.push_back(tokenizer->parts().pretokenizer);
   }

@@ -9,6 +9,7 @@
 #include "gmock/gmock.h"
 #include "kernels/base/status.h"
 #include "tests/data/tokenizer/tiny_tokenizer.h"
+#include "tests/support/paths.h"
 
 namespace jevons {
 namespace {
@@ -153,7 +154,7 @@ INSTANTIATE_TEST_SUITE_P(
 // What the other families' files may say, and what is refused there.
 std::string Llama3Json(absl::string_view from = "", absl::string_view to = "") {
   std::stringstream text;
-  text << std::ifstream(JEVONS_SOURCE_DIR "/tests/golden/tokenizer/llama3.json", std::ios::binary).rdbuf();
+  text << std::ifstream(SourcePath("tests/golden/tokenizer/llama3.json"), std::ios::binary).rdbuf();
   const std::string json = from.empty() ? text.str() : absl::StrReplaceAll(text.str(), {{from, to}});
   EXPECT_TRUE(from.empty() || json != text.str()) << from;
   return json;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "tests/kernels/fp8/sweep.h"
+#include "tests/support/paths.h"
 
 namespace jevons {
 namespace {
@@ -19,7 +20,7 @@ struct Interval {
 };
 
 std::vector<Interval> Golden(const std::string& format) {
-  std::ifstream file(JEVONS_SOURCE_DIR "/tests/golden/fp8/formats.txt");
+  std::ifstream file(SourcePath("tests/golden/fp8/formats.txt"));
   EXPECT_TRUE(file.good());
   std::vector<Interval> intervals;
   for (std::string line; std::getline(file, line);) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "tests/kernels/fp8/quantized.h"
+#include "tests/support/paths.h"
 
 namespace jevons {
 namespace {
@@ -114,7 +115,7 @@ TEST(Dequantize, EveryCode) {
 
 TEST(Quantize, PublishedRecipeOnGoldenTiles) {
   constexpr int64_t kRows = 2, kCols = 150;
-  std::ifstream file(JEVONS_SOURCE_DIR "/tests/golden/fp8/tiles.txt");
+  std::ifstream file(SourcePath("tests/golden/fp8/tiles.txt"));
   int tiles = 0;
   for (std::string line; std::getline(file, line);) {
     if (line[0] == '#') continue;

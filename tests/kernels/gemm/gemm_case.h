@@ -120,10 +120,6 @@ inline std::vector<Variant> VariantsFor(DType in) {
   std::vector<Variant> variants;
   for (const cpu::GemmImpl* impl : cpu::GemmImpls()) {
     if (impl == &cpu::kGemmRef) continue;
-    if (impl == &cpu::kGemmOneDnn) {
-      if (impl->refusal(in).empty()) variants.push_back({impl->name, 0});
-      continue;
-    }
     for (const int64_t target : hwy::SupportedAndGeneratedTargets()) {
       hwy::SetSupportedTargetsForTest(target);
       if (impl->refusal(in).empty()) variants.push_back({impl->name, target});

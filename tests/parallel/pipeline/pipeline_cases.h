@@ -10,6 +10,7 @@
 #include "gtest/gtest.h"
 #include "kernels/base/check.h"
 #include "parallel/pipeline/schedules.h"
+#include "tests/support/paths.h"
 
 namespace jevons {
 
@@ -28,7 +29,7 @@ inline Schedule Parse(const std::string& text) {
 
 inline std::string GoldenText(const std::string& name) {
   std::stringstream text;
-  text << std::ifstream(JEVONS_SOURCE_DIR "/tests/golden/pipeline/" + name + ".txt").rdbuf();
+  text << std::ifstream(SourcePath("tests/golden/pipeline/") + name + ".txt").rdbuf();
   EXPECT_FALSE(text.str().empty()) << "no golden " << name;
   return text.str();
 }

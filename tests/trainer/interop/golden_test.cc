@@ -8,6 +8,7 @@
 #include "configs/load.h"
 #include "kernels/ops/adamw.h"
 #include "parallel/comm/loopback.h"
+#include "tests/support/paths.h"
 #include "tests/trainer/checkpoint/test_directory.h"
 #include "trainer/checkpoint/reader.h"
 #include "trainer/interop/import.h"
@@ -17,7 +18,7 @@
 namespace jevons {
 namespace {
 
-const std::string kGolden = std::string(JEVONS_SOURCE_DIR) + "/tests/golden/interop/";
+const std::string kGolden = SourcePath("tests/golden/interop/");
 
 std::vector<float> Floats(SafetensorsFile& file, const std::string& name) {
   const SafetensorsEntry* entry = file.Find(name);

@@ -8,12 +8,13 @@
 
 #include "configs/cluster.h"
 #include "tests/configs/presets.h"
+#include "tests/support/paths.h"
 #include "trainer/plan/planner.h"
 
 namespace jevons {
 
 inline ClusterConfig ClusterNamed(const std::string& name) {
-  const absl::StatusOr<ClusterConfig> cluster = LoadCluster(std::string(JEVONS_SOURCE_DIR) + "/configs/clusters/" + name + ".textproto");
+  const absl::StatusOr<ClusterConfig> cluster = LoadCluster(SourcePath("configs/clusters/") + name + ".textproto");
   EXPECT_TRUE(cluster.ok()) << cluster.status();
   return cluster.ok() ? *cluster : ClusterConfig();
 }

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include "configs/text_file.h"
+#include "tests/support/paths.h"
 #include "tests/trainer/plan/plan_cases.h"
 
 namespace jevons {
@@ -12,7 +13,7 @@ using ::testing::HasSubstr;
 
 const PublishedWorld& World() {
   static const PublishedWorld world = [] {
-    auto loaded = PublishedWorld::Load(std::string(JEVONS_SOURCE_DIR) + "/configs");
+    auto loaded = PublishedWorld::Load(SourcePath("configs"));
     EXPECT_TRUE(loaded.ok()) << loaded.status();
     return loaded.ok() ? *loaded : PublishedWorld();
   }();
@@ -28,7 +29,7 @@ PublishedRun RunOf(const std::string& model, const std::string& hardware, int64_
 }
 
 TEST(Published, EveryMoeRowOnHopperWithinTenPercent) {
-  const auto text = ReadTextFile(std::string(JEVONS_SOURCE_DIR) + "/configs/published/throughput.csv", "the table");
+  const auto text = ReadTextFile(SourcePath("configs/published/throughput.csv"), "the table");
   ASSERT_TRUE(text.ok());
   const auto runs = ParsePublished(*text, "throughput.csv");
   ASSERT_TRUE(runs.ok()) << runs.status();
