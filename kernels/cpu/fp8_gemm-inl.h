@@ -73,7 +73,7 @@ struct CodeWords {
   }
 };
 
-#if HWY_TARGET == HWY_AVX3
+#if HWY_TARGET <= HWY_AVX3  // or better
 // Words of two terms, as DotWords.
 struct CodePairWords {
   using Element = uint8_t;

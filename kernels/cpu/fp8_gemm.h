@@ -2,6 +2,7 @@
 //
 //   tiles   codes are decoded where operands are packed; a micro-kernel sums each block of 128 terms in
 //           registers, scales it there and adds it to C's sums. The orders of terms are those of gemm_tile.h
+//   amx     the same on tiles; the order of terms is theirs (amx-inl.h)
 //   chains  what is not promoted: the model of the tensor core (fp8/tensor_core.h), one element a lane
 #ifndef JEVONS_KERNELS_CPU_FP8_GEMM_H_
 #define JEVONS_KERNELS_CPU_FP8_GEMM_H_
@@ -13,8 +14,9 @@
 
 namespace jevons::cpu {
 
-// Validated products with k > 0. They need what kGemmFma, kGemmDot resp. kGemmFma need.
+// Validated products with k > 0. They need what kGemmFma or kGemmDot, kGemmAmx resp. kGemmFma need.
 void RunFp8Tiles(std::span<const Fp8GemmDesc> descs, TermOrder order);  // fp8_gemm_tile.cc
+void RunFp8Amx(std::span<const Fp8GemmDesc> descs);                     // fp8_gemm_amx.cc
 void RunFp8Chains(std::span<const Fp8GemmDesc> descs);                  // fp8_gemm_chain.cc
 
 // A call's products: as RunTiles sees them, with codes for operands, and their scales.

@@ -132,7 +132,7 @@ void RunTile(const Fp8Products& products, const GemmTile& tile, const GemmScratc
 }  // namespace
 
 Fp8TileFunction TileFunctionOf(TermOrder order) {
-#if HWY_TARGET == HWY_AVX3
+#if HWY_TARGET <= HWY_AVX3  // or better
   if (order == TermOrder::kPairs) return RunTile<CodePairWords>;
 #endif
   return order == TermOrder::kAscending ? RunTile<CodeWords> : nullptr;

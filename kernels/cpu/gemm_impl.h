@@ -1,11 +1,12 @@
 // The implementations of Gemm and GroupedGemm on the CPU, best first; the first without refusal and demerit
 // serves.
 //
+//   amx  BF16, on AMX           k in steps of 32, evens and odds apart, denormals taken as zero (amx-inl.h)
 //   dot  BF16, by vdpbf16ps     k = 1, 0, 3, 2, ..., denormals taken as zero (gemm_tile.h)
 //   cpu  FP32 or BF16, by FMA   k = 0, 1, 2, ...
 //   ref  anything               the same, one scalar at a time
 //
-// JEVONS_GEMM=dot|cpu|ref in the environment forces one wherever it does not refuse. Each keeps a
+// JEVONS_GEMM=amx|dot|cpu|ref in the environment forces one wherever it does not refuse. Each keeps a
 // row's bits whatever the number of rows and threads, so results may differ only between implementations.
 #ifndef JEVONS_KERNELS_CPU_GEMM_IMPL_H_
 #define JEVONS_KERNELS_CPU_GEMM_IMPL_H_
@@ -27,6 +28,7 @@ struct GemmImpl {
   void (*run)(std::span<const GemmDesc> descs);  // validated, all of one operand type
 };
 
+extern const GemmImpl kGemmAmx;  // gemm_amx.cc
 extern const GemmImpl kGemmDot;  // gemm_fma.cc
 extern const GemmImpl kGemmFma;  // gemm_fma.cc
 extern const GemmImpl kGemmRef;  // gemm_ref.cc

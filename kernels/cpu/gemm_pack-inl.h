@@ -59,7 +59,7 @@ struct FmaWords {
   static bool InPlace(const Tensor&, int64_t /*k*/) { return std::is_same_v<In, float>; }
 };
 
-#if HWY_TARGET == HWY_AVX3
+#if HWY_TARGET <= HWY_AVX3  // or better
 // Words of two terms, for vdpbf16ps: sum = fma(a[1], b[1], sum), then fma(a[0], b[0], sum), each rounded to
 // nearest, with denormals taken as zero.
 struct DotWords {

@@ -140,7 +140,7 @@ void RunAscending(const GemmTile& tile, const GemmScratch& scratch) {
 }
 
 const TileKernel* Kernel() {
-#if HWY_TARGET == HWY_AVX3
+#if HWY_TARGET <= HWY_AVX3  // or better
   constexpr TileFunction kPairs = RunTile<DotWords>;
 #else
   constexpr TileFunction kPairs = nullptr;

@@ -39,6 +39,8 @@ void RunAlike(std::span<const Fp8GemmDesc> descs) {
     for (const Fp8GemmDesc& desc : descs) RunRef(desc);
   } else if (!descs.front().promote) {
     cpu::RunFp8Chains(descs);
+  } else if (&impl == &cpu::kGemmAmx) {
+    cpu::RunFp8Amx(descs);
   } else {
     cpu::RunFp8Tiles(descs, &impl == &cpu::kGemmDot ? cpu::TermOrder::kPairs : cpu::TermOrder::kAscending);
   }

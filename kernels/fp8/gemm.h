@@ -17,7 +17,8 @@
 // 3.3.2. C is FP32 or BF16, rounded once.
 //
 // Gemm's implementation for BF16 decides p(kb), so JEVONS_GEMM forces it here too: with `cpu` and `ref` p is
-// the chain of fused multiply-adds, ascending from zero; with `dot` in the order of pairs. In each an element's bits depend on neither m, n, the tile, the neighbours nor
+// the chain of fused multiply-adds, ascending from zero; with `dot` in the order of pairs; with `amx` in
+// that of its tiles (cpu/amx-inl.h). In each an element's bits depend on neither m, n, the tile, the neighbours nor
 // the thread count. NaN codes make NaN.
 #ifndef JEVONS_KERNELS_FP8_GEMM_H_
 #define JEVONS_KERNELS_FP8_GEMM_H_

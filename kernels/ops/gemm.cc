@@ -59,7 +59,7 @@ std::string GemmImplementation(DType dtype, Device device) {
 namespace cpu {
 namespace {
 
-constexpr std::array kImpls = {&kGemmDot, &kGemmFma, &kGemmRef};
+constexpr std::array kImpls = {&kGemmAmx, &kGemmDot, &kGemmFma, &kGemmRef};
 
 struct Choice {
   const GemmImpl* forced = nullptr;

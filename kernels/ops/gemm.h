@@ -6,9 +6,9 @@
 //
 // A and B are both FP32 or both BF16, C is either; any pitch. Sums are FP32 and rounded once to C's type.
 // The CPU's own kernel defines an element as the chain of fused multiply-adds over k = 0, 1, ... from zero: its bits depend on
-// neither m, n, the tile, the neighbours nor the thread count. BF16 products go by the pairs of vdpbf16ps where that is fast
-// (AMD): another order, as independent of everything else; GemmImplementation says which.
-// JEVONS_GEMM=dot|cpu|ref in the environment forces one. m, n or k may be zero (k = 0 gives zeros). On CUDA streams
+// neither m, n, the tile, the neighbours nor the thread count. BF16 products go on tiles where there is AMX, and by the pairs of
+// vdpbf16ps where that is fast (AMD): other orders, as independent of everything else; GemmImplementation says which.
+// JEVONS_GEMM=amx|dot|cpu|ref in the environment forces one. m, n or k may be zero (k = 0 gives zeros). On CUDA streams
 // cuBLASLt sums, in an order that the shape decides (kernels/cuda/gemm.h).
 #ifndef JEVONS_KERNELS_OPS_GEMM_H_
 #define JEVONS_KERNELS_OPS_GEMM_H_

@@ -13,6 +13,7 @@
 #include "kernels/base/philox.h"
 #include "kernels/cpu/gemm_impl.h"
 #include "kernels/ops/gemm.h"
+#include "tests/support/amx_model.h"
 
 namespace jevons {
 
@@ -90,15 +91,39 @@ struct Product {
   float B(int64_t l, int64_t j) const { return shape.b_form == Form::kPlain ? b.Get(l, j) : b.Get(j, l); }
 };
 
-enum class Order { kAscending, kPairs };  // of the terms of a sum: 0, 1, 2, 3, ... or 1, 0, 3, 2, ...
+enum class Order { kAscending, kPairs, kTiles };  // of the terms of a sum: 0, 1, 2, 3, ...; 1, 0, 3, 2, ...; see SumOnTiles
+
+// What AMX gives for the terms a(l) b(l), l < k, continuing no sum: k in steps of 32, filled up with zeros; in each the even terms and
+// the odd ones apart, then both to the sum; every operation rounded, denormals zero.
+template <typename A, typename B>
+float SumOnTiles(int64_t k, const A& a, const B& b) {
+  const auto flushed = [](float x) { return std::fpclassify(x) == FP_SUBNORMAL ? std::copysign(0.0f, x) : x; };
+  float sum = 0;
+  for (int64_t begin = 0; begin < k; begin += 32) {
+    float parts[2] = {0, 0};
+    for (int64_t l = begin; l < begin + 32; ++l) {
+      float& part = parts[l % 2];
+      part = flushed(std::fma(l < k ? flushed(a(l)) : 0, l < k ? flushed(b(l)) : 0, part));
+    }
+    sum = flushed(sum + flushed(parts[0] + parts[1]));
+  }
+  return sum;
+}
+
+// The order of an implementation of BF16 products.
+inline Order OrderOf(const std::string& impl) {
+  return impl == "amx" ? Order::kTiles : impl == "dot" ? Order::kPairs : Order::kAscending;
+}
 
 // C as the definition has it, computed from the operands element by element.
 inline Matrix ExpectedC(const Product& p, Order order) {
   Matrix c = p.c;
   for (int64_t i = 0; i < p.shape.m; ++i) {
     for (int64_t j = 0; j < p.shape.n; ++j) {
-      float sum = 0;
-      for (int64_t l = 0; l < p.shape.k; ++l) {
+      float sum = order == Order::kTiles
+                      ? SumOnTiles(p.shape.k, [&](int64_t l) { return p.A(i, l); }, [&](int64_t l) { return p.B(l, j); })
+                      : 0;
+      for (int64_t l = 0; order != Order::kTiles && l < p.shape.k; ++l) {
         const int64_t t = order == Order::kAscending ? l : l ^ 1;
         if (t < p.shape.k) sum = std::fma(p.A(i, t), p.B(t, j), sum);
         if (t > l && t == p.shape.k) sum = std::fma(p.A(i, l), p.B(l, j), sum);  // an odd last term
@@ -115,8 +140,9 @@ struct Variant {
   int64_t target;  // of Highway; 0: the best
 };
 
-// Everything that can serve operands of type `in` on this CPU, `ref` left out.
+// Everything that can serve operands of type `in` on this CPU, `ref` left out; AMX on a model where there is none.
 inline std::vector<Variant> VariantsFor(DType in) {
+  UseAmxModelWhereAbsent();
   std::vector<Variant> variants;
   for (const cpu::GemmImpl* impl : cpu::GemmImpls()) {
     if (impl == &cpu::kGemmRef) continue;

@@ -36,13 +36,14 @@ TEST(GemmImplTest, TheFirstWithoutRefusalOrDemeritIsChosen) {
 }
 
 TEST(GemmImplTest, Fp32StaysWithTheChainOfFusedMultiplyAdds) {
+  EXPECT_NE(cpu::kGemmAmx.refusal(DType::kF32), "");
   EXPECT_NE(cpu::kGemmDot.refusal(DType::kF32), "");
 }
 
-// The terms 2^30, 0, 1, -2^30 sum to 0 in ascending order, where 1 is lost in 2^30, and to 1 in the order of
-// pairs: so the result tells which kernel ran.
+// The terms 2^30, 1, -2^30, 1 sum to 1 in ascending order, where the first 1 is lost in 2^30, to 0 in the order of pairs, where the
+// second is lost too, and to 2 where evens and odds are summed apart: so the result tells which kernel ran.
 TEST(GemmImplTest, TheForcedImplementationRuns) {
-  constexpr float kTerms[] = {0x1p30f, 0.0f, 1.0f, -0x1p30f};
+  constexpr float kTerms[] = {0x1p30f, 1.0f, -0x1p30f, 1.0f};
   for (const Variant& variant : VariantsFor(DType::kBF16)) {
     const Forced forced(variant);
     EXPECT_EQ(cpu::ChosenGemmImpl(DType::kBF16).name, variant.impl);
@@ -53,7 +54,7 @@ TEST(GemmImplTest, TheForcedImplementationRuns) {
       p.b.Set(l, 0, 1.0f);
     }
     Gemm(OpContext{}, p.desc());
-    EXPECT_EQ(p.c.Get(0, 0), variant.impl == "dot" ? 1.0f : 0.0f);
+    EXPECT_EQ(p.c.Get(0, 0), variant.impl == "amx" ? 2.0f : variant.impl == "dot" ? 0.0f : 1.0f);
   }
   ASSERT_TRUE(cpu::ForceGemmImpl("ref"));
   EXPECT_EQ(&cpu::ChosenGemmImpl(DType::kF32), &cpu::kGemmRef);
@@ -92,7 +93,7 @@ TEST_F(GemmDeathTest, AnUnknownNameInTheEnvironmentIsAUsageError) {
         setenv("JEVONS_GEMM", "fast", 1);
         GemmImplementation(DType::kF32);
       },
-      testing::ExitedWithCode(2), "JEVONS_GEMM=fast.*dot cpu ref");
+      testing::ExitedWithCode(2), "JEVONS_GEMM=fast.*amx dot cpu ref");
 }
 
 TEST_F(GemmDeathTest, WrongProductsAbort) {
