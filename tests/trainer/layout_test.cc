@@ -7,7 +7,9 @@
 #include <map>
 #include <mutex>
 
+#include "kernels/cpu/gemm_impl.h"
 #include "parallel/comm/loopback.h"
+#include "tests/support/amx_model.h"
 #include "tests/support/tiny_model.h"
 #include "trainer/train_step.h"
 
@@ -90,11 +92,16 @@ void ExpectEqual(const Outcome& a, const Outcome& b) {
 const std::vector<Layout> kLayouts = {{1, 1, 2}, {2, 1, 1}, {2, 2, 2}, {3, 1, 1}, {3, 3, 1}, {4, 1, 1}, {4, 2, 1},
                                       {4, 4, 1}, {6, 1, 1}, {6, 2, 1}, {6, 3, 1}, {6, 6, 1}, {8, 4, 1}, {8, 8, 1}};
 
-class LayoutEquality : public testing::TestWithParam<std::tuple<int, ComputeType, ProductType>> {};
+class LayoutEquality : public testing::TestWithParam<std::tuple<int, ComputeType, ProductType, const char*>> {
+ protected:
+  void TearDown() override { cpu::ForceGemmImpl(""); }
+};
 
 // 7 micro-batches split unevenly over every rank count but 1; 3 leave ranks of 4, 6 and 8 without any.
 TEST_P(LayoutEquality, BitwiseOnEveryLayout) {
-  const auto [micro_batches, compute, product] = GetParam();
+  const auto [micro_batches, compute, product, kernel] = GetParam();
+  if (std::string(kernel) == "amx") UseAmxModelWhereAbsent();
+  ASSERT_TRUE(cpu::ForceGemmImpl(kernel));
   RunConfig config = TinyRun(2 * micro_batches, 2);
   config.mutable_precision()->set_compute(compute);
   config.mutable_precision()->set_gemm(product);
@@ -110,7 +117,11 @@ TEST_P(LayoutEquality, BitwiseOnEveryLayout) {
 }
 
 INSTANTIATE_TEST_SUITE_P(MicroBatches, LayoutEquality,
-                         testing::Combine(testing::Values(3, 7), testing::Values(FP32, BF16), testing::Values(AS_COMPUTE, FP8_BLOCK)));
+                         testing::Combine(testing::Values(3, 7), testing::Values(FP32, BF16), testing::Values(AS_COMPUTE, FP8_BLOCK),
+                                          testing::Values("")));
+// On the matrix unit that only some CPUs have: on a model of it, should this one lack it.
+INSTANTIATE_TEST_SUITE_P(OnTiles, LayoutEquality,
+                         testing::Values(std::tuple(7, FP32, FP8_BLOCK, "amx"), std::tuple(7, BF16, AS_COMPUTE, "amx")));
 
 // The loss is taken times a power of two on its way back. Neither the norm nor what the optimizer sees may show it: one
 // sequence and three copies of it, whose powers differ, have one mean gradient; and after a first step m = (1 - beta1) g.
