@@ -164,6 +164,17 @@ void PackWholeTile(const Lines<typename Words::Element>& from, float* to) {
   }
 }
 
+// One tile of which only `lines` by `terms` are there; the rest is zero.
+template <typename Words, Side kSide>
+void PackPartOfTile(const Lines<typename Words::Element>& from, int64_t lines, int64_t terms, float* to) {
+  using Element = typename Words::Element;
+  alignas(64) Element filled[kTileLines * kTileTerms] = {};
+  const int64_t width = from.terms_contiguous ? kTileTerms : kTileLines;
+  const int64_t rows = from.terms_contiguous ? lines : terms, cols = from.terms_contiguous ? terms : lines;
+  for (int64_t i = 0; i < rows; ++i) std::copy_n(from.data + i * from.pitch, cols, filled + i * width);
+  PackWholeTile<Words, kSide>({filled, width, from.terms_contiguous}, to);
+}
+
 // Tiles of `lines` by `terms`, filled up with zeros: to[(tile * steps + step) * kTileFloats].
 template <typename Words, Side kSide>
 void PackTiles(const Lines<typename Words::Element>& from, int64_t lines, int64_t terms, float* to) {
@@ -172,18 +183,12 @@ void PackTiles(const Lines<typename Words::Element>& from, int64_t lines, int64_
   for (int64_t line = 0; line < lines; line += kTileLines) {
     for (int64_t step = 0; step < steps; ++step, to += kTileFloats) {
       const int64_t term = step * kTileTerms;
-      const int64_t some_lines = std::min(kTileLines, lines - line), some_terms = std::min(kTileTerms, terms - term);
-      Lines<Element> part{from.At(line, term), from.pitch, from.terms_contiguous};
-      alignas(64) Element filled[kTileLines * kTileTerms];
-      if (some_lines < kTileLines || some_terms < kTileTerms) {
-        const int64_t width = from.terms_contiguous ? kTileTerms : kTileLines;
-        std::fill(std::begin(filled), std::end(filled), Element());
-        for (int64_t i = 0; i < (from.terms_contiguous ? some_lines : some_terms); ++i) {
-          std::copy_n(part.data + i * part.pitch, from.terms_contiguous ? some_terms : some_lines, filled + i * width);
-        }
-        part = {filled, width, from.terms_contiguous};
+      const Lines<Element> tile{from.At(line, term), from.pitch, from.terms_contiguous};
+      if (lines - line >= kTileLines && terms - term >= kTileTerms) {
+        PackWholeTile<Words, kSide>(tile, to);
+      } else {
+        PackPartOfTile<Words, kSide>(tile, std::min(kTileLines, lines - line), std::min(kTileTerms, terms - term), to);
       }
-      PackWholeTile<Words, kSide>(part, to);
     }
   }
 }

@@ -199,6 +199,7 @@ TEST(Fp8GemmTest, ManyRowsAndColumnsAreCutIntoRectangles) {
   CheckCase({1100, 17, 129, Role::kForward});
   CheckCase({9, 1031, 130, Role::kDgrad, WriteMode::kAdd, DType::kBF16});
   CheckCase({300, 300, 140, Role::kWgrad, WriteMode::kAdd});
+  CheckCase({35, 70, 1200, Role::kForward, WriteMode::kAdd});  // several slabs of k
 }
 
 TEST(Fp8GemmTest, EveryCodeIsDecoded) {
@@ -250,7 +251,7 @@ TEST(Fp8GemmTest, AGroupHasTheBitsOfItsProducts) {
     std::vector<Product8> alone, together;
     std::vector<Fp8GemmDesc> descs;
     for (int i = 0; i < 9; ++i) {
-      const Fp8Case t{i % 3 == 2 ? 0 : 30 + 17 * i, 90, i == 7 ? 0 : 200, Role::kForward,
+      const Fp8Case t{i % 3 == 2 ? 0 : 30 + 17 * i, 90, i == 7 ? 0 : i < 3 ? 1200 : 200, Role::kForward,
                       i % 2 == 0 ? WriteMode::kAdd : WriteMode::kOverwrite};
       alone.emplace_back(t, i + 1);
       together.emplace_back(t, i + 1);

@@ -166,7 +166,13 @@ TEST(GroupedGemmTest, EqualsItsProductsOneByOne) {
         std::vector<GemmDesc> descs;
         uint64_t seed = 0;
         for (const int64_t m : {0, 1, 130, 7, 0, 64, 300, 5, 1100}) {
-          const GemmCase t{.m = m, .n = 272, .k = 65, .b_form = Form::kTransposed, .in = in};
+          const bool several_slabs = single.size() < 6;  // whose sums wait beside C
+          const GemmCase t{.m = m,
+                           .n = 272,
+                           .k = several_slabs ? 1100 : 65,
+                           .b_form = Form::kTransposed,
+                           .mode = several_slabs ? WriteMode::kAdd : WriteMode::kOverwrite,
+                           .in = in};
           single.emplace_back(t, ++seed);
           grouped.emplace_back(t, seed);
         }
@@ -213,6 +219,25 @@ TEST(GemmTest, InfinityAndNanStayInTheirRow) {
                       : i == 5 ? std::isnan(c)
                                : std::isfinite(c))
               << GemmImplementation(in) << i;
+        }
+      }
+    }
+  }
+}
+
+// Scratch that is filled up with zeros may hold what an earlier product left there.
+TEST(GemmTest, NothingOfAnEarlierProductEnters) {
+  for (const DType in : kTypes) {
+    for (const Variant& variant : VariantsFor(in)) {
+      const Forced forced(variant);
+      for (const Form a_form : kForms) {
+        for (const Form b_form : kForms) {
+          Product earlier({.m = 31, .n = 31, .k = 1087, .a_form = a_form, .b_form = b_form, .in = in});
+          earlier.a.Poison();
+          earlier.b.Poison();
+          Gemm(OpContext{}, earlier.desc());
+          CheckCase({.m = 17, .n = 65, .k = 1057, .a_form = a_form, .b_form = b_form, .in = in});
+          if (HasFatalFailure()) return;
         }
       }
     }
