@@ -233,7 +233,7 @@ KernelSizes SizesOf(const RunConfig& config) {
     k = std::min(k, kWidth);
     sizes.products.push_back({std::min(rows, std::max<int64_t>(128, kProduct / (n * k))), n, k});
   };
-  for (const Product& product : model.attention) add(T, product.n, product.k);
+  for (const Projection& product : model.attention) add(T, product.n, product.k);
   const auto add_ffn = [&](int64_t rows, int64_t width) {
     if (width == 0) return;
     sizes.inner = std::min(width, kWidth);

@@ -16,6 +16,7 @@
 #include <cstring>
 
 #include "hwy/highway.h"
+#include "kernels/cpu/simd-inl.h"
 #include "kernels/tensor/tensor.h"
 
 #if HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
@@ -26,7 +27,6 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 using D = HWY_FULL(float);
 using V = hn::Vec<D>;
-constexpr int64_t kLanes = HWY_LANES(float);
 static_assert(kLanes == 4 || kLanes == 8 || kLanes == 16);
 
 HWY_INLINE V LoadAsF32(D d, const float* p) { return hn::LoadU(d, p); }

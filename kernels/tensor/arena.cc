@@ -70,7 +70,7 @@ void Arena::Poison(void* data, int64_t bytes) const {
     std::memset(data, 0xFF, static_cast<size_t>(bytes));
     return;
   }
-  // The arena does not know the stream that used the slice before, nor the one to come: it waits for all of them.
+  // The arena does not know the stream that used the slice, nor the one that will: it waits for all of them.
   cuda::SynchronizeDevice();
   cuda::SetBytes(nullptr, data, 0xFF, 1, bytes, bytes);
   cuda::SynchronizeDevice();
@@ -83,6 +83,7 @@ void Arena::Release(Mark mark) {
     peak_slices_ = slices_;
     peak_is_current_ = false;
   }
+  if (poison_ && mark.used < used_) Poison(base_ + mark.used, used_ - mark.used);
   used_ = mark.used;
   slices_.resize(mark.slices);
 }

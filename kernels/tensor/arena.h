@@ -10,8 +10,8 @@
 //
 // Slices are 64-byte aligned. On Device::kCuda they are device memory, which grows under the same addresses when a slice first
 // needs it and stays until the arena ends; a released slice may be handed out while kernels that use it are still to run, so an
-// arena belongs to one stream. JEVONS_POISON=1 in the environment fills each new slice with NaN bytes (0xFF), so that a
-// test fails on any read of memory that nobody wrote.
+// arena belongs to one stream. JEVONS_POISON=1 in the environment fills each slice with NaN bytes (0xFF) when it is new and
+// when it is released, so that a test fails on any read of memory that nobody wrote, or that its owner gave back.
 #ifndef JEVONS_KERNELS_TENSOR_ARENA_H_
 #define JEVONS_KERNELS_TENSOR_ARENA_H_
 

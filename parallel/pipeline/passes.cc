@@ -53,7 +53,7 @@ std::vector<Moment> MomentsOf(const Schedule& schedule, const Timeline& timeline
   std::vector<Moment> moments;
   for (int rank = 0; rank < schedule.ranks(); ++rank) {
     for (int index = 0; index < static_cast<int>(schedule.actions[rank].size()); ++index) {
-      const Interval& interval = timeline.ranks[rank].actions[index];
+      const TimeSpan& interval = timeline.ranks[rank].actions[index];
       moments.push_back({interval.begin, true, rank, index, 0, {}});
       int half = 0;
       for (const Task& task : schedule.actions[rank][index].tasks()) {

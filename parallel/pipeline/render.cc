@@ -78,7 +78,7 @@ std::string RenderTimeline(const Schedule& schedule, const Timeline& timeline, i
     std::string line(width, '.');
     for (size_t i = 0; i < schedule.actions[rank].size(); ++i) {
       const Action& action = schedule.actions[rank][i];
-      const Interval& interval = timeline.ranks[rank].actions[i];
+      const TimeSpan& interval = timeline.ranks[rank].actions[i];
       if (action.communicates()) continue;
       Draw(action, with_stage, std::llround(interval.begin * scale), std::llround(interval.end * scale),
            line);

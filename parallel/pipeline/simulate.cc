@@ -133,7 +133,7 @@ class Simulator {
 
   void Time(const Position& at) {
     const Action& action = schedule_.actions[at.rank][at.index];
-    Interval& interval = timeline_.ranks[at.rank].actions[at.index];
+    TimeSpan& interval = timeline_.ranks[at.rank].actions[at.index];
     if (action.communicates()) {
       interval = Message(action.first(), at.rank);
       return;
@@ -151,7 +151,7 @@ class Simulator {
   }
 
   // A send comes before its receive in the order, and puts down when the message leaves.
-  Interval Message(const Task& task, int rank) {
+  TimeSpan Message(const Task& task, int rank) {
     const bool send = task.kind == Kind::kSendForward || task.kind == Kind::kSendBackward;
     const bool forward = task.kind == Kind::kSendForward || task.kind == Kind::kRecvForward;
     double& sent = (forward ? forward_end_ : backward_end_)[Slot(send ? task : PeerOf(task))];

@@ -37,12 +37,12 @@ struct PipelineCosts {
   static PipelineCosts Uniform(int stages, const StageCosts& stage, double overlapped);
 };
 
-struct Interval {
+struct TimeSpan {
   double begin = 0, end = 0;
 };
 
 struct RankTimeline {
-  std::vector<Interval> actions;  // beside Schedule::actions; of a send or receive: its message under way
+  std::vector<TimeSpan> actions;  // beside Schedule::actions; of a send or receive: its message under way
   double busy = 0;                // sum of the computing actions
   double idle = 0;                // makespan - busy: the bubble
   // busy by kind: B alone counts as its input and its weight part, pairs count apart.

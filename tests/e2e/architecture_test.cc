@@ -1,13 +1,15 @@
-// Reads the preprocessor lines of every source file and holds them against the dependency direction of the
-// house.
+// Reads every source file and holds it against the rules of the house: who includes whom, and one definition per name.
 #include <gtest/gtest.h>
 
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <sstream>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_join.h"
 #include "tests/support/include_rules.h"
+#include "tests/support/one_definition.h"
 #include "tests/support/paths.h"
 
 namespace jevons {
@@ -19,22 +21,36 @@ bool Violates(const std::string& path, const std::string& line) {
   return !ArchitectureViolations(path, line).empty();
 }
 
-TEST(Architecture, EverySourceFileKeepsTheRules) {
-  std::vector<std::string> violations;
-  int files = 0;
-  for (const char* folder : {"kernels", "configs", "data", "parallel", "trainer", "launch"}) {
+std::vector<SourceFile> SourceFilesIn(const std::vector<std::string>& folders, const std::set<std::string>& extensions) {
+  std::vector<SourceFile> files;
+  for (const std::string& folder : folders) {
     for (const auto& entry : fs::recursive_directory_iterator(SourcePath(folder))) {
-      const std::string extension = entry.path().extension();
-      if (extension != ".h" && extension != ".cc" && extension != ".cu" && extension != ".cuh") continue;
+      if (!extensions.count(entry.path().extension())) continue;
       std::stringstream text;
       text << std::ifstream(entry.path()).rdbuf();
-      const std::string path = fs::relative(entry.path(), SourcePath(""));
-      for (std::string& v : ArchitectureViolations(path, text.str())) violations.push_back(std::move(v));
-      ++files;
+      files.push_back({fs::relative(entry.path(), SourcePath("")), text.str()});
     }
   }
-  EXPECT_GT(files, 50) << "the sources were not found under " << SourcePath("");
+  EXPECT_GT(files.size(), 50u) << "the sources were not found under " << SourcePath("");
+  return files;
+}
+
+TEST(Architecture, EverySourceFileKeepsTheRules) {
+  std::vector<std::string> violations;
+  for (const SourceFile& file :
+       SourceFilesIn({"kernels", "configs", "data", "parallel", "trainer", "launch"}, {".h", ".cc", ".cu", ".cuh"})) {
+    for (std::string& v : ArchitectureViolations(file.path, file.text)) violations.push_back(std::move(v));
+  }
   EXPECT_TRUE(violations.empty()) << absl::StrJoin(violations, "\n");
+}
+
+TEST(Architecture, EveryNameIsDefinedOnce) {
+  std::vector<SourceFile> files = SourceFilesIn({"kernels", "configs", "data", "parallel", "trainer", "launch", "tests"},
+                                                {".h", ".cc", ".cu", ".cuh", ".proto"});
+  // These stand in for files of kernels/cuda, in programs of their own.
+  std::erase_if(files, [](const SourceFile& file) { return absl::StartsWith(file.path, "tests/support/cuda_on_host/"); });
+  const std::vector<std::string> twice = NamesDefinedTwice(files);
+  EXPECT_TRUE(twice.empty()) << absl::StrJoin(twice, "\n");
 }
 
 TEST(ArchitectureRules, FolderMayNotIncludeWhatIsAboveOrBesideIt) {
@@ -90,6 +106,55 @@ TEST(ArchitectureRules, MessageNamesFileLineAndRule) {
       ArchitectureViolations("data/a.h", "#include <vector>\n#include \"parallel/mesh.h\"\n");
   ASSERT_EQ(violations.size(), 1u);
   EXPECT_EQ(violations[0], "data/a.h:2: includes parallel/mesh.h; data/ may include data/, kernels/base/");
+}
+
+// What NamesDefinedTwice says of `a` in a.h and `b` in a file called `other`, both within namespace jevons.
+std::vector<std::string> Twice(const std::string& a, const std::string& b, const std::string& other = "b.h") {
+  return NamesDefinedTwice({{"a.h", "namespace jevons {\n" + a + "\n}\n"}, {other, "namespace jevons {\n" + b + "\n}\n"}});
+}
+
+TEST(OneDefinition, RefusesTwoOfAKind) {
+  EXPECT_FALSE(Twice("struct A { int i = 0; };", "class A final : public B<int> {};").empty());
+  EXPECT_FALSE(Twice("enum class A : int { kOne };", "struct alignas(64) A {};").empty());
+  EXPECT_FALSE(Twice("struct [[nodiscard]] A {};", "union A {};").empty());
+  EXPECT_FALSE(Twice("inline int F(int64_t bytes) { return 1; }", "constexpr int F(int64_t size = {}) { return 2; }").empty());
+  EXPECT_FALSE(Twice("template <typename T> void F(const T& x) {}", "template <class U>\nvoid F(const U&) { G(); }").empty());
+  EXPECT_FALSE(Twice("inline std::function<void(int)> F(std::map<int, A> m) { return {}; }",
+                     "inline auto F(std::map<int, A>) -> int { return 1; }")
+                   .empty());
+  EXPECT_FALSE(Twice("inline bool operator==(A a, A b) { return true; }", "inline bool operator==(A, A) { return a; }").empty());
+  EXPECT_FALSE(Twice("inline C::C(int i) : a_{i}, b_(i) {}", "inline C::C(int j) : b_{j} {}").empty());
+  EXPECT_FALSE(Twice("template <> struct A<int> {};", "template <> struct A<int> { int i; };").empty());
+  EXPECT_FALSE(Twice("inline constexpr int kA = 1;", "constexpr int64_t kA{2};").empty());
+  EXPECT_FALSE(Twice("using A = int;", "struct A {};").empty());
+  EXPECT_FALSE(Twice("inline int F() { return 1; }", "int F() { return 2; }", "b.cc").empty());
+  EXPECT_FALSE(Twice("struct A {};", "struct A {};", "b.cc").empty());
+  EXPECT_FALSE(NamesDefinedTwice({{"a.h", "namespace jevons { struct RunConfig {}; }"},
+                                  {"b.proto", "package jevons;\nmessage RunConfig { int64 a = 1; }\n"}})
+                   .empty());
+}
+
+TEST(OneDefinition, AllowsWhatTheRuleAllows) {
+  EXPECT_TRUE(Twice("struct A {};", "struct A; A F(A a);").empty());
+  EXPECT_TRUE(Twice("struct A {};", "namespace plan { struct A {}; }").empty());
+  EXPECT_TRUE(Twice("struct A {};", "namespace { struct A {}; }", "b.cc").empty());
+  EXPECT_TRUE(Twice("struct A {};", "struct B { struct A {}; };\nint G() { struct A {}; return 0; }", "b.cc").empty());
+  EXPECT_TRUE(Twice("inline int F(int a) { return 1; }", "inline int F(float a) { return 2; }").empty());
+  EXPECT_TRUE(Twice("inline int F(const A& a) { return 1; }", "inline int F(A&& a) { return 2; }").empty());
+  EXPECT_TRUE(Twice("inline int F() { return 1; }", "int F();\nstatic int F() { return 2; }", "b.cc").empty());
+  EXPECT_TRUE(Twice("template <> struct A<int> {};", "template <> struct A<float> {};").empty());
+  EXPECT_TRUE(Twice("// struct A {};\n/* struct A {}; */\n#define X struct A {};", "struct A {};").empty());
+  EXPECT_TRUE(Twice("inline const char* F() { return \"} struct A {\"; }", "struct A {};").empty());
+  EXPECT_TRUE(Twice("inline int kA = 1;", "constexpr int kA = 2;", "b.cc").empty());
+  // One of them is built; with both the link would fail.
+  EXPECT_TRUE(NamesDefinedTwice({{"cuda.cc", "int F() { return 1; }"}, {"absent.cc", "int F() { return 0; }"}}).empty());
+}
+
+TEST(OneDefinition, MessageNamesBothPlaces) {
+  EXPECT_EQ(Twice("\nstruct A {};", "inline int F(int a) { return 1; }\nstruct A {};"),
+            std::vector<std::string>{"a.h:3 and b.h:3 define jevons::A"});
+  EXPECT_EQ(Twice("namespace x {\ninline int F(int a, T<B, C>* = 0) { return 1; } }", "inline int x::F(int, T<B, C>* p) {}")[0],
+            "a.h:3 and b.h:2 define jevons::x::F(int, T < B , C > *)");
 }
 
 }  // namespace

@@ -17,11 +17,11 @@
 namespace jevons {
 
 // How the rows of a case's tensors lie: at addresses that allow no wide access, or at such that do.
-enum class Layout { kOdd, kAligned };
+enum class Addresses { kOdd, kAligned };
 
 class DeviceCase {
  public:
-  DeviceCase(Device device, Layout layout)
+  DeviceCase(Device device, Addresses layout)
       : device_(device),
         layout_(layout),
         stream_(device),
@@ -130,7 +130,7 @@ class DeviceCase {
 
   // rows x cols; the layout decides how far rows lie apart.
   Matrix& Make(DType dtype, int64_t rows, int64_t cols) {
-    const int64_t gap = layout_ == Layout::kOdd ? 3 : (16 - cols % 16) % 16 + 16;
+    const int64_t gap = layout_ == Addresses::kOdd ? 3 : (16 - cols % 16) % 16 + 16;
     return matrices_.emplace_back(*this, dtype, rows, cols, gap);
   }
   // n contiguous elements.
@@ -165,7 +165,7 @@ class DeviceCase {
 
  private:
   Device device_;
-  Layout layout_;
+  Addresses layout_;
   OwnedStream stream_;
   Arena memory_, scratch_;
   std::deque<Matrix> matrices_;

@@ -90,9 +90,9 @@ absl::Status CheckSlice(const CheckpointManifest& manifest, const CheckpointTens
     return Damaged(path, absl::StrFormat("%s: %d bytes at offset %d reach beyond the %d bytes of %s", where,
                                          bytes, slice.offset(), file.bytes(), file.name()));
   }
-  if (static_cast<int64_t>(slice.chunk_hashes().size()) != ChunksOf(bytes) * kHashBytes) {
+  if (static_cast<int64_t>(slice.chunk_hashes().size()) != HashedChunks(bytes) * kHashBytes) {
     return Damaged(path, absl::StrFormat("%s: %d bytes of chunk hashes, expected %d", where,
-                                         slice.chunk_hashes().size(), ChunksOf(bytes) * kHashBytes));
+                                         slice.chunk_hashes().size(), HashedChunks(bytes) * kHashBytes));
   }
   return absl::OkStatus();
 }

@@ -29,7 +29,7 @@ inline constexpr int64_t kMaxManifestBytes = int64_t{1} << 30;  // 64 million ch
 // XXH3-128 of `bytes` in its canonical form, 16 bytes.
 std::string HashOf(std::span<const std::byte> bytes);
 
-inline int64_t ChunksOf(int64_t bytes) { return (bytes + kChunkBytes - 1) / kChunkBytes; }
+inline int64_t HashedChunks(int64_t bytes) { return (bytes + kChunkBytes - 1) / kChunkBytes; }
 
 // The DType that NameOf spells so.
 std::optional<DType> DTypeNamed(absl::string_view name);

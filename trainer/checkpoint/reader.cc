@@ -237,7 +237,7 @@ absl::Status CheckpointReader::Verify() {
   for (const CheckpointTensor& tensor : state_->manifest.tensors()) {
     for (const CheckpointSlice& slice : tensor.slices()) {
       const int64_t bytes = slice.elements() * SizeOf(*DTypeNamed(tensor.dtype()));
-      for (int64_t index = 0; index < ChunksOf(bytes); ++index) {
+      for (int64_t index = 0; index < HashedChunks(bytes); ++index) {
         state_->chunk_slice = nullptr;  // from the disk, not from memory
         const int64_t chunk_bytes = std::min(kChunkBytes, bytes - index * kChunkBytes);
         JEVONS_RETURN_IF_ERROR(state_->LoadChunk(tensor, slice, index, chunk_bytes));

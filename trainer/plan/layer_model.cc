@@ -71,7 +71,7 @@ double LayerModel::TensorParallel() const {
          kernels_.Ring(bytes, layout_.tp, std::min(layout_.tp, kernels_.cluster().node().gpus()));
 }
 
-void LayerModel::AddProduct(const Product& p, Cost cost, Work& f, Work& i, Work& w) const {
+void LayerModel::AddProduct(const Projection& p, Cost cost, Work& f, Work& i, Work& w) const {
   const double T = group_tokens_, n = static_cast<double>(p.n) / tp_, k = static_cast<double>(p.k);
   const bool fp8 = IsFp8(precision_);
   const bool again = p.up_projection && layout_.recompute == Recompute::kSelective;
@@ -87,7 +87,7 @@ void LayerModel::AddProduct(const Product& p, Cost cost, Work& f, Work& i, Work&
 }
 
 void LayerModel::AddAttention(BlockTimes& t) const {
-  for (const Product& product : model_.attention) AddProduct(product, Cost::kProducts, t.attention_f, t.attention_i, t.attention_w);
+  for (const Projection& product : model_.attention) AddProduct(product, Cost::kProducts, t.attention_f, t.attention_i, t.attention_w);
   const double T = group_tokens_, S = static_cast<double>(layout_.sequence);
   const double width = static_cast<double>(model_.heads * (model_.qk_dim + model_.v_dim)) / tp_;
   t.attention_f[Cost::kAttention] += kernels_.AttentionForward(T * S * layout_.context_imbalance, width, S);

@@ -58,7 +58,7 @@ class LayerModel {
   double rows() const;                       // that its experts receive, at the assumed imbalance
 
  private:
-  void AddProduct(const Product& product, Cost cost, Work& f, Work& i, Work& w) const;
+  void AddProduct(const Projection& product, Cost cost, Work& f, Work& i, Work& w) const;
   void AddFfn(double width, double rows, double groups, Cost cost, BlockTimes& times) const;
   void AddAttention(BlockTimes& times) const;
   void AddRouting(BlockTimes& times) const;

@@ -6,7 +6,7 @@ namespace jevons {
 
 int64_t ModelShape::attention_parameters() const {
   int64_t sum = 0;
-  for (const Product& product : attention) sum += product.parameters();
+  for (const Projection& product : attention) sum += product.parameters();
   return sum;
 }
 

@@ -12,7 +12,7 @@
 namespace jevons {
 
 // y[tokens, n] = x[tokens, k] w[n, k]^T
-struct Product {
+struct Projection {
   int64_t n = 0, k = 0;
   bool up_projection = false;  // of a latent: may run again in backward instead of being kept
   int64_t parameters() const { return n * k; }
@@ -22,7 +22,7 @@ struct ModelShape {
   std::string name;
   int64_t hidden = 0, vocab = 0;
   int64_t layers = 0, dense_layers = 0, mtp_modules = 0;  // dense layers stand first
-  std::vector<Product> attention;                         // projections of one layer
+  std::vector<Projection> attention;                      // projections of one layer
   int64_t heads = 0, qk_dim = 0, v_dim = 0;
   int64_t query_width = 0, kv_width = 0;  // elements per token of Q, and of K and V, before heads share them
   int64_t latent_width = 0;               // elements per token that up-projections start from

@@ -79,7 +79,7 @@ ModelShape DenseOfEqualLoss() {
 
 void AddVariant(const std::string& name, const ModelShape& model, const Layout& layout, const ClusterConfig& cluster,
                 const Constants& constants, double tokens, Claim& claim) {
-  Variant variant{.name = name, .status = {}};
+  ClaimVariant variant{.name = name, .status = {}};
   const absl::StatusOr<Plan> plan = MakePlan(model, layout, cluster, constants);
   variant.status = plan.status();
   if (plan.ok()) {
@@ -161,7 +161,7 @@ std::string ClaimText(const Claim& claim) {
                                      claim.plan.layout.gpus, claim.plan.cluster.name(), claim.plan.layout.ToString(),
                                      claim.plan.cluster.hour().dollars_per_gpu(), table(claim.hours), table(claim.step));
   text += "\npre-training, what if                                        K GPU h      $M  change      GiB\n";
-  for (const Variant& v : claim.variants) {
+  for (const ClaimVariant& v : claim.variants) {
     if (!v.status.ok()) {
       absl::StrAppendFormat(&text, "%-58s cannot be: %s\n", v.name, v.status.message());
       continue;
@@ -192,7 +192,7 @@ nlohmann::ordered_json ClaimJson(const Claim& claim) {
   json["hours"] = lines(claim.hours);
   json["step"] = lines(claim.step);
   json["variants"] = Json::array();
-  for (const Variant& v : claim.variants) {
+  for (const ClaimVariant& v : claim.variants) {
     json["variants"].push_back(v.status.ok() ? Json{{"name", v.name}, {"gpu_hours", v.gpu_hours}, {"dollars", v.dollars},
                                                     {"memory_gib", v.memory_gib}, {"fits", v.fits}}
                                              : Json{{"name", v.name}, {"error", std::string(v.status.message())}});

@@ -19,7 +19,7 @@ struct ClaimLine {
 };
 
 // What if: one thing changed, all else equal.
-struct Variant {
+struct ClaimVariant {
   std::string name;
   absl::Status status;  // why it cannot be
   double gpu_hours = 0, dollars = 0, memory_gib = 0;
@@ -30,7 +30,7 @@ struct Claim {
   Plan plan;                     // of pre-training
   std::vector<ClaimLine> hours;  // table 1
   std::vector<ClaimLine> step;   // arXiv 2505.09343, table 4
-  std::vector<Variant> variants;
+  std::vector<ClaimVariant> variants;
 };
 // config, cluster: the preset deepseek_v3_671b and h800_2048; h100: another GPU's table to compare with.
 absl::StatusOr<Claim> ReproduceDeepSeekV3(const RunConfig& config, const ClusterConfig& cluster, const ClusterConfig& h100,

@@ -33,7 +33,7 @@ std::string TimelineSvg(const Plan& plan) {
     absl::StrAppendFormat(&svg, "<text x=\"0\" y=\"%.0f\" font-size=\"10\">rank %d</text>\n", kRow * r + 11, r);
     for (size_t i = 0; i < plan.schedule.actions[r].size(); ++i) {
       const Action& action = plan.schedule.actions[r][i];
-      const Interval& at = plan.timeline.ranks[r].actions[i];
+      const TimeSpan& at = plan.timeline.ranks[r].actions[i];
       if (action.communicates()) continue;
       absl::StrAppendFormat(&svg, "<rect x=\"%.2f\" y=\"%.0f\" width=\"%.2f\" height=\"13\" fill=\"%s\"><title>%s %.1f ms</title></rect>\n",
                             50 + at.begin * scale, kRow * r, std::max(0.3, (at.end - at.begin) * scale - 0.3), ColourOf(action),
@@ -63,7 +63,7 @@ std::string TraceJson(const Plan& plan) {
   for (int r = 0; r < plan.schedule.ranks(); ++r) {
     events.push_back({{"name", "thread_name"}, {"ph", "M"}, {"pid", 0}, {"tid", r}, {"args", {{"name", absl::StrFormat("rank %d", r)}}}});
     for (size_t i = 0; i < plan.schedule.actions[r].size(); ++i) {
-      const Interval& at = plan.timeline.ranks[r].actions[i];
+      const TimeSpan& at = plan.timeline.ranks[r].actions[i];
       events.push_back({{"name", ToString(plan.schedule.actions[r][i])},
                         {"ph", "X"},
                         {"ts", at.begin * 1e6},

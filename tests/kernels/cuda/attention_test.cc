@@ -119,7 +119,7 @@ AttentionDesc LayoutDesc(DeviceCase& c, int64_t rows) {
 }
 
 TEST_F(CudaTest, KeysAreAssembled) {
-  DeviceCase c(Device::kCuda, Layout::kAligned), host(Device::kCpu, Layout::kAligned);
+  DeviceCase c(Device::kCuda, Addresses::kAligned), host(Device::kCpu, Addresses::kAligned);
   auto& keys = c.Make(DType::kBF16, 33, 2 * 24);
   cuda::AssembleKeys(c.ctx(), LayoutDesc(c, 33), {3, 2}, keys.tensor());
   keys.Fetch();
@@ -132,7 +132,7 @@ TEST_F(CudaTest, KeysAreAssembled) {
 }
 
 TEST_F(CudaTest, KeyGradientsAreTakenApart) {
-  DeviceCase c(Device::kCuda, Layout::kAligned);
+  DeviceCase c(Device::kCuda, Addresses::kAligned);
   const AttentionDesc desc = LayoutDesc(c, 33);
   auto &first = c.Make(DType::kBF16, 33, 3 * 24).Fill(3), &second = c.Make(DType::kBF16, 33, 2 * 24).Fill(4),
        &dkv = c.Make(DType::kBF16, 33, 5 * 40), &dk_rope = c.Make(DType::kBF16, 33, 8),
@@ -162,7 +162,7 @@ TEST_F(CudaTest, KeyGradientsAreTakenApart) {
 }
 
 TEST_F(CudaTest, StatsGoHeadByHeadAndBack) {
-  DeviceCase c(Device::kCuda, Layout::kAligned);
+  DeviceCase c(Device::kCuda, Addresses::kAligned);
   auto &lse = c.Make(DType::kF32, 60, 5).Fill(1), &back = c.Make(DType::kF32, 60, 5),
        &head_major = c.MakeVector(DType::kF32, 60 * 2);
   cuda::MoveStats(c.ctx(), lse.tensor().Columns(3, 2), 20, head_major.tensor(), cuda::StatsTo::kHeadMajor);
@@ -183,7 +183,7 @@ TEST_F(CudaTest, StatsGoHeadByHeadAndBack) {
 
 TEST_F(CudaTest, DocumentsAreCounted) {
   const Sizes sizes = {3, 150, 1, 8, 8, 8, true};
-  DeviceCase c(Device::kCuda, Layout::kAligned);
+  DeviceCase c(Device::kCuda, Addresses::kAligned);
   AttentionDesc desc = LayoutDesc(c, 450);
   desc.sequence_length = sizes.length;
   desc.document_start = c.MakeVector(DType::kI32, DocumentStarts(sizes)).tensor().Reshape({450});

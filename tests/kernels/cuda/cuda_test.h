@@ -40,8 +40,6 @@ inline Bound BoundOf(DType dtype, double of_largest = 2e-6) {
   return {dtype == DType::kBF16 ? 0x1p-7 : 0.0, of_largest};
 }
 
-using Outputs = std::vector<DeviceCase::Output>;
-
 inline bool SameValues(const std::vector<double>& a, const std::vector<double>& b) {
   return a.size() == b.size() &&
          (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0);
@@ -65,12 +63,12 @@ inline void ExpectNear(const DeviceCase::Output& got, const DeviceCase::Output& 
 // Runs the case with the reference on the CPU and, repeatedly, on the device: all runs there must have the same bits, and be
 // within the bound of the reference. In both layouts.
 inline void CompareWithReference(const std::function<void(DeviceCase&)>& run, const Bound& bound) {
-  for (Layout layout : {Layout::kOdd, Layout::kAligned}) {
-    SCOPED_TRACE(layout == Layout::kOdd ? "odd layout" : "aligned layout");
+  for (Addresses layout : {Addresses::kOdd, Addresses::kAligned}) {
+    SCOPED_TRACE(layout == Addresses::kOdd ? "odd layout" : "aligned layout");
     SelectOps(kRefOps);
     DeviceCase reference(Device::kCpu, layout);
     run(reference);
-    Outputs first;
+    std::vector<DeviceCase::Output> first;
     for (int repeat = 0; repeat < CudaRepeats(); ++repeat) {
       BeforeCudaRepeat(repeat);
       DeviceCase device(Device::kCuda, layout);

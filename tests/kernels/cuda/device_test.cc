@@ -57,7 +57,7 @@ TEST_F(CudaTest, ArenasGrowInPlace) {
 }
 
 TEST_F(CudaTest, ZeroRespectsThePitch) {
-  DeviceCase c(Device::kCuda, Layout::kOdd);
+  DeviceCase c(Device::kCuda, Addresses::kOdd);
   auto& x = c.Make(DType::kBF16, 9, 21);
   Zero(c.ctx().stream, x.tensor());
   x.Fetch();

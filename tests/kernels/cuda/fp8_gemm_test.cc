@@ -147,7 +147,7 @@ TEST_F(CudaTest, AWeightIsTurnedOnce) {
       SCOPED_TRACE(testing::Message() << n << " x " << k << ", implementation " << static_cast<int>(impl));
       BeforeCudaRepeat(n);
       constexpr int64_t kRows = 16;
-      DeviceCase c(Device::kCuda, Layout::kAligned);
+      DeviceCase c(Device::kCuda, Addresses::kAligned);
       const OpContext ctx = c.ctx();
       auto& value = c.Make(DType::kBF16, n, k).Fill(1);
       value.Set(n - 1, k - 1, 100);
@@ -238,7 +238,7 @@ TEST_F(CudaTest, TheWgmmaKernelHasTheBitsOfTheModel) {
   const Beginning beginning(GemmImpl::kWgmma);
   for (const Role role : kRoles) {
     BeforeCudaRepeat(static_cast<int>(role));
-    DeviceCase c(Device::kCuda, Layout::kAligned), host(Device::kCpu, Layout::kAligned);
+    DeviceCase c(Device::kCuda, Addresses::kAligned), host(Device::kCpu, Addresses::kAligned);
     const Fp8Case t = {140, 264, 1040, role};  // several times round the ring of stages
     auto &out = c.Make(t.out, t.m, t.n), &unused = host.Make(t.out, t.m, t.n);
     const Fp8GemmDesc desc = DescOf(c, t, out, 1), same = DescOf(host, t, unused, 1);
@@ -268,7 +268,7 @@ TEST_F(CudaTest, TheWgmmaKernelHasTheBitsOfTheModel) {
 // A row's bits depend on neither the number of rows nor the other products of the launch.
 TEST_F(CudaTest, TheWgmmaKernelComputesRowsAlone) {
   const Beginning beginning(GemmImpl::kWgmma);
-  DeviceCase c(Device::kCuda, Layout::kAligned);
+  DeviceCase c(Device::kCuda, Addresses::kAligned);
   auto &all = c.Make(DType::kBF16, 150, 136), &some = c.Make(DType::kBF16, 40, 136);
   const Fp8GemmDesc whole =
       DescOf(c, {150, 136, 256, Role::kForward, WriteMode::kOverwrite, DType::kBF16}, all, 1);
@@ -286,7 +286,7 @@ TEST_F(CudaTest, TheWgmmaKernelComputesRowsAlone) {
 TEST_F(CudaTest, Fp8GemmKeepsNanInItsRowAndColumn) {
   for (const GemmImpl impl : {GemmImpl::kCublasLt, GemmImpl::kPlain, GemmImpl::kWgmma}) {
     const Beginning beginning(impl);
-    DeviceCase c(Device::kCuda, Layout::kAligned);
+    DeviceCase c(Device::kCuda, Addresses::kAligned);
     auto &a = MakeCodes(c, 21, 144, 1), &b = MakeCodes(c, 40, 144, 2), &out = c.Make(DType::kF32, 21, 40);
     a.Set(7, 140, 0xFF);
     b.Set(33, 3, 0x7F);

@@ -92,7 +92,7 @@ TEST_F(CudaTest, GroupedGemm) {
 TEST_F(CudaTest, GemmShowsNan) {
   for (const cuda::GemmImpl impl : {cuda::GemmImpl::kCublasLt, cuda::GemmImpl::kPlain}) {
     const Beginning beginning(impl);
-    DeviceCase c(Device::kCuda, Layout::kAligned);
+    DeviceCase c(Device::kCuda, Addresses::kAligned);
     auto &a = c.Make(DType::kBF16, 16, 32).Fill(1), &b = c.Make(DType::kBF16, 24, 32).Fill(2),
          &out = c.Make(DType::kF32, 16, 24);
     a.Set(5, 7, std::nan(""));

@@ -16,7 +16,7 @@ int64_t LaunchesOf(const std::function<void()>& run) {
 // Slices and matrices of one element each, all at the same place: threads run one at a time here, and nobody looks.
 TEST(Launches, AreFewForManySlices) {
   cuda_on_host::SetOrder(cuda_on_host::Order::kForward);
-  DeviceCase c(Device::kCuda, Layout::kAligned);
+  DeviceCase c(Device::kCuda, Addresses::kAligned);
   const Tensor x = c.MakeVector(DType::kF32, 1).Fill(1).tensor(), codes = c.Make(DType::kU8, 1, 1).Fill(1).tensor();
   float* const value = x.as<float>();
   auto* const sums = static_cast<double*>(c.MakeVector(DType::kI64, 1).tensor().data);

@@ -159,7 +159,7 @@ TEST_F(CudaTest, SwiGluQuantizeHasTheBitsOfBoth) {
   for (const Size& s : kSizes) {
     for (DType dtype : kRealTypes) {
       for (bool weighted : {false, true}) {
-        for (Layout layout : {Layout::kOdd, Layout::kAligned}) {
+        for (Addresses layout : {Addresses::kOdd, Addresses::kAligned}) {
           BeforeCudaRepeat(weighted ? 1 : 2);
           DeviceCase c(Device::kCuda, layout);
           auto &gate_up = c.Make(dtype, s.rows, 2 * s.cols), &y = c.Make(dtype, s.rows, s.cols);

@@ -54,7 +54,7 @@ TEST_F(CudaTest, Router) {
 TEST_F(CudaTest, RouterBreaksTiesAndSurvivesNan) {
   const RouterDesc d{.experts = 64, .top_k = 6, .groups = 8, .kept_groups = 3};
   for (float fill : {0.0f, NAN}) {
-    DeviceCase c(Device::kCuda, Layout::kOdd);
+    DeviceCase c(Device::kCuda, Addresses::kOdd);
     auto &logits = c.Make(DType::kF32, 3, 64), &scores = c.Make(DType::kF32, 3, 64);
     for (int64_t i = 0; i < 3 * 64; ++i) logits.Set(i / 64, i % 64, double{fill});
     auto& bias = c.MakeVector(DType::kF32, std::vector<float>(64));

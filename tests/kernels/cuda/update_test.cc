@@ -57,7 +57,7 @@ TEST_F(CudaTest, ReductionsHaveTheBitsOfTheCpu) {
   const std::vector<int64_t> lists[] = {{0},         {1},          {15, 17},      {1000, 16384},
                                         {16385, 0},  {100003, 3},  {0, 1, 0, 15, 17, 16384, 16385, 100003, 1000, 0}};
   const auto run = [](Device device, const std::vector<int64_t>& sizes, int64_t blocks) {
-    DeviceCase c(device, Layout::kAligned);
+    DeviceCase c(device, Addresses::kAligned);
     std::vector<SquaresSlice> slices;
     std::vector<DeviceCase::Matrix*> results;
     for (size_t i = 0; i < sizes.size(); ++i) {
@@ -78,10 +78,10 @@ TEST_F(CudaTest, ReductionsHaveTheBitsOfTheCpu) {
   for (const std::vector<int64_t>& sizes : lists) {
     for (int64_t blocks : {1, 3, 4, 64}) {
       SelectOps(kCpuOps);
-      const Outputs cpu = run(Device::kCpu, sizes, blocks);
+      const std::vector<DeviceCase::Output> cpu = run(Device::kCpu, sizes, blocks);
       for (int repeat = 0; repeat < CudaRepeats(); ++repeat) {
         BeforeCudaRepeat(repeat);
-        const Outputs cuda = run(Device::kCuda, sizes, blocks);
+        const std::vector<DeviceCase::Output> cuda = run(Device::kCuda, sizes, blocks);
         for (size_t i = 0; i < cpu.size(); ++i)
           ASSERT_TRUE(SameValues(cuda[i].values, cpu[i].values)) << cpu[i].name << " " << i << ", chunks of " << blocks;
       }

@@ -11,8 +11,8 @@
 
 namespace jevons {
 
-bool operator==(const Interval& a, const Interval& b) { return a.begin == b.begin && a.end == b.end; }
-void PrintTo(const Interval& i, std::ostream* out) { *out << i.begin << " to " << i.end; }
+bool operator==(const TimeSpan& a, const TimeSpan& b) { return a.begin == b.begin && a.end == b.end; }
+void PrintTo(const TimeSpan& i, std::ostream* out) { *out << i.begin << " to " << i.end; }
 
 namespace {
 
@@ -31,9 +31,9 @@ TEST(SimulateTest, TwoRanksByHand) {
   costs.transfer = 1;
   const Timeline timeline = TimelineOf(Make(ScheduleKind::k1F1B, 2, 2), costs);
   EXPECT_THAT(timeline.ranks[0].actions,  // F0 F1 B0 B1
-              ElementsAre(Interval{0, 2}, Interval{2, 4}, Interval{10, 14}, Interval{16, 20}));
+              ElementsAre(TimeSpan{0, 2}, TimeSpan{2, 4}, TimeSpan{10, 14}, TimeSpan{16, 20}));
   EXPECT_THAT(timeline.ranks[1].actions,  // F0 B0 F1 B1
-              ElementsAre(Interval{3, 5}, Interval{5, 9}, Interval{9, 11}, Interval{11, 15}));
+              ElementsAre(TimeSpan{3, 5}, TimeSpan{5, 9}, TimeSpan{9, 11}, TimeSpan{11, 15}));
   EXPECT_EQ(timeline.makespan, 20);
   EXPECT_EQ(timeline.ranks[0].busy, 12);
   EXPECT_EQ(timeline.ranks[0].idle, 8);
@@ -45,8 +45,8 @@ TEST(SimulateTest, InputPartFreesTheRankBefore) {
       SplitBackward(Make(ScheduleKind::k1F1B, 2, 1), [](int, const Task&) { return true; });
   const Timeline timeline =
       TimelineOf(schedule, PipelineCosts::Uniform(2, {.forward = 1, .input = 2, .weight = 4}));
-  EXPECT_THAT(timeline.ranks[0].actions, ElementsAre(Interval{0, 1}, Interval{4, 6}, Interval{6, 10}));
-  EXPECT_THAT(timeline.ranks[1].actions, ElementsAre(Interval{1, 2}, Interval{2, 4}, Interval{4, 8}));
+  EXPECT_THAT(timeline.ranks[0].actions, ElementsAre(TimeSpan{0, 1}, TimeSpan{4, 6}, TimeSpan{6, 10}));
+  EXPECT_THAT(timeline.ranks[1].actions, ElementsAre(TimeSpan{1, 2}, TimeSpan{2, 4}, TimeSpan{4, 8}));
 }
 
 TEST(SimulateTest, CostsOfEachStageAndPair) {
@@ -56,8 +56,8 @@ TEST(SimulateTest, CostsOfEachStageAndPair) {
                                           {.forward = 16, .input = 32, .weight = 64}},
                                .overlapped = {100, 200, 300, 400}};  // F0&B0 F0&B1 F1&B0 F1&B1
   EXPECT_THAT(TimelineOf(schedule, costs).ranks[0].actions,
-              ElementsAre(Interval{0, 1}, Interval{1, 17}, Interval{17, 217}, Interval{217, 513},
-                          Interval{513, 517}, Interval{517, 525}, Interval{525, 621}, Interval{621, 627}));
+              ElementsAre(TimeSpan{0, 1}, TimeSpan{1, 17}, TimeSpan{17, 217}, TimeSpan{217, 513},
+                          TimeSpan{513, 517}, TimeSpan{517, 525}, TimeSpan{525, 621}, TimeSpan{621, 627}));
   const RankTimeline whole = TimelineOf(schedule, costs).ranks[0];
   EXPECT_EQ(whole.forward, 1 + 16);
   EXPECT_EQ(whole.overlapped, 200 + (300 - 4));
@@ -68,15 +68,15 @@ TEST(SimulateTest, CostsOfEachStageAndPair) {
   EXPECT_EQ(whole.idle, 0);
   PipelineCosts apart = costs;
   apart.overlapped.clear();  // F + B
-  EXPECT_EQ(TimelineOf(schedule, apart).ranks[0].actions[2], (Interval{17, 17 + 1 + 96}));
-  EXPECT_EQ(TimelineOf(schedule, apart).ranks[0].actions[3], (Interval{114, 114 + 16 + 2}));
+  EXPECT_EQ(TimelineOf(schedule, apart).ranks[0].actions[2], (TimeSpan{17, 17 + 1 + 96}));
+  EXPECT_EQ(TimelineOf(schedule, apart).ranks[0].actions[3], (TimeSpan{114, 114 + 16 + 2}));
 }
 
 TEST(SimulateTest, RecomputationRunsWhileTheGradientIsOnItsWay) {
   const Schedule schedule =
       InsertRecompute(Make(ScheduleKind::k1F1B, 2, 1), [](int rank, const Task&) { return rank == 0; });
   const Timeline timeline = TimelineOf(schedule, PipelineCosts::Uniform(2, {.recompute = 1}));
-  EXPECT_THAT(timeline.ranks[0].actions, ElementsAre(Interval{0, 1}, Interval{1, 2}, Interval{4, 6}));
+  EXPECT_THAT(timeline.ranks[0].actions, ElementsAre(TimeSpan{0, 1}, TimeSpan{1, 2}, TimeSpan{4, 6}));
 }
 
 TEST(SimulateTest, CommunicationChangesNoTimeAndShowsTheMessages) {
@@ -92,9 +92,9 @@ TEST(SimulateTest, CommunicationChangesNoTimeAndShowsTheMessages) {
     const Timeline expected = TimelineOf(bare, costs), timeline = TimelineOf(full, costs);
     ASSERT_EQ(timeline.makespan, expected.makespan);
     for (int rank = 0; rank < bare.ranks(); ++rank) {
-      std::vector<Interval> computing;
+      std::vector<TimeSpan> computing;
       for (size_t i = 0; i < full.actions[rank].size(); ++i) {
-        const Interval& interval = timeline.ranks[rank].actions[i];
+        const TimeSpan& interval = timeline.ranks[rank].actions[i];
         if (!full.actions[rank][i].communicates()) {
           computing.push_back(interval);
         } else {
@@ -110,9 +110,9 @@ TEST(SimulateTest, CommunicationChangesNoTimeAndShowsTheMessages) {
       InsertCommunication(Make(ScheduleKind::k1F1B, 2, 1));  // 0F0 0SF0 0RB0 0B0, 1RF0 1F0 1B0 1SB0
   const Timeline timeline = TimelineOf(schedule, costs);
   EXPECT_THAT(timeline.ranks[0].actions,
-              ElementsAre(Interval{0, 1}, Interval{1, 6}, Interval{9, 14}, Interval{14, 16}));
+              ElementsAre(TimeSpan{0, 1}, TimeSpan{1, 6}, TimeSpan{9, 14}, TimeSpan{14, 16}));
   EXPECT_THAT(timeline.ranks[1].actions,
-              ElementsAre(Interval{1, 6}, Interval{6, 7}, Interval{7, 9}, Interval{9, 14}));
+              ElementsAre(TimeSpan{1, 6}, TimeSpan{6, 7}, TimeSpan{7, 9}, TimeSpan{9, 14}));
 }
 
 TEST(SimulateTest, MessageLeavesWhenItsRankComesToTheSend) {
@@ -120,8 +120,8 @@ TEST(SimulateTest, MessageLeavesWhenItsRankComesToTheSend) {
       "schedule s stages 2 micro_batches 2\nroute 0 1\n"
       "rank 0F0 0F1 0SF0 0SF1 0RB0 0B0 0RB1 0B1\nrank 1RF0 1F0 1RF1 1B0 1SB0 1F1 1B1 1SB1\n");
   const Timeline timeline = TimelineOf(late, PipelineCosts::Uniform(2, {}));
-  EXPECT_EQ(timeline.ranks[1].actions[1], (Interval{2, 3}));  // not at 1, when the first forward ends
-  EXPECT_EQ(timeline.ranks[0].actions[2], (Interval{2, 2}));
+  EXPECT_EQ(timeline.ranks[1].actions[1], (TimeSpan{2, 3}));  // not at 1, when the first forward ends
+  EXPECT_EQ(timeline.ranks[0].actions[2], (TimeSpan{2, 2}));
 }
 
 TEST(SimulateTest, BytesFollowTheirLastReader) {

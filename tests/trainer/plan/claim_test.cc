@@ -40,7 +40,7 @@ TEST(Claim, WhatIsNoPredictionSaysSo) {
 
 TEST(Claim, EveryChoiceOfTheReportSavesMoney) {
   const auto dollars = [](const std::string& name) {
-    for (const Variant& v : TheClaim().variants)
+    for (const ClaimVariant& v : TheClaim().variants)
       if (v.name == name) return v.dollars;
     ADD_FAILURE() << name;
     return 0.0;
