@@ -93,6 +93,9 @@ absl::Status KeepTokenizer(const RunInputs& inputs, const std::string& run) {
   if (present) {
     JEVONS_ASSIGN_OR_RETURN(const FileRecord record, DescribeFile(kept));
     if (record.xxh3_128 == inputs.tokenizer_hash) return absl::OkStatus();
+    return IntegrityError(absl::StrFormat(
+        "%s: its hash is %s, but the run trains with a tokenizer of hash %s, %s; remove it, or choose another --output", kept,
+        record.xxh3_128, inputs.tokenizer_hash, inputs.tokenizer_path));
   }
   const auto copy = [&](const std::string& from, const char* name) -> absl::Status {
     JEVONS_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(files, from, kMaxTokenizerBytes));
@@ -101,7 +104,8 @@ absl::Status KeepTokenizer(const RunInputs& inputs, const std::string& run) {
   for (const char* name : kTokenizerFiles) {
     const std::string beside = JoinPath(ParentPath(inputs.tokenizer_path), name);
     JEVONS_ASSIGN_OR_RETURN(const std::optional<FileInfo> found, files.Stat(beside));
-    if (found && name != absl::string_view(kTokenizerJson)) JEVONS_RETURN_IF_ERROR(copy(beside, name));
+    JEVONS_ASSIGN_OR_RETURN(const std::optional<FileInfo> there, files.Stat(JoinPath(run, name)));
+    if (found && !there && name != absl::string_view(kTokenizerJson)) JEVONS_RETURN_IF_ERROR(copy(beside, name));
   }
   return copy(inputs.tokenizer_path, kTokenizerJson);  // last: where it is, all are
 }

@@ -34,7 +34,7 @@ absl::StatusOr<RunInputs> ResolveInputs(const RunConfig& config);
 absl::Status CheckTokenizer(const RunInputs& inputs, const std::map<std::string, std::string>& labels);
 
 // Puts the tokenizer, with the files beside it that belong to it, into the folder of a run, each whole or not at all: whoever sees
-// a checkpoint there sees it. What is there already and has its hash stays.
+// a checkpoint there sees it. What is there already stays; IntegrityError for a tokenizer that is another.
 absl::Status KeepTokenizer(const RunInputs& inputs, const std::string& run);
 
 // The tokenizer that the run of a checkpoint RUN/checkpoints/step-N keeps; empty where there is none, as in runs from before any

@@ -394,9 +394,13 @@ TEST_F(TrainTest, ARunKeepsItsTokenizer) {
   EXPECT_EQ(KeptTokenizer(checkpoint), Folder("run") + "/tokenizer.json");
   EXPECT_EQ(KeptTokenizer(checkpoint + "/"), Folder("run") + "/tokenizer.json");
   EXPECT_EQ(KeptTokenizer(Folder("data") + "/step-00000006"), "") << "tokenizer.json above it is not a run's";
-  // Damaged or lost, it is there again once the run goes on.
+  // Another one is not overwritten; a lost one is there again once the run goes on.
   config_.mutable_train()->set_steps(7);
   std::ofstream(folder_ / "run/tokenizer.json", std::ios::app) << "x";
+  const absl::Status damaged = TrainOn(1, 1, Folder("run"));
+  EXPECT_EQ(ExitCodeOf(damaged), ExitCode::kIntegrity) << damaged;
+  EXPECT_THAT(std::string(damaged.message()), HasSubstr("run/tokenizer.json: its hash is"));
+  fs::remove(folder_ / "run/tokenizer.json");
   ASSERT_TRUE(TrainOn(1, 1, Folder("run")).ok());
   EXPECT_EQ(text("run/tokenizer.json"), text("data/tokenizer.json"));
 }
