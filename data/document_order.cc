@@ -36,6 +36,7 @@ void DocumentOrder::SumBuckets() {
        ++document) {  // in the order of the file: the .idx is streamed
     const auto bucket = static_cast<size_t>(BlockOwner(documents, buckets, bucketing_.PositionOf(document)));
     const int64_t length = dataset_->DocumentLength(document);
+    longest_ = std::max(longest_, length);
     bucket_tokens_[bucket] += length;
     eligible_before_[bucket + 1] += length >= kFimMinTokens;
   }
@@ -56,6 +57,15 @@ int64_t DocumentOrder::FimChosenInBucket(int64_t bucket) const {
 
 int64_t DocumentOrder::EpochStart(int64_t epoch) const {
   return epoch * dataset_->tokens() + kFimExtraTokens * FimChosen(epoch * eligible_before_.back());
+}
+
+int64_t DocumentOrder::EpochOf(int64_t position) const {
+  int64_t epoch = 0, beyond = position / dataset_->tokens() + 1;  // an epoch has at least tokens() tokens
+  while (beyond - epoch > 1) {
+    const int64_t middle = epoch + (beyond - epoch) / 2;
+    (EpochStart(middle) <= position ? epoch : beyond) = middle;
+  }
+  return epoch;
 }
 
 void DocumentOrder::EnterEpoch(int64_t epoch) {
@@ -102,14 +112,8 @@ void DocumentOrder::EnterBucket(int64_t place) {
 }
 
 DocumentOrder::Item DocumentOrder::At(int64_t position) {
-  if (epoch_ < 0 || position < place_begin_.front() || position >= place_begin_.back()) {
-    int64_t epoch = 0, beyond = position / dataset_->tokens() + 1;  // an epoch has at least tokens() tokens
-    while (beyond - epoch > 1) {
-      const int64_t middle = epoch + (beyond - epoch) / 2;
-      (EpochStart(middle) <= position ? epoch : beyond) = middle;
-    }
-    EnterEpoch(epoch);
-  }
+  if (epoch_ < 0 || position < place_begin_.front() || position >= place_begin_.back())
+    EnterEpoch(EpochOf(position));
   if (place_ < 0 || position < entries_.front().begin || position >= entries_.back().begin) {
     const auto after = std::upper_bound(place_begin_.begin(), place_begin_.end(), position);
     EnterBucket(after - place_begin_.begin() - 1);

@@ -43,11 +43,15 @@ class DocumentOrder {
   // The dataset must outlive this. REQUIRES: it holds at least one token.
   DocumentOrder(const IndexedDataset& dataset, const Config& config);
 
-  // The document that holds token `position` of the stream. REQUIRES: 0 <= position <= 2^61 + 2^31.
+  // The document that holds token `position` of the stream. REQUIRES: 0 <= position <= 2^61 + 2^50.
   Item At(int64_t position);
 
-  // The stream position where an epoch begins.
+  // The stream position where an epoch begins, and the epoch that holds a position.
   int64_t EpochStart(int64_t epoch) const;
+  int64_t EpochOf(int64_t position) const;
+
+  // Tokens of the longest document.
+  int64_t longest() const { return longest_; }
 
  private:
   // A document of the current bucket. It ends where the next one begins; the table ends with a sentinel.
@@ -67,6 +71,7 @@ class DocumentOrder {
   Config config_;
   uint64_t fim_share_;  // the rate in units of 2^-32
   Permutation bucketing_;
+  int64_t longest_ = 0;
   std::vector<int64_t> bucket_tokens_;    // [buckets], as in the file
   std::vector<int64_t> eligible_before_;  // [buckets + 1], documents that fill-in-the-middle may choose
 

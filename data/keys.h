@@ -18,6 +18,7 @@ enum class KeyPurpose : uint64_t {
   kDocumentOrder = 0x6461746100000005,
   kFimChoice = 0x6461746100000006,
   kFimCut = 0x6461746100000007,
+  kSampleOrder = 0x6461746100000008,
 };
 
 inline uint64_t DeriveKey(uint64_t seed, KeyPurpose purpose, uint64_t a = 0) {

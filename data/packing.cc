@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "data/keys.h"
+#include "data/permutation.h"
 #include "kernels/base/check.h"
 #include "kernels/base/status.h"
 
@@ -12,6 +13,15 @@ namespace jevons {
 PackedDataset::PackedDataset(std::unique_ptr<const IndexedDataset> dataset,
                              const DocumentOrder::Config& order, const FimTokens& fim)
     : dataset_(std::move(dataset)), order_(*dataset_, order), fim_(fim), key_(order.key) {}
+
+int64_t PackedDataset::ShuffledSample(int64_t index, int64_t seq_len) const {
+  const int64_t epoch = order_.EpochOf(index * seq_len);
+  const auto first_of = [&](int64_t e) { return (order_.EpochStart(e) + seq_len - 1) / seq_len; };
+  const int64_t first = first_of(epoch);
+  const Permutation shuffle(first_of(epoch + 1) - first,
+                            DeriveKey(key_, KeyPurpose::kSampleOrder, static_cast<uint64_t>(epoch)));
+  return first + shuffle.At(index - first);
+}
 
 absl::Status PackedDataset::Read(int64_t position, std::span<int32_t> tokens,
                                  std::span<int32_t> document_start) {

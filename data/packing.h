@@ -1,7 +1,7 @@
 // Packing: a dataset's documents in their shuffled order, end to end, epochs without end, as one stream of
 // tokens. Sample j of the dataset is the seq_len + 1 tokens from j seq_len on: neighbours share one token,
 // the label of the one's last position and the input of the other's first, so each token is an input exactly
-// once per epoch.
+// once per epoch. Where samples are shuffled, those that begin in an epoch change places among themselves.
 #ifndef JEVONS_DATA_PACKING_H_
 #define JEVONS_DATA_PACKING_H_
 
@@ -22,9 +22,14 @@ class PackedDataset {
   PackedDataset(std::unique_ptr<const IndexedDataset> dataset, const DocumentOrder::Config& order,
                 const FimTokens& fim);
 
+  // Which of the samples in order is sample `index` where they are shuffled: a pure function of the key and the
+  // index. The sample that straddles two epochs belongs to the one in which it begins. REQUIRES: index >= 0,
+  // seq_len >= 1.
+  int64_t ShuffledSample(int64_t index, int64_t seq_len) const;
+
   // The stream from `position` (in tokens) on. tokens: [n + 1]; document_start: [n] or empty; for each input
   // position i, where its document begins among `tokens`, 0 if before them.
-  // IntegrityError for a token outside the vocabulary. REQUIRES: 0 <= position, and all up to 2^61 + 2^31.
+  // IntegrityError for a token outside the vocabulary. REQUIRES: 0 <= position, and all up to 2^61 + 2^50.
   absl::Status Read(int64_t position, std::span<int32_t> tokens, std::span<int32_t> document_start);
 
   const IndexedDataset& dataset() const { return *dataset_; }

@@ -13,6 +13,9 @@ namespace jevons {
 namespace {
 
 constexpr int64_t kMaxPosition = int64_t{1} << 61;  // tokens; what DocumentOrder and Mixture compute exactly
+// Shuffled samples come from anywhere, each from another bucket, whose table is made anew: small ones are made
+// quickly, and documents need not be far from home when their samples are.
+constexpr int64_t kShuffledBucketDocuments = 512;
 
 absl::Status CheckFim(const StreamConfig& config) {
   if (!(config.fim_rate >= 0 && config.fim_rate <= 1)) {
@@ -59,9 +62,10 @@ absl::StatusOr<PackedDataset> OpenDataset(const StreamConfig& config, size_t i) 
                         "datasets[%d]",
                         prefix, i));
   }
-  const DocumentOrder::Config order{.key = DeriveKey(config.seed, KeyPurpose::kDataset, i),
-                                    .shuffle = config.shuffle,
-                                    .fim_rate = config.fim_rate};
+  DocumentOrder::Config order{.key = DeriveKey(config.seed, KeyPurpose::kDataset, i),
+                              .shuffle = config.shuffle,
+                              .fim_rate = config.fim_rate};
+  if (config.shuffle_samples) order.bucket_documents = kShuffledBucketDocuments;
   return PackedDataset(std::make_unique<const IndexedDataset>(std::move(dataset)), order,
                        {config.fim_begin, config.fim_hole, config.fim_end, config.eos});
 }
@@ -87,8 +91,30 @@ absl::Status SampleStream::Read(int64_t index, std::span<int32_t> tokens, std::s
         absl::StrFormat("sample %d: the stream holds samples 0..%d", index, kMaxPosition / config_.seq_len));
   }
   const Mixture::Place place = mixture_.At(index);
-  return datasets_[static_cast<size_t>(place.dataset)].Read(place.local * config_.seq_len, tokens,
-                                                            document_start);
+  PackedDataset& dataset = datasets_[static_cast<size_t>(place.dataset)];
+  const int64_t sample =
+      config_.shuffle_samples ? dataset.ShuffledSample(place.local, config_.seq_len) : place.local;
+  return dataset.Read(sample * config_.seq_len, tokens, document_start);
+}
+
+std::string SampleStream::OneDocumentWarning(int64_t sequences) const {
+  const std::vector<int64_t> samples = mixture_.Counts(sequences);
+  for (size_t i = 0; i < datasets_.size(); ++i) {
+    if (samples[i] < 2) continue;  // one sample has no others to be mixed with
+    const int64_t batch = samples[i] * config_.seq_len;
+    const int64_t tokens = datasets_[i].dataset().tokens(), longest = datasets_[i].order().longest();
+    if (longest == tokens && tokens <= batch)
+      return absl::StrFormat("%s.bin holds one document of %d tokens, and a batch takes %d samples of %d tokens from "
+                             "it: every batch is that document; prepare more text",
+                             config_.datasets[i].prefix, tokens, samples[i], config_.seq_len);
+    // A document of two batches' length holds a whole one, wherever it begins.
+    if (!config_.shuffle_samples && (longest == tokens || longest >= 2 * batch))
+      return absl::StrFormat("data.shuffle_samples = false: a batch takes %d samples of %d tokens from %s.bin one after "
+                             "another, and its longest document has %d tokens: whole batches come from one "
+                             "document; a new run with data.shuffle_samples=true mixes them",
+                             samples[i], config_.seq_len, config_.datasets[i].prefix, longest);
+  }
+  return "";
 }
 
 SamplerState SampleStream::StateAt(int64_t next_sample) const {
@@ -97,6 +123,7 @@ SamplerState SampleStream::StateAt(int64_t next_sample) const {
                      .seq_len = config_.seq_len,
                      .vocab_size = config_.vocab_size,
                      .shuffle = config_.shuffle,
+                     .shuffle_samples = config_.shuffle_samples,
                      .fim_rate = config_.fim_rate,
                      .fim = {},
                      .datasets = {}};

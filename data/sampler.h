@@ -37,7 +37,8 @@ struct StreamConfig {
   int32_t fim_end = 0;
   int32_t eos = 0;
   int64_t vocab_size = 0;
-  bool shuffle = true;  // false: documents in the order of the file
+  bool shuffle = true;          // false: documents in the order of the file
+  bool shuffle_samples = true;  // false: samples in the order of the documents
 };
 
 class SampleStream {
@@ -55,6 +56,10 @@ class SampleStream {
   // from each.
   Mixture::Place PlaceOf(int64_t index) const { return mixture_.At(index); }
   std::vector<int64_t> SamplesPerDataset(int64_t n) const { return mixture_.Counts(n); }
+
+  // Why the samples that a batch of `sequences` takes from a dataset all come from one document, and the remedy;
+  // empty where none does so by its construction: a batch that does by chance is no reason to warn.
+  std::string OneDocumentWarning(int64_t sequences) const;
 
   // What to put into a checkpoint when samples 0 .. next_sample - 1 have been used; and whether a
   // checkpoint's state belongs to this stream (see CheckSameStream).

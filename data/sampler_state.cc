@@ -22,9 +22,10 @@ struct Header {
   int64_t vocab_size;
   double fim_rate;
   FimTokens fim;  // 4 x int32
-  uint64_t shuffle;
+  uint64_t shuffled;  // kDocuments, kSamples: bits
   uint64_t datasets;
 };
+constexpr uint64_t kDocuments = 1, kSamples = 2;
 static_assert(sizeof(Header) == 80 && sizeof(SamplerState::Dataset) == 16, "the bytes have no padding");
 static_assert(sizeof(Header) + SamplerState::kMaxDatasets * sizeof(SamplerState::Dataset) + 8 <=
               SamplerState::kMaxBytes);
@@ -50,6 +51,7 @@ absl::Status CheckSameSettings(const SamplerState& saved, const SamplerState& no
   JEVONS_RETURN_IF_ERROR(check("sequence_length", saved.seq_len, now.seq_len));
   JEVONS_RETURN_IF_ERROR(check("vocab_size", saved.vocab_size, now.vocab_size));
   JEVONS_RETURN_IF_ERROR(check("shuffle", int{saved.shuffle}, int{now.shuffle}));
+  JEVONS_RETURN_IF_ERROR(check("shuffle_samples", int{saved.shuffle_samples}, int{now.shuffle_samples}));
   JEVONS_RETURN_IF_ERROR(check("fim_rate", saved.fim_rate, now.fim_rate));
   JEVONS_RETURN_IF_ERROR(check("fim_begin", saved.fim.begin, now.fim.begin));
   JEVONS_RETURN_IF_ERROR(check("fim_hole", saved.fim.hole, now.fim.hole));
@@ -68,7 +70,7 @@ std::string SamplerState::Serialize() const {
                       .vocab_size = vocab_size,
                       .fim_rate = fim_rate,
                       .fim = fim,
-                      .shuffle = shuffle,
+                      .shuffled = (shuffle ? kDocuments : 0) | (shuffle_samples ? kSamples : 0),
                       .datasets = datasets.size()};
   std::string bytes(reinterpret_cast<const char*>(&header), sizeof(header));
   bytes.append(reinterpret_cast<const char*>(datasets.data()), datasets.size() * sizeof(Dataset));
@@ -95,12 +97,15 @@ absl::StatusOr<SamplerState> SamplerState::Parse(absl::string_view bytes) {
   if (header.datasets > kMaxDatasets || header.datasets * sizeof(Dataset) != dataset_bytes) {
     return BadState(absl::StrFormat("%d datasets do not fit its size", header.datasets));
   }
+  if (header.shuffled > (kDocuments | kSamples))
+    return BadState(absl::StrFormat("its order is %d, which this version does not know", header.shuffled));
   if (header.next_sample < 0) return BadState(absl::StrFormat("next_sample is %d", header.next_sample));
   SamplerState state{.next_sample = header.next_sample,
                      .seed = header.seed,
                      .seq_len = header.seq_len,
                      .vocab_size = header.vocab_size,
-                     .shuffle = header.shuffle != 0,
+                     .shuffle = (header.shuffled & kDocuments) != 0,
+                     .shuffle_samples = (header.shuffled & kSamples) != 0,
                      .fim_rate = header.fim_rate,
                      .fim = header.fim,
                      .datasets = std::vector<Dataset>(header.datasets)};

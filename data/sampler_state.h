@@ -26,6 +26,7 @@ struct SamplerState {
   int64_t seq_len = 0;
   int64_t vocab_size = 0;
   bool shuffle = true;
+  bool shuffle_samples = false;  // as in every state from before there was a choice
   double fim_rate = 0;
   FimTokens fim;  // all 0 where fim_rate is
   std::vector<Dataset> datasets;

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "data/index/indexed_dataset.h"
+#include "kernels/base/partition.h"
 
 namespace jevons {
 
@@ -25,6 +26,10 @@ class ValidationSet {
   // tokens.
   int64_t samples() const { return (labels() + seq_len_ - 1) / seq_len_; }
   int64_t labels() const { return dataset_.tokens() - 1; }
+
+  // The i-th of `count` samples spread evenly over the set: each the first of one of as many equal stretches.
+  // REQUIRES: 0 <= i < count <= samples().
+  int64_t SpreadSample(int64_t i, int64_t count) const { return BlockOf(samples(), count, i).begin; }
 
   // Sample `index` in 0..samples()-1. tokens: [seq_len + 1], kPaddingToken behind the end; document_start:
   // [seq_len] or empty, as in SampleStream::Read. IntegrityError for a token outside the vocabulary.

@@ -56,7 +56,7 @@ void RegisterEval(CLI::App& program, int* exit_code) {
   auto options = std::make_shared<Options>();
   command->add_option("--checkpoint", options->checkpoint, "a run, or one of its checkpoints")->required();
   command->add_option("--set", options->overrides, "path=value: overrides a field of the checkpoint's config");
-  command->add_option("--sequences", options->sequences, "validation sequences, at most; all of them if not given")
+  command->add_option("--sequences", options->sequences, "validation sequences, at most, spread over the set; all of them if not given")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
   command->add_flag("--json", options->json, "print one JSON object");
   command->callback([options, exit_code] {

@@ -11,6 +11,11 @@ absl::StatusOr<OpenedCheckpoint> OpenForUse(const std::string& path, const std::
   JEVONS_ASSIGN_OR_RETURN(CheckpointReader reader, OpenCheckpointAt(PosixFileSystem(), path));
   JEVONS_ASSIGN_OR_RETURN(RunConfig config,
                           ParseRunConfig(reader.config_text(), reader.path() + " (its config)", overrides));
+  JEVONS_ASSIGN_OR_RETURN(const RunConfig own, ParseRunConfig(reader.config_text(), reader.path() + " (its config)", {}));
+  // The run's own tokenizer, unless another place is named; to data belongs the one that it was made with.
+  const bool named = config.data().tokenizer() != own.data().tokenizer() || config.data().path() != own.data().path();
+  if (const std::string kept = KeptTokenizer(reader.path()); needs != Needs::kData && !named && !kept.empty())
+    config.mutable_data()->set_tokenizer(kept);
   config.mutable_parallel()->set_ep(1);
   JEVONS_RETURN_IF_ERROR(ValidationStatus(config, 1));
   const bool tokenizer = !config.data().tokenizer().empty() || !config.data().path().empty();

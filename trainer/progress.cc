@@ -13,7 +13,21 @@ void Interval::Add(const StepStats& stats, int64_t step_tokens, double step_seco
   exchanged.dispatch += stats.exchanged.dispatch;
   exchanged.combine += stats.exchanged.combine;
   seconds += step_seconds;
-  for (size_t i = 0; i < phases.size(); ++i) phases[i] += stats.seconds[i];
+  Add(stats.seconds);
+}
+
+void Interval::Add(const PhaseTimer::Seconds& between) {
+  for (size_t i = 0; i < phases.size(); ++i) phases[i] += between[i];
+}
+
+std::string PhaseShares(const PhaseTimer::Seconds& phases) {
+  const double all = std::accumulate(phases.begin(), phases.end(), 0.0);
+  std::string text;
+  for (size_t i = 0; i < phases.size(); ++i) {
+    const double share = all > 0 ? 100 * phases[i] / all : 0;
+    if (share >= 0.5) absl::StrAppendFormat(&text, "%s%s %.0f%%", text.empty() ? "" : " ", kPhaseNames[i], share);
+  }
+  return text;
 }
 
 double TokensPerSecond(const Interval& interval) {
@@ -60,7 +74,8 @@ MetricsRecord StepRecord(const StepPlan& plan, const StepStats& stats, const Met
   add("cost/device_seconds", ledger.device_seconds());
   add("cost/dollars", ledger.dollars());
   add("cost/dollars_per_million_tokens", DollarsPerMillionTokens(ledger));
-  for (size_t i = 0; i < step.phases.size(); ++i) add(absl::StrCat("seconds/", kPhaseNames[i]), step.phases[i]);
+  for (size_t i = 0; i < step.phases.size(); ++i)
+    if (static_cast<Phase>(i) != Phase::kValidation) add(absl::StrCat("seconds/", kPhaseNames[i]), step.phases[i]);
   return record;
 }
 
@@ -87,12 +102,7 @@ std::string ProgressLine(const StepPlan& plan, int64_t steps, const StepStats& s
                         DollarsPerMillionTokens(ledger));
   if (!stats.loads.empty())
     absl::StrAppendFormat(&line, " | load %.2fx %d dead", stats.max_over_mean, stats.dead_experts);
-  line += " |";
-  for (size_t i = 0; i < interval.phases.size(); ++i) {
-    const double share = interval.seconds > 0 ? 100 * interval.phases[i] / interval.seconds : 0;
-    if (share >= 0.5) absl::StrAppendFormat(&line, " %s %.0f%%", kPhaseNames[i], share);
-  }
-  return line;
+  return line + " | " + PhaseShares(interval.phases);
 }
 
 }  // namespace jevons

@@ -19,19 +19,25 @@ struct Meter {
   std::string device;          // "CPU core"
 };
 
-// Steps since the last progress line, summed.
+// Steps since the last progress line, summed. `seconds` is of the steps alone, what speed is measured by; `phases` has the time
+// between them too.
 struct Interval {
   int64_t steps = 0, tokens = 0;
   Dispatcher::Bytes exchanged;
   double seconds = 0;
   PhaseTimer::Seconds phases{};
   void Add(const StepStats& stats, int64_t step_tokens, double step_seconds);
+  void Add(const PhaseTimer::Seconds& between);  // what no step's stats have
 };
+
+// "forward 27% backward 32% validation 5%": shares of the sum; what is below half a percent is left out.
+std::string PhaseShares(const PhaseTimer::Seconds& phases);
 
 double TokensPerSecond(const Interval& interval);
 double Mfu(const Meter& meter, const Interval& interval);
 
-// The record of one step: losses, norm, rate, load, speed, cost so far, seconds of each phase.
+// The record of one step: losses, norm, rate, load, speed, cost so far, seconds of each phase since the step before; those of a
+// validation are in its own record.
 MetricsRecord StepRecord(const StepPlan& plan, const StepStats& stats, const Meter& meter, const Interval& step,
                          const CostLedger& ledger, double wall_time);
 

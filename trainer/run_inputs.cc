@@ -1,13 +1,19 @@
 #include "trainer/run_inputs.h"
 
 #include <filesystem>
+#include <optional>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_format.h"
 #include "data/prepare/dataset_info.h"
+#include "data/tokenizer/text_file.h"
+#include "trainer/checkpoint/file_system.h"
+#include "trainer/interop/hf_files.h"
 
 namespace jevons {
 namespace {
 
+constexpr int64_t kMaxTokenizerBytes = int64_t{1} << 30;  // the largest have some ten MB
 constexpr int64_t kVocabularyMultiple = 64;  // of an inferred vocabulary: matrices like round numbers
 
 absl::Status ResolveVocabulary(const Tokenizer& tokenizer, const std::string& path, ModelConfig& model) {
@@ -67,6 +73,7 @@ absl::StatusOr<RunInputs> ResolveInputs(const RunConfig& config) {
   stream.seed = data.seed();
   stream.document_mask = data.document_mask();
   stream.fim_rate = data.fim_rate();
+  stream.shuffle_samples = data.shuffle_samples();
   stream.vocab_size = inputs.config.model().vocab_size();
   return inputs;
 }
@@ -77,6 +84,37 @@ absl::Status CheckTokenizer(const RunInputs& inputs, const std::map<std::string,
   return IntegrityError(absl::StrFormat(
       "%s: its hash is %s, but the checkpoint was trained with a tokenizer of hash %s; give that one with --set data.tokenizer=FILE",
       inputs.tokenizer_path, inputs.tokenizer_hash, saved->second));
+}
+
+absl::Status KeepTokenizer(const RunInputs& inputs, const std::string& run) {
+  FileSystem& files = PosixFileSystem();
+  const std::string kept = JoinPath(run, kTokenizerJson);
+  JEVONS_ASSIGN_OR_RETURN(const std::optional<FileInfo> present, files.Stat(kept));
+  if (present) {
+    JEVONS_ASSIGN_OR_RETURN(const FileRecord record, DescribeFile(kept));
+    if (record.xxh3_128 == inputs.tokenizer_hash) return absl::OkStatus();
+    return IntegrityError(absl::StrFormat(
+        "%s: its hash is %s, but the run trains with a tokenizer of hash %s, %s; remove it, or choose another --output", kept,
+        record.xxh3_128, inputs.tokenizer_hash, inputs.tokenizer_path));
+  }
+  const auto copy = [&](const std::string& from, const char* name) -> absl::Status {
+    JEVONS_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(files, from, kMaxTokenizerBytes));
+    return WriteTextFile(JoinPath(run, name), text);
+  };
+  for (const char* name : kTokenizerFiles) {
+    const std::string beside = JoinPath(ParentPath(inputs.tokenizer_path), name);
+    JEVONS_ASSIGN_OR_RETURN(const std::optional<FileInfo> found, files.Stat(beside));
+    JEVONS_ASSIGN_OR_RETURN(const std::optional<FileInfo> there, files.Stat(JoinPath(run, name)));
+    if (found && !there && name != absl::string_view(kTokenizerJson)) JEVONS_RETURN_IF_ERROR(copy(beside, name));
+  }
+  return copy(inputs.tokenizer_path, kTokenizerJson);  // last: where it is, all are
+}
+
+std::string KeptTokenizer(const std::string& checkpoint) {
+  const std::string checkpoints = ParentPath(std::filesystem::absolute(checkpoint).lexically_normal().string());
+  const std::string kept = JoinPath(ParentPath(checkpoints), kTokenizerJson);
+  std::error_code error;
+  return absl::EndsWith(checkpoints, "/checkpoints") && std::filesystem::exists(kept, error) ? kept : "";
 }
 
 absl::StatusOr<ValidationSet> OpenValidation(const RunInputs& inputs) {

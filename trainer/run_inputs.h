@@ -33,6 +33,14 @@ absl::StatusOr<RunInputs> ResolveInputs(const RunConfig& config);
 // IntegrityError where `labels` of a checkpoint name another tokenizer.
 absl::Status CheckTokenizer(const RunInputs& inputs, const std::map<std::string, std::string>& labels);
 
+// Puts the tokenizer, with the files beside it that belong to it, into the folder of a run, each whole or not at all: whoever sees
+// a checkpoint there sees it. What is there already stays; IntegrityError for a tokenizer that is another.
+absl::Status KeepTokenizer(const RunInputs& inputs, const std::string& run);
+
+// The tokenizer that the run of a checkpoint RUN/checkpoints/step-N keeps; empty where there is none, as in runs from before any
+// did.
+std::string KeptTokenizer(const std::string& checkpoint);
+
 absl::StatusOr<ValidationSet> OpenValidation(const RunInputs& inputs);
 
 // Bytes of text per token of the validation set, from the folder's dataset.json; 0 where it is not known.

@@ -41,6 +41,7 @@ std::string SummaryText(const RunSummary& s, const TrainOptions& options) {
   absl::StrAppendFormat(&text, "cost                 %s\n", CostSummary(s.ledger, meter.device));
   absl::StrAppendFormat(&text, "this process         %.1f s, %.0f tokens/s, MFU %.1f%% (%.3g GFLOP/token, peak %.4g GFLOP/s)\n",
                         s.seconds, s.tokens_per_second, 100 * s.mfu, meter.flops_per_token / 1e9, meter.peak_flops / 1e9);
+  absl::StrAppendFormat(&text, "its time             %s\n", PhaseShares(s.phases));
   if (s.first_validation > 0) {
     absl::StrAppendFormat(&text, "validation loss      first %.4f, last %.4f nats per token", s.first_validation,
                           s.last_validation);
@@ -62,15 +63,18 @@ std::string SummaryText(const RunSummary& s, const TrainOptions& options) {
                         Mebibytes(s.memory_ledger.moments));
   absl::StrAppendFormat(&text, "  saved for backward %s\n  temporary          %s\n", Named(s.memory_ledger.saved),
                         Named(s.memory_ledger.temporary));
-  absl::StrAppendFormat(&text, "files                %s: checkpoints/, metrics.jsonl, tensorboard/, summary.json\n",
+  absl::StrAppendFormat(&text, "files                %s: checkpoints/, tokenizer.json, metrics.jsonl, tensorboard/, summary.json\n",
                         options.output);
   return text;
 }
 
 std::string SummaryJson(const RunSummary& s, const TrainOptions& options) {
+  nlohmann::ordered_json phases = nlohmann::ordered_json::object();
+  for (size_t i = 0; i < s.phases.size(); ++i) phases[kPhaseNames[i]] = s.phases[i];
   const nlohmann::ordered_json json = {{"steps", s.steps},
                                {"tokens", s.ledger.tokens()},
                                {"seconds", s.seconds},
+                               {"phase_seconds", phases},
                                {"tokens_per_second", s.tokens_per_second},
                                {"mfu", s.mfu},
                                {"flops_per_token", options.meter.flops_per_token},

@@ -85,7 +85,10 @@ class Run {
  private:
   bool root() { return mesh_.world().rank() == 0; }
   std::string Checkpoints() const { return options_.output + "/checkpoints"; }
-  absl::Status Resume(const SampleStream& stream);
+  absl::StatusOr<std::optional<CheckpointReader>> NewestCheckpoint();
+  absl::Status KeepOrder(const CheckpointReader& reader);
+  absl::Status Resume(CheckpointReader& reader, const SampleStream& stream);
+  absl::Status OfferOlder(const absl::Status& status);
   absl::Status CheckSameModel(const CheckpointReader& reader);
   absl::Status CheckSameRun(const CheckpointReader& reader, const SamplerState& saved);
   void Record(const MetricsRecord& record);
@@ -100,7 +103,7 @@ class Run {
   void ReadValidations(RunSummary& summary) const;
 
   const TrainOptions& options_;
-  const RunConfig& config_;
+  RunConfig config_;
   Mesh mesh_;
   const int world_rank_;
   RunSchedule schedule_;
@@ -121,9 +124,18 @@ class Run {
 
 // What one rank cannot open or read, none goes on without.
 absl::Status Run::Open() {
+  std::optional<CheckpointReader> checkpoint;
+  const auto open_checkpoint = [&]() -> absl::Status {
+    JEVONS_ASSIGN_OR_RETURN(checkpoint, NewestCheckpoint());
+    return checkpoint ? KeepOrder(*checkpoint) : absl::OkStatus();
+  };
+  mesh_.world().Barrier();  // nobody looks while another still makes the folder
+  JEVONS_RETURN_IF_ERROR(OfferOlder(AgreeOnStatus(mesh_.world(), open_checkpoint())));
   std::optional<SampleStream> stream;
   const auto open_data = [&]() -> absl::Status {
-    JEVONS_ASSIGN_OR_RETURN(stream, SampleStream::Open(options_.inputs.stream));
+    StreamConfig stream_config = options_.inputs.stream;
+    stream_config.shuffle_samples = config_.data().shuffle_samples();
+    JEVONS_ASSIGN_OR_RETURN(stream, SampleStream::Open(stream_config));
     sampler_ = stream->StateAt(0);
     if (options_.inputs.validation_prefix.empty()) {
       if (root()) LogWarning("the data has no validation set: training goes on without a validation loss");
@@ -134,8 +146,21 @@ absl::Status Run::Open() {
     return absl::OkStatus();
   };
   JEVONS_RETURN_IF_ERROR(AgreeOnStatus(mesh_.world(), open_data()));
-  JEVONS_RETURN_IF_ERROR(Resume(*stream));
-  JEVONS_RETURN_IF_ERROR(AgreeOnStatus(mesh_.world(), root() ? OpenLogs() : absl::OkStatus()));
+  if (checkpoint) {
+    JEVONS_RETURN_IF_ERROR(OfferOlder(AgreeOnStatus(mesh_.world(), Resume(*checkpoint, *stream))));
+    step_.RestoreWeights();
+  } else {
+    step_.Initialize();
+  }
+  const StepPlan first = schedule_.At(first_step_);
+  if (checkpoint)
+    LogInfo(absl::StrFormat("resumed after step %d from %s; the next sample is %d", first_step_, Checkpoints(), first.first_sample));
+  if (const std::string warning = stream->OneDocumentWarning(first.sequences); root() && !warning.empty()) LogWarning(warning);
+  const auto open_folder = [&]() -> absl::Status {
+    JEVONS_RETURN_IF_ERROR(KeepTokenizer(options_.inputs, options_.output));
+    return OpenLogs();
+  };
+  JEVONS_RETURN_IF_ERROR(AgreeOnStatus(mesh_.world(), root() ? open_folder() : absl::OkStatus()));
   loader_ = std::make_unique<Loader>(*std::move(stream));
   return absl::OkStatus();
 }
@@ -151,7 +176,7 @@ absl::Status Run::CheckSameModel(const CheckpointReader& reader) {
 
 // A run goes on as the same run: the same network on the next sample. What else was changed is said.
 absl::Status Run::CheckSameRun(const CheckpointReader& reader, const SamplerState& saved) {
-  JEVONS_ASSIGN_OR_RETURN(const RunConfig before, ParseRunConfig(reader.config_text(), reader.path() + " (its config)", {}));
+  JEVONS_ASSIGN_OR_RETURN(RunConfig before, ParseRunConfig(reader.config_text(), reader.path() + " (its config)", {}));
   JEVONS_ASSIGN_OR_RETURN(const RunConfig now, ParseRunConfig(ResolvedText(config_), "this config", {}));
   const int64_t next = schedule_.At(reader.step()).first_sample;
   if (saved.next_sample != next)
@@ -163,6 +188,7 @@ absl::Status Run::CheckSameRun(const CheckpointReader& reader, const SamplerStat
     if (const std::string changed = Differences(a, b); root() && !changed.empty())
       LogWarning(absl::StrFormat("changed since the checkpoint in %s: %s", part, changed));
   };
+  before.mutable_data()->set_shuffle_samples(saved.shuffle_samples);  // an older config does not say it
   report("data", before.data(), now.data());
   report("train", before.train(), now.train());
   report("optimizer", before.optimizer(), now.optimizer());
@@ -171,35 +197,39 @@ absl::Status Run::CheckSameRun(const CheckpointReader& reader, const SamplerStat
   return absl::OkStatus();
 }
 
-absl::Status Run::Resume(const SampleStream& stream) {
+absl::StatusOr<std::optional<CheckpointReader>> Run::NewestCheckpoint() {
   FileSystem& files = PosixFileSystem();
-  mesh_.world().Barrier();  // nobody looks while another still makes the folder
   JEVONS_ASSIGN_OR_RETURN(const std::vector<int64_t> steps, CommittedSteps(files, Checkpoints()));
-  if (steps.empty()) {
-    step_.Initialize();
-    return absl::OkStatus();
-  }
-  const auto resume = [&]() -> absl::Status {
-    JEVONS_ASSIGN_OR_RETURN(const std::string path, CheckpointPath(files, Checkpoints(), steps.back()));
-    JEVONS_ASSIGN_OR_RETURN(CheckpointReader reader, CheckpointReader::Open(files, path));
-    JEVONS_RETURN_IF_ERROR(CheckSameModel(reader));
-    if (reader.step() > 0) {  // an imported checkpoint has seen no sample: any data and batch will do
-      JEVONS_ASSIGN_OR_RETURN(const SamplerState saved, SamplerState::Parse(reader.sampler_state()));
-      JEVONS_RETURN_IF_ERROR(CheckSameRun(reader, saved));
-      JEVONS_RETURN_IF_ERROR(stream.CheckState(saved));
-    }
-    JEVONS_RETURN_IF_ERROR(LoadState(reader, step_));
-    if (!ledger_.ParseFromString(reader.cost_state())) return IntegrityError(path + ": the cost ledger cannot be read");
-    first_step_ = reader.step();
-    return absl::OkStatus();
-  };
-  const absl::Status status = AgreeOnStatus(mesh_.world(), resume());
-  if (absl::IsDataLoss(status)) return OfferNewestGood(files, Checkpoints(), status);
-  JEVONS_RETURN_IF_ERROR(status);
-  step_.RestoreWeights();
-  const int64_t next = schedule_.At(first_step_).first_sample;
-  LogInfo(absl::StrFormat("resumed after step %d from %s; the next sample is %d", first_step_, Checkpoints(), next));
+  if (steps.empty()) return std::optional<CheckpointReader>();
+  JEVONS_ASSIGN_OR_RETURN(const std::string path, CheckpointPath(files, Checkpoints(), steps.back()));
+  return CheckpointReader::Open(files, path);
+}
+
+// A run that does not say how its samples are ordered goes on in the order it was begun with, or a default that came after it would
+// end it.
+absl::Status Run::KeepOrder(const CheckpointReader& reader) {
+  if (reader.step() == 0 || config_.data().has_shuffle_samples()) return absl::OkStatus();
+  JEVONS_ASSIGN_OR_RETURN(const SamplerState saved, SamplerState::Parse(reader.sampler_state()));
+  config_.mutable_data()->set_shuffle_samples(saved.shuffle_samples);
   return absl::OkStatus();
+}
+
+absl::Status Run::Resume(CheckpointReader& reader, const SampleStream& stream) {
+  JEVONS_RETURN_IF_ERROR(CheckSameModel(reader));
+  if (reader.step() > 0) {  // an imported checkpoint has seen no sample: any data and batch will do
+    JEVONS_ASSIGN_OR_RETURN(const SamplerState saved, SamplerState::Parse(reader.sampler_state()));
+    JEVONS_RETURN_IF_ERROR(CheckSameRun(reader, saved));
+    JEVONS_RETURN_IF_ERROR(stream.CheckState(saved));
+  }
+  JEVONS_RETURN_IF_ERROR(LoadState(reader, step_));
+  if (!ledger_.ParseFromString(reader.cost_state())) return IntegrityError(reader.path() + ": the cost ledger cannot be read");
+  first_step_ = reader.step();
+  return absl::OkStatus();
+}
+
+// Where the newest checkpoint is damaged, an older one may do.
+absl::Status Run::OfferOlder(const absl::Status& status) {
+  return absl::IsDataLoss(status) ? OfferNewestGood(PosixFileSystem(), Checkpoints(), status) : status;
 }
 
 absl::Status Run::OpenLogs() {
@@ -242,6 +272,7 @@ absl::Status Run::Loop() {
   const int64_t steps = schedule_.steps();
   if (first_step_ >= steps)
     LogInfo(absl::StrFormat("train.steps = %d are done: the checkpoint has %d; set more to go on", steps, first_step_));
+  step_.timer().Take();  // opening is no step's
   if (first_step_ == 0 && validation_) JEVONS_RETURN_IF_ERROR(Validate(0));
   if (first_step_ < steps) RequestStep(first_step_);
   for (int64_t step = first_step_; step < steps; ++step) {
@@ -267,7 +298,11 @@ absl::Status Run::Loop() {
     if (last || stop || (save > 0 && (step + 1) % save == 0))
       if (const absl::Status begun = Save(step + 1); !begun.ok()) JEVONS_RETURN_IF_ERROR(ReportSave(begun, last || stop));
     if (!last && !stop) continue;
-    JEVONS_RETURN_IF_ERROR(ReportSave(writer_.Finish(), true));
+    {
+      PhaseScope phase(&step_.timer(), Phase::kCheckpoint);
+      JEVONS_RETURN_IF_ERROR(ReportSave(writer_.Finish(), true));
+    }
+    session_.Add(step_.timer().Take());
     ChargeNow();
     if (!last)
       return PreemptedError(absl::StrFormat("stopped by a signal after step %d with a committed checkpoint in %s; the same "
@@ -318,6 +353,11 @@ void Run::Log(const StepPlan& plan, const StepStats& stats, double seconds) {
 absl::Status Run::Validate(int64_t step) {
   JEVONS_ASSIGN_OR_RETURN(const TrainStep::Evaluation evaluation,
                           step_.Evaluate(*validation_, config_.train().eval_sequences()));
+  const double seconds = step_.timer().Take(Phase::kValidation);
+  PhaseTimer::Seconds between{};
+  between[static_cast<size_t>(Phase::kValidation)] = seconds;
+  interval_.Add(between);
+  session_.Add(between);
   const double bits = bytes_per_token_ > 0 ? evaluation.loss / std::log(2.0) / bytes_per_token_ : 0;
   ChargeNow();
   if (!root()) return absl::OkStatus();
@@ -325,6 +365,7 @@ absl::Status Run::Validate(int64_t step) {
   if (bits > 0) record.values.emplace_back("validation/bits_per_byte", bits);
   record.values.emplace_back("cost/device_seconds", ledger_.device_seconds());
   record.values.emplace_back("cost/dollars", ledger_.dollars());
+  record.values.emplace_back("seconds/validation", seconds);
   Record(record);
   LogInfo(absl::StrFormat("step %d/%d | validation loss %.4f, %.3f bits per byte, %d tokens", step, schedule_.steps(),
                           evaluation.loss, bits, evaluation.tokens));
@@ -376,6 +417,7 @@ RunSummary Run::Summarize() const {
   summary.seconds = session_.seconds;
   summary.tokens_per_second = TokensPerSecond(session_);
   summary.mfu = Mfu(options_.meter, session_);
+  summary.phases = session_.phases;
   if (session_.tokens > 0) {
     const auto tokens = static_cast<double>(session_.tokens);
     summary.dispatch_bytes_per_token = static_cast<double>(session_.exchanged.dispatch) / tokens;

@@ -2,6 +2,7 @@
 //
 // OUTPUT/
 //   checkpoints/step-NNNNNNNN/   the last checkpoint.keep of them; the newest is where the same command goes on
+//   tokenizer.json               the data's, and what belongs to it: the run can be used where the data is gone
 //   metrics.jsonl                one record per step; the source of every other view
 //   tensorboard/                 the same as event files
 //   summary.json                 written when the run has made its last step
@@ -31,6 +32,7 @@ struct RunSummary {
   CostLedger ledger;              // over all restarts
   double seconds = 0;             // wall time of this process's steps
   double tokens_per_second = 0;   // over them
+  PhaseTimer::Seconds phases{};   // of this process from its first step on, with what is between steps
   double mfu = 0;
   double dispatch_bytes_per_token = 0, combine_bytes_per_token = 0;  // between ranks
   double first_validation = 0, last_validation = 0;  // nats per token; 0: there was none

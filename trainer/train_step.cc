@@ -243,8 +243,10 @@ void TrainStep::UpdateBalance(double gamma, StepStats& stats) {
 }
 
 absl::StatusOr<TrainStep::Evaluation> TrainStep::Evaluate(const ValidationSet& validation, int64_t sequences) {
+  PhaseScope phase(&timer_, Phase::kValidation);
   LayerContext ctx = Context();
-  ctx.fp8 = nullptr;  // steps alone are counted
+  ctx.timer = nullptr;  // one phase, whatever is computed
+  ctx.fp8 = nullptr;    // steps alone are counted
   const int64_t S = config_.data().sequence_length(), micro = config_.train().micro_batch_sequences();
   const int64_t samples = std::min(sequences, validation.samples());
   const int64_t count = (samples + micro - 1) / micro;
@@ -259,7 +261,7 @@ absl::StatusOr<TrainStep::Evaluation> TrainStep::Evaluate(const ValidationSet& v
     if (config_.data().document_mask()) starts.resize(static_cast<size_t>(here * S));
     for (int64_t s = 0; s < here; ++s) {
       const std::span<int32_t> sample(tokens.data() + s * (S + 1), static_cast<size_t>(S + 1));
-      JEVONS_RETURN_IF_ERROR(validation.Read(first + s, sample, {starts.data() + s * S, starts.empty() ? 0 : static_cast<size_t>(S)}));
+      JEVONS_RETURN_IF_ERROR(validation.Read(validation.SpreadSample(first + s, samples), sample, {starts.data() + s * S, starts.empty() ? 0 : static_cast<size_t>(S)}));
       std::copy(sample.begin() + 1, sample.end(), next.begin() + s * S);
     }
     labels += here * S - std::count(next.begin(), next.end(), kPaddingToken);

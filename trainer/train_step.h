@@ -56,7 +56,7 @@ class TrainStep {
   // updated then. Collective.
   absl::StatusOr<StepStats> Run(const StepPlan& plan, const SampleBatch& batch);
 
-  // Mean cross-entropy over the first `sequences` validation samples. Collective.
+  // Mean cross-entropy over `sequences` validation samples, at most, spread evenly over the set. Collective.
   struct Evaluation {
     double loss = 0;  // nats per token
     int64_t tokens = 0;

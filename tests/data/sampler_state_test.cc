@@ -1,5 +1,7 @@
 #include "data/sampler_state.h"
 
+#include <xxhash.h>
+
 #include "tests/data/test_data.h"
 
 namespace jevons {
@@ -11,6 +13,7 @@ SamplerState Example(size_t datasets) {
                      .seq_len = 4096,
                      .vocab_size = 129280,
                      .shuffle = false,
+                     .shuffle_samples = true,
                      .fim_rate = 0.1,
                      .fim = {1, 2, 3, 4},
                      .datasets = {}};
@@ -29,8 +32,29 @@ TEST(SamplerStateTest, RoundTripsWithinFourKibibytes) {
     EXPECT_EQ(parsed->Serialize(), bytes);
     EXPECT_EQ(parsed->next_sample, state.next_sample);
     EXPECT_EQ(parsed->shuffle, false);
+    EXPECT_EQ(parsed->shuffle_samples, true);
     EXPECT_TRUE(CheckSameStream(*parsed, state, std::vector<std::string>(datasets, "x")).ok());
   }
+}
+
+// The bytes of a state from before samples could be shuffled: seed 1, sequences of 4, vocabulary 9, one dataset.
+TEST(SamplerStateTest, AnOldStateMeansTheOldOrder) {
+  std::string bytes = "JVSAMPL1";
+  const auto append = [&](auto value) { bytes.append(reinterpret_cast<const char*>(&value), sizeof(value)); };
+  for (const int64_t value : {3, 1, 4, 9}) append(value);  // next_sample, seed, seq_len, vocab_size
+  append(0.0);                                             // fim_rate
+  for (int i = 0; i < 4; ++i) append(int32_t{0});          // its tokens
+  append(uint64_t{1});                                     // documents are shuffled
+  append(uint64_t{1});                                     // datasets
+  append(uint64_t{77});
+  append(1.0);
+  append(XXH3_64bits(bytes.data(), bytes.size()));
+  const auto old = SamplerState::Parse(bytes);
+  ASSERT_TRUE(old.ok()) << old.status();
+  EXPECT_EQ(old->next_sample, 3);
+  EXPECT_TRUE(old->shuffle);
+  EXPECT_FALSE(old->shuffle_samples);
+  EXPECT_EQ(old->Serialize(), bytes) << "and is written so still";
 }
 
 TEST(SamplerStateTest, DamageIsRefused) {

@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <map>
+#include <iterator>
 #include <numeric>
+#include <set>
 
 #include "gmock/gmock.h"
 #include "kernels/base/partition.h"
@@ -14,7 +16,9 @@
 namespace jevons {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 
 constexpr int32_t kEos = 1'000'000, kBegin = 1'000'001, kHole = 1'000'002, kEnd = 1'000'003;
 
@@ -33,9 +37,9 @@ std::vector<int32_t> ReadSample(SampleStream& stream, int64_t index) {
 
 class SamplerTest : public ::testing::Test {
  protected:
-  // Datasets of numbered tokens: that of dataset i begin at 100000 i.
+  // Datasets of numbered tokens: that of dataset i begin at 100000 i. Samples are not shuffled.
   StreamConfig Make(const std::vector<int64_t>& documents, int64_t max_length, int64_t seq_len) {
-    StreamConfig config{.seq_len = seq_len, .seed = 42, .vocab_size = kTestVocab};
+    StreamConfig config{.seq_len = seq_len, .seed = 42, .vocab_size = kTestVocab, .shuffle_samples = false};
     documents_.clear();
     for (size_t i = 0; i < documents.size(); ++i) {
       const std::string prefix = folder_ / ("set" + std::to_string(i));
@@ -86,20 +90,24 @@ TEST_F(SamplerTest, EveryTokenIsAnInputOncePerEpoch) {
 }
 
 TEST_F(SamplerTest, RandomAccessEqualsSequential) {
-  StreamConfig config = Make({20, 1, 35}, 30, 17);
-  SetFim(config, 0.3);
-  SampleStream sequential = OpenStream(config), random_access = OpenStream(config);
-  std::vector<std::vector<int32_t>> samples;
-  for (int64_t index = 0; index < 500; ++index) samples.push_back(ReadSample(sequential, index));
-  std::mt19937_64 random(32);
-  for (int trial = 0; trial < 2000; ++trial) {
-    const auto index = static_cast<int64_t>(random() % samples.size());
-    ASSERT_EQ(ReadSample(random_access, index), samples[static_cast<size_t>(index)]) << index;
+  for (const bool shuffle_samples : {false, true}) {
+    StreamConfig config = Make({20, 1, 35}, 30, 17);
+    config.shuffle_samples = shuffle_samples;
+    SetFim(config, 0.3);
+    SampleStream sequential = OpenStream(config), random_access = OpenStream(config);
+    std::vector<std::vector<int32_t>> samples;
+    for (int64_t index = 0; index < 500; ++index) samples.push_back(ReadSample(sequential, index));
+    std::mt19937_64 random(32);
+    for (int trial = 0; trial < 2000; ++trial) {
+      const auto index = static_cast<int64_t>(random() % samples.size());
+      ASSERT_EQ(ReadSample(random_access, index), samples[static_cast<size_t>(index)]) << index;
+    }
   }
 }
 
 TEST_F(SamplerTest, EveryNumberOfRanksReadsOneStream) {
   StreamConfig config = Make({25, 40}, 30, 8);
+  config.shuffle_samples = true;
   SetFim(config, 0.1);
   constexpr int64_t kBatch = 48, kSteps = 3;
   const auto stream_hash = [&](int64_t ranks) {
@@ -127,13 +135,119 @@ TEST_F(SamplerTest, TheStreamOfASeedIsForEver) {
   StreamConfig config = Make({20, 30}, 20, 16);
   SetFim(config, 0.25);
   config.seed = 1;
-  SampleStream stream = OpenStream(config);
-  uint64_t hash = 0;
-  for (int64_t index = 0; index < 300; ++index) {
-    const std::vector<int32_t> sample = ReadSample(stream, index);
-    hash = XXH3_64bits_withSeed(sample.data(), sample.size() * sizeof(int32_t), hash);
+  const auto stream_hash = [&](bool shuffle_samples) {
+    config.shuffle_samples = shuffle_samples;
+    SampleStream stream = OpenStream(config);
+    uint64_t hash = 0;
+    for (int64_t index = 0; index < 300; ++index) {
+      const std::vector<int32_t> sample = ReadSample(stream, index);
+      hash = XXH3_64bits_withSeed(sample.data(), sample.size() * sizeof(int32_t), hash);
+    }
+    return hash;
+  };
+  EXPECT_EQ(stream_hash(false), uint64_t{12206329572788768460u});
+  EXPECT_EQ(stream_hash(true), uint64_t{16370184552279265594u});
+  // Documents enough for several buckets, whose size a seed's meaning depends on.
+  config = Make({3000}, 4, 16);
+  EXPECT_EQ(stream_hash(true), uint64_t{6057683677321562693u});
+}
+
+// Every epoch has the samples that begin in it, each once, in an order of its own.
+TEST_F(SamplerTest, ShuffledSamplesAreThoseInOrderEpochByEpoch) {
+  std::mt19937_64 random(34);
+  int64_t small_epochs = 0, same_place = 0, moved_samples = 0;
+  for (int trial = 0; trial < 40; ++trial) {
+    StreamConfig config =
+        Make({1 + static_cast<int64_t>(random() % 30)}, 1 + static_cast<int64_t>(random() % 40),
+             1 + static_cast<int64_t>(random() % 50));
+    config.seed = random();
+    if (trial % 2 == 1) SetFim(config, 0.3);
+    SampleStream in_order = OpenStream(config);
+    config.shuffle_samples = true;
+    SampleStream shuffled = OpenStream(config);
+    const int64_t tokens = in_order.tokens_per_epoch(0), seq_len = config.seq_len;
+    // Where epochs begin, from the tokens alone where none is added: epoch e holds samples ceil(e tokens / seq_len) on.
+    int64_t first = 0;
+    for (int64_t epoch = 0; config.fim_rate == 0 && epoch < 4; ++epoch) {
+      const int64_t beyond = ((epoch + 1) * tokens + seq_len - 1) / seq_len;
+      std::vector<std::vector<int32_t>> expected, found;
+      for (int64_t index = first; index < beyond; ++index) {
+        expected.push_back(ReadSample(in_order, index));
+        found.push_back(ReadSample(shuffled, index));
+        same_place += beyond - first >= 10 && expected.back() == found.back();
+        moved_samples += beyond - first >= 10;
+      }
+      small_epochs += beyond - first < 2;
+      std::sort(expected.begin(), expected.end());
+      std::sort(found.begin(), found.end());
+      ASSERT_EQ(found, expected) << "trial " << trial << " epoch " << epoch;
+      first = beyond;
+    }
+    // With tokens added, whatever the epochs: the samples in order, each once, but for those of the last epoch.
+    std::vector<std::vector<int32_t>> expected, found;
+    const int64_t count = 6 * tokens / seq_len + 2;
+    for (int64_t index = 0; index < count; ++index) {
+      expected.push_back(ReadSample(in_order, index));
+      found.push_back(ReadSample(shuffled, index));
+    }
+    std::sort(expected.begin(), expected.end());
+    std::sort(found.begin(), found.end());
+    std::vector<std::vector<int32_t>> missing;
+    std::set_difference(expected.begin(), expected.end(), found.begin(), found.end(), std::back_inserter(missing));
+    ASSERT_LE(static_cast<int64_t>(missing.size()), 5 * tokens / 2 / seq_len + 1) << "trial " << trial;
   }
-  EXPECT_EQ(hash, uint64_t{12206329572788768460u});
+  EXPECT_GT(small_epochs, 0) << "no epoch was shorter than a sample or two";
+  EXPECT_GT(moved_samples, 300);
+  EXPECT_LT(same_place, moved_samples / 10);
+}
+
+// What it is for: documents far longer than a batch, and yet each batch has many of them.
+TEST_F(SamplerTest, ShuffledBatchesMixDocuments) {
+  Documents documents(40, std::vector<int32_t>(2000));
+  for (size_t d = 0; d < documents.size(); ++d) std::fill(documents[d].begin(), documents[d].end(), d);
+  WriteDataset(folder_ / "books", documents);
+  StreamConfig config{.datasets = {{folder_ / "books", 1}}, .seq_len = 20, .seed = 1, .vocab_size = 100};
+  const auto documents_per_batch = [&] {
+    SampleStream stream = OpenStream(config);
+    int64_t sum = 0;
+    for (int64_t batch = 0; batch < 500; ++batch) {
+      std::set<int32_t> in_batch;
+      for (int64_t i = 0; i < 8; ++i) in_batch.insert(ReadSample(stream, 8 * batch + i).front());
+      sum += static_cast<int64_t>(in_batch.size());
+    }
+    return static_cast<double>(sum) / 500;
+  };
+  EXPECT_GT(documents_per_batch(), 7);  // of 8 samples from 40 documents: 7.33 expected
+  config.shuffle_samples = false;
+  EXPECT_LT(documents_per_batch(), 1.2);
+}
+
+TEST_F(SamplerTest, ABatchOfOneDocumentIsSaid) {
+  const auto warning = [&](const std::vector<int64_t>& lengths, bool shuffle_samples, int64_t sequences,
+                           std::vector<double> weights = {1}) {
+    StreamConfig config{.seq_len = 10, .seed = 1, .vocab_size = 100, .shuffle_samples = shuffle_samples};
+    Documents documents;
+    for (const int64_t length : lengths) documents.emplace_back(static_cast<size_t>(length), 7);
+    WriteDataset(folder_ / "set", documents);
+    for (const double weight : weights) config.datasets.push_back({folder_ / "set", weight});
+    return OpenStream(config).OneDocumentWarning(sequences);
+  };
+  EXPECT_EQ(warning({30, 30, 30}, true, 4), "");
+  EXPECT_EQ(warning({30, 79, 30}, false, 4), "");
+  EXPECT_THAT(warning({30, 80, 30}, false, 4),
+              AllOf(HasSubstr("set.bin one after another, and its longest document has 80 tokens"),
+                    HasSubstr("data.shuffle_samples=true")));
+  EXPECT_EQ(warning({30, 80, 30}, true, 4), "");
+  EXPECT_EQ(warning({30, 80, 30}, false, 1), "") << "a sample alone is a batch of one document anyhow";
+  EXPECT_EQ(warning({1000}, true, 4), "") << "far apart in one document is mixed";
+  EXPECT_THAT(warning({1000}, false, 4), HasSubstr("data.shuffle_samples=true"));
+  EXPECT_THAT(warning({60}, false, 4), HasSubstr("data.shuffle_samples=true"));
+  for (const bool shuffle_samples : {false, true})
+    EXPECT_THAT(warning({40}, shuffle_samples, 4), HasSubstr("one document of 40 tokens"));
+  EXPECT_EQ(warning({0, 41, 0}, true, 4), "");
+  // Of a mixture, what each dataset gives: two samples of four.
+  EXPECT_THAT(warning({30, 40, 30}, false, 4, {1, 1}), HasSubstr("takes 2 samples"));
+  EXPECT_EQ(warning({30, 39, 30}, false, 4, {1, 1}), "");
 }
 
 TEST_F(SamplerTest, SeedsAndDatasetsHaveOrdersOfTheirOwn) {
@@ -168,6 +282,7 @@ TEST_F(SamplerTest, AMixtureTakesEachDatasetInItsOwnOrder) {
 TEST_F(SamplerTest, DocumentStartsAreWhereDocumentsBegin) {
   for (const double fim_rate : {0.0, 0.5}) {
     StreamConfig config = Make({30}, 12, 25);
+    config.shuffle_samples = true;
     if (fim_rate > 0) SetFim(config, fim_rate);
     std::map<int32_t, size_t> document_of;
     for (size_t d = 0; d < documents_[0].size(); ++d) {
@@ -198,7 +313,7 @@ TEST_F(SamplerTest, DocumentStartsAreWhereDocumentsBegin) {
 TEST_F(SamplerTest, ADatasetShorterThanASampleRepeats) {
   WriteDataset(folder_ / "short", {{}, {7, 8, 9}, {}}, 100);
   SampleStream stream =
-      OpenStream({.datasets = {{folder_ / "short", 1}}, .seq_len = 7, .seed = 1, .vocab_size = 100});
+      OpenStream({.datasets = {{folder_ / "short", 1}}, .seq_len = 7, .seed = 1, .vocab_size = 100, .shuffle_samples = false});
   EXPECT_THAT(ReadSample(stream, 0), ElementsAre(7, 8, 9, 7, 8, 9, 7, 8));
   EXPECT_THAT(ReadSample(stream, 1), ElementsAre(8, 9, 7, 8, 9, 7, 8, 9));
   std::vector<int32_t> tokens(8), starts(7);
@@ -232,6 +347,7 @@ TEST_F(SamplerTest, FimStreamsHoldEveryDocumentWholeOrRearranged) {
 
 TEST_F(SamplerTest, ResumesAfterAnyStopWithNothingTwiceOrSkipped) {
   StreamConfig config = Make({25, 9}, 30, 8);
+  config.shuffle_samples = true;
   SetFim(config, 0.1);
   SampleStream whole = OpenStream(config);
   std::mt19937_64 random(33);
@@ -280,6 +396,7 @@ TEST_F(SamplerTest, AChangedSettingIsNamed) {
   expect([](StreamConfig& c) { c.seq_len = 9; }, "sequence_length was 8");
   expect([](StreamConfig& c) { c.vocab_size += 1; }, "vocab_size was");
   expect([](StreamConfig& c) { c.shuffle = false; }, "shuffle was 1");
+  expect([](StreamConfig& c) { c.shuffle_samples = true; }, "shuffle_samples was 0 in the checkpoint and is 1 now");
   expect([](StreamConfig& c) { c.fim_rate = 0.25; }, "fim_rate was 0.1 in the checkpoint and is 0.25 now");
   expect([](StreamConfig& c) { c.fim_hole += 5; }, "fim_hole was");
   expect([](StreamConfig& c) { c.datasets.pop_back(); }, "number of datasets was 2");

@@ -52,6 +52,23 @@ TEST(ValidationTest, PadsTheLastSampleAndMarksDocuments) {
   EXPECT_THAT(starts, ElementsAre(0, 0, 2, 2)) << "the empty last document begins where the tokens end";
 }
 
+TEST(ValidationTest, SpreadsSamplesEvenlyOverTheSet) {
+  const ScratchFolder folder;
+  WriteDataset(folder / "set", {std::vector<int32_t>(101, 3)});
+  const auto set = ValidationSet::Open(folder / "set", 10, kTestVocab);
+  ASSERT_TRUE(set.ok());
+  const auto spread = [&](int64_t count) {
+    std::vector<int64_t> samples;
+    for (int64_t i = 0; i < count; ++i) samples.push_back(set->SpreadSample(i, count));
+    return samples;
+  };
+  ASSERT_EQ(set->samples(), 10);
+  EXPECT_THAT(spread(1), ElementsAre(0));
+  EXPECT_THAT(spread(2), ElementsAre(0, 5));
+  EXPECT_THAT(spread(4), ElementsAre(0, 2, 5, 7));
+  EXPECT_THAT(spread(10), ElementsAre(0, 1, 2, 3, 4, 5, 6, 7, 8, 9));
+}
+
 TEST(ValidationTest, RefusesWhatCannotBeEvaluated) {
   const ScratchFolder folder;
   WriteDataset(folder / "one", {{1}});

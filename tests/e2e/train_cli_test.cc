@@ -211,6 +211,61 @@ TEST_F(TrainCli, EvalAndGenerateUseTheRun) {
   EXPECT_EQ(Jevons({"generate", "--checkpoint", folder_ / "nothing"}).exit_code, 3);
 }
 
+// A run has its tokenizer: once the data is gone, what needs no data works.
+TEST_F(TrainCli, ARunIsUsableWithoutItsData) {
+  fs::copy(folder_ / "data", folder_ / "lent", fs::copy_options::recursive);
+  ASSERT_EQ(Train(2, 2, "alone", {absl::StrCat("data.path=", (folder_ / "lent").string()), "train.steps=1"}).exit_code, 0);
+  const auto generate = [&](const std::vector<std::string>& more = {}) {
+    std::vector<std::string> command = {"generate", "--checkpoint", folder_ / "alone", "--prompt", "In the", "--tokens", "8"};
+    command.insert(command.end(), more.begin(), more.end());
+    return Jevons(command);
+  };
+  const ProcessResult with_data = generate();
+  EXPECT_EQ(with_data.exit_code, 0) << with_data.err;
+  fs::rename(folder_ / "lent", folder_ / "elsewhere");
+  const ProcessResult without = generate();
+  EXPECT_EQ(without.exit_code, 0) << without.err;
+  EXPECT_EQ(without.out, with_data.out);
+  const ProcessResult exported = Jevons({"export", "--checkpoint", folder_ / "alone", "--output", folder_ / "model"});
+  EXPECT_EQ(exported.exit_code, 0) << exported.err;
+  const auto text = [](const fs::path& path) {
+    std::ifstream file(path);
+    return std::string(std::istreambuf_iterator<char>(file), {});
+  };
+  EXPECT_EQ(text(folder_ / "model/tokenizer.json"), text(folder_ / "elsewhere/tokenizer.json"));
+  EXPECT_TRUE(fs::exists(folder_ / "model/tokenizer_config.json"));
+  EXPECT_EQ(Jevons({"eval", "--checkpoint", folder_ / "alone"}).exit_code, 3) << "the validation set is data";
+
+  std::ofstream(folder_ / "alone/tokenizer.json", std::ios::app) << " ";
+  const ProcessResult damaged = generate();
+  EXPECT_EQ(damaged.exit_code, 3);
+  EXPECT_THAT(damaged.err, HasSubstr((folder_ / "alone/tokenizer.json").string()));
+  const std::vector<std::string> there = {"--set", absl::StrCat("data.tokenizer=", (folder_ / "elsewhere/tokenizer.json").string())};
+  EXPECT_EQ(generate(there).out, with_data.out);
+  // As a run from before there was one: by the data's path.
+  fs::remove(folder_ / "alone/tokenizer.json");
+  EXPECT_EQ(generate().exit_code, 3);
+  fs::rename(folder_ / "elsewhere", folder_ / "lent");
+  EXPECT_EQ(generate().out, with_data.out);
+}
+
+TEST_F(TrainCli, ABatchFromOneDocumentIsSaidOnce) {
+  std::ofstream text(folder_ / "book.txt");
+  for (int i = 0; i < 200; ++i) text << "In the beginning there were " << i << " cats, and each of them sat on a mat.\n";
+  text.close();
+  const ProcessResult prepared = Jevons({"prepare", "--input", folder_ / "book.txt", "--output", folder_ / "book", "--vocab-size", "300"});
+  ASSERT_EQ(prepared.exit_code, 0) << prepared.err;
+  const std::string path = absl::StrCat("data.path=", (folder_ / "book").string());
+  const std::string warning = "whole batches come from one document; a new run with data.shuffle_samples=true mixes them";
+  const ProcessResult in_order = Train(2, 1, "book_in_order", {path, "train.steps=3", "data.shuffle_samples=false"});
+  ASSERT_EQ(in_order.exit_code, 0) << in_order.err;
+  const std::vector<std::string> parts = absl::StrSplit(in_order.err, warning);
+  EXPECT_EQ(parts.size(), 2u) << in_order.err;
+  const ProcessResult mixed = Train(2, 1, "book_mixed", {path, "train.steps=3"});
+  ASSERT_EQ(mixed.exit_code, 0) << mixed.err;
+  EXPECT_THAT(mixed.err, testing::Not(HasSubstr("one document")));
+}
+
 // Two runs, their curves, and how far they are apart; the same command finds them done.
 TEST_F(TrainCli, Fp8GapComparesTwoRuns) {
   std::vector<std::string> command = {"bench", "fp8-gap", "--config", SourcePath("configs/presets/fp8_gap_cpu.textproto"), "--output",

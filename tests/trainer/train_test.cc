@@ -5,15 +5,22 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <mutex>
+#include <numeric>
 #include <set>
 
+#include "absl/strings/str_cat.h"
+#include "data/index/indexed_dataset.h"
 #include "data/prepare/prepare.h"
+#include "kernels/base/check.h"
 #include "parallel/comm/loopback.h"
 #include "tests/support/tiny_model.h"
+#include "trainer/checkpoint/manifest.h"
 #include "trainer/checkpoint/reader.h"
 #include "trainer/metrics/jsonl.h"
 #include "trainer/state.h"
@@ -251,6 +258,151 @@ TEST_F(TrainTest, OtherDataOrAnotherModelIsRefused) {
   EXPECT_THAT(std::string(batch.message()), HasSubstr("train.batch_sequences = 7"));
   config_.mutable_train()->set_batch_sequences(5);
   EXPECT_TRUE(TrainOn(1, 1, Folder("run")).ok());
+}
+
+// A checkpoint as it was written before samples could be shuffled: its config does not have the field, its sampler state not the bit.
+TEST_F(TrainTest, AnOldRunGoesOnInItsOrder) {
+  const auto newest_manifest = [&] {
+    const auto path = CheckpointPath(PosixFileSystem(), Folder("old") + "/checkpoints", config_.train().steps());
+    JEVONS_CHECK(path.ok());
+    const auto bytes = ReadWholeFile(PosixFileSystem(), *path + "/" + kManifestName, kMaxManifestBytes);
+    const auto manifest = UnsealManifest(*bytes, *path);
+    JEVONS_CHECK(manifest.ok());
+    return std::pair(*path, *manifest);
+  };
+  ASSERT_TRUE(TrainOn(1, 1, Folder("shuffled")).ok());
+  config_.mutable_data()->set_shuffle_samples(false);
+  ASSERT_TRUE(TrainOn(1, 1, Folder("in_order")).ok());
+  EXPECT_NE(Hash(Folder("in_order")), Hash(Folder("shuffled")));
+  config_.mutable_train()->set_steps(3);
+  ASSERT_TRUE(TrainOn(1, 1, Folder("old")).ok());
+  auto [path, manifest] = newest_manifest();
+  std::string text = manifest.config_text();
+  const std::string field = "  shuffle_samples: false\n";
+  ASSERT_NE(text.find(field), std::string::npos) << text;
+  manifest.set_config_text(text.erase(text.find(field), field.size()));
+  ASSERT_TRUE(WriteManifest(PosixFileSystem(), path, manifest).ok());
+
+  config_.mutable_train()->set_steps(6);
+  config_.mutable_data()->set_shuffle_samples(true);
+  const absl::Status other = TrainOn(2, 2, Folder("old"));
+  EXPECT_EQ(ExitCodeOf(other), ExitCode::kUsage) << other;
+  EXPECT_THAT(std::string(other.message()), HasSubstr("shuffle_samples was 0 in the checkpoint and is 1 now"));
+  config_.mutable_data()->clear_shuffle_samples();
+  testing::internal::CaptureStderr();
+  ASSERT_TRUE(TrainOn(2, 2, Folder("old")).ok());
+  EXPECT_THAT(testing::internal::GetCapturedStderr(), testing::Not(HasSubstr("shuffle_samples")));
+  EXPECT_EQ(Hash(Folder("old")), Hash(Folder("in_order")));
+  EXPECT_THAT(newest_manifest().second.config_text(), HasSubstr(field));
+}
+
+// Of four samples, two: the first and the third. A set of these alone has the same loss.
+TEST_F(TrainTest, ValidatesOnSamplesFromTheWholeSet) {
+  const int64_t S = config_.data().sequence_length();
+  std::vector<int32_t> all = RandomTokens(4 * S + 1, 200, 3);
+  const auto sample = [&](int64_t i) { return all.begin() + i * S; };
+  *sample(1) = *sample(2);  // the last label of the first sample, in either set
+  std::vector<int32_t> two(sample(0), sample(1));
+  two.insert(two.end(), sample(2), sample(3) + 1);
+  const auto write = [&](const std::string& name, const std::vector<int32_t>& tokens) {
+    auto writer = IndexedDatasetWriter::Create(folder_ / name, 280);
+    ASSERT_TRUE(writer.ok() && writer->AddDocument(tokens).ok() && writer->Finish().ok());
+  };
+  write("all", all);
+  write("two", two);
+  config_.mutable_model()->set_vocab_size(320);
+  std::map<std::string, double> losses;
+  for (const int ranks : {1, 2}) {
+    RunLoopback(ranks, [&](Communicator& world) {
+      Mesh mesh(world, {.world = ranks, .pp = 1, .ep = 1});
+      TrainStep step(config_, mesh);
+      step.Initialize();
+      for (const auto& [name, count] : {std::pair("all", 2), std::pair("two", 2), std::pair("all", 4)}) {
+        const auto set = ValidationSet::Open(folder_ / name, S, 320);
+        ASSERT_TRUE(set.ok()) << set.status();
+        const auto result = step.Evaluate(*set, count);
+        ASSERT_TRUE(result.ok()) << result.status();
+        EXPECT_EQ(result->tokens, count * S);
+        if (world.rank() == 0) losses[absl::StrCat(ranks, name, count)] = result->loss;
+      }
+    });
+  }
+  EXPECT_EQ(losses["1all2"], losses["1two2"]);
+  EXPECT_NE(losses["1all2"], losses["1all4"]);
+  for (const char* of : {"all2", "two2", "all4"}) EXPECT_EQ(losses[absl::StrCat(1, of)], losses[absl::StrCat(2, of)]) << of;
+}
+
+// A validation far longer than a step is none of the step's seconds.
+TEST_F(TrainTest, ValidationIsAPhaseOfItsOwn) {
+  config_.mutable_train()->set_eval_interval(1);
+  config_.mutable_train()->set_eval_sequences(1000);
+  RunSummary summary;
+  const auto begin = std::chrono::steady_clock::now();
+  ASSERT_TRUE(TrainOn(1, 1, Folder("run"), nullptr, &summary).ok());
+  const double wall = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  std::ifstream file(Folder("run") + "/metrics.jsonl");
+  double validation = 0, all = 0;
+  int validations = 0;
+  for (std::string line; std::getline(file, line);) {
+    const auto record = FromJsonLine(line + "\n");
+    ASSERT_TRUE(record.has_value()) << line;
+    std::map<std::string, double> values(record->values.begin(), record->values.end());
+    for (const auto& [name, value] : values)
+      if (name.rfind("seconds/", 0) == 0) all += value;
+    if (values.count("validation/loss") > 0) {
+      ++validations;
+      EXPECT_GT(values["seconds/validation"], 0);
+      validation += values["seconds/validation"];
+      continue;
+    }
+    EXPECT_EQ(values.count("seconds/validation"), 0u);
+    double step = 0;
+    for (const char* phase : {"data", "forward", "backward", "wgrad", "head", "dispatch", "reduce", "optimizer"})
+      step += values[absl::StrCat("seconds/", phase)];
+    const double tokens = values["sequences"] * static_cast<double>(config_.data().sequence_length());
+    EXPECT_GT(step, 0);
+    EXPECT_LE(step, tokens / values["tokens_per_second"]) << "step " << record->step;
+  }
+  EXPECT_EQ(validations, 7);
+  EXPECT_LE(all, wall);
+  EXPECT_DOUBLE_EQ(summary.phases[static_cast<size_t>(Phase::kValidation)], validation);
+  EXPECT_GT(summary.phases[static_cast<size_t>(Phase::kCheckpoint)], 0);
+  EXPECT_LE(std::accumulate(summary.phases.begin(), summary.phases.end(), 0.0), wall);
+}
+
+TEST(PhaseShares, AreOfTheirSum) {
+  PhaseTimer::Seconds phases{};
+  EXPECT_EQ(PhaseShares(phases), "");
+  phases[static_cast<size_t>(Phase::kForward)] = 1;
+  phases[static_cast<size_t>(Phase::kHead)] = 0.01;  // a crumb
+  phases[static_cast<size_t>(Phase::kValidation)] = 3;
+  EXPECT_EQ(PhaseShares(phases), "forward 25% validation 75%");
+  const Interval interval{.steps = 1, .tokens = 1, .exchanged = {}, .seconds = 1, .phases = phases};
+  EXPECT_THAT(ProgressLine({}, 1, {}, {}, interval, {}), testing::EndsWith(" | forward 25% validation 75%"));
+}
+
+TEST_F(TrainTest, ARunKeepsItsTokenizer) {
+  std::ofstream(folder_ / "data" / "tokenizer_config.json") << "{}";
+  ASSERT_TRUE(TrainOn(2, 1, Folder("run")).ok());
+  const auto text = [&](const std::string& path) {
+    std::ifstream file(folder_ / path);
+    return std::string(std::istreambuf_iterator<char>(file), {});
+  };
+  EXPECT_EQ(text("run/tokenizer.json"), text("data/tokenizer.json"));
+  EXPECT_EQ(text("run/tokenizer_config.json"), "{}");
+  const std::string checkpoint = Folder("run") + "/checkpoints/step-00000006";
+  EXPECT_EQ(KeptTokenizer(checkpoint), Folder("run") + "/tokenizer.json");
+  EXPECT_EQ(KeptTokenizer(checkpoint + "/"), Folder("run") + "/tokenizer.json");
+  EXPECT_EQ(KeptTokenizer(Folder("data") + "/step-00000006"), "") << "tokenizer.json above it is not a run's";
+  // Another one is not overwritten; a lost one is there again once the run goes on.
+  config_.mutable_train()->set_steps(7);
+  std::ofstream(folder_ / "run/tokenizer.json", std::ios::app) << "x";
+  const absl::Status damaged = TrainOn(1, 1, Folder("run"));
+  EXPECT_EQ(ExitCodeOf(damaged), ExitCode::kIntegrity) << damaged;
+  EXPECT_THAT(std::string(damaged.message()), HasSubstr("run/tokenizer.json: its hash is"));
+  fs::remove(folder_ / "run/tokenizer.json");
+  ASSERT_TRUE(TrainOn(1, 1, Folder("run")).ok());
+  EXPECT_EQ(text("run/tokenizer.json"), text("data/tokenizer.json"));
 }
 
 TEST_F(TrainTest, AnotherTokenizerIsNoticed) {

@@ -29,4 +29,9 @@ PhaseTimer::Seconds PhaseTimer::Take() {
   return std::exchange(seconds_, Seconds{});
 }
 
+double PhaseTimer::Take(Phase phase) {
+  Record(current_);
+  return std::exchange(seconds_[static_cast<size_t>(phase)], 0);
+}
+
 }  // namespace jevons

@@ -11,9 +11,9 @@
 
 namespace jevons {
 
-enum class Phase { kOther, kData, kForward, kBackward, kWeightGrad, kHead, kDispatch, kReduce, kOptimizer, kCheckpoint, kCount };
+enum class Phase { kOther, kData, kForward, kBackward, kWeightGrad, kHead, kDispatch, kReduce, kOptimizer, kValidation, kCheckpoint, kCount };
 inline constexpr std::array<const char*, static_cast<size_t>(Phase::kCount)> kPhaseNames = {
-    "other", "data", "forward", "backward", "wgrad", "head", "dispatch", "reduce", "optimizer", "checkpoint"};
+    "other", "data", "forward", "backward", "wgrad", "head", "dispatch", "reduce", "optimizer", "validation", "checkpoint"};
 
 // On a CPU the host's clock counts. On a device, where the host runs ahead, its own: each switch is a point in the stream's work.
 class PhaseTimer {
@@ -26,6 +26,8 @@ class PhaseTimer {
   Phase Switch(Phase phase);
   // The seconds of each phase since the last Take. Waits for nothing: what a device has still to do is in a later Take.
   Seconds Take();
+  // The seconds of `phase` alone, which the next Take will not have.
+  double Take(Phase phase);
 
  private:
   struct Point {
