@@ -5,9 +5,10 @@
 # of the machine at hand.
 #
 #   ./tests/new_machine/run.sh                 # both commands, each to its end
-#   ./tests/new_machine/run.sh --quick         # 8 steps of the quick start, built from this machine's compiler cache, and doctor
-#   ./tests/new_machine/run.sh --user          # as an ordinary user with sudo, not as root
+#   ./tests/new_machine/run.sh --quick         # 8 steps of the quick start, and doctor; with --share-ccache
+#   ./tests/new_machine/run.sh --share-ccache  # what this machine's compiler cache holds is not compiled again
 #   ./tests/new_machine/run.sh --no-ccache     # where apt has no ccache
+#   ./tests/new_machine/run.sh --user          # as an ordinary user with sudo, not as root
 #   ./tests/new_machine/run.sh --head          # the files of HEAD; without it the working tree's, new files too
 #   ./tests/new_machine/run.sh --root DIR      # in DIR, which must not exist yet, instead of a temporary folder
 #   ./tests/new_machine/run.sh --keep          # the folder stays
@@ -19,7 +20,7 @@ script=$(realpath "${BASH_SOURCE[0]}")
 cd "$(dirname "$script")/../.."
 
 codename=bookworm
-user=root ccache=1 head=0 keep=0 quick=0 root=
+user=root ccache=fresh head=0 keep=0 quick=0 root=
 usage() {
   sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$script"
   exit "$1"
@@ -27,9 +28,10 @@ usage() {
 arguments=("$@")
 while (($# > 0)); do
   case $1 in
-    --quick) quick=1 ;;
+    --quick) quick=1; [[ $ccache != fresh ]] || ccache=shared ;;
+    --share-ccache) ccache=shared ;;
+    --no-ccache) ccache=none ;;
     --user) user=jevons ;;
-    --no-ccache) ccache=0 ;;
     --head) head=1 ;;
     --keep) keep=1 ;;
     --root) root=${2:?--root needs a folder}; shift ;;
@@ -119,7 +121,7 @@ make_root() {  # a Debian as debootstrap makes it, with this machine's way to th
   if grep -q https: "${sources[@]}"; then cp -L --parents /etc/ssl/certs/ca-certificates.crt "$root"; fi
   cp -L /etc/hosts "$root/etc/hosts"
   echo force-unsafe-io >"$root/etc/dpkg/dpkg.cfg.d/unsafe-io"  # no power cut that it must survive
-  ((ccache)) || printf 'Package: ccache\nPin: release *\nPin-Priority: -1\n' >"$root/etc/apt/preferences.d/no-ccache"
+  [[ $ccache != none ]] || printf 'Package: ccache\nPin: release *\nPin-Priority: -1\n' >"$root/etc/apt/preferences.d/no-ccache"
   mkdir -p "$logs"
 }
 
@@ -139,7 +141,7 @@ mount_all() {
   mount --bind "$packages" "$root/var/cache/apt/archives"
   local cache
   cache=$(ccache --get-config cache_dir 2>/dev/null || true)
-  if ((quick && ccache)) && [[ -d $cache ]]; then
+  if [[ $ccache == shared && -d $cache ]]; then
     mkdir "$root/var/cache/ccache"
     mount --bind "$cache" "$root/var/cache/ccache"
     settings+=(CCACHE_DIR=/var/cache/ccache CCACHE_TEMPDIR=/tmp)
