@@ -105,10 +105,10 @@ make_root() {  # a Debian as debootstrap makes it, with this machine's way to th
   [[ $https_proxy != DIRECT ]] || https_proxy=
   mkdir -p "$packages"
   if ! http_proxy=$http_proxy https_proxy=$https_proxy debootstrap --variant=minbase --cache-dir="$packages" \
-    ${keyring:+--keyring="$keyring"} "$codename" "$root" "$mirror" >"$root.log" 2>&1; then
-    cannot "debootstrap failed: $(grep -h '^E:' "$root.log" | tail -n 1; rm -f "$root.log")"
+    ${keyring:+--keyring="$keyring"} "$codename" "$root" "$mirror" >"$root/debootstrap.out" 2>&1; then
+    cannot "debootstrap failed: $(tail -n 1 "$root/debootstrap.out")"
   fi
-  rm -f "$root.log" "$root/etc/apt/sources.list"
+  rm "$root/debootstrap.out" "$root/etc/apt/sources.list"
 
   cp -a --parents "${sources[@]}" "${keys[@]}" "$root"
   local file
