@@ -11,6 +11,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
 #include "configs/nearest.h"
+#include "launch/data_files.h"
 
 namespace jevons {
 namespace {
@@ -78,6 +79,7 @@ void AddConfigOptions(CLI::App& command, ConfigOptions& options, bool required) 
       .add_option("--config", options.path,
                   "the run, a text-format file (see configs/run.proto and configs/presets)")
       ->type_name("FILE")
+      ->transform(FindFile)
       ->required(required);
   command
       .add_option("--set", options.overrides, "change one field of it, e.g. model.layers=8; may be repeated")

@@ -1,6 +1,5 @@
 // jevons plan: what a run will need and cost, before anything is rented.
 #include <CLI/CLI.hpp>
-#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -11,6 +10,7 @@
 #include "configs/validate.h"
 #include "launch/cli.h"
 #include "launch/commands.h"
+#include "launch/data_files.h"
 #include "trainer/plan/planner.h"
 #include "trainer/plan/published.h"
 #include "trainer/plan/report.h"
@@ -33,16 +33,6 @@ struct Options {
   bool json = false, stages = false, constants = false, search = false;
   int shown = 20;
 };
-
-// The folder of presets, clusters and published models: where we stand, or beside the program.
-absl::StatusOr<std::string> ConfigsFolder() {
-  namespace fs = std::filesystem;
-  std::error_code error;
-  const fs::path program = fs::read_symlink("/proc/self/exe", error).parent_path();
-  for (const fs::path& folder : {fs::path("configs"), program / "configs", program.parent_path() / "configs", program.parent_path() / "share/jevons/configs"})
-    if (fs::exists(folder / "published/models.textproto", error)) return folder.string();
-  return UsageError("configs/published/models.textproto: not found here or beside the program; run from the source folder");
-}
 
 absl::StatusOr<RunConfig> LoadConfig(const std::string& path, const std::vector<std::string>& overrides) {
   JEVONS_ASSIGN_OR_RETURN(RunConfig config, LoadRunConfig(path, overrides));
@@ -135,11 +125,11 @@ void RegisterPlan(CLI::App& program, int* exit_code) {
   auto options = std::make_shared<Options>();
   CLI::App* command = AddCommand(program, "plan", "time, memory and money of a run, before it is run", kExamples);
   AddConfigOptions(*command, options->config, /*required=*/false);
-  command->add_option("--cluster", options->cluster, "what it would run on")->type_name("FILE");
+  command->add_option("--cluster", options->cluster, "what it would run on")->type_name("FILE")->transform(FindFile);
   command->add_flag("--search", options->search, "rank all legal layouts by the cost of a token");
   command->add_option("--shown", options->shown, "lines of the ranking")->check(CLI::Range(1, 100000))->capture_default_str();
   CLI::Option* reproduce = command->add_option("--reproduce", options->reproduce, "a published claim beside its prediction: deepseek-v3")->type_name("CLAIM");
-  command->add_option("--validate", options->validate, "published speeds (CSV) beside their predictions")->type_name("FILE")->excludes(reproduce);
+  command->add_option("--validate", options->validate, "published speeds (CSV) beside their predictions")->type_name("FILE")->transform(FindFile)->excludes(reproduce);
   command->add_option("--trace", options->trace, "write the simulated step for chrome://tracing or Perfetto")->type_name("FILE");
   command->add_option("--html", options->html, "write one page with time line and breakdown")->type_name("FILE");
   command->add_flag("--json", options->json, "print JSON");

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From nothing to a trained model: installs and builds, makes a corpus of the King James Bible, trains a tokenizer and a
 # small DeepSeek-style mixture of experts on four MPI workers, stops them half way with SIGTERM, resumes from the
-# checkpoint, samples text and prints a summary. Under ten minutes on two cores.
+# checkpoint, samples text and prints a summary. Five minutes on two fast cores, a quarter of an hour on two slow ones.
 #
 #   ./launch/quickstart.sh                     # a new folder runs/quickstart-DATE-TIME at every call
 #   ./launch/quickstart.sh --output DIR        # DIR instead; it must not exist yet

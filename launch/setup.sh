@@ -14,7 +14,7 @@ packages=(
   libhwy-dev                                              # SIMD
   libcli11-dev libspdlog-dev nlohmann-json3-dev           # command line, log, JSON
   libxxhash-dev libzstd-dev zstd                          # hashes, compression
-  libgtest-dev libgmock-dev libpcre2-dev # tests
+  libgtest-dev libgmock-dev libpcre2-dev                   # tests
   bible-kjv                                               # the quick start's text
 )
 helpful=(ccache)                                          # faster rebuilds; not needed
@@ -82,11 +82,13 @@ if ((EUID != 0)); then
 fi
 apt=("${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=120)
 
-for package in "${helpful[@]}"; do installed "$package" || missing+=("$package"); done
-echo "setup: installing ${missing[*]}"
+available() { "${apt[@]}" install --simulate --no-install-recommends "$@" >/dev/null 2>&1; }
+
 # The package lists are fetched only where the ones at hand do not suffice.
-if ! "${apt[@]}" install --simulate --no-install-recommends "${missing[@]}" >/dev/null 2>&1; then
-  "${apt[@]}" update
-fi
+available "${missing[@]}" || "${apt[@]}" update
+for package in "${helpful[@]}"; do
+  if ! installed "$package" && available "$package"; then missing+=("$package"); fi
+done
+echo "setup: installing ${missing[*]}"
 "${apt[@]}" install --no-install-recommends "${missing[@]}"
 echo "setup: done"
