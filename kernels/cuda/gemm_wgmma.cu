@@ -241,6 +241,7 @@ __device__ __forceinline__ void ComputeTiles(const Batch& batch, const uint8_t* 
       const uint64_t a =
           MatrixDescriptor(shared + Shared::A(place.stage) + group * Tile::kRowsOfGroup * Tile::kTerms);
       const uint64_t b = MatrixDescriptor(shared + Shared::B(place.stage));
+      FenceSums(product);
       BeginProducts();
 #pragma unroll
       for (int step = 0; step < Tile::kTerms / Tile::kProducts; ++step)
@@ -254,6 +255,7 @@ __device__ __forceinline__ void ComputeTiles(const Batch& batch, const uint8_t* 
         for (int i = 0; i < Tile::kSums / 4; ++i) columns[i] = line[i * 4];
       }
       WaitForProducts();
+      FenceSums(product);
       __syncwarp();
       if (lane < Tile::kCluster) ArriveAt(shared + Shared::Empty(place.stage), static_cast<uint32_t>(lane));
       Promote<kLineScalesB>(product, scales, columns, sums);

@@ -107,6 +107,12 @@ __device__ __forceinline__ void WaitForProducts() {
   asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
 }
 
+// Products write these registers when the compiler does not see it: none may be read or written between here and the next fence.
+__device__ __forceinline__ void FenceSums(float (&d)[WgmmaTile::kSums]) {
+#pragma unroll
+  for (float& sum : d) asm volatile("" : "+f"(sum)::"memory");
+}
+
 // d += a b^T or d = a b^T for 64 rows, 128 columns and 32 terms.
 #define JEVONS_EIGHT(d, i)                                                                    \
   "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), \

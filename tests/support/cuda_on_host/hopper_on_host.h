@@ -34,6 +34,7 @@ void TakeRegistersUpTo() {}
 inline void BeginProducts() {}
 inline void CommitProducts() {}
 inline void WaitForProducts() {}
+inline void FenceSums(float (&)[WgmmaTile::kSums]) {}
 void MultiplyAdd(float (&d)[WgmmaTile::kSums], uint64_t a, uint64_t b, bool add);
 
 }  // namespace jevons::cuda
