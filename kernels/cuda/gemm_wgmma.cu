@@ -66,6 +66,10 @@ class Tiles {
     Find();
   }
   __device__ __forceinline__ const Problem& problem() const { return batch_.problems[problem_]; }
+  // The problem after this one, or this one if it is the last.
+  __device__ __forceinline__ const Problem& next_problem() const {
+    return batch_.problems[min(problem_ + 1, batch_.count - 1)];
+  }
   // The first row and column of this block's tile.
   __device__ __forceinline__ void Place(uint32_t rank, int& row, int& col) const {
     const Problem& p = problem();
@@ -90,6 +94,8 @@ __device__ __forceinline__ void LoadTiles(const Batch& batch, uint32_t shared, u
   RingPlace place;
   for (Tiles tiles(batch); tiles.more(); tiles.Next()) {
     const Problem& p = tiles.problem();
+    PrefetchMap(&tiles.next_problem().a);
+    PrefetchMap(&tiles.next_problem().b);
     int row, col;
     tiles.Place(rank, row, col);
     const int half = static_cast<int>(rank) * Tile::kRowsOfGroup;

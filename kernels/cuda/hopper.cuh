@@ -62,6 +62,10 @@ __device__ __forceinline__ uint32_t ClusterRank() {
   return rank;
 }
 
+// Has the copy engine fetch the description of a tensor that it will soon copy from.
+__device__ __forceinline__ void PrefetchMap(const CUtensorMap* map) {
+  asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
+}
 // The box of a tensor at (x, y), x along its rows, to `to`; the bytes count at `barrier`. Beyond the tensor it is zero.
 __device__ __forceinline__ void CopyBox(uint32_t to, const CUtensorMap* map, int x, int y, uint32_t barrier) {
   asm volatile(
