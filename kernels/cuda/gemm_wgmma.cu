@@ -179,6 +179,16 @@ __device__ __forceinline__ void StoreTwo(const Problem& p, int row, int col, flo
 }
 __device__ __forceinline__ void StoreTwo(const Problem& p, int row, int col, float left, float right, bf16) {
   bf16* c = static_cast<bf16*>(p.c) + row * p.c_pitch + col;
+  if (p.vector && col + 1 < p.n) {
+    uint32_t& both = *reinterpret_cast<uint32_t*>(c);
+    if (p.add) {
+      const uint32_t before = both;
+      left = __uint_as_float(before << 16) + left;
+      right = __uint_as_float(before & 0xFFFF0000u) + right;
+    }
+    both = RoundPair(left, right);
+    return;
+  }
   if (col < p.n) c[0] = bf16(p.add ? static_cast<float>(c[0]) + left : left);
   if (col + 1 < p.n) c[1] = bf16(p.add ? static_cast<float>(c[1]) + right : right);
 }

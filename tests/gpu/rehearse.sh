@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Rehearses tests/gpu/first_run.sh where there is no GPU: the bundle in a new root of Debian 12, without MPI and without the libraries
-# that Jevons is built with. Stages that need no GPU must pass, the others say "no GPU". Takes root, and a mirror of Debian.
+# that Jevons is built with. Stages that need no GPU must pass, the others say "no GPU". Takes root, a mirror of Debian, and three minutes.
 #
 #   tests/gpu/rehearse.sh                 # makes the bundle first
 #   tests/gpu/rehearse.sh BUNDLE.tar.gz
@@ -37,7 +37,9 @@ for program in mpirun python3 nvidia-smi; do
   if chroot "$root" sh -c "command -v $program" >/dev/null; then echo "rehearse: the new root has $program" >&2; exit 1; fi
 done
 status=0
-chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root bash /work/first_run.sh /work/bundle.tar.gz /work/out || status=$?
+# In a space of mounts of its own: /proc of the new root goes with it.
+unshare --mount sh -c 'mount -t proc proc "$1/proc" && exec chroot "$1" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root \
+  bash /work/first_run.sh /work/bundle.tar.gz /work/out' sh "$root" || status=$?
 files=$(find "$root/work/out" -type f | wc -l)
 if ((files > 8)); then echo "rehearse: $files result files, more than 8" >&2; exit 1; fi
 if grep -qE ' (FAILED|stopped|not reached) ' "$root/work/out/table.txt" || ((status != 0)); then
