@@ -5,10 +5,10 @@ if(JEVONS_HAS_CUDA)
     cuda/attention.cc cuda/attention_layout.cu cuda/attention_plain.cu ${JEVONS_CUDNN_SOURCE} cuda/cuda_ops.cc cuda/device.cc
     cuda/elementwise.cu cuda/gemm.cc cuda/gemm_dense.cc cuda/gemm_fp8_layout.cu cuda/gemm_fp8_lt.cc cuda/gemm_lt.cc
     cuda/gemm_plain.cu cuda/gemm_wgmma.cu cuda/gemm_wgmma_maps.cc cuda/permute.cu cuda/quantize.cu cuda/quantize_columns.cu
-    cuda/reduce.cu cuda/rmsnorm.cu cuda/rope.cu cuda/router.cu cuda/softmax_xent.cu cuda/sort.cu cuda/swiglu.cu
+    cuda/reduce.cu cuda/report.cc cuda/rmsnorm.cu cuda/rope.cu cuda/router.cu cuda/softmax_xent.cu cuda/sort.cu cuda/swiglu.cu
     cuda/swiglu_quantize.cu)
   set(cuda_libraries CUDA::cudart_static CUDA::cublasLt)
 else()
-  set(cuda_sources cuda/absent.cc)
+  set(cuda_sources cuda/absent.cc cuda/report.cc)
   set(cuda_libraries)
 endif()

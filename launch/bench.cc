@@ -8,6 +8,7 @@
 #include "configs/load.h"
 #include "configs/validate.h"
 #include "kernels/base/philox.h"
+#include "kernels/cuda/report.h"
 #include "kernels/ops/gemm.h"
 #include "launch/bench_calibrate.h"
 #include "launch/bench_fp8_gap.h"
@@ -115,7 +116,9 @@ std::string Report(const RunConfig& config, const StepFigures& f, const Meter& m
   for (size_t i = 0; i < f.phases.size(); ++i)
     if (f.phases[i] > 0)
       absl::StrAppendFormat(&text, "%-11s %8.4f  %5.1f%%\n", kPhaseNames[i], f.phases[i], 100 * f.phases[i] / f.median_seconds);
-  if (cuda) absl::StrAppendFormat(&text, "the host waits %d times for the device in a step\n", f.host_waits);
+  if (cuda)
+    absl::StrAppendFormat(&text, "the host waits %d times for the device in a step\nserved, in all steps: %s\n", f.host_waits,
+                          cuda::ServedText(cuda::ServedSoFar()));
   const MemoryUse used = step.memory();
   absl::StrAppendFormat(&text, "memory       %s (planned %s, %+.2f%%): weights %s, gradients %s, optimizer %s, activations %s\n",
                         HumanBytes(static_cast<double>(used.total())), HumanBytes(static_cast<double>(planned.total())),

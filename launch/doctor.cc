@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_format.h"
+#include "kernels/cuda/report.h"
 #include "kernels/tensor/device.h"
 #include "launch/cli.h"
 #include "launch/commands.h"
@@ -62,7 +63,7 @@ Finding GpuAttention() {
   if (!cuda.built) return {"attention", Verdict::kAbsent, "not in this program: built without CUDA", ""};
   if (!cuda.cudnn_problem.empty())
     return {"attention", Verdict::kAbsent, cuda.cudnn_problem + "; without it attention on a GPU is slow", ""};
-  return {"attention", Verdict::kGood, "by cuDNN", ""};
+  return {"attention", Verdict::kGood, "by " + cuda::CudnnText(), ""};
 }
 
 // What the last line says.

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "absl/strings/str_format.h"
+#include "kernels/cuda/report.h"
 #include "kernels/tensor/device.h"
 #include "launch/cli.h"
 #include "launch/runtime.h"
@@ -27,33 +28,35 @@ int64_t MachineBytes() {
 }
 
 struct Room {
-  int64_t bytes = 0;
-  int ranks = 1;  // that share it
-  std::string owner;
+  int64_t bytes = 0;  // for a rank
+  std::string owner;  // "this machine has 24.0 GiB for 4 ranks"
 };
+
+std::string Bytes(int64_t bytes) { return HumanBytes(static_cast<double>(bytes)); }
+std::string Sharing(int ranks) { return ranks > 1 ? absl::StrFormat(" for %d ranks", ranks) : ""; }
 
 Room RoomOf(const RunConfig& config, const Communicator& world) {
   const int here = LocalRanks(world);
-  if (config.parallel().backend() == CPU) return {MachineBytes(), here, "this machine"};
+  if (config.parallel().backend() == CPU) return {MachineBytes() / here, absl::StrFormat("this machine has %s%s", Bytes(MachineBytes()), Sharing(here))};
   const CudaReport cuda = ExamineCuda();
   const auto gpus = static_cast<int>(cuda.devices.size());
-  return {cuda.devices.front().memory_bytes, (here + gpus - 1) / gpus, cuda.devices.front().name};
+  const int ranks = (here + gpus - 1) / gpus;
+  const int64_t free = cuda::FreeDeviceBytes();
+  return {cuda::RoomOfRank(free, ranks), absl::StrFormat("%s has %s free%s, of which libraries take up to %s for each", cuda.devices.front().name,
+                                                         Bytes(free), Sharing(ranks), Bytes(cuda::kLibraryBytes))};
 }
-
-std::string Bytes(int64_t bytes) { return HumanBytes(static_cast<double>(bytes)); }
 
 absl::Status Judge(const RunConfig& config, const Communicator& world) {
   const MeshShape shape{.world = world.size(), .pp = 1, .ep = static_cast<int>(config.parallel().ep())};
   const MemoryUse plan = PlanMemory(config, shape, world.rank());
   const Room room = RoomOf(config, world);
-  if (plan.total() <= room.bytes / room.ranks) return absl::OkStatus();
-  const std::string sharing = room.ranks > 1 ? absl::StrFormat(" for %d ranks", room.ranks) : "";
+  if (plan.total() <= room.bytes) return absl::OkStatus();
   return UsageError(absl::StrFormat(
-      "a rank needs %s (weights %s, gradients %s, optimizer %s, activations %s), and %s has %s%s: lower "
+      "a rank needs %s (weights %s, gradients %s, optimizer %s, activations %s), and %s: lower "
       "train.micro_batch_sequences = %d, data.sequence_length = %d or the model's size, set train.recompute_up_projections, or "
       "spread the experts over more ranks (parallel.ep = %d) on more machines; `jevons plan` tells what fits",
       Bytes(plan.total()), Bytes(plan.weights), Bytes(plan.gradients), Bytes(plan.optimizer), Bytes(plan.activations), room.owner,
-      Bytes(room.bytes), sharing, config.train().micro_batch_sequences(), config.data().sequence_length(),
+      config.train().micro_batch_sequences(), config.data().sequence_length(),
       config.parallel().ep()));
 }
 

@@ -6,6 +6,7 @@
 #include "configs/load.h"
 #include "configs/validate.h"
 #include "kernels/base/log.h"
+#include "kernels/cuda/report.h"
 #include "kernels/ops/gemm.h"
 #include "launch/cli.h"
 #include "launch/commands.h"
@@ -46,6 +47,7 @@ void Describe(const TrainOptions& options, const Communicator& world, int thread
   const ParamCount count = CountParameters(config.model());
   LogInfo(absl::StrFormat("%d ranks of %d threads, ep %d, products in %s", world.size(), threads, config.parallel().ep(),
                           ProductsText(config)));
+  if (const std::string cudnn = cuda::CudnnText(); config.parallel().backend() == CUDA && !cudnn.empty()) LogInfo("attention by " + cudnn);
   LogInfo(absl::StrFormat("%d parameters (%d active), %d more in MTP modules; %.4g MFLOP per token, peak %.4g GFLOP/s",
                           count.total, count.active_without_embedding, count.mtp_unique, options.meter.flops_per_token / 1e6,
                           options.meter.peak_flops / 1e9));

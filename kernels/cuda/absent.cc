@@ -1,6 +1,7 @@
 // What stands in for the CUDA backend in a build without it: everything that would touch a device aborts and says why.
 #include "kernels/cuda/gemm.h"
 #include "kernels/cuda/gemm_fp8_layout.h"
+#include "kernels/cuda/report.h"
 #include "kernels/ops/registry.h"
 #include "kernels/tensor/cuda_backend.h"
 #include "kernels/tensor/device.h"
@@ -33,6 +34,8 @@ void GroupedGemm(const OpContext&, std::span<const GemmDesc>) { Absent("CUDA pro
 void GroupedFp8Gemm(const OpContext&, std::span<const Fp8GemmDesc>) { Absent("CUDA product"); }
 void TransposeBlocks(const OpContext&, const Fp8Operand&, const Fp8Operand&) { Absent("CUDA transposition"); }
 std::string GemmImplementation() { Absent("CUDA product"); }
+std::string CudnnText() { return ""; }
+int64_t FreeDeviceBytes() { Absent("CUDA memory"); }
 
 void* NewStream() { Absent("CUDA stream"); }
 void DeleteStream(void*) { Absent("CUDA stream"); }

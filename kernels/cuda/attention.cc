@@ -1,36 +1,55 @@
 #include "kernels/cuda/attention.h"
 
 #include <cstdlib>
-#include <cstring>
 
+#include "absl/strings/str_format.h"
+#include "absl/strings/string_view.h"
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/report.h"
 
 namespace jevons::cuda {
 namespace {
 
-bool FromEnvironment() {
+struct Choice {
+  bool plain = false, exact = false;
+};
+
+Choice FromEnvironment() {
   const char* name = std::getenv("JEVONS_CUDA_ATTENTION");
-  if (name == nullptr || *name == '\0' || std::strcmp(name, "cudnn") == 0) return false;
-  JEVONS_CHECK(std::strcmp(name, "plain") == 0, "JEVONS_CUDA_ATTENTION=%s: say cudnn or plain, or unset it",
-               name);
-  return true;
+  const absl::string_view chosen = name == nullptr ? "" : name;
+  JEVONS_CHECK(chosen.empty() || chosen == "cudnn" || chosen == "plain" || chosen == "exact",
+               "JEVONS_CUDA_ATTENTION=%s: say cudnn, exact or plain, or unset it", name);
+  return {.plain = chosen == "plain", .exact = chosen == "exact"};
 }
 
-bool& CudnnLeftOut() {
-  static bool left_out = FromEnvironment();
-  return left_out;
+Choice& TheChoice() {
+  static Choice choice = FromEnvironment();
+  return choice;
+}
+
+// True: `refusal` is empty, cuDNN has served. FP32 is not meant for it.
+bool Counted(const AttentionDesc& d, const char* pass, const std::string& refusal) {
+  CountServed(refusal.empty() ? &Served::cudnn : &Served::plain_attention);
+  if (!refusal.empty() && d.q.dtype == DType::kBF16)
+    CountFallback(absl::StrFormat("cuDNN refuses attention %s of %d heads of %d + %d and %d, %d rows%s (%s)", pass, d.heads, d.nope_dim,
+                                  d.rope_dim, d.value_dim, d.q.rows(), d.document_start ? " in documents" : "", refusal));
+  return refusal.empty();
 }
 
 }  // namespace
 
-void LeaveOutCudnn(bool leave_out) { CudnnLeftOut() = leave_out; }
+void LeaveOutCudnn(bool leave_out) { TheChoice().plain = leave_out; }
+void CountDocumentsExactly(bool exactly) { TheChoice().exact = exactly; }
+bool DocumentsAreCountedExactly() { return TheChoice().exact; }
 
 void Attention(const OpContext& ctx, const AttentionDesc& desc) {
-  if (CudnnLeftOut() || !CudnnAttention(ctx, desc)) PlainAttention(ctx, desc);
+  if (!TheChoice().plain && Counted(desc, "forward", CudnnAttention(ctx, desc))) return;
+  PlainAttention(ctx, desc);
 }
 
 void AttentionBackward(const OpContext& ctx, const AttentionDesc& desc, const AttentionGrad& grad) {
-  if (CudnnLeftOut() || !CudnnAttentionBackward(ctx, desc, grad)) PlainAttentionBackward(ctx, desc, grad);
+  if (!TheChoice().plain && Counted(desc, "backward", CudnnAttentionBackward(ctx, desc, grad))) return;
+  PlainAttentionBackward(ctx, desc, grad);
 }
 
 }  // namespace jevons::cuda

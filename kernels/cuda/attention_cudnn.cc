@@ -16,9 +16,9 @@
 #include <vector>
 
 #include "absl/strings/str_format.h"
-#include "kernels/base/log.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/attention_layout.h"
+#include "kernels/cuda/report.h"
 #include "kernels/ops/elementwise.h"
 
 namespace jevons::cuda {
@@ -43,18 +43,35 @@ Key KeyOf(const GraphShape& s, std::span<const GraphOperand> operands) {
   return key;
 }
 
+// The first version whose backward is right for packed documents on Hopper: earlier ones leave part of the workspace unwritten
+// (TransformerEngine asks for it, too).
+constexpr int kDocumentsVersion = 91800;
+
+std::string VersionText(int version) {  // 91900 is 9.19.0
+  return absl::StrFormat("%d.%d.%d", version / 10000, version % 10000 / 100, version % 100);
+}
+
+struct PlannedGraph {
+  std::unique_ptr<AttentionGraph> graph;
+  std::string refusal;  // where there is none
+};
+
 class Library {
  public:
-  Library() : problem_(OpenCudnn()) {
-    if (problem_.empty()) handle_ = NewCudnnHandle(&problem_);
-  }
+  Library() : problem_(OpenCudnn()), version_(problem_.empty() ? CudnnVersion() : 0) {}
   const std::string& problem() const { return problem_; }
-  cudnnContext* handle() const { return handle_; }
-  std::mutex mutex;                                       // held through a call
-  std::map<Key, std::unique_ptr<AttentionGraph>> graphs;  // null: refused
+  int version() const { return version_; }
+  // Of the device that is in use when attention is first asked for: a handle belongs to the device on which it is made.
+  cudnnContext* handle() {
+    if (handle_ == nullptr && problem_.empty()) handle_ = NewCudnnHandle(&problem_);
+    return handle_;
+  }
+  std::mutex mutex;  // held through a call
+  std::map<Key, PlannedGraph> graphs;
 
  private:
   std::string problem_;
+  int version_;
   cudnnContext* handle_ = nullptr;  // as long as the process
 };
 
@@ -63,22 +80,17 @@ Library& TheLibrary() {
   return *library;
 }
 
-const AttentionGraph* GraphFor(Library& library, const GraphShape& shape,
-                               std::span<const GraphOperand> operands) {
+const PlannedGraph& GraphFor(Library& library, const GraphShape& shape, std::span<const GraphOperand> operands) {
   const auto [at, is_new] = library.graphs.try_emplace(KeyOf(shape, operands));
-  if (!is_new) return at->second.get();
+  if (!is_new) return at->second;
   absl::StatusOr<std::unique_ptr<AttentionGraph>> graph =
       AttentionGraph::Make(shape, operands, {.handle = library.handle()});
   if (graph.ok()) {
-    at->second = std::move(*graph);
+    at->second.graph = std::move(*graph);
   } else {
-    LogWarning(
-        absl::StrFormat("cuDNN refuses attention %s of %d heads of %d and %d, %d x %d positions (%s); the "
-                        "plain kernel serves, slowly",
-                        shape.backward ? "backward" : "forward", shape.heads, operands[0].dim,
-                        operands[2].dim, shape.batch, shape.length, graph.status().message()));
+    at->second.refusal = std::string(graph.status().message());
   }
-  return at->second.get();
+  return at->second;
 }
 
 bool Words(const Tensor& t) {
@@ -86,13 +98,21 @@ bool Words(const Tensor& t) {
          (t.rows() <= 1 || t.pitch * SizeOf(t.dtype) % 16 == 0);
 }
 
-bool Serves(const AttentionDesc& d) {
+// Why the call is not for the library; empty if it is.
+std::string RefusalOf(const AttentionDesc& d) {
+  Library& library = TheLibrary();
+  if (!library.problem().empty()) return library.problem();
+  if (d.q.dtype != DType::kBF16) return "it takes BF16 alone";
   const bool dims = d.nope_dim % kHeadUnit == 0 && d.rope_dim % kHeadUnit == 0 &&
                     d.value_dim % kHeadUnit == 0 && d.nope_dim + d.rope_dim <= kLargestHead &&
                     d.value_dim <= kLargestHead;
-  const bool documents = !d.document_start || (d.documents > 0 && d.longest_document > 0);
-  const bool words = Words(d.q) && Words(d.kv) && Words(d.k_rope) && Words(d.o);
-  return d.q.dtype == DType::kBF16 && dims && documents && words && CudnnProblem().empty();
+  if (!dims) return absl::StrFormat("heads are multiples of %d, up to %d", kHeadUnit, kLargestHead);
+  if (!(Words(d.q) && Words(d.kv) && Words(d.k_rope) && Words(d.o))) return "rows begin at multiples of 16 bytes";
+  if (!d.document_start) return "";
+  if (d.documents <= 0 || d.longest_document <= 0) return "the number and length of documents are not known";
+  if (library.version() < kDocumentsVersion)
+    return absl::StrFormat("documents want cuDNN %s, this is %s", VersionText(kDocumentsVersion), VersionText(library.version()));
+  return "";
 }
 
 // Everything of a call that is the same for all its groups of heads.
@@ -105,8 +125,9 @@ class Call {
         scope_(*ctx.scratch),
         library_(TheLibrary()),
         lock_(library_.mutex),
-        plan_(PlanOf(d, grad != nullptr)),
+        plan_(PlanOf(d, grad != nullptr, DocumentsAreCountedExactly())),
         shape_(plan_.shape) {
+    if (library_.handle() == nullptr) return;
     SetCudnnStream(library_.handle(), ctx.stream.handle);
     const int64_t rows = d.q.rows(), dim = d.nope_dim + d.rope_dim;
     group_.keys = ctx.scratch->Allocate("attention.keys", DType::kBF16, {rows, shape_.heads * dim});
@@ -116,13 +137,14 @@ class Call {
     sums_ = ctx.scratch->Allocate("attention.dk_rope", DType::kF32, {rows, d.rope_dim});
   }
 
-  // False: the library has no plan, and nothing was done.
-  bool Run() {
+  // Why nothing was done: there is no handle, or no plan; empty: all is done.
+  std::string Run() {
+    if (library_.handle() == nullptr) return library_.problem();
     for (int64_t first = 0; first < d_.heads; first += shape_.heads) {
       const HeadGroup heads = {first, shape_.heads};
       const Tensor lse = d_.lse.Columns(first, shape_.heads);
       operands_ = OperandsOf(d_, grad_, group_, first);
-      if (first == 0 && !Plan()) return false;  // all groups are alike
+      if (first == 0 && !Plan()) return planned_->refusal;  // all groups are alike
       AssembleKeys(ctx_, d_, heads, group_.keys);
       if (grad_ != nullptr) Move(lse, StatsTo::kHeadMajor);
       Execute();
@@ -132,7 +154,7 @@ class Call {
         SplitKeyGrads(ctx_, d_, heads, group_.d_keys, *grad_, sums_);
       }
     }
-    return true;
+    return "";
   }
 
  private:
@@ -143,10 +165,10 @@ class Call {
   }
 
   bool Plan() {
-    graph_ = GraphFor(library_, shape_, operands_);
-    if (graph_ == nullptr) return false;
+    planned_ = &GraphFor(library_, shape_, operands_);
+    if (planned_->graph == nullptr) return false;
     workspace_ = ctx_.scratch->Allocate("attention.workspace", DType::kU8,
-                                        {graph_->workspace_bytes() + kWorkspaceAlignment});
+                                        {planned_->graph->workspace_bytes() + kWorkspaceAlignment});
     if (shape_.ragged) {
       FillTable();
       FillDocuments(ctx_, d_, table_);
@@ -176,7 +198,7 @@ class Call {
           addresses[kOffsets + operands_[i].id] =
               table_.offsets.row<int64_t>(static_cast<int64_t>(i)) + first;
       }
-      graph_->Execute(library_.handle(), addresses, reinterpret_cast<void*>(aligned));
+      planned_->graph->Execute(library_.handle(), addresses, reinterpret_cast<void*>(aligned));
       first += shape_.batch;
     } while (first < plan_.documents);
   }
@@ -192,7 +214,7 @@ class Call {
   GroupTensors group_;
   Tensor sums_, workspace_;
   std::vector<GraphOperand> operands_;
-  const AttentionGraph* graph_ = nullptr;
+  const PlannedGraph* planned_ = nullptr;
   DocumentTable table_;
 };
 
@@ -215,13 +237,27 @@ std::vector<GraphOperand> OperandsOf(const AttentionDesc& d, const AttentionGrad
 
 std::string CudnnProblem() { return TheLibrary().problem(); }
 
-bool CudnnAttention(const OpContext& ctx, const AttentionDesc& desc) {
-  return Serves(desc) && Call(ctx, desc, nullptr).Run();
+std::string CudnnText() {
+  const Library& library = TheLibrary();
+  if (library.version() == 0) return "";
+  return absl::StrFormat("cuDNN %s%s", VersionText(library.version()),
+                         library.version() < kDocumentsVersion
+                             ? ", which is not used for documents: those want " + VersionText(kDocumentsVersion)
+                             : "");
 }
 
-bool CudnnAttentionBackward(const OpContext& ctx, const AttentionDesc& desc, const AttentionGrad& grad) {
-  const bool words = Words(grad.d_o) && Words(grad.dq) && Words(grad.dkv) && Words(grad.dk_rope);
-  return words && Serves(desc) && Call(ctx, desc, &grad).Run();
+std::string CudnnAttention(const OpContext& ctx, const AttentionDesc& desc) {
+  if (desc.q.rows() == 0) return "";
+  const std::string refusal = RefusalOf(desc);
+  return refusal.empty() ? Call(ctx, desc, nullptr).Run() : refusal;
+}
+
+std::string CudnnAttentionBackward(const OpContext& ctx, const AttentionDesc& desc, const AttentionGrad& grad) {
+  if (desc.q.rows() == 0) return "";
+  if (!(Words(grad.d_o) && Words(grad.dq) && Words(grad.dkv) && Words(grad.dk_rope)))
+    return "rows of gradients begin at multiples of 16 bytes";
+  const std::string refusal = RefusalOf(desc);
+  return refusal.empty() ? Call(ctx, desc, &grad).Run() : refusal;
 }
 
 }  // namespace jevons::cuda

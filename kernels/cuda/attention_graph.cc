@@ -172,6 +172,8 @@ std::string OpenCudnn() {
                                        : absl::StrFormat("libcudnn.so.9 cannot be opened: %s", dlerror());
 }
 
+int CudnnVersion() { return static_cast<int>(fe::detail::get_backend_version()); }
+
 cudnnContext* NewCudnnHandle(std::string* problem) {
   cudnnHandle_t handle = nullptr;
   const cudnnStatus_t status = fe::detail::create_handle(&handle);

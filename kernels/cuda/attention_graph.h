@@ -54,6 +54,8 @@ class AttentionGraph {
 
 // Opens the library; why it cannot be, or empty. Nothing else here may be called before.
 std::string OpenCudnn();
+// cudnnGetVersion: 91900 for 9.19.0.
+int CudnnVersion();
 // A handle on the current device, null and why not in *problem.
 cudnnContext* NewCudnnHandle(std::string* problem);
 void SetCudnnStream(cudnnContext* handle, void* stream);

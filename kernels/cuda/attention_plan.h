@@ -27,7 +27,8 @@ struct CallPlan {
   GraphShape shape;       // of each call
   int64_t documents = 0;  // a multiple of shape.batch; 0: none are told apart
 };
-inline CallPlan PlanOf(const AttentionDesc& d, bool backward) {
+// `exact`: as many sequences as the caller says documents, so that, if that is their very number, none has length zero.
+inline CallPlan PlanOf(const AttentionDesc& d, bool backward, bool exact = false) {
   GraphShape s{.backward = backward, .rows = d.q.rows(), .scale = d.scale};
   if (!d.document_start) {
     s.batch = s.rows / d.sequence_length;
@@ -36,14 +37,14 @@ inline CallPlan PlanOf(const AttentionDesc& d, bool backward) {
     // Powers of two, so that few shapes ever come.
     const auto up = [](int64_t n) { return static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(n))); };
     s.ragged = true;
-    s.batch = up(d.documents);
+    s.batch = exact ? d.documents : up(d.documents);
     s.length = std::min(up(std::max<int64_t>(d.longest_document, 256)), d.sequence_length);
   }
   const int64_t documents = s.ragged ? s.batch : 0;
   int64_t most = kMostKeyBytes / (s.rows * (d.nope_dim + d.rope_dim) * 2);
   if (backward) {
     const int64_t side = (s.length + 63) / 64 * 64, scores = side * side * 2;
-    while (s.ragged && s.batch > kFewestDocuments && s.batch * scores > kMostScoreBytes) s.batch /= 2;
+    while (s.ragged && !exact && s.batch > kFewestDocuments && s.batch * scores > kMostScoreBytes) s.batch /= 2;
     most = std::min(most, kMostScoreBytes / (s.batch * scores));
   }
   // The largest number of heads that divides all of them and keeps to the bounds.

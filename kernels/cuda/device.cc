@@ -8,6 +8,7 @@
 
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/report.h"
 #include "kernels/tensor/cuda_backend.h"
 
 namespace jevons {
@@ -232,6 +233,12 @@ CudaReport ExamineCuda() {
   if (!fits)
     report.problem = "no device of compute capability 9.0 (Hopper), for which this program was built";
   return report;
+}
+
+int64_t cuda::FreeDeviceBytes() {
+  size_t free = 0, total = 0;
+  JEVONS_CUDA_CHECK(cudaMemGetInfo(&free, &total));
+  return static_cast<int64_t>(free);
 }
 
 void UseCudaDevice(int index) { JEVONS_CUDA_CHECK(cudaSetDevice(index)); }

@@ -5,7 +5,9 @@
 #include <cstring>
 #include <vector>
 
+#include "absl/strings/str_format.h"
 #include "kernels/cuda/gemm_lt.h"
+#include "kernels/cuda/report.h"
 #include "kernels/tensor/device.h"
 
 namespace jevons::cuda {
@@ -42,28 +44,59 @@ GemmImpl BeginOfGemmList() { return TheBegin(); }
 void BeginGemmListAt(GemmImpl impl) { TheBegin() = impl; }
 
 std::string GemmImplementation() {
-  return TheBegin() == GemmImpl::kPlain ? "plain" : "cublaslt " + LtVersion();
+  if (TheBegin() == GemmImpl::kPlain) return "plain";
+  return (TheBegin() == GemmImpl::kWgmma ? "wgmma for FP8, cublaslt " : "cublaslt ") + LtVersion();
 }
 
 void GroupedGemm(const OpContext& ctx, std::span<const GemmDesc> descs) {
   for (const GemmDesc& desc : descs) {
     if (IsEmpty(ctx, desc)) continue;
-    if (TheBegin() == GemmImpl::kPlain || !LtGemm(ctx, desc)) PlainGemm(ctx, desc);
+    if (TheBegin() != GemmImpl::kPlain) {
+      if (LtGemm(ctx, desc)) {
+        CountServed(&Served::cublaslt);
+        continue;
+      }
+      CountFallback("cuBLASLt refuses the product " + desc.ToString());
+    }
+    PlainGemm(ctx, desc);
+    CountServed(&Served::plain);
   }
 }
 
+namespace {
+
+std::string Describe(const Fp8GemmDesc& d) {
+  return absl::StrFormat("the FP8 product of %d x %d x %d (scales %d and %d, b %s, to %s)", d.m(), d.n(), d.k(),
+                         static_cast<int>(d.a.tiling), static_cast<int>(d.b.tiling), d.b_form == Form::kPlain ? "plain" : "turned",
+                         d.c.dtype == DType::kF32 ? "FP32" : "BF16");
+}
+
+// What the own kernel does not take.
+void Fp8GemmByTheRest(const OpContext& ctx, const Fp8GemmDesc& desc) {
+  if (TheBegin() != GemmImpl::kPlain && desc.promote) {
+    if (LtFp8Gemm(ctx, desc)) return CountServed(&Served::cublaslt);
+    CountFallback("cuBLASLt refuses " + Describe(desc));
+  }
+  PlainFp8Gemm(ctx, desc);
+  CountServed(&Served::plain);
+}
+
+}  // namespace
+
 void GroupedFp8Gemm(const OpContext& ctx, std::span<const Fp8GemmDesc> descs) {
-  const GemmImpl begin = TheBegin();
   std::vector<Fp8GemmDesc> together;
   for (const Fp8GemmDesc& desc : descs) {
     if (IsEmpty(ctx, desc)) continue;
-    if (begin == GemmImpl::kWgmma && WgmmaServes(desc)) {
+    if (TheBegin() == GemmImpl::kWgmma && WgmmaServes(desc)) {
       together.push_back(desc);
-    } else if (begin == GemmImpl::kPlain || !desc.promote || !LtFp8Gemm(ctx, desc)) {
-      PlainFp8Gemm(ctx, desc);
+      continue;
     }
+    if (TheBegin() == GemmImpl::kWgmma && desc.promote) CountFallback("the wgmma kernel does not take " + Describe(desc));
+    Fp8GemmByTheRest(ctx, desc);
   }
-  if (!together.empty()) WgmmaFp8Gemms(ctx, together);
+  if (together.empty()) return;
+  WgmmaFp8Gemms(ctx, together);
+  CountServed(&Served::wgmma, static_cast<int64_t>(together.size()));
 }
 
 }  // namespace jevons::cuda

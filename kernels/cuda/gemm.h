@@ -23,7 +23,7 @@ namespace jevons::cuda {
 void GroupedGemm(const OpContext& ctx, std::span<const GemmDesc> descs);
 void GroupedFp8Gemm(const OpContext& ctx, std::span<const Fp8GemmDesc> descs);
 
-// What serves products of BF16 or FP32: "cublaslt 13.1".
+// What serves products, for the log: "cublaslt 13.1", "wgmma for FP8, cublaslt 13.1", "plain". Of those before: ServedSoFar (report.h).
 std::string GemmImplementation();
 
 enum class GemmImpl { kWgmma, kCublasLt, kPlain };  // in their order

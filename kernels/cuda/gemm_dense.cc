@@ -26,29 +26,46 @@ bool RunAsItLies(const OpContext& ctx, const GemmDesc& d) {
 }
 
 // Room for a matrix whose rows begin at multiples of 16 bytes.
-Tensor Aligned(const OpContext& ctx, const Tensor& like) {
-  const int64_t unit = 16 / SizeOf(like.dtype);
-  return ctx.scratch
-      ->Allocate("gemm.aligned", like.dtype, {like.rows(), (like.cols() + unit - 1) / unit * unit})
-      .Columns(0, like.cols());
+Tensor Aligned(const OpContext& ctx, DType dtype, const Shape& shape) {
+  const int64_t unit = 16 / SizeOf(dtype);
+  return ctx.scratch->Allocate("gemm.aligned", dtype, {shape[0], (shape[1] + unit - 1) / unit * unit}).Columns(0, shape[1]);
 }
 
 Tensor AlignedCopy(const OpContext& ctx, const Tensor& t) {
-  const Tensor copy = Aligned(ctx, t);
+  const Tensor copy = Aligned(ctx, t.dtype, t.shape);
   Copy(ctx, t, copy);
   return copy;
+}
+
+// A copy would change nothing.
+bool LiesAligned(const GemmDesc& d) {
+  const auto aligned = [](const Tensor& t) {
+    return reinterpret_cast<uintptr_t>(t.data) % 16 == 0 && (t.rows() <= 1 || t.pitch * SizeOf(t.dtype) % 16 == 0);
+  };
+  return aligned(d.a) && aligned(d.b) && aligned(d.c);
 }
 
 }  // namespace
 
 bool LtGemm(const OpContext& ctx, const GemmDesc& desc) {
+  if (desc.a.dtype == DType::kF32 && desc.c.dtype == DType::kBF16) {
+    // The library has no product of FP32 to BF16: the sums are made in FP32, and rounded once where they are stored.
+    ArenaScope scope(*ctx.scratch);
+    GemmDesc sums = desc;
+    sums.c = Aligned(ctx, DType::kF32, desc.c.shape);
+    if (desc.mode == WriteMode::kAdd) Copy(ctx, desc.c, sums.c);
+    if (!LtGemm(ctx, sums)) return false;
+    Copy(ctx, sums.c, desc.c);
+    return true;
+  }
   if (RunAsItLies(ctx, desc)) return true;
   // Nothing serves these addresses or pitches: copy.
+  if (LiesAligned(desc)) return false;
   ArenaScope scope(*ctx.scratch);
   GemmDesc copy = desc;
   copy.a = AlignedCopy(ctx, desc.a);
   copy.b = AlignedCopy(ctx, desc.b);
-  copy.c = desc.mode == WriteMode::kAdd ? AlignedCopy(ctx, desc.c) : Aligned(ctx, desc.c);
+  copy.c = desc.mode == WriteMode::kAdd ? AlignedCopy(ctx, desc.c) : Aligned(ctx, desc.c.dtype, desc.c.shape);
   if (!RunAsItLies(ctx, copy)) return false;
   Copy(ctx, copy.c, desc.c);
   return true;

@@ -1,8 +1,10 @@
 // Products of FP8 codes by cuBLASLt, whose block-scaled products (1x128 by 128x128, 1x128 by 1x128) want both operands along k,
 // k a multiple of 16, rows and columns multiples of 8, and scales in layouts of their own. As in gemm_dense.cc, it is asked for C^T.
+#include "absl/strings/str_format.h"
 #include "kernels/cuda/gemm.h"
 #include "kernels/cuda/gemm_fp8_layout.h"
 #include "kernels/cuda/gemm_lt.h"
+#include "kernels/cuda/report.h"
 #include "kernels/ops/elementwise.h"
 #include "kernels/tensor/device.h"
 
@@ -97,7 +99,10 @@ bool LtFp8Gemm(const OpContext& ctx, const Fp8GemmDesc& desc) {
   }
   if (!RunPadded(ctx, RowsOf(shared, 0, most))) return false;
   const Fp8GemmDesc last = RowsOf(shared, most, rest);
-  if (!RunPadded(ctx, last)) PlainFp8Gemm(ctx, last);
+  if (!RunPadded(ctx, last)) {
+    CountFallback(absl::StrFormat("cuBLASLt refuses the last rows of an FP8 product of %d x %d x %d", desc.m(), desc.n(), desc.k()));
+    PlainFp8Gemm(ctx, last);
+  }
   return true;
 }
 

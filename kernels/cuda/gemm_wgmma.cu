@@ -66,6 +66,10 @@ class Tiles {
     Find();
   }
   __device__ __forceinline__ const Problem& problem() const { return batch_.problems[problem_]; }
+  // The problem after this one, or this one if it is the last.
+  __device__ __forceinline__ const Problem& next_problem() const {
+    return batch_.problems[min(problem_ + 1, batch_.count - 1)];
+  }
   // The first row and column of this block's tile.
   __device__ __forceinline__ void Place(uint32_t rank, int& row, int& col) const {
     const Problem& p = problem();
@@ -90,6 +94,8 @@ __device__ __forceinline__ void LoadTiles(const Batch& batch, uint32_t shared, u
   RingPlace place;
   for (Tiles tiles(batch); tiles.more(); tiles.Next()) {
     const Problem& p = tiles.problem();
+    PrefetchMap(&tiles.next_problem().a);
+    PrefetchMap(&tiles.next_problem().b);
     int row, col;
     tiles.Place(rank, row, col);
     const int half = static_cast<int>(rank) * Tile::kRowsOfGroup;
@@ -173,6 +179,16 @@ __device__ __forceinline__ void StoreTwo(const Problem& p, int row, int col, flo
 }
 __device__ __forceinline__ void StoreTwo(const Problem& p, int row, int col, float left, float right, bf16) {
   bf16* c = static_cast<bf16*>(p.c) + row * p.c_pitch + col;
+  if (p.vector && col + 1 < p.n) {
+    uint32_t& both = *reinterpret_cast<uint32_t*>(c);
+    if (p.add) {
+      const uint32_t before = both;
+      left = __uint_as_float(before << 16) + left;
+      right = __uint_as_float(before & 0xFFFF0000u) + right;
+    }
+    both = RoundPair(left, right);
+    return;
+  }
   if (col < p.n) c[0] = bf16(p.add ? static_cast<float>(c[0]) + left : left);
   if (col + 1 < p.n) c[1] = bf16(p.add ? static_cast<float>(c[1]) + right : right);
 }
@@ -241,6 +257,7 @@ __device__ __forceinline__ void ComputeTiles(const Batch& batch, const uint8_t* 
       const uint64_t a =
           MatrixDescriptor(shared + Shared::A(place.stage) + group * Tile::kRowsOfGroup * Tile::kTerms);
       const uint64_t b = MatrixDescriptor(shared + Shared::B(place.stage));
+      FenceSums(product);
       BeginProducts();
 #pragma unroll
       for (int step = 0; step < Tile::kTerms / Tile::kProducts; ++step)
@@ -254,6 +271,7 @@ __device__ __forceinline__ void ComputeTiles(const Batch& batch, const uint8_t* 
         for (int i = 0; i < Tile::kSums / 4; ++i) columns[i] = line[i * 4];
       }
       WaitForProducts();
+      FenceSums(product);
       __syncwarp();
       if (lane < Tile::kCluster) ArriveAt(shared + Shared::Empty(place.stage), static_cast<uint32_t>(lane));
       Promote<kLineScalesB>(product, scales, columns, sums);

@@ -62,6 +62,10 @@ __device__ __forceinline__ uint32_t ClusterRank() {
   return rank;
 }
 
+// Has the copy engine fetch the description of a tensor that it will soon copy from.
+__device__ __forceinline__ void PrefetchMap(const CUtensorMap* map) {
+  asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
+}
 // The box of a tensor at (x, y), x along its rows, to `to`; the bytes count at `barrier`. Beyond the tensor it is zero.
 __device__ __forceinline__ void CopyBox(uint32_t to, const CUtensorMap* map, int x, int y, uint32_t barrier) {
   asm volatile(
@@ -105,6 +109,12 @@ __device__ __forceinline__ void CommitProducts() {
 }
 __device__ __forceinline__ void WaitForProducts() {
   asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+}
+
+// Products write these registers when the compiler does not see it: none may be read or written between here and the next fence.
+__device__ __forceinline__ void FenceSums(float (&d)[WgmmaTile::kSums]) {
+#pragma unroll
+  for (float& sum : d) asm volatile("" : "+f"(sum)::"memory");
 }
 
 // d += a b^T or d = a b^T for 64 rows, 128 columns and 32 terms.

@@ -81,6 +81,7 @@ class Bench {
                    double& peak) {
     if (peak == 0) peak = speed;
     std::printf("%-58s %9.3f ms %8.1f %-7s  %.2f of %s\n", name.c_str(), ms, speed, unit, speed / peak, of);
+    std::fflush(stdout);  // what was measured is not lost if the program is stopped
   }
 
   std::string wanted_;

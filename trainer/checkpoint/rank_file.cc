@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_format.h"
 #include "kernels/tensor/device.h"
+#include "trainer/checkpoint/host_copy.h"
 #include "trainer/checkpoint/manifest.h"
 
 namespace jevons {
@@ -42,6 +43,7 @@ absl::Status RankFile::Stage(const std::vector<TensorSlice>& slices, const Strea
     index_.mutable_files(0)->set_bytes(size_);
   }
   int64_t offset = 0;
+  HostCopy copy(stream, staging_.get());
   for (const TensorSlice& slice : slices) {
     JEVONS_CHECK(IsTensorName(slice.name), "tensor \"%s\"", slice.name.c_str());
     JEVONS_CHECK(0 <= slice.elements.begin && slice.elements.begin <= slice.elements.end &&
@@ -60,10 +62,10 @@ absl::Status RankFile::Stage(const std::vector<TensorSlice>& slices, const Strea
     part->set_first_element(slice.elements.begin);
     part->set_elements(slice.elements.size());
     const int64_t bytes = slice.elements.size() * SizeOf(slice.dtype);
-    CopyBytes(stream, slice.data, staging_.get() + offset, bytes);
+    copy.Append(slice.data, bytes);
     offset += bytes;
   }
-  Synchronize(stream);
+  copy.Finish();
   return absl::OkStatus();
 }
 

@@ -2,6 +2,7 @@
 #include "kernels/cuda/attention.h"
 
 #include "kernels/cuda/attention_layout.h"
+#include "kernels/cuda/report.h"
 #include "tests/kernels/cuda/cuda_test.h"
 
 namespace jevons {
@@ -91,18 +92,40 @@ TEST_F(CudaTest, PlainAttention) {
       CompareWithReference([&](DeviceCase& c) { RunBoth(c, dtype, sizes); }, BoundOfAttention(dtype));
 }
 
-TEST_F(CudaTest, CudnnAttention) {
+// All calls are cuDNN's, none falls back.
+void CompareCudnn(const Sizes& sizes) {
   if (const std::string problem = cuda::CudnnProblem(); !problem.empty()) GTEST_SKIP() << problem;
-  const Sizes kSizes[] = {
-      {2, 256, 2, 128, 64, 128},
-      {2, 200, 3, 128, 64, 128, true},
-      {1, 512, 2, 64, 32, 64, true},
-      {1, 90, 4, 16, 8, 16, true, 10000},   // scores of so many would fill memory: two groups of heads
-      {1, 4096, 2, 8, 8, 8, true, 0, 4096}  // of so long ones too: each head in four calls
-  };
-  for (const Sizes& sizes : kSizes)
-    CompareWithReference([&](DeviceCase& c) { RunBoth(c, DType::kBF16, sizes); },
-                         BoundOfAttention(DType::kBF16));
+  const cuda::Served before = cuda::ServedSoFar();
+  CompareWithReference([&](DeviceCase& c) { RunBoth(c, DType::kBF16, sizes); }, BoundOfAttention(DType::kBF16),
+                       {Addresses::kAligned});
+  const cuda::Served now = cuda::ServedSoFar();
+  EXPECT_EQ(now.cudnn - before.cudnn, 2 * CudaRepeats());
+  EXPECT_EQ(now.fallbacks, before.fallbacks);
+}
+
+TEST_F(CudaTest, CudnnAttention) { CompareCudnn({2, 256, 2, 128, 64, 128}); }
+TEST_F(CudaTest, CudnnAttentionOfDocuments) {
+  CompareCudnn({2, 200, 3, 128, 64, 128, true});
+  CompareCudnn({1, 512, 2, 64, 32, 64, true});
+}
+// 16,384 sequences, nearly all of length zero; scores of so many would fill memory, so there are two groups of heads.
+TEST_F(CudaTest, CudnnAttentionOfEmptySequences) { CompareCudnn({1, 90, 4, 16, 8, 16, true, 10000}); }
+// The same documents and no sequence of length zero: if this passes and the one before does not, cuDNN cannot do with empty ones.
+TEST_F(CudaTest, CudnnAttentionOfExactDocuments) {
+  cuda::CountDocumentsExactly(true);
+  CompareCudnn({1, 111, 4, 16, 8, 16, true, 3});
+  CompareCudnn({2, 200, 3, 128, 64, 128, true, 9});
+  cuda::CountDocumentsExactly(false);
+}
+TEST_F(CudaTest, CudnnAttentionOfLongDocuments) {
+  CompareCudnn({1, 4096, 2, 8, 8, 8, true, 0, 4096});  // scores of so long ones fill memory: each head in four calls
+}
+TEST_F(CudaTest, AttentionAtOddAddressesFallsBack) {
+  if (const std::string problem = cuda::CudnnProblem(); !problem.empty()) GTEST_SKIP() << problem;
+  const cuda::Served before = cuda::ServedSoFar();
+  CompareWithReference([&](DeviceCase& c) { RunBoth(c, DType::kBF16, {1, 40, 2, 16, 8, 16}); }, BoundOfAttention(DType::kBF16),
+                       {Addresses::kOdd});
+  EXPECT_EQ(cuda::ServedSoFar().fallbacks - before.fallbacks, 2 * CudaRepeats());
 }
 
 AttentionDesc LayoutDesc(DeviceCase& c, int64_t rows) {

@@ -1,11 +1,9 @@
 // Products of FP8 codes on CUDA: the three of the recipe and what else the interface allows, by each implementation.
 #include <algorithm>
 
-#include "kernels/cpu/gemm_impl.h"
-#include "kernels/cuda/gemm.h"
 #include "kernels/fp8/tensor_core.h"
 #include "kernels/fp8/weight.h"
-#include "tests/kernels/cuda/cuda_test.h"
+#include "tests/kernels/cuda/product_test.h"
 
 namespace jevons {
 namespace {
@@ -23,20 +21,8 @@ struct Fp8Case {
   bool promote = true;
 };
 
-class Beginning {
- public:
-  explicit Beginning(GemmImpl impl) : before_(cuda::BeginOfGemmList()) {
-    cuda::BeginGemmListAt(impl);
-    cpu::ForceGemmImpl("ref");
-  }
-  ~Beginning() {
-    cuda::BeginGemmListAt(before_);
-    cpu::ForceGemmImpl("");
-  }
-
- private:
-  GemmImpl before_;
-};
+using CudaFp8Gemm = CudaProductTest;
+INSTANTIATE_TEST_SUITE_P(By, CudaFp8Gemm, testing::Values(GemmImpl::kCublasLt, GemmImpl::kPlain, GemmImpl::kWgmma), NameOfImpl);
 
 // Codes of both signs up to 15, as an activation's tile has them but for a few, and zeros.
 DeviceCase::Matrix& MakeCodes(DeviceCase& c, int64_t rows, int64_t cols, uint64_t seed) {
@@ -81,7 +67,6 @@ void Compare(GemmImpl impl, const Fp8Case& t) {
   SCOPED_TRACE(testing::Message() << t.m << " x " << t.n << " x " << t.k << ", product "
                                   << static_cast<int>(t.role) << ", implementation "
                                   << static_cast<int>(impl));
-  const Beginning beginning(impl);
   CompareWithReference(
       [&](DeviceCase& c) {
         auto& out = c.Make(t.out, t.m, t.n);
@@ -91,22 +76,36 @@ void Compare(GemmImpl impl, const Fp8Case& t) {
       BoundFor(impl, t.out));
 }
 
-TEST_F(CudaTest, Fp8GemmBySize) {
+TEST_P(CudaFp8Gemm, BySize) {
   constexpr int64_t kSizes[][3] = {{0, 8, 8},  {8, 0, 8},      {5, 8, 0},     {1, 1, 1},
                                    {3, 5, 17}, {127, 40, 129}, {140, 72, 260}};
-  for (const GemmImpl impl : {GemmImpl::kCublasLt, GemmImpl::kPlain, GemmImpl::kWgmma})
-    for (const auto& [m, n, k] : kSizes)
-      for (const Role role : kRoles) Compare(impl, {m, n, k, role});
+  for (const auto& [m, n, k] : kSizes)
+    for (const Role role : kRoles) Compare(impl(), {m, n, k, role});
 }
 
-TEST_F(CudaTest, Fp8GemmByModeAndType) {
-  for (const GemmImpl impl : {GemmImpl::kCublasLt, GemmImpl::kPlain, GemmImpl::kWgmma})
-    for (const Role role : kRoles)
-      for (const WriteMode mode : kWriteModes)
-        for (const DType out : kRealTypes) {
-          Compare(impl, {34, 56, 160, role, mode, out});
-          if (impl == GemmImpl::kWgmma) Compare(impl, {5, 50, 20, role, mode, out});
-        }
+TEST_P(CudaFp8Gemm, ByModeAndType) {
+  for (const Role role : kRoles)
+    for (const WriteMode mode : kWriteModes)
+      for (const DType out : kRealTypes) {
+        Compare(impl(), {34, 56, 160, role, mode, out});
+        if (impl() == GemmImpl::kWgmma) Compare(impl(), {5, 50, 20, role, mode, out});
+      }
+}
+
+// Nobody serves in its place where rows begin at multiples of 16 bytes, whatever the number of tokens.
+TEST_P(CudaFp8Gemm, ServesWhatIsAligned) {
+  int64_t products = 0;
+  for (const Role role : kRoles)
+    for (const int64_t tokens : {16, 64, 77})
+      for (const WriteMode mode : kWriteModes) {
+        const bool wgrad = role == Role::kWgrad;
+        const Fp8Case t = {wgrad ? 48 : tokens, 64, wgrad ? tokens : 144, role, mode, wgrad ? DType::kF32 : DType::kBF16};
+        DeviceCase c(Device::kCuda, Addresses::kAligned);
+        auto& out = c.Make(t.out, t.m, t.n);
+        Fp8Gemm(c.ctx(), DescOf(c, t, out, 1));
+        ++products;
+      }
+  ExpectServed(products);
 }
 
 TEST_F(CudaTest, Fp8GemmWithoutPromotionHasTheBitsOfTheModel) {
@@ -140,83 +139,74 @@ TEST_F(CudaTest, TransposeBlocks) {
 
 // A weight that was turned when it was made gives dgrad the bits of one that is turned at each call, and takes no room then: beside
 // the library's workspace, all that is left to arrange are the scales of dy.
-TEST_F(CudaTest, AWeightIsTurnedOnce) {
-  for (const GemmImpl impl : {GemmImpl::kCublasLt, GemmImpl::kPlain, GemmImpl::kWgmma}) {
-    const Beginning beginning(impl);
-    for (const auto& [n, k] : {std::pair{512, 144}, {176, 48}, {130, 20}}) {
-      SCOPED_TRACE(testing::Message() << n << " x " << k << ", implementation " << static_cast<int>(impl));
-      BeforeCudaRepeat(n);
-      constexpr int64_t kRows = 16;
-      DeviceCase c(Device::kCuda, Addresses::kAligned);
-      const OpContext ctx = c.ctx();
-      auto& value = c.Make(DType::kBF16, n, k).Fill(1);
-      value.Set(n - 1, k - 1, 100);
-      const Fp8Operand dy = MakeOperand(c, kRows, n, Tiling::kRows1x128, 2);
-      auto &plain = c.MakeContiguous(DType::kF32, kRows, k),
-           &turned = c.MakeContiguous(DType::kF32, kRows, k);
-      const int64_t before = ctx.scratch->used_bytes();
-      const Fp8Weight weight = AllocateFp8Weight(*ctx.scratch, n, k);
-      EXPECT_EQ(ctx.scratch->used_bytes() - before, Fp8WeightBytes(Device::kCuda, n, k));
-      QuantizeWeight(ctx, value.tensor(), weight, nullptr);
-      Fp8Gemm(ctx, {.a = dy, .b = weight.plain, .c = plain.tensor(), .b_form = Form::kPlain});
-      ctx.scratch->ResetPeak();
-      Fp8Gemm(ctx, {.a = dy, .b = weight.turned, .c = turned.tensor(), .b_form = Form::kTransposed});
-      if (n == 512) {
-        EXPECT_LE(ctx.scratch->peak_bytes() - ctx.scratch->used_bytes(),
-                  Arena::SliceBytes(DType::kF32, {TilesOf(n), kRows}) +
-                      Arena::SliceBytes(DType::kU8, {ProductScratchBytes(Device::kCuda)}));
-      }
-      c.Show("plain", plain);
-      c.Show("turned", turned);
-      EXPECT_TRUE(SameValues(c.outputs()[0].values, c.outputs()[1].values));
+TEST_P(CudaFp8Gemm, TakesAWeightTurnedOnce) {
+  for (const auto& [n, k] : {std::pair{512, 144}, {176, 48}, {130, 20}}) {
+    SCOPED_TRACE(testing::Message() << n << " x " << k << ", implementation " << static_cast<int>(impl()));
+    BeforeCudaRepeat(n);
+    constexpr int64_t kRows = 16;
+    DeviceCase c(Device::kCuda, Addresses::kAligned);
+    const OpContext ctx = c.ctx();
+    auto& value = c.Make(DType::kBF16, n, k).Fill(1);
+    value.Set(n - 1, k - 1, 100);
+    const Fp8Operand dy = MakeOperand(c, kRows, n, Tiling::kRows1x128, 2);
+    auto &plain = c.MakeContiguous(DType::kF32, kRows, k),
+         &turned = c.MakeContiguous(DType::kF32, kRows, k);
+    const int64_t before = ctx.scratch->used_bytes();
+    const Fp8Weight weight = AllocateFp8Weight(*ctx.scratch, n, k);
+    EXPECT_EQ(ctx.scratch->used_bytes() - before, Fp8WeightBytes(Device::kCuda, n, k));
+    QuantizeWeight(ctx, value.tensor(), weight, nullptr);
+    Fp8Gemm(ctx, {.a = dy, .b = weight.plain, .c = plain.tensor(), .b_form = Form::kPlain});
+    ctx.scratch->ResetPeak();
+    Fp8Gemm(ctx, {.a = dy, .b = weight.turned, .c = turned.tensor(), .b_form = Form::kTransposed});
+    if (n == 512) {
+      EXPECT_LE(ctx.scratch->peak_bytes() - ctx.scratch->used_bytes(),
+                Arena::SliceBytes(DType::kF32, {TilesOf(n), kRows}) +
+                    Arena::SliceBytes(DType::kU8, {ProductScratchBytes(Device::kCuda)}));
     }
+    c.Show("plain", plain);
+    c.Show("turned", turned);
+    EXPECT_TRUE(SameValues(c.outputs()[0].values, c.outputs()[1].values));
   }
 }
 
 // Every pair of tilings that quantisation makes.
-TEST_F(CudaTest, Fp8GemmTakesEveryTiling) {
-  for (const GemmImpl impl : {GemmImpl::kCublasLt, GemmImpl::kPlain, GemmImpl::kWgmma}) {
-    const Beginning beginning(impl);
-    for (const Tiling a : {Tiling::kRows1x128, Tiling::kBlocks128x128, Tiling::kColumns128x1})
-      for (const Tiling b : {Tiling::kRows1x128, Tiling::kBlocks128x128, Tiling::kColumns128x1})
-        CompareWithReference(
-            [&](DeviceCase& c) {
-              auto& out = c.Make(DType::kF32, 129, 24);
-              Fp8Gemm(c.ctx(), {.a = MakeOperand(c, 129, 140, a, 1),
-                                .b = MakeOperand(c, 24, 140, b, 3),
-                                .c = out.tensor()});
-              c.Show("c", out);
-            },
-            BoundFor(impl, DType::kF32));
-  }
-}
-
-TEST_F(CudaTest, GroupedFp8Gemm) {
-  for (const GemmImpl impl : {GemmImpl::kCublasLt, GemmImpl::kWgmma}) {
-    const Beginning beginning(impl);
-    for (const Role role : kRoles) {
+TEST_P(CudaFp8Gemm, TakesEveryTiling) {
+  for (const Tiling a : {Tiling::kRows1x128, Tiling::kBlocks128x128, Tiling::kColumns128x1})
+    for (const Tiling b : {Tiling::kRows1x128, Tiling::kBlocks128x128, Tiling::kColumns128x1})
       CompareWithReference(
           [&](DeviceCase& c) {
-            std::vector<Fp8GemmDesc> descs;
-            std::vector<DeviceCase::Matrix*> outs;
-            for (const int64_t tokens : {0, 1, 127, 128, 129}) {
-              const Fp8Case t = role == Role::kWgrad ? Fp8Case{48, 32, tokens, role, WriteMode::kAdd}
-                                                     : Fp8Case{tokens, 48, 144, role};
-              outs.push_back(&c.Make(t.out, t.m, t.n));
-              descs.push_back(DescOf(c, t, *outs.back(), 10 * static_cast<uint64_t>(tokens) + 1));
-              if (outs.size() == 4 && role == Role::kDgrad)
-                descs.back().b = descs[2].b;  // two segments of one expert
-            }
-            GroupedFp8Gemm(c.ctx(), descs);
-            for (DeviceCase::Matrix* out : outs) c.Show("c", *out);
+            auto& out = c.Make(DType::kF32, 129, 24);
+            Fp8Gemm(c.ctx(), {.a = MakeOperand(c, 129, 140, a, 1),
+                              .b = MakeOperand(c, 24, 140, b, 3),
+                              .c = out.tensor()});
+            c.Show("c", out);
           },
-          BoundFor(impl, DType::kF32));
-    }
+          BoundFor(impl(), DType::kF32));
+}
+
+TEST_P(CudaFp8Gemm, OfGroups) {
+  for (const Role role : kRoles) {
+    CompareWithReference(
+        [&](DeviceCase& c) {
+          std::vector<Fp8GemmDesc> descs;
+          std::vector<DeviceCase::Matrix*> outs;
+          for (const int64_t tokens : {0, 1, 127, 128, 129}) {
+            const Fp8Case t = role == Role::kWgrad ? Fp8Case{48, 32, tokens, role, WriteMode::kAdd}
+                                                   : Fp8Case{tokens, 48, 144, role};
+            outs.push_back(&c.Make(t.out, t.m, t.n));
+            descs.push_back(DescOf(c, t, *outs.back(), 10 * static_cast<uint64_t>(tokens) + 1));
+            if (outs.size() == 4 && role == Role::kDgrad)
+              descs.back().b = descs[2].b;  // two segments of one expert
+          }
+          GroupedFp8Gemm(c.ctx(), descs);
+          for (DeviceCase::Matrix* out : outs) c.Show("c", *out);
+        },
+        BoundFor(impl(), DType::kF32));
   }
 }
 
 // More than fit a launch.
-TEST_F(CudaTest, GroupedFp8GemmOfManyProducts) {
+TEST_F(CudaTest, WgmmaTakesMoreProductsThanALaunch) {
   const Beginning beginning(GemmImpl::kWgmma);
   CompareWithReference(
       [&](DeviceCase& c) {
@@ -246,6 +236,8 @@ TEST_F(CudaTest, TheWgmmaKernelHasTheBitsOfTheModel) {
     Fp8Gemm(c.ctx(), desc);
     out.Fetch();
     const ScaleView sa = same.a_scales(), sb = same.b_scales();
+    int others = 0;
+    double worst = 0, largest = 0;
     for (int64_t i = 0; i < t.m; i += 7) {
       for (int64_t j = 0; j < t.n; j += 11) {
         float sum = 0;
@@ -259,9 +251,15 @@ TEST_F(CudaTest, TheWgmmaKernelHasTheBitsOfTheModel) {
               TensorCoreDot<E4M3, E4M3>(same.a.codes.row<uint8_t>(i) + begin, column, n, kNoPromotion);
           sum = std::fma(product, sa(i, block) * sb(j, block), sum);
         }
-        ASSERT_EQ(out.Get(i, j), double{sum}) << i << ", " << j;
+        const double got = out.Get(i, j), want = double{sum};
+        others += got != want;
+        worst = std::max(worst, std::abs(got - want));
+        largest = std::max(largest, std::abs(want));
       }
     }
+    std::printf("deviation TheWgmmaKernelHasTheBitsOfTheModel, product %d: %d elements have other bits, by %.3g of the largest\n",
+                static_cast<int>(role), others, worst / largest);
+    EXPECT_EQ(others, 0);
   }
 }
 
@@ -283,21 +281,18 @@ TEST_F(CudaTest, TheWgmmaKernelComputesRowsAlone) {
     for (int64_t j = 0; j < 136; ++j) ASSERT_EQ(some.Get(i, j), all.Get(97 + i, j));
 }
 
-TEST_F(CudaTest, Fp8GemmKeepsNanInItsRowAndColumn) {
-  for (const GemmImpl impl : {GemmImpl::kCublasLt, GemmImpl::kPlain, GemmImpl::kWgmma}) {
-    const Beginning beginning(impl);
-    DeviceCase c(Device::kCuda, Addresses::kAligned);
-    auto &a = MakeCodes(c, 21, 144, 1), &b = MakeCodes(c, 40, 144, 2), &out = c.Make(DType::kF32, 21, 40);
-    a.Set(7, 140, 0xFF);
-    b.Set(33, 3, 0x7F);
-    Fp8Gemm(c.ctx(), {.a = {a.tensor(), MakeScales(c, {21, 2}, 3).tensor(), Tiling::kRows1x128},
-                      .b = {b.tensor(), MakeScales(c, {1, 2}, 4).tensor(), Tiling::kBlocks128x128},
-                      .c = out.tensor()});
-    out.Fetch();
-    for (int64_t i = 0; i < 21; ++i)
-      for (int64_t j = 0; j < 40; ++j)
-        ASSERT_EQ(std::isnan(out.Get(i, j)), i == 7 || j == 33) << i << ", " << j;
-  }
+TEST_P(CudaFp8Gemm, KeepsNanInItsRowAndColumn) {
+  DeviceCase c(Device::kCuda, Addresses::kAligned);
+  auto &a = MakeCodes(c, 21, 144, 1), &b = MakeCodes(c, 40, 144, 2), &out = c.Make(DType::kF32, 21, 40);
+  a.Set(7, 140, 0xFF);
+  b.Set(33, 3, 0x7F);
+  Fp8Gemm(c.ctx(), {.a = {a.tensor(), MakeScales(c, {21, 2}, 3).tensor(), Tiling::kRows1x128},
+                    .b = {b.tensor(), MakeScales(c, {1, 2}, 4).tensor(), Tiling::kBlocks128x128},
+                    .c = out.tensor()});
+  out.Fetch();
+  for (int64_t i = 0; i < 21; ++i)
+    for (int64_t j = 0; j < 40; ++j)
+      ASSERT_EQ(std::isnan(out.Get(i, j)), i == 7 || j == 33) << i << ", " << j;
 }
 
 }  // namespace

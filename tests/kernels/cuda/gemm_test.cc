@@ -1,10 +1,7 @@
 // Products of BF16 and FP32 on CUDA.
-#include "kernels/cuda/gemm.h"
-
 #include <gmock/gmock.h>
 
-#include "kernels/cpu/gemm_impl.h"
-#include "tests/kernels/cuda/cuda_test.h"
+#include "tests/kernels/cuda/product_test.h"
 
 namespace jevons {
 namespace {
@@ -16,21 +13,8 @@ struct GemmCase {
   DType in = DType::kBF16, out = DType::kF32;
 };
 
-// Starts the list of implementations here, and has the CPU compute by the definition.
-class Beginning {
- public:
-  explicit Beginning(cuda::GemmImpl impl) : before_(cuda::BeginOfGemmList()) {
-    cuda::BeginGemmListAt(impl);
-    cpu::ForceGemmImpl("ref");
-  }
-  ~Beginning() {
-    cuda::BeginGemmListAt(before_);
-    cpu::ForceGemmImpl("");
-  }
-
- private:
-  cuda::GemmImpl before_;
-};
+using CudaGemm = CudaProductTest;
+INSTANTIATE_TEST_SUITE_P(By, CudaGemm, testing::Values(cuda::GemmImpl::kCublasLt, cuda::GemmImpl::kPlain), NameOfImpl);
 
 GemmDesc DescOf(DeviceCase& c, const GemmCase& t, DeviceCase::Matrix& out, uint64_t seed) {
   const bool a_plain = t.a_form == Form::kPlain, b_plain = t.b_form == Form::kPlain;
@@ -42,7 +26,6 @@ GemmDesc DescOf(DeviceCase& c, const GemmCase& t, DeviceCase::Matrix& out, uint6
 
 void Compare(cuda::GemmImpl impl, const GemmCase& t) {
   SCOPED_TRACE(testing::Message() << t.m << " x " << t.n << " x " << t.k);
-  const Beginning beginning(impl);
   CompareWithReference(
       [&](DeviceCase& c) {
         auto& out = c.Make(t.out, t.m, t.n);
@@ -56,20 +39,34 @@ constexpr int64_t kSizes[][3] = {{0, 3, 5},   {3, 0, 5},    {4, 5, 0},      {1, 
                                  {16, 24, 8}, {64, 64, 16}, {65, 130, 100}, {127, 33, 129}};
 constexpr Form kForms[] = {Form::kPlain, Form::kTransposed};
 
-TEST_F(CudaTest, GemmOfEveryFormTypeAndMode) {
-  for (const cuda::GemmImpl impl : {cuda::GemmImpl::kCublasLt, cuda::GemmImpl::kPlain})
-    for (const DType in : kRealTypes)
-      for (const DType out : kRealTypes)
-        for (const Form a : kForms)
-          for (const Form b : kForms)
-            for (const WriteMode mode : kWriteModes) Compare(impl, {20, 24, 40, a, b, mode, in, out});
+TEST_P(CudaGemm, OfEveryFormTypeAndMode) {
+  for (const DType in : kRealTypes)
+    for (const DType out : kRealTypes)
+      for (const Form a : kForms)
+        for (const Form b : kForms)
+          for (const WriteMode mode : kWriteModes) Compare(impl(), {20, 24, 40, a, b, mode, in, out});
 }
 
-TEST_F(CudaTest, GemmOfEverySize) {
-  for (const cuda::GemmImpl impl : {cuda::GemmImpl::kCublasLt, cuda::GemmImpl::kPlain})
-    for (const auto& [m, n, k] : kSizes)
-      for (const WriteMode mode : kWriteModes)
-        Compare(impl, {m, n, k, Form::kTransposed, Form::kPlain, mode, DType::kBF16, DType::kF32});
+TEST_P(CudaGemm, OfEverySize) {
+  for (const auto& [m, n, k] : kSizes)
+    for (const WriteMode mode : kWriteModes)
+      Compare(impl(), {m, n, k, Form::kTransposed, Form::kPlain, mode, DType::kBF16, DType::kF32});
+}
+
+// Where rows begin at multiples of 16 bytes nobody serves in its place, the router's FP32 gradient to BF16 included.
+TEST_P(CudaGemm, ServesWhatIsAligned) {
+  int64_t products = 0;
+  for (const DType in : kRealTypes)
+    for (const DType out : kRealTypes)
+      for (const Form a : kForms)
+        for (const Form b : kForms)
+          for (const WriteMode mode : kWriteModes) {
+            DeviceCase c(Device::kCuda, Addresses::kAligned);
+            auto& to = c.Make(out, 32, 48);
+            Gemm(c.ctx(), DescOf(c, {32, 48, 64, a, b, mode, in, out}, to, 1));
+            ++products;
+          }
+  ExpectServed(products);
 }
 
 TEST_F(CudaTest, GroupedGemm) {
@@ -89,22 +86,23 @@ TEST_F(CudaTest, GroupedGemm) {
 }
 
 // The element of an infinite or NaN operand is seen, and no other.
-TEST_F(CudaTest, GemmShowsNan) {
-  for (const cuda::GemmImpl impl : {cuda::GemmImpl::kCublasLt, cuda::GemmImpl::kPlain}) {
-    const Beginning beginning(impl);
-    DeviceCase c(Device::kCuda, Addresses::kAligned);
-    auto &a = c.Make(DType::kBF16, 16, 32).Fill(1), &b = c.Make(DType::kBF16, 24, 32).Fill(2),
-         &out = c.Make(DType::kF32, 16, 24);
-    a.Set(5, 7, std::nan(""));
-    Gemm(c.ctx(), {.a = a.tensor(), .b = b.tensor(), .c = out.tensor(), .b_form = Form::kTransposed});
-    out.Fetch();
-    for (int64_t i = 0; i < 16; ++i)
-      for (int64_t j = 0; j < 24; ++j) ASSERT_EQ(std::isnan(out.Get(i, j)), i == 5);
-  }
+TEST_P(CudaGemm, ShowsNan) {
+  DeviceCase c(Device::kCuda, Addresses::kAligned);
+  auto &a = c.Make(DType::kBF16, 16, 32).Fill(1), &b = c.Make(DType::kBF16, 24, 32).Fill(2),
+       &out = c.Make(DType::kF32, 16, 24);
+  a.Set(5, 7, std::nan(""));
+  Gemm(c.ctx(), {.a = a.tensor(), .b = b.tensor(), .c = out.tensor(), .b_form = Form::kTransposed});
+  out.Fetch();
+  for (int64_t i = 0; i < 16; ++i)
+    for (int64_t j = 0; j < 24; ++j) ASSERT_EQ(std::isnan(out.Get(i, j)), i == 5);
 }
 
 TEST_F(CudaTest, GemmSaysWhoServes) {
-  EXPECT_THAT(GemmImplementation(DType::kBF16, Device::kCuda), testing::StartsWith("cublaslt "));
+  for (const auto& [impl, name] : {std::pair{cuda::GemmImpl::kCublasLt, "cublaslt "}, {cuda::GemmImpl::kPlain, "plain"},
+                                   {cuda::GemmImpl::kWgmma, "wgmma for FP8, cublaslt "}}) {
+    const Beginning beginning(impl);
+    EXPECT_THAT(GemmImplementation(DType::kBF16, Device::kCuda), testing::StartsWith(name));
+  }
 }
 
 }  // namespace

@@ -9,6 +9,8 @@
 #include <map>
 #include <mutex>
 
+#include "kernels/cuda/attention.h"
+#include "kernels/cuda/report.h"
 #include "kernels/tensor/cuda_backend.h"
 #include "tests/support/cuda_on_host/device_memory.h"
 
@@ -66,6 +68,11 @@ Pool& ThePool() {
 
 }  // namespace
 
+int& CurrentDevice() {
+  static int device = 0;
+  return device;
+}
+
 DeviceAccess::DeviceAccess() { ThePool().Open(); }
 DeviceAccess::~DeviceAccess() { ThePool().Close(); }
 
@@ -78,10 +85,11 @@ using cuda_on_host::DeviceAccess;
 CudaReport ExamineCuda() {
   CudaReport report;
   report.built = true;
+  report.cudnn_problem = cuda::CudnnProblem();
   report.devices = {{.name = "the host", .major = 9, .minor = 0, .multiprocessors = 1, .memory_bytes = 0}};
   return report;
 }
-void UseCudaDevice(int) {}
+void UseCudaDevice(int index) { cuda_on_host::CurrentDevice() = index; }
 
 namespace cuda {
 
@@ -105,6 +113,7 @@ void SetBytes(void*, void* to, int value, int64_t rows, int64_t width, int64_t p
   for (int64_t r = 0; r < rows; ++r)
     std::memset(static_cast<char*>(to) + r * pitch, value, static_cast<size_t>(width));
 }
+int64_t FreeDeviceBytes() { return int64_t{80} << 30; }
 void* NewPinned(int64_t bytes) { return std::malloc(static_cast<size_t>(bytes)); }
 void DeletePinned(void* data) { std::free(data); }
 

@@ -14,6 +14,13 @@ class DeviceAccess {
   DeviceAccess& operator=(const DeviceAccess&) = delete;
 };
 
+int& CurrentDevice();  // of UseCudaDevice: any number may be played
+
+// cuDNN as it is played (sdpa.cc).
+int& CudnnVersion();       // 91900 for 9.19.0; asked for when the library is opened
+int CudnnHandles();        // made so far
+int DeviceOfLastHandle();
+
 }  // namespace cuda_on_host
 
 #endif  // JEVONS_TESTS_SUPPORT_CUDA_ON_HOST_DEVICE_MEMORY_H_

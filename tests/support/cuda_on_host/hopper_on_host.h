@@ -22,6 +22,7 @@ void WaitFor(uint32_t barrier, uint32_t parity);
 inline void ClusterSync() { cuda_on_host::SyncCluster(); }
 inline uint32_t ClusterRank() { return cuda_on_host::ClusterRank(); }
 
+inline void PrefetchMap(const CUtensorMap*) {}
 void CopyBox(uint32_t to, const CUtensorMap* map, int x, int y, uint32_t barrier);
 void CopyBoxToBlocks(uint32_t to, const CUtensorMap* map, int x, int y, uint32_t barrier, uint16_t blocks);
 void CopyRun(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier);
@@ -34,6 +35,7 @@ void TakeRegistersUpTo() {}
 inline void BeginProducts() {}
 inline void CommitProducts() {}
 inline void WaitForProducts() {}
+inline void FenceSums(float (&)[WgmmaTile::kSums]) {}
 void MultiplyAdd(float (&d)[WgmmaTile::kSums], uint64_t a, uint64_t b, bool add);
 
 }  // namespace jevons::cuda

@@ -68,6 +68,7 @@ bool RunLt(const OpContext& ctx, const LtProduct& p) {
   const cuda_on_host::DeviceAccess access;
   const bool scaled = p.in == LtType::kE4M3;
   if (scaled) CheckScaled(p);
+  if (p.in == LtType::kF32 && p.out != LtType::kF32) return false;  // no such types in the library's table
   // Pretends that BF16 must lie at multiples of 16 bytes, so that the copies are tried.
   if (p.in == LtType::kBF16 && !(Aligned(p.a.data, p.a.pitch, p.in) && Aligned(p.b.data, p.b.pitch, p.in) &&
                                  Aligned(p.d, p.d_pitch, p.out)))

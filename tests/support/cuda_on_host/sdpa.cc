@@ -12,6 +12,29 @@
 #include "kernels/tensor/dtype.h"
 #include "tests/support/cuda_on_host/device_memory.h"
 
+struct cudnnContext {
+  int device;
+};
+
+namespace cuda_on_host {
+namespace {
+
+std::vector<cudnnContext*>& Handles() {
+  static std::vector<cudnnContext*> handles;
+  return handles;
+}
+
+}  // namespace
+
+int& CudnnVersion() {
+  static int version = 91900;
+  return version;
+}
+int CudnnHandles() { return static_cast<int>(Handles().size()); }
+int DeviceOfLastHandle() { return Handles().back()->device; }
+
+}  // namespace cuda_on_host
+
 namespace jevons::cuda {
 namespace {
 
@@ -156,7 +179,12 @@ void AttentionGraph::Execute(cudnnContext*, std::unordered_map<int64_t, void*>& 
 }
 
 std::string OpenCudnn() { return ""; }
-cudnnContext* NewCudnnHandle(std::string*) { return nullptr; }
-void SetCudnnStream(cudnnContext*, void*) {}
+int CudnnVersion() { return cuda_on_host::CudnnVersion(); }
+cudnnContext* NewCudnnHandle(std::string*) {
+  return cuda_on_host::Handles().emplace_back(new cudnnContext{cuda_on_host::CurrentDevice()});
+}
+void SetCudnnStream(cudnnContext* handle, void*) {
+  Demand(handle->device == cuda_on_host::CurrentDevice(), "a handle works on the device on which it was made");
+}
 
 }  // namespace jevons::cuda
