@@ -105,7 +105,8 @@ TEST_P(VerifyExportTest, TensorsRenamedMissingMisshapedAndTooMany) {
 
 TEST_P(VerifyExportTest, TensorsTwice) {
   std::string other;
-  for (const auto& [name, shard] : Json::parse(disk_.Contents(kIndex))["weight_map"].items())
+  const Json map = Json::parse(disk_.Contents(kIndex))["weight_map"];
+  for (const auto& [name, shard] : map.items())
     if ("/hf/" + shard.get<std::string>() != ShardOf(kNorm)) other = ShardOf(name);
   ChangeShard(disk_, other, [](std::vector<StoredTensor>& tensors) {
     tensors.push_back({{kNorm, kStF32, {10}}, std::vector<std::byte>(40)});
