@@ -16,6 +16,7 @@ void RegisterEval(CLI::App& program, int* exit_code);
 void RegisterGenerate(CLI::App& program, int* exit_code);
 void RegisterScore(CLI::App& program, int* exit_code);
 void RegisterExport(CLI::App& program, int* exit_code);
+void RegisterVerifyExport(CLI::App& program, int* exit_code);
 void RegisterImport(CLI::App& program, int* exit_code);
 void RegisterInspect(CLI::App& program, int* exit_code);
 void RegisterPlan(CLI::App& program, int* exit_code);

@@ -36,6 +36,7 @@ int Run(int argc, char** argv) {
   jevons::RegisterGenerate(program, &exit_code);
   jevons::RegisterScore(program, &exit_code);
   jevons::RegisterExport(program, &exit_code);
+  jevons::RegisterVerifyExport(program, &exit_code);
   jevons::RegisterImport(program, &exit_code);
   jevons::RegisterInspect(program, &exit_code);
   jevons::RegisterPlan(program, &exit_code);

@@ -126,6 +126,63 @@ TEST_F(InteropCli, ThereAndBackAgain) {
   EXPECT_GT(fs::file_size(folder_ / "run.safetensors"), 100'000);
 }
 
+TEST_F(InteropCli, WhatAnImportSuggestsRunsAsPrinted) {
+  for (const char* name : {"plain", "with 'odd' names"}) {
+    const ProcessResult imported = Jevons({"import", "--input", folder_ / "model", "--output", folder_ / name});
+    ASSERT_EQ(imported.exit_code, 0) << imported.err;
+    const size_t begin = imported.out.find("`jevons ") + 8, end = imported.out.find('`', begin);
+    ASSERT_NE(end, std::string::npos) << imported.out;
+    const ProcessResult next = RunProcess({"/bin/sh", "-c", kJevons + " " + imported.out.substr(begin, end - begin)}, kTimeout);
+    EXPECT_EQ(next.exit_code, 0) << imported.out << next.err;
+    EXPECT_THAT(next.out, HasSubstr("lm_head.weight")) << imported.out;
+    EXPECT_EQ(imported.out.find('`', end + 1), std::string::npos) << "a command that this test does not run: " << imported.out;
+    fs::remove_all(folder_ / name);
+  }
+}
+
+// The context that the network was made for, not the one that it began with.
+TEST_F(InteropCli, AnImportsSequencesAreAsLongAsTheNetworkReaches) {
+  const fs::path longer = Copy("longer");
+  auto config = nlohmann::json::parse(Contents(longer / "config.json"));
+  config["max_position_embeddings"] = 1024;
+  config["rope_scaling"] = {{"type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 256}};
+  std::ofstream(longer / "config.json") << config;
+  ASSERT_EQ(Jevons({"import", "--input", longer, "--output", folder_ / "longer_run"}).exit_code, 0);
+  EXPECT_THAT(Contents(folder_ / "longer_run/config.textproto"), HasSubstr("sequence_length: 1024"));
+  // And out again.
+  ASSERT_EQ(Jevons({"export", "--checkpoint", folder_ / "longer_run", "--output", folder_ / "longer_out"}).exit_code, 0);
+  EXPECT_EQ(nlohmann::json::parse(Contents(folder_ / "longer_out/config.json"))["max_position_embeddings"], 1024);
+}
+
+TEST_F(InteropCli, VerifyExportProvesEachPrecisionAndNamesDamage) {
+  for (const char* precision : {"bf16", "fp8", "fp32"}) {
+    const fs::path output = folder_ / (std::string("proven_") + precision);
+    ASSERT_EQ(Jevons({"export", "--checkpoint", folder_ / "run", "--output", output, "--precision", precision}).exit_code, 0);
+    const ProcessResult good = Jevons({"verify-export", folder_ / "run", output});
+    EXPECT_EQ(good.exit_code, 0) << good.err;
+    const size_t tensors = nlohmann::json::parse(Contents(output / "model.safetensors.index.json"))["weight_map"].size();
+    EXPECT_THAT(good.out, HasSubstr(absl::StrCat("all ", tensors, " tensors (", precision, ", ")));
+
+    const fs::path shard = output / "model-00001-of-00001.safetensors";
+    std::string bytes = Contents(shard);
+    bytes.back() = static_cast<char>(bytes.back() ^ 1);
+    std::ofstream(shard, std::ios::binary) << bytes;
+    const ProcessResult bad = Jevons({"verify-export", folder_ / "run", output});
+    EXPECT_EQ(bad.exit_code, 3);
+    EXPECT_EQ(bad.out, "");
+    EXPECT_THAT(bad.err, AllOf(HasSubstr(output.string()), HasSubstr("differs in 1 of "))) << bad.err;
+  }
+  const fs::path spoiled = Copy("unproven");
+  std::ofstream(spoiled / "tokenizer.json", std::ios::app) << "\n";
+  const ProcessResult bad = Jevons({"verify-export", folder_ / "run", spoiled});
+  EXPECT_EQ(bad.exit_code, 3);
+  EXPECT_THAT(bad.err, HasSubstr("tokenizer.json differs from the run's"));
+  EXPECT_EQ(Jevons({"verify-export", folder_ / "run", folder_ / "none"}).exit_code, 3);
+  EXPECT_EQ(Jevons({"verify-export", folder_ / "none", folder_ / "model"}).exit_code, 3);
+  EXPECT_EQ(Jevons({"verify-export", folder_ / "run"}).exit_code, 2);
+  EXPECT_THAT(Jevons({"verify-export", "--help"}).out, testing::StartsWith("Example:\n  jevons verify-export run model"));
+}
+
 TEST_F(InteropCli, TrainingGoesOnFromAnImport) {
   ASSERT_EQ(Jevons({"import", "--input", folder_ / "model", "--output", folder_ / "base"}).exit_code, 0);
   const std::string config = folder_ / "base/config.textproto";
@@ -176,6 +233,11 @@ TEST_F(InteropCli, BadCheckpointsAreRefusedAndLeaveNothing) {
       {"model_type is \"gpt2\"", [&](const fs::path& f) {
          replace(f / "config.json", "deepseek_v3", "gpt2");
          replace(f / "config.json", "DeepseekV3ForCausalLM", "GPT2LMHeadModel");
+       }},
+      {"Git LFS pointer", [&](const fs::path& f) { std::ofstream(f / shard) << "version https://git-lfs.github.com/spec/v1\noid sha256:7\nsize 5\n"; }},
+      {"rope_scaling", [&](const fs::path& f) {
+         replace(f / "config.json", "\"rope_scaling\": null", R"("rope_parameters": {"rope_type": "default"}, "rope_scaling": )"
+                                                              R"({"type": "yarn", "factor": 4, "original_max_position_embeddings": 8})");
        }},
       {"no such file", [&](const fs::path& f) { fs::remove(f / "config.json"); }},
       {"there is no *.safetensors file", [&](const fs::path& f) {

@@ -34,6 +34,13 @@ std::string FolderName(int64_t step, int64_t generation) {
   return absl::StrFormat("step-%08d%s", step, generation == 0 ? "" : absl::StrCat(".", generation));
 }
 
+std::optional<int64_t> StepOfFolder(absl::string_view path) {
+  while (absl::ConsumeSuffix(&path, "/")) {}
+  const std::optional<CommittedFolder> folder = ParseFolderName(path.substr(path.rfind('/') + 1));
+  if (!folder) return std::nullopt;
+  return folder->step;
+}
+
 std::string PartialName(int64_t step) { return FolderName(step, 0) + kPartialSuffix; }
 
 absl::StatusOr<std::vector<CommittedFolder>> ListCommitted(FileSystem& files, const std::string& directory) {

@@ -4,6 +4,7 @@
 #define JEVONS_TRAINER_CHECKPOINT_FOLDER_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,9 @@ struct CommittedFolder {
 
 // "step-00000012", or "step-00000012.2" for generation 2.
 std::string FolderName(int64_t step, int64_t generation);
+
+// The step that the last part of `path` names as FolderName does; nothing where it is another name.
+std::optional<int64_t> StepOfFolder(absl::string_view path);
 
 // Where the next save of `step` is written: "step-00000012.partial". Never a checkpoint.
 std::string PartialName(int64_t step);

@@ -70,6 +70,26 @@ absl::Status CheckFileSizes(FileSystem& files, const std::string& folder,
   return absl::OkStatus();
 }
 
+// For a directory without checkpoints: IntegrityError where one stands under another name. A run must not start anew beside it.
+absl::Status CheckNoneIsRenamed(FileSystem& files, const std::string& directory) {
+  JEVONS_ASSIGN_OR_RETURN(const std::optional<FileInfo> info, files.Stat(directory));
+  if (!info.has_value() || !info->is_directory) return absl::OkStatus();
+  JEVONS_ASSIGN_OR_RETURN(const std::vector<std::string> names, files.List(directory));
+  for (const std::string& name : names) {
+    if (absl::EndsWith(name, ".partial")) continue;
+    const std::string path = JoinPath(directory, name);
+    JEVONS_ASSIGN_OR_RETURN(const std::optional<FileInfo> folder, files.Stat(path));
+    if (!folder.has_value() || !folder->is_directory) continue;
+    JEVONS_ASSIGN_OR_RETURN(const std::optional<FileInfo> manifest, files.Stat(JoinPath(path, kManifestName)));
+    if (!manifest.has_value()) continue;
+    return IntegrityError(absl::StrFormat(
+        "%s: no folder there is named as a checkpoint is, but %s has a %s: rename it to step-NNNNNNNN, the number being its step in "
+        "eight digits (`jevons inspect %s` tells it), or move it out of %s to start from the first step",
+        directory, name, kManifestName, path, directory));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<int64_t>> CommittedSteps(FileSystem& files, const std::string& directory) {
@@ -78,6 +98,7 @@ absl::StatusOr<std::vector<int64_t>> CommittedSteps(FileSystem& files, const std
   for (const CommittedFolder& folder : folders) {
     if (steps.empty() || steps.back() != folder.step) steps.push_back(folder.step);
   }
+  if (steps.empty()) JEVONS_RETURN_IF_ERROR(CheckNoneIsRenamed(files, directory));
   return steps;
 }
 
@@ -172,6 +193,10 @@ CheckpointReader::~CheckpointReader() = default;
 absl::StatusOr<CheckpointReader> CheckpointReader::Open(FileSystem& files, const std::string& path) {
   JEVONS_ASSIGN_OR_RETURN(CheckpointManifest manifest, LoadManifest(files, path));
   JEVONS_RETURN_IF_ERROR(CheckFileSizes(files, path, manifest));
+  // A copy under another step's name would be taken for that step, and be removed in its turn.
+  if (const std::optional<int64_t> step = StepOfFolder(path); step && *step != manifest.step())
+    return IntegrityError(absl::StrFormat("%s: holds step %d, but its name says step %d; rename it to %s", path, manifest.step(), *step,
+                                          FolderName(manifest.step(), 0)));
   auto state =
       std::unique_ptr<State>(new State{.files = files, .path = path, .manifest = std::move(manifest)});
   for (const CheckpointLabel& label : state->manifest.labels()) state->labels[label.name()] = label.value();

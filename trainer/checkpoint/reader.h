@@ -23,7 +23,7 @@
 namespace jevons {
 
 // The steps that have a checkpoint in `directory` (RUN/checkpoints), rising; damaged ones included, partial
-// ones not. Empty where there is no such directory.
+// ones not. Empty where there is no such directory. IntegrityError where there are none, but a checkpoint under another name.
 absl::StatusOr<std::vector<int64_t>> CommittedSteps(FileSystem& files, const std::string& directory);
 
 // The folder of that step's checkpoint; the last one where it was saved more than once. IntegrityError where
@@ -41,7 +41,8 @@ struct TensorInfo {
 class CheckpointReader {
  public:
   // Checks the manifest's seal and every rule of FORMAT.md, sizes of files included, before anything is
-  // allocated or used. `path` is a checkpoint's own folder. `files` outlives the reader. IntegrityError.
+  // allocated or used. `path` is a checkpoint's own folder, of any name but that of another step. `files` outlives
+  // the reader. IntegrityError.
   static absl::StatusOr<CheckpointReader> Open(FileSystem& files, const std::string& path);
   CheckpointReader(CheckpointReader&&) noexcept;
   CheckpointReader& operator=(CheckpointReader&&) noexcept;

@@ -28,8 +28,8 @@ struct ExportReport {
 // DeepSeek-V3: one tensor per expert, MTP modules with their copies of embedding and head, gate biases in FP32; in FP8 the
 // projections of attention and FFNs with weight_scale_inv per block of 128x128, the rest in BF16.
 //
-// UsageError where the output exists and is not an empty folder. Memory: a few pieces of 4 MiB, or a strip of 128 rows,
-// whatever the model.
+// UsageError where the output exists and is not an empty folder. IntegrityError where the checkpoint has tensors that would not
+// be written, or a weight that is not finite. Memory: a few pieces of 4 MiB, or a strip of 128 rows, whatever the model.
 absl::StatusOr<ExportReport> ExportCheckpoint(FileSystem& files, CheckpointReader& reader, const RunConfig& config,
                                               const ExportOptions& options);
 

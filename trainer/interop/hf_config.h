@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "configs/run.pb.h"
 #include "kernels/base/status.h"
@@ -12,12 +13,14 @@ namespace jevons {
 
 struct HfConfig {
   ModelConfig model;
-  int64_t max_positions = 0;  // max_position_embeddings
+  int64_t max_positions = 0;               // max_position_embeddings
+  std::vector<std::string> warnings = {};  // of what was read: each names a field that may mean something and was not followed
 };
 
 // Reads both the published form (rope_theta, rope_scaling) and that of transformers 5 (rope_parameters). IntegrityError that
 // lists, by name, every field that is missing, of the wrong type, or says what this model is not (attention biases, softmax
-// routing, tied embeddings, another activation, ...). `path` is for messages.
+// routing, tied embeddings, another activation, ...), and where two fields contradict each other. Fields of training and of
+// generation are passed over by name; any other field that is not known gets a warning. `path` is for messages.
 absl::StatusOr<HfConfig> ParseHfConfig(absl::string_view json, const std::string& path);
 
 enum class HfPrecision { kFp32, kBf16, kFp8 };

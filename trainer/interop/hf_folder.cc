@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
+#include <limits>
 #include <set>
 
 #include "absl/strings/match.h"
@@ -10,15 +10,16 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "kernels/base/check.h"
+#include "kernels/base/log.h"
 #include "kernels/base/strict_json.h"
 #include "kernels/fp8/quantize.h"
+#include "trainer/interop/hf_files.h"
 #include "trainer/interop/problems.h"
 
 namespace jevons {
 namespace {
 
 constexpr int64_t kPieceElements = int64_t{1} << 20;
-constexpr int64_t kMaxIndexBytes = int64_t{1} << 28;
 
 // The piece begins at element `begin`.
 absl::Status CheckFinite(const std::string& path, const SafetensorsEntry& entry, int64_t begin, std::span<const float> piece) {
@@ -30,6 +31,46 @@ absl::Status CheckFinite(const std::string& path, const SafetensorsEntry& entry,
                                           path, entry.name, piece[i], element / cols, element % cols));
   }
   return absl::OkStatus();
+}
+
+float FromF16(uint16_t bits) {
+  const int exponent = bits >> 10 & 31, fraction = bits & 1023;
+  const float size = exponent == 31  ? (fraction == 0 ? std::numeric_limits<float>::infinity() : std::numeric_limits<float>::quiet_NaN())
+                     : exponent == 0 ? std::ldexp(static_cast<float>(fraction), -24)
+                                     : std::ldexp(static_cast<float>(1024 + fraction), exponent - 25);
+  return bits >> 15 != 0 ? -size : size;
+}
+
+float FromE8M0(uint8_t bits) { return bits == 255 ? std::numeric_limits<float>::quiet_NaN() : std::ldexp(1.0f, bits - 127); }
+
+template <typename Stored, typename Convert>
+absl::Status ReadAs(SafetensorsFile& file, const SafetensorsEntry& entry, int64_t begin, std::span<float> values, Convert convert) {
+  std::vector<Stored> stored(values.size());
+  JEVONS_RETURN_IF_ERROR(file.Read(entry, begin * static_cast<int64_t>(sizeof(Stored)), std::as_writable_bytes(std::span(stored))));
+  std::transform(stored.begin(), stored.end(), values.begin(), convert);
+  return absl::OkStatus();
+}
+
+// Elements [begin, begin + values.size()), which FP32 holds exactly; finite ones. The type is F32, BF16, F16 or F8_E8M0.
+absl::Status ReadFloats(SafetensorsFile& file, const SafetensorsEntry& entry, int64_t begin, std::span<float> values) {
+  if (entry.dtype == kStF32) JEVONS_RETURN_IF_ERROR(file.Read(entry, begin * 4, std::as_writable_bytes(values)));
+  if (entry.dtype == kStBF16)
+    JEVONS_RETURN_IF_ERROR(ReadAs<bf16>(file, entry, begin, values, [](bf16 x) { return static_cast<float>(x); }));
+  if (entry.dtype == kStF16) JEVONS_RETURN_IF_ERROR(ReadAs<uint16_t>(file, entry, begin, values, FromF16));
+  if (entry.dtype == kStF8E8M0) JEVONS_RETURN_IF_ERROR(ReadAs<uint8_t>(file, entry, begin, values, FromE8M0));
+  return CheckFinite(file.path(), entry, begin, values);
+}
+
+// The *.safetensors files in the folder. Names that begin with a dot are not of the checkpoint: macOS writes "._NAME" beside NAME.
+absl::StatusOr<std::vector<std::string>> ListShards(FileSystem& files, const std::string& path) {
+  JEVONS_ASSIGN_OR_RETURN(std::vector<std::string> names, files.List(path));
+  std::erase_if(names, [&](const std::string& name) {
+    if (!absl::EndsWith(name, ".safetensors")) return true;
+    if (name[0] != '.') return false;
+    LogWarning(JoinPath(path, name) + ": is passed over: no file of a checkpoint has a name that begins with a dot (macOS leaves such ones)");
+    return true;
+  });
+  return names;
 }
 
 }  // namespace
@@ -54,16 +95,15 @@ absl::Status HfFolder::AddFile(FileSystem& files, const std::string& name, std::
 }
 
 absl::Status HfFolder::OpenAll(FileSystem& files) {
-  JEVONS_ASSIGN_OR_RETURN(const std::vector<std::string> names, files.List(path_));
+  JEVONS_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListShards(files, path_));
   std::vector<std::string> problems;
-  for (const std::string& name : names)
-    if (absl::EndsWith(name, ".safetensors")) JEVONS_RETURN_IF_ERROR(AddFile(files, name, problems));
+  for (const std::string& name : names) JEVONS_RETURN_IF_ERROR(AddFile(files, name, problems));
   if (files_.empty()) return IntegrityError(path_ + ": there is no *.safetensors file in it; give the folder of a published checkpoint");
   return ProblemsStatus(path_, problems);
 }
 
 absl::Status HfFolder::OpenIndexed(FileSystem& files, const std::string& index_path) {
-  JEVONS_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(files, index_path, kMaxIndexBytes));
+  JEVONS_ASSIGN_OR_RETURN(const std::string text, ReadSmallFile(files, index_path));
   const absl::StatusOr<nlohmann::json> index = ParseStrictJson(text);
   if (!index.ok()) return IntegrityError(absl::StrCat(index_path, ": ", index.status().message()));
   const auto map = index->is_object() ? index->find("weight_map") : index->end();
@@ -79,6 +119,10 @@ absl::Status HfFolder::OpenIndexed(FileSystem& files, const std::string& index_p
       names.insert(name);
   }
   JEVONS_RETURN_IF_ERROR(ProblemsStatus(index_path, problems));
+  JEVONS_ASSIGN_OR_RETURN(const std::vector<std::string> shards, ListShards(files, path_));
+  for (const std::string& name : shards)
+    if (names.count(name) == 0)
+      problems.push_back(absl::StrCat(name, ": is in the folder, but not in the index; move away the file, or the index if the file is newer"));
   for (const std::string& name : names) JEVONS_RETURN_IF_ERROR(AddFile(files, name, problems));
   for (const auto& [tensor, file] : map->items()) {
     const auto place = tensors_.find(tensor);
@@ -108,34 +152,26 @@ std::string HfFolder::Refusal(const std::string& name, const std::vector<int64_t
   const SafetensorsEntry& entry = Entry(name);
   const auto wanted = [](const std::vector<int64_t>& dims) { return absl::StrCat("[", absl::StrJoin(dims, ", "), "]"); };
   if (entry.shape != shape) return absl::StrCat("is ", DescribeTensor(entry), "; its shape must be ", wanted(shape));
-  if (entry.dtype == kStF32 || entry.dtype == kStBF16) return "";
-  if (entry.dtype != kStF8E4M3) return absl::StrCat("is ", DescribeTensor(entry), "; its type must be F32, BF16 or F8_E4M3");
+  if (entry.dtype == kStF32 || entry.dtype == kStBF16 || entry.dtype == kStF16) return "";
+  if (entry.dtype != kStF8E4M3) return absl::StrCat("is ", DescribeTensor(entry), "; its type must be F32, BF16, F16 or F8_E4M3");
   const std::string scale = name + kScaleSuffix;
   if (shape.size() != 2) return absl::StrCat("is ", DescribeTensor(entry), "; only matrices may be in FP8");
   const std::vector<int64_t> blocks = {TilesOf(shape[0]), TilesOf(shape[1])};
   if (!Has(scale)) return absl::StrCat("is in FP8, but ", scale, " is missing");
-  if (Entry(scale).dtype == kStF32 && Entry(scale).shape == blocks) return "";
-  return absl::StrCat("is in FP8, but ", scale, " is ", DescribeTensor(Entry(scale)), "; it must be F32 ", wanted(blocks));
+  const SafetensorsEntry& scales = Entry(scale);
+  const bool readable = scales.dtype == kStF32 || scales.dtype == kStBF16 || scales.dtype == kStF8E8M0;
+  if (readable && scales.shape == blocks) return "";
+  return absl::StrCat("is in FP8, but ", scale, " is ", DescribeTensor(scales), "; it must be F32, BF16 or F8_E8M0 ", wanted(blocks));
 }
 
 absl::Status HfFolder::Stream(const std::string& name, const Sink& sink) {
   const Place& place = tensors_.at(name);
   const SafetensorsEntry& entry = *place.entry;
   if (entry.dtype == kStF8E4M3) return StreamFp8(name, place, sink);
-  SafetensorsFile& file = files_[place.file];
   std::vector<float> piece;
-  std::vector<bf16> raw;
   for (int64_t begin = 0; begin < entry.elements; begin += kPieceElements) {
-    const int64_t count = std::min(kPieceElements, entry.elements - begin);
-    piece.resize(static_cast<size_t>(count));
-    if (entry.dtype == kStF32) {
-      JEVONS_RETURN_IF_ERROR(file.Read(entry, begin * 4, std::as_writable_bytes(std::span(piece))));
-    } else {
-      raw.resize(piece.size());
-      JEVONS_RETURN_IF_ERROR(file.Read(entry, begin * 2, std::as_writable_bytes(std::span(raw))));
-      std::copy(raw.begin(), raw.end(), piece.begin());
-    }
-    JEVONS_RETURN_IF_ERROR(CheckFinite(file.path(), entry, begin, piece));
+    piece.resize(static_cast<size_t>(std::min(kPieceElements, entry.elements - begin)));
+    JEVONS_RETURN_IF_ERROR(ReadFloats(files_[place.file], entry, begin, piece));
     JEVONS_RETURN_IF_ERROR(sink(piece));
   }
   return absl::OkStatus();
@@ -153,9 +189,7 @@ absl::Status HfFolder::StreamFp8(const std::string& name, const Place& place, co
     codes.resize(static_cast<size_t>(count * cols));
     piece.resize(codes.size());
     JEVONS_RETURN_IF_ERROR(files_[place.file].Read(entry, row * cols, std::as_writable_bytes(std::span(codes))));
-    JEVONS_RETURN_IF_ERROR(files_[scale_place.file].Read(*scale_place.entry, row / kTileSize * blocks * 4,
-                                                         std::as_writable_bytes(std::span(scales))));
-    JEVONS_RETURN_IF_ERROR(CheckFinite(files_[scale_place.file].path(), *scale_place.entry, row / kTileSize * blocks, scales));
+    JEVONS_RETURN_IF_ERROR(ReadFloats(files_[scale_place.file], *scale_place.entry, row / kTileSize * blocks, scales));
     Dequantize({}, {.codes = Tensor::Of(codes.data(), {count, cols}),
                     .scales = Tensor::Of(scales.data(), {1, blocks}),
                     .x = Tensor::Of(piece.data(), {count, cols}),
@@ -166,17 +200,21 @@ absl::Status HfFolder::StreamFp8(const std::string& name, const Place& place, co
   return absl::OkStatus();
 }
 
+absl::Status HfFolder::ReadBytes(const std::string& name, int64_t begin, std::span<std::byte> bytes) {
+  const Place& place = tensors_.at(name);
+  return files_[place.file].Read(*place.entry, begin, bytes);
+}
+
 absl::StatusOr<bool> HfFolder::Same(const std::string& a, const std::string& b) {
-  const Place &left = tensors_.at(a), &right = tensors_.at(b);
-  JEVONS_CHECK(left.entry->dtype == right.entry->dtype && left.entry->shape == right.entry->shape, "%s and %s differ in kind", a.c_str(),
-               b.c_str());
-  const int64_t bytes = left.entry->end - left.entry->begin;
+  const SafetensorsEntry &left = Entry(a), &right = Entry(b);
+  JEVONS_CHECK(left.dtype == right.dtype && left.shape == right.shape, "%s and %s differ in kind", a.c_str(), b.c_str());
+  const int64_t bytes = left.end - left.begin;
   std::vector<std::byte> left_piece, right_piece;
   for (int64_t begin = 0; begin < bytes; begin += kPieceElements) {
     left_piece.resize(static_cast<size_t>(std::min(kPieceElements, bytes - begin)));
     right_piece.resize(left_piece.size());
-    JEVONS_RETURN_IF_ERROR(files_[left.file].Read(*left.entry, begin, left_piece));
-    JEVONS_RETURN_IF_ERROR(files_[right.file].Read(*right.entry, begin, right_piece));
+    JEVONS_RETURN_IF_ERROR(ReadBytes(a, begin, left_piece));
+    JEVONS_RETURN_IF_ERROR(ReadBytes(b, begin, right_piece));
     if (left_piece != right_piece) return false;
   }
   return true;

@@ -17,9 +17,9 @@ inline constexpr char kScaleSuffix[] = "_scale_inv";  // after the name of a wei
 
 class HfFolder {
  public:
-  // With model.safetensors.index.json, the files that it names and exactly the tensors that it lists; else all *.safetensors
-  // in the folder. IntegrityError, with all that is wrong at once, where index and files disagree, a name leaves the folder,
-  // or a tensor is there twice.
+  // All *.safetensors in the folder; with model.safetensors.index.json, exactly the files that it names and the tensors that it
+  // lists. Files whose names begin with a dot are passed over with a warning. IntegrityError, with all that is wrong at once,
+  // where index and files disagree, a name leaves the folder, or a tensor is there twice.
   static absl::StatusOr<HfFolder> Open(FileSystem& files, const std::string& path);
 
   const std::string& path() const { return path_; }
@@ -27,13 +27,17 @@ class HfFolder {
   bool Has(const std::string& name) const { return tensors_.find(name) != tensors_.end(); }
   const SafetensorsEntry& Entry(const std::string& name) const;  // REQUIRES: Has(name)
 
-  // Why the tensor cannot be read as FP32 with this shape, or "". FP32, BF16, and FP8 with scales are readable.
+  // Why the tensor cannot be read as FP32 with this shape, or "". Readable are FP32, BF16, FP16, and FP8 with scales in FP32, BF16
+  // or E8M0; FP32 holds the numbers of all of them exactly.
   std::string Refusal(const std::string& name, const std::vector<int64_t>& shape) const;
 
   // Gives all elements in order to `sink`, in pieces of at most a few million. REQUIRES: Refusal() is "". IntegrityError
   // naming the element where one is NaN or infinite; else what the sink or the disk says.
   using Sink = std::function<absl::Status(std::span<const float>)>;
   absl::Status Stream(const std::string& name, const Sink& sink);
+
+  // Bytes of a tensor as they are stored. REQUIRES: Has(name), and they are within it.
+  absl::Status ReadBytes(const std::string& name, int64_t begin, std::span<std::byte> bytes);
 
   // Whether two tensors of one type and shape have the same bytes.
   absl::StatusOr<bool> Same(const std::string& a, const std::string& b);

@@ -25,7 +25,6 @@
 namespace jevons {
 namespace {
 
-constexpr int64_t kMaxConfigBytes = int64_t{1} << 24;
 constexpr size_t kMostProblems = 100'000;  // a line of config.json can ask for any number of tensors: more than these are not listed
 
 // A published config may name MTP modules that its files do not have (transformers writes models without them) or leave out
@@ -36,18 +35,20 @@ int64_t MtpDepth(const HfFolder& folder, int64_t layers, int64_t declared) {
   while (folder.Has(prefix(present) + "eh_proj.weight")) ++present;
   const std::vector<std::string> names = folder.names();
   const bool any = std::any_of(names.begin(), names.end(), [&](const std::string& name) { return absl::StartsWith(name, prefix(0)); });
-  if (any && declared > 0) return std::max(present, declared);
-  if (declared > 0)
-    LogWarning(absl::StrFormat("%s: config.json names %d MTP modules, the files have none: imported without", folder.path(), declared));
+  if (any && declared > present) return declared;  // what is missing of them is told with all other tensors
+  if (declared != present)
+    LogWarning(absl::StrFormat("%s: config.json names %d MTP modules, the files have %d: imported with %d", folder.path(), declared, present, present));
   return present;
 }
+
+// Frequencies that old programs saved beside the weights: config.json says them.
+constexpr char kRotaryBuffer[] = ".rotary_emb.inv_freq";
 
 // What the imported checkpoint's own config says; the run that goes on from it may change all but the model.
 RunConfig ConfigFor(const HfConfig& published) {
   RunConfig config;
   *config.mutable_model() = published.model;
-  const YarnConfig& yarn = published.model.attention().yarn();
-  config.mutable_data()->set_sequence_length(yarn.factor() > 1 ? yarn.original_length() : published.max_positions);
+  config.mutable_data()->set_sequence_length(published.max_positions);
   config.mutable_train()->set_steps(1000);
   config.mutable_train()->set_batch_sequences(8);
   config.mutable_optimizer()->mutable_learning_rate()->set_peak(1e-5);
@@ -61,7 +62,7 @@ absl::Status CheckTensors(const HfFolder& folder, const ModelConfig& model) {
   std::set<std::string> expected;
   const auto expect = [&](const std::string& name, const std::vector<int64_t>& shape) {
     expected.insert(name);
-    expected.insert(name + kScaleSuffix);
+    if (folder.Has(name) && folder.Entry(name).dtype == kStF8E4M3) expected.insert(name + kScaleSuffix);
     if (const std::string refusal = folder.Refusal(name, shape); !refusal.empty()) problems.push_back(absl::StrCat(name, " ", refusal));
   };
   for (const ParamSpec& spec : ParameterTable(model)) {
@@ -76,9 +77,13 @@ absl::Status CheckTensors(const HfFolder& folder, const ModelConfig& model) {
     if (a.dtype != b.dtype || a.shape != b.shape)
       problems.push_back(absl::StrCat(copy.name, " is ", DescribeTensor(a), "; it must be a copy of ", copy.of, ", ", DescribeTensor(b)));
   }
+  for (const PublishedTensor& tensor : EmptySharedExperts(model)) {
+    expected.insert(tensor.name);
+    if (folder.Has(tensor.name) && folder.Entry(tensor.name).shape != tensor.shape)
+      problems.push_back(absl::StrCat(tensor.name, " is ", DescribeTensor(folder.Entry(tensor.name)), ", but n_shared_experts is 0"));
+  }
   for (const std::string& name : folder.names()) {
-    const bool no_weight = folder.Entry(name).elements == 0 || absl::EndsWith(name, ".rotary_emb.inv_freq");
-    if (expected.count(name) == 0 && !no_weight)
+    if (expected.count(name) == 0 && !absl::EndsWith(name, kRotaryBuffer))
       problems.push_back(absl::StrCat(name, " is ", DescribeTensor(folder.Entry(name)), ", which config.json has no place for"));
   }
   return ProblemsStatus(folder.path(), problems);
@@ -129,11 +134,12 @@ absl::Status TakeTokenizer(FileSystem& files, const std::string& input, const st
 }  // namespace
 
 absl::StatusOr<ImportReport> ImportCheckpoint(FileSystem& files, const std::string& input, const std::string& output) {
-  const std::string config_path = JoinPath(input, "config.json");
+  const std::string config_path = JoinPath(input, kConfigJson);
   JEVONS_ASSIGN_OR_RETURN(const std::optional<FileInfo> info, files.Stat(config_path));
   if (!info) return IntegrityError(config_path + ": there is no such file; give the folder of a published checkpoint as --input");
-  JEVONS_ASSIGN_OR_RETURN(const std::string json, ReadWholeFile(files, config_path, kMaxConfigBytes));
+  JEVONS_ASSIGN_OR_RETURN(const std::string json, ReadSmallFile(files, config_path));
   JEVONS_ASSIGN_OR_RETURN(HfConfig published, ParseHfConfig(json, config_path));
+  for (const std::string& warning : published.warnings) LogWarning(warning);
   JEVONS_ASSIGN_OR_RETURN(HfFolder folder, HfFolder::Open(files, input));
   ModelConfig& model = published.model;
   model.mutable_mtp()->set_depth(MtpDepth(folder, model.layers(), model.mtp().depth()));

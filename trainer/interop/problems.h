@@ -1,4 +1,4 @@
-// What is wrong with many tensors, told at once.
+// What is wrong with the parts of a checkpoint, told at once.
 #ifndef JEVONS_TRAINER_INTEROP_PROBLEMS_H_
 #define JEVONS_TRAINER_INTEROP_PROBLEMS_H_
 

@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "kernels/base/check.h"
+#include "kernels/base/foreign_file.h"
 #include "kernels/base/log.h"
 
 namespace jevons {
@@ -20,11 +22,12 @@ constexpr char kMetadata[] = "__metadata__";
 // In the order of the format's own list, whose reverse is that of its writer.
 struct Type {
   absl::string_view name;
-  int64_t bytes;
+  int64_t bits;
 };
-constexpr Type kTypes[] = {{"BOOL", 1},        {"U8", 1},  {"I8", 1},  {"F8_E5M2", 1}, {"F8_E4M3", 1}, {"F8_E8M0", 1}, {"F8_E4M3FNUZ", 1},
-                           {"F8_E5M2FNUZ", 1}, {"I16", 2}, {"U16", 2}, {"F16", 2},     {"BF16", 2},    {"I32", 4},     {"U32", 4},
-                           {"F32", 4},         {"C64", 8}, {"F64", 8}, {"I64", 8},     {"U64", 8}};
+constexpr Type kTypes[] = {{"BOOL", 8},    {"F4", 4},       {"F6_E2M3", 6},     {"F6_E3M2", 6},     {"U8", 8},   {"I8", 8},
+                           {"F8_E5M2", 8}, {"F8_E4M3", 8},  {"F8_E8M0", 8},     {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}, {"I16", 16},
+                           {"U16", 16},    {"F16", 16},     {"BF16", 16},       {"I32", 32},        {"U32", 32}, {"F32", 32},
+                           {"C64", 64},    {"F64", 64},     {"I64", 64},        {"U64", 64}};
 
 const Type* FindType(absl::string_view name) {
   const auto* found = std::find_if(std::begin(kTypes), std::end(kTypes), [&](const Type& type) { return type.name == name; });
@@ -39,7 +42,10 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
   std::map<std::string, std::string> metadata;
   std::string error;
 
-  bool null() override { return Unexpected("null"); }
+  bool null() override {  // "__metadata__": null, which the format's own library takes for none
+    if (depth_ == 1 && in_metadata_) return !std::exchange(has_metadata_, true) || Fail(absl::StrCat(kMetadata, " is given twice"));
+    return Unexpected("null");
+  }
   bool boolean(bool) override { return Unexpected("a boolean"); }
   bool number_integer(number_integer_t value) override { return Unexpected(absl::StrCat(value)); }
   bool number_float(number_float_t, const string_t& text) override { return Unexpected(text); }
@@ -124,8 +130,10 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
     entry.elements = 1;
     for (const int64_t dim : entry.shape)
       if (__builtin_mul_overflow(entry.elements, dim, &entry.elements)) return Fail(absl::StrCat(Tensor(), ": its shape overflows"));
-    int64_t bytes = 0;
-    if (__builtin_mul_overflow(entry.elements, type->bytes, &bytes)) return Fail(absl::StrCat(Tensor(), ": its shape overflows"));
+    int64_t bits = 0;
+    if (__builtin_mul_overflow(entry.elements, type->bits, &bits)) return Fail(absl::StrCat(Tensor(), ": its shape overflows"));
+    if (bits % 8 != 0) return Fail(absl::StrCat(Tensor(), ": ", DescribeTensor(entry), " does not fill whole bytes"));
+    const int64_t bytes = bits / 8;
     entry.begin = offsets_[0];
     entry.end = offsets_[1];
     if (entry.end < entry.begin || entry.end - entry.begin != bytes)
@@ -160,9 +168,10 @@ std::string CheckLayout(std::vector<SafetensorsEntry>& entries, int64_t data_byt
   return "";
 }
 
-uint64_t DecodeLength(const unsigned char (&bytes)[kLengthBytes]) {
+// REQUIRES: at least kLengthBytes bytes.
+uint64_t DecodeLength(absl::string_view bytes) {
   uint64_t length = 0;
-  for (int i = kLengthBytes - 1; i >= 0; --i) length = length << 8 | bytes[i];
+  for (int i = kLengthBytes - 1; i >= 0; --i) length = length << 8 | static_cast<unsigned char>(bytes[static_cast<size_t>(i)]);
   return length;
 }
 
@@ -184,15 +193,12 @@ std::string HeaderOf(const std::vector<SafetensorsSpec>& tensors, const std::map
 
 std::string DescribeTensor(const SafetensorsSpec& spec) { return absl::StrCat(spec.dtype, " [", absl::StrJoin(spec.shape, ", "), "]"); }
 
-int64_t SafetensorsTypeBytes(absl::string_view dtype) {
-  const Type* type = FindType(dtype);
-  return type == nullptr ? 0 : type->bytes;
-}
-
 int64_t SafetensorsBytes(const SafetensorsSpec& spec) {
-  int64_t bytes = SafetensorsTypeBytes(spec.dtype);
-  for (const int64_t dim : spec.shape) bytes *= dim;
-  return bytes;
+  const Type* type = FindType(spec.dtype);
+  JEVONS_CHECK(type != nullptr, "unknown dtype %s", spec.dtype.c_str());
+  int64_t bits = type->bits;
+  for (const int64_t dim : spec.shape) bits *= dim;
+  return bits / 8;
 }
 
 absl::StatusOr<SafetensorsFile> SafetensorsFile::Open(FileSystem& files, const std::string& path) {
@@ -202,13 +208,16 @@ absl::StatusOr<SafetensorsFile> SafetensorsFile::Open(FileSystem& files, const s
   JEVONS_ASSIGN_OR_RETURN(const std::optional<FileInfo> info, files.Stat(path));
   if (!info) return IntegrityError(path + ": there is no such file");
   if (info->is_directory) return IntegrityError(path + ": is a folder, not a safetensors file");
-  if (info->bytes < kLengthBytes) return broken(absl::StrFormat("%d bytes are too few for a safetensors file", info->bytes));
   SafetensorsFile result;
   result.path_ = path;
   JEVONS_ASSIGN_OR_RETURN(result.file_, files.Open(path, OpenMode::kRead));
-  unsigned char length_bytes[kLengthBytes];
-  JEVONS_RETURN_IF_ERROR(ReadExactly(*result.file_, 0, std::as_writable_bytes(std::span(length_bytes)), path));
-  const uint64_t length = DecodeLength(length_bytes);
+  std::string front(static_cast<size_t>(std::min(info->bytes, int64_t{kForeignFileBytes})), '\0');
+  JEVONS_RETURN_IF_ERROR(ReadExactly(*result.file_, 0, std::as_writable_bytes(std::span(front)), path));
+  const uint64_t length = info->bytes < kLengthBytes ? 0 : DecodeLength(front);
+  // Only where it is none: the length of a header can have the first bytes of another kind of file.
+  if (info->bytes <= kLengthBytes || front[kLengthBytes] != '{' || length > uint64_t{kMaxHeaderBytes})
+    JEVONS_RETURN_IF_ERROR(RefuseForeignFile(path, front));
+  if (info->bytes < kLengthBytes) return broken(absl::StrFormat("%d bytes are too few for a safetensors file", info->bytes));
   if (length > uint64_t{kMaxHeaderBytes})
     return broken(absl::StrFormat("its header claims %d bytes; the format allows %d", length, kMaxHeaderBytes));
   const auto header_bytes = static_cast<int64_t>(length);
@@ -217,6 +226,8 @@ absl::StatusOr<SafetensorsFile> SafetensorsFile::Open(FileSystem& files, const s
   std::string header(static_cast<size_t>(header_bytes), '\0');
   JEVONS_RETURN_IF_ERROR(ReadExactly(*result.file_, kLengthBytes, std::as_writable_bytes(std::span(header)), path));
   if (header.empty() || header[0] != '{') return broken("its header is not a JSON object");
+  if (const size_t nul = header.find('\0'); nul != std::string::npos)  // the end of the text, to the parser
+    return broken(absl::StrFormat("header: a NUL character at byte %d; only blanks may fill it up", nul));
   HeaderParser parser;
   if (!nlohmann::json::sax_parse(header, &parser)) return broken("header: " + parser.error);
   result.data_begin_ = kLengthBytes + header_bytes;
@@ -254,8 +265,8 @@ absl::StatusOr<SafetensorsWriter> SafetensorsWriter::Create(FileSystem& files, c
     const Type *left = FindType(a.dtype), *right = FindType(b.dtype);
     return left != right ? left > right : a.name < b.name;
   });
-  for (size_t i = 1; i < tensors.size(); ++i)
-    JEVONS_CHECK(tensors[i].name != tensors[i - 1].name, "tensor %s twice", tensors[i].name.c_str());
+  std::set<absl::string_view> names;
+  for (const SafetensorsSpec& spec : tensors) JEVONS_CHECK(names.insert(spec.name).second, "tensor %s twice", spec.name.c_str());
   writer.order_ = std::move(tensors);
   JEVONS_ASSIGN_OR_RETURN(writer.file_, files.Open(writer.PartialPath(), OpenMode::kWrite));
   const std::string header = HeaderOf(writer.order_, metadata);

@@ -18,7 +18,8 @@
 namespace jevons {
 
 // The format's names of the types that are read or written here; a header may have others.
-inline constexpr char kStF32[] = "F32", kStBF16[] = "BF16", kStF16[] = "F16", kStF8E4M3[] = "F8_E4M3", kStI64[] = "I64";
+inline constexpr char kStF32[] = "F32", kStBF16[] = "BF16", kStF16[] = "F16", kStF8E4M3[] = "F8_E4M3", kStF8E8M0[] = "F8_E8M0",
+                      kStI64[] = "I64";
 
 struct SafetensorsSpec {
   std::string name;
@@ -36,7 +37,8 @@ std::string DescribeTensor(const SafetensorsSpec& spec);
 
 class SafetensorsFile {
  public:
-  // IntegrityError, naming the file and what is wrong with it, for whatever is not exactly the format.
+  // IntegrityError, naming the file and what is wrong with it, for whatever is not exactly the format, and what it is if it is a
+  // Git LFS pointer or another known kind of file.
   static absl::StatusOr<SafetensorsFile> Open(FileSystem& files, const std::string& path);
 
   const std::string& path() const { return path_; }
@@ -89,10 +91,7 @@ class SafetensorsWriter {
   int64_t bytes_left_ = 0;
 };
 
-// Bytes of one element, or 0 for a type that is not known. (All known types are of whole bytes.)
-int64_t SafetensorsTypeBytes(absl::string_view dtype);
-
-// The bytes of a tensor.
+// The bytes of a tensor. REQUIRES: a known type, and whole bytes.
 int64_t SafetensorsBytes(const SafetensorsSpec& spec);
 
 }  // namespace jevons

@@ -5,11 +5,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/base/log.h"
+#include "trainer/interop/hf_files.h"
 
 namespace jevons {
 namespace {
-
-constexpr int64_t kMaxCopyBytes = int64_t{1} << 30;  // tokenizers are the largest: some ten MB
 
 // "a/b" for "a/b/": a name beside it must not fall inside.
 std::string WithoutTrailingSlash(std::string path) {
@@ -54,7 +53,7 @@ absl::Status StagedFolder::WriteText(const std::string& name, absl::string_view 
 }
 
 absl::Status StagedFolder::Copy(const std::string& from, const std::string& name) {
-  JEVONS_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(*files_, from, kMaxCopyBytes));
+  JEVONS_ASSIGN_OR_RETURN(const std::string text, ReadSmallFile(*files_, from));
   return WriteText(name, text);
 }
 

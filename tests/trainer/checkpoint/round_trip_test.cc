@@ -11,6 +11,7 @@
 namespace jevons {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -159,6 +160,40 @@ TEST(Keep, OtherNamesAreNoCheckpoints) {
   EXPECT_TRUE(PosixFileSystem().Stat(run.path() + "/step-00000003.bad").value().has_value());
   EXPECT_TRUE(PosixFileSystem().Stat(run.path() + "/mine").value().has_value());
   EXPECT_FALSE(PosixFileSystem().Stat(run.path() + "/step-00000004.partial").value().has_value());
+}
+
+TEST(Names, OneThatSaysAnotherStepIsRefused) {
+  const TestDirectory run;
+  SaveWith(1, TestState(5), run.path());
+  FileSystem& files = PosixFileSystem();
+  const std::string right = run.path() + "/step-00000005";
+  for (const char* name : {"/step-00000010", "/step-00000010.1"}) {
+    ASSERT_EQ(files.Rename(right, run.path() + name), absl::OkStatus());
+    for (const char* slash : {"", "/"}) {
+      const absl::Status status = CheckpointReader::Open(files, run.path() + name + slash).status();
+      EXPECT_EQ(ExitCodeOf(status), ExitCode::kIntegrity);
+      EXPECT_THAT(std::string(status.message()), HasSubstr("holds step 5, but its name says step 10; rename it to step-00000005"));
+    }
+    ASSERT_EQ(files.Rename(run.path() + name, right), absl::OkStatus());
+  }
+  for (const char* name : {"/step-00000005.3", "/step_000010", "/mine"}) {  // its own step, or none
+    ASSERT_EQ(files.Rename(right, run.path() + name), absl::OkStatus());
+    EXPECT_TRUE(CheckpointReader::Open(files, run.path() + name).ok()) << name;
+    ASSERT_EQ(files.Rename(run.path() + name, right), absl::OkStatus());
+  }
+}
+
+// Else a run would start anew beside what it has done.
+TEST(Names, ARenamedOneIsToldWhereItIsTheLast) {
+  const TestDirectory run;
+  SaveWith(1, TestState(5), run.path());
+  FileSystem& files = PosixFileSystem();
+  ASSERT_EQ(files.Rename(run.path() + "/step-00000005", run.path() + "/step_000005"), absl::OkStatus());
+  const absl::Status status = CommittedSteps(files, run.path()).status();
+  EXPECT_EQ(ExitCodeOf(status), ExitCode::kIntegrity);
+  EXPECT_THAT(std::string(status.message()), AllOf(HasSubstr(run.path() + ": no folder"), HasSubstr("step_000005 has a manifest.pb"), HasSubstr("rename it to step-NNNNNNNN")));
+  SaveWith(1, TestState(6), run.path());
+  EXPECT_THAT(Steps(run.path()), ElementsAre(6));
 }
 
 TEST(Read, WhatTheRunWantsMustBeWhatIsThere) {

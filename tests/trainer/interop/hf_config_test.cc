@@ -14,7 +14,9 @@ namespace jevons {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using Json = nlohmann::json;
 
 HfConfig Tiny() { return {.model = TinyModel(), .max_positions = 64}; }
@@ -25,6 +27,12 @@ ModelConfig Parsed(const Json& json) {
   const auto config = ParseHfConfig(json.dump(), "config.json");
   EXPECT_TRUE(config.ok()) << config.status();
   return config.ok() ? config->model : ModelConfig();
+}
+
+std::vector<std::string> Warnings(const Json& json) {
+  const auto config = ParseHfConfig(json.dump(), "x/config.json");
+  EXPECT_TRUE(config.ok()) << config.status();
+  return config.ok() ? config->warnings : std::vector<std::string>();
 }
 
 std::string Refusal(const Json& json) {
@@ -105,6 +113,104 @@ TEST(HfConfig, KeepsWhatYarnSaysWithoutAFactor) {
   EXPECT_EQ(Parsed(Json::parse(HfConfigJson(config, HfPrecision::kFp32, -1, -1))).attention().yarn().attention_factor(), 1.25);
 }
 
+Json Yarn(double factor) { return {{"type", "yarn"}, {"factor", factor}, {"original_max_position_embeddings", 16}}; }
+
+TEST(HfConfig, RopeObjectsThatSayLittle) {
+  Json json = TinyJson();
+  json.erase("rope_theta");
+  json["rope_parameters"] = {{"rope_theta", 50000.0}};  // an absent type is "default"
+  EXPECT_EQ(Parsed(json).attention().rope_theta(), 50000);
+  EXPECT_FALSE(Parsed(json).attention().has_yarn());
+  json["rope_parameters"] = Json::object();
+  json["rope_scaling"] = Json::object();
+  EXPECT_EQ(Parsed(json).attention().rope_theta(), 10000);
+  json["rope_scaling"] = {{"type", nullptr}, {"rope_theta", 7000}};
+  EXPECT_EQ(Parsed(json).attention().rope_theta(), 7000) << "rope_parameters is empty";
+  json["rope_parameters"] = nullptr;
+  json["rope_theta"] = 7000.0;
+  EXPECT_EQ(Parsed(json).attention().rope_theta(), 7000);
+}
+
+TEST(HfConfig, RopeInBothFormsMustAgree) {
+  Json json = TinyJson();
+  json["rope_scaling"] = Yarn(4);
+  json["rope_parameters"] = {{"rope_type", "yarn"}, {"rope_theta", 10000}, {"factor", 4}, {"original_max_position_embeddings", 16}, {"beta_fast", 32}};
+  EXPECT_EQ(Parsed(json).attention().yarn().factor(), 4);
+  EXPECT_THAT(Warnings(json), IsEmpty());
+  json["rope_parameters"]["factor"] = 8;
+  EXPECT_THAT(Refusal(json), AllOf(HasSubstr("rope_scaling is {\"factor\":4.0"), HasSubstr("but rope_parameters is {"), HasSubstr("remove the one")));
+  json["rope_parameters"] = {{"rope_type", "default"}, {"rope_theta", 10000.0}};
+  EXPECT_THAT(Refusal(json), AllOf(HasSubstr("rope_scaling"), HasSubstr("rope_parameters")));
+  // transformers would take 10000 without a word.
+  json.erase("rope_theta");
+  json["rope_scaling"] = {{"type", "default"}};
+  json["rope_parameters"] = {{"rope_theta", 50000.0}};
+  EXPECT_THAT(Refusal(json), AllOf(HasSubstr("rope_scaling"), HasSubstr("rope_parameters")));
+  json["rope_scaling"] = nullptr;
+  json["rope_theta"] = 10000;
+  EXPECT_THAT(Refusal(json), HasSubstr("rope_theta is 10000, but rope_parameters.rope_theta is 50000.0"));
+  json["rope_parameters"] = {{"rope_type", "default"}, {"type", "yarn"}};
+  EXPECT_THAT(Refusal(json), HasSubstr("rope_parameters.rope_type is \"default\", but type is \"yarn\""));
+}
+
+TEST(HfConfig, EachFieldOfRopeHasAMeaningOrIsRefused) {
+  Json json = TinyJson();
+  for (const char* field : {"factor", "original_max_position_embeddings"}) {
+    json["rope_scaling"] = Yarn(4);
+    json["rope_scaling"].erase(field);
+    EXPECT_THAT(Refusal(json), HasSubstr(std::string("rope_scaling.") + field + " is missing"));
+  }
+  json["rope_scaling"] = Yarn(4);
+  json["rope_scaling"].erase("type");
+  EXPECT_THAT(Refusal(json), HasSubstr("rope_scaling.factor is 4.0, which has no meaning where the rope type is \"default\""));
+  json["rope_scaling"] = Yarn(4);
+  json["rope_scaling"]["llama_4_scaling_beta"] = 0.1;
+  EXPECT_THAT(Refusal(json), HasSubstr("rope_scaling.llama_4_scaling_beta is 0.1, which has no meaning"));
+  for (const char* type : {"linear", "dynamic", "longrope", "llama3", "su"}) {
+    json["rope_scaling"] = Yarn(4);
+    json["rope_scaling"]["type"] = type;
+    EXPECT_THAT(Refusal(json), HasSubstr(std::string("rope_scaling.rope_type is \"") + type));
+  }
+}
+
+TEST(HfConfig, FieldsThatAreNotKnownAreNamed) {
+  Json json = TinyJson();
+  EXPECT_THAT(Warnings(json), IsEmpty());
+  for (const char* harmless : {"aux_loss_alpha", "auto_map", "ep_size", "pretraining_tp", "seq_aux", "transformers_version", "pad_token_id"})
+    json[harmless] = 3;
+  json["sliding_window"] = nullptr;
+  EXPECT_THAT(Warnings(json), IsEmpty());
+  json["sliding_window"] = 4096;
+  json["quantization_config"] = {{"quant_method", "fp8"}, {"scale_fmt", "ue8m0"}, {"smoothing", 2}};
+  EXPECT_THAT(Warnings(json), ElementsAre("x/config.json: quantization_config.smoothing is 2, which is not known here and not followed",
+                                          "x/config.json: sliding_window is 4096, which is not known here and not followed"));
+}
+
+TEST(HfConfig, WarnsWhereTwoFieldsDisagreeAndOneIsFollowed) {
+  Json json = TinyJson();
+  json["model_type"] = "kimi_k2";
+  EXPECT_THAT(Warnings(json), ElementsAre(HasSubstr("model_type is \"kimi_k2\"")));
+  json["model_type"] = "deepseek_v3";
+  json["architectures"] = {"DeepseekV3Model"};
+  EXPECT_THAT(Warnings(json), ElementsAre(HasSubstr("architectures is [\"DeepseekV3Model\"]")));
+  json = TinyJson();
+  json["rope_scaling"] = Yarn(2);
+  EXPECT_THAT(Warnings(json), ElementsAre(AllOf(HasSubstr("max_position_embeddings is 64"), HasSubstr("is 32"))));
+  json["num_mtp_layers"] = 1;
+  EXPECT_THAT(Refusal(json), HasSubstr("num_mtp_layers is 1, but num_nextn_predict_layers is 2"));
+}
+
+// Readers take the absence of these for different things.
+TEST(HfConfig, NullIsNotAbsence) {
+  Json json = TinyJson();
+  json["q_lora_rank"] = json["n_shared_experts"] = nullptr;
+  EXPECT_EQ(Parsed(json).attention().query_rank(), 0);
+  EXPECT_EQ(Parsed(json).moe().shared_experts(), 0);
+  json.erase("q_lora_rank");
+  json.erase("n_shared_experts");
+  EXPECT_THAT(Refusal(json), AllOf(HasSubstr("q_lora_rank is missing; it must be a whole number, or null for 0"), HasSubstr("n_shared_experts is missing")));
+}
+
 TEST(HfConfig, TellsAllThatIsMissingAtOnce) {
   Json json = TinyJson();
   for (const char* name : {"hidden_size", "n_group", "rms_norm_eps"}) json.erase(name);
@@ -129,7 +235,12 @@ TEST(HfConfig, RefusesWhatThisModelIsNot) {
                                                 {"moe_layer_freq", 2},
                                                 {"rope_scaling", {{"type", "linear"}, {"factor", 2.0}}},
                                                 {"rope_scaling", "yarn"},
+                                                {"qk_head_dim", 9},
+                                                {"partial_rotary_factor", 0.5},
+                                                {"mlp_bias", true},
                                                 {"quantization_config", {{"quant_method", "awq"}}},
+                                                {"quantization_config", {{"fmt", "e4m3"}}},
+                                                {"quantization_config", {{"quant_method", "fp8"}, {"activation_scheme", "static"}}},
                                                 {"quantization_config", {{"quant_method", "fp8"}, {"weight_block_size", {64, 64}}}}};
   for (const auto& [name, value] : cases) {
     Json json = TinyJson();
@@ -147,7 +258,15 @@ TEST(HfConfig, RefusesBrokenJson) {
     EXPECT_EQ(ExitCodeOf(config.status()), ExitCode::kIntegrity);
     EXPECT_THAT(std::string(config.status().message()), HasSubstr("x/config.json"));
   }
+  for (const char* number : {"NaN", "Infinity", "-Infinity", "1e999"}) {
+    std::string text = TinyJson().dump();
+    text.replace(text.find("10000.0"), 7, number);
+    EXPECT_FALSE(ParseHfConfig(text, "x/config.json").ok()) << number;
+  }
+  EXPECT_FALSE(ParseHfConfig(TinyJson().dump() + std::string(2, '\0'), "x/config.json").ok());
 }
+
+TEST(HfConfig, ReadsPastAByteOrderMark) { EXPECT_TRUE(ParseHfConfig("\xEF\xBB\xBF" + TinyJson().dump(), "config.json").ok()); }
 
 }  // namespace
 }  // namespace jevons

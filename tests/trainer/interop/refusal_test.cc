@@ -19,11 +19,6 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 using Json = nlohmann::json;
 
-struct StoredTensor {
-  SafetensorsSpec spec;
-  std::vector<std::byte> bytes;
-};
-
 class Refusals : public testing::Test {
  protected:
   void SetUp() override {
@@ -46,29 +41,9 @@ class Refusals : public testing::Test {
     return "/hf/" + Json::parse(disk_.Contents(kIndex))["weight_map"][tensor].get<std::string>();
   }
 
-  // Reads a shard, lets `change` change its tensors, and writes it anew.
   template <typename Change>
   void ChangeShard(const std::string& path, Change change) {
-    std::vector<StoredTensor> tensors;
-    {
-      auto file = SafetensorsFile::Open(disk_, path);
-      ASSERT_TRUE(file.ok());
-      for (const SafetensorsEntry& entry : file->entries()) {
-        tensors.push_back({entry, std::vector<std::byte>(static_cast<size_t>(entry.end - entry.begin))});
-        ASSERT_TRUE(file->Read(entry, 0, tensors.back().bytes).ok());
-      }
-    }
-    change(tensors);
-    std::vector<SafetensorsSpec> specs;
-    for (const StoredTensor& tensor : tensors) specs.push_back(tensor.spec);
-    auto writer = SafetensorsWriter::Create(disk_, path, specs);
-    ASSERT_TRUE(writer.ok());
-    for (const SafetensorsSpec& spec : writer->order())
-      for (const StoredTensor& tensor : tensors)
-        if (tensor.spec.name == spec.name) {
-          ASSERT_TRUE(writer->Append(tensor.bytes).ok());
-        }
-    ASSERT_TRUE(writer->Finish().ok());
+    jevons::ChangeShard(disk_, path, change);
   }
 
   template <typename Change>
@@ -101,8 +76,8 @@ TEST_F(Refusals, MissingExtraAndMisshapedTensorsAtOnce) {
   ChangeTensor(odd, [](StoredTensor& tensor) { std::swap(tensor.spec.shape[0], tensor.spec.shape[1]); });
   ChangeTensor(kNorm, [](StoredTensor& tensor) { tensor.spec.dtype = "I32"; });
   ASSERT_TRUE(disk_.Remove(kIndex).ok());
-  EXPECT_THAT(Refusal(), AllOf(HasSubstr("4 tensors"), HasSubstr(gone + " is missing"), HasSubstr(odd + " is F32 [6, 10]; its shape must be [10, 6]"),
-                               HasSubstr("model.norm.weight is I32 [10]; its type must be F32, BF16 or F8_E4M3"),
+  EXPECT_THAT(Refusal(), AllOf(HasSubstr("4 things"), HasSubstr(gone + " is missing"), HasSubstr(odd + " is F32 [6, 10]; its shape must be [10, 6]"),
+                               HasSubstr("model.norm.weight is I32 [10]; its type must be F32, BF16, F16 or F8_E4M3"),
                                HasSubstr("experts.8.up_proj.weight is F32 [1], which config.json has no place for")));
 }
 
@@ -204,6 +179,69 @@ TEST_F(Refusals, ConfigsThatAskForAnyNumberOfTensors) {
   const std::string refusal = Refusal();
   EXPECT_THAT(refusal.substr(0, 1000), HasSubstr("experts.8.gate_proj.weight is missing"));
   EXPECT_LT(refusal.size(), 20'000'000);
+}
+
+TEST_F(Refusals, GitLfsPointers) {
+  const std::string pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:07\nsize 123456\n";
+  WriteText(disk_, "/hf/tokenizer.json", pointer);
+  EXPECT_THAT(Refusal(), AllOf(HasSubstr("/hf/tokenizer.json"), HasSubstr("git lfs pull")));
+  for (const std::string& path : {ShardOf(kNorm), std::string(kIndex), std::string("/hf/config.json")}) {
+    disk_.Contents(path) = pointer;
+    EXPECT_THAT(Refusal(), AllOf(HasSubstr(path + ": is a Git LFS pointer"), HasSubstr("git lfs pull")));
+  }
+}
+
+TEST_F(Refusals, ButNotFilesThatMacosLeaves) {
+  for (const bool indexed : {true, false}) {
+    WriteText(disk_, "/hf/._model-00001-of-00004.safetensors", std::string("\0\x05\x16\x07", 4));
+    if (!indexed) {
+      ASSERT_TRUE(disk_.Remove(kIndex).ok());
+    }
+    testing::internal::CaptureStderr();
+    EXPECT_TRUE(ImportCheckpoint(disk_, "/hf", "/run").ok());
+    EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("/hf/._model-00001-of-00004.safetensors: is passed over"));
+    ASSERT_TRUE(RemoveTree(disk_, "/run").ok());
+  }
+}
+
+TEST_F(Refusals, ShardsThatTheIndexDoesNotName) {
+  WriteText(disk_, "/hf/model.safetensors", disk_.Contents(ShardOf(kNorm)));
+  EXPECT_THAT(Refusal(), HasSubstr("model.safetensors: is in the folder, but not in the index"));
+}
+
+TEST_F(Refusals, TensorsThatNobodyReads) {
+  const auto add = [&](const std::string& name, const SafetensorsSpec& spec, size_t bytes) {
+    ChangeTensor(kNorm, [](StoredTensor&) {});
+    ChangeShard(ShardOf(kNorm), [&](std::vector<StoredTensor>& tensors) { tensors.push_back({{name, spec.dtype, spec.shape}, std::vector<std::byte>(bytes)}); });
+    ChangeIndex([&](Json& map) { map[name] = map[kNorm]; });
+  };
+  add("model.norm.weight_scale_inv", {"", kStF32, {1, 1}}, 4);  // of a weight that is not in FP8
+  add("model.layers.1.empty", {"", kStF32, {0, 7}}, 0);
+  add("model.layers.0.self_attn.q_a_proj.bias", {"", kStF32, {6}}, 24);
+  add("model.layers.0.self_attn.rotary_emb.inv_freq", {"", kStF32, {2}}, 8);  // that one may be left
+  EXPECT_THAT(Refusal(), AllOf(HasSubstr("3 things"), HasSubstr("model.norm.weight_scale_inv is F32 [1, 1], which config.json has no place for"),
+                               HasSubstr("model.layers.1.empty is"), HasSubstr("q_a_proj.bias is")));
+}
+
+// What an export would leave behind, or could not hold.
+TEST_F(Refusals, CheckpointsThatAnExportCannotHold) {
+  RunConfig smaller = config_;
+  smaller.mutable_model()->mutable_mtp()->set_depth(1);
+  const absl::Status left = Export(disk_, "/a", smaller, {.output = "/out"}).status();
+  EXPECT_EQ(ExitCodeOf(left), ExitCode::kIntegrity);
+  EXPECT_THAT(std::string(left.message()), AllOf(HasSubstr("weight/model.layers.3.eh_proj.weight"), HasSubstr("has no place in the network")));
+  const auto with = [&](float value, HfPrecision precision) {
+    EXPECT_TRUE(RemoveTree(disk_, "/b").ok());
+    WriteCheckpoint(disk_, "/b", config_, [&](const std::string& name, std::vector<float>& numbers) {
+      if (name == "weight/model.norm.weight") numbers[7] = value;
+    });
+    const absl::Status status = Export(disk_, "/b", config_, {.output = "/out", .precision = precision}).status();
+    EXPECT_FALSE(*disk_.Stat("/out"));
+    EXPECT_EQ(ExitCodeOf(status), ExitCode::kIntegrity) << status;
+    return std::string(status.message());
+  };
+  EXPECT_THAT(with(std::numeric_limits<float>::quiet_NaN(), HfPrecision::kFp32), HasSubstr("/b: element 7 of model.norm.weight is nan in the checkpoint"));
+  EXPECT_THAT(with(std::numeric_limits<float>::max(), HfPrecision::kBf16), HasSubstr("element 7 of model.norm.weight is inf when rounded to BF16"));
 }
 
 TEST_F(Refusals, OutputsThatAreTaken) {

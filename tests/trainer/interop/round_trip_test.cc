@@ -2,6 +2,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <bit>
+#include <cstring>
+
 #include "kernels/fp8/quantize.h"
 #include "nlohmann/json.hpp"
 #include "tests/trainer/interop/test_models.h"
@@ -115,6 +118,64 @@ TEST(Precision, Fp8HoldsCodesTimesScales) {
     }
     EXPECT_EQ(imported, expected) << spec.name;
   }
+}
+
+// Other programs' ways to store the same: FP16 weights, and scales in fewer bits. What they say is taken exactly.
+TEST(Precision, Fp16IsReadExactly) {
+  MemoryDisk disk;
+  const RunConfig config = TinyRun();
+  WriteCheckpoint(disk, "/a", config);
+  ASSERT_TRUE(Export(disk, "/a", config, {.output = "/hf", .precision = HfPrecision::kBf16}).ok());
+  const std::pair<uint16_t, float> numbers[] = {{0x3c00, 1.0f}, {0xc000, -2.0f}, {0x7bff, 65504.0f}, {0x0001, 0x1p-24f}, {0x83ff, -0x3ffp-24f},
+                                                {0x0400, 0x1p-14f}, {0x8000, -0.0f}, {0x3555, 0x555p-12f}, {0x0000, 0.0f}, {0xfbff, -65504.0f}};
+  const auto store = [&](uint16_t last) {
+    ChangeShard(disk, "/hf/model-00001-of-00001.safetensors", [&](std::vector<StoredTensor>& tensors) {
+      for (StoredTensor& tensor : tensors) {
+        if (tensor.spec.name != "model.norm.weight") continue;
+        tensor.spec.dtype = kStF16;
+        for (size_t i = 0; i < 10; ++i) std::memcpy(tensor.bytes.data() + 2 * i, i < 9 ? &numbers[i].first : &last, 2);
+      }
+    });
+  };
+  store(numbers[9].first);
+  ASSERT_TRUE(ImportCheckpoint(disk, "/hf", "/b").ok());
+  const std::vector<float> read = ReadAll(disk, std::string("/b/") + kImported, "weight/model.norm.weight");
+  ASSERT_EQ(read.size(), std::size(numbers));
+  for (size_t i = 0; i < read.size(); ++i) EXPECT_EQ(std::bit_cast<uint32_t>(read[i]), std::bit_cast<uint32_t>(numbers[i].second)) << i;
+  for (const uint16_t bits : {0x7c00, 0x7e01}) {
+    store(bits);
+    EXPECT_THAT(std::string(ImportCheckpoint(disk, "/hf", "/c").status().message()), testing::HasSubstr("column 9"));
+  }
+}
+
+TEST(Precision, ScalesInFewerBits) {
+  MemoryDisk disk;
+  const RunConfig config = TinyRun(WideModel());
+  WriteCheckpoint(disk, "/a", config);
+  const std::string name = "model.layers.0.mlp.gate_proj.weight";  // [130, 136]: 2 x 2 blocks
+  ASSERT_TRUE(Export(disk, "/a", config, {.output = "/hf", .precision = HfPrecision::kFp8}).ok());
+  // Powers of two, which F32, BF16 and E8M0 hold alike.
+  const auto import = [&](const char* dtype, const std::vector<uint32_t>& bits, size_t width, const std::string& to) {
+    ChangeShard(disk, "/hf/model-00001-of-00001.safetensors", [&](std::vector<StoredTensor>& tensors) {
+      for (StoredTensor& tensor : tensors) {
+        if (tensor.spec.name != name + kScaleSuffix) continue;
+        tensor.spec.dtype = dtype;
+        tensor.bytes.resize(4 * width);
+        for (size_t i = 0; i < 4; ++i) std::memcpy(tensor.bytes.data() + i * width, &bits[i], width);
+      }
+    });
+    return ImportCheckpoint(disk, "/hf", to).status();
+  };
+  ASSERT_TRUE(import(kStF32, {0x3f800000, 0x3c000000, 0x40000000, 0x00400000}, 4, "/f32").ok());
+  ASSERT_TRUE(import(kStBF16, {0x3f80, 0x3c00, 0x4000, 0x0040}, 2, "/bf16").ok());
+  ASSERT_TRUE(import(kStF8E8M0, {127, 120, 128, 0}, 1, "/e8m0").ok());
+  const auto weights = [&](const std::string& run) { return ReadAll(disk, run + "/" + kImported, "weight/model.layers.0.mlp.gate_up_proj.weight"); };
+  const std::vector<float> expected = weights("/f32");
+  EXPECT_EQ(weights("/bf16"), expected);
+  EXPECT_EQ(weights("/e8m0"), expected);
+  EXPECT_THAT(std::string(import(kStF8E8M0, {127, 255, 128, 0}, 1, "/nan").message()), testing::HasSubstr("_scale_inv has nan at row 0, column 1"));
+  EXPECT_THAT(std::string(import(kStF16, {0x3c00, 0x3c00, 0x3c00, 0x3c00}, 2, "/f16").message()),
+              testing::HasSubstr("it must be F32, BF16 or F8_E8M0 [2, 2]"));
 }
 
 TEST(Layout, IsThePublishedOne) {

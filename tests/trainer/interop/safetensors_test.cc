@@ -13,6 +13,7 @@
 namespace jevons {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
@@ -101,6 +102,46 @@ TEST(Safetensors, ReadsWhatTheFormatAllows) {
   EXPECT_TRUE(opens(FileOf(R"({"__metadata__":{},"z":{"dtype":"F64","shape":[5,0],"data_offsets":[0,0]}})", "")).ok());
 }
 
+// As the format's own library 0.8.0 does.
+TEST(Safetensors, ReadsTypesThatShareBytes) {
+  MemoryDisk disk;
+  const auto elements = [&](const std::string& contents) -> int64_t {
+    Put(disk, "/x.safetensors", contents);
+    const auto file = SafetensorsFile::Open(disk, "/x.safetensors");
+    return file.ok() ? file->entries().at(0).elements : -1;
+  };
+  EXPECT_EQ(elements(FileOf(R"({"a":{"dtype":"F4","shape":[2,3],"data_offsets":[0,3]}})", "123")), 6);
+  for (const char* type : {"F6_E2M3", "F6_E3M2"})
+    EXPECT_EQ(elements(FileOf(absl::StrCat(R"({"a":{"dtype":")", type, R"(","shape":[8],"data_offsets":[0,6]}})"), "123456")), 8) << type;
+  EXPECT_EQ(elements(FileOf(R"({"__metadata__":null,"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})", "1")), 1);
+  EXPECT_THAT(Refusal(FileOf(R"({"a":{"dtype":"F4","shape":[3],"data_offsets":[0,2]}})", "12")), HasSubstr("F4 [3] does not fill whole bytes"));
+  EXPECT_THAT(Refusal(FileOf(R"({"a":{"dtype":"F6_E2M3","shape":[8],"data_offsets":[0,8]}})", "12345678")), HasSubstr("takes 6 bytes"));
+}
+
+TEST(Safetensors, OnlyBlanksFillTheHeaderUp) {
+  const std::string header = R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})";
+  MemoryDisk disk;
+  Put(disk, "/x.safetensors", FileOf(header + "   ", "1"));
+  EXPECT_TRUE(SafetensorsFile::Open(disk, "/x.safetensors").ok());
+  EXPECT_THAT(Refusal(FileOf(header + std::string(2, '\0'), "1")), HasSubstr(absl::StrCat("a NUL character at byte ", header.size())));
+  std::string inside = header;
+  inside.insert(5, 1, '\0');
+  EXPECT_THAT(Refusal(FileOf(inside, "1")), HasSubstr("a NUL character at byte 5"));
+}
+
+TEST(Safetensors, NamesFilesOfOtherKinds) {
+  EXPECT_THAT(Refusal("version https://git-lfs.github.com/spec/v1\noid sha256:07\nsize 123456\n"),
+              AllOf(HasSubstr("Git LFS pointer"), HasSubstr("git lfs pull")));
+  EXPECT_THAT(Refusal(std::string("\0\x05\x16\x07\0\x02\0\0Mac OS X        ", 24)), HasSubstr("AppleDouble"));
+  EXPECT_THAT(Refusal("PK\x03\x04"), HasSubstr("zip"));
+  // 0x8b1f bytes of header begin as gzip does.
+  MemoryDisk disk;
+  std::string header = "{}";
+  header.resize(0x8b1f, ' ');
+  Put(disk, "/x.safetensors", FileOf(header, ""));
+  EXPECT_TRUE(SafetensorsFile::Open(disk, "/x.safetensors").ok());
+}
+
 TEST(Safetensors, RefusesFilesThatAreNone) {
   EXPECT_THAT(Refusal(""), HasSubstr("too few"));
   EXPECT_THAT(Refusal("1234567"), HasSubstr("too few"));
@@ -148,6 +189,7 @@ TEST(Safetensors, RefusesHeadersThatBreakARule) {
       {R"({"__metadata__":{"a":1}})", "", "\"a\" is 1"},
       {R"({"__metadata__":{"a":"1","a":"2"}})", "", "given twice"},
       {R"({"__metadata__":{},"__metadata__":{}})", "", "given twice"},
+      {R"({"__metadata__":null,"__metadata__":null})", "", "given twice"},
       {R"({"__metadata__":{"a":{}}})", "", "an object"},
       {R"({"a":{"dtype":null,"shape":[1],"data_offsets":[0,4]}})", "1234", "null"},
   };

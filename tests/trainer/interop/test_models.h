@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,7 @@
 #include "trainer/checkpoint/stream_writer.h"
 #include "trainer/interop/export.h"
 #include "trainer/interop/import.h"
+#include "trainer/interop/safetensors.h"
 #include "trainer/model/params.h"
 
 namespace jevons {
@@ -33,14 +35,16 @@ inline std::vector<float> Numbers(int64_t count, uint64_t seed) {
   return numbers;
 }
 
-// A checkpoint of step 0 at `folder`.
-inline void WriteCheckpoint(FileSystem& files, const std::string& folder, const RunConfig& config) {
+// A checkpoint of step 0 at `folder`; `change` may change the numbers of each tensor.
+using ChangeNumbers = std::function<void(const std::string& name, std::vector<float>& numbers)>;
+inline void WriteCheckpoint(FileSystem& files, const std::string& folder, const RunConfig& config, const ChangeNumbers& change = {}) {
   auto writer = CheckpointStream::Create(files, folder);
   ASSERT_TRUE(writer.ok()) << writer.status();
   uint64_t seed = 1;
   const auto add = [&](const std::string& name, const Shape& shape) {
     ASSERT_TRUE(writer->BeginTensor(name, DType::kF32, shape).ok());
-    const std::vector<float> numbers = Numbers(shape.size(), seed++);
+    std::vector<float> numbers = Numbers(shape.size(), seed++);
+    if (change) change(name, numbers);
     ASSERT_TRUE(writer->Append(std::as_bytes(std::span(numbers))).ok());
   };
   for (const ParamSpec& spec : ParameterTable(config.model())) add("weight/" + spec.name, spec.shape);
@@ -52,6 +56,41 @@ inline absl::StatusOr<ExportReport> Export(FileSystem& files, const std::string&
                                            const ExportOptions& options) {
   JEVONS_ASSIGN_OR_RETURN(CheckpointReader reader, CheckpointReader::Open(files, checkpoint));
   return ExportCheckpoint(files, reader, config, options);
+}
+
+inline void WriteText(FileSystem& files, const std::string& path, const std::string& text) {
+  auto file = files.Open(path, OpenMode::kWrite);
+  ASSERT_TRUE(file.ok()) << file.status();
+  ASSERT_TRUE(WriteAll(**file, std::as_bytes(std::span(text)), path).ok());
+}
+
+struct StoredTensor {
+  SafetensorsSpec spec;
+  std::vector<std::byte> bytes;
+};
+
+// Reads a shard, lets `change` change its tensors, and writes it anew.
+inline void ChangeShard(FileSystem& files, const std::string& path, const std::function<void(std::vector<StoredTensor>&)>& change) {
+  std::vector<StoredTensor> tensors;
+  {
+    auto file = SafetensorsFile::Open(files, path);
+    ASSERT_TRUE(file.ok()) << file.status();
+    for (const SafetensorsEntry& entry : file->entries()) {
+      tensors.push_back({entry, std::vector<std::byte>(static_cast<size_t>(entry.end - entry.begin))});
+      ASSERT_TRUE(file->Read(entry, 0, tensors.back().bytes).ok());
+    }
+  }
+  change(tensors);
+  std::vector<SafetensorsSpec> specs;
+  for (const StoredTensor& tensor : tensors) specs.push_back(tensor.spec);
+  auto writer = SafetensorsWriter::Create(files, path, specs);
+  ASSERT_TRUE(writer.ok()) << writer.status();
+  for (const SafetensorsSpec& spec : writer->order())
+    for (const StoredTensor& tensor : tensors)
+      if (tensor.spec.name == spec.name) {
+        ASSERT_TRUE(writer->Append(tensor.bytes).ok());
+      }
+  ASSERT_TRUE(writer->Finish().ok());
 }
 
 inline constexpr char kImported[] = "checkpoints/step-00000000";
