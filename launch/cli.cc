@@ -79,9 +79,22 @@ void AddConfigOptions(CLI::App& command, ConfigOptions& options, bool required) 
                   "the run, a text-format file (see configs/run.proto and configs/presets)")
       ->type_name("FILE")
       ->required(required);
-  command
-      .add_option("--set", options.overrides, "change one field of it, e.g. model.layers=8; may be repeated")
-      ->type_name("PATH=VALUE")
+  AddRepeatable(command, "--set", options.overrides,
+                "change one field of it, e.g. model.layers=8; may be repeated (`jevons inspect --fields` lists all)")
+      ->type_name("PATH=VALUE");
+}
+
+void AddCheckpointOptions(CLI::App& command, CheckpointOptions& options) {
+  command.add_option("--checkpoint", options.path, "a run (its newest checkpoint), or one of its checkpoints")
+      ->type_name("RUN")
+      ->required();
+  AddRepeatable(command, "--set", options.overrides, "change one field of the checkpoint's config; may be repeated")
+      ->type_name("PATH=VALUE");
+}
+
+CLI::Option* AddRepeatable(CLI::App& command, const std::string& name, std::vector<std::string>& values,
+                           const std::string& description) {
+  return command.add_option(name, values, description)
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->allow_extra_args(false);
@@ -105,6 +118,13 @@ int ReportParseError(const CLI::App& program, const CLI::ParseError& error) {
 void WriteOut(absl::string_view text) {
   errno = 0;
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) write_error = errno;
+}
+
+bool StreamOut(absl::string_view text) {
+  WriteOut(text);
+  errno = 0;
+  if (std::fflush(stdout) != 0) write_error = errno;
+  return write_error == 0;
 }
 
 absl::Status WriteFile(const std::string& path, absl::string_view text) {

@@ -14,6 +14,7 @@
 
 namespace CLI {
 class App;
+class Option;
 class ParseError;
 }  // namespace CLI
 
@@ -30,6 +31,17 @@ struct ConfigOptions {
 };
 void AddConfigOptions(CLI::App& command, ConfigOptions& options, bool required);
 
+// --checkpoint RUN and --set path=value, for commands that use a trained model.
+struct CheckpointOptions {
+  std::string path;
+  std::vector<std::string> overrides;
+};
+void AddCheckpointOptions(CLI::App& command, CheckpointOptions& options);
+
+// An option that takes one value and may be given several times.
+CLI::Option* AddRepeatable(CLI::App& command, const std::string& name, std::vector<std::string>& values,
+                           const std::string& description);
+
 // The exit code of `status`; where it is an error, "error: message" goes to stderr first.
 int Finish(const absl::Status& status);
 
@@ -39,6 +51,10 @@ int ReportParseError(const CLI::App& program, const CLI::ParseError& error);
 
 // Writes a result to stdout, the only place where data goes.
 void WriteOut(absl::string_view text);
+
+// Writes a part of a result at once, for results that come bit by bit; false where it could not be written (a reader that left, a
+// full disk): FlushOut says so at the end.
+bool StreamOut(absl::string_view text);
 
 // Writes a file that the user named; a failure names it.
 absl::Status WriteFile(const std::string& path, absl::string_view text);

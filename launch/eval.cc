@@ -17,14 +17,13 @@ namespace jevons {
 namespace {
 
 struct Options {
-  std::string checkpoint;
-  std::vector<std::string> overrides;
+  CheckpointOptions checkpoint;
   int64_t sequences = 0;
   bool json = false;
 };
 
 absl::Status Eval(const Options& options, Communicator& world) {
-  JEVONS_ASSIGN_OR_RETURN(OpenedCheckpoint opened, OpenForUse(options.checkpoint, options.overrides, Needs::kData));
+  JEVONS_ASSIGN_OR_RETURN(OpenedCheckpoint opened, OpenForUse(options.checkpoint, Needs::kData));
   JEVONS_ASSIGN_OR_RETURN(const ValidationSet validation, OpenValidation(opened.inputs));
   JEVONS_ASSIGN_OR_RETURN(const double bytes_per_token, ValidationBytesPerToken(opened.inputs));
   JEVONS_RETURN_IF_ERROR(OpenGpus(opened.inputs.config, world).status());
@@ -54,8 +53,7 @@ void RegisterEval(CLI::App& program, int* exit_code) {
   CLI::App* command = AddCommand(program, "eval", "Validation loss and bits per byte of a checkpoint.",
                                  "jevons eval --checkpoint run");
   auto options = std::make_shared<Options>();
-  command->add_option("--checkpoint", options->checkpoint, "a run, or one of its checkpoints")->required();
-  command->add_option("--set", options->overrides, "path=value: overrides a field of the checkpoint's config");
+  AddCheckpointOptions(*command, options->checkpoint);
   command->add_option("--sequences", options->sequences, "validation sequences, at most; all of them if not given")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
   command->add_flag("--json", options->json, "print one JSON object");
