@@ -6,6 +6,7 @@
 #ifndef JEVONS_LAUNCH_CLI_H_
 #define JEVONS_LAUNCH_CLI_H_
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -37,6 +38,9 @@ struct CheckpointOptions {
   std::vector<std::string> overrides;
 };
 void AddCheckpointOptions(CLI::App& command, CheckpointOptions& options);
+
+// --seed, with its default.
+CLI::Option* AddSeed(CLI::App& command, uint64_t& seed, const std::string& description);
 
 // An option that takes one value and may be given several times.
 CLI::Option* AddRepeatable(CLI::App& command, const std::string& name, std::vector<std::string>& values,

@@ -198,7 +198,7 @@ void RegisterGenerate(CLI::App& program, int* exit_code) {
   command->add_option("--top-p", options->sampling.top_p, "sample among the likeliest tokens of this joint probability")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
-  command->add_option("--seed", options->sampling.seed, "the same seed, the same text")->capture_default_str();
+  AddSeed(*command, options->sampling.seed, "the same seed, the same text");
   command->callback([options, exit_code] {
     options->stop_signal = CatchStopSignals();
     *exit_code = RunOnOneRank("generate", [&](Communicator& world) { return Generate(*options, world); });
