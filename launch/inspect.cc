@@ -149,7 +149,9 @@ absl::Status DescribeCheckpoint(const CheckpointReader& reader, Answer& answer) 
   AddLine(answer, "checkpoint", reader.path());
   AddLine(answer, "step", config.train().has_steps() ? absl::StrFormat("%d of %d", reader.step(), config.train().steps()) : absl::StrCat(reader.step()));
   if (const std::string model = ModelText(config); !model.empty()) AddLine(answer, "model", model);
-  AddLine(answer, "data", config.data().path().empty() ? absl::StrFormat("%d datasets", config.data().mixture_size()) : config.data().path());
+  AddLine(answer, "data", !config.data().path().empty()      ? config.data().path()
+                           : config.data().mixture_size() > 0 ? absl::StrFormat("%d datasets", config.data().mixture_size())
+                                                              : "none: imported, or not told");
   AddLine(answer, "training", absl::StrFormat("%d sequences of %d tokens a step, %s, ep %d, pp %d, %s", config.train().batch_sequences(),
                                               config.data().sequence_length(), ComputeType_Name(config.precision().compute()),
                                               config.parallel().ep(), config.parallel().pp(), BackendType_Name(config.parallel().backend())));
