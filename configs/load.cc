@@ -5,6 +5,8 @@
 
 #include <vector>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "configs/overrides.h"
 #include "configs/parse_errors.h"
@@ -74,6 +76,8 @@ absl::StatusOr<RunConfig> ParseRunConfig(const std::string& text, const std::str
 
 absl::StatusOr<RunConfig> LoadRunConfig(const std::string& path, std::span<const std::string> overrides) {
   JEVONS_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path, "a run config, such as configs/presets/quickstart_cpu.textproto"));
+  if (absl::StripAsciiWhitespace(text).empty())
+    return UsageError(absl::StrFormat("%s: the file is empty; name a run config, such as configs/presets/quickstart_cpu.textproto", path));
   return ParseRunConfig(text, path, overrides);
 }
 

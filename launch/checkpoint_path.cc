@@ -7,6 +7,7 @@
 namespace jevons {
 
 absl::StatusOr<CheckpointReader> OpenCheckpointAt(FileSystem& files, const std::string& path) {
+  if (path.empty()) return UsageError("the run has an empty name; name a run, or a checkpoint in RUN/checkpoints");
   JEVONS_ASSIGN_OR_RETURN(const std::optional<FileInfo> at_path, files.Stat(path));
   if (!at_path || !at_path->is_directory) {
     return IntegrityError(

@@ -34,8 +34,9 @@ class HelpWithExamples : public CLI::Formatter {
 
 // The subcommand that the command line reached, or the program itself.
 const CLI::App* Reached(const CLI::App& program) {
-  const std::vector<CLI::App*> commands = program.get_subcommands();
-  return commands.empty() ? &program : commands.back();
+  const CLI::App* app = &program;
+  while (!app->get_subcommands().empty()) app = app->get_subcommands().back();
+  return app;
 }
 
 std::vector<std::string> LegalNames(const CLI::App& app, bool flags) {
@@ -55,7 +56,7 @@ std::vector<std::string> LegalNames(const CLI::App& app, bool flags) {
 std::string UnexpectedArgument(const CLI::App& app, const std::string& argument) {
   const bool flag = absl::string_view(argument).substr(0, 1) == "-";
   const std::string given = argument.substr(0, argument.find('='));
-  const bool command = !flag && app.get_parent() == nullptr;
+  const bool command = !flag && !LegalNames(app, /*flags=*/false).empty();
   std::string message = absl::StrFormat("%s: unknown %s", given,
                                         flag      ? "flag"
                                         : command ? "command"
@@ -81,9 +82,30 @@ void AddConfigOptions(CLI::App& command, ConfigOptions& options, bool required) 
       ->type_name("FILE")
       ->transform(FindFile)
       ->required(required);
-  command
-      .add_option("--set", options.overrides, "change one field of it, e.g. model.layers=8; may be repeated")
-      ->type_name("PATH=VALUE")
+  AddRepeatable(command, "--set", options.overrides,
+                "change one field of it, e.g. model.layers=8; may be repeated (`jevons inspect --fields` lists all)")
+      ->type_name("PATH=VALUE");
+}
+
+void AddCheckpointOptions(CLI::App& command, CheckpointOptions& options) {
+  command.add_option("--checkpoint", options.path, "a run (its newest checkpoint), or one of its checkpoints")
+      ->type_name("RUN")
+      ->required();
+  AddRepeatable(command, "--set", options.overrides, "change one field of the checkpoint's config; may be repeated")
+      ->type_name("PATH=VALUE");
+}
+
+CLI::Option* AddSeed(CLI::App& command, uint64_t& seed, const std::string& description) {
+  return command.add_option("--seed", seed, description)
+      ->check([](const std::string& text) {  // CLI11 takes -1 for 2^64 - 1
+        return text.find('-') == std::string::npos ? "" : absl::StrFormat("%s is not a whole number from 0 to 2^64-1", text);
+      })
+      ->capture_default_str();
+}
+
+CLI::Option* AddRepeatable(CLI::App& command, const std::string& name, std::vector<std::string>& values,
+                           const std::string& description) {
+  return command.add_option(name, values, description)
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->allow_extra_args(false);
@@ -98,8 +120,10 @@ int ReportParseError(const CLI::App& program, const CLI::ParseError& error) {
   const CLI::App* app = Reached(program);
   const std::vector<std::string> unexpected = program.remaining(true);
   // A misspelt flag often shows as another that is missing, so the misspelling is named first.
-  const std::string what = unexpected.empty() ? error.what() : UnexpectedArgument(*app, unexpected.front());
-  const std::string command = app == &program ? "jevons" : "jevons " + app->get_name();
+  std::string what = unexpected.empty() ? error.what() : UnexpectedArgument(*app, unexpected.front());
+  if (const size_t at = what.find("At Most 1 required but received"); at != std::string::npos) what = what.substr(0, at) + "given more than once";
+  std::string command = app->get_name();
+  while ((app = app->get_parent()) != nullptr) command = app->get_name() + " " + command;
   absl::FPrintF(stderr, "error: %s\n`%s --help` shows what there is.\n", what, command);
   return static_cast<int>(ExitCode::kUsage);
 }
@@ -107,6 +131,13 @@ int ReportParseError(const CLI::App& program, const CLI::ParseError& error) {
 void WriteOut(absl::string_view text) {
   errno = 0;
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) write_error = errno;
+}
+
+bool StreamOut(absl::string_view text) {
+  WriteOut(text);
+  errno = 0;
+  if (std::fflush(stdout) != 0) write_error = errno;
+  return write_error == 0;
 }
 
 absl::Status WriteFile(const std::string& path, absl::string_view text) {

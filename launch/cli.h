@@ -6,6 +6,7 @@
 #ifndef JEVONS_LAUNCH_CLI_H_
 #define JEVONS_LAUNCH_CLI_H_
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,7 @@
 
 namespace CLI {
 class App;
+class Option;
 class ParseError;
 }  // namespace CLI
 
@@ -30,6 +32,20 @@ struct ConfigOptions {
 };
 void AddConfigOptions(CLI::App& command, ConfigOptions& options, bool required);
 
+// --checkpoint RUN and --set path=value, for commands that use a trained model.
+struct CheckpointOptions {
+  std::string path;
+  std::vector<std::string> overrides;
+};
+void AddCheckpointOptions(CLI::App& command, CheckpointOptions& options);
+
+// --seed, with its default.
+CLI::Option* AddSeed(CLI::App& command, uint64_t& seed, const std::string& description);
+
+// An option that takes one value and may be given several times.
+CLI::Option* AddRepeatable(CLI::App& command, const std::string& name, std::vector<std::string>& values,
+                           const std::string& description);
+
 // The exit code of `status`; where it is an error, "error: message" goes to stderr first.
 int Finish(const absl::Status& status);
 
@@ -39,6 +55,10 @@ int ReportParseError(const CLI::App& program, const CLI::ParseError& error);
 
 // Writes a result to stdout, the only place where data goes.
 void WriteOut(absl::string_view text);
+
+// Writes a part of a result at once, for results that come bit by bit; false where it could not be written (a reader that left, a
+// full disk): FlushOut says so at the end.
+bool StreamOut(absl::string_view text);
 
 // Writes a file that the user named; a failure names it.
 absl::Status WriteFile(const std::string& path, absl::string_view text);

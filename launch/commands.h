@@ -23,6 +23,7 @@ void RegisterPlan(CLI::App& program, int* exit_code);
 void RegisterTokenize(CLI::App& program, int* exit_code);
 void RegisterBench(CLI::App& program, int* exit_code);
 void RegisterDoctor(CLI::App& program, int* exit_code);
+void RegisterHelp(CLI::App& program, int* exit_code);  // and version
 
 }  // namespace jevons
 

@@ -1,11 +1,14 @@
 // jevons eval: the validation loss of a checkpoint.
 #include <CLI/CLI.hpp>
+#include <chrono>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_format.h"
+#include "kernels/base/log.h"
 #include "launch/cli.h"
 #include "launch/gpu.h"
 #include "launch/commands.h"
@@ -17,14 +20,26 @@ namespace jevons {
 namespace {
 
 struct Options {
-  std::string checkpoint;
-  std::vector<std::string> overrides;
+  CheckpointOptions checkpoint;
   int64_t sequences = 0;
   bool json = false;
 };
 
+// Tells how far it is and how long it will take, where it takes long.
+std::function<void(int64_t, int64_t)> Progress() {
+  using Clock = std::chrono::steady_clock;
+  constexpr double kSecondsBetween = 10;
+  return [begin = Clock::now(), told = 0.0](int64_t done, int64_t sequences) mutable {
+    const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+    if (seconds - told < kSecondsBetween || done == sequences) return;
+    told = seconds;
+    LogInfo(absl::StrFormat("%d of %d sequences, about %.0f s to go", done, sequences,
+                            seconds * static_cast<double>(sequences - done) / static_cast<double>(done)));
+  };
+}
+
 absl::Status Eval(const Options& options, Communicator& world) {
-  JEVONS_ASSIGN_OR_RETURN(OpenedCheckpoint opened, OpenForUse(options.checkpoint, options.overrides, Needs::kData));
+  JEVONS_ASSIGN_OR_RETURN(OpenedCheckpoint opened, OpenForUse(options.checkpoint, Needs::kData));
   JEVONS_ASSIGN_OR_RETURN(const ValidationSet validation, OpenValidation(opened.inputs));
   JEVONS_ASSIGN_OR_RETURN(const double bytes_per_token, ValidationBytesPerToken(opened.inputs));
   JEVONS_RETURN_IF_ERROR(OpenGpus(opened.inputs.config, world).status());
@@ -33,8 +48,7 @@ absl::Status Eval(const Options& options, Communicator& world) {
   TrainStep step(opened.inputs.config, mesh);
   JEVONS_RETURN_IF_ERROR(LoadWeights(opened.reader, step));
   const int64_t all = std::numeric_limits<int64_t>::max();
-  JEVONS_ASSIGN_OR_RETURN(const auto result,
-                          step.Evaluate(validation, options.sequences > 0 ? options.sequences : all));
+  JEVONS_ASSIGN_OR_RETURN(const auto result, step.Evaluate(validation, options.sequences > 0 ? options.sequences : all, Progress()));
   const double bits = bytes_per_token > 0 ? result.loss / std::log(2.0) / bytes_per_token : 0;
   if (options.json) {
     const nlohmann::ordered_json json = {{"checkpoint", opened.reader.path()}, {"step", opened.reader.step()},
@@ -52,10 +66,9 @@ absl::Status Eval(const Options& options, Communicator& world) {
 
 void RegisterEval(CLI::App& program, int* exit_code) {
   CLI::App* command = AddCommand(program, "eval", "Validation loss and bits per byte of a checkpoint.",
-                                 "jevons eval --checkpoint run");
+                                 "jevons eval --checkpoint run\njevons eval --checkpoint run/checkpoints/step-00000100 --sequences 64 --json");
   auto options = std::make_shared<Options>();
-  command->add_option("--checkpoint", options->checkpoint, "a run, or one of its checkpoints")->required();
-  command->add_option("--set", options->overrides, "path=value: overrides a field of the checkpoint's config");
+  AddCheckpointOptions(*command, options->checkpoint);
   command->add_option("--sequences", options->sequences, "validation sequences, at most, spread over the set; all of them if not given")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
   command->add_flag("--json", options->json, "print one JSON object");

@@ -13,8 +13,8 @@ namespace jevons {
 namespace {
 
 struct Options {
-  std::string checkpoint, output, precision;
-  std::vector<std::string> overrides;
+  CheckpointOptions checkpoint;
+  std::string output, precision;
 };
 
 HfPrecision PrecisionOf(const Options& options, const RunConfig& config) {
@@ -25,7 +25,7 @@ HfPrecision PrecisionOf(const Options& options, const RunConfig& config) {
 }
 
 absl::Status Export(const Options& options) {
-  JEVONS_ASSIGN_OR_RETURN(OpenedCheckpoint opened, OpenForUse(options.checkpoint, options.overrides, Needs::kModel));
+  JEVONS_ASSIGN_OR_RETURN(OpenedCheckpoint opened, OpenForUse(options.checkpoint, Needs::kModel));
   const RunConfig& config = opened.inputs.config;
   JEVONS_ASSIGN_OR_RETURN(const ExportReport report,
                           ExportCheckpoint(PosixFileSystem(), opened.reader, config,
@@ -44,12 +44,11 @@ void RegisterExport(CLI::App& program, int* exit_code) {
   CLI::App* command = AddCommand(program, "export", "Writes a checkpoint in Hugging Face's layout: for transformers, vLLM, evaluation.",
                                  "jevons export --checkpoint run --output model --precision bf16");
   auto options = std::make_shared<Options>();
-  command->add_option("--checkpoint", options->checkpoint, "a run, or one of its checkpoints")->required();
+  AddCheckpointOptions(*command, options->checkpoint);
   command->add_option("--output", options->output, "folder to make, new or empty")->required();
   command->add_option("--precision", options->precision,
                       "bf16, fp8 (weights in blocks of 128x128) or fp32; if not given, what the run computed in")
       ->check(CLI::IsMember({"bf16", "fp8", "fp32"}));
-  command->add_option("--set", options->overrides, "path=value: overrides a field of the checkpoint's config");
   command->callback([options, exit_code] { *exit_code = Finish(Export(*options)); });
 }
 

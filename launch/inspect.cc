@@ -1,10 +1,17 @@
 // jevons inspect: what a checkpoint holds, and what a run's description amounts to.
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
+#include "configs/fields.h"
 #include "configs/load.h"
 #include "configs/validate.h"
 #include "launch/checkpoint_path.h"
@@ -13,6 +20,7 @@
 #include "launch/describe_config.h"
 #include "trainer/checkpoint/reader.h"
 #include "trainer/metrics/cost.h"
+#include "trainer/model/params.h"
 
 namespace jevons {
 namespace {
@@ -20,15 +28,17 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr char kExamples[] =
-    "jevons inspect run                                   what its newest checkpoint holds\n"
+    "jevons inspect run                                   what was trained, how far, with which result\n"
+    "jevons inspect run --tensors                         every tensor of its newest checkpoint\n"
     "jevons inspect run --hash                            one line, the same for every layout\n"
     "jevons inspect run --diff other_run                  \"identical\", or the first difference\n"
-    "jevons inspect --config configs/presets/deepseek_v3_671b.textproto --params --flops";
+    "jevons inspect --config configs/presets/deepseek_v3_671b.textproto --params --flops\n"
+    "jevons inspect --fields                              every field of a config: type, unit, default, reason";
 
 struct Options {
   std::string target, diff;
   ConfigOptions config;
-  bool hash = false, verify = false, params = false, flops = false, print_config = false, json = false;
+  bool hash = false, verify = false, tensors = false, params = false, flops = false, print_config = false, fields = false, json = false;
 
   bool wants_config() const { return params || flops || print_config; }
 };
@@ -61,38 +71,130 @@ absl::Status DescribeConfig(const RunConfig& config, const Options& options, Ans
   return absl::OkStatus();
 }
 
-void DescribeLabels(const CheckpointReader& reader, const CostLedger& ledger, Answer& answer) {
-  answer.text += absl::StrFormat(
-      "checkpoint        %s\nstep              %d\ntensors           %d, %s in %d files\ncost              "
-      "%s\n",
-      reader.path(), reader.step(), reader.tensors().size(), HumanBytes(static_cast<double>(reader.bytes())),
-      reader.files(), CostSummary(ledger, "device"));
-  for (const auto& [name, value] : reader.labels()) {
-    answer.text += absl::StrFormat("%-16s  %s\n", name, absl::StrReplaceAll(value, {{"\n", "; "}}));
+void AddLine(Answer& answer, absl::string_view name, absl::string_view text) {
+  answer.text += absl::StrFormat("%-16s  %s\n", name, absl::StrReplaceAll(text, {{"\n", "; "}}));
+}
+
+// What a model is, in one line; "" where its description is not whole.
+std::string ModelText(const RunConfig& config) {
+  if (config.model().vocab_size() == 0 || !ValidationStatus(config, /*world_size=*/0).ok()) return "";
+  const ModelConfig& model = config.model();
+  const ParamCount count = CountParameters(model);
+  std::string text = absl::StrFormat("%s parameters, %s active; %d layers, hidden size %d, vocabulary of %d",
+                                     HumanCount(static_cast<double>(count.total)),
+                                     HumanCount(static_cast<double>(count.active_without_embedding)), model.layers(),
+                                     model.hidden_size(), model.vocab_size());
+  if (model.layers() > model.dense_layers())
+    text += absl::StrFormat(", %d of %d experts", model.moe().top_k(), model.moe().routed_experts());
+  if (model.mtp().depth() > 0) text += absl::StrFormat(", MTP depth %d", model.mtp().depth());
+  return text;
+}
+
+// Of a run: the newest values that its metrics have up to the checkpoint's step.
+void DescribeMetrics(const std::string& run, int64_t step, Answer& answer) {
+  std::ifstream file(JoinPath(run, "metrics.jsonl"));
+  std::map<std::string, std::pair<int64_t, double>> newest;
+  int64_t bad = 0;
+  for (std::string line; std::getline(file, line);) {
+    const Json metrics = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+    const auto at = metrics.is_object() ? metrics.find("step") : metrics.end();
+    if (!metrics.is_object() || at == metrics.end() || !at->is_number_integer()) {
+      ++bad;
+      continue;
+    }
+    if (at->get<int64_t>() > step) continue;
+    for (const char* name : {"loss/main", "validation/loss", "validation/bits_per_byte"})
+      if (const auto value = metrics.find(name); value != metrics.end() && value->is_number())
+        newest[name] = {at->get<int64_t>(), value->get<double>()};
   }
-  answer.json["checkpoint"] = {{"path", reader.path()},     {"step", reader.step()},
-                               {"bytes", reader.bytes()},   {"files", reader.files()},
-                               {"labels", reader.labels()}, {"cost", ConfigJson(ledger)}};
+  for (const auto& [name, label] : {std::pair{"loss/main", "loss"}, std::pair{"validation/loss", "validation loss"},
+                                    std::pair{"validation/bits_per_byte", "bits per byte"}}) {
+    const auto found = newest.find(name);
+    if (found == newest.end()) continue;
+    const auto& [when, value] = found->second;
+    AddLine(answer, label, absl::StrFormat("%.4f%s, of step %d", value, std::string(name) == "validation/bits_per_byte" ? "" : " nats per token", when));
+    answer.json["run"]["metrics"][name] = {{"step", when}, {"value", value}};
+  }
+  if (bad > 0) AddLine(answer, "metrics", absl::StrFormat("%d lines of metrics.jsonl are no metrics", bad));
+}
+
+// The folder of the run that a checkpoint lies in; "" where it lies in none.
+std::string RunOf(const std::string& checkpoint) {
+  const std::filesystem::path folder = std::filesystem::path(checkpoint).parent_path();
+  return folder.filename() == "checkpoints" ? folder.parent_path().string() : "";
+}
+
+absl::Status DescribeRun(const CheckpointReader& reader, Answer& answer) {
+  const std::string run = RunOf(reader.path());
+  if (run.empty()) return absl::OkStatus();
+  DescribeMetrics(run, reader.step(), answer);
+  JEVONS_ASSIGN_OR_RETURN(const std::vector<int64_t> steps, CommittedSteps(PosixFileSystem(), JoinPath(run, "checkpoints")));
+  AddLine(answer, "checkpoints", "of steps " + absl::StrJoin(steps, ", "));
+  answer.json["run"]["path"] = run;
+  answer.json["run"]["checkpoints"] = steps;
+  std::vector<std::string> files;
+  std::error_code gone;
+  for (const auto& entry : std::filesystem::directory_iterator(run, gone)) files.push_back(entry.path().filename());
+  std::sort(files.begin(), files.end());
+  AddLine(answer, "files", absl::StrCat(run, ": ", absl::StrJoin(files, ", ")));
+  answer.json["run"]["files"] = files;
+  return absl::OkStatus();
 }
 
 absl::Status DescribeCheckpoint(const CheckpointReader& reader, Answer& answer) {
   CostLedger ledger;
-  if (!ledger.ParseFromString(reader.cost_state())) {
+  if (!ledger.ParseFromString(reader.cost_state()))
     return IntegrityError(absl::StrFormat("%s: the cost ledger cannot be read", reader.path()));
-  }
-  DescribeLabels(reader, ledger, answer);
-  answer.text += absl::StrFormat("\n%-72s %-5s %-20s %12s\n", "tensor", "dtype", "shape", "bytes");
+  JEVONS_ASSIGN_OR_RETURN(const RunConfig config, ParseRunConfig(reader.config_text(), reader.path() + " (its config)", {}));
+  AddLine(answer, "checkpoint", reader.path());
+  AddLine(answer, "step", config.train().has_steps() ? absl::StrFormat("%d of %d", reader.step(), config.train().steps()) : absl::StrCat(reader.step()));
+  if (const std::string model = ModelText(config); !model.empty()) AddLine(answer, "model", model);
+  AddLine(answer, "data", !config.data().path().empty()      ? config.data().path()
+                           : config.data().mixture_size() > 0 ? absl::StrFormat("%d datasets", config.data().mixture_size())
+                                                              : "none: imported, or not told");
+  AddLine(answer, "training", absl::StrFormat("%d sequences of %d tokens a step, %s, ep %d, pp %d, %s", config.train().batch_sequences(),
+                                              config.data().sequence_length(), ComputeType_Name(config.precision().compute()),
+                                              config.parallel().ep(), config.parallel().pp(), BackendType_Name(config.parallel().backend())));
+  AddLine(answer, "tensors", absl::StrFormat("%d, %s in %d files", reader.tensors().size(), HumanBytes(static_cast<double>(reader.bytes())), reader.files()));
+  AddLine(answer, "cost", CostSummary(ledger, "device"));
+  for (const auto& [name, value] : reader.labels()) AddLine(answer, name, value);
+  answer.json["checkpoint"] = {{"path", reader.path()},     {"step", reader.step()},
+                               {"bytes", reader.bytes()},   {"files", reader.files()},
+                               {"labels", reader.labels()}, {"cost", ConfigJson(ledger)}};
+  answer.json["config"] = ConfigJson(config);
+  return DescribeRun(reader, answer);
+}
+
+void DescribeTensors(const CheckpointReader& reader, Answer& answer) {
+  answer.text += absl::StrFormat("%-72s %-5s %-20s %12s\n", "tensor", "dtype", "shape", "bytes");
   Json tensors = Json::array();
   for (const TensorInfo& tensor : reader.tensors()) {
     const int64_t bytes = tensor.shape.size() * SizeOf(tensor.dtype);
-    answer.text += absl::StrFormat("%-72s %-5s %-20s %12d\n", tensor.name, NameOf(tensor.dtype),
-                                   tensor.shape.ToString(), bytes);
+    answer.text += absl::StrFormat("%-72s %-5s %-20s %12d\n", tensor.name, NameOf(tensor.dtype), tensor.shape.ToString(), bytes);
     const std::vector<int64_t> shape(tensor.shape.dims, tensor.shape.dims + tensor.shape.rank);
-    tensors.push_back(
-        {{"name", tensor.name}, {"dtype", NameOf(tensor.dtype)}, {"shape", shape}, {"bytes", bytes}});
+    tensors.push_back({{"name", tensor.name}, {"dtype", NameOf(tensor.dtype)}, {"shape", shape}, {"bytes", bytes}});
   }
-  answer.json["checkpoint"]["tensors"] = std::move(tensors);
-  return absl::OkStatus();
+  answer.json["tensors"] = std::move(tensors);
+}
+
+// --fields: what configs/run.proto says, one line a field.
+void DescribeFields(Answer& answer) {
+  answer.json = Json::array();
+  for (const FieldGroup& group : RunFields()) {
+    absl::StrAppendFormat(&answer.text, "%s%s: %s\n", answer.text.empty() ? "" : "\n", group.path, group.about);
+    for (const FieldDoc& field : group.fields) {
+      const std::string unit = field.unit.empty() ? "" : " [" + field.unit + "]", reason = field.reason.empty() ? "" : "; " + field.reason;
+      absl::StrAppendFormat(&answer.text, "  %-44s %-18s %-14s %s%s%s\n", field.path, field.type, field.value.empty() ? "-" : field.value,
+                            field.meaning, unit, reason);
+      Json choices = Json::object();
+      for (const auto& [name, meaning] : field.choices) {
+        choices[name] = meaning;
+        absl::StrAppendFormat(&answer.text, "  %-44s %s%s%s\n", "", name, meaning.empty() ? "" : ": ", meaning);
+      }
+      answer.json.push_back({{"path", field.path}, {"type", field.type}, {"unit", field.unit}, {"default", field.value},
+                             {"meaning", field.meaning}, {"reason", field.reason}, {"values", choices}});
+    }
+  }
 }
 
 // --diff: OK in any case where both can be read; `identical` says how it went.
@@ -125,16 +227,17 @@ absl::Status InspectCheckpoint(const Options& options, Answer& answer, bool* ide
                             ParseRunConfig(reader.config_text(), reader.path(), options.config.overrides));
     return DescribeConfig(config, options, answer);
   }
-  const bool asked = options.verify || options.hash || !options.diff.empty();
+  if (options.tensors) DescribeTensors(reader, answer);
+  const bool asked = options.verify || options.hash || options.tensors || !options.diff.empty();
   return asked ? absl::OkStatus() : DescribeCheckpoint(reader, answer);
 }
 
 absl::Status InspectConfig(const Options& options, Answer& answer) {
   if (!options.wants_config())
     return UsageError("--config: say what to show: --params, --flops or --print-config");
-  if (options.hash || options.verify || !options.diff.empty()) {
+  if (options.hash || options.verify || options.tensors || !options.diff.empty()) {
     return UsageError(
-        "--hash, --verify and --diff look at a checkpoint: name a run or a checkpoint, not --config");
+        "--hash, --verify, --tensors and --diff look at a checkpoint: name a run or a checkpoint, not --config");
   }
   JEVONS_ASSIGN_OR_RETURN(const RunConfig config,
                           LoadRunConfig(options.config.path, options.config.overrides));
@@ -143,9 +246,15 @@ absl::Status InspectConfig(const Options& options, Answer& answer) {
 }
 
 int Run(const Options& options) {
+  if (options.fields) {
+    Answer fields;
+    DescribeFields(fields);
+    WriteOut(options.json ? fields.json.dump(2) + "\n" : fields.text);
+    return 0;
+  }
   const bool from_config = !options.config.path.empty();
   if (from_config != options.target.empty()) {
-    return Finish(UsageError("inspect: name either a run (or checkpoint) or --config FILE"));
+    return Finish(UsageError("inspect: name either a run (or checkpoint) or --config FILE; --fields lists what a config may say"));
   }
   if (!from_config && !options.config.overrides.empty() && !options.wants_config())
     return Finish(UsageError("--set changes a config: it goes with --params, --flops or --print-config"));
@@ -163,18 +272,23 @@ int Run(const Options& options) {
 void RegisterInspect(CLI::App& program, int* exit_code) {
   auto options = std::make_shared<Options>();
   CLI::App* command =
-      AddCommand(program, "inspect", "what a checkpoint holds; parameters and FLOPs of a config", kExamples);
+      AddCommand(program, "inspect", "what was trained, and what a checkpoint holds; parameters and FLOPs of a config; all fields of a config", kExamples);
   command->add_option("RUN", options->target, "a run (its newest checkpoint) or a checkpoint");
   command->add_flag("--hash", options->hash, "print a hash of the state that no layout changes");
   command
       ->add_option("--diff", options->diff,
                    "compare with another: exit 0 if identical, else name the first difference, exit 1")
       ->type_name("RUN");
+  command->add_flag("--tensors", options->tensors, "list all tensors: names, types, shapes, bytes");
   command->add_flag("--verify", options->verify, "read everything and check all hashes");
   AddConfigOptions(*command, options->config, /*required=*/false);
   command->add_flag("--params", options->params, "parameters: names, shapes, sums");
   command->add_flag("--flops", options->flops, "FLOPs per token, term by term");
   command->add_flag("--print-config", options->print_config, "every field, with defaults filled in");
+  CLI::Option* fields =
+      command->add_flag("--fields", options->fields, "every field that a config may have: type, default, meaning [unit], reason");
+  for (CLI::Option* other : command->get_options([&](const CLI::Option* o) { return o != fields && o->get_name() != "--help"; }))
+    fields->excludes(other);
   command->add_flag("--json", options->json, "print JSON");
   command->callback([options, exit_code] { *exit_code = Run(*options); });
 }

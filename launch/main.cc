@@ -19,7 +19,7 @@ constexpr char kExamples[] = R"(Example:
 Trains DeepSeek-V3-class mixture-of-experts language models.
 )";
 
-constexpr char kExitCodes[] = R"(`jevons COMMAND --help` says more. Exit codes:
+constexpr char kExitCodes[] = R"(`jevons help COMMAND` says more. Exit codes:
   0 done                       4 NaN or Inf in a loss or gradient
   1 failure                    5 a rank hangs or died
   2 command line or config    75 stopped by a signal with a committed checkpoint: run the same command again
@@ -28,7 +28,7 @@ constexpr char kExitCodes[] = R"(`jevons COMMAND --help` says more. Exit codes:
 int Run(int argc, char** argv) {
   int exit_code = 0;
   CLI::App program(kExamples, "jevons");
-  program.set_version_flag("--version", jevons::VersionText(), "version, compiler and backends");
+  program.set_version_flag("--version", jevons::FullVersionText(), "what `jevons version` says");
   program.require_subcommand(1);
   jevons::RegisterPrepare(program, &exit_code);
   jevons::RegisterTrain(program, &exit_code);
@@ -43,6 +43,7 @@ int Run(int argc, char** argv) {
   jevons::RegisterTokenize(program, &exit_code);
   jevons::RegisterBench(program, &exit_code);
   jevons::RegisterDoctor(program, &exit_code);
+  jevons::RegisterHelp(program, &exit_code);
   program.footer(kExitCodes);  // after the subcommands, which would inherit it
   try {
     program.parse(argc, argv);

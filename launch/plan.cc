@@ -11,6 +11,7 @@
 #include "launch/cli.h"
 #include "launch/commands.h"
 #include "launch/data_files.h"
+#include "trainer/plan/layout_fields.h"
 #include "trainer/plan/planner.h"
 #include "trainer/plan/published.h"
 #include "trainer/plan/report.h"
@@ -23,9 +24,11 @@ namespace {
 
 constexpr char kExamples[] =
     "jevons plan --config configs/presets/deepseek_v3_671b.textproto --cluster configs/clusters/h800_2048.textproto\n"
-    "jevons plan --config FILE --cluster FILE --search      all legal layouts, the cheapest token first\n"
+    "jevons plan --config FILE --cluster FILE --search      all legal layouts: those that can be trained first, then the cheapest token\n"
     "jevons plan --reproduce deepseek-v3                    the published 2,788K GPU hours beside the prediction\n"
     "jevons plan --validate configs/published/throughput.csv";
+
+constexpr double kGiB = 1024.0 * 1024 * 1024;
 
 struct Options {
   ConfigOptions config;
@@ -43,15 +46,14 @@ absl::StatusOr<RunConfig> LoadConfig(const std::string& path, const std::vector<
 }
 
 nlohmann::ordered_json CandidateJson(const Candidate& c) {
-  return {{"layout", c.layout.ToString()}, {"step_seconds", c.step_seconds}, {"dollars_per_million_tokens", c.dollars_per_million_tokens},
+  return {{"layout", c.layout.ToString()}, {"train", c.refusal.empty()}, {"refusal", c.refusal}, {"set", c.assignments}, {"step_seconds", c.step_seconds}, {"dollars_per_million_tokens", c.dollars_per_million_tokens},
           {"mfu_causal", c.mfu}, {"memory_bytes", c.memory}};
 }
 
 absl::Status Search(const Options& options, const RunConfig& config, const ClusterConfig& cluster) {
-  const Layout base = LayoutOf(config, cluster.gpus());
-  const SearchResult result = SearchLayouts(ShapeOf(config.model()), base, cluster);
+  const SearchResult result = SearchLayouts(config, cluster);
   if (!options.json) {
-    WriteOut(SearchText(result, base, cluster, options.shown));
+    WriteOut(SearchText(result, LayoutOf(config, cluster.gpus()), cluster, options.shown));
   } else {
     nlohmann::ordered_json json = {{"tried", result.tried}, {"fitting", nlohmann::ordered_json::array()}, {"rejected", nlohmann::ordered_json::object()}};
     for (const Candidate& c : result.fitting) json["fitting"].push_back(CandidateJson(c));
@@ -59,6 +61,17 @@ absl::Status Search(const Options& options, const RunConfig& config, const Clust
     WriteOut(json.dump(2) + "\n");
   }
   return FitStatus(result);
+}
+
+// UsageError where the plan does not fit: by how much, and the nearest layout that does, with what makes it.
+absl::Status PlanStatus(const Plan& plan, const SearchResult& others, const Candidate* nearest) {
+  if (plan.fits()) return absl::OkStatus();
+  const double excess = (plan.memory[plan.fullest].total() - plan.memory_limit()) / kGiB;
+  if (nearest == nullptr)
+    return UsageError(absl::StrFormat("this layout does not fit, %.1f GiB too much; nor does any other: %s", excess, FitStatus(others).message()));
+  return UsageError(absl::StrFormat("this layout does not fit, %.1f GiB too much; the nearest that does: %s, %.3f s a step, by %s%s; --search lists all",
+                                    excess, nearest->layout.ToString(), nearest->step_seconds, SetText(*nearest),
+                                    nearest->refusal.empty() ? "" : " (which train refuses)"));
 }
 
 absl::Status PlanRun(const Options& options) {
@@ -70,24 +83,22 @@ absl::Status PlanRun(const Options& options) {
   const double tokens = RunTokens(config);
   if (!options.trace.empty()) JEVONS_RETURN_IF_ERROR(WriteFile(options.trace, TraceJson(plan)));
   if (!options.html.empty()) JEVONS_RETURN_IF_ERROR(WriteFile(options.html, PlanHtml(plan, tokens)));
-  const SearchResult others = plan.fits() ? SearchResult() : SearchLayouts(plan.model, plan.layout, cluster);
+  const std::string refusal = TrainRefusal(config, plan.layout);
+  const SearchResult others = plan.fits() ? SearchResult() : SearchLayouts(config, cluster);
   const Candidate* nearest = NearestFitting(others, plan.layout);
   if (options.json) {
     nlohmann::ordered_json json = PlanJson(plan, tokens);
+    json["train"] = refusal.empty();
+    json["refusal"] = refusal;
     if (nearest != nullptr) json["nearest_fitting"] = CandidateJson(*nearest);
     WriteOut(json.dump(2) + "\n");
-    return absl::OkStatus();
+  } else {
+    WriteOut(PlanText(plan, tokens));
+    if (!refusal.empty()) WriteOut(absl::StrFormat("\n`jevons train` refuses this layout: %s\n", refusal));
+    if (options.stages) WriteOut("\n" + StagesText(plan));
+    if (options.constants) WriteOut("\n" + ConstantsText({}));
   }
-  WriteOut(PlanText(plan, tokens));
-  if (options.stages) WriteOut("\n" + StagesText(plan));
-  if (options.constants) WriteOut("\n" + ConstantsText({}));
-  if (nearest != nullptr) {
-    WriteOut(absl::StrFormat("\nThis layout does not fit. The nearest that does: %s, %.3f s a step; --search lists all.\n",
-                             nearest->layout.ToString(), nearest->step_seconds));
-  } else if (!plan.fits()) {
-    WriteOut(absl::StrFormat("\nThis layout does not fit, nor any other: %s.\n", FitStatus(others).message()));
-  }
-  return absl::OkStatus();
+  return PlanStatus(plan, others, nearest);
 }
 
 absl::Status Reproduce(const Options& options) {
@@ -125,16 +136,21 @@ void RegisterPlan(CLI::App& program, int* exit_code) {
   auto options = std::make_shared<Options>();
   CLI::App* command = AddCommand(program, "plan", "time, memory and money of a run, before it is run", kExamples);
   AddConfigOptions(*command, options->config, /*required=*/false);
-  command->add_option("--cluster", options->cluster, "what it would run on")->type_name("FILE")->transform(FindFile);
-  command->add_flag("--search", options->search, "rank all legal layouts by the cost of a token");
-  command->add_option("--shown", options->shown, "lines of the ranking")->check(CLI::Range(1, 100000))->capture_default_str();
+  command->add_option("--cluster", options->cluster, "what it would run on: a table such as configs/clusters/h800_2048.textproto")->type_name("FILE")->transform(FindFile);
+  CLI::Option* search = command->add_flag("--search", options->search, "rank all legal layouts by the cost of a token, those that can be trained first, with the --set line of each");
+  command->add_option("--shown", options->shown, "lines of the ranking")->check(CLI::Range(1, 100000))->capture_default_str()->needs(search);
   CLI::Option* reproduce = command->add_option("--reproduce", options->reproduce, "a published claim beside its prediction: deepseek-v3")->type_name("CLAIM");
-  command->add_option("--validate", options->validate, "published speeds (CSV) beside their predictions")->type_name("FILE")->transform(FindFile)->excludes(reproduce);
+  CLI::Option* validate = command->add_option("--validate", options->validate, "published speeds (CSV) beside their predictions")->type_name("FILE")->transform(FindFile)->excludes(reproduce);
   command->add_option("--trace", options->trace, "write the simulated step for chrome://tracing or Perfetto")->type_name("FILE");
   command->add_option("--html", options->html, "write one page with time line and breakdown")->type_name("FILE");
   command->add_flag("--json", options->json, "print JSON");
   command->add_flag("--stages", options->stages, "also: which layers lie on which stage");
   command->add_flag("--constants", options->constants, "also: the model's constants and their sources");
+  for (const char* name : {"--trace", "--html", "--stages"})  // of one layout
+    for (CLI::Option* other : {search, reproduce, validate}) command->get_option(name)->excludes(other);
+  for (const char* name : {"--config", "--set", "--cluster", "--search", "--constants"})  // of a run of one's own
+    for (CLI::Option* other : {reproduce, validate}) command->get_option(name)->excludes(other);
+  search->excludes(command->get_option("--constants"));
   command->callback([options, exit_code] { *exit_code = Finish(Run(*options)); });
 }
 

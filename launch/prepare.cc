@@ -85,7 +85,7 @@ void RegisterPrepare(CLI::App& program, int* exit_code) {
       ->add_option("--tokenizer-sample-bytes", prepare.tokenizer_sample_bytes,
                    "train the tokenizer on about this much of the input")
       ->capture_default_str();
-  command->add_option("--seed", prepare.seed, "chooses the validation documents")->capture_default_str();
+  AddSeed(*command, prepare.seed, "chooses the validation documents");
   command->add_option("--threads", prepare.threads, "0: one per core")->capture_default_str();
   command->add_flag("--overwrite", prepare.overwrite, "replace a dataset that is there already");
   command->add_flag("--json", options->json, "print JSON");

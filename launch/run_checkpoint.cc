@@ -1,23 +1,29 @@
 #include "launch/run_checkpoint.h"
 
+#include <vector>
+
 #include "configs/load.h"
 #include "configs/validate.h"
 #include "launch/checkpoint_path.h"
 
 namespace jevons {
 
-absl::StatusOr<OpenedCheckpoint> OpenForUse(const std::string& path, const std::vector<std::string>& overrides,
-                                            Needs needs) {
-  JEVONS_ASSIGN_OR_RETURN(CheckpointReader reader, OpenCheckpointAt(PosixFileSystem(), path));
-  JEVONS_ASSIGN_OR_RETURN(RunConfig config,
-                          ParseRunConfig(reader.config_text(), reader.path() + " (its config)", overrides));
+absl::StatusOr<RunConfig> ConfigForOneRank(const CheckpointReader& reader, std::span<const std::string> overrides) {
+  std::vector<std::string> all = {"parallel.ep=1", "parallel.pp=1", "parallel.threads=0"};
+  all.insert(all.end(), overrides.begin(), overrides.end());
+  JEVONS_ASSIGN_OR_RETURN(RunConfig config, ParseRunConfig(reader.config_text(), reader.path() + " (its config)", all));
+  JEVONS_RETURN_IF_ERROR(ValidationStatus(config, 1));
+  return config;
+}
+
+absl::StatusOr<OpenedCheckpoint> OpenForUse(const CheckpointOptions& options, Needs needs) {
+  JEVONS_ASSIGN_OR_RETURN(CheckpointReader reader, OpenCheckpointAt(PosixFileSystem(), options.path));
+  JEVONS_ASSIGN_OR_RETURN(RunConfig config, ConfigForOneRank(reader, options.overrides));
   JEVONS_ASSIGN_OR_RETURN(const RunConfig own, ParseRunConfig(reader.config_text(), reader.path() + " (its config)", {}));
   // The run's own tokenizer, unless another place is named; to data belongs the one that it was made with.
   const bool named = config.data().tokenizer() != own.data().tokenizer() || config.data().path() != own.data().path();
   if (const std::string kept = KeptTokenizer(reader.path()); needs != Needs::kData && !named && !kept.empty())
     config.mutable_data()->set_tokenizer(kept);
-  config.mutable_parallel()->set_ep(1);
-  JEVONS_RETURN_IF_ERROR(ValidationStatus(config, 1));
   const bool tokenizer = !config.data().tokenizer().empty() || !config.data().path().empty();
   RunInputs inputs;
   if (needs == Needs::kModel && !tokenizer) {

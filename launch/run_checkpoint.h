@@ -2,10 +2,11 @@
 #ifndef JEVONS_LAUNCH_RUN_CHECKPOINT_H_
 #define JEVONS_LAUNCH_RUN_CHECKPOINT_H_
 
+#include <span>
 #include <string>
-#include <vector>
 
 #include "kernels/base/status.h"
+#include "launch/cli.h"
 #include "trainer/checkpoint/reader.h"
 #include "trainer/run_inputs.h"
 
@@ -20,11 +21,14 @@ enum class Needs {
 
 struct OpenedCheckpoint {
   CheckpointReader reader;
-  RunInputs inputs;  // from the config that the checkpoint keeps, with `overrides`; one rank; filled as far as is needed
+  RunInputs inputs;  // of ConfigForOneRank; filled as far as is needed
 };
 
-// path: a run, its checkpoints, or one of them.
-absl::StatusOr<OpenedCheckpoint> OpenForUse(const std::string& path, const std::vector<std::string>& overrides, Needs needs);
+absl::StatusOr<OpenedCheckpoint> OpenForUse(const CheckpointOptions& options, Needs needs);
+
+// The config that a checkpoint keeps, with `overrides`, valid on one rank: the layout and the threads of the run that wrote it do
+// not count.
+absl::StatusOr<RunConfig> ConfigForOneRank(const CheckpointReader& reader, std::span<const std::string> overrides);
 
 }  // namespace jevons
 

@@ -9,11 +9,10 @@
 #include <system_error>
 
 #include "absl/strings/str_format.h"
-#include "configs/load.h"
-#include "configs/validate.h"
 #include "launch/checkpoint_path.h"
 #include "launch/cli.h"
 #include "launch/commands.h"
+#include "launch/run_checkpoint.h"
 #include "launch/runtime.h"
 #include "trainer/state.h"
 
@@ -21,8 +20,8 @@ namespace jevons {
 namespace {
 
 struct Options {
-  std::string checkpoint, tokens, output;
-  std::vector<std::string> overrides;
+  CheckpointOptions checkpoint;
+  std::string tokens, output;
   ScoreOptions score;
 };
 
@@ -35,12 +34,8 @@ absl::Status Score(const Options& options, Communicator& world) {
   std::error_code none;  // where there is no such file, nothing is overwritten
   if (std::filesystem::equivalent(options.tokens, options.output, none))
     return UsageError(absl::StrFormat("--output %s: that is the file of --tokens; name another", options.output));
-  JEVONS_ASSIGN_OR_RETURN(CheckpointReader reader, OpenCheckpointAt(files, options.checkpoint));
-  JEVONS_ASSIGN_OR_RETURN(
-      RunConfig config,
-      ParseRunConfig(reader.config_text(), reader.path() + " (its config)", options.overrides));
-  config.mutable_parallel()->set_ep(1);
-  JEVONS_RETURN_IF_ERROR(ValidationStatus(config, 1));
+  JEVONS_ASSIGN_OR_RETURN(CheckpointReader reader, OpenCheckpointAt(files, options.checkpoint.path));
+  JEVONS_ASSIGN_OR_RETURN(const RunConfig config, ConfigForOneRank(reader, options.checkpoint.overrides));
   if (config.model().vocab_size() == 0)
     return UsageError(absl::StrFormat(
         "model.vocab_size = 0: the checkpoint %s has another; leave --set model.vocab_size away",
@@ -63,7 +58,7 @@ void RegisterScore(CLI::App& program, int* exit_code) {
       program, "score", "Log-probabilities of given tokens; on request logits and gradients.",
       "jevons score --checkpoint run --tokens tokens.safetensors --output scores.safetensors --logits");
   auto options = std::make_shared<Options>();
-  command->add_option("--checkpoint", options->checkpoint, "a run, or one of its checkpoints")->required();
+  AddCheckpointOptions(*command, options->checkpoint);
   command->add_option("--tokens", options->tokens, "safetensors with input_ids, I64 [sequences, tokens]")
       ->required();
   command->add_option("--output", options->output, "safetensors to write: logprobs, loss and what follows")
@@ -73,8 +68,6 @@ void RegisterScore(CLI::App& program, int* exit_code) {
                     "add grad.NAME, the loss's derivative by every parameter");
   command->add_flag("--mtp", options->score.mtp,
                     "add mtp_logits.K, the logits of each module of multi-token prediction");
-  command->add_option("--set", options->overrides,
-                      "path=value: overrides a field of the checkpoint's config");
   command->callback([options, exit_code] {
     *exit_code = RunOnOneRank("score", [&](Communicator& world) { return Score(*options, world); });
   });

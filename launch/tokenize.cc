@@ -66,7 +66,7 @@ absl::Status Tokenize(const Options& options) {
           absl::StrFormat("%s, line %d", options.input.empty() ? "standard input" : options.input, number));
     WriteOut(*out);
   }
-  if (in.bad()) return FailureError(absl::StrFormat("%s: cannot read", options.input));
+  if (in.bad()) return UsageError(absl::StrFormat("%s: cannot read (is it a folder?)", options.input));
   return absl::OkStatus();
 }
 

@@ -242,7 +242,8 @@ void TrainStep::UpdateBalance(double gamma, StepStats& stats) {
   }
 }
 
-absl::StatusOr<TrainStep::Evaluation> TrainStep::Evaluate(const ValidationSet& validation, int64_t sequences) {
+absl::StatusOr<TrainStep::Evaluation> TrainStep::Evaluate(const ValidationSet& validation, int64_t sequences,
+                                                           const std::function<void(int64_t, int64_t)>& progress) {
   PhaseScope phase(&timer_, Phase::kValidation);
   LayerContext ctx = Context();
   ctx.timer = nullptr;  // one phase, whatever is computed
@@ -273,6 +274,7 @@ absl::StatusOr<TrainStep::Evaluation> TrainStep::Evaluate(const ValidationSet& v
     CopyBytes(ctx.ops.stream, next.data(), label_rows.data, label_rows.bytes());
     const double loss = EvaluateNow(ctx, binding_->weights(), batch_.At(0, here), label_rows);
     if (exists) losses.push_back({.main = loss});
+    if (exists && progress) progress(std::min(first + here, samples), samples);
   }
   mesh_.dp().AllReduceSum({&labels, 1});
   const LossSums sums = SumLosses(losses, block, count);

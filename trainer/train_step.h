@@ -4,6 +4,7 @@
 #define JEVONS_TRAINER_TRAIN_STEP_H_
 
 #include <array>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -61,7 +62,8 @@ class TrainStep {
     double loss = 0;  // nats per token
     int64_t tokens = 0;
   };
-  absl::StatusOr<Evaluation> Evaluate(const ValidationSet& validation, int64_t sequences);
+  absl::StatusOr<Evaluation> Evaluate(const ValidationSet& validation, int64_t sequences,
+                                      const std::function<void(int64_t done, int64_t sequences)>& progress = {});
 
   // What a checkpoint holds, slice by slice; the same list says where a load reads to, and then RestoreWeights.
   std::vector<StateSlice> State() const;

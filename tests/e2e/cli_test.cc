@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <thread>
 
 #include "launch/process.h"
@@ -37,6 +38,9 @@ TEST_P(EveryCommand, HelpBeginsWithAnExampleOfItself) {
   const std::string example = result.out.substr(0, result.out.find("\n\n"));
   EXPECT_THAT(example, HasSubstr(std::string("jevons ") + GetParam()));
   EXPECT_EQ(result.err, "");
+  const ProcessResult help = Jevons({"help", GetParam()});
+  EXPECT_EQ(help.exit_code, 0) << help.err;
+  EXPECT_EQ(help.out, result.out);
 }
 
 TEST_P(EveryCommand, UnknownFlagIsAUsageError) {
@@ -48,7 +52,7 @@ TEST_P(EveryCommand, UnknownFlagIsAUsageError) {
 
 INSTANTIATE_TEST_SUITE_P(Cli, EveryCommand,
                          ::testing::Values("prepare", "train", "eval", "generate", "score", "import", "export",
-                                           "tokenize", "inspect", "plan", "bench", "doctor"),
+                                           "tokenize", "inspect", "plan", "bench", "doctor", "help", "version"),
                          [](const auto& info) { return std::string(info.param); });
 
 TEST(Cli, HelpListsCommandsAndExitCodes) {
@@ -65,6 +69,103 @@ TEST(Cli, VersionNamesCompilerAndBackends) {
   EXPECT_THAT(result.out, HasSubstr("\nbackends cpu"));
 }
 
+TEST(Cli, VersionTellsWhatTheProgramIsMadeOf) {
+  const ProcessResult version = Jevons({"version"});
+  EXPECT_EQ(version.exit_code, 0) << version.err;
+  EXPECT_EQ(version.out, Jevons({"--version"}).out);
+  for (const char* line : {"jevons 0.", "\ncompiler GNU ", "\nbackends cpu", "\nproducts ", " (BF16)\nmpi ", "Open MPI", "\ncuda "})
+    EXPECT_THAT(version.out, HasSubstr(line));
+}
+
+TEST(Cli, HelpAsACommand) {
+  EXPECT_EQ(Jevons({"help"}).out, Jevons({"--help"}).out);
+  EXPECT_EQ(Jevons({"help", "bench", "step"}).out, Jevons({"bench", "step", "--help"}).out);
+  const ProcessResult unknown = Jevons({"help", "inspct"});
+  EXPECT_EQ(unknown.exit_code, 2);
+  EXPECT_EQ(unknown.err, "error: inspct: unknown command; did you mean inspect?\n");
+}
+
+// The words of a shell's line that has quotes but no variables; empty where it has redirections or pipes before the program.
+std::vector<std::string> Words(const std::string& line) {
+  std::vector<std::string> words;
+  bool open = false;
+  char quote = 0;
+  for (const char c : line) {
+    if (quote == 0 && (c == '#' || c == '<' || c == '|')) break;
+    if (quote != 0 ? c == quote : c == '"' || c == '\'') {
+      quote = quote != 0 ? 0 : c;
+      if (!open) words.emplace_back();
+      open = true;
+    } else if (quote == 0 && c == ' ') {
+      open = false;
+    } else {
+      if (!open) words.emplace_back();
+      open = true;
+      words.back() += c;
+    }
+  }
+  return words;
+}
+
+// The command lines in a text that start `jevons`: `mpirun -np 4 build/jevons train ...`. Lines that end in a backslash go on.
+std::vector<std::vector<std::string>> Examples(const std::string& text) {
+  std::vector<std::vector<std::string>> examples;
+  std::istringstream lines(text);
+  std::string line, rest;
+  while (std::getline(lines, line)) {
+    if (!line.empty() && line.back() == '\\') {
+      rest += line.substr(0, line.size() - 1);
+      continue;
+    }
+    line = rest + line;
+    rest.clear();
+    const size_t pipe = line.find("| jevons");
+    std::vector<std::string> words = Words(pipe == std::string::npos ? line : line.substr(pipe + 2));
+    size_t at = 0;
+    if (!words.empty() && words[0] == "mpirun") at = 3;
+    if (at >= words.size() || (words[at] != "jevons" && words[at] != "build/jevons")) continue;
+    words.erase(words.begin(), words.begin() + static_cast<std::ptrdiff_t>(at) + 1);
+    examples.push_back(words);
+  }
+  return examples;
+}
+
+// The command is there, and so are the options that the example gives it. Words without dashes are values, or explain the example.
+void ExpectCommandExists(std::vector<std::string> words, const std::string& from) {
+  std::vector<std::string> help = {"help", words.at(0)};
+  if (words[0] == "bench" && words.size() > 1) help.push_back(words[1]);
+  const ProcessResult result = Jevons(help);
+  ASSERT_EQ(result.exit_code, 0) << from << ": " << result.err;
+  for (const std::string& word : words)
+    if (word.substr(0, 2) == "--") EXPECT_THAT(result.out, ::testing::ContainsRegex("[ ,]" + word + "[ ,\n]")) << from << ": " << word;
+}
+
+TEST(Cli, ExamplesOfHelpAndReadmeAreCommands) {
+  std::ifstream file(SourcePath("README.md"));
+  const std::string readme{std::istreambuf_iterator<char>(file), {}};
+  size_t count = 0;
+  for (const auto& words : Examples(readme)) {
+    ExpectCommandExists(words, "README.md");
+    ++count;
+  }
+  EXPECT_GT(count, 15u);
+  for (const std::vector<std::string>& command : std::vector<std::vector<std::string>>{
+           {"prepare"}, {"train"}, {"eval"}, {"generate"}, {"score"}, {"import"}, {"export"}, {"tokenize"}, {"inspect"}, {"plan"}, {"doctor"},
+           {"bench"}, {"bench", "step"}, {"bench", "all-to-all"}, {"bench", "calibrate"}, {"bench", "quantize"}, {"bench", "tokenizer"},
+           {"bench", "fp8-gap"}}) {
+    std::vector<std::string> help = {"help"};
+    help.insert(help.end(), command.begin(), command.end());
+    const std::string text = Jevons(help).out;
+    std::string examples = text.substr(0, text.find("\n\n"));
+    std::string stripped;
+    std::istringstream lines(examples);
+    for (std::string line; std::getline(lines, line);) stripped += line.substr(std::min(line.size(), line.find_first_not_of(' '))) + "\n";
+    const auto found = Examples(stripped);
+    EXPECT_FALSE(found.empty()) << command.back();
+    for (const auto& words : found) ExpectCommandExists(words, command.back() + " --help");
+  }
+}
+
 TEST(Cli, NoCommandIsAUsageError) {
   const ProcessResult result = Jevons({});
   EXPECT_EQ(result.exit_code, 2);
@@ -75,6 +176,26 @@ TEST(Cli, MisspeltNamesAreGuessed) {
   EXPECT_THAT(Jevons({"inspct"}).err, HasSubstr("inspct: unknown command; did you mean inspect?"));
   EXPECT_THAT(Jevons({"inspect", "--confg", "x"}).err,
               HasSubstr("--confg: unknown flag; did you mean --config?"));
+}
+
+TEST(Cli, WrongInputsAreOneClearError) {
+  const std::string empty = ::testing::TempDir() + "/jevons_cli_empty.textproto";
+  std::ofstream(empty) << "\n";
+  const auto error_of = [](std::vector<std::string> arguments, int exit_code) {
+    const ProcessResult result = Jevons(std::move(arguments));
+    EXPECT_EQ(result.exit_code, exit_code) << result.err;
+    EXPECT_EQ(result.out, "");
+    return result.err;
+  };
+  EXPECT_EQ(error_of({"inspect", "--config", empty, "--params"}, 2),
+            "error: " + empty + ": the file is empty; name a run config, such as configs/presets/quickstart_cpu.textproto\n");
+  EXPECT_THAT(error_of({"generate", "--checkpoint", "run", "--seed", "-1"}, 2), StartsWith("error: --seed: -1 is not a whole number from 0"));
+  EXPECT_THAT(error_of({"eval", "--checkpoint", "a", "--checkpoint", "b"}, 2), StartsWith("error: --checkpoint: given more than once\n"));
+  EXPECT_THAT(error_of({"eval", "--checkpoint", ""}, 2), HasSubstr("empty name"));
+  EXPECT_THAT(error_of({"bench", "stp"}, 2), StartsWith("error: stp: unknown command; did you mean step?\n`jevons bench --help`"));
+  EXPECT_THAT(error_of({"bench", "step", "--stps", "3"}, 2), StartsWith("error: --stps: unknown flag; did you mean --steps?\n`jevons bench step --help`"));
+  EXPECT_THAT(error_of({"eval", "--checkpoint", "a", "--set", "a=1", "b=2"}, 2), StartsWith("error: b: unknown argument"));
+  std::filesystem::remove(empty);
 }
 
 TEST(Cli, FullDiskBehindStandardOutputIsAFailureAndAClosedPipeIsNot) {
@@ -113,6 +234,19 @@ TEST(InspectConfig, ResolvedConfigIsAConfig) {
   const std::string copy = ::testing::TempDir() + "/resolved.textproto";
   std::ofstream(copy) << first.out;
   EXPECT_EQ(Jevons({"inspect", "--config", copy, "--print-config"}).out, first.out);
+}
+
+TEST(InspectFields, ListsEveryField) {
+  const ProcessResult text = Jevons({"inspect", "--fields"});
+  EXPECT_EQ(text.exit_code, 0) << text.err;
+  EXPECT_THAT(text.out, HasSubstr("model.attention.yarn: YaRN context extension"));
+  EXPECT_THAT(text.out, ::testing::ContainsRegex("  parallel.pp +int64 +1 +pipeline stages"));
+  const auto json = nlohmann::json::parse(Jevons({"inspect", "--fields", "--json"}).out, nullptr, false);
+  ASSERT_TRUE(json.is_array());
+  EXPECT_EQ(json[0]["path"], "model.vocab_size");
+  EXPECT_EQ(json[0]["unit"], "tokens");
+  EXPECT_EQ(Jevons({"inspect", "--fields", "--params"}).exit_code, 2);
+  EXPECT_THAT(Jevons({"train", "--help"}).out, HasSubstr("jevons inspect --fields"));
 }
 
 TEST(BadConfig, OneClearErrorForOneBadValue) {

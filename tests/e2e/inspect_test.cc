@@ -62,17 +62,43 @@ TEST_F(InspectCheckpoint, ShowsTheNewestCheckpointOfARun) {
   EXPECT_THAT(result.out, HasSubstr("step              7\n"));
   EXPECT_THAT(result.out, HasSubstr("tensors           1, 400 B in 2 files\n"));
   EXPECT_THAT(result.out, HasSubstr("isa               test\n"));
-  EXPECT_THAT(result.out, HasSubstr("model.norm.weight"));
+  EXPECT_THAT(result.out, HasSubstr("checkpoints       of steps 3, 7\n"));
+  EXPECT_THAT(result.out, testing::Not(HasSubstr("model.norm.weight")));
   const ProcessResult older = Inspect({run + "/checkpoints/step-00000003"});
   EXPECT_THAT(older.out, HasSubstr("step              3\n"));
 }
 
 TEST_F(InspectCheckpoint, JsonHoldsTheSame) {
   const ProcessResult result = Inspect({MakeRun("a", 1, {7}), "--json"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
   const auto json = nlohmann::json::parse(result.out, nullptr, /*allow_exceptions=*/false);
   ASSERT_TRUE(json.is_object()) << result.out << result.err;
   EXPECT_EQ(json["checkpoint"]["step"], 7);
-  EXPECT_EQ(json["checkpoint"]["tensors"][0]["shape"], nlohmann::json({4, 25}));
+  EXPECT_EQ(json["config"]["model"]["layers"], 3);
+  EXPECT_EQ(json["run"]["checkpoints"], nlohmann::json({7}));
+}
+
+TEST_F(InspectCheckpoint, TensorsAreShownOnRequest) {
+  const std::string run = MakeRun("a", 1, {7});
+  const ProcessResult text = Inspect({run, "--tensors"});
+  EXPECT_EQ(text.exit_code, 0) << text.err;
+  EXPECT_THAT(text.out, StartsWith("tensor "));
+  EXPECT_THAT(text.out, testing::ContainsRegex("model.norm.weight +F32 +\\[4, 25\\] +400\n"));
+  const auto json = nlohmann::json::parse(Inspect({run, "--tensors", "--json"}).out, nullptr, false);
+  EXPECT_EQ(json["tensors"][0]["shape"], nlohmann::json({4, 25}));
+}
+
+// The newest losses up to the checkpoint's step; lines that are no metrics are counted, not stumbled over.
+TEST_F(InspectCheckpoint, TellsTheLossesOfTheRun) {
+  const std::string run = MakeRun("a", 1, {3, 7});
+  std::ofstream(run + "/metrics.jsonl") << "{\"step\":0,\"validation/loss\":5.5}\n{\"step\":2,\"loss/main\":4.25}\nbroken\n"
+                                        << "{\"step\":7,\"loss/main\":3.5}\n{\"step\":8,\"loss/main\":9.5}\n";
+  const ProcessResult newest = Inspect({run});
+  EXPECT_EQ(newest.exit_code, 0) << newest.err;
+  EXPECT_THAT(newest.out, HasSubstr("loss              3.5000 nats per token, of step 7\n"));
+  EXPECT_THAT(newest.out, HasSubstr("validation loss   5.5000 nats per token, of step 0\n"));
+  EXPECT_THAT(newest.out, HasSubstr("1 lines of metrics.jsonl are no metrics"));
+  EXPECT_THAT(Inspect({run + "/checkpoints/step-00000003"}).out, HasSubstr("loss              4.2500 nats per token, of step 2\n"));
 }
 
 TEST_F(InspectCheckpoint, TheConfigOfTheRunIsShownOnRequest) {

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "absl/strings/str_format.h"
 #include "configs/cluster.h"
 #include "launch/process.h"
 #include "tests/support/paths.h"
@@ -123,11 +124,39 @@ TEST_F(PlanCommand, SearchesAsTextAndJson) {
   EXPECT_THAT(text.out, HasSubstr("layouts tried on 2048 H800"));
   EXPECT_THAT(text.out, HasSubstr("<- the config's"));
   EXPECT_THAT(text.out, HasSubstr("out    reason; the nearest"));
+  EXPECT_THAT(text.out, HasSubstr("what makes these layouts"));
   const nlohmann::json json = Json(Plan({"--search", "--json"}));
   ASSERT_GT(json["fitting"].size(), 10);
   EXPECT_LE(json["fitting"][0]["dollars_per_million_tokens"],
             json["fitting"][1]["dollars_per_million_tokens"]);
   EXPECT_TRUE(json["rejected"].is_object());
+}
+
+// The line that a ranking prints for a layout gives that layout.
+TEST_F(PlanCommand, SearchPrintsWhatMakesEachLayout) {
+  const nlohmann::json json = Json(Plan({"--search", "--json"}));
+  const std::string text = Plan({"--search", "--shown", "12"}).out;
+  int checked = 0;
+  for (size_t i = 0; i < 12; ++i) {
+    const nlohmann::json& candidate = json["fitting"][i];
+    std::string line = absl::StrFormat("\n%4d   ", i + 1);
+    std::vector<std::string> sets;
+    for (const std::string assignment : candidate["set"]) {
+      line += (sets.empty() ? "--set " : " --set ") + assignment;
+      sets.insert(sets.end(), {"--set", assignment});
+    }
+    if (sets.empty() || candidate["layout"].get<std::string>().find("full recomputation") != std::string::npos || ++checked > 3) continue;
+    EXPECT_THAT(text, HasSubstr(line + "\n"));
+    std::vector<std::string> more = sets;
+    more.push_back("--json");
+    const nlohmann::json plan = Json(Plan(more));
+    EXPECT_EQ(plan["layout"], candidate["layout"]);
+    EXPECT_EQ(plan["step_seconds"], candidate["step_seconds"]);
+    EXPECT_EQ(plan["train"], candidate["train"]);
+    sets.insert(sets.begin(), {"inspect", "--config", kV3, "--print-config"});
+    EXPECT_EQ(Jevons(sets).exit_code, 0);
+  }
+  EXPECT_GT(checked, 2);
 }
 
 TEST_F(PlanCommand, WritesTraceAndPage) {
@@ -153,13 +182,18 @@ TEST_F(PlanCommand, ImpossibleLayoutsNameTheNearest) {
 TEST_F(PlanCommand, WhatDoesNotFitSaysByHowMuch) {
   const std::string small = ClusterWith("hbm_gib: 80 ", "hbm_gib: 40 ");
   const ProcessResult plan = Plan({}, small);
-  EXPECT_EQ(plan.exit_code, 0) << plan.err;
+  EXPECT_EQ(plan.exit_code, 2);
   EXPECT_THAT(plan.out, HasSubstr("fits            NO, "));
   EXPECT_THAT(plan.out, HasSubstr("GiB too much"));
-  EXPECT_THAT(plan.out, HasSubstr("This layout does not fit. The nearest that does: PP"));
-  EXPECT_THAT(Json(Plan({"--json"}, small))["nearest_fitting"]["layout"], HasSubstr("recomputation"));
+  EXPECT_THAT(plan.err, StartsWith("error: this layout does not fit, "));
+  EXPECT_THAT(plan.err, HasSubstr("; the nearest that does: PP"));
+  EXPECT_THAT(plan.err, HasSubstr(" --set "));
+  EXPECT_EQ(std::count(plan.err.begin(), plan.err.end(), '\n'), 1) << plan.err;
+  const ProcessResult json = Plan({"--json"}, small);
+  EXPECT_EQ(json.exit_code, 2);
+  EXPECT_THAT(nlohmann::json::parse(json.out, nullptr, false)["nearest_fitting"]["layout"], HasSubstr("recomputation"));
   const ProcessResult none = Plan({"--search"}, ClusterWith("hbm_gib: 80 ", "hbm_gib: 6 "));
-  EXPECT_EQ(none.exit_code, 1);
+  EXPECT_EQ(none.exit_code, 2);
   EXPECT_THAT(none.out, HasSubstr("0 fit"));
   EXPECT_THAT(none.err, HasSubstr("error: no layout fits: PP"));
   EXPECT_THAT(none.err, HasSubstr("GiB too much on its fullest GPU"));
@@ -197,6 +231,14 @@ TEST_F(PlanCommand, UnwritableOutputsAndBadCommandLines) {
   for (const char* flag : {"--trace", "--html"})
     ExpectOneError(Plan({flag, root_ + "/no/such/folder"}), 1, {"/no/such/folder: cannot be written"});
   ExpectOneError(Jevons({"plan"}), 2, {"--config FILE and --cluster FILE"});
+  // Options that would do nothing.
+  for (const std::vector<std::string>& more : std::vector<std::vector<std::string>>{
+           {"--search", "--trace", root_ + "/t.json"}, {"--search", "--stages"}, {"--shown", "3"}, {"--reproduce", "deepseek-v3"}}) {
+    const ProcessResult result = Plan(more);
+    EXPECT_EQ(result.exit_code, 2) << more.front();
+    EXPECT_THAT(result.err, StartsWith("error: --"));
+    EXPECT_EQ(result.out, "");
+  }
   ExpectOneError(Jevons({"plan", "--reproduce", "gpt-5"}), 2, {"--reproduce gpt-5", "legal: deepseek-v3"});
 }
 

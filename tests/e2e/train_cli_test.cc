@@ -8,11 +8,13 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "data/tokenizer/unicode.h"
 #include "launch/process.h"
 #include "tests/support/paths.h"
 
@@ -207,6 +209,10 @@ TEST_F(TrainCli, EvalAndGenerateUseTheRun) {
   EXPECT_EQ(text.exit_code, 0) << text.err;
   EXPECT_THAT(text.out, StartsWith("In the"));
   EXPECT_EQ(text.out, Jevons(generate).out);
+  const auto evaluated = nlohmann::json::parse(Jevons({"eval", "--checkpoint", folder_ / "used", "--json"}).out, nullptr, false);
+  ASSERT_TRUE(evaluated.is_object());
+  EXPECT_EQ(evaluated["step"], 12);
+  EXPECT_GT(evaluated["validation_loss"], 0);
   EXPECT_EQ(Jevons({"eval", "--checkpoint", folder_ / "nothing"}).exit_code, 3);
   EXPECT_EQ(Jevons({"generate", "--checkpoint", folder_ / "nothing"}).exit_code, 3);
 }
@@ -264,6 +270,85 @@ TEST_F(TrainCli, ABatchFromOneDocumentIsSaidOnce) {
   const ProcessResult mixed = Train(2, 1, "book_mixed", {path, "train.steps=3"});
   ASSERT_EQ(mixed.exit_code, 0) << mixed.err;
   EXPECT_THAT(mixed.err, testing::Not(HasSubstr("one document")));
+}
+
+std::string Between(const std::string& text, const std::string& from, const std::string& to) {
+  const size_t begin = text.find(from), end = text.find(to, begin);
+  return begin == std::string::npos ? "" : text.substr(begin + from.size(), end - begin - from.size());
+}
+
+TEST_F(TrainCli, GenerateTakesPromptsStopsAndCounts) {
+  ASSERT_EQ(Train(1, 1, "talks").exit_code, 0);
+  const auto generate = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), {"generate", "--checkpoint", folder_ / "talks", "--tokens", "25", "--seed", "7", "--temperature", "2"});
+    return Jevons(std::move(more));
+  };
+  const ProcessResult text = generate({"--prompt", "In the beginning"});
+  ASSERT_EQ(text.exit_code, 0) << text.err;
+  EXPECT_THAT(text.err, testing::ContainsRegex("I prompt [0-9]+ tokens, [0-9.]+ tokens/s; generated [0-9]+ tokens, [0-9.]+ tokens/s\n"));
+  EXPECT_EQ(text.out, ReplaceInvalidUtf8(text.out));
+  const std::string made = text.out.substr(16, text.out.size() - 17);
+  std::ofstream(folder_ / "prompt.txt") << "In the beginning\n";
+  EXPECT_EQ(generate({"--prompt-file", folder_ / "prompt.txt"}).out, text.out);
+  // The first of several samples is the only one of one; another seed, another text.
+  const ProcessResult three = generate({"--prompt", "In the beginning", "--count", "3"});
+  EXPECT_THAT(three.out, StartsWith("--- sample 1 of 3 ---\n" + text.out + "--- sample 2 of 3 ---\nIn the beginning"));
+  EXPECT_NE(Between(three.out, "2 of 3 ---\n", "---"), Between(three.out, "3 of 3 ---\n", "---"));
+  EXPECT_NE(generate({"--prompt", "In the beginning", "--seed", "8"}).exit_code, 0) << "--seed is given twice";
+  ASSERT_GT(made.size(), 12u);
+  for (size_t begin : {0, 3, 9}) {
+    const std::string stop = made.substr(begin, 3);
+    if (FirstInvalidUtf8(stop) < stop.size()) continue;
+    const ProcessResult stopped = generate({"--prompt", "In the beginning", "--stop", stop, "--stop", "not in it"});
+    EXPECT_EQ(stopped.out, "In the beginning" + made.substr(0, made.find(stop)) + "\n");
+  }
+  const ProcessResult greedy = generate({"--prompt", "In the", "--top-k", "1"});
+  const ProcessResult likeliest = Jevons({"generate", "--checkpoint", folder_ / "talks", "--tokens", "25", "--temperature", "0", "--prompt", "In the"});
+  EXPECT_EQ(greedy.out, likeliest.out);
+}
+
+TEST_F(TrainCli, GenerateRefusesWhatMakesNoSense) {
+  ASSERT_EQ(Train(1, 1, "refuses").exit_code, 0);
+  const auto refused = [&](std::vector<std::string> more, int exit_code) {
+    more.insert(more.begin(), {"generate", "--checkpoint", folder_ / "refuses"});
+    const ProcessResult result = Jevons(std::move(more));
+    EXPECT_EQ(result.exit_code, exit_code) << result.err;
+    EXPECT_THAT(result.err, StartsWith("error: "));
+    EXPECT_EQ(result.out, "");
+    return result.err;
+  };
+  std::string words;
+  for (int i = 0; i < 40; ++i) words += "the ";
+  EXPECT_THAT(refused({"--prompt", words}, 2), HasSubstr("the model was trained on 32 at a time (data.sequence_length)"));
+  EXPECT_THAT(refused({"--prompt", "a", "--count", "2", "--temperature", "0"}, 2), HasSubstr("--count 2 with --temperature 0"));
+  EXPECT_THAT(refused({"--prompt", "a", "--prompt-file", "b"}, 2), HasSubstr("excludes"));
+  EXPECT_THAT(refused({"--prompt-file", folder_}, 2), HasSubstr("is it a folder?"));
+  EXPECT_THAT(refused({"--prompt-file", folder_ / "none.txt"}, 2), HasSubstr("none.txt: cannot open"));
+  EXPECT_THAT(refused({"--stop", ""}, 2), HasSubstr("--stop is empty"));
+  EXPECT_THAT(refused({"--temperature", "nan"}, 2), HasSubstr("--temperature"));
+  EXPECT_THAT(refused({"--top-k", "-1"}, 2), HasSubstr("--top-k"));
+  EXPECT_THAT(refused({"--set", "parallel.ep=2"}, 2), HasSubstr("parallel.ep = 2"));
+}
+
+// Text is there while it is made, and Ctrl-C ends it with all of it.
+TEST_F(TrainCli, GenerateStreamsUntilItIsInterrupted) {
+  ASSERT_EQ(Train(1, 1, "streams").exit_code, 0);
+  const std::string out = folder_ / "streamed.txt";
+  auto process = Process::Start({"sh", "-c", "exec \"$@\" > " + out, "sh", kJevons, "generate", "--checkpoint", folder_ / "streams", "--prompt",
+                                 "In the", "--tokens", "1000000"});
+  ASSERT_TRUE(process.ok());
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  const auto shown = [&] { return fs::exists(out) ? fs::file_size(out) : 0; };
+  while (shown() < 40 && std::chrono::steady_clock::now() < deadline) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  EXPECT_GE(shown(), 40u);
+  kill(process->pid(), SIGINT);
+  const ProcessResult result = process->Wait(kTimeout);
+  EXPECT_EQ(result.exit_code, 130) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("; interrupted\n"));
+  std::ifstream file(out);
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  EXPECT_EQ(text.back(), '\n');
+  EXPECT_EQ(text, ReplaceInvalidUtf8(text));
 }
 
 // Two runs, their curves, and how far they are apart; the same command finds them done.

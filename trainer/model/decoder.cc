@@ -4,9 +4,11 @@
 #include <cmath>
 #include <numeric>
 
+#include "absl/strings/str_format.h"
 #include "kernels/base/philox.h"
 #include "kernels/ops/elementwise.h"
 #include "kernels/ops/embedding.h"
+#include "kernels/ops/permute.h"
 #include "kernels/ops/swiglu.h"
 #include "trainer/model/linear.h"
 #include "trainer/model/norm.h"
@@ -14,7 +16,8 @@
 namespace jevons {
 namespace {
 
-constexpr int64_t kWorkspace = int64_t{1} << 32;  // address space for the one row; pages are taken when written
+constexpr int64_t kWorkspace = int64_t{1} << 34;  // address space for the rows in work; pages are taken when written
+constexpr int64_t kScoreBytes = int64_t{64} << 20;  // of the heads whose scores are in memory at once; one head may need more
 
 int64_t CacheBytes(const ModelConfig& model, DType compute, int64_t max_length) {
   const int64_t rope = model.attention().rope_dim();
@@ -24,8 +27,9 @@ int64_t CacheBytes(const ModelConfig& model, DType compute, int64_t max_length) 
          Arena::SliceBytes(DType::kF32, {1, model.vocab_size()}) + Arena::SliceBytes(compute, {1, model.hidden_size()});
 }
 
-// values = softmax(values)
-void Softmax(std::span<float> values) {
+// values = softmax(scale * values)
+void Softmax(std::span<float> values, float scale) {
+  for (float& v : values) v *= scale;
   const float highest = *std::max_element(values.begin(), values.end());
   double sum = 0;
   for (float& v : values) sum += v = std::exp(v - highest);
@@ -65,23 +69,34 @@ LayerContext Decoder::Context() {
           .dtype = compute_,
           .wgrad = &unused_,
           .timer = nullptr,
-          .non_finite = nullptr};
+          .non_finite = &non_finite_};
 }
 
-std::span<const float> Decoder::Logits() {
+absl::StatusOr<std::span<const float>> Decoder::Logits() {
   LinearForward(Context(), hidden_, weights_.head, logits_);
-  return {logits_.as<float>(), static_cast<size_t>(logits_.size())};
+  const std::span<const float> logits(logits_.as<float>(), static_cast<size_t>(logits_.size()));
+  const bool finite = std::all_of(logits.begin(), logits.end(), [](float v) { return std::isfinite(v); });
+  if (finite && non_finite_.tensor == nullptr) return logits;
+  const std::string where = non_finite_.tensor == nullptr ? "in the output head"
+                                                          : absl::StrFormat("in layer %d: %s", non_finite_.layer, non_finite_.tensor);
+  return NumericalError(absl::StrFormat("logits after %d tokens: NaN or Inf, first seen %s", length_, where));
 }
 
-void Decoder::Append(int32_t token) {
-  JEVONS_CHECK(length_ < max_length_, "the cache holds %lld tokens", static_cast<long long>(max_length_));
+void Decoder::Append(std::span<const int32_t> tokens) {
+  const auto count = static_cast<int64_t>(tokens.size());
+  JEVONS_CHECK(length_ + count <= max_length_, "the cache holds %lld tokens", static_cast<long long>(max_length_));
+  for (int64_t begin = 0; begin < count; begin += kRowsAtOnce)
+    AppendRows(tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(std::min(kRowsAtOnce, count - begin))));
+}
+
+void Decoder::AppendRows(std::span<const int32_t> tokens) {
   const LayerContext ctx = Context();
   ArenaScope saved_scope(saved_), scratch_scope(scratch_);
-  const int64_t H = config_.hidden_size();
+  const int64_t T = static_cast<int64_t>(tokens.size()), H = config_.hidden_size();
   const auto eps = static_cast<float>(config_.norm_eps());
-  const Tensor x = ctx.Temp("x", {1, H}), normed = ctx.Temp("normed", {1, H}), y = ctx.Temp("y", {1, H});
-  const Tensor rstd = ctx.TempAs("rstd", DType::kF32, {1});
-  Embedding(ctx.ops, weights_.embedding.value, Tensor::Of(&token, {1}), x);
+  const Tensor x = ctx.Temp("x", {T, H}), normed = ctx.Temp("normed", {T, H}), y = ctx.Temp("y", {T, H});
+  const Tensor rstd = ctx.TempAs("rstd", DType::kF32, {T});
+  Embedding(ctx.ops, weights_.embedding.value, Tensor::Of(const_cast<int32_t*>(tokens.data()), {T}), x);  // only read
   for (int layer = 0; layer < config_.layers(); ++layer) {
     ArenaScope saved_layer(saved_), scratch_layer(scratch_);
     const BlockWeights& w = weights_.blocks[static_cast<size_t>(layer)];
@@ -101,91 +116,119 @@ void Decoder::Append(int32_t token) {
     }
     Add(ctx.ops, y, x, x);
   }
-  NormForward(ctx, {static_cast<int>(config_.layers()), "final", eps}, x, weights_.final_norm, hidden_, rstd);
-  ++length_;
+  NormForward(ctx, {static_cast<int>(config_.layers()), "final", eps}, x.Rows(T - 1, 1), weights_.final_norm, hidden_,
+              Tensor(rstd.data, DType::kF32, {1}));
+  length_ += T;
 }
 
 void Decoder::Attention(const LayerContext& ctx, const MlaWeights& w, int layer, const Tensor& x, const Tensor& y) {
   const AttentionConfig& a = config_.attention();
   const LayerCache& cache = cache_[static_cast<size_t>(layer)];
-  const int64_t head_dim = a.nope_dim() + a.rope_dim();
-  const Tensor rstd = ctx.TempAs("rstd", DType::kF32, {1});
-  const Tensor q = ctx.Temp("q", {1, a.heads() * head_dim});
+  const int64_t T = x.rows(), head_dim = a.nope_dim() + a.rope_dim();
+  const Tensor rstd = ctx.TempAs("rstd", DType::kF32, {T});
+  const Tensor q = ctx.Temp("q", {T, a.heads() * head_dim});
   if (a.query_rank() > 0) {
-    const Tensor latent = ctx.Temp("q_latent", {1, a.query_rank()}), normed = ctx.Temp("q_normed", {1, a.query_rank()});
+    const Tensor latent = ctx.Temp("q_latent", {T, a.query_rank()}), normed = ctx.Temp("q_normed", {T, a.query_rank()});
     LinearForward(ctx, x, w.q_a, latent);
     NormForward(ctx, {layer, "q_a", kLatentNormEps}, latent, w.q_a_norm, normed, rstd);
     LinearForward(ctx, normed, w.q_b, q);
   } else {
     LinearForward(ctx, x, w.q, q);
   }
-  const Tensor kv_latent = ctx.Temp("kv_latent", {1, a.kv_rank() + a.rope_dim()});
+  const Tensor kv_latent = ctx.Temp("kv_latent", {T, a.kv_rank() + a.rope_dim()});
   LinearForward(ctx, x, w.kv_a, kv_latent);
-  NormForward(ctx, {layer, "kv_a", kLatentNormEps}, kv_latent.Columns(0, a.kv_rank()), w.kv_a_norm, cache.latent.Rows(length_, 1), rstd);
-  Copy(ctx.ops, kv_latent.Columns(a.kv_rank(), a.rope_dim()), cache.k_rope.Rows(length_, 1));
-  // One row with a table of one position: this one.
-  const Tensor cos = rope_cos_.Rows(length_, 1), sin = rope_sin_.Rows(length_, 1);
+  NormForward(ctx, {layer, "kv_a", kLatentNormEps}, kv_latent.Columns(0, a.kv_rank()), w.kv_a_norm, cache.latent.Rows(length_, T), rstd);
+  Copy(ctx.ops, kv_latent.Columns(a.kv_rank(), a.rope_dim()), cache.k_rope.Rows(length_, T));
+  // The rows are one sequence, with a table that begins at its first position.
+  const Tensor cos = rope_cos_.Rows(length_, T), sin = rope_sin_.Rows(length_, T);
   Rope(ctx.ops, {.x = q, .heads = a.heads(), .head_dim = head_dim, .offset = a.nope_dim(), .cos = cos, .sin = sin,
-                 .sequence_length = 1});
-  Rope(ctx.ops, {.x = cache.k_rope.Rows(length_, 1), .heads = 1, .head_dim = a.rope_dim(), .offset = 0, .cos = cos,
-                 .sin = sin, .sequence_length = 1});
+                 .sequence_length = T});
+  Rope(ctx.ops, {.x = cache.k_rope.Rows(length_, T), .heads = 1, .head_dim = a.rope_dim(), .offset = 0, .cos = cos,
+                 .sin = sin, .sequence_length = T});
 
-  const Tensor o = ctx.Temp("o", {1, a.heads() * a.value_dim()});
-  const int64_t kv_dim = a.nope_dim() + a.value_dim();
-  for (int64_t h = 0; h < a.heads(); ++h)
-    Head(ctx, w.kv_b.value.Rows(h * kv_dim, kv_dim), cache, q.Columns(h * head_dim, head_dim),
-         o.Columns(h * a.value_dim(), a.value_dim()));
+  const Tensor o = ctx.Temp("o", {T, a.heads() * a.value_dim()});
+  const int64_t head_bytes = T * (length_ + T) * SizeOf(DType::kF32);
+  const int64_t at_once = std::clamp<int64_t>(kScoreBytes / head_bytes, 1, a.heads());
+  for (int64_t begin = 0; begin < a.heads(); begin += at_once)
+    Heads(ctx, w.kv_b.value, cache, {begin, std::min(begin + at_once, a.heads())}, q, o);
   LinearForward(ctx, o, w.o, y);
 }
 
-// kv_b: [nope + value, kv_rank] of this head; q: [1, nope + rope]; o: [1, value].
-void Decoder::Head(const LayerContext& ctx, const Tensor& kv_b, const LayerCache& cache, const Tensor& q,
-                   const Tensor& o) const {
+void Decoder::Heads(const LayerContext& ctx, const Tensor& kv_b, const LayerCache& cache, Range heads, const Tensor& q,
+                    const Tensor& o) const {
   ArenaScope scope(*ctx.ops.scratch);
   const AttentionConfig& a = config_.attention();
-  const int64_t n = length_ + 1;
-  const Tensor q_latent = ctx.Temp("head.q_latent", {1, a.kv_rank()});
-  const Tensor scores = ctx.TempAs("head.scores", DType::kF32, {1, n});
-  const Tensor weights = ctx.Temp("head.weights", {1, n});
-  const Tensor mixed = ctx.Temp("head.mixed", {1, a.kv_rank()});
-  Gemm(ctx.ops, {.a = q.Columns(0, a.nope_dim()), .b = kv_b.Rows(0, a.nope_dim()), .c = q_latent});
-  Gemm(ctx.ops, {.a = q_latent, .b = cache.latent.Rows(0, n), .c = scores, .b_form = Form::kTransposed});
-  Gemm(ctx.ops, {.a = q.Columns(a.nope_dim(), a.rope_dim()),
-                 .b = cache.k_rope.Rows(0, n),
-                 .c = scores,
-                 .b_form = Form::kTransposed,
-                 .mode = WriteMode::kAdd});
-  const std::span<float> values(scores.as<float>(), static_cast<size_t>(n));
+  const int64_t T = q.rows(), n = length_ + T, head_dim = a.nope_dim() + a.rope_dim(), kv_dim = a.nope_dim() + a.value_dim();
+  const int64_t rows = heads.size() * T;  // head by head
+  const Tensor q_latent = ctx.Temp("heads.q_latent", {rows, a.kv_rank()}), mixed = ctx.Temp("heads.mixed", {rows, a.kv_rank()});
+  const Tensor scores = ctx.TempAs("heads.scores", DType::kF32, {rows, n}), weights = ctx.Temp("heads.weights", {rows, n});
+  std::vector<GemmDesc> into_latent, latent_scores, rope_scores, mixes, values;
+  for (int64_t h = heads.begin; h < heads.end; ++h) {
+    const int64_t row = (h - heads.begin) * T;
+    const Tensor query = q.Columns(h * head_dim, head_dim), w = kv_b.Rows(h * kv_dim, kv_dim);
+    into_latent.push_back({.a = query.Columns(0, a.nope_dim()), .b = w.Rows(0, a.nope_dim()), .c = q_latent.Rows(row, T)});
+    latent_scores.push_back(
+        {.a = q_latent.Rows(row, T), .b = cache.latent.Rows(0, n), .c = scores.Rows(row, T), .b_form = Form::kTransposed});
+    rope_scores.push_back({.a = query.Columns(a.nope_dim(), a.rope_dim()),
+                           .b = cache.k_rope.Rows(0, n),
+                           .c = scores.Rows(row, T),
+                           .b_form = Form::kTransposed,
+                           .mode = WriteMode::kAdd});
+    mixes.push_back({.a = weights.Rows(row, T), .b = cache.latent.Rows(0, n), .c = mixed.Rows(row, T)});
+    values.push_back({.a = mixed.Rows(row, T),
+                      .b = w.Rows(a.nope_dim(), a.value_dim()),
+                      .c = o.Columns(h * a.value_dim(), a.value_dim()),
+                      .b_form = Form::kTransposed});
+  }
+  GroupedGemm(ctx.ops, into_latent);
+  GroupedGemm(ctx.ops, latent_scores);
+  GroupedGemm(ctx.ops, rope_scores);
+  // A row sees the tokens up to its own; the weights of later ones are zero, which adds nothing to a sum.
   const float scale = AttentionScale(a);
-  for (float& v : values) v *= scale;
-  Softmax(values);
+  const int64_t before = length_;
+#pragma omp parallel for schedule(static)
+  for (int64_t r = 0; r < rows; ++r) {
+    float* row = scores.row<float>(r);
+    const int64_t seen = before + r % T + 1;
+    Softmax({row, static_cast<size_t>(seen)}, scale);
+    std::fill(row + seen, row + n, 0.0f);
+  }
   Copy(ctx.ops, scores, weights);
-  Gemm(ctx.ops, {.a = weights, .b = cache.latent.Rows(0, n), .c = mixed});
-  Gemm(ctx.ops, {.a = mixed, .b = kv_b.Rows(a.nope_dim(), a.value_dim()), .c = o, .b_form = Form::kTransposed});
+  GroupedGemm(ctx.ops, mixes);
+  GroupedGemm(ctx.ops, values);
 }
 
 void Decoder::Experts(const LayerContext& ctx, const MoeWeights& w, const Tensor& x, const Tensor& y) const {
-  const int64_t E = router_.experts, K = router_.top_k, width = config_.moe().intermediate_size();
+  const int64_t T = x.rows(), E = router_.experts, K = router_.top_k, width = config_.moe().intermediate_size();
   const Tensor x_fp32 = ctx.TempAs("x_fp32", DType::kF32, x.shape);
-  const Tensor logits = ctx.TempAs("gate.logits", DType::kF32, {1, E}), scores = ctx.TempAs("gate.scores", DType::kF32, {1, E});
-  const Tensor indices = ctx.TempAs("gate.indices", DType::kI32, {1, K});
-  const Tensor weights = ctx.TempAs("gate.weights", DType::kF32, {1, K});
+  const Tensor logits = ctx.TempAs("gate.logits", DType::kF32, {T, E}), scores = ctx.TempAs("gate.scores", DType::kF32, {T, E});
+  const Tensor indices = ctx.TempAs("gate.indices", DType::kI32, {T, K});
+  const Tensor weights = ctx.TempAs("gate.weights", DType::kF32, {T, K});
   const Tensor counts = ctx.TempAs("gate.counts", DType::kI64, {E});
   Copy(ctx.ops, x, x_fp32);
   LinearForward(ctx, x_fp32, w.gate, logits);
   Router(ctx.ops, router_,
          {.logits = logits, .bias = w.bias, .scores = scores, .indices = indices, .weights = weights, .counts = counts});
-  const Tensor gate_up = ctx.Temp("expert.gate_up", {1, 2 * width}), activated = ctx.Temp("expert.activated", {1, width});
-  for (int64_t k = 0; k < K; ++k) {
-    const int64_t e = indices.as<int32_t>()[k];
-    Gemm(ctx.ops, {.a = x, .b = w.gate_up.value.Index(e), .c = gate_up, .b_form = Form::kTransposed});
-    SwiGlu(ctx.ops, gate_up, weights.Columns(k, 1).Reshape({1}), activated);
-    Gemm(ctx.ops, {.a = activated,
-                   .b = w.down.value.Index(e),
-                   .c = y,
-                   .b_form = Form::kTransposed,
-                   .mode = WriteMode::kAdd});
+
+  const int64_t R = T * K;
+  const Tensor row_of = ctx.TempAs("experts.row_of", DType::kI32, {R}), pair_of = ctx.TempAs("experts.pair_of", DType::kI32, {R});
+  const Tensor rows = ctx.Temp("experts.rows", {R, x.cols()}), results = ctx.Temp("experts.results", {R, x.cols()});
+  const Tensor row_weights = ctx.TempAs("experts.weights", DType::kF32, {R, 1});
+  const Tensor gate_up = ctx.Temp("experts.gate_up", {R, 2 * width}), activated = ctx.Temp("experts.activated", {R, width});
+  SortByExpert(ctx.ops, indices, counts, row_of, pair_of);
+  GatherRows(ctx.ops, x, pair_of, K, rows);
+  GatherRows(ctx.ops, weights.Reshape({R, 1}), pair_of, 1, row_weights);
+  std::vector<ExpertSegment> segments;
+  int64_t begin = 0;
+  for (int64_t e = 0; e < E; ++e) {
+    const int64_t count = counts.as<int64_t>()[e];
+    if (count > 0) segments.push_back({e, {begin, begin + count}});
+    begin += count;
   }
+  ExpertsForward(ctx, segments, rows, w.gate_up, gate_up);
+  SwiGlu(ctx.ops, gate_up, row_weights.Reshape({R}), activated);
+  ExpertsForward(ctx, segments, activated, w.down, results);
+  SumRows(ctx.ops, results, row_of, K, y, WriteMode::kAdd);
 }
 
 int32_t SampleToken(std::span<const float> logits, const Sampling& sampling, uint64_t index) {
@@ -193,18 +236,23 @@ int32_t SampleToken(std::span<const float> logits, const Sampling& sampling, uin
     return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
   std::vector<int32_t> order(logits.size());
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return logits[a] > logits[b]; });
-  std::vector<double> weight(order.size());
+  const size_t candidates = sampling.top_k > 0 ? std::min(order.size(), static_cast<size_t>(sampling.top_k)) : order.size();
+  const auto likelier = [&](int32_t a, int32_t b) {
+    const float x = logits[static_cast<size_t>(a)], y = logits[static_cast<size_t>(b)];
+    return x > y || (x == y && a < b);
+  };
+  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(candidates), order.end(), likelier);
+  std::vector<double> weight(candidates);
   double total = 0;
-  for (size_t i = 0; i < order.size(); ++i) {
+  for (size_t i = 0; i < candidates; ++i) {
     const double above = logits[static_cast<size_t>(order[i])] - logits[static_cast<size_t>(order[0])];
     total += weight[i] = std::exp(above / sampling.temperature);
   }
   // The shortest prefix of the ordered tokens that holds top_p of the probability; then one draw from it.
   size_t kept = 0;
   double mass = 0;
-  while (kept < order.size() && (kept == 0 || mass < sampling.top_p * total)) mass += weight[kept++];
-  double draw = RandomUniform(sampling.seed, 0, index) * mass;
+  while (kept < candidates && (kept == 0 || mass < sampling.top_p * total)) mass += weight[kept++];
+  double draw = RandomUniform(sampling.seed, sampling.sample, index) * mass;
   for (size_t i = 0; i < kept; ++i) {
     draw -= weight[i];
     if (draw < 0) return order[i];

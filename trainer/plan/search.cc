@@ -4,7 +4,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "kernels/base/status.h"
+#include "trainer/plan/layout_fields.h"
 
 namespace jevons {
 namespace {
@@ -76,8 +78,10 @@ void Reject(const std::string& reason, const std::string& example, double excess
 
 }  // namespace
 
-SearchResult SearchLayouts(const ModelShape& model, const Layout& base, const ClusterConfig& cluster, const Constants& constants) {
+SearchResult SearchLayouts(const RunConfig& config, const ClusterConfig& cluster, const Constants& constants) {
   SearchResult result;
+  const ModelShape model = ShapeOf(config.model());
+  const Layout base = LayoutOf(config, cluster.gpus());
   const double limit = (cluster.gpu().hbm_gib() - cluster.gpu().reserved_gib()) * kGiB;
   for (const Layout& layout : Layouts(model, base)) {
     ++result.tried;
@@ -102,14 +106,19 @@ SearchResult SearchLayouts(const ModelShape& model, const Layout& base, const Cl
       continue;
     }
     result.fitting.push_back({.layout = layout, .step_seconds = plan->step_seconds, .dollars_per_million_tokens = plan->dollars(1e6),
-                              .mfu = plan->mfu(true), .memory = memory});
+                              .mfu = plan->mfu(true), .memory = memory, .refusal = TrainRefusal(config, layout),
+                              .assignments = LayoutAssignments(config, layout)});
   }
-  std::stable_sort(result.fitting.begin(), result.fitting.end(), [](const Candidate& a, const Candidate& b) { return a.step_seconds < b.step_seconds; });
+  std::stable_sort(result.fitting.begin(), result.fitting.end(), [](const Candidate& a, const Candidate& b) {
+    return std::pair(!a.refusal.empty(), a.step_seconds) < std::pair(!b.refusal.empty(), b.step_seconds);
+  });
   return result;
 }
 
 const Candidate* NearestFitting(const SearchResult& result, const Layout& base) {
-  const auto nearer = [&](const Candidate& a, const Candidate& b) { return Differences(a.layout, base) < Differences(b.layout, base); };
+  const auto nearer = [&](const Candidate& a, const Candidate& b) {
+    return std::pair(!a.refusal.empty(), Differences(a.layout, base)) < std::pair(!b.refusal.empty(), Differences(b.layout, base));
+  };
   const auto nearest = std::min_element(result.fitting.begin(), result.fitting.end(), nearer);
   return nearest == result.fitting.end() ? nullptr : &*nearest;
 }
@@ -119,21 +128,35 @@ absl::Status FitStatus(const SearchResult& result) {
   const Rejection* nearest = nullptr;
   for (const auto& [reason, rejection] : result.rejected)
     if (rejection.excess > 0 && (nearest == nullptr || rejection.excess < nearest->excess)) nearest = &rejection;
-  if (nearest == nullptr) return FailureError("no layout is legal: see the reasons above");
-  return FailureError(absl::StrFormat("no layout fits: %s comes nearest, at least %.1f GiB too much on its fullest GPU; more GPUs, or more memory on each",
+  if (nearest == nullptr) return UsageError("no layout is legal for this model, batch and number of GPUs; --search lists the reasons");
+  return UsageError(absl::StrFormat("no layout fits: %s comes nearest, at least %.1f GiB too much on its fullest GPU; more GPUs, or more memory on each",
                                       nearest->example, nearest->excess / kGiB));
 }
 
+std::string SetText(const Candidate& candidate) {
+  return absl::StrJoin(candidate.assignments, " ", [](std::string* out, const std::string& assignment) {
+    absl::StrAppend(out, "--set ", assignment);
+  });
+}
+
 std::string SearchText(const SearchResult& result, const Layout& base, const ClusterConfig& cluster, int shown) {
-  std::string text = absl::StrFormat("%d layouts tried on %d %s, %d fit\n\nrank   $/M tokens  step s    MFU    GiB  layout\n", result.tried, base.gpus,
+  std::string text = absl::StrFormat("%d layouts tried on %d %s, %d fit\n\nrank   $/M tokens  step s    MFU    GiB  train  layout\n", result.tried, base.gpus,
                                      cluster.name(), result.fitting.size());
+  std::string lines, refusal;
   for (size_t i = 0; i < result.fitting.size(); ++i) {
     const Candidate& c = result.fitting[i];
     const bool is_base = Differences(c.layout, base) == 0;
     if (static_cast<int>(i) >= shown && !is_base) continue;
-    absl::StrAppendFormat(&text, "%4d   %10.4f %7.3f %5.1f%% %6.1f  %s%s\n", i + 1, c.dollars_per_million_tokens, c.step_seconds, 100 * c.mfu,
-                          c.memory / kGiB, c.layout.ToString(), is_base ? "   <- the config's" : "");
+    absl::StrAppendFormat(&text, "%4d   %10.4f %7.3f %5.1f%% %6.1f  %-5s  %s%s\n", i + 1, c.dollars_per_million_tokens, c.step_seconds, 100 * c.mfu,
+                          c.memory / kGiB, c.refusal.empty() ? "yes" : "no", c.layout.ToString(), is_base ? "   <- the config's" : "");
+    if (refusal.empty() && !c.refusal.empty()) refusal = absl::StrFormat("%d is refused: %s", i + 1, c.refusal);
+    absl::StrAppendFormat(&lines, "%4d   %s\n", i + 1,
+                          c.layout.recompute == Recompute::kFull ? "no fields make it: other trainers run whole blocks again"
+                          : is_base                               ? "as the config is"
+                                                                  : SetText(c));
   }
+  if (!refusal.empty()) absl::StrAppend(&text, "train: no = `jevons train` refuses the layout; ", refusal, "\n");
+  if (!lines.empty()) absl::StrAppend(&text, "\nwhat makes these layouts, for the command lines of plan and train\n", lines);
   if (!result.rejected.empty()) text += "\nout    reason; the nearest\n";
   for (const auto& [reason, r] : result.rejected) {
     absl::StrAppendFormat(&text, "%5d  %s; %s%s\n", r.count, reason, r.example,

@@ -14,6 +14,8 @@ namespace jevons {
 struct Candidate {
   Layout layout;
   double step_seconds = 0, dollars_per_million_tokens = 0, mfu = 0, memory = 0;  // memory: of the fullest rank, bytes
+  std::string refusal;                   // why `jevons train` refuses it; "" where it does not
+  std::vector<std::string> assignments;  // of --set, that make it of the run's layout
 };
 
 // Layouts that are out, by reason: how many, and the one that came closest.
@@ -24,17 +26,20 @@ struct Rejection {
 };
 
 struct SearchResult {
-  std::vector<Candidate> fitting;  // cheapest token first
+  std::vector<Candidate> fitting;  // those that can be trained first, then the cheapest token
   std::map<std::string, Rejection> rejected;
   int tried = 0;
 };
 
-// Varies pp, ep, schedule, stages per rank, micro-batch and recomputation; batch, length and precision stay `base`'s.
-SearchResult SearchLayouts(const ModelShape& model, const Layout& base, const ClusterConfig& cluster, const Constants& constants = {});
-// The fitting layout that differs from `base` in the fewest fields, the cheapest of these; nullptr where none fits.
+// Varies pp, ep, schedule, stages per rank, micro-batch and recomputation of the run; batch, length and precision stay.
+SearchResult SearchLayouts(const RunConfig& config, const ClusterConfig& cluster, const Constants& constants = {});
+// The fitting layout that differs from `base` in the fewest fields, the cheapest of these, among those that can be trained if there
+// are any; nullptr where none fits.
 const Candidate* NearestFitting(const SearchResult& result, const Layout& base);
-// FailureError where nothing fits: the layout that came nearest, and by how much it does not.
+// UsageError where nothing fits: the layout that came nearest, and by how much it does not.
 absl::Status FitStatus(const SearchResult& result);
+// "--set parallel.pp=2 --set ...", what to add to the command line.
+std::string SetText(const Candidate& candidate);
 // `shown`: so many lines of the ranking; the base layout's place is always told.
 std::string SearchText(const SearchResult& result, const Layout& base, const ClusterConfig& cluster, int shown);
 

@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 
+#include "configs/overrides.h"
+#include "configs/validate.h"
 #include "tests/trainer/plan/plan_cases.h"
 
 namespace jevons {
@@ -15,18 +17,41 @@ SearchResult SmallSearch(double hbm_gib) {
   cluster.set_gpus(16);
   cluster.mutable_gpu()->set_hbm_gib(hbm_gib);
   const RunConfig config = Preset("deepseek_v2_lite_16b", {"train.batch_sequences=512"});
-  return SearchLayouts(ShapeOf(config.model()), LayoutOf(config, 16), cluster);
+  return SearchLayouts(config, cluster);
 }
 
 TEST(Search, RanksByCostAndKeepsToMemory) {
   const SearchResult result = SmallSearch(80);
   ASSERT_GT(result.fitting.size(), 10);
   for (size_t i = 1; i < result.fitting.size(); ++i)
-    EXPECT_LE(result.fitting[i - 1].dollars_per_million_tokens, result.fitting[i].dollars_per_million_tokens);
+    if (result.fitting[i - 1].refusal.empty() == result.fitting[i].refusal.empty())
+      EXPECT_LE(result.fitting[i - 1].dollars_per_million_tokens, result.fitting[i].dollars_per_million_tokens);
   for (const Candidate& candidate : result.fitting) EXPECT_LE(candidate.memory, 76 * 1024.0 * 1024 * 1024);
   int rejected = 0;
   for (const auto& [reason, rejection] : result.rejected) rejected += rejection.count;
   EXPECT_EQ(rejected + static_cast<int>(result.fitting.size()), result.tried);
+}
+
+// What can be trained comes first; what train would say to the others is told.
+TEST(Search, MarksWhatTrainRefuses) {
+  const RunConfig config = Preset("deepseek_v2_lite_16b", {"train.batch_sequences=512"});
+  const SearchResult result = SmallSearch(80);
+  ASSERT_TRUE(result.fitting.front().refusal.empty()) << result.fitting.front().refusal;
+  bool refused = false;
+  int full = 0;
+  for (const Candidate& c : result.fitting) {
+    EXPECT_FALSE(refused && c.refusal.empty()) << c.layout.ToString() << " comes after what cannot be trained";
+    refused |= !c.refusal.empty();
+    RunConfig changed = config;
+    for (const std::string& assignment : c.assignments) ASSERT_TRUE(ApplyOverride(assignment, changed).ok()) << assignment;
+    const bool legal = Validate(changed, static_cast<int>(c.layout.gpus)).empty();
+    const bool whole_blocks = c.layout.recompute == Recompute::kFull;
+    full += whole_blocks;
+    EXPECT_EQ(c.refusal.empty(), legal && !whole_blocks) << c.layout.ToString() << ": " << c.refusal;
+    if (!whole_blocks) EXPECT_EQ(LayoutOf(changed, c.layout.gpus).ToString(), c.layout.ToString());
+  }
+  EXPECT_TRUE(refused);
+  EXPECT_GT(full, 0);
 }
 
 TEST(Search, SmallerMemoryFitsFewerAndSaysWhy) {

@@ -1,0 +1,52 @@
+#include "trainer/plan/layout_fields.h"
+
+#include <google/protobuf/descriptor.h>
+
+#include "absl/strings/str_cat.h"
+#include "configs/overrides.h"
+#include "configs/validate.h"
+#include "kernels/base/check.h"
+
+namespace jevons {
+namespace {
+
+// The value of parallel.schedule that LayoutOf reads as this schedule.
+ScheduleType TypeOf(ScheduleKind kind) {
+  const google::protobuf::EnumDescriptor& types = *ScheduleType_descriptor();
+  for (int i = 0; i < types.value_count(); ++i) {
+    RunConfig config;
+    config.mutable_parallel()->set_schedule(static_cast<ScheduleType>(types.value(i)->number()));
+    if (LayoutOf(config, 1).schedule == kind) return config.parallel().schedule();
+  }
+  JEVONS_CHECK(false, "no parallel.schedule for schedule %d", static_cast<int>(kind));
+}
+
+}  // namespace
+
+std::vector<std::string> LayoutAssignments(const RunConfig& config, const Layout& layout) {
+  const Layout is = LayoutOf(config, layout.gpus);
+  std::vector<std::string> assignments;
+  const auto set = [&](const char* path, int64_t was, int64_t wanted) {
+    if (was != wanted) assignments.push_back(absl::StrCat(path, "=", wanted));
+  };
+  set("parallel.pp", is.pp, layout.pp);
+  set("parallel.ep", is.ep, layout.ep);
+  if (is.schedule != layout.schedule) assignments.push_back(absl::StrCat("parallel.schedule=", ScheduleType_Name(TypeOf(layout.schedule))));
+  set("parallel.virtual_stages", is.virtual_stages, layout.virtual_stages);
+  set("train.micro_batch_sequences", is.micro_batch, layout.micro_batch);
+  const bool up_projections = layout.recompute == Recompute::kSelective;
+  if (config.train().recompute_up_projections() != up_projections)
+    assignments.push_back(absl::StrCat("train.recompute_up_projections=", up_projections ? "true" : "false"));
+  return assignments;
+}
+
+std::string TrainRefusal(const RunConfig& config, const Layout& layout) {
+  RunConfig changed = config;
+  for (const std::string& assignment : LayoutAssignments(config, layout))
+    JEVONS_CHECK(ApplyOverride(assignment, changed).ok(), "%s is no assignment", assignment.c_str());
+  const std::vector<Violation> violations = Validate(changed, static_cast<int>(layout.gpus));
+  if (!violations.empty()) return violations.front().ToString();
+  return layout.recompute == Recompute::kFull ? "whole blocks that run again: no field asks for it" : "";
+}
+
+}  // namespace jevons
