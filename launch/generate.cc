@@ -44,6 +44,7 @@ absl::Status Generate(const Options& options) {
   const auto vocabulary = static_cast<size_t>(tokenizer.vocab_size());  // the model's may be rounded up
   std::span<const float> logits = decoder.Logits().first(vocabulary);
   for (int64_t i = 0; i < options.tokens; ++i) {
+    JEVONS_RETURN_IF_ERROR(Annotate(decoder.CheckFinite(), opened.reader.path()));
     const int32_t id = SampleToken(logits, options.sampling, static_cast<uint64_t>(i));
     if (id == tokenizer.eos_id()) break;
     JEVONS_ASSIGN_OR_RETURN(const std::string text, tokenizer.Decode({&id, 1}));

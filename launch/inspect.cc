@@ -66,7 +66,7 @@ void DescribeLabels(const CheckpointReader& reader, const CostLedger& ledger, An
       "checkpoint        %s\nstep              %d\ntensors           %d, %s in %d files\ncost              "
       "%s\n",
       reader.path(), reader.step(), reader.tensors().size(), HumanBytes(static_cast<double>(reader.bytes())),
-      reader.files(), CostSummary(ledger, "device"));
+      reader.files(), CostSummary(ledger, "device", ledger.dollars() > 0));
   for (const auto& [name, value] : reader.labels()) {
     answer.text += absl::StrFormat("%-16s  %s\n", name, absl::StrReplaceAll(value, {{"\n", "; "}}));
   }

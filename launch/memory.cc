@@ -10,6 +10,7 @@
 #include "absl/strings/str_format.h"
 #include "kernels/tensor/device.h"
 #include "launch/cli.h"
+#include "launch/gpu.h"
 #include "launch/runtime.h"
 #include "parallel/mesh.h"
 #include "trainer/checkpoint/agreement.h"
@@ -32,12 +33,10 @@ struct Room {
   std::string owner;
 };
 
-Room RoomOf(const RunConfig& config, const Communicator& world) {
-  const int here = LocalRanks(world);
-  if (config.parallel().backend() == CPU) return {MachineBytes(), here, "this machine"};
+Room RoomOf(const RunConfig& config) {
+  if (config.parallel().backend() == CPU) return {MachineBytes(), MachineRanks().size(), "this machine"};
   const CudaReport cuda = ExamineCuda();
-  const auto gpus = static_cast<int>(cuda.devices.size());
-  return {cuda.devices.front().memory_bytes, (here + gpus - 1) / gpus, cuda.devices.front().name};
+  return {cuda.devices.front().memory_bytes, RanksPerGpu(cuda, MachineRanks().size()), cuda.devices.front().name};
 }
 
 std::string Bytes(int64_t bytes) { return HumanBytes(static_cast<double>(bytes)); }
@@ -45,7 +44,7 @@ std::string Bytes(int64_t bytes) { return HumanBytes(static_cast<double>(bytes))
 absl::Status Judge(const RunConfig& config, const Communicator& world) {
   const MeshShape shape{.world = world.size(), .pp = 1, .ep = static_cast<int>(config.parallel().ep())};
   const MemoryUse plan = PlanMemory(config, shape, world.rank());
-  const Room room = RoomOf(config, world);
+  const Room room = RoomOf(config);
   if (plan.total() <= room.bytes / room.ranks) return absl::OkStatus();
   const std::string sharing = room.ranks > 1 ? absl::StrFormat(" for %d ranks", room.ranks) : "";
   return UsageError(absl::StrFormat(

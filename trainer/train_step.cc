@@ -193,8 +193,8 @@ absl::StatusOr<StepStats> TrainStep::Run(const StepPlan& plan, const SampleBatch
   JEVONS_RETURN_IF_ERROR(CheckLosses(plan, sums, block, rounds));
   if (gradient.non_finite)
     return NumericalError(absl::StrFormat(
-        "step %d: the gradient of %s is NaN or Inf. The step was not applied. Resume from the last checkpoint with a lower "
-        "optimizer.learning_rate.peak, or look at samples %d to %d",
+        "step %d: the gradient of %s is NaN or Inf. The step was not applied. Lower optimizer.learning_rate.peak, or look at samples "
+        "%d to %d",
         plan.step, *gradient.non_finite, plan.first_sample, plan.first_sample + plan.sequences - 1));
   UpdateBalance(plan.gamma, stats);
   {
@@ -243,15 +243,24 @@ void TrainStep::UpdateBalance(double gamma, StepStats& stats) {
 }
 
 absl::StatusOr<TrainStep::Evaluation> TrainStep::Evaluate(const ValidationSet& validation, int64_t sequences) {
+  JEVONS_ASSIGN_OR_RETURN(const Evaluation evaluation, EvaluateLooking(validation, sequences, nullptr));
+  if (std::isfinite(evaluation.loss)) return evaluation;
+  NonFinite found;  // once more, this time looking at every norm
+  return EvaluateLooking(validation, sequences, &found);
+}
+
+// `found`: null, or where the place of NaN or Inf is to be noted, and told as NumericalError.
+absl::StatusOr<TrainStep::Evaluation> TrainStep::EvaluateLooking(const ValidationSet& validation, int64_t sequences, NonFinite* found) {
   LayerContext ctx = Context();
   ctx.fp8 = nullptr;  // steps alone are counted
+  ctx.non_finite = found;
   const int64_t S = config_.data().sequence_length(), micro = config_.train().micro_batch_sequences();
   const int64_t samples = std::min(sequences, validation.samples());
   const int64_t count = (samples + micro - 1) / micro;
   const GradientLayout layout = Layout();
   const Range block = layout.Block(count, layout.self);
   std::vector<LossSums> losses;
-  int64_t labels = 0;
+  int64_t labels = 0, bad = kNowhere;  // the first sequence of the first micro-batch here that is not finite
   for (int64_t round = 0; round < layout.Rounds(count); ++round) {
     const bool exists = round < block.size();
     const int64_t first = (block.begin + round) * micro, here = exists ? std::clamp<int64_t>(samples - first, 0, micro) : 0;
@@ -271,9 +280,16 @@ absl::StatusOr<TrainStep::Evaluation> TrainStep::Evaluate(const ValidationSet& v
     CopyBytes(ctx.ops.stream, next.data(), label_rows.data, label_rows.bytes());
     const double loss = EvaluateNow(ctx, binding_->weights(), batch_.At(0, here), label_rows);
     if (exists) losses.push_back({.main = loss});
+    if (exists && !std::isfinite(loss) && bad == kNowhere) bad = first;
   }
   mesh_.dp().AllReduceSum({&labels, 1});
   const LossSums sums = SumLosses(losses, block, count);
+  if (found != nullptr) {
+    const std::string seen = found->tensor ? absl::StrFormat("layer %d: %s", found->layer, found->tensor) : "the output head";
+    const std::string which = micro > 1 ? absl::StrFormat("sequences %d to %d", bad, std::min(bad + micro, samples) - 1)
+                                        : absl::StrFormat("sequence %d", bad);
+    return NumericalError(WordsOfLowest(bad, absl::StrFormat("%s: NaN or Inf, first seen in %s", which, seen)));
+  }
   return Evaluation{.loss = labels > 0 ? sums.main / static_cast<double>(labels) : 0, .tokens = labels};
 }
 

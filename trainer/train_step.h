@@ -4,6 +4,7 @@
 #define JEVONS_TRAINER_TRAIN_STEP_H_
 
 #include <array>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -56,7 +57,8 @@ class TrainStep {
   // updated then. Collective.
   absl::StatusOr<StepStats> Run(const StepPlan& plan, const SampleBatch& batch);
 
-  // Mean cross-entropy over the first `sequences` validation samples. Collective.
+  // Mean cross-entropy over the first `sequences` validation samples. NumericalError (on every rank), naming sequence, layer and tensor,
+  // when it is NaN or Inf. Collective.
   struct Evaluation {
     double loss = 0;  // nats per token
     int64_t tokens = 0;
@@ -86,6 +88,9 @@ class TrainStep {
   LossSums SumLosses(const std::vector<LossSums>& mine, Range block, int64_t count);
   absl::Status CheckLosses(const StepPlan& plan, const LossSums& sums, Range block, int64_t rounds);
   std::string FindNonFinite(Range block, int64_t rounds);
+  static constexpr int64_t kNowhere = std::numeric_limits<int64_t>::max();
+  std::string WordsOfLowest(int64_t index, const std::string& words);
+  absl::StatusOr<Evaluation> EvaluateLooking(const ValidationSet& validation, int64_t sequences, NonFinite* found);
   void UpdateBalance(double gamma, StepStats& stats);
   bool ShadowDue(int64_t step) const;
   double ShadowLoss(const StepPlan& plan);

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include "tests/support/model_harness.h"
 #include "tests/support/reference_model.h"
 
@@ -30,6 +32,24 @@ TEST(Decoder, GivesTheLogitsOfTheWholeSequence) {
       EXPECT_EQ(decoder.length(), kS);
     });
   }
+}
+
+// The place of NaN, as for a whole sequence; nobody is given a token that NaN picked.
+TEST(Decoder, TellsWhereNanCameFirst) {
+  const ModelConfig config = TinyModel();
+  RunLoopback(1, [&](Communicator& world) {
+    ModelHarness harness(config, 4, world);
+    Decoder decoder(config, harness.binding().weights(), DType::kF32, 4);
+    decoder.Append(1);
+    decoder.Logits();
+    EXPECT_TRUE(decoder.CheckFinite().ok());
+    harness.binding().weights().blocks[1].attention.o.value.as<float>()[3] = std::numeric_limits<float>::quiet_NaN();
+    decoder.Append(2);
+    decoder.Logits();
+    const absl::Status status = decoder.CheckFinite();
+    EXPECT_EQ(ExitCodeOf(status), ExitCode::kNumerical);
+    EXPECT_EQ(status.message(), "token 1: NaN or Inf, first seen in layer 1: attention output");
+  });
 }
 
 TEST(SampleToken, GreedyTopPAndSeed) {

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <string>
 
+#include "absl/strings/str_format.h"
 #include "kernels/base/philox.h"
 #include "kernels/ops/elementwise.h"
 #include "kernels/ops/embedding.h"
@@ -65,12 +67,20 @@ LayerContext Decoder::Context() {
           .dtype = compute_,
           .wgrad = &unused_,
           .timer = nullptr,
-          .non_finite = nullptr};
+          .non_finite = &non_finite_};
 }
 
 std::span<const float> Decoder::Logits() {
   LinearForward(Context(), hidden_, weights_.head, logits_);
   return {logits_.as<float>(), static_cast<size_t>(logits_.size())};
+}
+
+absl::Status Decoder::CheckFinite() const {
+  const std::span<const float> logits(logits_.as<float>(), static_cast<size_t>(logits_.size()));
+  if (std::all_of(logits.begin(), logits.end(), [](float v) { return std::isfinite(v); })) return absl::OkStatus();
+  const std::string place =
+      non_finite_.tensor ? absl::StrFormat("layer %d: %s", non_finite_.layer, non_finite_.tensor) : std::string("the output head");
+  return NumericalError(absl::StrFormat("token %d: NaN or Inf, first seen in %s", length_ - 1, place));
 }
 
 void Decoder::Append(int32_t token) {

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "kernels/base/status.h"
 #include "trainer/model/model.h"
 
 namespace jevons {
@@ -20,6 +21,8 @@ class Decoder {
   void Append(int32_t token);
   // The logits [V] of the token after the last one; valid until the next call.
   std::span<const float> Logits();
+  // NumericalError, naming layer and tensor, where the logits that Logits made are NaN or Inf.
+  absl::Status CheckFinite() const;
   int64_t length() const { return length_; }
 
  private:
@@ -41,6 +44,7 @@ class Decoder {
   Tensor rope_cos_, rope_sin_, hidden_, logits_;  // hidden_: [1, H], after the final norm
   std::vector<LayerCache> cache_;
   WgradQueue unused_;
+  NonFinite non_finite_;
 };
 
 struct Sampling {
