@@ -23,6 +23,7 @@ struct IntRange {
 struct RealRange {
   const char* path;
   double min, max;
+  bool optional = false;  // may be left unset without a default
 };
 
 inline constexpr int64_t kMillion = 1'000'000, kBillion = 1'000'000'000;
@@ -88,7 +89,7 @@ inline constexpr RealRange kRealRanges[] = {
     {"optimizer.learning_rate.final", 0, 10},
     {"balance.sequence_loss", 0, 1e3},
     {"parallel.watchdog_seconds", 0.1, 1e7},
-    {"cost.price_per_device_hour", 0, 1e6},
+    {"cost.price_per_device_hour", 0, 1e6, true},
     {"cost.peak_tflops", 0, 1e9},
 };
 

@@ -114,8 +114,10 @@ class Checker {
     for (const IntRange& range : kIntRanges) {
       if (Applies(range.when)) CheckInt(range);
     }
-    for (const RealRange& range : kRealRanges)
-      CheckReal(range.path, Locate(config_, range.path), range.min, range.max);
+    for (const RealRange& range : kRealRanges) {
+      const Located at = Locate(config_, range.path);
+      if (at.set() || !range.optional) CheckReal(range.path, at, range.min, range.max);
+    }
   }
 
   void CheckInt(const IntRange& range) {

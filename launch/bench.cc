@@ -106,7 +106,7 @@ std::string Report(const RunConfig& config, const StepFigures& f, const Meter& m
       "%.1f MFLOP/token (causal, without MTP), %.1f GFLOP/s, %.1f%% of the measured %s of %.1f GFLOP/s\n",
       ranks, threads, ProductsText(config), rate, f.median_seconds, f.tokens,
       config.model().mtp().depth(), meter.flops_per_token / 1e6, flops / 1e9, 100 * flops / meter.peak_flops,
-      cuda ? "BF16 product 8192x8192x8192" : "FP32 FMA peak", meter.peak_flops / 1e9);
+      cuda ? "BF16 product 8192x8192x8192" : "peak of their instructions", meter.peak_flops / 1e9);
   if (!cuda && compute == DType::kBF16) {
     const double peak = MeasureBf16Product();
     absl::StrAppendFormat(&text, "%.1f%% of the measured BF16 product 2048x2048x2048 of %.1f GFLOP/s\n",
@@ -128,27 +128,34 @@ std::string Report(const RunConfig& config, const StepFigures& f, const Meter& m
   return text;
 }
 
-absl::Status BenchStep(const StepOptions& options, Communicator& host) {
+absl::StatusOr<RunConfig> LoadStepConfig(const StepOptions& options, int ranks) {
   std::vector<std::string> overrides = options.config.overrides;
   if (options.no_mtp) overrides.push_back("model.mtp.depth=0");
   // The bench has its own number of steps and reads no data.
   overrides.push_back(absl::StrFormat("train.steps=%d", options.steps));
   JEVONS_ASSIGN_OR_RETURN(const RunConfig config, LoadRunConfig(options.config.path, overrides));
-  JEVONS_RETURN_IF_ERROR(ValidationStatus(config, host.size()));
+  JEVONS_RETURN_IF_ERROR(ValidationStatus(config, ranks));
   if (config.model().vocab_size() == 0)
     return UsageError("model.vocab_size = 0: there is no data to take it from; add --set model.vocab_size=2048");
+  return config;
+}
+
+absl::Status BenchStep(const StepOptions& options, Communicator& host) {
+  const absl::StatusOr<RunConfig> loaded = LoadStepConfig(options, host.size());
+  JEVONS_RETURN_IF_ERROR(AgreeOnCommand(host, loaded));
+  const RunConfig& config = *loaded;
   JEVONS_ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> gpus, OpenGpus(config, host));
   JEVONS_RETURN_IF_ERROR(CheckMemory(config, host));
   Communicator& world = gpus ? *gpus : host;
-  const int threads = SetThreads(config, world);
-  const Meter meter = MeasureMeter(config, world, threads);
+  const CpuUse cpu = SetThreads(config, world);
+  const Meter meter = MeasureMeter(config, world, cpu);
   const MeshShape shape{.world = world.size(), .pp = 1, .ep = static_cast<int>(config.parallel().ep())};
   Mesh mesh(world, shape);
   TrainStep step(config, mesh);
   step.Initialize();
   JEVONS_ASSIGN_OR_RETURN(const StepFigures figures, TimeSteps(config, step, world, options.steps));
   const MemoryUse planned = PlanMemory(config, shape, world.rank(), step.peak_load());
-  if (world.rank() == 0) WriteOut(Report(config, figures, meter, step, planned, world.size(), threads));
+  if (world.rank() == 0) WriteOut(Report(config, figures, meter, step, planned, world.size(), cpu.threads));
   return absl::OkStatus();
 }
 

@@ -59,8 +59,8 @@ Measurements Measure(const RunConfig& config, const Options& options, Communicat
                  .date = Now(),
                  .shapes = shapes,
                  .ranks = world.size(),
-                 .ranks_per_node = LocalRanks(world),
-                 .threads = SetThreads(config, world),
+                 .ranks_per_node = MachineRanks().size(),
+                 .threads = SetThreads(config, world).threads,
                  .memory_gib = memory.total / kGiB,
                  .occupied_gib = memory.used / kGiB,
                  .products = {},
@@ -79,8 +79,9 @@ Measurements Measure(const RunConfig& config, const Options& options, Communicat
 }
 
 absl::Status Calibrate(const Options& options, Communicator& world) {
-  JEVONS_ASSIGN_OR_RETURN(const RunConfig config, LoadConfig(options, world.size()));
-  const Measurements m = Measure(config, options, world);
+  const absl::StatusOr<RunConfig> config = LoadConfig(options, world.size());
+  JEVONS_RETURN_IF_ERROR(AgreeOnCommand(world, config));
+  const Measurements m = Measure(*config, options, world);
   if (world.rank() != 0) return absl::OkStatus();
   const std::string text = CalibrationText(m);
   JEVONS_RETURN_IF_ERROR(ParseCluster(text, options.output).status());

@@ -76,15 +76,14 @@ absl::StatusOr<std::vector<double>> ReadLosses(const std::string& run) {
   return losses;
 }
 
-absl::StatusOr<LossCurve> TrainVariant(const Variant& variant, const Options& options, RunConfig config, Communicator& world) {
+absl::StatusOr<LossCurve> TrainVariant(const Variant& variant, const Options& options, RunInputs inputs, Communicator& world) {
   const std::string output = options.output + "/" + variant.name;
-  variant.apply(*config.mutable_precision());
-  JEVONS_RETURN_IF_ERROR(ValidationStatus(config, world.size()));
-  JEVONS_ASSIGN_OR_RETURN(RunInputs inputs, ResolveInputs(config));
+  variant.apply(*inputs.config.mutable_precision());
+  JEVONS_RETURN_IF_ERROR(ValidationStatus(inputs.config, world.size()));
   JEVONS_RETURN_IF_ERROR(CheckMemory(inputs.config, world));
-  const int threads = SetThreads(config, world);
+  const CpuUse cpu = SetThreads(inputs.config, world);
   TrainOptions train{.inputs = std::move(inputs), .output = output, .meter = {}, .stop = options.stop, .labels = {}};
-  train.meter = MeasureMeter(train.inputs.config, world, threads);
+  train.meter = MeasureMeter(train.inputs.config, world, cpu);
   const std::string products = ProductsText(train.inputs.config);
   train.labels = {{"instruction_set", products}, {kTokenizerLabel, train.inputs.tokenizer_hash}};
   if (world.rank() == 0) LogInfo(absl::StrFormat("%s: products in %s", output, products));
@@ -99,9 +98,17 @@ absl::Status WriteFile(const std::string& path, const std::string& text) {
   return file.good() ? absl::OkStatus() : FailureError(path + ": cannot be written; look at the disk");
 }
 
-absl::Status Run(const Options& options, Communicator& host) {
+absl::StatusOr<RunInputs> LoadInputs(const Options& options, int ranks) {
   if (options.output.empty()) return UsageError("--output is empty: name a folder for the runs and the curves");
   JEVONS_ASSIGN_OR_RETURN(const RunConfig config, LoadRunConfig(options.config.path, options.config.overrides));
+  JEVONS_RETURN_IF_ERROR(ValidationStatus(config, ranks));
+  return ResolveInputs(config);
+}
+
+absl::Status Run(const Options& options, Communicator& host) {
+  const absl::StatusOr<RunInputs> inputs = LoadInputs(options, host.size());
+  JEVONS_RETURN_IF_ERROR(AgreeOnCommand(host, inputs.ok() ? absl::StatusOr<RunConfig>(inputs->config) : inputs.status()));
+  const RunConfig& config = inputs->config;
   SetWatchdogDeadline(config.parallel().watchdog_seconds());
   JEVONS_ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> gpus, OpenGpus(config, host));
   Communicator& world = gpus ? *gpus : host;
@@ -109,7 +116,7 @@ absl::Status Run(const Options& options, Communicator& host) {
   if (options.ablations) variants.insert(variants.end(), std::begin(kAblations), std::end(kAblations));
   std::vector<LossCurve> curves;
   for (const Variant& variant : variants) {
-    JEVONS_ASSIGN_OR_RETURN(LossCurve curve, TrainVariant(variant, options, config, world));
+    JEVONS_ASSIGN_OR_RETURN(LossCurve curve, TrainVariant(variant, options, *inputs, world));
     if (!curves.empty() && curve.loss.size() != curves.front().loss.size())
       return IntegrityError(absl::StrFormat("%s: %s has %d steps and %s has %d; remove the folder and run again", options.output,
                                             curves.front().name, curves.front().loss.size(), curve.name, curve.loss.size()));

@@ -48,7 +48,9 @@ absl::Status Eval(const Options& options, Communicator& world) {
   TrainStep step(opened.inputs.config, mesh);
   JEVONS_RETURN_IF_ERROR(LoadWeights(opened.reader, step));
   const int64_t all = std::numeric_limits<int64_t>::max();
-  JEVONS_ASSIGN_OR_RETURN(const auto result, step.Evaluate(validation, options.sequences > 0 ? options.sequences : all, Progress()));
+  const auto evaluated = step.Evaluate(validation, options.sequences > 0 ? options.sequences : all, Progress());
+  JEVONS_RETURN_IF_ERROR(Annotate(evaluated.status(), opened.reader.path()));
+  const TrainStep::Evaluation& result = *evaluated;
   const double bits = bytes_per_token > 0 ? result.loss / std::log(2.0) / bytes_per_token : 0;
   if (options.json) {
     const nlohmann::ordered_json json = {{"checkpoint", opened.reader.path()}, {"step", opened.reader.step()},

@@ -1,33 +1,22 @@
 #include "launch/gpu.h"
 
-#include <unistd.h>
-
-#include <algorithm>
-#include <array>
 #include <cstdlib>
 #include <cstring>
-#include <span>
-#include <vector>
 
 #include "absl/strings/str_format.h"
 #include "kernels/ops/elementwise.h"
 #include "kernels/ops/gemm.h"
-#include "kernels/tensor/device.h"
+#include "launch/runtime.h"
 #include "parallel/comm/nccl.h"
 #include "trainer/checkpoint/agreement.h"
 
 namespace jevons {
 namespace {
 
-using HostName = std::array<char, 256>;
-
-// How many ranks of lower number run on this machine.
-int RankOnMachine(Communicator& world) {
-  HostName mine = {};
-  gethostname(mine.data(), mine.size() - 1);
-  std::vector<HostName> all(static_cast<size_t>(world.size()));
-  world.AllGather(std::as_bytes(std::span(mine)), std::as_writable_bytes(std::span(all)));
-  return static_cast<int>(std::count(all.begin(), all.begin() + world.rank(), mine));
+// A launcher that binds each task to a GPU hides the others from it: every rank of the machine sees one, and calls it 0. NCCL refuses
+// two ranks on one device, should they have been bound to the same.
+bool BoundToOneGpu(const CudaReport& cuda) {
+  return cuda.devices.size() == 1 && std::getenv("CUDA_VISIBLE_DEVICES") != nullptr;
 }
 
 bool SharedGpu() {
@@ -41,7 +30,7 @@ absl::Status CheckGpu(const CudaReport& cuda, int local_rank) {
                                         "parallel.backend=CPU",
                                         cuda.problem));
   const auto gpus = static_cast<int>(cuda.devices.size());
-  if (local_rank >= gpus && !SharedGpu())
+  if (local_rank >= gpus && !BoundToOneGpu(cuda) && !SharedGpu())
     return UsageError(absl::StrFormat("parallel.backend = CUDA: rank %d of a machine that has %d GPU(s): start at most one rank for "
                                       "each of its GPUs", local_rank + 1, gpus));
   return absl::OkStatus();
@@ -52,11 +41,16 @@ absl::Status CheckGpu(const CudaReport& cuda, int local_rank) {
 absl::StatusOr<std::unique_ptr<Communicator>> OpenGpus(const RunConfig& config, Communicator& host) {
   if (config.parallel().backend() == CPU) return nullptr;
   const CudaReport cuda = ExamineCuda();
-  const int local_rank = RankOnMachine(host);
+  const int local_rank = MachineRanks().rank();
   JEVONS_RETURN_IF_ERROR(AgreeOnStatus(host, CheckGpu(cuda, local_rank)));
   UseCudaDevice(local_rank % static_cast<int>(cuda.devices.size()));
   if (host.size() == 1) return nullptr;
   return MakeNcclCommunicator(host);
+}
+
+int RanksPerGpu(const CudaReport& cuda, int ranks) {
+  const auto gpus = static_cast<int>(cuda.devices.size());
+  return BoundToOneGpu(cuda) ? 1 : (ranks + gpus - 1) / gpus;
 }
 
 double MeasureGpuPeak() {

@@ -1,7 +1,6 @@
 #include "launch/machine.h"
 
 #include <dlfcn.h>
-#include <sched.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -18,6 +17,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "kernels/base/machine.h"
 #include "launch/cli.h"
 #include "launch/process.h"
 #include "parallel/comm/mpi.h"
@@ -50,23 +50,10 @@ std::string FirstLine(const std::string& text) {
   return std::string(absl::StripAsciiWhitespace(text.substr(0, text.find('\n'))));
 }
 
-int UsableCores() {
-  cpu_set_t set;
-  return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-}
-
-// Cores that the control group grants, 0 without a limit: a container may see all cores and get few.
-double CoreQuota() {
-  const std::vector<std::string> fields = absl::StrSplit(FirstLine(ReadFile("/sys/fs/cgroup/cpu.max")), ' ');
-  double quota = 0, period = 0;
-  const bool limited = fields.size() == 2 && absl::SimpleAtod(fields[0], &quota) &&
-                       absl::SimpleAtod(fields[1], &period) && period > 0;
-  return limited ? quota / period : 0;
-}
-
 Finding Cpu() {
   std::string value = ProcessorName();
   absl::StrAppendFormat(&value, ", %d usable cores", UsableCores());
+  if (const int all = MachineCores(); UsableCores() < all) absl::StrAppendFormat(&value, " of %d", all);
   if (const double quota = CoreQuota(); quota > 0)
     absl::StrAppendFormat(&value, ", limited to the time of %g", quota);
   return {"cpu", Verdict::kGood, value, ""};

@@ -11,6 +11,7 @@
 #include "kernels/cuda/report.h"
 #include "kernels/tensor/device.h"
 #include "launch/cli.h"
+#include "launch/gpu.h"
 #include "launch/runtime.h"
 #include "parallel/mesh.h"
 #include "trainer/checkpoint/agreement.h"
@@ -35,8 +36,8 @@ struct Room {
 std::string Bytes(int64_t bytes) { return HumanBytes(static_cast<double>(bytes)); }
 std::string Sharing(int ranks) { return ranks > 1 ? absl::StrFormat(" for %d ranks", ranks) : ""; }
 
-Room RoomOf(const RunConfig& config, const Communicator& world) {
-  const int here = LocalRanks(world);
+Room RoomOf(const RunConfig& config) {
+  const int here = MachineRanks().size();
   if (config.parallel().backend() == CPU) return {MachineBytes() / here, absl::StrFormat("this machine has %s%s", Bytes(MachineBytes()), Sharing(here))};
   const CudaReport cuda = ExamineCuda();
   const auto gpus = static_cast<int>(cuda.devices.size());
@@ -49,7 +50,7 @@ Room RoomOf(const RunConfig& config, const Communicator& world) {
 absl::Status Judge(const RunConfig& config, const Communicator& world) {
   const MeshShape shape{.world = world.size(), .pp = 1, .ep = static_cast<int>(config.parallel().ep())};
   const MemoryUse plan = PlanMemory(config, shape, world.rank());
-  const Room room = RoomOf(config, world);
+  const Room room = RoomOf(config);
   if (plan.total() <= room.bytes) return absl::OkStatus();
   return UsageError(absl::StrFormat(
       "a rank needs %s (weights %s, gradients %s, optimizer %s, activations %s), and %s: lower "

@@ -86,7 +86,7 @@ void RegisterPrepare(CLI::App& program, int* exit_code) {
                    "train the tokenizer on about this much of the input")
       ->capture_default_str();
   AddSeed(*command, prepare.seed, "chooses the validation documents");
-  command->add_option("--threads", prepare.threads, "0: one per core")->capture_default_str();
+  command->add_option("--threads", prepare.threads, "0: one per core that the affinity mask and the control group grant")->capture_default_str();
   command->add_flag("--overwrite", prepare.overwrite, "replace a dataset that is there already");
   command->add_flag("--json", options->json, "print JSON");
   command->callback([options, exit_code] { *exit_code = Finish(Run(*options)); });

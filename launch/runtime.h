@@ -3,6 +3,7 @@
 #define JEVONS_LAUNCH_RUNTIME_H_
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -15,15 +16,26 @@ namespace jevons {
 // Starts MPI and sets this process's rank for the log. Refuses what MpiSession refuses.
 absl::StatusOr<std::unique_ptr<MpiSession>> StartRanks();
 
-// Ranks on this machine: Open MPI says so; otherwise all are taken to be here.
-int LocalRanks(const Communicator& world);
+// The ranks on this machine, this one included; StartRanks has been called.
+Communicator& MachineRanks();
 
-// Threads of this rank, as parallel.threads says; set for OpenMP. Ranks on this machine share its cores.
-int SetThreads(const RunConfig& config, const Communicator& world);
+// AgreeOnRun (trainer/same_run.h) for a command: the program counts too. `config`: as the command has resolved it, or the error that it
+// met. The first call that the ranks make together. Collective.
+absl::Status AgreeOnCommand(Communicator& world, const absl::StatusOr<RunConfig>& config,
+                            std::map<std::string, std::string> facts = {});
+
+// What a rank computes with on its CPU.
+struct CpuUse {
+  int threads = 1;
+  double cores = 1;  // whose time they get: less than the threads where ranks outnumber cores
+};
+// Threads of this rank, set for OpenMP: as parallel.threads says; where that is 0 as OMP_NUM_THREADS says; else the rank's part of the
+// cores that affinity masks and the control group's quota leave the ranks of this machine. Warns of threads without a core. Collective.
+CpuUse SetThreads(const RunConfig& config, Communicator& world);
 
 // Peak speed of all ranks together, measured at once on all of them unless cost.peak_tflops gives it: of a CPU its fused
 // multiply-adds in FP32, of a GPU (OpenGpus has been called) a large product in BF16; devices and price. Collective.
-Meter MeasureMeter(const RunConfig& config, Communicator& world, int threads);
+Meter MeasureMeter(const RunConfig& config, Communicator& world, const CpuUse& cpu);
 
 // Runs a command that computes on one rank, and returns its exit code; a usage error where mpirun started several.
 int RunOnOneRank(absl::string_view command, const std::function<absl::Status(Communicator& world)>& run);

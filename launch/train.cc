@@ -1,5 +1,6 @@
 // jevons train: a run, new or resumed.
 #include <CLI/CLI.hpp>
+#include <filesystem>
 #include <fstream>
 
 #include "absl/strings/str_format.h"
@@ -53,24 +54,34 @@ void Describe(const TrainOptions& options, const Communicator& world, int thread
                           options.meter.peak_flops / 1e9));
 }
 
+// What the ranks compare before they do anything together, or why this one has nothing to compare.
+absl::Status AgreeOnOptions(const absl::StatusOr<TrainOptions>& train, Communicator& host) {
+  if (!train.ok()) return AgreeOnCommand(host, train.status());
+  return AgreeOnCommand(host, train->inputs.config,
+                        {{"--output", std::filesystem::absolute(train->output).lexically_normal()},
+                         {"tokenizer hash", train->inputs.tokenizer_hash}});
+}
+
 absl::Status Train(const Options& options, Communicator& host) {
-  JEVONS_ASSIGN_OR_RETURN(TrainOptions train, Prepare(options, host));
+  absl::StatusOr<TrainOptions> prepared = Prepare(options, host);
+  JEVONS_RETURN_IF_ERROR(AgreeOnOptions(prepared, host));
+  TrainOptions train = *std::move(prepared);
   const RunConfig& config = train.inputs.config;
   SetWatchdogDeadline(config.parallel().watchdog_seconds());
   JEVONS_ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> gpus, OpenGpus(config, host));
   JEVONS_RETURN_IF_ERROR(CheckMemory(config, host));
   Communicator& world = gpus ? *gpus : host;
-  const int threads = SetThreads(config, world);
-  train.meter = MeasureMeter(config, world, threads);
+  const CpuUse cpu = SetThreads(config, world);
+  train.meter = MeasureMeter(config, world, cpu);
   train.labels = {{"version", VersionText()},
                   {"instruction_set", ProductsText(config)},
                   {kTokenizerLabel, train.inputs.tokenizer_hash}};
-  Describe(train, world, threads);
+  Describe(train, world, cpu.threads);
   JEVONS_ASSIGN_OR_RETURN(const RunSummary summary, jevons::Train(train, world));
   if (world.rank() != 0) return absl::OkStatus();
   WriteOut(SummaryText(summary, train));
   std::ofstream file(train.output + "/summary.json");
-  file << SummaryJson(summary, train) << std::flush;
+  file << SummaryJson(summary) << std::flush;
   return file.good() ? absl::OkStatus() : FailureError(train.output + "/summary.json: cannot be written; look at the disk");
 }
 

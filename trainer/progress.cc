@@ -1,11 +1,41 @@
 #include "trainer/progress.h"
 
-#include <numeric>
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
 namespace jevons {
+namespace {
+
+// With so many decimals, unless that grows long.
+std::string Fixed(double value, int decimals) {
+  return std::abs(value) < 1e4 ? absl::StrFormat("%.*f", decimals, value) : absl::StrFormat("%.2e", value);
+}
+
+// Three digits and a decimal prefix: 12.3K.
+std::string Short(double value) {
+  constexpr const char* kPrefixes[] = {"", "K", "M", "B"};
+  size_t prefix = 0;
+  for (; std::abs(value) >= 999.5 && prefix + 1 < std::size(kPrefixes); ++prefix) value /= 1000;
+  return absl::StrFormat("%.3g%s", value, kPrefixes[prefix]);
+}
+
+// "42s", "12m05s", "2h14m", "56d14h", "1900d"
+std::string Duration(double seconds) {
+  const auto s = static_cast<int64_t>(std::min(seconds, 1e12));
+  if (s < 60) return absl::StrFormat("%ds", s);
+  if (s < 3600) return absl::StrFormat("%dm%02ds", s / 60, s % 60);
+  if (s < 86400) return absl::StrFormat("%dh%02dm", s / 3600, s % 3600 / 60);
+  if (s < 86400 * 1000) return absl::StrFormat("%dd%02dh", s / 86400, s % 86400 / 3600);
+  return absl::StrFormat("%dd", s / 86400);
+}
+
+}  // namespace
 
 void Interval::Add(const StepStats& stats, int64_t step_tokens, double step_seconds) {
   ++steps;
@@ -20,14 +50,18 @@ void Interval::Add(const PhaseTimer::Seconds& between) {
   for (size_t i = 0; i < phases.size(); ++i) phases[i] += between[i];
 }
 
-std::string PhaseShares(const PhaseTimer::Seconds& phases) {
+std::string PhaseShares(const PhaseTimer::Seconds& phases, size_t columns) {
   const double all = std::accumulate(phases.begin(), phases.end(), 0.0);
-  std::string text;
-  for (size_t i = 0; i < phases.size(); ++i) {
-    const double share = all > 0 ? 100 * phases[i] / all : 0;
-    if (share >= 0.5) absl::StrAppendFormat(&text, "%s%s %.0f%%", text.empty() ? "" : " ", kPhaseNames[i], share);
-  }
-  return text;
+  std::vector<std::pair<double, size_t>> shares;
+  for (size_t i = 0; i < phases.size(); ++i)
+    if (const double share = all > 0 ? 100 * phases[i] / all : 0; share >= 0.5) shares.emplace_back(share, i);
+  const auto text = [&] {
+    std::string text;
+    for (const auto& [share, i] : shares) absl::StrAppendFormat(&text, "%s%s %.0f%%", text.empty() ? "" : " ", kPhaseNames[i], share);
+    return text;
+  };
+  while (text().size() > columns) shares.erase(std::min_element(shares.begin(), shares.end()));
+  return text();
 }
 
 double TokensPerSecond(const Interval& interval) {
@@ -72,8 +106,10 @@ MetricsRecord StepRecord(const StepPlan& plan, const StepStats& stats, const Met
         add(absl::StrFormat("shadow/layer%d/%s", layer, kVerbNames[verb]), stats.shadow->errors[layer][verb]);
   }
   add("cost/device_seconds", ledger.device_seconds());
-  add("cost/dollars", ledger.dollars());
-  add("cost/dollars_per_million_tokens", DollarsPerMillionTokens(ledger));
+  if (meter.price_per_device_hour) {
+    add("cost/dollars", ledger.dollars());
+    add("cost/dollars_per_million_tokens", DollarsPerMillionTokens(ledger));
+  }
   for (size_t i = 0; i < step.phases.size(); ++i)
     if (static_cast<Phase>(i) != Phase::kValidation) add(absl::StrCat("seconds/", kPhaseNames[i]), step.phases[i]);
   return record;
@@ -92,17 +128,28 @@ std::string ShadowLine(const StepPlan& plan, const StepStats& stats) {
   return line;
 }
 
-std::string ProgressLine(const StepPlan& plan, int64_t steps, const StepStats& stats, const Meter& meter,
+std::string ProgressLine(const StepPlan& plan, int64_t steps, int64_t tokens_left, const StepStats& stats, const Meter& meter,
                          const Interval& interval, const CostLedger& ledger) {
-  std::string line = absl::StrFormat("step %d/%d | loss %.4f", plan.step + 1, steps, stats.loss);
-  if (stats.mtp_loss > 0) absl::StrAppendFormat(&line, " mtp %.4f", stats.mtp_loss);
-  if (!stats.loads.empty()) absl::StrAppendFormat(&line, " balance %.3f", stats.balance_loss);
-  absl::StrAppendFormat(&line, " | grad %.3f lr %.2e", stats.gradient_norm, plan.learning_rate);
-  absl::StrAppendFormat(&line, " | %.0f tok/s MFU %.1f%% $%.4f/M", TokensPerSecond(interval), 100 * Mfu(meter, interval),
-                        DollarsPerMillionTokens(ledger));
-  if (!stats.loads.empty())
-    absl::StrAppendFormat(&line, " | load %.2fx %d dead", stats.max_over_mean, stats.dead_experts);
-  return line + " | " + PhaseShares(interval.phases);
+  const double rate = TokensPerSecond(interval);
+  const bool moe = !stats.loads.empty(), priced = meter.price_per_device_hour.has_value();
+  std::string line = absl::StrFormat("step %d/%d | loss %s", plan.step + 1, steps, Fixed(stats.loss, 4));
+  const auto add = [&](const std::string& part) {
+    if (line.size() + part.size() <= kProgressColumns) line += part;
+  };
+  if (stats.mtp_loss > 0) add(" mtp " + Fixed(stats.mtp_loss, 4));
+  if (moe) add(" bal " + Fixed(stats.balance_loss, 3));
+  add(absl::StrFormat(" | grad %s lr %.2e", Fixed(stats.gradient_norm, 3), plan.learning_rate));
+  add(absl::StrFormat(" | %s tok/s MFU %s%%", Short(rate), Fixed(100 * Mfu(meter, interval), 1)));
+  add(priced ? absl::StrFormat(" $%.3g/M", DollarsPerMillionTokens(ledger)) : std::string(" price not set"));
+  if (rate > 0 && tokens_left > 0) {
+    const double seconds = static_cast<double>(tokens_left) / rate;
+    add(" | ETA " + Duration(seconds));
+    if (priced) add(" $" + Short(ledger.dollars() + *meter.price_per_device_hour * meter.devices * seconds / 3600));
+  }
+  if (moe) add(absl::StrFormat(" | load %sx %d dead", Fixed(stats.max_over_mean, 2), stats.dead_experts));
+  const size_t room = kProgressColumns - std::min(kProgressColumns, line.size() + 3);
+  if (const std::string phases = PhaseShares(interval.phases, room); !phases.empty()) line += " | " + phases;
+  return line;
 }
 
 }  // namespace jevons

@@ -2,6 +2,8 @@
 #ifndef JEVONS_TRAINER_PROGRESS_H_
 #define JEVONS_TRAINER_PROGRESS_H_
 
+#include <cstddef>
+#include <optional>
 #include <string>
 
 #include "trainer/metrics/cost.h"
@@ -12,11 +14,13 @@ namespace jevons {
 
 // Constants of a run that its figures need.
 struct Meter {
-  double flops_per_token = 0;  // training, causal, without MTP modules: what published MFUs count
-  double peak_flops = 0;       // of all devices together, FLOP/s
+  double flops_per_token = 0;      // training, causal, without MTP modules: what published MFUs count
+  double mtp_flops_per_token = 0;  // of the MTP modules, on top
+  double peak_flops = 0;           // of all devices together, FLOP/s
+  std::string peak_source = {};    // of what it was measured; empty where it was given
   double devices = 1;
-  double price_per_device_hour = 0;
-  std::string device;          // "CPU core"
+  std::optional<double> price_per_device_hour = {};  // dollars; none: no money is spoken of
+  std::string device = {};         // "CPU core"
 };
 
 // Steps since the last progress line, summed. `seconds` is of the steps alone, what speed is measured by; `phases` has the time
@@ -30,8 +34,9 @@ struct Interval {
   void Add(const PhaseTimer::Seconds& between);  // what no step's stats have
 };
 
-// "forward 27% backward 32% validation 5%": shares of the sum; what is below half a percent is left out.
-std::string PhaseShares(const PhaseTimer::Seconds& phases);
+// "forward 27% backward 32% validation 5%": shares of the sum, in the order of the phases. What is below half a percent is left out,
+// and of the rest the smallest, until `columns` suffice.
+std::string PhaseShares(const PhaseTimer::Seconds& phases, size_t columns = std::string::npos);
 
 double TokensPerSecond(const Interval& interval);
 double Mfu(const Meter& meter, const Interval& interval);
@@ -41,8 +46,11 @@ double Mfu(const Meter& meter, const Interval& interval);
 MetricsRecord StepRecord(const StepPlan& plan, const StepStats& stats, const Meter& meter, const Interval& step,
                          const CostLedger& ledger, double wall_time);
 
-// "step 120/300 | loss 4.31 mtp 4.87 balance 1.02 | grad 0.82 lr 2.1e-03 | 12.3k tok/s MFU 31.2% $0.021/M | load 1.42x 0 dead | ..."
-std::string ProgressLine(const StepPlan& plan, int64_t steps, const StepStats& stats, const Meter& meter,
+// "step 120/300 | loss 4.3100 mtp 4.8700 bal 1.020 | grad 0.820 lr 2.10e-03 | 12.3K tok/s MFU 31.2% $0.021/M | ETA 2h14m $3.2 | load
+// 1.42x 0 dead | forward 40% ...": ETA is the time that is left, and the dollars of the whole run; "price not set" where there are none.
+// At most kProgressColumns long: the smallest phases, and then whole figures from the end on, are left out. tokens_left: of the run.
+inline constexpr size_t kProgressColumns = 160 - 11;  // beside the log's time and level
+std::string ProgressLine(const StepPlan& plan, int64_t steps, int64_t tokens_left, const StepStats& stats, const Meter& meter,
                          const Interval& interval, const CostLedger& ledger);
 // A shadow step's: the loss gap, and the worst layer of each product.
 std::string ShadowLine(const StepPlan& plan, const StepStats& stats);

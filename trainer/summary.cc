@@ -15,6 +15,11 @@ double PlanError(const RunSummary& s) {
   return planned > 0 ? static_cast<double>(s.memory.total()) / planned - 1 : 0;
 }
 
+// Money is spoken of where a price is known, or was when some of it was spent.
+bool Priced(const RunSummary& s) { return s.meter.price_per_device_hour.has_value() || s.ledger.dollars() > 0; }
+
+double MtpShare(const Meter& meter) { return meter.mtp_flops_per_token / (meter.flops_per_token + meter.mtp_flops_per_token); }
+
 std::string Named(const std::vector<std::pair<std::string, int64_t>>& slices) {
   int64_t total = 0;
   for (const auto& [name, bytes] : slices) total += bytes;
@@ -36,16 +41,19 @@ nlohmann::ordered_json NamedJson(const std::vector<std::pair<std::string, int64_
 }  // namespace
 
 std::string SummaryText(const RunSummary& s, const TrainOptions& options) {
-  const Meter& meter = options.meter;
+  const Meter& meter = s.meter;
   std::string text = absl::StrFormat("steps                %d\n", s.steps);
-  absl::StrAppendFormat(&text, "cost                 %s\n", CostSummary(s.ledger, meter.device));
-  absl::StrAppendFormat(&text, "this process         %.1f s, %.0f tokens/s, MFU %.1f%% (%.3g GFLOP/token, peak %.4g GFLOP/s)\n",
+  absl::StrAppendFormat(&text, "cost                 %s\n", CostSummary(s.ledger, meter.device, Priced(s)));
+  absl::StrAppendFormat(&text, "this process         %.1f s, %.0f tokens/s, MFU %.1f%% (%.3g GFLOP/token, peak %.4g GFLOP/s)",
                         s.seconds, s.tokens_per_second, 100 * s.mfu, meter.flops_per_token / 1e9, meter.peak_flops / 1e9);
+  if (meter.mtp_flops_per_token > 0)
+    absl::StrAppendFormat(&text, "; MTP's %.1f%% of the FLOPs are not in it", 100 * MtpShare(meter));
+  text += "\n";
   absl::StrAppendFormat(&text, "its time             %s\n", PhaseShares(s.phases));
-  if (s.first_validation > 0) {
+  if (s.first_validation != 0) {
     absl::StrAppendFormat(&text, "validation loss      first %.4f, last %.4f nats per token", s.first_validation,
                           s.last_validation);
-    if (s.bits_per_byte > 0) absl::StrAppendFormat(&text, ", %.3f bits per byte", s.bits_per_byte);
+    if (s.bits_per_byte != 0) absl::StrAppendFormat(&text, ", %.3f bits per byte", s.bits_per_byte);
     text += "\n";
   }
   absl::StrAppendFormat(&text, "expert load          max/mean %.2f in the worst layer, %d dead experts\n", s.max_over_mean,
@@ -68,23 +76,25 @@ std::string SummaryText(const RunSummary& s, const TrainOptions& options) {
   return text;
 }
 
-std::string SummaryJson(const RunSummary& s, const TrainOptions& options) {
+std::string SummaryJson(const RunSummary& s) {
   nlohmann::ordered_json phases = nlohmann::ordered_json::object();
   for (size_t i = 0; i < s.phases.size(); ++i) phases[kPhaseNames[i]] = s.phases[i];
+  const auto money = [&](double dollars) { return Priced(s) ? nlohmann::ordered_json(dollars) : nlohmann::ordered_json(); };
   const nlohmann::ordered_json json = {{"steps", s.steps},
                                {"tokens", s.ledger.tokens()},
                                {"seconds", s.seconds},
                                {"phase_seconds", phases},
                                {"tokens_per_second", s.tokens_per_second},
                                {"mfu", s.mfu},
-                               {"flops_per_token", options.meter.flops_per_token},
-                               {"peak_flops", options.meter.peak_flops},
-                               {"device", options.meter.device},
-                               {"devices", options.meter.devices},
+                               {"flops_per_token", s.meter.flops_per_token},
+                               {"mtp_flops_per_token", s.meter.mtp_flops_per_token},
+                               {"peak_flops", s.meter.peak_flops},
+                               {"device", s.meter.device},
+                               {"devices", s.meter.devices},
                                {"device_hours", s.ledger.device_seconds() / 3600},
                                {"wasted_device_hours", s.ledger.wasted_device_seconds() / 3600},
-                               {"dollars", s.ledger.dollars()},
-                               {"dollars_per_million_tokens", DollarsPerMillionTokens(s.ledger)},
+                               {"dollars", money(s.ledger.dollars())},
+                               {"dollars_per_million_tokens", money(DollarsPerMillionTokens(s.ledger))},
                                {"restarts", s.ledger.restarts()},
                                {"first_validation_loss", s.first_validation},
                                {"last_validation_loss", s.last_validation},

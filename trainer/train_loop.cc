@@ -1,7 +1,6 @@
 #include "trainer/train_loop.h"
 
 #include <fcntl.h>
-#include <google/protobuf/util/message_differencer.h>
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -12,20 +11,26 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "configs/differences.h"
 #include "configs/load.h"
 #include "data/loader.h"
 #include "kernels/base/log.h"
 #include "parallel/comm/watchdog.h"
 #include "trainer/checkpoint/agreement.h"
+#include "trainer/checkpoint/folder.h"
 #include "trainer/metrics/jsonl.h"
 #include "trainer/metrics/tensorboard.h"
 #include "trainer/plan/memory_model.h"
+#include "trainer/same_run.h"
 #include "trainer/state.h"
 
 namespace jevons {
@@ -33,18 +38,10 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+constexpr std::chrono::seconds kLockPatience(3);
+
 double Seconds(Clock::duration duration) { return std::chrono::duration<double>(duration).count(); }
 double WallTime() { return Seconds(std::chrono::system_clock::now().time_since_epoch()); }
-
-// What differs between two messages of one type, as "field: before -> now", or nothing.
-std::string Differences(const google::protobuf::Message& before, const google::protobuf::Message& now) {
-  std::string text;
-  google::protobuf::util::MessageDifferencer differencer;
-  differencer.ReportDifferencesToString(&text);
-  if (differencer.Compare(before, now)) return "";
-  std::replace(text.begin(), text.end(), '\n', ';');
-  return text;
-}
 
 // Keeps other runs out of a run's folder.
 class FolderLock {
@@ -57,9 +54,15 @@ class FolderLock {
   }
   absl::Status Take(const std::string& folder) {
     handle_ = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    // The ranks of a job whose launcher was killed live on for a moment: a supervisor that starts the next at once waits for them.
+    const auto deadline = Clock::now() + kLockPatience;
     // A file system without locks is no reason not to train.
-    if (handle_ < 0 || flock(handle_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return absl::OkStatus();
-    return UsageError(folder + ": another process is training here; wait for it, or choose another --output");
+    while (handle_ >= 0 && flock(handle_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+      if (Clock::now() >= deadline)
+        return UsageError(folder + ": another process is training here; wait for it, or choose another --output");
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    }
+    return absl::OkStatus();
   }
 
  private:
@@ -74,6 +77,7 @@ class Run {
         mesh_(world, {.world = world.size(), .pp = static_cast<int>(config_.parallel().pp()),
                       .ep = static_cast<int>(config_.parallel().ep())}),
         world_rank_(world.rank()),
+        meter_(options.meter),
         schedule_(config_),
         step_(config_, mesh_),
         writer_(PosixFileSystem(), Checkpoints(), world, static_cast<int>(config_.checkpoint().keep())) {}
@@ -99,6 +103,7 @@ class Run {
   void Log(const StepPlan& plan, const StepStats& stats, double seconds);
   absl::Status Validate(int64_t step);
   absl::Status Save(int64_t step);
+  absl::Status StopAtNonFinite(const absl::Status& status, int64_t state);
   absl::Status ReportSave(const absl::StatusOr<std::optional<int64_t>>& committed, bool last);
   void ReadValidations(RunSummary& summary) const;
 
@@ -106,6 +111,7 @@ class Run {
   RunConfig config_;
   Mesh mesh_;
   const int world_rank_;
+  Meter meter_;
   RunSchedule schedule_;
   TrainStep step_;
   CheckpointWriter writer_;
@@ -115,7 +121,7 @@ class Run {
   double bytes_per_token_ = 0;
   std::optional<MetricsLog> metrics_;
   std::optional<EventFile> events_;
-  int64_t first_step_ = 0;
+  int64_t first_step_ = 0, saving_ = 0;  // steps done: at the start, and by what was last given to writer_
   CostLedger ledger_;
   Clock::time_point charged_until_ = Clock::now();
   Interval interval_, session_;
@@ -146,6 +152,7 @@ absl::Status Run::Open() {
     return absl::OkStatus();
   };
   JEVONS_RETURN_IF_ERROR(AgreeOnStatus(mesh_.world(), open_data()));
+  JEVONS_RETURN_IF_ERROR(AgreeOnBytes(mesh_.world(), "the training data's files are", sampler_->Serialize()));
   if (checkpoint) {
     JEVONS_RETURN_IF_ERROR(OfferOlder(AgreeOnStatus(mesh_.world(), Resume(*checkpoint, *stream))));
     step_.RestoreWeights();
@@ -161,6 +168,8 @@ absl::Status Run::Open() {
     return OpenLogs();
   };
   JEVONS_RETURN_IF_ERROR(AgreeOnStatus(mesh_.world(), root() ? open_folder() : absl::OkStatus()));
+  ledger_.set_peak_source(meter_.peak_source);
+  ledger_.set_peak_flops(meter_.peak_flops);
   loader_ = std::make_unique<Loader>(*std::move(stream));
   return absl::OkStatus();
 }
@@ -223,6 +232,7 @@ absl::Status Run::Resume(CheckpointReader& reader, const SampleStream& stream) {
   }
   JEVONS_RETURN_IF_ERROR(LoadState(reader, step_));
   if (!ledger_.ParseFromString(reader.cost_state())) return IntegrityError(reader.path() + ": the cost ledger cannot be read");
+  if (!meter_.peak_source.empty() && ledger_.peak_source() == meter_.peak_source) meter_.peak_flops = ledger_.peak_flops();
   first_step_ = reader.step();
   return absl::OkStatus();
 }
@@ -234,8 +244,8 @@ absl::Status Run::OfferOlder(const absl::Status& status) {
 
 absl::Status Run::OpenLogs() {
   // A new run begins with the validation at step 0; what an earlier process left before any checkpoint goes.
-  JEVONS_ASSIGN_OR_RETURN(metrics_,
-                          MetricsLog::Open(options_.output + "/metrics.jsonl", first_step_ > 0 ? first_step_ : -1));
+  const int64_t kept = first_step_ > 0 ? first_step_ : -1;
+  JEVONS_ASSIGN_OR_RETURN(metrics_, MetricsLog::Open(options_.output + "/metrics.jsonl", kept));
   if (metrics_->lost())
     LogWarning(absl::StrFormat("a process before this one got to step %d; its work after step %d was in no checkpoint and is done again",
                                metrics_->lost()->step, first_step_));
@@ -251,7 +261,7 @@ absl::Status Run::OpenLogs() {
                std::max(0.0, value("cost/dollars", 0) - ledger_.dollars()));
   }
   if (config_.log().tensorboard()) {
-    JEVONS_ASSIGN_OR_RETURN(events_, EventFile::Create(options_.output + "/tensorboard", WallTime()));
+    JEVONS_ASSIGN_OR_RETURN(events_, EventFile::Create(options_.output + "/tensorboard", WallTime(), kept + 1));
   }
   return absl::OkStatus();
 }
@@ -284,16 +294,14 @@ absl::Status Run::Loop() {
     step_.timer().Switch(Phase::kOther);
     const StepPlan plan = schedule_.At(step);
     const absl::StatusOr<StepStats> result = step_.Run(plan, *batch);
-    if (!result.ok()) {  // NaN or Inf, on every rank: what was saved before it is worth committing
-      JEVONS_RETURN_IF_ERROR(ReportSave(writer_.Finish(), false));
-      return result.status();
-    }
+    if (!result.ok()) return StopAtNonFinite(result.status(), step);
     const StepStats& stats = *result;
     Log(plan, stats, Seconds(Clock::now() - begin));
 
     const bool last = step + 1 == steps, stop = StopAgreed();
     const int64_t eval = config_.train().eval_interval(), save = config_.checkpoint().interval();
-    if (validation_ && (last || (eval > 0 && (step + 1) % eval == 0))) JEVONS_RETURN_IF_ERROR(Validate(step + 1));
+    if (validation_ && (last || (eval > 0 && (step + 1) % eval == 0)))
+      if (const absl::Status status = Validate(step + 1); !status.ok()) return StopAtNonFinite(status, step + 1);
     JEVONS_RETURN_IF_ERROR(ReportSave(writer_.Poll(), false));
     if (last || stop || (save > 0 && (step + 1) % save == 0))
       if (const absl::Status begun = Save(step + 1); !begun.ok()) JEVONS_RETURN_IF_ERROR(ReportSave(begun, last || stop));
@@ -315,8 +323,8 @@ absl::Status Run::Loop() {
 void Run::ChargeNow() {
   const auto now = Clock::now();
   Charge(ledger_, {.seconds = Seconds(now - charged_until_),
-                   .devices = options_.meter.devices,
-                   .price_per_device_hour = options_.meter.price_per_device_hour});
+                   .devices = meter_.devices,
+                   .price_per_device_hour = meter_.price_per_device_hour.value_or(0)});
   charged_until_ = now;
 }
 
@@ -341,30 +349,36 @@ void Run::Log(const StepPlan& plan, const StepStats& stats, double seconds) {
   interval_.Add(stats, tokens, seconds);
   session_.Add(stats, tokens, seconds);
   if (!root()) return;
-  const MetricsRecord record = StepRecord(plan, stats, options_.meter, one, ledger_, WallTime());
+  const MetricsRecord record = StepRecord(plan, stats, meter_, one, ledger_, WallTime());
   Record(record);
   if (stats.shadow) LogInfo(ShadowLine(plan, stats));
   if ((plan.step + 1) % config_.log().interval() == 0 || plan.step + 1 == schedule_.steps()) {
-    LogInfo(ProgressLine(plan, schedule_.steps(), stats, options_.meter, interval_, ledger_));
+    const int64_t tokens_left = schedule_.At(schedule_.steps()).tokens_before - plan.tokens_before - tokens;
+    LogInfo(ProgressLine(plan, schedule_.steps(), tokens_left, stats, meter_, interval_, ledger_));
     interval_ = {};
   }
 }
 
 absl::Status Run::Validate(int64_t step) {
-  JEVONS_ASSIGN_OR_RETURN(const TrainStep::Evaluation evaluation,
-                          step_.Evaluate(*validation_, config_.train().eval_sequences()));
+  const auto evaluated = step_.Evaluate(*validation_, config_.train().eval_sequences());
   const double seconds = step_.timer().Take(Phase::kValidation);
   PhaseTimer::Seconds between{};
   between[static_cast<size_t>(Phase::kValidation)] = seconds;
   interval_.Add(between);
   session_.Add(between);
+  if (!evaluated.ok()) {
+    if (root() && absl::IsOutOfRange(evaluated.status()))
+      Record({.step = step, .wall_time = WallTime(), .values = {{"validation/loss", std::numeric_limits<double>::quiet_NaN()}}});
+    return Annotate(evaluated.status(), absl::StrFormat("validation after step %d, of which nothing is saved", step));
+  }
+  const TrainStep::Evaluation& evaluation = *evaluated;
   const double bits = bytes_per_token_ > 0 ? evaluation.loss / std::log(2.0) / bytes_per_token_ : 0;
   ChargeNow();
   if (!root()) return absl::OkStatus();
   MetricsRecord record{.step = step, .wall_time = WallTime(), .values = {{"validation/loss", evaluation.loss}}};
   if (bits > 0) record.values.emplace_back("validation/bits_per_byte", bits);
   record.values.emplace_back("cost/device_seconds", ledger_.device_seconds());
-  record.values.emplace_back("cost/dollars", ledger_.dollars());
+  if (meter_.price_per_device_hour) record.values.emplace_back("cost/dollars", ledger_.dollars());
   record.values.emplace_back("seconds/validation", seconds);
   Record(record);
   LogInfo(absl::StrFormat("step %d/%d | validation loss %.4f, %.3f bits per byte, %d tokens", step, schedule_.steps(),
@@ -372,10 +386,35 @@ absl::Status Run::Validate(int64_t step) {
   return absl::OkStatus();
 }
 
+// After NaN or Inf, on every rank, in what was computed from the weights after `state` steps. A save of theirs that is under way is
+// given up: those before it stay. An older one is worth committing. `status` with where to go on from.
+absl::Status Run::StopAtNonFinite(const absl::Status& status, int64_t state) {
+  if (!absl::IsOutOfRange(status)) return status;
+  if (saving_ < state) JEVONS_RETURN_IF_ERROR(ReportSave(writer_.Finish(), false));
+  if (!root()) return status;
+  const absl::StatusOr<std::vector<CommittedFolder>> committed = ListCommitted(PosixFileSystem(), Checkpoints());
+  std::vector<std::string> poisoned;
+  std::optional<int64_t> good;
+  if (committed.ok()) {
+    for (const CommittedFolder& folder : *committed) {
+      if (folder.step < state) {
+        good = folder.step;
+      } else {
+        poisoned.push_back(folder.path);
+      }
+    }
+  }
+  std::string advice = good ? absl::StrFormat("The same command goes on from step %d, the newest checkpoint before it", *good)
+                            : "There is no checkpoint before it: the same command begins anew";
+  if (!poisoned.empty()) advice = absl::StrFormat("%s has these weights: remove it. %s", absl::StrJoin(poisoned, ", "), advice);
+  return absl::Status(status.code(), absl::StrFormat("%s. %s", std::string(status.message()), advice));
+}
+
 absl::Status Run::Save(int64_t step) {
   PhaseScope phase(&step_.timer(), Phase::kCheckpoint);
   ChargeNow();
   sampler_->next_sample = schedule_.At(step).first_sample;
+  saving_ = step;
   return writer_.Begin({.step = step,
                         .config_text = ResolvedText(config_),
                         .sampler_state = sampler_->Serialize(),
@@ -413,10 +452,11 @@ void Run::ReadValidations(RunSummary& summary) const {
 RunSummary Run::Summarize() const {
   RunSummary summary = summary_;
   summary.steps = std::max(schedule_.steps(), first_step_);
+  summary.meter = meter_;
   summary.ledger = ledger_;
   summary.seconds = session_.seconds;
   summary.tokens_per_second = TokensPerSecond(session_);
-  summary.mfu = Mfu(options_.meter, session_);
+  summary.mfu = Mfu(meter_, session_);
   summary.phases = session_.phases;
   if (session_.tokens > 0) {
     const auto tokens = static_cast<double>(session_.tokens);

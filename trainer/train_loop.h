@@ -29,13 +29,14 @@ struct TrainOptions {
 
 struct RunSummary {
   int64_t steps = 0;
+  Meter meter;                    // of the options, with the peak that the run began with
   CostLedger ledger;              // over all restarts
   double seconds = 0;             // wall time of this process's steps
   double tokens_per_second = 0;   // over them
   PhaseTimer::Seconds phases{};   // of this process from its first step on, with what is between steps
   double mfu = 0;
   double dispatch_bytes_per_token = 0, combine_bytes_per_token = 0;  // between ranks
-  double first_validation = 0, last_validation = 0;  // nats per token; 0: there was none
+  double first_validation = 0, last_validation = 0;  // nats per token; 0: there was none; NaN where it was that
   double bits_per_byte = 0;       // of the last validation; 0: not known
   double max_over_mean = 0;       // expert load of the last step
   int64_t dead_experts = 0;
@@ -51,7 +52,8 @@ absl::StatusOr<RunSummary> Train(const TrainOptions& options, Communicator& worl
 
 // For people, and for programs (one JSON object).
 std::string SummaryText(const RunSummary& summary, const TrainOptions& options);
-std::string SummaryJson(const RunSummary& summary, const TrainOptions& options);
+// Where no price is known its dollars are null.
+std::string SummaryJson(const RunSummary& summary);
 
 }  // namespace jevons
 

@@ -193,8 +193,8 @@ absl::StatusOr<StepStats> TrainStep::Run(const StepPlan& plan, const SampleBatch
   JEVONS_RETURN_IF_ERROR(CheckLosses(plan, sums, block, rounds));
   if (gradient.non_finite)
     return NumericalError(absl::StrFormat(
-        "step %d: the gradient of %s is NaN or Inf. The step was not applied. Resume from the last checkpoint with a lower "
-        "optimizer.learning_rate.peak, or look at samples %d to %d",
+        "step %d: the gradient of %s is NaN or Inf. The step was not applied. Lower optimizer.learning_rate.peak, or look at samples "
+        "%d to %d",
         plan.step, *gradient.non_finite, plan.first_sample, plan.first_sample + plan.sequences - 1));
   UpdateBalance(plan.gamma, stats);
   {
@@ -245,16 +245,26 @@ void TrainStep::UpdateBalance(double gamma, StepStats& stats) {
 absl::StatusOr<TrainStep::Evaluation> TrainStep::Evaluate(const ValidationSet& validation, int64_t sequences,
                                                            const std::function<void(int64_t, int64_t)>& progress) {
   PhaseScope phase(&timer_, Phase::kValidation);
+  JEVONS_ASSIGN_OR_RETURN(const Evaluation evaluation, EvaluateLooking(validation, sequences, progress, nullptr));
+  if (std::isfinite(evaluation.loss)) return evaluation;
+  NonFinite found;  // once more, this time looking at every norm
+  return EvaluateLooking(validation, sequences, nullptr, &found);
+}
+
+// `found`: null, or where the place of NaN or Inf is to be noted, and told as NumericalError.
+absl::StatusOr<TrainStep::Evaluation> TrainStep::EvaluateLooking(const ValidationSet& validation, int64_t sequences,
+                                                                  const std::function<void(int64_t, int64_t)>& progress, NonFinite* found) {
   LayerContext ctx = Context();
   ctx.timer = nullptr;  // one phase, whatever is computed
   ctx.fp8 = nullptr;    // steps alone are counted
+  ctx.non_finite = found;
   const int64_t S = config_.data().sequence_length(), micro = config_.train().micro_batch_sequences();
   const int64_t samples = std::min(sequences, validation.samples());
   const int64_t count = (samples + micro - 1) / micro;
   const GradientLayout layout = Layout();
   const Range block = layout.Block(count, layout.self);
   std::vector<LossSums> losses;
-  int64_t labels = 0;
+  int64_t labels = 0, bad = kNowhere;  // the first sequence of the first micro-batch here that is not finite
   for (int64_t round = 0; round < layout.Rounds(count); ++round) {
     const bool exists = round < block.size();
     const int64_t first = (block.begin + round) * micro, here = exists ? std::clamp<int64_t>(samples - first, 0, micro) : 0;
@@ -275,9 +285,17 @@ absl::StatusOr<TrainStep::Evaluation> TrainStep::Evaluate(const ValidationSet& v
     const double loss = EvaluateNow(ctx, binding_->weights(), batch_.At(0, here), label_rows);
     if (exists) losses.push_back({.main = loss});
     if (exists && progress) progress(std::min(first + here, samples), samples);
+    if (exists && !std::isfinite(loss) && bad == kNowhere) bad = first;
   }
   mesh_.dp().AllReduceSum({&labels, 1});
   const LossSums sums = SumLosses(losses, block, count);
+  if (found != nullptr) {
+    const std::string seen = found->tensor ? absl::StrFormat("layer %d: %s", found->layer, found->tensor) : "the output head";
+    const auto of_set = [&](int64_t i) { return validation.SpreadSample(std::min(i, samples - 1), samples); };
+    const std::string which = micro > 1 ? absl::StrFormat("sequences %d to %d", of_set(bad), of_set(bad + micro - 1))
+                                        : absl::StrFormat("sequence %d", of_set(bad));
+    return NumericalError(WordsOfLowest(bad, absl::StrFormat("%s: NaN or Inf, first seen in %s", which, seen)));
+  }
   return Evaluation{.loss = labels > 0 ? sums.main / static_cast<double>(labels) : 0, .tokens = labels};
 }
 

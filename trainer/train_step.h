@@ -5,6 +5,7 @@
 
 #include <array>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -57,7 +58,8 @@ class TrainStep {
   // updated then. Collective.
   absl::StatusOr<StepStats> Run(const StepPlan& plan, const SampleBatch& batch);
 
-  // Mean cross-entropy over `sequences` validation samples, at most, spread evenly over the set. Collective.
+  // Mean cross-entropy over `sequences` validation samples, at most, spread evenly over the set. NumericalError (on every rank), naming sequence, layer and tensor,
+  // when it is NaN or Inf. Collective.
   struct Evaluation {
     double loss = 0;  // nats per token
     int64_t tokens = 0;
@@ -88,6 +90,10 @@ class TrainStep {
   LossSums SumLosses(const std::vector<LossSums>& mine, Range block, int64_t count);
   absl::Status CheckLosses(const StepPlan& plan, const LossSums& sums, Range block, int64_t rounds);
   std::string FindNonFinite(Range block, int64_t rounds);
+  static constexpr int64_t kNowhere = std::numeric_limits<int64_t>::max();
+  std::string WordsOfLowest(int64_t index, const std::string& words);
+  absl::StatusOr<Evaluation> EvaluateLooking(const ValidationSet& validation, int64_t sequences,
+                                             const std::function<void(int64_t, int64_t)>& progress, NonFinite* found);
   void UpdateBalance(double gamma, StepStats& stats);
   bool ShadowDue(int64_t step) const;
   double ShadowLoss(const StepPlan& plan);

@@ -1,7 +1,6 @@
 // What a step tells beside its update: of NaN, of FP8 against the compute type, of what was lost and sent.
 #include <bit>
 #include <cmath>
-#include <limits>
 #include <span>
 
 #include "absl/strings/str_format.h"
@@ -9,15 +8,27 @@
 
 namespace jevons {
 
+// The words of the data-parallel rank with the lowest index, on every rank; none of them has any where all indices are kNowhere.
+std::string TrainStep::WordsOfLowest(int64_t index, const std::string& words) {
+  int64_t least = -index;
+  mesh_.dp().AllReduceMax({&least, 1});
+  if (least == -kNowhere) return "";
+  int64_t teller = index == -least ? mesh_.rank().dp : -1;
+  mesh_.dp().AllReduceMax({&teller, 1});
+  char text[160] = {};
+  if (teller == mesh_.rank().dp) absl::SNPrintF(text, sizeof text, "%s", words);
+  mesh_.dp().Broadcast(std::as_writable_bytes(std::span(text)), static_cast<int>(teller));
+  return text;
+}
+
 // Where a step met NaN or Inf first: its forward passes again, this time looking at every norm. The earliest micro-batch that met
-// a non-finite row tells; every rank gets its words.
+// a non-finite row tells.
 std::string TrainStep::FindNonFinite(Range block, int64_t rounds) {
   NonFinite found;
   LayerContext ctx = Context();
   ctx.non_finite = &found;
   ctx.fp8 = nullptr;
-  constexpr int64_t kNone = std::numeric_limits<int64_t>::max();
-  int64_t mine = kNone;
+  int64_t mine = kNowhere;
   for (int64_t round = 0; round < rounds; ++round) {
     const MicroBatch batch = MicroBatchAt(round, round < block.size());
     ArenaScope scope(scratch_);
@@ -25,25 +36,19 @@ std::string TrainStep::FindNonFinite(Range block, int64_t rounds) {
     for (int64_t k = 0; k <= config_.model().mtp().depth(); ++k)
       hidden.push_back(ctx.Temp("hidden", {batch.sequences * (batch.sequence_length - k), config_.model().hidden_size()}));
     model_->Hidden(ctx, binding_->weights(), batch, hidden);
-    if (found.tensor && mine == kNone) mine = block.begin + round;
+    if (found.tensor && mine == kNowhere) mine = block.begin + round;
   }
-  int64_t least = -mine;
-  mesh_.dp().AllReduceMax({&least, 1});
-  if (least == -kNone) return "the output head";
-  int64_t teller = mine == -least ? mesh_.rank().dp : -1;
-  mesh_.dp().AllReduceMax({&teller, 1});
-  char text[160] = {};
-  if (teller == mesh_.rank().dp)
-    absl::SNPrintF(text, sizeof text, "micro-batch %d, layer %d: %s", static_cast<int>(mine), found.layer, found.tensor);
-  mesh_.dp().Broadcast(std::as_writable_bytes(std::span(text)), static_cast<int>(teller));
-  return text;
+  const std::string place =
+      found.tensor ? absl::StrFormat("micro-batch %d, layer %d: %s", mine, found.layer, found.tensor) : std::string();
+  const std::string told = WordsOfLowest(mine, place);
+  return told.empty() ? "the output head" : told;
 }
 
 absl::Status TrainStep::CheckLosses(const StepPlan& plan, const LossSums& sums, Range block, int64_t rounds) {
   if (std::isfinite(sums.main) && std::isfinite(sums.mtp) && std::isfinite(sums.balance)) return absl::OkStatus();
   return NumericalError(absl::StrFormat(
       "step %d: the loss is NaN or Inf (main %g, MTP %g, balance %g); first seen in %s. The step was not applied. "
-      "Resume from the last checkpoint with a lower optimizer.learning_rate.peak, or look at samples %d to %d",
+      "Lower optimizer.learning_rate.peak, or look at samples %d to %d",
       plan.step, sums.main, sums.mtp, sums.balance, FindNonFinite(block, rounds), plan.first_sample,
       plan.first_sample + plan.sequences - 1));
 }

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
-#include <thread>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -15,6 +14,7 @@
 #include "data/tokenizer/text_file.h"
 #include "data/tokenizer/trainer.h"
 #include "kernels/base/log.h"
+#include "kernels/base/machine.h"
 #include "kernels/base/status.h"
 
 namespace jevons {
@@ -45,7 +45,7 @@ absl::StatusOr<Corpus> OpenCorpus(const PrepareOptions& options) {
   Corpus corpus;
   corpus.rule = options.document_rule;
   corpus.text_field = options.text_field;
-  corpus.threads = options.threads > 0 ? options.threads : std::max(1u, std::thread::hardware_concurrency());
+  corpus.threads = options.threads > 0 ? options.threads : UsableCores();
   for (const std::string& path : options.inputs) {
     JEVONS_ASSIGN_OR_RETURN(const InputFile file, InputFileFor(path));
     JEVONS_RETURN_IF_ERROR(

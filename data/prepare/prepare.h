@@ -39,7 +39,7 @@ struct PrepareOptions {
   uint64_t seed = 1;                                      // chooses the validation documents
   DocumentRule document_rule = DocumentRule::kBlankLine;  // of plain text
   std::string text_field = "text";                        // of JSON lines
-  int threads = 0;                                        // 0: one per core
+  int threads = 0;                                        // 0: one per core that this process may use
 };
 
 struct PrepareReport {

@@ -241,19 +241,26 @@ absl::StatusOr<std::unique_ptr<MpiSession>> MpiSession::Start(int* argc, char***
     MPI_Finalize();
     return status;
   }
-  MPI_Comm comm;
-  CheckMpi(MPI_Comm_dup(MPI_COMM_WORLD, &comm), "MPI_Comm_dup");
-  std::vector<int> world_ranks;
-  for (int r = 0; r < size; ++r) world_ranks.push_back(r);
+  MPI_Comm world, machine;
+  CheckMpi(MPI_Comm_dup(MPI_COMM_WORLD, &world), "MPI_Comm_dup");
+  CheckMpi(MPI_Comm_split_type(world, MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &machine), "MPI_Comm_split_type");
   auto log = std::make_shared<CallLog>(rank, size, [](int exit_code) { Abort(exit_code); });
-  return std::unique_ptr<MpiSession>(new MpiSession(std::make_unique<MessageCommunicator>(
-      std::make_unique<MpiTransport>(comm, std::move(world_ranks)), std::move(log), "world")));
+  const auto group = [&](MPI_Comm comm, const char* name) {
+    int members = 0;
+    CheckMpi(MPI_Comm_size(comm, &members), "MPI_Comm_size");
+    std::vector<int> world_ranks(static_cast<size_t>(members));
+    CheckMpi(MPI_Allgather(&rank, 1, MPI_INT, world_ranks.data(), 1, MPI_INT, comm), "MPI_Allgather");
+    return std::make_unique<MessageCommunicator>(std::make_unique<MpiTransport>(comm, std::move(world_ranks)), log, name);
+  };
+  return std::unique_ptr<MpiSession>(new MpiSession(group(world, "world"), group(machine, "machine")));
 }
 
-MpiSession::MpiSession(std::unique_ptr<Communicator> world) : world_(std::move(world)) {}
+MpiSession::MpiSession(std::unique_ptr<Communicator> world, std::unique_ptr<Communicator> machine)
+    : world_(std::move(world)), machine_(std::move(machine)) {}
 
 MpiSession::~MpiSession() {
   world_->Barrier();  // under the watchdog, which MPI_Finalize is not
+  machine_.reset();
   world_.reset();
   MPI_Finalize();
 }

@@ -19,14 +19,16 @@ class MpiSession {
   static absl::StatusOr<std::unique_ptr<MpiSession>> Start(int* argc, char*** argv);
   ~MpiSession();
   Communicator& world() { return *world_; }
+  // The ranks that share this machine's memory with this one, in the order of the world.
+  Communicator& machine() { return *machine_; }
 
   // Ends every rank of the job at once with `exit_code`, from any thread: for errors that one rank alone has
   // seen.
   [[noreturn]] static void Abort(int exit_code);
 
  private:
-  explicit MpiSession(std::unique_ptr<Communicator> world);
-  std::unique_ptr<Communicator> world_;
+  MpiSession(std::unique_ptr<Communicator> world, std::unique_ptr<Communicator> machine);
+  std::unique_ptr<Communicator> world_, machine_;
 };
 
 namespace internal {

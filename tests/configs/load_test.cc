@@ -8,6 +8,7 @@
 #include "configs/nearest.h"
 #include "kernels/base/status.h"
 #include "tests/configs/presets.h"
+#include "tests/support/temp_folder.h"
 
 namespace jevons {
 namespace {
@@ -78,8 +79,8 @@ TEST(Load, FileAndOverrideErrorsComeTogether) {
 }
 
 TEST(Load, BadFilesAreUsageErrorsThatNameThem) {
-  const std::string folder = ::testing::TempDir() + "/load_test";
-  std::filesystem::create_directories(folder);
+  const TempFolder temporary;
+  const std::string& folder = temporary.path();
   std::ofstream(folder + "/large.textproto") << std::string((1 << 20) + 1, '#');
   for (const std::string& path : {folder, folder + "/none.textproto", folder + "/large.textproto"}) {
     const absl::StatusOr<RunConfig> config = LoadRunConfig(path, {});

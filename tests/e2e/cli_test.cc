@@ -13,6 +13,7 @@
 
 #include "launch/process.h"
 #include "tests/support/paths.h"
+#include "tests/support/temp_folder.h"
 
 namespace jevons {
 namespace {
@@ -231,7 +232,8 @@ TEST(InspectConfig, JsonIsExact) {
 
 TEST(InspectConfig, ResolvedConfigIsAConfig) {
   const ProcessResult first = Jevons({"inspect", "--config", kPreset671B, "--print-config"});
-  const std::string copy = ::testing::TempDir() + "/resolved.textproto";
+  const TempFolder folder;
+  const std::string copy = folder / "resolved.textproto";
   std::ofstream(copy) << first.out;
   EXPECT_EQ(Jevons({"inspect", "--config", copy, "--print-config"}).out, first.out);
 }

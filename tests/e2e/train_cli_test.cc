@@ -163,6 +163,86 @@ TEST_F(TrainCli, SignalToTheRanksSavesAndExits75) {
   }
 }
 
+// Launchers repeat themselves, and in other words: before the checkpoint, and while it is written.
+TEST_F(TrainCli, MoreSignalsLoseNothing) {
+  Process process = StartLongRun("repeated", 3);
+  const std::vector<pid_t> ranks = ChildrenOf(process.pid());
+  for (const int signal_number : {SIGTERM, SIGTERM, SIGUSR1, SIGINT, SIGINT})
+    for (pid_t rank : ranks) kill(rank, signal_number);
+  for (int i = 0; i < 200; ++i) {
+    for (pid_t rank : ranks) kill(rank, SIGTERM);
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  const ProcessResult stopped = process.Wait(kTimeout);
+  EXPECT_EQ(stopped.exit_code, 75) << stopped.err;
+  EXPECT_THAT(stopped.err, HasSubstr("committed"));
+  EXPECT_THAT(Hash("repeated").size(), testing::Gt(30u));
+}
+
+// Two hosts with different copies of a file: told at once, by rank and host, instead of training a mixture or waiting for the watchdog.
+TEST_F(TrainCli, RanksThatWereNotStartedAlikeAreRefused) {
+  // The second rank has another value of one option.
+  const auto train_both = [&](const std::string& option, const std::string& value) {
+    std::vector<std::string> both = Command(1, 1, "mixture");
+    std::vector<std::string> second(std::find(both.begin(), both.end(), "-np"), both.end());
+    if (option == "--set") {
+      second.insert(second.end(), {option, value});
+    } else {
+      *(std::find(second.begin(), second.end(), option) + 1) = value;
+    }
+    both.push_back(":");
+    both.insert(both.end(), second.begin(), second.end());
+    return RunProcess(both, kTimeout);
+  };
+  char host[256] = {};
+  gethostname(host, sizeof host - 1);
+  const std::string second = absl::StrCat("error: rank 1 (", host, ")");
+  const auto begin = std::chrono::steady_clock::now();
+  const ProcessResult rate = train_both("--set", "optimizer.learning_rate.peak=1e-1");
+  EXPECT_EQ(rate.exit_code, 2) << rate.err;
+  EXPECT_THAT(rate.err, StartsWith(absl::StrCat(second, " has another config than rank 0: modified: optimizer.learning_rate.peak: ")));
+  const ProcessResult output = train_both("--output", folder_ / "elsewhere");
+  EXPECT_EQ(output.exit_code, 2) << output.err;
+  EXPECT_THAT(output.err, StartsWith(absl::StrCat(second, " has another --output than rank 0")));
+  const ProcessResult data = train_both("--set", "data.path=/nonexistent");
+  EXPECT_EQ(data.exit_code, 3) << data.err;
+  EXPECT_THAT(data.err, StartsWith(absl::StrCat(second, ": there is no /nonexistent/tokenizer.json")));
+  const ProcessResult missing = train_both("--config", "no_such.textproto");
+  EXPECT_EQ(missing.exit_code, 2) << missing.err;
+  EXPECT_THAT(missing.err, StartsWith(absl::StrCat(second, ": no_such.textproto: cannot open")));
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(60));
+  EXPECT_FALSE(fs::exists(folder_ / "mixture"));
+}
+
+// As many threads as the cores that a rank may use, unless somebody says how many.
+TEST_F(TrainCli, ThreadsFollowAffinityAndEnvironment) {
+  const auto err = [&](std::vector<std::string> prefix, const std::string& threads) {
+    const std::vector<std::string> command = Command(1, 1, "threads", {"train.steps=1", "parallel.threads=" + threads});
+    prefix.insert(prefix.end(), std::find(command.begin(), command.end(), kJevons), command.end());
+    fs::remove_all(folder_ / "threads");
+    const ProcessResult result = RunProcess(std::move(prefix), kTimeout);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return result.err;
+  };
+  EXPECT_THAT(err({"env", "-u", "OMP_NUM_THREADS", "taskset", "-c", "0"}, "0"), HasSubstr("1 ranks of 1 threads"));
+  EXPECT_THAT(err({"env", "OMP_NUM_THREADS=3,1"}, "0"), HasSubstr("1 ranks of 3 threads"));
+  const std::string crowded = err({"env", "OMP_NUM_THREADS=3", "taskset", "-c", "0"}, "2");
+  EXPECT_THAT(crowded, HasSubstr("1 ranks of 2 threads"));
+  EXPECT_THAT(crowded, HasSubstr("parallel.threads = 2, but this rank may use 1 core(s)"));
+  EXPECT_THAT(crowded, HasSubstr("price not set"));
+}
+
+// A launcher that dies leaves its ranks behind for a moment.
+TEST_F(TrainCli, ASecondStartWaitsForTheRanksOfTheFirst) {
+  {
+    Process process = StartLongRun("again", 3);
+    kill(process.pid(), SIGKILL);  // mpirun alone
+    const ProcessResult again = Train(2, 2, "again", {absl::StrCat("train.steps=", NewestStep("again") + 4)});
+    EXPECT_EQ(again.exit_code, 0) << again.err;
+    EXPECT_THAT(again.err, HasSubstr("resumed after step"));
+  }
+}
+
 // However a run dies, the same command goes on from its newest checkpoint and ends where an undisturbed run ends.
 TEST_F(TrainCli, KillNineLosesNothingThatWasCommitted) {
   {

@@ -19,6 +19,7 @@
 #include "data/prepare/prepare.h"
 #include "kernels/base/check.h"
 #include "parallel/comm/loopback.h"
+#include "tests/support/temp_folder.h"
 #include "tests/support/tiny_model.h"
 #include "trainer/checkpoint/manifest.h"
 #include "trainer/checkpoint/reader.h"
@@ -35,10 +36,6 @@ using testing::HasSubstr;
 class TrainTest : public testing::Test {
  protected:
   void SetUp() override {
-    folder_ = fs::path(testing::TempDir()) /
-              ("train_test_" + std::string(testing::UnitTest::GetInstance()->current_test_info()->name()));
-    fs::remove_all(folder_);
-    fs::create_directories(folder_);
     std::ofstream text(folder_ / "text.txt");
     for (int i = 0; i < 40; ++i)
       text << "the cat sat on the mat and the dog sat on the log, " << i << " times in all.\n\n";
@@ -66,13 +63,12 @@ class TrainTest : public testing::Test {
     config_.mutable_optimizer()->mutable_learning_rate()->set_warmup_steps(2);
     config_.mutable_log()->set_interval(1000);
   }
-  void TearDown() override { fs::remove_all(folder_); }
 
   std::string Folder(const std::string& name) const { return folder_ / name; }
 
   // Trains on `ranks` threads; the status of rank 0, which must be everybody's code.
   absl::Status TrainOn(int ranks, int ep, const std::string& output, const std::atomic<int>* stop = nullptr,
-                       RunSummary* summary = nullptr) {
+                       RunSummary* summary = nullptr, const Meter& meter = {}) {
     RunConfig config = config_;
     config.mutable_parallel()->set_ep(ep);
     const auto inputs = ResolveInputs(config);
@@ -81,7 +77,7 @@ class TrainTest : public testing::Test {
     std::set<absl::StatusCode> codes;
     std::mutex mutex;
     RunLoopback(ranks, [&](Communicator& world) {
-      const TrainOptions options{.inputs = *inputs, .output = output, .meter = {}, .stop = stop,
+      const TrainOptions options{.inputs = *inputs, .output = output, .meter = meter, .stop = stop,
                                  .labels = {{kTokenizerLabel, inputs->tokenizer_hash}}};
       const auto trained = Train(options, world);
       const std::lock_guard lock(mutex);
@@ -105,7 +101,8 @@ class TrainTest : public testing::Test {
     return hash.ok() ? *hash : hash.status().ToString();
   }
 
-  fs::path folder_;
+  const TempFolder temporary_;
+  const fs::path folder_ = temporary_.path();
   RunConfig config_;
 };
 
@@ -201,7 +198,81 @@ TEST_F(TrainTest, NaNStopsAndNamesStepLayerAndTensor) {
   EXPECT_EQ(ExitCodeOf(status), ExitCode::kNumerical) << status;
   EXPECT_THAT(std::string(status.message()), HasSubstr("step 1"));
   EXPECT_THAT(std::string(status.message()), testing::AnyOf(HasSubstr("layer"), HasSubstr("gradient of")));
-  EXPECT_EQ(CommittedSteps(PosixFileSystem(), Folder("run") + "/checkpoints").value(), std::vector<int64_t>{1});
+  // The save of the weights that gave it was under way: it is not committed, for the same command would stop at it again.
+  EXPECT_TRUE(CommittedSteps(PosixFileSystem(), Folder("run") + "/checkpoints").value().empty());
+  EXPECT_THAT(std::string(status.message()), HasSubstr("There is no checkpoint before it: the same command begins anew"));
+}
+
+// Weights that train but validate as NaN: nothing of that step is kept, and the checkpoints before it stay.
+TEST_F(TrainTest, NaNInValidationStopsBeforeTheCommit) {
+  config_.mutable_checkpoint()->set_interval(1);
+  config_.mutable_checkpoint()->set_keep(2);
+  config_.mutable_train()->set_steps(2);
+  ASSERT_TRUE(TrainOn(2, 2, Folder("run")).ok());
+  config_.mutable_train()->set_steps(3);
+  // A rate that ruins the weights in the step after which the run validates; its own loss is of the weights before.
+  config_.mutable_optimizer()->mutable_learning_rate()->set_peak(1e30);
+  RunSummary summary;
+  const absl::Status status = TrainOn(2, 2, Folder("run"), nullptr, &summary);
+  EXPECT_EQ(ExitCodeOf(status), ExitCode::kNumerical) << status;
+  const std::string message(status.message());
+  EXPECT_THAT(message, HasSubstr("validation after step 3"));
+  EXPECT_THAT(message, HasSubstr("sequence 0: NaN or Inf, first seen in layer "));
+  EXPECT_THAT(message, HasSubstr("The same command goes on from step 2"));
+  EXPECT_EQ(CommittedSteps(PosixFileSystem(), Folder("run") + "/checkpoints").value(), (std::vector<int64_t>{1, 2}));
+  std::ifstream file(Folder("run") + "/metrics.jsonl");
+  const std::string record{std::istreambuf_iterator<char>(file), {}};
+  EXPECT_THAT(record, HasSubstr("\"validation/loss\":null"));
+}
+
+// A signal had the ruined weights saved: whoever resumes is told which folder to remove, and where the run goes on then.
+TEST_F(TrainTest, ACheckpointThatGivesNaNIsNamed) {
+  config_.mutable_optimizer()->mutable_learning_rate()->set_warmup_steps(0);
+  config_.mutable_train()->set_steps(2);
+  ASSERT_TRUE(TrainOn(1, 1, Folder("run")).ok());
+  config_.mutable_train()->set_steps(6);
+  config_.mutable_optimizer()->mutable_learning_rate()->set_peak(1e30);
+  const std::atomic<int> stop{15};
+  ASSERT_EQ(ExitCodeOf(TrainOn(1, 1, Folder("run"), &stop)), ExitCode::kPreempted);
+  const absl::Status status = TrainOn(1, 1, Folder("run"));
+  EXPECT_EQ(ExitCodeOf(status), ExitCode::kNumerical) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("/checkpoints/step-00000003 has these weights: remove it. The same command goes on "
+                                                       "from step 2"));
+}
+
+// Two hosts with different copies of the data: the ranks of one would train on other samples.
+TEST_F(TrainTest, RanksWithOtherDataAreRefused) {
+  fs::copy(folder_ / "data", folder_ / "other", fs::copy_options::recursive);
+  std::fstream file(folder_ / "other" / "train.bin", std::ios::in | std::ios::out | std::ios::binary);
+  const char byte = static_cast<char>(file.get() ^ 1);
+  file.seekp(0);
+  file.put(byte);
+  file.close();
+  std::vector<absl::Status> results(3);
+  RunLoopback(3, [&](Communicator& world) {
+    RunConfig config = config_;
+    if (world.rank() == 2) config.mutable_data()->set_path(folder_ / "other");
+    const TrainOptions options{.inputs = ResolveInputs(config).value(), .output = Folder("run"), .meter = {}, .stop = nullptr, .labels = {}};
+    results[static_cast<size_t>(world.rank())] = Train(options, world).status();
+  });
+  for (const absl::Status& result : results) {
+    EXPECT_EQ(ExitCodeOf(result), ExitCode::kUsage);
+    EXPECT_THAT(std::string(result.message()), testing::AllOf(testing::StartsWith("rank 2 ("), HasSubstr("the training data's files")));
+  }
+}
+
+// One yardstick for the MFUs of a run, whatever the moment of a restart measures; on other devices another.
+TEST_F(TrainTest, AResumeKeepsThePeakOfTheSameDevices) {
+  const auto peak_after = [&](int steps, const char* source, double measured) {
+    config_.mutable_train()->set_steps(steps);
+    RunSummary summary;
+    EXPECT_TRUE(TrainOn(1, 1, Folder("run"), nullptr, &summary, {.flops_per_token = 1e6, .peak_flops = measured, .peak_source = source}).ok());
+    EXPECT_NEAR(summary.mfu, summary.tokens_per_second * 1e6 / summary.meter.peak_flops, 1e-12);
+    return summary.meter.peak_flops;
+  };
+  EXPECT_EQ(peak_after(1, "2 x this", 5e9), 5e9);
+  EXPECT_EQ(peak_after(2, "2 x this", 4e9), 5e9);
+  EXPECT_EQ(peak_after(3, "4 x that", 7e9), 7e9);
 }
 
 // Three validation samples in micro-batches of two: the last one is half full.

@@ -22,13 +22,13 @@ double DollarsPerMillionTokens(const CostLedger& ledger) {
   return ledger.tokens() == 0 ? 0 : ledger.dollars() / static_cast<double>(ledger.tokens()) * 1e6;
 }
 
-std::string CostSummary(const CostLedger& ledger, const std::string& device) {
+std::string CostSummary(const CostLedger& ledger, const std::string& device, bool priced) {
   const double lost =
       ledger.device_seconds() > 0 ? ledger.wasted_device_seconds() / ledger.device_seconds() : 0;
-  return absl::StrFormat(
-      "%d tokens, %.4g %s hours (%.1f%% of them lost, %d restart%s), $%.4g, $%.4g per million tokens",
-      ledger.tokens(), ledger.device_seconds() / 3600, device, 100 * lost, ledger.restarts(),
-      ledger.restarts() == 1 ? "" : "s", ledger.dollars(), DollarsPerMillionTokens(ledger));
+  const std::string money = priced ? absl::StrFormat("$%.4g, $%.4g per million tokens", ledger.dollars(), DollarsPerMillionTokens(ledger))
+                                   : "price not set (cost.price_per_device_hour)";
+  return absl::StrFormat("%d tokens, %.4g %s hours (%.1f%% of them lost, %d restart%s), %s", ledger.tokens(),
+                         ledger.device_seconds() / 3600, device, 100 * lost, ledger.restarts(), ledger.restarts() == 1 ? "" : "s", money);
 }
 
 }  // namespace jevons

@@ -16,7 +16,7 @@ namespace jevons {
 struct DeviceTime {
   double seconds = 0;  // of the clock
   double devices = 1;
-  double price_per_device_hour = 0;  // dollars
+  double price_per_device_hour = 0;  // dollars; 0 where it is not known
 };
 
 void Charge(CostLedger& ledger, const DeviceTime& time);
@@ -28,8 +28,9 @@ void AddRestart(CostLedger& ledger, double device_seconds, double dollars);
 // Of all that was paid, for the tokens that were kept; 0 before the first token.
 double DollarsPerMillionTokens(const CostLedger& ledger);
 
-// "1228800 tokens, 0.21 CPU core hours (3.1% of them lost, 1 restart), $0.42, $0.34 per million tokens"
-std::string CostSummary(const CostLedger& ledger, const std::string& device);
+// "1228800 tokens, 0.21 CPU core hours (3.1% of them lost, 1 restart), $0.42, $0.34 per million tokens"; "price not set" in place of the
+// dollars unless `priced`.
+std::string CostSummary(const CostLedger& ledger, const std::string& device, bool priced);
 
 }  // namespace jevons
 

@@ -1,6 +1,7 @@
 #include "trainer/metrics/jsonl.h"
 
 #include <fstream>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_format.h"
@@ -24,12 +25,10 @@ std::optional<MetricsRecord> FromJsonLine(const std::string& line) {
   for (const auto& [name, value] : json.items()) {
     if (name == "step") {
       record.step = value.get<int64_t>();
-    } else if (!value.is_number()) {
-      continue;
-    } else if (name == "time") {
+    } else if (name == "time" && value.is_number()) {
       record.wall_time = value.get<double>();
-    } else {
-      record.values.emplace_back(name, value.get<double>());
+    } else if (value.is_number() || value.is_null()) {
+      record.values.emplace_back(name, value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>());
     }
   }
   return record;

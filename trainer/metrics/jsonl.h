@@ -34,8 +34,7 @@ class MetricsLog {
 };
 
 std::string ToJsonLine(const MetricsRecord& record);  // ends in a newline
-std::optional<MetricsRecord> FromJsonLine(
-    const std::string& line);  // none: not a record; null values are left out
+std::optional<MetricsRecord> FromJsonLine(const std::string& line);  // none: not a record; null is NaN
 
 }  // namespace jevons
 

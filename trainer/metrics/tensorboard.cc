@@ -2,10 +2,16 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <bit>
+#include <filesystem>
+#include <utility>
 
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "kernels/base/machine.h"
 #include "kernels/base/status.h"
 
 namespace jevons {
@@ -50,12 +56,6 @@ void AppendBytes(int number, absl::string_view value, std::string& out) {
   absl::StrAppend(&out, value);
 }
 
-std::string HostName() {
-  char name[256] = "localhost";
-  gethostname(name, sizeof(name) - 1);  // on failure the name stays
-  return name;
-}
-
 }  // namespace
 
 uint32_t Crc32c(absl::string_view data) {
@@ -80,6 +80,17 @@ std::string VersionEvent(double wall_time) {
   return event;
 }
 
+std::string StartEvent(double wall_time, int64_t first_step) {
+  std::string event, session;
+  AppendVarint(1 << 3, session);
+  AppendVarint(1, session);
+  AppendDouble(1, wall_time, event);
+  AppendVarint(2 << 3, event);
+  AppendVarint(static_cast<uint64_t>(first_step), event);
+  AppendBytes(7, session, event);
+  return event;
+}
+
 std::string ScalarEvent(const MetricsRecord& record) {
   std::string summary;
   for (const auto& [name, number] : record.values) {
@@ -96,15 +107,20 @@ std::string ScalarEvent(const MetricsRecord& record) {
   return event;
 }
 
-absl::StatusOr<EventFile> EventFile::Create(const std::string& folder, double wall_time) {
-  const std::string name = absl::StrCat(folder, "/events.out.tfevents.", static_cast<int64_t>(wall_time), ".",
-                                        HostName(), ".", getpid());
-  absl::StatusOr<AppendFile> file = AppendFile::Create(name);
-  for (int n = 1; absl::IsAlreadyExists(file.status()); ++n)
-    file = AppendFile::Create(absl::StrCat(name, ".", n));
-  if (!file.ok()) return file.status();
-  JEVONS_RETURN_IF_ERROR(file->Append(FramedRecord(VersionEvent(wall_time))));
-  return EventFile(*std::move(file));
+absl::StatusOr<EventFile> EventFile::Create(const std::string& folder, double wall_time, int64_t first_step) {
+  constexpr absl::string_view kPrefix = "events.out.tfevents.";
+  auto seconds = static_cast<int64_t>(wall_time);
+  std::error_code unreadable;  // said when the file cannot be made
+  for (const auto& entry : std::filesystem::directory_iterator(folder, unreadable)) {
+    const std::string name = entry.path().filename();
+    int64_t earlier = 0;
+    if (absl::StartsWith(name, kPrefix) &&
+        absl::SimpleAtoi(absl::string_view(name).substr(kPrefix.size(), name.find('.', kPrefix.size()) - kPrefix.size()), &earlier))
+      seconds = std::max(seconds, earlier + 1);
+  }
+  JEVONS_ASSIGN_OR_RETURN(AppendFile file, AppendFile::Create(absl::StrCat(folder, "/", kPrefix, seconds, ".", HostName(), ".", getpid())));
+  JEVONS_RETURN_IF_ERROR(file.Append(FramedRecord(VersionEvent(wall_time)) + FramedRecord(StartEvent(wall_time, first_step))));
+  return EventFile(std::move(file));
 }
 
 absl::Status EventFile::Append(const MetricsRecord& record) {

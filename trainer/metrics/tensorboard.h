@@ -2,7 +2,7 @@
 //   u64 length | u32 masked CRC-32C of the length | data | u32 masked CRC-32C of the data      (little
 //   endian)
 // and the data a protobuf Event {1: wall_time double, 2: step, 3: file_version, 5: Summary {1: Value {1: tag,
-// 2: simple_value float}}}. The first record is the file version.
+// 2: simple_value float}}, 7: SessionLog {1: status, START 1}}. The first record is the file version.
 #ifndef JEVONS_TRAINER_METRICS_TENSORBOARD_H_
 #define JEVONS_TRAINER_METRICS_TENSORBOARD_H_
 
@@ -19,9 +19,10 @@ namespace jevons {
 
 class EventFile {
  public:
-  // A new file FOLDER/events.out.tfevents.SECONDS.HOST.PID[.n]: each start of a run writes its own.
-  // TensorBoard drops the events of an earlier file from the resumed step on.
-  static absl::StatusOr<EventFile> Create(const std::string& folder, double wall_time);
+  // A new file FOLDER/events.out.tfevents.SECONDS.HOST.PID: each start of a run writes its own, and it begins with a
+  // SessionLog that makes TensorBoard drop what earlier files have of `first_step` and later ones. TensorBoard reads
+  // files by name, so SECONDS is wall_time's, or more where an earlier start was in the same second.
+  static absl::StatusOr<EventFile> Create(const std::string& folder, double wall_time, int64_t first_step);
 
   absl::Status Append(const MetricsRecord& record);
   const std::string& path() const { return file_.path(); }
@@ -34,6 +35,7 @@ class EventFile {
 uint32_t Crc32c(absl::string_view data);               // Castagnoli, as in RFC 3720
 std::string FramedRecord(absl::string_view data);      // with its length and checksums
 std::string VersionEvent(double wall_time);            // the data of a file's first record
+std::string StartEvent(double wall_time, int64_t first_step);  // and of its second
 std::string ScalarEvent(const MetricsRecord& record);  // the data of one record of metrics
 
 }  // namespace jevons

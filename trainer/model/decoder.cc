@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <string>
 
 #include "absl/strings/str_format.h"
 #include "kernels/base/philox.h"

@@ -10,6 +10,7 @@
 #include "kernels/base/status.h"
 #include "tests/data/tokenizer/tiny_tokenizer.h"
 #include "tests/support/paths.h"
+#include "tests/support/temp_folder.h"
 
 namespace jevons {
 namespace {
@@ -18,7 +19,8 @@ using ::testing::HasSubstr;
 
 TEST(TokenizerJsonTest, SaveThenLoadIsTheSame) {
   const Tokenizer tokenizer = TinyTokenizer();
-  const std::string path = testing::TempDir() + "/tokenizer_json_test.json";
+  const TempFolder folder;
+  const std::string path = folder / "tokenizer.json";
   ASSERT_TRUE(tokenizer.Save(path).ok());
   EXPECT_FALSE(std::filesystem::exists(path + ".partial"));
   const auto loaded = Tokenizer::Load(path);
@@ -32,7 +34,6 @@ TEST(TokenizerJsonTest, SaveThenLoadIsTheSame) {
   std::stringstream bytes;
   bytes << std::ifstream(path, std::ios::binary).rdbuf();
   EXPECT_EQ(bytes.str(), tokenizer.ToJson());
-  std::filesystem::remove(path);
 }
 
 // As in files of newer versions, and with added tokens beyond the vocabulary, as in DeepSeek's.

@@ -28,8 +28,10 @@ TEST(Cost, AddsUpOverRestartsWithWhatWasLost) {
   EXPECT_DOUBLE_EQ(resumed.wasted_dollars(), 1);
   EXPECT_EQ(resumed.restarts(), 1);
   EXPECT_DOUBLE_EQ(DollarsPerMillionTokens(resumed), 4);
-  EXPECT_EQ(CostSummary(resumed, "CPU core"),
+  EXPECT_EQ(CostSummary(resumed, "CPU core", /*priced=*/true),
             "1000000 tokens, 4 CPU core hours (25.0% of them lost, 1 restart), $4, $4 per million tokens");
+  EXPECT_EQ(CostSummary(resumed, "CPU core", /*priced=*/false),
+            "1000000 tokens, 4 CPU core hours (25.0% of them lost, 1 restart), price not set (cost.price_per_device_hour)");
 }
 
 }  // namespace

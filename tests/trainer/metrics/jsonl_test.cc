@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "kernels/base/status.h"
+#include "tests/support/temp_folder.h"
 
 namespace jevons {
 namespace {
@@ -23,14 +24,14 @@ MetricsRecord Record(int64_t step) {
 
 class JsonlTest : public ::testing::Test {
  protected:
-  void SetUp() override { std::filesystem::remove(path_); }
   void Write(const std::string& text) { std::ofstream(path_, std::ios::binary) << text; }
   std::string Read() const {
     std::ostringstream text;
     text << std::ifstream(path_, std::ios::binary).rdbuf();
     return text.str();
   }
-  const std::string path_ = ::testing::TempDir() + "/jsonl_test_metrics.jsonl";
+  const TempFolder folder_;
+  const std::string path_ = folder_ / "metrics.jsonl";
 };
 
 TEST_F(JsonlTest, WritesALinePerRecordAtOnce) {
@@ -41,6 +42,16 @@ TEST_F(JsonlTest, WritesALinePerRecordAtOnce) {
   ASSERT_TRUE(log->Append({13, 2, {{"a \"name\"\n\xff", 1e-300}}}).ok());
   const std::string text = Read();
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 2);  // odd names do not break the lines
+}
+
+// A NaN that was written is not passed over for an older number.
+TEST_F(JsonlTest, NullIsNan) {
+  const auto record = FromJsonLine("{\"step\":3,\"time\":1,\"loss\":null,\"rate\":2.5,\"note\":\"x\"}\n");
+  ASSERT_TRUE(record.has_value());
+  ASSERT_EQ(record->values.size(), 2u);
+  EXPECT_EQ(record->values[0].first, "loss");
+  EXPECT_TRUE(std::isnan(record->values[0].second));
+  EXPECT_EQ(record->values[1].second, 2.5);
 }
 
 TEST_F(JsonlTest, NumbersKeepEveryBit) {
@@ -88,7 +99,7 @@ TEST_F(JsonlTest, AForeignLineInTheMiddleIsRefusedAndLeftAlone) {
   const auto log = MetricsLog::Open(path_, 9);
   ASSERT_FALSE(log.ok());
   EXPECT_EQ(ExitCodeOf(log.status()), ExitCode::kIntegrity);
-  EXPECT_THAT(std::string(log.status().message()), HasSubstr("jsonl_test_metrics.jsonl:2: "));
+  EXPECT_THAT(std::string(log.status().message()), HasSubstr("/metrics.jsonl:2: "));
   EXPECT_EQ(Read(), text);
 }
 
@@ -100,7 +111,7 @@ TEST_F(JsonlTest, WhatIsNotARecord) {
 }
 
 TEST_F(JsonlTest, AFolderThatDoesNotExistIsAnError) {
-  const std::string path = ::testing::TempDir() + "/none/metrics.jsonl";
+  const std::string path = folder_ / "none/metrics.jsonl";
   EXPECT_THAT(std::string(MetricsLog::Open(path, 0).status().message()), HasSubstr(path));
 }
 
