@@ -22,6 +22,9 @@ std::string ShownJson(const Json& value) {
 }
 
 absl::StatusOr<Json> ParseStrictJson(absl::string_view text) {
+  // The parser takes a NUL for the end of the text; what follows it would go unread.
+  if (const size_t nul = text.find('\0'); nul != absl::string_view::npos)
+    return IntegrityError(absl::StrFormat("not valid JSON: a NUL character at byte %d", nul));
   std::vector<std::set<std::string>> keys;
   const auto check = [&keys](int depth, Json::parse_event_t event, Json& parsed) {
     if (depth > kMaxDepth) throw std::runtime_error(absl::StrFormat("nested deeper than %d", kMaxDepth));

@@ -17,6 +17,7 @@ std::string ToJsonLine(const MetricsRecord& record) {
 }
 
 std::optional<MetricsRecord> FromJsonLine(const std::string& line) {
+  if (line.find('\0') != std::string::npos) return std::nullopt;  // a hole left by a crash; the parser would stop there
   const auto json = nlohmann::ordered_json::parse(line, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object() || !json.contains("step") || !json["step"].is_number_integer()) return std::nullopt;
   MetricsRecord record;

@@ -96,6 +96,7 @@ TEST_F(JsonlTest, WhatIsNotARecord) {
   for (const char* line : {"", "[]", "1", "{}", "{\"step\":\"1\"}", "{\"step\":1.5}", "null", "{\"step\":"}) {
     EXPECT_FALSE(FromJsonLine(line).has_value()) << line;
   }
+  EXPECT_FALSE(FromJsonLine(std::string("{\"step\":1}\0\0{\"step\":2}", 22)).has_value()) << "a hole left by a crash";
 }
 
 TEST_F(JsonlTest, AFolderThatDoesNotExistIsAnError) {
