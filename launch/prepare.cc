@@ -14,9 +14,12 @@ namespace {
 
 constexpr char kExamples[] =
     "jevons prepare --input corpus.txt --output runs/data --vocab-size 2048\n"
-    "jevons prepare --input a.jsonl.zst shards/ 'more/*.json.gz' --output runs/data --tokenizer tokenizer.json\n"
-    "jevons prepare --input stories.txt --document-separator '<|endoftext|>' --output runs/data --vocab-size 8192\n"
-    "jevons prepare --input crawl.jsonl --on-bad-line skip --output runs/data --tokenizer kimi.json --end-token '[EOS]'";
+    "jevons prepare --input a.jsonl.zst shards/ 'more/*.json.gz' --output runs/data --tokenizer "
+    "tokenizer.json\n"
+    "jevons prepare --input stories.txt --document-separator '<|endoftext|>' --output runs/data --vocab-size "
+    "8192\n"
+    "jevons prepare --input crawl.jsonl --on-bad-line skip --output runs/data --tokenizer kimi.json "
+    "--end-token '[EOS]'";
 
 struct Options {
   PrepareOptions prepare;
@@ -37,14 +40,11 @@ nlohmann::ordered_json SplitJson(const SplitInfo& split) {
 void Print(const PrepareReport& report, const Options& options) {
   const DatasetInfo& info = report.info;
   if (options.json) {
-    const nlohmann::ordered_json json = {{"output", options.prepare.output},
-                                         {"vocab_size", info.vocab_size},
-                                         {"train", SplitJson(info.train)},
-                                         {"validation", SplitJson(info.validation)},
-                                         {"bad_documents", info.bad_documents},
-                                         {"empty_documents", report.empty_documents},
-                                         {"end_token", info.end_token},
-                                         {"seconds", report.seconds}};
+    const nlohmann::ordered_json json = {
+        {"output", options.prepare.output},    {"vocab_size", info.vocab_size},
+        {"train", SplitJson(info.train)},      {"validation", SplitJson(info.validation)},
+        {"bad_documents", info.bad_documents}, {"empty_documents", report.empty_documents},
+        {"end_token", info.end_token},         {"seconds", report.seconds}};
     WriteOut(json.dump(2) + "\n");
     return;
   }
@@ -74,16 +74,19 @@ void RegisterPrepare(CLI::App& program, int* exit_code) {
   auto options = std::make_shared<Options>();
   PrepareOptions& prepare = options->prepare;
   CLI::App* command = AddCommand(program, "prepare", "text to a tokenizer and token files", kExamples);
-  command->add_option("--input", prepare.inputs,
-                       absl::StrFormat("files ending in %s; folders, for all such files below them; or patterns", kInputNames))
+  command
+      ->add_option("--input", prepare.inputs,
+                   absl::StrFormat("files ending in %s; folders, for all such files below them; or patterns",
+                                   kInputNames))
       ->type_name("PATH")
       ->required();
   command->add_option("--output", prepare.output, "folder to make")->type_name("FOLDER")->required();
   CLI::Option* vocab_size = command->add_option(
       "--vocab-size", prepare.vocab_size, "train a tokenizer of so many tokens, bytes and specials included");
-  CLI::Option* tokenizer = command->add_option("--tokenizer", prepare.tokenizer, "use this tokenizer.json instead")
-                               ->type_name("FILE")
-                               ->excludes(vocab_size);
+  CLI::Option* tokenizer =
+      command->add_option("--tokenizer", prepare.tokenizer, "use this tokenizer.json instead")
+          ->type_name("FILE")
+          ->excludes(vocab_size);
   command
       ->add_option("--end-token", prepare.end_token,
                    "added token of the given tokenizer that ends documents; else found by its usual names")
@@ -103,7 +106,8 @@ void RegisterPrepare(CLI::App& program, int* exit_code) {
       ->excludes(rule);
   command
       ->add_option("--on-bad-line", options->on_bad_line,
-                   "error, or skip: leave out, and count, a line that is not JSON, lacks the field or is not UTF-8, or such a document of plain text")
+                   "error, or skip: leave out, and count, a line that is not JSON, lacks the field or is not "
+                   "UTF-8, or such a document of plain text")
       ->capture_default_str();
   command->add_option("--text-field", prepare.text_field, "field of a JSON line that holds the text")
       ->capture_default_str();

@@ -43,20 +43,23 @@ class ObjectReader {
   void Read(const char* name, Int& value) {
     const nlohmann::json& json = At(name);
     if (!status_.ok()) return;
-    if (!json.is_number_unsigned() || json.get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<Int>::max()))
+    if (!json.is_number_unsigned() ||
+        json.get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<Int>::max()))
       return Fail(absl::StrFormat("field \"%s\" is %s, not a whole number from 0 on", name, ShownJson(json)));
     value = json.get<Int>();
   }
   void Read(const char* name, double& value) {
     const nlohmann::json& json = At(name);
     if (!status_.ok()) return;
-    if (!json.is_number()) return Fail(absl::StrFormat("field \"%s\" is %s, not a number", name, ShownJson(json)));
+    if (!json.is_number())
+      return Fail(absl::StrFormat("field \"%s\" is %s, not a number", name, ShownJson(json)));
     value = json.get<double>();
   }
   void Read(const char* name, std::string& value) {
     const nlohmann::json& json = At(name);
     if (!status_.ok()) return;
-    if (!json.is_string()) return Fail(absl::StrFormat("field \"%s\" is %s, not a string", name, ShownJson(json)));
+    if (!json.is_string())
+      return Fail(absl::StrFormat("field \"%s\" is %s, not a string", name, ShownJson(json)));
     value = json.get<std::string>();
   }
   // Leaves the value as it is if the field is absent.
@@ -151,12 +154,14 @@ absl::StatusOr<DatasetInfo> LoadDatasetInfo(const std::string& folder) {
   const std::string path = folder + "/" + kDatasetInfoFile;
   JEVONS_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path, kMaxInfoBytes));
   const auto damaged = [&](const absl::Status& status) {
-    return IntegrityError(absl::StrFormat("%s: damaged: %s; prepare the dataset again", path, status.message()));
+    return IntegrityError(
+        absl::StrFormat("%s: damaged: %s; prepare the dataset again", path, status.message()));
   };
   const absl::StatusOr<nlohmann::json> json = ParseStrictJson(text);
   if (!json.ok()) return damaged(json.status());
   // Before anything else, for another version may have other fields.
-  if (!json->is_object() || json->value("format", nlohmann::json()) != kFormat || json->value("version", nlohmann::json()) != kVersion) {
+  if (!json->is_object() || json->value("format", nlohmann::json()) != kFormat ||
+      json->value("version", nlohmann::json()) != kVersion) {
     return IntegrityError(absl::StrFormat("%s: not a %s of version %d", path, kFormat, kVersion));
   }
   absl::StatusOr<DatasetInfo> read = InfoFromJson(*json);

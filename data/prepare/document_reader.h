@@ -45,7 +45,8 @@ class DocumentReader {
  public:
   // `separator` is for DocumentRule::kSeparator: not empty, on one line. Integrity error also if the decompressed file is one of
   // another kind.
-  static absl::StatusOr<DocumentReader> Open(const InputFile& input, DocumentRule rule, absl::string_view separator = "");
+  static absl::StatusOr<DocumentReader> Open(const InputFile& input, DocumentRule rule,
+                                             absl::string_view separator = "");
 
   // The next document; nothing at the end of the file. Errors as ByteStream's.
   absl::StatusOr<std::optional<RawDocument>> Next();

@@ -39,7 +39,8 @@ absl::Status CheckOptions(const PrepareOptions& options) {
   if ((options.document_rule == DocumentRule::kSeparator) == separator.empty()) {
     return UsageError("document_separator: is for the rule of that name only, and not empty there");
   }
-  if (separator.find_first_of("\r\n") != std::string::npos || FirstInvalidUtf8(separator) != separator.size()) {
+  if (separator.find_first_of("\r\n") != std::string::npos ||
+      FirstInvalidUtf8(separator) != separator.size()) {
     return UsageError("document_separator: must be UTF-8 without line breaks");
   }
   if (!options.end_token.empty() && options.tokenizer.empty()) {
@@ -62,8 +63,8 @@ absl::StatusOr<Corpus> OpenCorpus(const PrepareOptions& options) {
   JEVONS_ASSIGN_OR_RETURN(const std::vector<std::string> paths, ExpandInputs(options.inputs));
   for (const std::string& path : paths) {
     JEVONS_ASSIGN_OR_RETURN(const InputFile file, InputFileFor(path));
-    JEVONS_RETURN_IF_ERROR(
-        DocumentReader::Open(file, corpus.rule, corpus.separator).status());  // unreadable: said before any work
+    JEVONS_RETURN_IF_ERROR(DocumentReader::Open(file, corpus.rule, corpus.separator)
+                               .status());  // unreadable: said before any work
     for (const InputFile& other : corpus.files) {
       std::error_code error;
       if (std::filesystem::equivalent(path, other.path, error)) {
@@ -114,22 +115,28 @@ absl::StatusOr<TokenizerFile> Train(const Survey& survey, const PrepareOptions& 
 
 void WarnOfWhatHasNoEffect(const PrepareOptions& options, const Corpus& corpus) {
   const auto some = [&](TextFormat format) {
-    return std::any_of(corpus.files.begin(), corpus.files.end(), [&](const InputFile& file) { return file.format == format; });
+    return std::any_of(corpus.files.begin(), corpus.files.end(),
+                       [&](const InputFile& file) { return file.format == format; });
   };
   const PrepareOptions defaults;
   if (options.document_rule != defaults.document_rule && !some(TextFormat::kPlain)) {
-    LogWarning(absl::StrFormat("document rule \"%s\" has no effect: no input is plain text", DocumentRuleName(options.document_rule)));
+    LogWarning(absl::StrFormat("document rule \"%s\" has no effect: no input is plain text",
+                               DocumentRuleName(options.document_rule)));
   }
   if (options.text_field != defaults.text_field && !some(TextFormat::kJsonLines)) {
-    LogWarning(absl::StrFormat("text field \"%s\" has no effect: no input is of JSON lines", options.text_field));
+    LogWarning(
+        absl::StrFormat("text field \"%s\" has no effect: no input is of JSON lines", options.text_field));
   }
 }
 
 void WarnOfWhatIsLeftOut(const Corpus& corpus, const Survey& survey) {
-  if (survey.bad_documents > 0) LogWarning(absl::StrFormat("%d bad documents in all are left out", survey.bad_documents));
-  if (survey.empty_documents > 0) LogWarning(absl::StrFormat("%d documents without text are left out", survey.empty_documents));
+  if (survey.bad_documents > 0)
+    LogWarning(absl::StrFormat("%d bad documents in all are left out", survey.bad_documents));
+  if (survey.empty_documents > 0)
+    LogWarning(absl::StrFormat("%d documents without text are left out", survey.empty_documents));
   for (size_t f = 0; f < corpus.files.size(); ++f) {
-    if (survey.documents_of_file[f] == 0) LogWarning(absl::StrFormat("%s: holds no document", corpus.files[f].path));
+    if (survey.documents_of_file[f] == 0)
+      LogWarning(absl::StrFormat("%s: holds no document", corpus.files[f].path));
   }
 }
 
@@ -160,8 +167,9 @@ absl::StatusOr<PrepareReport> Prepare(const PrepareOptions& options) {
   JEVONS_ASSIGN_OR_RETURN(const Survey survey,
                           SurveyCorpus(corpus, tokenizer ? 0 : options.tokenizer_sample_bytes));
   if (survey.documents == 0) {
-    return IntegrityError(absl::StrFormat("the inputs hold no text: no document was found in them, %d were bad, %d empty",
-                                          survey.bad_documents, survey.empty_documents));
+    return IntegrityError(
+        absl::StrFormat("the inputs hold no text: no document was found in them, %d were bad, %d empty",
+                        survey.bad_documents, survey.empty_documents));
   }
   WarnOfWhatIsLeftOut(corpus, survey);
   if (!tokenizer) {

@@ -42,7 +42,7 @@ struct PrepareOptions {
   double validation_fraction = 0.01;                      // of the documents, in [0, 1)
   uint64_t seed = 1;                                      // chooses the validation documents
   DocumentRule document_rule = DocumentRule::kBlankLine;  // of plain text
-  std::string document_separator;                         // with kSeparator only: the text that ends a document
+  std::string document_separator;  // with kSeparator only: the text that ends a document
   std::string text_field = "text";                        // of JSON lines
   BadLine on_bad_line = BadLine::kError;
   int threads = 0;                                        // 0: one per core

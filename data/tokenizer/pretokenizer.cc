@@ -40,13 +40,15 @@ constexpr char kO200k[] = JEVONS_PREFIX JEVONS_UPPER
 constexpr char kTekken[] =
     JEVONS_PREFIX JEVONS_UPPER "*" JEVONS_LOWER "+|" JEVONS_PREFIX JEVONS_UPPER "+" JEVONS_LOWER
                                "*|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*" JEVONS_SPACES;
-constexpr char kKimi[] = "[\\p{Han}]+|" JEVONS_PREFIX JEVONS_UPPER_NOT_HAN
-    "*" JEVONS_LOWER_NOT_HAN "+" JEVONS_CONTRACTIONS "?|" JEVONS_PREFIX JEVONS_UPPER_NOT_HAN "+" JEVONS_LOWER_NOT_HAN
-    "*" JEVONS_CONTRACTIONS "?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" JEVONS_SPACES;
+constexpr char kKimi[] =
+    "[\\p{Han}]+|" JEVONS_PREFIX JEVONS_UPPER_NOT_HAN "*" JEVONS_LOWER_NOT_HAN "+" JEVONS_CONTRACTIONS
+    "?|" JEVONS_PREFIX JEVONS_UPPER_NOT_HAN "+" JEVONS_LOWER_NOT_HAN "*" JEVONS_CONTRACTIONS
+    "?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" JEVONS_SPACES;
 // OpenAI's own spelling of cl100k, with possessive quantifiers. Nothing that they forbid to give back could begin or end a match:
 // the pieces are those of Llama 3's spelling.
-#define JEVONS_POSSESSIVE(DIGITS)                                                                        \
-  "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}" DIGITS "| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*" \
+#define JEVONS_POSSESSIVE(DIGITS)                                      \
+  "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}" DIGITS \
+  "| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*"                                   \
   "|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+"
 constexpr char kCl100k[] = JEVONS_POSSESSIVE("{1,3}");
 constexpr char kNanochat[] = JEVONS_POSSESSIVE("{1,2}");
@@ -85,7 +87,8 @@ std::span<const Pretokenizer::Family> Pretokenizer::Families() {
       {"o200k", {kO200k}, true, SplitO200k},
       {"Tekken", {kTekken}, true, SplitTekken},
       {"DeepSeek-V2",
-       {"[\r\n]", run("\\s?", kDeepSeekV2Letters), run("\\s?", kDeepSeekV2Symbols), "\\s+$", run("", kDeepSeekV2Cjk)},
+       {"[\r\n]", run("\\s?", kDeepSeekV2Letters), run("\\s?", kDeepSeekV2Symbols), "\\s+$",
+        run("", kDeepSeekV2Cjk)},
        false,
        SplitDeepSeekV2},
       {"cl100k in OpenAI's spelling", {kCl100k}, true, SplitLlama3},

@@ -101,8 +101,9 @@ class CodePointSet {
   }
   bool operator()(const Char& c) const {
     if (c.code_point < ascii_.size()) return ascii_[c.code_point];
-    const auto at = std::lower_bound(ranges_.begin(), ranges_.end(), c.code_point,
-                                     [](const Range& range, uint32_t code_point) { return range.last < code_point; });
+    const auto at =
+        std::lower_bound(ranges_.begin(), ranges_.end(), c.code_point,
+                         [](const Range& range, uint32_t code_point) { return range.last < code_point; });
     return at != ranges_.end() && at->first <= c.code_point;
   }
 

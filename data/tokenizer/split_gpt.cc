@@ -88,10 +88,11 @@ size_t MatchLlama(const Scanner& text, size_t begin, size_t end) {
 // \p{Han}, a script, of Unicode 16.0.
 bool IsHan(const Char& c) {
   static constexpr uint32_t kRanges[][2] = {
-      {0x2E80, 0x2E99},   {0x2E9B, 0x2EF3},   {0x2F00, 0x2FD5},   {0x3005, 0x3005},   {0x3007, 0x3007},   {0x3021, 0x3029},
-      {0x3038, 0x303B},   {0x3400, 0x4DBF},   {0x4E00, 0x9FFF},   {0xF900, 0xFA6D},   {0xFA70, 0xFAD9},   {0x16FE2, 0x16FE3},
-      {0x16FF0, 0x16FF1}, {0x20000, 0x2A6DF}, {0x2A700, 0x2B739}, {0x2B740, 0x2B81D}, {0x2B820, 0x2CEA1}, {0x2CEB0, 0x2EBE0},
-      {0x2EBF0, 0x2EE5D}, {0x2F800, 0x2FA1D}, {0x30000, 0x3134A}, {0x31350, 0x323AF}};
+      {0x2E80, 0x2E99},   {0x2E9B, 0x2EF3},   {0x2F00, 0x2FD5},   {0x3005, 0x3005},   {0x3007, 0x3007},
+      {0x3021, 0x3029},   {0x3038, 0x303B},   {0x3400, 0x4DBF},   {0x4E00, 0x9FFF},   {0xF900, 0xFA6D},
+      {0xFA70, 0xFAD9},   {0x16FE2, 0x16FE3}, {0x16FF0, 0x16FF1}, {0x20000, 0x2A6DF}, {0x2A700, 0x2B739},
+      {0x2B740, 0x2B81D}, {0x2B820, 0x2CEA1}, {0x2CEB0, 0x2EBE0}, {0x2EBF0, 0x2EE5D}, {0x2F800, 0x2FA1D},
+      {0x30000, 0x3134A}, {0x31350, 0x323AF}};
   if (c.code_point < kRanges[0][0]) return false;
   for (const auto& [first, last] : kRanges) {
     if (c.code_point <= last) return c.code_point >= first;
@@ -102,11 +103,13 @@ bool IsHan(const Char& c) {
 // With kHanApart, letters of Han belong to no word.
 template <bool kHanApart>
 bool IsUpperOrCaseless(const Char& c) {
-  return (c.kind == CharClass::kUpper || c.kind == CharClass::kLetter || IsMark(c)) && !(kHanApart && IsHan(c));
+  return (c.kind == CharClass::kUpper || c.kind == CharClass::kLetter || IsMark(c)) &&
+         !(kHanApart && IsHan(c));
 }
 template <bool kHanApart>
 bool IsLowerOrCaseless(const Char& c) {
-  return (c.kind == CharClass::kLower || c.kind == CharClass::kLetter || IsMark(c)) && !(kHanApart && IsHan(c));
+  return (c.kind == CharClass::kLower || c.kind == CharClass::kLetter || IsMark(c)) &&
+         !(kHanApart && IsHan(c));
 }
 
 // U*L+ from `begin`, U and L being the two classes above, or `begin` if it does not match. U* takes all it

@@ -16,8 +16,8 @@ namespace jevons {
 
 namespace {
 
-constexpr absl::string_view kEosNames[] = {kEosToken, "<|end_of_text|>", "<|endoftext|>", "</s>", "<eos>",
-                                            "[EOS]",   "<|eos|>"};
+constexpr absl::string_view kEosNames[] = {kEosToken, "<|end_of_text|>", "<|endoftext|>", "</s>",
+                                           "<eos>",   "[EOS]",           "<|eos|>"};
 constexpr absl::string_view kBosNames[] = {kBosToken, "<|begin_of_text|>", "<s>", "<bos>"};
 constexpr absl::string_view kPadNames[] = {kPadToken, "<|finetune_right_pad_id|>", "<|pad|>", "<pad>"};
 constexpr absl::string_view kFimNames[][3] = {{kFimBeginToken, kFimHoleToken, kFimEndToken},
@@ -95,8 +95,8 @@ absl::Status Tokenizer::IndexVocabulary() {
   }
   for (int byte = 0; byte < 256; ++byte) {
     if (byte_ids_[byte] < 0 && !NeverInUtf8(byte)) {
-      return IntegrityError(
-          absl::StrFormat("model.vocab: no token for byte 0x%02x; byte-level BPE needs all that UTF-8 has", byte));
+      return IntegrityError(absl::StrFormat(
+          "model.vocab: no token for byte 0x%02x; byte-level BPE needs all that UTF-8 has", byte));
     }
   }
   return absl::OkStatus();
@@ -142,13 +142,14 @@ absl::Status Tokenizer::FindSpecialTokens(EndToken end) {
     eos_id_ = first->id;
     const auto second = std::find_if(first + 1, parts_.added.end(), marked);
     if (second != parts_.added.end()) {
-      return IntegrityError(
-          absl::StrFormat("added_tokens: \"%s\" and \"%s\" both end documents", first->content, second->content));
+      return IntegrityError(absl::StrFormat("added_tokens: \"%s\" and \"%s\" both end documents",
+                                            first->content, second->content));
     }
   }
   if (eos_id_ < 0 && end == EndToken::kNeeded) {
     return IntegrityError(
-        absl::StrFormat("added_tokens: no token ends a document; one of \"%s\" is needed, or `jevons prepare --end-token` to name another",
+        absl::StrFormat("added_tokens: no token ends a document; one of \"%s\" is needed, or `jevons prepare "
+                        "--end-token` to name another",
                         absl::StrJoin(kEosNames, "\", \"")));
   }
   bos_id_ = FirstAdded(kBosNames).value_or(text_template.before.empty() ? eos_id_ : text_template.before[0]);
@@ -172,7 +173,8 @@ absl::StatusOr<Tokenizer> Tokenizer::WithEndToken(absl::string_view content) con
   for (const AddedToken& token : parts_.added) {
     if (token.special && special.size() < kMostNamed) special.push_back(token.content);
   }
-  return UsageError(absl::StrFormat("end token: \"%s\" is no added token; some are \"%s\"", content, absl::StrJoin(special, "\", \"")));
+  return UsageError(absl::StrFormat("end token: \"%s\" is no added token; some are \"%s\"", content,
+                                    absl::StrJoin(special, "\", \"")));
 }
 
 std::vector<int32_t> Tokenizer::Encode(absl::string_view text, EncodeOptions options) const {

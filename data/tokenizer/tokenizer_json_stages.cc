@@ -84,7 +84,8 @@ absl::StatusOr<Pretokenizer> ReadSequence(const Json& stages) {
   for (size_t i = 0; i < last; ++i) {
     if (Member(stages[i], "type") == "Digits") {
       if (digits != Digits::kNone || (i > 0 && i + 1 < last))
-        return IntegrityError(where(i) + "type is \"Digits\"; only one is supported, before or behind all Split stages");
+        return IntegrityError(where(i) +
+                              "type is \"Digits\"; only one is supported, before or behind all Split stages");
       JEVONS_RETURN_IF_ERROR(Expect(stages[i], where(i), "individual_digits", {true, false}));
       digits = Member(stages[i], "individual_digits") == true ? Digits::kEach : Digits::kRuns;
       if (i > 0) order = Pretokenizer::Order::kAfter;
@@ -197,7 +198,8 @@ absl::StatusOr<std::vector<AddedToken>> ReadAddedTokens(const Json& json) {
   for (size_t i = 0; i < json.size(); ++i) {
     const std::string where = absl::StrFormat("added_tokens[%d]", i);
     JEVONS_RETURN_IF_ERROR(ExpectKeys(
-        json[i], where, {"id", "content", "single_word", "lstrip", "rstrip", "normalized", "special", "ends_documents"}));
+        json[i], where,
+        {"id", "content", "single_word", "lstrip", "rstrip", "normalized", "special", "ends_documents"}));
     JEVONS_RETURN_IF_ERROR(Expect(json[i], where + ".", "single_word", {false, nullptr}));
     for (const char* key : {"normalized", "special", "lstrip", "rstrip", "ends_documents"}) {
       JEVONS_RETURN_IF_ERROR(Expect(json[i], where + ".", key, {true, false, nullptr}));

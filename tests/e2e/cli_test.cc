@@ -177,8 +177,11 @@ TEST_F(PrepareCommand, MakesADatasetAndReportsOnStandardOutput) {
 }
 
 TEST_F(PrepareCommand, BadLinesStopItOrAreCounted) {
-  std::ofstream(root_ + "/a.ndjson") << "{\"text\": \"the cat\", \"score\": NaN}\n{\"text\": \"torn\n{\"text\": \"the dog\"}\n";
-  std::vector<std::string> command = {"prepare", "--input", root_ + "/*.ndjson", "--output", root_ + "/data", "--vocab-size", "262", "--json"};
+  std::ofstream(root_ + "/a.ndjson")
+      << "{\"text\": \"the cat\", \"score\": NaN}\n{\"text\": \"torn\n{\"text\": \"the dog\"}\n";
+  std::vector<std::string> command = {"prepare",  "--input",       root_ + "/*.ndjson",
+                                      "--output", root_ + "/data", "--vocab-size",
+                                      "262",      "--json"};
   const ProcessResult stopped = Jevons(command);
   EXPECT_EQ(stopped.exit_code, 3);
   EXPECT_THAT(stopped.err, HasSubstr("/a.ndjson:2: not valid JSON"));
@@ -195,10 +198,13 @@ TEST_F(PrepareCommand, BadLinesStopItOrAreCounted) {
 
 TEST_F(PrepareCommand, OptionsThatWouldBeIgnoredAreRefused) {
   std::ofstream(root_ + "/a.txt") << "the cat<>the dog\n";
-  const std::vector<std::string> command = {"prepare", "--input", root_ + "/a.txt", "--output", root_ + "/data"};
+  const std::vector<std::string> command = {"prepare", "--input", root_ + "/a.txt", "--output",
+                                            root_ + "/data"};
   for (const std::vector<std::string>& more :
-       {std::vector<std::string>{"--vocab-size", "262", "--document-separator", "<>", "--document-rule", "file"},
-        std::vector<std::string>{"--vocab-size", "262", "--end-token", "</s>"}, std::vector<std::string>{"--vocab-size", "262", "--seed", "-1"},
+       {std::vector<std::string>{"--vocab-size", "262", "--document-separator", "<>", "--document-rule",
+                                 "file"},
+        std::vector<std::string>{"--vocab-size", "262", "--end-token", "</s>"},
+        std::vector<std::string>{"--vocab-size", "262", "--seed", "-1"},
         std::vector<std::string>{"--tokenizer", "t.json", "--tokenizer-sample-bytes", "5"}}) {
     std::vector<std::string> arguments = command;
     arguments.insert(arguments.end(), more.begin(), more.end());

@@ -52,7 +52,8 @@ TEST(ByteStreamTest, ReadsSeveralFramesAndAnEmptyFile) {
 TEST(ByteStreamTest, PassesOverSkippableFrames) {
   const TempFolder folder;
   const std::string skippable("\x50\x2A\x4D\x18\x03\0\0\0abc", 11);
-  const std::string path = folder.Write("a", skippable + ZstdCompress("one ") + skippable + ZstdCompress("two") + skippable);
+  const std::string path =
+      folder.Write("a", skippable + ZstdCompress("one ") + skippable + ZstdCompress("two") + skippable);
   EXPECT_EQ(ReadAll(path, Compression::kZstd, 5).value(), "one two");
 }
 
@@ -72,7 +73,8 @@ TEST(ByteStreamTest, ReadsMembersOfGzipAndThePaddingBehindThem) {
   const TempFolder folder;
   const std::string members = GzipCompress("one ") + GzipCompress("") + GzipCompress("two");
   EXPECT_EQ(ReadAll(folder.Write("a", members), Compression::kGzip, 5).value(), "one two");
-  EXPECT_EQ(ReadAll(folder.Write("a", members + std::string(200000, '\0')), Compression::kGzip, 5).value(), "one two");
+  EXPECT_EQ(ReadAll(folder.Write("a", members + std::string(200000, '\0')), Compression::kGzip, 5).value(),
+            "one two");
 }
 
 TEST(ByteStreamTest, RefusesEveryTruncationOfAMember) {

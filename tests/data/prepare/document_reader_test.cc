@@ -13,7 +13,8 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-absl::StatusOr<std::vector<RawDocument>> ReadAll(const std::string& path, DocumentRule rule, absl::string_view separator = "") {
+absl::StatusOr<std::vector<RawDocument>> ReadAll(const std::string& path, DocumentRule rule,
+                                                 absl::string_view separator = "") {
   JEVONS_ASSIGN_OR_RETURN(const InputFile input, InputFileFor(path));
   JEVONS_ASSIGN_OR_RETURN(DocumentReader reader, DocumentReader::Open(input, rule, separator));
   std::vector<RawDocument> documents;
@@ -89,8 +90,11 @@ TEST(DocumentReaderTest, ReadsAcrossItsBuffer) {
 }
 
 TEST(DocumentReaderTest, AUsersSeparatorSeparatesWhereverItStands) {
-  const auto documents = [](absl::string_view text) { return Documents(text, DocumentRule::kSeparator, "a.txt", "<|end|>"); };
-  EXPECT_THAT(documents("a\n\nb\f\n<|end|>\n\nc<|end|>d<|end|><|end|>\n<|end|>"), ElementsAre("a\n\nb\f", "c", "d"));
+  const auto documents = [](absl::string_view text) {
+    return Documents(text, DocumentRule::kSeparator, "a.txt", "<|end|>");
+  };
+  EXPECT_THAT(documents("a\n\nb\f\n<|end|>\n\nc<|end|>d<|end|><|end|>\n<|end|>"),
+              ElementsAre("a\n\nb\f", "c", "d"));
   EXPECT_THAT(documents("a<|en\nd|><|end|\r\n"), ElementsAre("a<|en\nd|><|end|"));
   EXPECT_THAT(documents("<|end|>"), ElementsAre());
   // Across the buffer's end, at every place.
@@ -109,7 +113,8 @@ TEST(DocumentReaderTest, MarksADocumentThatIsTooLongAndGoesOnBehindIt) {
     one_separated += megabyte;
     many_lines += megabyte + "\n";
   }
-  const auto check = [&](const std::string& name, const std::string& text, DocumentRule rule, absl::string_view separator) {
+  const auto check = [&](const std::string& name, const std::string& text, DocumentRule rule,
+                         absl::string_view separator) {
     const auto documents = ReadAll(folder.Write(name, text), rule, separator);
     ASSERT_TRUE(documents.ok()) << documents.status();
     ASSERT_EQ(documents->size(), 4u);
@@ -120,7 +125,8 @@ TEST(DocumentReaderTest, MarksADocumentThatIsTooLongAndGoesOnBehindIt) {
     EXPECT_EQ(text.substr((*documents)[2].offset, 10), "xxxxxxxxxx");
     EXPECT_FALSE((*documents)[3].too_long);
     EXPECT_EQ(absl::StripAsciiWhitespace((*documents)[3].bytes), "last");
-    EXPECT_EQ((*documents)[3].line, 1 + std::count(text.begin(), text.begin() + (*documents)[3].offset, '\n'));
+    EXPECT_EQ((*documents)[3].line,
+              1 + std::count(text.begin(), text.begin() + (*documents)[3].offset, '\n'));
   };
   check("a.txt", one_line + "\n\nlast\n", DocumentRule::kBlankLine, "");
   check("a.txt", many_lines + "\n\nlast\n", DocumentRule::kBlankLine, "");
@@ -130,7 +136,8 @@ TEST(DocumentReaderTest, MarksADocumentThatIsTooLongAndGoesOnBehindIt) {
 
 TEST(DocumentReaderTest, RefusesAForeignFileBehindACompression) {
   const TempFolder folder;
-  const auto documents = ReadAll(folder.Write("a.jsonl.zst", ZstdCompress(ZstdCompress("{}"))), DocumentRule::kBlankLine);
+  const auto documents =
+      ReadAll(folder.Write("a.jsonl.zst", ZstdCompress(ZstdCompress("{}"))), DocumentRule::kBlankLine);
   EXPECT_EQ(ExitCodeOf(documents.status()), ExitCode::kIntegrity);
   EXPECT_THAT(std::string(documents.status().message()), HasSubstr("a.jsonl.zst: is compressed with zstd"));
 }
@@ -140,7 +147,8 @@ TEST(DocumentReaderTest, KnowsRulesByTheirName) {
     EXPECT_EQ(DocumentRuleFor(DocumentRuleName(rule)).value(), rule);
   }
   EXPECT_EQ(ExitCodeOf(DocumentRuleFor("line").status()), ExitCode::kUsage);
-  EXPECT_EQ(ExitCodeOf(DocumentRuleFor("separator").status()), ExitCode::kUsage) << "it takes more than the name";
+  EXPECT_EQ(ExitCodeOf(DocumentRuleFor("separator").status()), ExitCode::kUsage)
+      << "it takes more than the name";
 }
 
 }  // namespace

@@ -33,8 +33,9 @@ TEST(DocumentTextTest, NamesFileAndLineOfABadLine) {
 }
 
 TEST(DocumentTextTest, NamesFileAndLineOfWhatIsTooLong) {
-  for (const auto& [input, message] : {std::pair(kPlain, "a.txt:7: a document of more than 64 MiB begins here; separate the documents"),
-                                       std::pair(kJson, "a.jsonl.zst:7: a line of more than 64 MiB begins here; write each object")}) {
+  for (const auto& [input, message] :
+       {std::pair(kPlain, "a.txt:7: a document of more than 64 MiB begins here; separate the documents"),
+        std::pair(kJson, "a.jsonl.zst:7: a line of more than 64 MiB begins here; write each object")}) {
     const absl::Status status = DocumentText({"", 7, 100, true}, input, "text").status();
     EXPECT_EQ(ExitCodeOf(status), ExitCode::kIntegrity);
     EXPECT_THAT(std::string(status.message()), HasSubstr(message));

@@ -137,8 +137,10 @@ TEST_F(PrepareTest, EveryInputFormatGivesTheSameDataset) {
   const std::vector<std::string> documents = RandomDocuments(100);
   const std::string text = AsPlainText(documents), lines = AsJsonLines(documents);
   const std::string inputs[] = {
-      folder_.Write("a.txt", text), folder_.Write("b.txt.zst", ZstdCompress(text)),
-      folder_.Write("c.jsonl", lines), folder_.Write("e.txt.gz", GzipCompress(text)),
+      folder_.Write("a.txt", text),
+      folder_.Write("b.txt.zst", ZstdCompress(text)),
+      folder_.Write("c.jsonl", lines),
+      folder_.Write("e.txt.gz", GzipCompress(text)),
       folder_.Write("f.NDJSON.gz", GzipCompress(lines.substr(0, 777)) + GzipCompress(lines.substr(777))),
       folder_.Write("g.json", "\xEF\xBB\xBF" + absl::StrReplaceAll(lines, {{"\n", "\r\n"}})),
       folder_.Write("d.jsonl.zst", ZstdCompress(lines.substr(0, 1000)) + ZstdCompress(lines.substr(1000)))};
@@ -261,9 +263,11 @@ TEST_F(PrepareTest, EndsDocumentsWithTheTokenThatIsNamed) {
 
   options_.output = folder_ / "data2";
   options_.end_token = "<none>";
-  ExpectError(ExitCode::kUsage, "given.json: end token: \"<none>\" is no added token; some are \"<|endoftext|>\"");
+  ExpectError(ExitCode::kUsage,
+              "given.json: end token: \"<none>\" is no added token; some are \"<|endoftext|>\"");
   // A tokenizer without a usual name needs the option.
-  options_.tokenizer = folder_.Write("given.json", absl::StrReplaceAll(json, {{"<|endoftext|>", "<|done|>"}}));
+  options_.tokenizer =
+      folder_.Write("given.json", absl::StrReplaceAll(json, {{"<|endoftext|>", "<|done|>"}}));
   options_.end_token = "";
   ExpectError(ExitCode::kIntegrity, "`jevons prepare --end-token` to name another");
   options_.end_token = "<|done|>";
@@ -273,18 +277,21 @@ TEST_F(PrepareTest, EndsDocumentsWithTheTokenThatIsNamed) {
 TEST_F(PrepareTest, LeavesOutBadLinesOnRequestOnly) {
   const std::string lines =
       "{\"text\": \"rain on the hill\"}\n"
-      "{\"text\": 7}\n"                         // 2: another type
-      "{\"title\": \"no text\"}\n"            // 3: no such field
-      "not JSON\n"                              // 4
-      "{\"text\": \"caf\xE9\"}\n"              // 5: not UTF-8
-      "{\"text\": \"cut \\ud83d\"}\n"          // 6: half a pair
+      "{\"text\": 7}\n"                // 2: another type
+      "{\"title\": \"no text\"}\n"     // 3: no such field
+      "not JSON\n"                     // 4
+      "{\"text\": \"caf\xE9\"}\n"      // 5: not UTF-8
+      "{\"text\": \"cut \\ud83d\"}\n"  // 6: half a pair
       "{\"text\": \"a quiet road\", \"score\": NaN, \"title\": \"cut \\ud83d\", \"n\": 1e400}\n"  // sound
       "\n"
-      "{\"text\": \"\"}\n"                    // empty
-      "{\"text\": \"hole\"}" + std::string(3, '\0') + "{\"text\": \"behind it\"}\n"  // 10
+      "{\"text\": \"\"}\n"  // empty
+      "{\"text\": \"hole\"}" +
+      std::string(3, '\0') +
+      "{\"text\": \"behind it\"}\n"  // 10
       "\xEF\xBB\xBF{\"text\": \"the last line\"}\r\n"
-      "{\"text\": \"torn";                     // 12: a crash
-  options_.inputs = {folder_.Write("a.jsonl", lines), folder_.Write("b.txt", "caf\xE9\n\nsound\n"), folder_.Write("none.jsonl", "\n\n")};
+      "{\"text\": \"torn";  // 12: a crash
+  options_.inputs = {folder_.Write("a.jsonl", lines), folder_.Write("b.txt", "caf\xE9\n\nsound\n"),
+                     folder_.Write("none.jsonl", "\n\n")};
   options_.vocab_size = 262;
   options_.validation_fraction = 0;
   ExpectError(ExitCode::kIntegrity, "a.jsonl:2: field \"text\" is a number, not a string");
@@ -294,11 +301,13 @@ TEST_F(PrepareTest, LeavesOutBadLinesOnRequestOnly) {
   const auto report = Prepare(options_);
   const std::string log = testing::internal::GetCapturedStderr();
   ASSERT_TRUE(report.ok()) << report.status();
-  EXPECT_THAT(Decoded(options_.output, "train"), ElementsAreArray({"rain on the hill", "a quiet road", "the last line", "sound"}));
+  EXPECT_THAT(Decoded(options_.output, "train"),
+              ElementsAreArray({"rain on the hill", "a quiet road", "the last line", "sound"}));
   EXPECT_EQ(report->info.bad_documents, 8);
   EXPECT_EQ(report->empty_documents, 1);
   EXPECT_EQ(LoadDatasetInfo(options_.output)->bad_documents, 8);
-  for (const char* said : {"left out: ", "a.jsonl:2: field", "8 bad documents in all", "1 documents without text", "none.jsonl: holds no document"}) {
+  for (const char* said : {"left out: ", "a.jsonl:2: field", "8 bad documents in all",
+                           "1 documents without text", "none.jsonl: holds no document"}) {
     EXPECT_THAT(log, HasSubstr(said));
   }
   // Each one alone stops a run that does not ask for it, and is named by its line.
@@ -310,7 +319,8 @@ TEST_F(PrepareTest, LeavesOutBadLinesOnRequestOnly) {
     ExpectError(ExitCode::kIntegrity, absl::StrCat("c.jsonl:", line, ": "));
   }
   options_.on_bad_line = BadLine::kSkip;
-  ExpectError(ExitCode::kIntegrity, "the inputs hold no text: no document was found in them, 1 were bad, 0 empty");
+  ExpectError(ExitCode::kIntegrity,
+              "the inputs hold no text: no document was found in them, 1 were bad, 0 empty");
 }
 
 // A stream that breaks off loses what nobody can count: it is an error under either policy.
@@ -331,13 +341,15 @@ TEST_F(PrepareTest, SaysWhichOptionsHaveNoEffect) {
   options_.document_rule = DocumentRule::kFile;
   testing::internal::CaptureStderr();
   EXPECT_TRUE(Prepare(options_).ok());
-  EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("document rule \"file\" has no effect: no input is plain text"));
+  EXPECT_THAT(testing::internal::GetCapturedStderr(),
+              HasSubstr("document rule \"file\" has no effect: no input is plain text"));
   options_.inputs = {folder_.Write("a.txt", "one")};
   options_.text_field = "body";
   options_.overwrite = true;
   testing::internal::CaptureStderr();
   EXPECT_TRUE(Prepare(options_).ok());
-  EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("text field \"body\" has no effect: no input is of JSON lines"));
+  EXPECT_THAT(testing::internal::GetCapturedStderr(),
+              HasSubstr("text field \"body\" has no effect: no input is of JSON lines"));
 }
 
 TEST_F(PrepareTest, ReadsAFolder) {
@@ -452,7 +464,8 @@ TEST_F(PrepareTest, RefusesInputs) {
   ExpectError(ExitCode::kUsage, "missing.txt: cannot open: No such file");
   options_.inputs = {folder_.Write("a.pdf", "x")};
   ExpectError(ExitCode::kUsage, "a.pdf: unknown kind of input");
-  options_.inputs = {folder_.Write("lfs.jsonl", "version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n")};
+  options_.inputs = {
+      folder_.Write("lfs.jsonl", "version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n")};
   ExpectError(ExitCode::kIntegrity, "lfs.jsonl: is a Git LFS pointer");
   options_.inputs = {folder_.Write("a.txt", "x"), folder_ / "./a.txt"};
   ExpectError(ExitCode::kUsage, "are the same file");

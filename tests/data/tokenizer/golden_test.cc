@@ -121,7 +121,8 @@ TEST_P(GoldenTest, WritesWhatItRead) {
 
 TEST_P(GoldenTest, RoundTripsPlainText) {
   std::mt19937_64 random(3);
-  const bool changes = tokenizer_.parts().nfc || tokenizer_.parts().pretokenizer.add_prefix_space() || !tokenizer_.TokenId("\xFF");
+  const bool changes = tokenizer_.parts().nfc || tokenizer_.parts().pretokenizer.add_prefix_space() ||
+                       !tokenizer_.TokenId("\xFF");
   for (int i = 0; i < 2000; ++i) {
     const std::string text = i % 2 == 0 ? RandomUnicode(random) : RandomBytes(random, 60);
     const std::string back = tokenizer_.Decode(tokenizer_.Encode(text)).value();
@@ -134,8 +135,8 @@ TEST_P(GoldenTest, RoundTripsPlainText) {
 
 INSTANTIATE_TEST_SUITE_P(Families, GoldenTest,
                          testing::Values("deepseek_v3", "gpt2", "gpt2_prefix", "llama3", "qwen2", "qwen35",
-                                         "o200k", "tekken", "deepseek_v2", "cl100k", "nanochat", "ling", "kimi",
-                                         "smollm", "digit_runs"),
+                                         "o200k", "tekken", "deepseek_v2", "cl100k", "nanochat", "ling",
+                                         "kimi", "smollm", "digit_runs"),
                          [](const auto& info) { return std::string(info.param); });
 
 TEST(Utf8AlphabetTest, WhatNoCharacterHasIsTheReplacementCharacter) {
@@ -146,7 +147,8 @@ TEST(Utf8AlphabetTest, WhatNoCharacterHasIsTheReplacementCharacter) {
   for (std::string& bytes : parts.vocabulary) {
     if (bytes == "\xF4") bytes = "some other token";
   }
-  EXPECT_THAT(std::string(Tokenizer::Create(parts).status().message()), testing::HasSubstr("no token for byte 0xf4"));
+  EXPECT_THAT(std::string(Tokenizer::Create(parts).status().message()),
+              testing::HasSubstr("no token for byte 0xf4"));
 }
 
 TEST(SpecialTokensTest, AreFoundByTheirNames) {

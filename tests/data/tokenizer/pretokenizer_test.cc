@@ -43,7 +43,8 @@ class Pcre2Splitter {
     std::vector<std::string> patterns = pretokenizer.patterns();
     if (pretokenizer.digits() != Digits::kNone) {
       const bool before = pretokenizer.digits_order() == Pretokenizer::Order::kBefore;
-      patterns.insert(before ? patterns.begin() : patterns.end(), pretokenizer.digits() == Digits::kEach ? "\\p{N}" : "\\p{N}+");
+      patterns.insert(before ? patterns.begin() : patterns.end(),
+                      pretokenizer.digits() == Digits::kEach ? "\\p{N}" : "\\p{N}+");
     }
     for (const std::string& pattern : patterns) stages_.push_back(Compile(pattern));
   }
@@ -54,10 +55,12 @@ class Pcre2Splitter {
   // A class of two others, [...&&[^...]], is written as PCRE2 knows it: what is not of the second, of the first. Its \p{Han} is of
   // the scripts that use a character, \p{sc:Han} of the script that it belongs to.
   static pcre2_code* Compile(const std::string& from) {
-    const std::string pattern =
-        absl::StrReplaceAll(from, {{"[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}&&[^\\p{Han}]]", "(?:(?!\\p{sc:Han})[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}])"},
-                                   {"[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}&&[^\\p{Han}]]", "(?:(?!\\p{sc:Han})[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}])"},
-                                   {"[\\p{Han}]+", "\\p{sc:Han}+"}});
+    const std::string pattern = absl::StrReplaceAll(
+        from,
+        {{"[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}&&[^\\p{Han}]]",
+          "(?:(?!\\p{sc:Han})[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}])"},
+         {"[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}&&[^\\p{Han}]]", "(?:(?!\\p{sc:Han})[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}])"},
+         {"[\\p{Han}]+", "\\p{sc:Han}+"}});
     int error;
     PCRE2_SIZE where;
     pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
@@ -151,8 +154,8 @@ TEST(PretokenizerTest, SplitsAsDeepSeekV3) {
 // A tokenizer of each family, as the PyPI package tokenizers wrote it.
 std::vector<Pretokenizer> AllFamilies() {
   std::vector<Pretokenizer> families;
-  for (const char* name : {"deepseek_v3", "gpt2", "llama3", "qwen2", "qwen35", "o200k", "tekken", "deepseek_v2", "cl100k",
-                           "nanochat", "ling", "kimi", "smollm", "digit_runs"}) {
+  for (const char* name : {"deepseek_v3", "gpt2", "llama3", "qwen2", "qwen35", "o200k", "tekken",
+                           "deepseek_v2", "cl100k", "nanochat", "ling", "kimi", "smollm", "digit_runs"}) {
     const auto tokenizer =
         Tokenizer::Load(SourcePath(absl::StrFormat("tests/golden/tokenizer/%s.json", name)));
     EXPECT_TRUE(tokenizer.ok()) << tokenizer.status();

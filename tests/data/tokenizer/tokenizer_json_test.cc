@@ -187,13 +187,17 @@ TEST(TokenizerStagesTest, RefusesByName) {
       "pre_tokenizer.type is \"Digits\"");
   const std::string digits = "{\"type\":\"Digits\",\"individual_digits\":true},";
   ExpectRefused(Llama3Json("{\"type\":\"Split\"", digits + digits + "{\"type\":\"Split\""),
-                "pre_tokenizer.pretokenizers[1].type is \"Digits\"; only one is supported, before or behind all Split stages");
-  ExpectRefused(Llama3Json("{\"type\":\"Split\"", "{\"type\":\"Digits\"},{\"type\":\"Split\""), "pretokenizers[0].individual_digits is null");
+                "pre_tokenizer.pretokenizers[1].type is \"Digits\"; only one is supported, before or behind "
+                "all Split stages");
+  ExpectRefused(Llama3Json("{\"type\":\"Split\"", "{\"type\":\"Digits\"},{\"type\":\"Split\""),
+                "pretokenizers[0].individual_digits is null");
   ExpectRefused(Llama3Json("{\"type\":\"Split\"", "{\"type\":\"Punctuation\"},{\"type\":\"Split\""),
                 "pre_tokenizer.pretokenizers[0].type is \"Punctuation\"; only \"Split\"");
-  ExpectRefused(Llama3Json("\"added_tokens\":[", "\"added_tokens\":[{\"id\":0,\"content\":\"!\",\"ends_documents\":1},"),
+  ExpectRefused(Llama3Json("\"added_tokens\":[",
+                           "\"added_tokens\":[{\"id\":0,\"content\":\"!\",\"ends_documents\":1},"),
                 "added_tokens[0].ends_documents is 1");
-  ExpectRefused(Llama3Json("\"special\":true}", "\"special\":true,\"ends_documents\":true}"), "both end documents");
+  ExpectRefused(Llama3Json("\"special\":true}", "\"special\":true,\"ends_documents\":true}"),
+                "both end documents");
 }
 
 TEST(TokenizerStagesTest, AcceptsOtherSpellings) {
@@ -202,9 +206,10 @@ TEST(TokenizerStagesTest, AcceptsOtherSpellings) {
        {std::pair("\"Isolated\",\"invert\":false", "\"Removed\",\"invert\":true"),
         std::pair("\"normalizer\":null",
                   "\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"}]}"),
-        std::pair("\"unk_token\":null", "\"unk_token\":\"<unk>\""), std::pair("\"byte_fallback\":false", "\"byte_fallback\":true"),
-        std::pair("\"fuse_unk\":false", "\"fuse_unk\":true"), std::pair("\"dropout\":null", "\"dropout\":0.0"),
-        std::pair("\"type\":\"BPE\",", "")}) {
+        std::pair("\"unk_token\":null", "\"unk_token\":\"<unk>\""),
+        std::pair("\"byte_fallback\":false", "\"byte_fallback\":true"),
+        std::pair("\"fuse_unk\":false", "\"fuse_unk\":true"),
+        std::pair("\"dropout\":null", "\"dropout\":0.0"), std::pair("\"type\":\"BPE\",", "")}) {
     const auto tokenizer = Tokenizer::FromJson(Llama3Json(from, to), "f");
     ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
     EXPECT_EQ(tokenizer->Encode("It's 1984.\n"), ids);
@@ -229,7 +234,8 @@ TEST(TokenizerStagesTest, TheEndTokenIsTheOneThatIsMarked) {
   EXPECT_EQ(marked->WithEndToken("<right>")->eos_id(), *tokenizer.AddedTokenId("<right>"));
   const absl::Status status = tokenizer.WithEndToken("the earth").status();
   EXPECT_EQ(ExitCodeOf(status), ExitCode::kUsage);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("\"the earth\" is no added token; some are \"<|begin_of_text|>\""));
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("\"the earth\" is no added token; some are \"<|begin_of_text|>\""));
 }
 
 TEST(TokenizerStagesTest, KeepsHolesInTheVocabulary) {
