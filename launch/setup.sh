@@ -13,7 +13,7 @@ packages=(
   libabsl-dev libprotobuf-dev protobuf-compiler           # status, strings, configs
   libhwy-dev                                              # SIMD
   libcli11-dev libspdlog-dev nlohmann-json3-dev           # command line, log, JSON
-  libxxhash-dev libzstd-dev zstd                          # hashes, compression
+  libxxhash-dev libzstd-dev zstd zlib1g-dev               # hashes, compression
   libgtest-dev libgmock-dev libpcre2-dev                   # tests
   bible-kjv                                               # the quick start's text
 )

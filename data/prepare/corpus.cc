@@ -36,7 +36,7 @@ absl::StatusOr<std::optional<DocumentBatch>> CorpusReader::Next() {
   for (; file_ < corpus_.files.size(); ++file_) {
     const InputFile& input = corpus_.files[file_];
     if (!reader_) {
-      JEVONS_ASSIGN_OR_RETURN(reader_, DocumentReader::Open(input, corpus_.rule));
+      JEVONS_ASSIGN_OR_RETURN(reader_, DocumentReader::Open(input, corpus_.rule, corpus_.separator));
     }
     DocumentBatch batch{&input, static_cast<int64_t>(file_), {}};
     for (size_t bytes = 0; bytes < kBatchBytes;) {

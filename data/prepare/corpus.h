@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "data/prepare/document_reader.h"
+#include "data/prepare/document_text.h"
 #include "data/prepare/progress.h"
 
 namespace jevons {
@@ -16,7 +17,9 @@ namespace jevons {
 struct Corpus {
   std::vector<InputFile> files;
   DocumentRule rule = DocumentRule::kBlankLine;
+  std::string separator;  // of DocumentRule::kSeparator
   std::string text_field;
+  BadLine on_bad_line = BadLine::kError;
   int threads = 1;
 };
 

@@ -3,9 +3,12 @@
 #include <xxhash.h>
 
 #include <filesystem>
+#include <limits>
 #include <memory>
+#include <set>
 #include <span>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_format.h"
@@ -13,7 +16,7 @@
 #include "data/tokenizer/text_file.h"
 #include "kernels/base/check.h"
 #include "kernels/base/status.h"
-#include "nlohmann/json.hpp"
+#include "kernels/base/strict_json.h"
 
 namespace jevons {
 namespace {
@@ -29,20 +32,105 @@ Json ToJson(const SplitInfo& split) {
   return {{"documents", split.documents}, {"tokens", split.tokens}, {"bytes", split.bytes}};
 }
 
-SplitInfo SplitFromJson(const Json& json) {
-  return {json.at("documents").get<int64_t>(), json.at("tokens").get<int64_t>(),
-          json.at("bytes").get<int64_t>()};
+// Reads the fields of an object strictly; the first that is missing, of another type or not known ends it.
+class ObjectReader {
+ public:
+  ObjectReader(const nlohmann::json& object, std::string where) : object_(object), where_(std::move(where)) {
+    if (!object.is_object()) Fail("is not an object");
+  }
+  // Whole numbers from 0 on.
+  template <typename Int>
+  void Read(const char* name, Int& value) {
+    const nlohmann::json& json = At(name);
+    if (!status_.ok()) return;
+    if (!json.is_number_unsigned() ||
+        json.get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<Int>::max()))
+      return Fail(absl::StrFormat("field \"%s\" is %s, not a whole number from 0 on", name, ShownJson(json)));
+    value = json.get<Int>();
+  }
+  void Read(const char* name, double& value) {
+    const nlohmann::json& json = At(name);
+    if (!status_.ok()) return;
+    if (!json.is_number())
+      return Fail(absl::StrFormat("field \"%s\" is %s, not a number", name, ShownJson(json)));
+    value = json.get<double>();
+  }
+  void Read(const char* name, std::string& value) {
+    const nlohmann::json& json = At(name);
+    if (!status_.ok()) return;
+    if (!json.is_string())
+      return Fail(absl::StrFormat("field \"%s\" is %s, not a string", name, ShownJson(json)));
+    value = json.get<std::string>();
+  }
+  // Leaves the value as it is if the field is absent.
+  template <typename T>
+  void ReadIfThere(const char* name, T& value) {
+    if (object_.is_object() && object_.contains(name)) Read(name, value);
+  }
+  const nlohmann::json& At(const char* name) {
+    static const nlohmann::json null;
+    const auto found = object_.is_object() ? object_.find(name) : object_.end();
+    if (found == object_.end()) {
+      Fail(absl::StrFormat("field \"%s\" is missing", name));
+      return null;
+    }
+    known_.insert(name);
+    return *found;
+  }
+  absl::Status Finish() {
+    for (const auto& [name, value] : object_.items()) {
+      if (status_.ok() && !known_.contains(name)) Fail(absl::StrFormat("field \"%s\" is not known", name));
+    }
+    return status_;
+  }
+
+ private:
+  void Fail(const std::string& what) {
+    if (status_.ok()) status_ = IntegrityError(where_ + what);
+  }
+  const nlohmann::json& object_;
+  std::string where_;
+  std::set<std::string> known_;
+  absl::Status status_;
+};
+
+absl::StatusOr<SplitInfo> SplitFromJson(const nlohmann::json& json, const std::string& where) {
+  SplitInfo split;
+  ObjectReader reader(json, where);
+  reader.Read("documents", split.documents);
+  reader.Read("tokens", split.tokens);
+  reader.Read("bytes", split.bytes);
+  JEVONS_RETURN_IF_ERROR(reader.Finish());
+  return split;
 }
 
-DatasetInfo InfoFromJson(const Json& json) {
+absl::StatusOr<DatasetInfo> InfoFromJson(const nlohmann::json& json) {
   DatasetInfo info;
-  info.vocab_size = json.at("vocab_size").get<int64_t>();
-  info.train = SplitFromJson(json.at("train"));
-  info.validation = SplitFromJson(json.at("validation"));
-  info.seed = json.at("seed").get<uint64_t>();
-  info.validation_fraction = json.at("validation_fraction").get<double>();
-  for (const auto& [name, file] : json.at("files").items()) {
-    info.files[name] = {file.at("bytes").get<int64_t>(), file.at("xxh3_128").get<std::string>()};
+  ObjectReader reader(json, "");
+  std::string format;
+  int64_t version = 0;
+  reader.Read("format", format);
+  reader.Read("version", version);
+  reader.Read("vocab_size", info.vocab_size);
+  const nlohmann::json& train = reader.At("train");
+  const nlohmann::json& validation = reader.At("validation");
+  reader.Read("seed", info.seed);
+  reader.Read("validation_fraction", info.validation_fraction);
+  reader.ReadIfThere("bad_documents", info.bad_documents);
+  reader.ReadIfThere("document_rule", info.document_rule);
+  reader.ReadIfThere("document_separator", info.document_separator);
+  reader.ReadIfThere("end_token", info.end_token);
+  const nlohmann::json& files = reader.At("files");
+  JEVONS_RETURN_IF_ERROR(reader.Finish());
+  JEVONS_ASSIGN_OR_RETURN(info.train, SplitFromJson(train, "train: "));
+  JEVONS_ASSIGN_OR_RETURN(info.validation, SplitFromJson(validation, "validation: "));
+  if (!files.is_object()) return IntegrityError("field \"files\" is not an object");
+  for (const auto& [name, file] : files.items()) {
+    FileRecord& record = info.files[name];
+    ObjectReader fields(file, absl::StrFormat("files: \"%s\": ", name));
+    fields.Read("bytes", record.bytes);
+    fields.Read("xxh3_128", record.xxh3_128);
+    JEVONS_RETURN_IF_ERROR(fields.Finish());
   }
   return info;
 }
@@ -65,16 +153,20 @@ absl::Status CheckSizes(const std::string& folder, const DatasetInfo& info) {
 absl::StatusOr<DatasetInfo> LoadDatasetInfo(const std::string& folder) {
   const std::string path = folder + "/" + kDatasetInfoFile;
   JEVONS_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path, kMaxInfoBytes));
-  DatasetInfo info;
-  try {  // the exceptions of the JSON library stop here
-    const Json json = Json::parse(text);
-    if (json.at("format") != kFormat || json.at("version") != kVersion) {
-      return IntegrityError(absl::StrFormat("%s: not a %s of version %d", path, kFormat, kVersion));
-    }
-    info = InfoFromJson(json);
-  } catch (const Json::exception& error) {
-    return IntegrityError(absl::StrFormat("%s: damaged: %s; prepare the dataset again", path, error.what()));
+  const auto damaged = [&](const absl::Status& status) {
+    return IntegrityError(
+        absl::StrFormat("%s: damaged: %s; prepare the dataset again", path, status.message()));
+  };
+  const absl::StatusOr<nlohmann::json> json = ParseStrictJson(text);
+  if (!json.ok()) return damaged(json.status());
+  // Before anything else, for another version may have other fields.
+  if (!json->is_object() || json->value("format", nlohmann::json()) != kFormat ||
+      json->value("version", nlohmann::json()) != kVersion) {
+    return IntegrityError(absl::StrFormat("%s: not a %s of version %d", path, kFormat, kVersion));
   }
+  absl::StatusOr<DatasetInfo> read = InfoFromJson(*json);
+  if (!read.ok()) return damaged(read.status());
+  DatasetInfo info = *std::move(read);
   JEVONS_RETURN_IF_ERROR(CheckSizes(folder, info));
   return info;
 }
@@ -90,6 +182,10 @@ absl::Status SaveDatasetInfo(const std::string& folder, const DatasetInfo& info)
                      {"validation", ToJson(info.validation)},
                      {"seed", info.seed},
                      {"validation_fraction", info.validation_fraction},
+                     {"bad_documents", info.bad_documents},
+                     {"document_rule", info.document_rule},
+                     {"document_separator", info.document_separator},
+                     {"end_token", info.end_token},
                      {"files", files}};
   return WriteTextFile(folder + "/" + kDatasetInfoFile, json.dump(2) + "\n");
 }

@@ -8,6 +8,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
+#include "kernels/base/foreign_file.h"
 #include "kernels/base/status.h"
 
 namespace jevons {
@@ -17,7 +18,8 @@ constexpr size_t kBufferBytes = size_t{1} << 20;
 constexpr absl::string_view kByteOrderMark = "\xEF\xBB\xBF";
 constexpr std::pair<absl::string_view, DocumentRule> kRules[] = {{"blank-line", DocumentRule::kBlankLine},
                                                                  {"form-feed", DocumentRule::kFormFeed},
-                                                                 {"file", DocumentRule::kFile}};
+                                                                 {"file", DocumentRule::kFile},
+                                                                 {"separator", DocumentRule::kSeparator}};
 
 bool IsBlank(absl::string_view text) {
   return std::all_of(text.begin(), text.end(), [](unsigned char c) { return absl::ascii_isspace(c); });
@@ -25,19 +27,9 @@ bool IsBlank(absl::string_view text) {
 
 }  // namespace
 
-absl::StatusOr<InputFile> InputFileFor(const std::string& path) {
-  absl::string_view stem = path;
-  const Compression compression = absl::EndsWith(stem, ".zst") ? Compression::kZstd : Compression::kNone;
-  if (compression == Compression::kZstd) stem.remove_suffix(4);
-  if (absl::EndsWith(stem, ".txt")) return InputFile{path, TextFormat::kPlain, compression};
-  if (absl::EndsWith(stem, ".jsonl")) return InputFile{path, TextFormat::kJsonLines, compression};
-  return UsageError(absl::StrFormat(
-      "%s: unknown kind of input; the name must end in .txt, .jsonl, .txt.zst or .jsonl.zst", path));
-}
-
 absl::StatusOr<DocumentRule> DocumentRuleFor(absl::string_view name) {
   for (const auto& [known, rule] : kRules) {
-    if (name == known) return rule;
+    if (name == known && rule != DocumentRule::kSeparator) return rule;
   }
   return UsageError(
       absl::StrFormat("document rule \"%s\" is unknown; use blank-line, form-feed or file", name));
@@ -49,16 +41,21 @@ absl::string_view DocumentRuleName(DocumentRule rule) {
       ->first;
 }
 
-DocumentReader::DocumentReader(const InputFile& input, DocumentRule rule, ByteStream stream)
-    : input_(input), rule_(rule), stream_(std::move(stream)), buffer_(kBufferBytes), document_({"", 1, 0}) {}
+DocumentReader::DocumentReader(const InputFile& input, DocumentRule rule, absl::string_view separator,
+                               ByteStream stream)
+    : input_(input), rule_(rule), stream_(std::move(stream)), buffer_(kBufferBytes) {
+  if (input.format != TextFormat::kPlain || rule == DocumentRule::kFile) return;
+  separator_ = std::string(rule == DocumentRule::kSeparator ? separator : "\f");
+}
 
-absl::StatusOr<DocumentReader> DocumentReader::Open(const InputFile& input, DocumentRule rule) {
+absl::StatusOr<DocumentReader> DocumentReader::Open(const InputFile& input, DocumentRule rule,
+                                                    absl::string_view separator) {
   JEVONS_ASSIGN_OR_RETURN(ByteStream stream, ByteStream::Open(input.path, input.compression));
-  DocumentReader reader(input, rule, std::move(stream));
+  DocumentReader reader(input, rule, separator, std::move(stream));
   JEVONS_RETURN_IF_ERROR(reader.Fill());
-  if (absl::StartsWith(absl::string_view(reader.buffer_.data(), reader.end_), kByteOrderMark)) {
-    reader.begin_ = reader.next_offset_ = kByteOrderMark.size();
-  }
+  const absl::string_view front(reader.buffer_.data(), reader.end_);
+  JEVONS_RETURN_IF_ERROR(RefuseForeignFile(input.path, front));
+  if (absl::StartsWith(front, kByteOrderMark)) reader.Consume(kByteOrderMark.size());
   return reader;
 }
 
@@ -68,52 +65,61 @@ absl::StatusOr<std::optional<RawDocument>> DocumentReader::Next() {
 
 absl::StatusOr<std::optional<RawDocument>> DocumentReader::NextLine() {
   while (true) {
-    JEVONS_ASSIGN_OR_RETURN(const absl::string_view line, NextSegment());
-    if (line.empty()) return std::nullopt;
-    if (!IsBlank(line)) return RawDocument{std::string(line), at_.line, at_.offset};
+    JEVONS_ASSIGN_OR_RETURN(const std::optional<Segment> line, NextSegment());
+    if (!line) return std::nullopt;
+    if (line->too_long) return RawDocument{"", line_, offset_, true};
+    if (!IsBlank(line->bytes)) return RawDocument{std::string(line->bytes), line_, offset_};
   }
 }
 
 absl::StatusOr<std::optional<RawDocument>> DocumentReader::NextPlain() {
   while (true) {
-    JEVONS_ASSIGN_OR_RETURN(absl::string_view segment, NextSegment());
-    if (segment.empty()) return Take();
-    bool separates = false;
-    if (rule_ != DocumentRule::kFile) {
-      separates = absl::ConsumeSuffix(&segment, "\f");
-      if (IsBlank(segment) && (rule_ == DocumentRule::kBlankLine || document_.bytes.empty())) {
-        separates = separates || rule_ == DocumentRule::kBlankLine;
-        segment = "";
-      }
+    JEVONS_ASSIGN_OR_RETURN(std::optional<Segment> segment, NextSegment());
+    if (!segment) return Take();
+    bool separates = !separator_.empty() && absl::ConsumeSuffix(&segment->bytes, separator_);
+    const bool blank = rule_ != DocumentRule::kFile && !segment->too_long && IsBlank(segment->bytes);
+    if (blank && (rule_ == DocumentRule::kBlankLine || !document_)) {
+      separates = separates || rule_ == DocumentRule::kBlankLine;
+      segment->bytes = "";
     }
-    JEVONS_RETURN_IF_ERROR(Append(segment));
+    Append(*segment);
     if (!separates) continue;
     if (std::optional<RawDocument> document = Take()) return document;
   }
 }
 
-absl::Status DocumentReader::Append(absl::string_view bytes) {
-  if (bytes.empty()) return absl::OkStatus();
-  if (document_.bytes.empty()) document_ = {"", at_.line, at_.offset};
-  if (document_.bytes.size() + bytes.size() > kMaxDocumentBytes) return TooLong(document_.line);
-  document_.bytes.append(bytes.data(), bytes.size());
-  return absl::OkStatus();
+void DocumentReader::Append(const Segment& segment) {
+  if (segment.bytes.empty() && !segment.too_long) return;
+  if (!document_) document_ = RawDocument{"", line_, offset_};
+  RawDocument& document = *document_;
+  document.too_long = document.too_long || segment.too_long ||
+                      static_cast<int64_t>(document.bytes.size() + segment.bytes.size()) > kMaxDocumentBytes;
+  if (document.too_long) {
+    document.bytes = std::string();
+  } else {
+    document.bytes.append(segment.bytes.data(), segment.bytes.size());
+  }
 }
 
 std::optional<RawDocument> DocumentReader::Take() {
-  RawDocument document = std::exchange(document_, {"", 1, 0});
-  if (IsBlank(document.bytes)) return std::nullopt;
-  if (rule_ != DocumentRule::kFile) {
-    document.bytes.erase(document.bytes.find_last_not_of("\r\n") + 1);
-  }
+  std::optional<RawDocument> document = std::exchange(document_, std::nullopt);
+  if (!document || document->too_long) return document;
+  if (IsBlank(document->bytes)) return std::nullopt;
+  if (rule_ != DocumentRule::kFile) document->bytes.erase(document->bytes.find_last_not_of("\r\n") + 1);
   return document;
 }
 
-absl::StatusOr<absl::string_view> DocumentReader::NextSegment() {
+absl::StatusOr<std::optional<DocumentReader::Segment>> DocumentReader::NextSegment() {
+  line_ = next_line_;
+  offset_ = next_offset_;
+  bool too_long = false;
   size_t size = SegmentSize(0);
   while (size == 0) {
+    if (end_ - begin_ > kMaxDocumentBytes) {
+      too_long = true;
+      Consume(end_ - begin_ - separator_.size());  // what stays may be the front of a separator
+    }
     const size_t searched = end_ - begin_;
-    if (searched > kMaxDocumentBytes) return TooLong(next_line_);
     JEVONS_RETURN_IF_ERROR(Fill());
     if (end_ - begin_ == searched) {  // the end of the file
       size = searched;
@@ -121,30 +127,34 @@ absl::StatusOr<absl::string_view> DocumentReader::NextSegment() {
     }
     size = SegmentSize(searched);
   }
-  const absl::string_view segment(buffer_.data() + begin_, size);
-  at_.line = next_line_;
-  at_.offset = next_offset_;
-  begin_ += size;
-  next_offset_ += static_cast<int64_t>(size);
-  if (absl::EndsWith(segment, "\n")) ++next_line_;
+  if (size == 0 && !too_long) return std::nullopt;
+  too_long = too_long || static_cast<int64_t>(size) > kMaxDocumentBytes;
+  const Segment segment = {absl::string_view(buffer_.data() + begin_, size), too_long};
+  Consume(size);
+  if (absl::EndsWith(segment.bytes, "\n")) ++next_line_;
   return segment;
+}
+
+void DocumentReader::Consume(size_t bytes) {
+  begin_ += bytes;
+  next_offset_ += static_cast<int64_t>(bytes);
 }
 
 // The size of the segment at begin_, of which `searched` bytes are known to hold no end; 0 if it ends beyond
 // end_.
 size_t DocumentReader::SegmentSize(size_t searched) const {
-  const char* const from = buffer_.data() + begin_ + searched;
-  const char* const last = buffer_.data() + end_;
-  const auto find = [from](char c, const char* limit) {
-    const void* const found =
-        limit == from ? nullptr : std::memchr(from, c, static_cast<size_t>(limit - from));
-    return static_cast<const char*>(found);
-  };
-  const char* found = find('\n', last);
-  if (input_.format == TextFormat::kPlain && rule_ != DocumentRule::kFile) {
-    if (const char* feed = find('\f', found == nullptr ? last : found); feed != nullptr) found = feed;
+  const absl::string_view bytes(buffer_.data() + begin_, end_ - begin_);
+  size_t end = 0;
+  if (const void* found = std::memchr(bytes.data() + searched, '\n', bytes.size() - searched);
+      found != nullptr) {
+    end = static_cast<size_t>(static_cast<const char*>(found) - bytes.data()) + 1;
   }
-  return found == nullptr ? 0 : static_cast<size_t>(found + 1 - (buffer_.data() + begin_));
+  if (separator_.empty()) return end;
+  const size_t from = searched - std::min(searched, separator_.size() - 1);
+  const size_t limit = end == 0 ? bytes.size() : end;
+  const void* found = ::memmem(bytes.data() + from, limit - from, separator_.data(), separator_.size());
+  if (found == nullptr) return end;
+  return static_cast<size_t>(static_cast<const char*>(found) - bytes.data()) + separator_.size();
 }
 
 // Moves what is left to the front, makes room if that is half of the buffer, and reads more behind it.
@@ -156,12 +166,6 @@ absl::Status DocumentReader::Fill() {
   JEVONS_ASSIGN_OR_RETURN(const size_t n, stream_.Read(std::span(buffer_).subspan(end_)));
   end_ += n;
   return absl::OkStatus();
-}
-
-absl::Status DocumentReader::TooLong(int64_t line) const {
-  return IntegrityError(absl::StrFormat(
-      "%s:%d: a document of more than %d MiB begins here; separate the documents%s", input_.path, line,
-      kMaxDocumentBytes >> 20, input_.format == TextFormat::kPlain ? " by blank lines or form feeds" : ""));
 }
 
 }  // namespace jevons

@@ -24,10 +24,11 @@ struct EncodedBatch {
   std::vector<Document> documents;
 };
 
-EncodedBatch EncodeBatch(DocumentBatch batch, const std::string& field, int32_t eos, Encoder& encoder) {
+EncodedBatch EncodeBatch(DocumentBatch batch, const Corpus& corpus, int32_t eos, Encoder& encoder) {
   EncodedBatch result;
   for (RawDocument& raw : batch.documents) {
-    const absl::StatusOr<std::string> text = DocumentText(std::move(raw), *batch.input, field);
+    const absl::StatusOr<std::string> text = DocumentText(std::move(raw), *batch.input, corpus.text_field);
+    if (!text.ok() && corpus.on_bad_line == BadLine::kSkip) continue;  // the survey has counted it
     if (!text.ok()) {
       result.status = text.status();
       return result;
@@ -87,7 +88,7 @@ absl::StatusOr<EncodedCorpus> EncodeCorpus(const Corpus& corpus, const Tokenizer
   int64_t next_document = 0;
 
   const auto encode = [&](int worker, DocumentBatch batch) {
-    return EncodeBatch(std::move(batch), corpus.text_field, tokenizer.eos_id(), encoders[worker]);
+    return EncodeBatch(std::move(batch), corpus, tokenizer.eos_id(), encoders[worker]);
   };
   const auto write = [&](const EncodedBatch& batch) -> absl::Status {
     JEVONS_RETURN_IF_ERROR(batch.status);

@@ -20,11 +20,12 @@
 #include "absl/status/statusor.h"
 #include "data/prepare/dataset_info.h"
 #include "data/prepare/document_reader.h"
+#include "data/prepare/document_text.h"
 
 namespace jevons {
 
 struct PrepareOptions {
-  std::vector<std::string> inputs;  // files ending in .txt, .jsonl, .txt.zst or .jsonl.zst
+  std::vector<std::string> inputs;  // files, folders and patterns (input_files.h)
   std::string output;               // folder; made, with its parents
   bool overwrite = false;           // replace a dataset that is there already
 
@@ -32,18 +33,24 @@ struct PrepareOptions {
   // is.
   int64_t vocab_size = 0;
   std::string tokenizer;
+  // Of a given tokenizer: the token that ends each document, by the text of an added token. Empty: the one that
+  // Tokenizer::eos_id() finds by its usual names. The folder's tokenizer.json marks it, so that all who read that agree.
+  std::string end_token;
   int64_t tokenizer_sample_bytes = int64_t{512}
                                    << 20;  // train the tokenizer on about this much of the inputs
 
   double validation_fraction = 0.01;                      // of the documents, in [0, 1)
   uint64_t seed = 1;                                      // chooses the validation documents
   DocumentRule document_rule = DocumentRule::kBlankLine;  // of plain text
+  std::string document_separator;  // with kSeparator only: the text that ends a document
   std::string text_field = "text";                        // of JSON lines
+  BadLine on_bad_line = BadLine::kError;
   int threads = 0;                                        // 0: one per core that this process may use
 };
 
 struct PrepareReport {
   DatasetInfo info;
+  int64_t empty_documents = 0;  // JSON lines whose text is empty
   double seconds = 0;  // wall time
 };
 

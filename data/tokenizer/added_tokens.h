@@ -20,6 +20,8 @@ struct AddedToken {
   bool normalized = false;
   bool lstrip = false;  // takes the white space before it along
   bool rstrip = false;  // and behind it
+  bool ends_documents =
+      false;  // the user said so; a field of ours, which Hugging Face's tokenizers passes over
   bool operator==(const AddedToken&) const = default;
 };
 

@@ -9,6 +9,7 @@ namespace {
 
 // Bounds of the memory, about 16 MiB: when it is full it is forgotten whole and fills again.
 constexpr size_t kMaxWordBytes = 48;
+constexpr absl::string_view kReplacement = "\xEF\xBF\xBD";  // U+FFFD, for a byte that the vocabulary lacks
 constexpr size_t kMaxWords = size_t{1} << 17;
 
 }  // namespace
@@ -65,7 +66,14 @@ void Encoder::AppendWord(absl::string_view word, std::vector<int32_t>& ids) {
     ids.push_back(*whole);
   } else {
     symbols_.clear();
-    for (const char byte : word) symbols_.push_back(tokenizer_.byte_ids_[static_cast<unsigned char>(byte)]);
+    const auto id_of = [&](char byte) { return tokenizer_.byte_ids_[static_cast<unsigned char>(byte)]; };
+    for (const char byte : word) {
+      if (id_of(byte) >= 0) {
+        symbols_.push_back(id_of(byte));
+      } else {
+        for (const char part : kReplacement) symbols_.push_back(id_of(part));
+      }
+    }
     merge_loop_.Run(tokenizer_.ranks_, symbols_, ids);
   }
   if (word.size() > kMaxWordBytes) return;

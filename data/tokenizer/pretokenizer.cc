@@ -1,10 +1,12 @@
 #include "data/tokenizer/pretokenizer.h"
 
-#include <array>
+#include <algorithm>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
+#include "data/tokenizer/scanner.h"
 #include "data/tokenizer/splitters.h"
 #include "kernels/base/status.h"
 
@@ -23,6 +25,8 @@ constexpr char kGpt2[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p
 #define JEVONS_SPACES "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 #define JEVONS_UPPER "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
 #define JEVONS_LOWER "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
+#define JEVONS_UPPER_NOT_HAN "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}&&[^\\p{Han}]]"
+#define JEVONS_LOWER_NOT_HAN "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}&&[^\\p{Han}]]"
 #define JEVONS_PREFIX "[^\\r\\n\\p{L}\\p{N}]?"
 constexpr char kLlama3[] =
     JEVONS_CONTRACTIONS "|" JEVONS_PREFIX "\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" JEVONS_SPACES;
@@ -36,6 +40,22 @@ constexpr char kO200k[] = JEVONS_PREFIX JEVONS_UPPER
 constexpr char kTekken[] =
     JEVONS_PREFIX JEVONS_UPPER "*" JEVONS_LOWER "+|" JEVONS_PREFIX JEVONS_UPPER "+" JEVONS_LOWER
                                "*|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*" JEVONS_SPACES;
+constexpr char kKimi[] =
+    "[\\p{Han}]+|" JEVONS_PREFIX JEVONS_UPPER_NOT_HAN "*" JEVONS_LOWER_NOT_HAN "+" JEVONS_CONTRACTIONS
+    "?|" JEVONS_PREFIX JEVONS_UPPER_NOT_HAN "+" JEVONS_LOWER_NOT_HAN "*" JEVONS_CONTRACTIONS
+    "?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" JEVONS_SPACES;
+// OpenAI's own spelling of cl100k, with possessive quantifiers. Nothing that they forbid to give back could begin or end a match:
+// the pieces are those of Llama 3's spelling.
+#define JEVONS_POSSESSIVE(DIGITS)                                      \
+  "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}" DIGITS \
+  "| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*"                                   \
+  "|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+"
+constexpr char kCl100k[] = JEVONS_POSSESSIVE("{1,3}");
+constexpr char kNanochat[] = JEVONS_POSSESSIVE("{1,2}");
+constexpr char kLing[] = JEVONS_POSSESSIVE("");
+#undef JEVONS_POSSESSIVE
+#undef JEVONS_UPPER_NOT_HAN
+#undef JEVONS_LOWER_NOT_HAN
 #undef JEVONS_CONTRACTIONS
 #undef JEVONS_SPACES
 #undef JEVONS_UPPER
@@ -51,13 +71,14 @@ std::string Canonical(absl::string_view pattern) {
 
 struct Pretokenizer::Family {
   absl::string_view name;
-  std::vector<absl::string_view> patterns;
+  std::vector<std::string> patterns;
   bool covers;
   void (*split)(absl::string_view text, std::vector<size_t>& ends);
 };
 
 std::span<const Pretokenizer::Family> Pretokenizer::Families() {
-  static const std::array<Family, 7> families = {{
+  const auto run = [](const char* prefix, const char* set) { return absl::StrCat(prefix, "[", set, "]+"); };
+  static const std::vector<Family> families = {
       {"DeepSeek-V3", {kNumbers, kIdeographs, kWords}, false, SplitDeepSeekV3},
       {"GPT-2", {kGpt2}, true, SplitGpt2},
       {"Llama 3 and cl100k", {kLlama3}, true, SplitLlama3},
@@ -65,7 +86,16 @@ std::span<const Pretokenizer::Family> Pretokenizer::Families() {
       {"Qwen 3.5", {kQwen35}, true, SplitQwen35},
       {"o200k", {kO200k}, true, SplitO200k},
       {"Tekken", {kTekken}, true, SplitTekken},
-  }};
+      {"DeepSeek-V2",
+       {"[\r\n]", run("\\s?", kDeepSeekV2Letters), run("\\s?", kDeepSeekV2Symbols), "\\s+$",
+        run("", kDeepSeekV2Cjk)},
+       false,
+       SplitDeepSeekV2},
+      {"cl100k in OpenAI's spelling", {kCl100k}, true, SplitLlama3},
+      {"nanochat", {kNanochat}, true, SplitNanochat},
+      {"Ling", {kLing}, true, SplitQwen2},
+      {"Kimi K2", {kKimi}, true, SplitKimi},
+  };
   return families;
 }
 
@@ -99,16 +129,55 @@ absl::StatusOr<Pretokenizer> Pretokenizer::ForPatterns(std::span<const std::stri
                     [](std::string* out, const Family& f) { absl::StrAppend(out, f.name); })));
 }
 
-std::vector<std::string> Pretokenizer::patterns() const {
-  std::vector<std::string> patterns;
-  for (const absl::string_view p : family_->patterns) patterns.emplace_back(p);
-  return patterns;
+Pretokenizer Pretokenizer::WithDigits(Digits digits, Order order) const {
+  Pretokenizer pretokenizer = *this;
+  pretokenizer.digits_ = digits;
+  pretokenizer.digits_order_ = order;
+  return pretokenizer;
 }
+
+std::vector<std::string> Pretokenizer::patterns() const { return family_->patterns; }
 
 bool Pretokenizer::covers() const { return family_->covers; }
 
+namespace {
+
+// Calls next(begin, end) for the numbers and the stretches between them in the piece [begin, end).
+template <typename Next>
+void CutDigits(const Scanner& text, Digits digits, size_t begin, size_t end, Next next) {
+  while (begin < end) {
+    const Char first = text.At(begin);
+    size_t piece_end = first.end;
+    if (!IsNumber(first)) {
+      piece_end = text.RunEnd(piece_end, end, [](const Char& c) { return !IsNumber(c); });
+    } else if (digits == Digits::kRuns) {
+      piece_end = text.RunEnd(piece_end, end, IsNumber);
+    }
+    next(begin, piece_end);
+    begin = piece_end;
+  }
+}
+
+}  // namespace
+
 void Pretokenizer::Split(absl::string_view text, std::vector<size_t>& ends) const {
-  family_->split(text, ends);
+  if (digits_ == Digits::kNone) return family_->split(text, ends);
+  const Scanner scanner(text);
+  if (digits_order_ == Order::kBefore) {
+    CutDigits(scanner, digits_, 0, text.size(), [&](size_t begin, size_t end) {
+      const size_t first = ends.size();
+      family_->split(text.substr(begin, end - begin), ends);
+      for (size_t i = first; i < ends.size(); ++i) ends[i] += begin;
+    });
+    return;
+  }
+  std::vector<size_t> pieces;
+  family_->split(text, pieces);
+  size_t begin = 0;
+  for (const size_t end : pieces) {
+    CutDigits(scanner, digits_, begin, end, [&](size_t, size_t piece_end) { ends.push_back(piece_end); });
+    begin = end;
+  }
 }
 
 }  // namespace jevons

@@ -15,6 +15,9 @@
 
 namespace jevons {
 
+// Hugging Face's Digits: numbers are cut out of the text, each character alone or run by run.
+enum class Digits { kNone, kEach, kRuns };
+
 class Pretokenizer {
  public:
   // The patterns of DeepSeek-V3, the kind that is trained here.
@@ -26,12 +29,18 @@ class Pretokenizer {
   // before. Integrity error, naming the first pattern without a counterpart, if none is known.
   static absl::StatusOr<Pretokenizer> ForPatterns(std::span<const std::string> patterns);
 
+  // The same with Digits, before the patterns (which then see the pieces) or after them.
+  enum class Order { kBefore, kAfter };
+  Pretokenizer WithDigits(Digits digits, Order order) const;
+
   // The patterns in order, as tokenizer.json states them.
   std::vector<std::string> patterns() const;
   // Whether no character is left between the matches, so that Split(Removed, inverted) means the same.
   bool covers() const;
   bool is_byte_level() const { return byte_level_; }
   bool add_prefix_space() const { return add_prefix_space_; }
+  Digits digits() const { return digits_; }
+  Order digits_order() const { return digits_order_; }
 
   // Appends the end offset of each piece of `text` to `ends`, in order; the pieces cover the text without
   // gaps, and none is empty. A byte that is not valid UTF-8 counts as a character of no class.
@@ -44,6 +53,8 @@ class Pretokenizer {
   const Family* family_;  // in static storage
   bool byte_level_ = false;
   bool add_prefix_space_ = false;
+  Digits digits_ = Digits::kNone;
+  Order digits_order_ = Order::kBefore;
 };
 
 }  // namespace jevons

@@ -85,43 +85,72 @@ size_t MatchLlama(const Scanner& text, size_t begin, size_t end) {
   return MatchSymbolsOrSpaces<SymbolRule{.marks_are_letters = kMarksAreLetters}>(text, first, begin, end);
 }
 
-bool IsUpperOrCaseless(const Char& c) {
-  return c.kind == CharClass::kUpper || c.kind == CharClass::kLetter || IsMark(c);
+// \p{Han}, a script, of Unicode 16.0.
+bool IsHan(const Char& c) {
+  static constexpr uint32_t kRanges[][2] = {
+      {0x2E80, 0x2E99},   {0x2E9B, 0x2EF3},   {0x2F00, 0x2FD5},   {0x3005, 0x3005},   {0x3007, 0x3007},
+      {0x3021, 0x3029},   {0x3038, 0x303B},   {0x3400, 0x4DBF},   {0x4E00, 0x9FFF},   {0xF900, 0xFA6D},
+      {0xFA70, 0xFAD9},   {0x16FE2, 0x16FE3}, {0x16FF0, 0x16FF1}, {0x20000, 0x2A6DF}, {0x2A700, 0x2B739},
+      {0x2B740, 0x2B81D}, {0x2B820, 0x2CEA1}, {0x2CEB0, 0x2EBE0}, {0x2EBF0, 0x2EE5D}, {0x2F800, 0x2FA1D},
+      {0x30000, 0x3134A}, {0x31350, 0x323AF}};
+  if (c.code_point < kRanges[0][0]) return false;
+  for (const auto& [first, last] : kRanges) {
+    if (c.code_point <= last) return c.code_point >= first;
+  }
+  return false;
 }
+
+// With kHanApart, letters of Han belong to no word.
+template <bool kHanApart>
+bool IsUpperOrCaseless(const Char& c) {
+  return (c.kind == CharClass::kUpper || c.kind == CharClass::kLetter || IsMark(c)) &&
+         !(kHanApart && IsHan(c));
+}
+template <bool kHanApart>
 bool IsLowerOrCaseless(const Char& c) {
-  return c.kind == CharClass::kLower || c.kind == CharClass::kLetter || IsMark(c);
+  return (c.kind == CharClass::kLower || c.kind == CharClass::kLetter || IsMark(c)) &&
+         !(kHanApart && IsHan(c));
 }
 
 // U*L+ from `begin`, U and L being the two classes above, or `begin` if it does not match. U* takes all it
 // can and then gives back up to the last character that L shares; L+ goes on from there.
+template <bool kHanApart>
 size_t MatchLowerWord(const Scanner& text, size_t begin, size_t end) {
   size_t shared_end = begin;  // after the last character of U* that is in L too
   size_t position = begin;
   while (position < end) {
     const Char c = text.At(position);
-    if (!IsUpperOrCaseless(c)) break;
+    if (!IsUpperOrCaseless<kHanApart>(c)) break;
     position = c.end;
-    if (IsLowerOrCaseless(c)) shared_end = position;
+    if (IsLowerOrCaseless<kHanApart>(c)) shared_end = position;
   }
-  const size_t lower_end = text.RunEnd(position, end, IsLowerOrCaseless);
+  const size_t lower_end = text.RunEnd(position, end, IsLowerOrCaseless<kHanApart>);
   return lower_end > position ? lower_end : shared_end;
 }
 
 // U+L* from `begin`, or `begin`.
+template <bool kHanApart>
 size_t MatchUpperWord(const Scanner& text, size_t begin, size_t end) {
-  const size_t upper_end = text.RunEnd(begin, end, IsUpperOrCaseless);
-  return upper_end > begin ? text.RunEnd(upper_end, end, IsLowerOrCaseless) : begin;
+  const size_t upper_end = text.RunEnd(begin, end, IsUpperOrCaseless<kHanApart>);
+  return upper_end > begin ? text.RunEnd(upper_end, end, IsLowerOrCaseless<kHanApart>) : begin;
 }
 
-// [^\r\n\p{L}\p{N}]?U*L+C?|[^\r\n\p{L}\p{N}]?U+L*C?|\p{N}{1,kDigits}|symbols|white space, with the
+// [^\r\n\p{L}\p{N}]?U*L+C?|[^\r\n\p{L}\p{N}]?U+L*C?|\p{N}{1,digits}|symbols|white space, with the
 // contractions C or without.
-template <bool kContractions, int kDigits>
+struct CasedRule {
+  bool contractions;
+  int digits;
+  bool slash_follows = false;
+  bool han_apart = false;  // the first alternative is \\p{Han}+
+};
+template <CasedRule kRule>
 size_t MatchCased(const Scanner& text, size_t begin, size_t end) {
   const Char first = text.At(begin);
-  if (IsNumber(first)) return MatchNumbers(text, first, end, kDigits);
+  if (kRule.han_apart && IsHan(first)) return text.RunEnd(first.end, end, IsHan);
+  if (IsNumber(first)) return MatchNumbers(text, first, end, kRule.digits);
   const bool prefix = !IsLetter(first) && !IsLineBreak(first);
   size_t word_end = begin;
-  for (const auto match : {MatchLowerWord, MatchUpperWord}) {
+  for (const auto match : {MatchLowerWord<kRule.han_apart>, MatchUpperWord<kRule.han_apart>}) {
     if (prefix) {
       const size_t e = match(text, first.end, end);
       if (e > first.end) word_end = e;
@@ -130,8 +159,8 @@ size_t MatchCased(const Scanner& text, size_t begin, size_t end) {
     if (word_end > begin) break;
   }
   if (word_end == begin)
-    return MatchSymbolsOrSpaces<SymbolRule{.slash_follows = true}>(text, first, begin, end);
-  if (kContractions && word_end < end && text.At(word_end).code_point == '\'')
+    return MatchSymbolsOrSpaces<SymbolRule{.slash_follows = kRule.slash_follows}>(text, first, begin, end);
+  if (kRule.contractions && word_end < end && text.At(word_end).code_point == '\'')
     return MatchContraction(text, word_end, end, Case::kIgnored);
   return word_end;
 }
@@ -148,6 +177,9 @@ void SplitGpt2(absl::string_view text, std::vector<size_t>& ends) { SplitBy<Matc
 void SplitLlama3(absl::string_view text, std::vector<size_t>& ends) {
   SplitBy<MatchLlama<false, 3>>(text, ends);
 }
+void SplitNanochat(absl::string_view text, std::vector<size_t>& ends) {
+  SplitBy<MatchLlama<false, 2>>(text, ends);
+}
 void SplitQwen2(absl::string_view text, std::vector<size_t>& ends) {
   SplitBy<MatchLlama<false, 1>>(text, ends);
 }
@@ -155,10 +187,13 @@ void SplitQwen35(absl::string_view text, std::vector<size_t>& ends) {
   SplitBy<MatchLlama<true, 1>>(text, ends);
 }
 void SplitO200k(absl::string_view text, std::vector<size_t>& ends) {
-  SplitBy<MatchCased<true, 3>>(text, ends);
+  SplitBy<MatchCased<CasedRule{.contractions = true, .digits = 3, .slash_follows = true}>>(text, ends);
+}
+void SplitKimi(absl::string_view text, std::vector<size_t>& ends) {
+  SplitBy<MatchCased<CasedRule{.contractions = true, .digits = 3, .han_apart = true}>>(text, ends);
 }
 void SplitTekken(absl::string_view text, std::vector<size_t>& ends) {
-  SplitBy<MatchCased<false, 1>>(text, ends);
+  SplitBy<MatchCased<CasedRule{.contractions = false, .digits = 1, .slash_follows = true}>>(text, ends);
 }
 
 }  // namespace jevons

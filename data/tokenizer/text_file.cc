@@ -10,6 +10,7 @@
 #include <filesystem>
 
 #include "absl/strings/str_format.h"
+#include "kernels/base/foreign_file.h"
 #include "kernels/base/status.h"
 
 namespace jevons {
@@ -69,6 +70,7 @@ absl::StatusOr<std::string> ReadTextFile(const std::string& path, int64_t max_by
     if (n == 0) return IntegrityError(absl::StrFormat("%s: became shorter while it was read", path));
     size += static_cast<size_t>(n);
   }
+  JEVONS_RETURN_IF_ERROR(RefuseForeignFile(path, contents));
   return contents;
 }
 

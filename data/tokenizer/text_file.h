@@ -12,7 +12,7 @@
 namespace jevons {
 
 // Usage error if the file cannot be opened or is not a regular file; integrity error if it is larger than
-// `max_bytes`.
+// `max_bytes`, or of another kind altogether (kernels/base/foreign_file.h).
 absl::StatusOr<std::string> ReadTextFile(const std::string& path, int64_t max_bytes);
 
 // Writes PATH.partial, syncs it, renames it to PATH and syncs the folder.

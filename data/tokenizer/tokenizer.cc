@@ -16,11 +16,17 @@ namespace jevons {
 
 namespace {
 
-constexpr absl::string_view kEosNames[] = {kEosToken, "<|end_of_text|>", "<|endoftext|>", "</s>", "<eos>"};
+constexpr absl::string_view kEosNames[] = {kEosToken, "<|end_of_text|>", "<|endoftext|>", "</s>",
+                                           "<eos>",   "[EOS]",           "<|eos|>"};
 constexpr absl::string_view kBosNames[] = {kBosToken, "<|begin_of_text|>", "<s>", "<bos>"};
 constexpr absl::string_view kPadNames[] = {kPadToken, "<|finetune_right_pad_id|>", "<|pad|>", "<pad>"};
 constexpr absl::string_view kFimNames[][3] = {{kFimBeginToken, kFimHoleToken, kFimEndToken},
                                               {"<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"}};
+
+// No character has such a byte: vocabularies may lack them, as DeepSeek-V2's does.
+bool NeverInUtf8(int byte) { return byte == 0xC0 || byte == 0xC1 || byte >= 0xF5; }
+
+constexpr size_t kMostNamed = 10;  // tokens in a message
 
 }  // namespace
 
@@ -88,9 +94,9 @@ absl::Status Tokenizer::IndexVocabulary() {
     }
   }
   for (int byte = 0; byte < 256; ++byte) {
-    if (byte_ids_[byte] < 0) {
-      return IntegrityError(
-          absl::StrFormat("model.vocab: no token for byte 0x%02x; byte-level BPE needs all 256", byte));
+    if (byte_ids_[byte] < 0 && !NeverInUtf8(byte)) {
+      return IntegrityError(absl::StrFormat(
+          "model.vocab: no token for byte 0x%02x; byte-level BPE needs all that UTF-8 has", byte));
     }
   }
   return absl::OkStatus();
@@ -130,9 +136,21 @@ absl::Status Tokenizer::FindSpecialTokens(EndToken end) {
     }
   }
   eos_id_ = FirstAdded(kEosNames).value_or(-1);
+  const auto marked = [](const AddedToken& token) { return token.ends_documents; };
+  const auto first = std::find_if(parts_.added.begin(), parts_.added.end(), marked);
+  if (first != parts_.added.end()) {
+    eos_id_ = first->id;
+    const auto second = std::find_if(first + 1, parts_.added.end(), marked);
+    if (second != parts_.added.end()) {
+      return IntegrityError(absl::StrFormat("added_tokens: \"%s\" and \"%s\" both end documents",
+                                            first->content, second->content));
+    }
+  }
   if (eos_id_ < 0 && end == EndToken::kNeeded) {
-    return IntegrityError(absl::StrFormat("added_tokens: no token ends a document; one of \"%s\" is needed",
-                                          absl::StrJoin(kEosNames, "\", \"")));
+    return IntegrityError(
+        absl::StrFormat("added_tokens: no token ends a document; one of \"%s\" is needed, or `jevons prepare "
+                        "--end-token` to name another",
+                        absl::StrJoin(kEosNames, "\", \"")));
   }
   bos_id_ = FirstAdded(kBosNames).value_or(text_template.before.empty() ? eos_id_ : text_template.before[0]);
   pad_id_ = FirstAdded(kPadNames).value_or(eos_id_);
@@ -141,6 +159,22 @@ absl::Status Tokenizer::FindSpecialTokens(EndToken end) {
     if (!fim_ids_ && begin && hole && finish) fim_ids_ = FimIds{*begin, *hole, *finish};
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<Tokenizer> Tokenizer::WithEndToken(absl::string_view content) const {
+  TokenizerParts parts = parts_;
+  bool found = false;
+  for (AddedToken& token : parts.added) {
+    token.ends_documents = token.content == content;
+    found = found || token.ends_documents;
+  }
+  if (found) return Create(std::move(parts));
+  std::vector<absl::string_view> special;
+  for (const AddedToken& token : parts_.added) {
+    if (token.special && special.size() < kMostNamed) special.push_back(token.content);
+  }
+  return UsageError(absl::StrFormat("end token: \"%s\" is no added token; some are \"%s\"", content,
+                                    absl::StrJoin(special, "\", \"")));
 }
 
 std::vector<int32_t> Tokenizer::Encode(absl::string_view text, EncodeOptions options) const {

@@ -7,7 +7,8 @@
 //
 // A tokenizer is immutable and may be shared by threads. To encode much text, give each thread an Encoder
 // (encoder.h), which remembers the words it has seen. Encoding is total: bytes that are not UTF-8 become byte
-// tokens, and decoding gives back the very bytes (in Unicode's form C where the tokenizer normalizes).
+// tokens (or U+FFFD where the vocabulary lacks one that no character has), and decoding gives back the very bytes (in Unicode's
+// form C where the tokenizer normalizes).
 #ifndef JEVONS_DATA_TOKENIZER_TOKENIZER_H_
 #define JEVONS_DATA_TOKENIZER_TOKENIZER_H_
 
@@ -88,6 +89,9 @@ class Tokenizer {
   // Integrity error if the parts do not fit each other or a needed token is missing.
   static absl::StatusOr<Tokenizer> Create(TokenizerParts parts, EndToken end = EndToken::kNeeded);
 
+  // The same tokenizer, where the added token of this text ends documents. Usage error if there is none.
+  absl::StatusOr<Tokenizer> WithEndToken(absl::string_view content) const;
+
   // A tokenizer.json that Hugging Face's tokenizers loads; a pure function of the tokenizer.
   std::string ToJson() const;
   // Writes it beside `path`, syncs it and renames it.
@@ -101,8 +105,8 @@ class Tokenizer {
 
   // All ids, special and added ones included, are in [0, vocab_size()).
   int64_t vocab_size() const { return static_cast<int64_t>(tokens_.size()); }
-  // The token that ends documents: the first added token of DeepSeek's name, <|end_of_text|> (Llama 3),
-  // <|endoftext|> (GPT-2, Qwen), </s> (Tekken), <eos>. -1 if there is none, which EndToken::kOptional allows.
+  // The token that ends documents: the added token that is marked so (WithEndToken); else the first of DeepSeek's name,
+  // <|end_of_text|> (Llama 3), <|endoftext|> (GPT-2, Qwen), </s> (Tekken), <eos>, [EOS] (Kimi), <|eos|>. -1 if there is none, which EndToken::kOptional allows.
   int32_t eos_id() const { return eos_id_; }
   // Likewise; where there is none, what the template begins with, else eos_id(), as in GPT-2.
   int32_t bos_id() const { return bos_id_; }
@@ -136,7 +140,7 @@ class Tokenizer {
   std::vector<bool> is_added_;
   AddedTokenSet raw_added_, normalized_added_;  // to find in the text before and after normalization
   MergeRanks ranks_;
-  std::array<int32_t, 256> byte_ids_;
+  std::array<int32_t, 256> byte_ids_;  // -1 where the vocabulary lacks a byte, which no character has then
   int32_t bos_id_ = 0;
   int32_t eos_id_ = 0;
   int32_t pad_id_ = 0;

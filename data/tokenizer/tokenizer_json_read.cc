@@ -107,13 +107,15 @@ absl::StatusOr<Tokenizer> FromParsedJson(const Json& json, EndToken end) {
                  {"type", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix",
                   "fuse_unk", "byte_fallback", "ignore_merges", "vocab", "merges"}));
   JEVONS_RETURN_IF_ERROR(Expect(model, "model.", "type", {"BPE", nullptr}));
-  for (const char* key : {"dropout", "unk_token"})
-    JEVONS_RETURN_IF_ERROR(Expect(model, "model.", key, {nullptr}));
+  JEVONS_RETURN_IF_ERROR(Expect(model, "model.", "dropout", {nullptr, 0}));
+  // Never used: every byte has a token, or Tokenizer::Create refuses the vocabulary.
+  if (const Json& unknown = Member(model, "unk_token"); !unknown.is_null() && !unknown.is_string())
+    return IntegrityError(absl::StrFormat("model.unk_token is %s, not a string", ShownJson(unknown)));
+  for (const char* key : {"fuse_unk", "byte_fallback"}) {
+    JEVONS_RETURN_IF_ERROR(Expect(model, "model.", key, {false, true, nullptr}));
+  }
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     JEVONS_RETURN_IF_ERROR(Expect(model, "model.", key, {nullptr, ""}));
-  }
-  for (const char* key : {"fuse_unk", "byte_fallback"}) {
-    JEVONS_RETURN_IF_ERROR(Expect(model, "model.", key, {false, nullptr}));
   }
   JEVONS_RETURN_IF_ERROR(Expect(model, "model.", "ignore_merges", {false, true, nullptr}));
   TokenizerParts parts;

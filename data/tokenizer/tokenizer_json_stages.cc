@@ -10,7 +10,7 @@ namespace jevons {
 
 using Json = nlohmann::json;
 
-const Json& Member(const Json& object, const char* key) {
+const Json& Member(const Json& object, const std::string& key) {
   static const Json null;
   const auto found = object.is_object() ? object.find(key) : object.end();
   return found == object.end() ? null : *found;
@@ -62,7 +62,7 @@ struct SplitStage {
 };
 
 absl::StatusOr<SplitStage> ReadSplit(const Json& json, const std::string& where) {
-  JEVONS_RETURN_IF_ERROR(Expect(json, where, "type", {"Split"}));
+  JEVONS_RETURN_IF_ERROR(Expect(json, where, "type", {"Split", "Digits"}));
   const bool inverted = Member(json, "behavior") == "Removed" && Member(json, "invert") == true;
   if (!inverted) {
     JEVONS_RETURN_IF_ERROR(Expect(json, where, "behavior", {"Isolated"}));
@@ -73,23 +73,39 @@ absl::StatusOr<SplitStage> ReadSplit(const Json& json, const std::string& where)
   return SplitStage{regex.get<std::string>(), inverted};
 }
 
+// Splits, with one Digits before or behind them, and ByteLevel, which cuts by its own pattern where there is no split.
 absl::StatusOr<Pretokenizer> ReadSequence(const Json& stages) {
+  const auto where = [](size_t i) { return absl::StrFormat("pre_tokenizer.pretokenizers[%d].", i); };
+  const size_t last = stages.size() - 1;
   std::vector<std::string> patterns;
   bool inverted = false;
-  for (size_t i = 0; i + 1 < stages.size(); ++i) {
-    const std::string where = absl::StrFormat("pre_tokenizer.pretokenizers[%d].", i);
-    JEVONS_ASSIGN_OR_RETURN(SplitStage split, ReadSplit(stages[i], where));
+  Digits digits = Digits::kNone;
+  auto order = Pretokenizer::Order::kBefore;
+  for (size_t i = 0; i < last; ++i) {
+    if (Member(stages[i], "type") == "Digits") {
+      if (digits != Digits::kNone || (i > 0 && i + 1 < last))
+        return IntegrityError(where(i) +
+                              "type is \"Digits\"; only one is supported, before or behind all Split stages");
+      JEVONS_RETURN_IF_ERROR(Expect(stages[i], where(i), "individual_digits", {true, false}));
+      digits = Member(stages[i], "individual_digits") == true ? Digits::kEach : Digits::kRuns;
+      if (i > 0) order = Pretokenizer::Order::kAfter;
+      continue;
+    }
+    JEVONS_ASSIGN_OR_RETURN(SplitStage split, ReadSplit(stages[i], where(i)));
     patterns.push_back(std::move(split.pattern));
     inverted = inverted || split.inverted;
   }
-  const std::string where = absl::StrFormat("pre_tokenizer.pretokenizers[%d].", stages.size() - 1);
-  JEVONS_RETURN_IF_ERROR(Expect(stages.back(), where, "type", {"ByteLevel"}));
-  JEVONS_RETURN_IF_ERROR(Expect(stages.back(), where, "add_prefix_space", {false}));
-  JEVONS_RETURN_IF_ERROR(Expect(stages.back(), where, "use_regex", {false}));
+  JEVONS_RETURN_IF_ERROR(Expect(stages.back(), where(last), "type", {"ByteLevel"}));
+  JEVONS_RETURN_IF_ERROR(Expect(stages.back(), where(last), "add_prefix_space", {false}));
+  if (patterns.empty()) {
+    JEVONS_RETURN_IF_ERROR(Expect(stages.back(), where(last), "use_regex", {true, nullptr}));
+    return Pretokenizer::ByteLevel(/*add_prefix_space=*/false).WithDigits(digits, order);
+  }
+  JEVONS_RETURN_IF_ERROR(Expect(stages.back(), where(last), "use_regex", {false}));
   JEVONS_ASSIGN_OR_RETURN(const Pretokenizer pretokenizer, Pretokenizer::ForPatterns(patterns));
   if (inverted && !pretokenizer.covers())
     return IntegrityError("pre_tokenizer: behavior Removed would drop text; only \"Isolated\" is supported");
-  return pretokenizer;
+  return pretokenizer.WithDigits(digits, order);
 }
 
 }  // namespace
@@ -117,7 +133,7 @@ constexpr size_t kMaxTemplateTokens = 1024;
 // The ids that the template names, from its table.
 absl::StatusOr<std::vector<int32_t>> ReadTemplateIds(const Json& table, const Json& name,
                                                      const std::string& where) {
-  const Json& ids = Member(Member(table, name.is_string() ? name.get<std::string>().c_str() : ""), "ids");
+  const Json& ids = Member(Member(table, name.is_string() ? name.get<std::string>() : ""), "ids");
   if (!name.is_string() || !ids.is_array())
     return IntegrityError(absl::StrFormat("%s%s is not in special_tokens", where, ShownJson(name)));
   std::vector<int32_t> out;
@@ -182,9 +198,10 @@ absl::StatusOr<std::vector<AddedToken>> ReadAddedTokens(const Json& json) {
   for (size_t i = 0; i < json.size(); ++i) {
     const std::string where = absl::StrFormat("added_tokens[%d]", i);
     JEVONS_RETURN_IF_ERROR(ExpectKeys(
-        json[i], where, {"id", "content", "single_word", "lstrip", "rstrip", "normalized", "special"}));
+        json[i], where,
+        {"id", "content", "single_word", "lstrip", "rstrip", "normalized", "special", "ends_documents"}));
     JEVONS_RETURN_IF_ERROR(Expect(json[i], where + ".", "single_word", {false, nullptr}));
-    for (const char* key : {"normalized", "special", "lstrip", "rstrip"}) {
+    for (const char* key : {"normalized", "special", "lstrip", "rstrip", "ends_documents"}) {
       JEVONS_RETURN_IF_ERROR(Expect(json[i], where + ".", key, {true, false, nullptr}));
     }
     const auto flag = [&](const char* key) { return Member(json[i], key) == true; };
@@ -199,7 +216,8 @@ absl::StatusOr<std::vector<AddedToken>> ReadAddedTokens(const Json& json) {
                       .special = flag("special"),
                       .normalized = flag("normalized"),
                       .lstrip = flag("lstrip"),
-                      .rstrip = flag("rstrip")});
+                      .rstrip = flag("rstrip"),
+                      .ends_documents = flag("ends_documents")});
   }
   return tokens;
 }

@@ -17,7 +17,7 @@
 namespace jevons {
 
 // A member of an object, null if it is absent (or if `object` is none).
-const nlohmann::json& Member(const nlohmann::json& object, const char* key);
+const nlohmann::json& Member(const nlohmann::json& object, const std::string& key);
 // Integrity error unless the member is one of `legal`; the first is named as the remedy.
 absl::Status Expect(const nlohmann::json& object, absl::string_view where, const char* key,
                     std::initializer_list<nlohmann::json> legal);

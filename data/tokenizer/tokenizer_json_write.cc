@@ -28,14 +28,26 @@ OrderedJson PostProcessorJson(const TextTemplate& text_template) {
 }
 
 OrderedJson PretokenizerJson(const Pretokenizer& pretokenizer) {
-  if (pretokenizer.is_byte_level())
-    return ByteLevelJson(pretokenizer.add_prefix_space(), /*trim_offsets=*/true, /*use_regex=*/true);
+  const bool byte_level = pretokenizer.is_byte_level();
+  OrderedJson last =
+      ByteLevelJson(pretokenizer.add_prefix_space(), /*trim_offsets=*/true, /*use_regex=*/byte_level);
+  if (byte_level && pretokenizer.digits() == Digits::kNone) return last;
   OrderedJson stages = OrderedJson::array();
-  for (const std::string& pattern : pretokenizer.patterns()) {
-    stages.push_back(
-        {{"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Isolated"}, {"invert", false}});
+  if (!byte_level) {
+    for (const std::string& pattern : pretokenizer.patterns()) {
+      stages.push_back({{"type", "Split"},
+                        {"pattern", {{"Regex", pattern}}},
+                        {"behavior", "Isolated"},
+                        {"invert", false}});
+    }
   }
-  stages.push_back(ByteLevelJson(/*add_prefix_space=*/false, /*trim_offsets=*/true, /*use_regex=*/false));
+  if (pretokenizer.digits() != Digits::kNone) {
+    const OrderedJson digits = {{"type", "Digits"},
+                                {"individual_digits", pretokenizer.digits() == Digits::kEach}};
+    stages.insert(pretokenizer.digits_order() == Pretokenizer::Order::kBefore ? stages.begin() : stages.end(),
+                  digits);
+  }
+  stages.push_back(std::move(last));
   return {{"type", "Sequence"}, {"pretokenizers", std::move(stages)}};
 }
 
@@ -49,6 +61,7 @@ OrderedJson AddedTokensJson(const std::vector<AddedToken>& tokens) {
                     {"rstrip", token.rstrip},
                     {"normalized", token.normalized},
                     {"special", token.special}});
+    if (token.ends_documents) json.back()["ends_documents"] = true;
   }
   return json;
 }

@@ -312,6 +312,50 @@ TEST_F(PrepareCommand, MakesADatasetAndReportsOnStandardOutput) {
   EXPECT_TRUE(fs::exists(root_ + "/data/tokenizer.json"));
 }
 
+TEST_F(PrepareCommand, BadLinesStopItOrAreCounted) {
+  std::ofstream(root_ + "/a.ndjson")
+      << "{\"text\": \"the cat\", \"score\": NaN}\n{\"text\": \"torn\n{\"text\": \"the dog\"}\n";
+  std::vector<std::string> command = {"prepare",  "--input",       root_ + "/*.ndjson",
+                                      "--output", root_ + "/data", "--vocab-size",
+                                      "262",      "--json"};
+  const ProcessResult stopped = Jevons(command);
+  EXPECT_EQ(stopped.exit_code, 3);
+  EXPECT_THAT(stopped.err, HasSubstr("/a.ndjson:2: not valid JSON"));
+  EXPECT_FALSE(fs::exists(root_ + "/data"));
+  command.insert(command.end(), {"--on-bad-line", "skip"});
+  const ProcessResult skipped = Jevons(command);
+  EXPECT_EQ(skipped.exit_code, 0) << skipped.err;
+  const auto json = nlohmann::json::parse(skipped.out, nullptr, /*allow_exceptions=*/false);
+  EXPECT_EQ(json["bad_documents"], 1);
+  EXPECT_EQ(json["train"]["documents"].get<int>() + json["validation"]["documents"].get<int>(), 2);
+  command.back() = "ignore";
+  EXPECT_EQ(Jevons(command).exit_code, 2);
+}
+
+TEST_F(PrepareCommand, OptionsThatWouldBeIgnoredAreRefused) {
+  std::ofstream(root_ + "/a.txt") << "the cat<>the dog\n";
+  const std::vector<std::string> command = {"prepare", "--input", root_ + "/a.txt", "--output",
+                                            root_ + "/data"};
+  for (const std::vector<std::string>& more :
+       {std::vector<std::string>{"--vocab-size", "262", "--document-separator", "<>", "--document-rule",
+                                 "file"},
+        std::vector<std::string>{"--vocab-size", "262", "--end-token", "</s>"},
+        std::vector<std::string>{"--vocab-size", "262", "--seed", "-1"},
+        std::vector<std::string>{"--tokenizer", "t.json", "--tokenizer-sample-bytes", "5"}}) {
+    std::vector<std::string> arguments = command;
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const ProcessResult result = Jevons(arguments);
+    EXPECT_EQ(result.exit_code, 2) << more[2] << result.err;
+    EXPECT_THAT(result.err, StartsWith("error: "));
+  }
+  std::vector<std::string> arguments = command;
+  arguments.insert(arguments.end(), {"--vocab-size", "262", "--document-separator", "<>"});
+  const ProcessResult result = Jevons(arguments);
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(std::count(result.out.begin(), result.out.end(), '\n'), 3);
+  EXPECT_THAT(result.out, HasSubstr(" 1 documents")) << "one for each side";
+}
+
 TEST_F(PrepareCommand, MissingInputLeavesNothing) {
   const ProcessResult result =
       Jevons({"prepare", "--input", root_ + "/none.txt", "--output", root_ + "/data", "--vocab-size", "300"});

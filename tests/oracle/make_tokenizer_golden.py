@@ -25,6 +25,30 @@ DEEPSEEK = [r"\p{N}{1,3}", "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
             "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+|"
             " ?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+|\\s+(?!\\S)|\\s+"]
 
+DEEPSEEK_V2 = ["[\r\n]",
+               "\\s?[A-Za-z\xb5\xc0-\xd6\xd8-\xf6\xf8-\u01ba\u01bc-\u01bf\u01c4-\u0293\u0295-\u02af\u0370-\u0373"
+               "\u0376\u0377\u037b-\u037d\u037f\u0386\u0388-\u038a\u038c\u038e-\u03a1\u03a3-\u03f5\u03f7-\u0481"
+               "\u048a-\u052f\u0531-\u0556\u10a0-\u10c5\u13a0-\u13f5\u13f8-\u13fd\u1c90-\u1cba\u1cbd-\u1cbf\u1d00-"
+               "\u1d2b\u1d6b-\u1d77\u1d79-\u1d9a\u1e00-\u1f15\u1f18-\u1f1d\u1f20-\u1f45\u1f48-\u1f4d\u1f50-\u1f57"
+               "\u1f59\u1f5b\u1f5d\u1f5f-\u1f7d\u1f80-\u1fb4\u1fb6-\u1fbc\u1fbe\u1fc2-\u1fc4\u1fc6-\u1fcc\u1fd0-"
+               "\u1fd3\u1fd6-\u1fdb\u1fe0-\u1fec\u1ff2-\u1ff4\u1ff6-\u1ffc\u2102\u2107\u210a-\u2113\u2115\u2119-"
+               "\u211d\u2124\u2126\u2128\u212a-\u212d\u212f-\u2134\u2139\u213c-\u213f\u2145-\u2149\u214e\u2183\u2184"
+               "\u2c00-\u2c7b\u2c7e-\u2ce4\u2ceb-\u2cee\u2cf2\u2cf3\ua640-\ua66d\ua680-\ua69b\ua722-\ua76f\ua771-"
+               "\ua787\ua78b-\ua78e\uab70-\uabbf\ufb00-\ufb06\ufb13-\ufb17\uff21-\uff3a\uff41-\uff5a\U00010400-"
+               "\U0001044f\U000104b0-\U000104d3\U000104d8-\U000104fb\U00010c80-\U00010cb2\U00010cc0-\U00010cf2"
+               "\U000118a0-\U000118df\U0001e900-\U0001e943]+",
+               "\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+", r"\s+$", "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"]
+UPPER_NOT_HAN, LOWER_NOT_HAN = UPPER[:-1] + r"&&[^\p{Han}]]", LOWER[:-1] + r"&&[^\p{Han}]]"
+KIMI = (rf"[\p{{Han}}]+|{PREFIX}{UPPER_NOT_HAN}*{LOWER_NOT_HAN}+{CONTRACTIONS}?|{PREFIX}{UPPER_NOT_HAN}+{LOWER_NOT_HAN}*{CONTRACTIONS}?"
+        rf"|\p{{N}}{{1,3}}|{SYMBOLS}[\r\n]*|{SPACES}")
+
+
+def possessive(digits):
+    """cl100k as OpenAI writes it."""
+    return (r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}" + digits +
+            r"| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+")
+
+
 TRAINING = ["In the beginning God created the heaven and the earth. And the earth was without form, and void;",
             "I'm it's we'll THEY'RE don't he'd 12345 1984 caf\u00e9 cafe\u0301 \uac00\uac01 \u4f60\u597d \u4e16\u754c",
             "  def f(x):\r\n    return x != 10;\n\n/* ... */ //\n \u0301a \u0391\u03b2\u03b3 \u0416\u0438\u0437\u043d\u044c"] * 3
@@ -43,8 +67,8 @@ ADDED = [special("<x>"), special("<x><y"), special("<left>", lstrip=True), speci
          special(" s ", special=False, lstrip=True), special("the", special=False, normalized=True)]
 
 
-def split(*patterns, **how):
-    stages = [pre_tokenizers.Split(Regex(p), **({"behavior": "isolated"} | how)) for p in patterns]
+def split(*patterns, then=(), **how):
+    stages = [pre_tokenizers.Split(Regex(p), **({"behavior": "isolated"} | how)) for p in patterns] + list(then)
     return pre_tokenizers.Sequence(stages + [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
@@ -60,13 +84,18 @@ def byte_level(_):
     return processors.ByteLevel(trim_offsets=False)
 
 
-def make(pre_tokenizer, names, processor=byte_level, nfc=False, ignore_merges=False, added=ADDED):
+ALPHABET = pre_tokenizers.ByteLevel.alphabet()
+# Without the bytes that no character has, C0, C1 and F5 to FF, which stand for themselves: as DeepSeek-V2's own.
+UTF8_ALPHABET = [c for c in ALPHABET if c not in {chr(b) for b in [0xC0, 0xC1, *range(0xF5, 0x100)]}]
+
+
+def make(pre_tokenizer, names, processor=byte_level, nfc=False, ignore_merges=False, added=ADDED, alphabet=ALPHABET):
     tokenizer = Tokenizer(models.BPE(ignore_merges=ignore_merges))
     if nfc:
         tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizer, decoders.ByteLevel()
     tokenizer.train_from_iterator(TRAINING, trainers.BpeTrainer(
-        vocab_size=400, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
+        vocab_size=400, initial_alphabet=alphabet, show_progress=False))
     if ignore_merges:  # a token that no merge makes
         state = json.loads(tokenizer.to_str())
         state["model"]["vocab"]["Ġzyx"] = len(state["model"]["vocab"])
@@ -81,6 +110,16 @@ def families():
     byte = pre_tokenizers.ByteLevel
     return {
         "deepseek_v3": make(split(*DEEPSEEK), ["<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜▁pad▁｜>"]),
+        "deepseek_v2": make(split(*DEEPSEEK_V2, then=[pre_tokenizers.Digits(individual_digits=True)]),
+                            ["<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"], alphabet=UTF8_ALPHABET),
+        "cl100k": make(split(possessive("{1,3}")), ["<|endoftext|>"]),
+        "nanochat": make(split(possessive("{1,2}")), ["<|endoftext|>"]),
+        "ling": make(split(possessive("")), ["<|endoftext|>"]),
+        "kimi": make(split(KIMI), ["[BOS]", "[EOS]"]),
+        "smollm": make(pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), byte(add_prefix_space=False)]),
+                       ["<|endoftext|>"]),
+        "digit_runs": make(pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=False), byte(add_prefix_space=False)]),
+                           ["<|endoftext|>"]),
         "gpt2": make(byte(add_prefix_space=False), ["<|endoftext|>"]),
         "gpt2_prefix": make(byte(add_prefix_space=True), ["<|endoftext|>"]),
         "llama3": make(split(LLAMA3), ["<|begin_of_text|>", "<|end_of_text|>"], around("<|begin_of_text|>"),
@@ -93,7 +132,8 @@ def families():
 
 
 PIECES = ["'s", "'S", "'\u017f", "'Re", "'vE", "'LL", "'", "''", "'r", " ", "  ", "\t", "\n", "\r\n", "\u0085", "\u00a0", "\u180e",
-          "\u200b", "\u2028", "\u3000", "12345", "\u00b2\u2167", "7", "abc", " the", "The", "XYZ", "aB", "\u01c5", "\u02b0\u02b1", "\u00aa", "\u4f60\u597d",
+          "\u200b", "\u2028", "\u3000", "12345", "\u00b2\u2167", "7", "abc", " the", "The", "XYZ", "aB", "\u01c5", "\u02b0\u02b1", "\u00aa",
+          "\u4f60\u597d", "\u3007", "\u2e80!", "a\u3005b", "\u00b5m", "\ud7ff",
           "\u30ab\u3099", "\u1100\u1161\u11a8", "\uac00\u11a8", "\u0301", "\u0323\u0301", "e\u0301", "\u1e69", "s\u0307\u0323", "\u212b", "\uf900", "\u0344", "\u0958",
           "\U0001d15e", "\U00011131\U00011127", "\U00011935\U00011930", "\u0897", "\u0f71\u0f72", "\U0001f468\u200d\U0001f469", "\u2764\ufe0f", "...", "!?", "//\n/",
           "<x>", "<x><y", "<left>", " <right> ", " <both>", "e\u0301x", "\u00e9x", "a<x", "s ", " s ", "zyx", " zyx", "\x00", "\x7f", "\ufffd",

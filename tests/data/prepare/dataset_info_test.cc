@@ -17,6 +17,10 @@ class DatasetInfoTest : public testing::Test {
     info_.validation = {1, 100, 400};
     info_.seed = ~uint64_t{0};
     info_.validation_fraction = 0.1;
+    info_.bad_documents = 3;
+    info_.document_rule = "separator";
+    info_.document_separator = "<|endoftext|>";
+    info_.end_token = "</s>";
     info_.files["train.bin"] = DescribeFile(folder_.Write("train.bin", "abc")).value();
     EXPECT_TRUE(SaveDatasetInfo(folder_.path(), info_).ok());
   }
@@ -59,15 +63,42 @@ TEST_F(DatasetInfoTest, RefusesDamage) {
     ExpectDamaged("dataset.json: damaged");
   }
   folder_.Write("dataset.json", "[]");
-  ExpectDamaged("damaged");
-  std::string other = good;
-  other.replace(other.find("jevons-dataset"), 6, "nobody");
-  folder_.Write("dataset.json", other);
   ExpectDamaged("not a jevons-dataset of version 1");
-  other = good;
-  other.replace(other.find("\"tokens\": 2000"), 14, "\"tokens\": \"20\"");
-  folder_.Write("dataset.json", other);
-  ExpectDamaged("damaged");
+  const auto replaced = [&](const std::string& from, const std::string& to) {
+    std::string other = good;
+    EXPECT_NE(other.find(from), std::string::npos) << from;
+    folder_.Write("dataset.json", other.replace(other.find(from), from.size(), to));
+  };
+  for (const auto& [from, to, message] :
+       {std::tuple("jevons-dataset", "nobodys-dataset", "not a jevons-dataset of version 1"),
+        std::tuple("\"version\": 1", "\"version\": 2", "not a jevons-dataset of version 1"),
+        std::tuple("\"tokens\": 2000", "\"tokens\": \"20\"",
+                   "damaged: train: field \"tokens\" is \"20\", not a whole number from 0 on"),
+        std::tuple("\"tokens\": 2000", "\"tokens\": 2000.5",
+                   "train: field \"tokens\" is 2000.5, not a whole number"),
+        std::tuple("\"tokens\": 2000", "\"tokens\": -1", "train: field \"tokens\" is -1, not a whole number"),
+        std::tuple("\"tokens\": 2000", "\"tokens\": 9223372036854775808",
+                   "train: field \"tokens\" is 9223372036854775808"),
+        std::tuple("\"documents\": 1,", "", "validation: field \"documents\" is missing"),
+        std::tuple("\"end_token\"", "\"end_tokens\"", "field \"end_tokens\" is not known"),
+        std::tuple("\"vocab_size\": 1024", "\"vocab_size\": 1024, \"vocab_size\": 1024", "duplicate key"),
+        std::tuple("\"vocab_size\": 1024", "\"vocab_size\": true", "field \"vocab_size\" is true"),
+        std::tuple("\"xxh3_128\"", "\"md5\"", "files: \"train.bin\": field \"xxh3_128\" is missing"),
+        std::tuple("\"files\": {", "\"files\": 1, \"f\": {", "field \"f\" is not known")}) {
+    replaced(from, to);
+    ExpectDamaged(message);
+  }
+  folder_.Write("dataset.json", good + std::string("\0{}", 3));
+  ExpectDamaged("a NUL character at byte");
+}
+
+TEST_F(DatasetInfoTest, ReadsAFolderOfBeforeSomeFieldsWereRecorded) {
+  std::string old = ReadWholeFile(folder_ / "dataset.json");
+  const size_t from = old.find("  \"bad_documents\""), to = old.find("  \"files\"");
+  folder_.Write("dataset.json", old.erase(from, to - from));
+  info_.bad_documents = 0;
+  info_.document_rule = info_.document_separator = info_.end_token = "";
+  EXPECT_EQ(LoadDatasetInfo(folder_.path()).value(), info_);
 }
 
 TEST_F(DatasetInfoTest, SaysWhereThereIsNone) {

@@ -1,5 +1,8 @@
 #include "data/prepare/document_reader.h"
 
+#include <algorithm>
+
+#include "absl/strings/ascii.h"
 #include "gmock/gmock.h"
 #include "kernels/base/status.h"
 #include "tests/data/prepare/temp_folder.h"
@@ -10,9 +13,10 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-absl::StatusOr<std::vector<RawDocument>> ReadAll(const std::string& path, DocumentRule rule) {
+absl::StatusOr<std::vector<RawDocument>> ReadAll(const std::string& path, DocumentRule rule,
+                                                 absl::string_view separator = "") {
   JEVONS_ASSIGN_OR_RETURN(const InputFile input, InputFileFor(path));
-  JEVONS_ASSIGN_OR_RETURN(DocumentReader reader, DocumentReader::Open(input, rule));
+  JEVONS_ASSIGN_OR_RETURN(DocumentReader reader, DocumentReader::Open(input, rule, separator));
   std::vector<RawDocument> documents;
   while (true) {
     JEVONS_ASSIGN_OR_RETURN(std::optional<RawDocument> document, reader.Next());
@@ -23,9 +27,9 @@ absl::StatusOr<std::vector<RawDocument>> ReadAll(const std::string& path, Docume
 
 // The documents of a file; their offsets are checked on the way.
 std::vector<std::string> Documents(absl::string_view text, DocumentRule rule,
-                                   const std::string& name = "a.txt") {
+                                   const std::string& name = "a.txt", absl::string_view separator = "") {
   const TempFolder folder;
-  const auto documents = ReadAll(folder.Write(name, text), rule);
+  const auto documents = ReadAll(folder.Write(name, text), rule, separator);
   EXPECT_TRUE(documents.ok()) << documents.status();
   std::vector<std::string> bytes;
   for (const RawDocument& document : *documents) {
@@ -85,32 +89,57 @@ TEST(DocumentReaderTest, ReadsAcrossItsBuffer) {
               ElementsAre(std::string(3 << 20, 'x')));
 }
 
-TEST(DocumentReaderTest, RefusesADocumentThatIsTooLong) {
-  const TempFolder folder;
-  const std::string megabyte(1 << 20, 'x');
-  std::string one_line = "a\n\nb\n\n", many_lines = one_line;
-  for (int i = 0; i < (kMaxDocumentBytes >> 20) + 1; ++i) {
-    one_line += megabyte;
-    many_lines += megabyte + "\n";
-  }
-  for (const std::string& text : {one_line, many_lines}) {
-    const absl::Status status = ReadAll(folder.Write("a.txt", text), DocumentRule::kBlankLine).status();
-    EXPECT_EQ(ExitCodeOf(status), ExitCode::kIntegrity);
-    EXPECT_THAT(std::string(status.message()),
-                HasSubstr("a.txt:5: a document of more than 64 MiB begins here"));
+TEST(DocumentReaderTest, AUsersSeparatorSeparatesWhereverItStands) {
+  const auto documents = [](absl::string_view text) {
+    return Documents(text, DocumentRule::kSeparator, "a.txt", "<|end|>");
+  };
+  EXPECT_THAT(documents("a\n\nb\f\n<|end|>\n\nc<|end|>d<|end|><|end|>\n<|end|>"),
+              ElementsAre("a\n\nb\f", "c", "d"));
+  EXPECT_THAT(documents("a<|en\nd|><|end|\r\n"), ElementsAre("a<|en\nd|><|end|"));
+  EXPECT_THAT(documents("<|end|>"), ElementsAre());
+  // Across the buffer's end, at every place.
+  for (size_t before = (1 << 20) - 9; before < (1 << 20) + 2; ++before) {
+    const std::string front(before, 'x');
+    EXPECT_THAT(documents(front + "<|end|>tail"), ElementsAre(front, "tail"));
   }
 }
 
-TEST(DocumentReaderTest, KnowsInputsByTheirSuffix) {
-  EXPECT_EQ(InputFileFor("x/a.txt")->format, TextFormat::kPlain);
-  EXPECT_EQ(InputFileFor("a.jsonl")->format, TextFormat::kJsonLines);
-  EXPECT_EQ(InputFileFor("a.txt.zst")->compression, Compression::kZstd);
-  EXPECT_EQ(InputFileFor("a.jsonl.zst")->format, TextFormat::kJsonLines);
-  for (const std::string path : {"a", "a.json", "a.zst", "a.txt.gz", "a.parquet", "-", ""}) {
-    const absl::Status status = InputFileFor(path).status();
-    EXPECT_EQ(ExitCodeOf(status), ExitCode::kUsage);
-    EXPECT_THAT(std::string(status.message()), HasSubstr(".txt, .jsonl, .txt.zst or .jsonl.zst"));
+TEST(DocumentReaderTest, MarksADocumentThatIsTooLongAndGoesOnBehindIt) {
+  const TempFolder folder;
+  const std::string megabyte(1 << 20, 'x');
+  std::string one_line = "a\n\nb\n\n", many_lines = one_line, one_separated = "a<>b\n\n\n\n<>";
+  for (int i = 0; i < (kMaxDocumentBytes >> 20) + 1; ++i) {
+    one_line += megabyte;
+    one_separated += megabyte;
+    many_lines += megabyte + "\n";
   }
+  const auto check = [&](const std::string& name, const std::string& text, DocumentRule rule,
+                         absl::string_view separator) {
+    const auto documents = ReadAll(folder.Write(name, text), rule, separator);
+    ASSERT_TRUE(documents.ok()) << documents.status();
+    ASSERT_EQ(documents->size(), 4u);
+    EXPECT_FALSE((*documents)[1].too_long);
+    EXPECT_TRUE((*documents)[2].too_long);
+    EXPECT_TRUE((*documents)[2].bytes.empty());
+    EXPECT_EQ((*documents)[2].line, 5);
+    EXPECT_EQ(text.substr((*documents)[2].offset, 10), "xxxxxxxxxx");
+    EXPECT_FALSE((*documents)[3].too_long);
+    EXPECT_EQ(absl::StripAsciiWhitespace((*documents)[3].bytes), "last");
+    EXPECT_EQ((*documents)[3].line,
+              1 + std::count(text.begin(), text.begin() + (*documents)[3].offset, '\n'));
+  };
+  check("a.txt", one_line + "\n\nlast\n", DocumentRule::kBlankLine, "");
+  check("a.txt", many_lines + "\n\nlast\n", DocumentRule::kBlankLine, "");
+  check("a.txt", one_separated + "<>last", DocumentRule::kSeparator, "<>");
+  check("a.jsonl", one_line + "\nlast\n", DocumentRule::kBlankLine, "");
+}
+
+TEST(DocumentReaderTest, RefusesAForeignFileBehindACompression) {
+  const TempFolder folder;
+  const auto documents =
+      ReadAll(folder.Write("a.jsonl.zst", ZstdCompress(ZstdCompress("{}"))), DocumentRule::kBlankLine);
+  EXPECT_EQ(ExitCodeOf(documents.status()), ExitCode::kIntegrity);
+  EXPECT_THAT(std::string(documents.status().message()), HasSubstr("a.jsonl.zst: is compressed with zstd"));
 }
 
 TEST(DocumentReaderTest, KnowsRulesByTheirName) {
@@ -118,6 +147,8 @@ TEST(DocumentReaderTest, KnowsRulesByTheirName) {
     EXPECT_EQ(DocumentRuleFor(DocumentRuleName(rule)).value(), rule);
   }
   EXPECT_EQ(ExitCodeOf(DocumentRuleFor("line").status()), ExitCode::kUsage);
+  EXPECT_EQ(ExitCodeOf(DocumentRuleFor("separator").status()), ExitCode::kUsage)
+      << "it takes more than the name";
 }
 
 }  // namespace

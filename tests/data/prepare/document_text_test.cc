@@ -28,21 +28,30 @@ void ExpectRefused(const std::string& line, absl::string_view message) {
 }
 
 TEST(DocumentTextTest, NamesFileAndLineOfABadLine) {
-  ExpectRefused("{\"text\": \"a\"", "a.jsonl.zst:7: not valid JSON: parse error");
-  ExpectRefused("{\"text\": \"a\"} {}", "a.jsonl.zst:7: not valid JSON");
-  ExpectRefused("{\"text\": \"\\ud800\"}", "a.jsonl.zst:7: not valid JSON");
-  ExpectRefused("[\"text\"]", "a.jsonl.zst:7: a JSON object is expected, not array");
-  ExpectRefused("{\"id\": 1, \"body\": 2}",
-                "a.jsonl.zst:7: no field \"text\"; the object has \"body\", \"id\"");
-  ExpectRefused("{}", "the object has none");
-  ExpectRefused("{\"text\": null}", "a.jsonl.zst:7: field \"text\" is of type null, not a string");
-  ExpectRefused("{\"text\": \"\xFF\"}", "a.jsonl.zst: byte 110 of the decompressed text (0xFF) is not UTF-8");
+  ExpectRefused("{\"text\": \"a\"", "a.jsonl.zst:7: not valid JSON: the line ends");
+  ExpectRefused("{\"text\": null}", "a.jsonl.zst:7: field \"text\" is null, not a string");
+}
+
+TEST(DocumentTextTest, NamesFileAndLineOfWhatIsTooLong) {
+  for (const auto& [input, message] :
+       {std::pair(kPlain, "a.txt:7: a document of more than 64 MiB begins here; separate the documents"),
+        std::pair(kJson, "a.jsonl.zst:7: a line of more than 64 MiB begins here; write each object")}) {
+    const absl::Status status = DocumentText({"", 7, 100, true}, input, "text").status();
+    EXPECT_EQ(ExitCodeOf(status), ExitCode::kIntegrity);
+    EXPECT_THAT(std::string(status.message()), HasSubstr(message));
+  }
+}
+
+TEST(DocumentTextTest, KnowsPoliciesByTheirName) {
+  EXPECT_EQ(BadLineFor("error").value(), BadLine::kError);
+  EXPECT_EQ(BadLineFor("skip").value(), BadLine::kSkip);
+  EXPECT_EQ(ExitCodeOf(BadLineFor("ignore").status()), ExitCode::kUsage);
 }
 
 TEST(DocumentTextTest, NamesFileAndByteOfWhatIsNotUtf8) {
-  const absl::Status status = DocumentText({"caf\xE9", 3, 1000}, kPlain, "text").status();
+  const absl::Status status = DocumentText({"a\ncaf\xE9", 3, 1000}, kPlain, "text").status();
   EXPECT_EQ(ExitCodeOf(status), ExitCode::kIntegrity);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("a.txt: byte 1003 (0xE9) is not UTF-8"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("a.txt:4: byte 1005 (0xE9) is not UTF-8"));
 }
 
 }  // namespace

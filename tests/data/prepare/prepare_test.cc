@@ -9,12 +9,16 @@
 #include <random>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
 #include "data/index/indexed_dataset.h"
 #include "data/tokenizer/tokenizer.h"
 #include "gmock/gmock.h"
 #include "kernels/base/status.h"
 #include "nlohmann/json.hpp"
+#include "tests/data/prepare/gzip.h"
 #include "tests/data/prepare/temp_folder.h"
+#include "tests/support/paths.h"
 
 namespace jevons {
 namespace {
@@ -86,8 +90,8 @@ class PrepareTest : public testing::Test {
     const absl::Status status = Prepare(options_).status();
     EXPECT_EQ(ExitCodeOf(status), code) << status;
     EXPECT_THAT(std::string(status.message()), HasSubstr(std::string(message)));
-    EXPECT_FALSE(fs::exists(folder_ / "data"));
-    EXPECT_FALSE(fs::exists(folder_ / "data.partial"));
+    EXPECT_FALSE(fs::exists(options_.output));
+    EXPECT_FALSE(fs::exists(options_.output + ".partial"));
   }
 
   TempFolder folder_;
@@ -133,8 +137,12 @@ TEST_F(PrepareTest, EveryInputFormatGivesTheSameDataset) {
   const std::vector<std::string> documents = RandomDocuments(100);
   const std::string text = AsPlainText(documents), lines = AsJsonLines(documents);
   const std::string inputs[] = {
-      folder_.Write("a.txt", text), folder_.Write("b.txt.zst", ZstdCompress(text)),
+      folder_.Write("a.txt", text),
+      folder_.Write("b.txt.zst", ZstdCompress(text)),
       folder_.Write("c.jsonl", lines),
+      folder_.Write("e.txt.gz", GzipCompress(text)),
+      folder_.Write("f.NDJSON.gz", GzipCompress(lines.substr(0, 777)) + GzipCompress(lines.substr(777))),
+      folder_.Write("g.json", "\xEF\xBB\xBF" + absl::StrReplaceAll(lines, {{"\n", "\r\n"}})),
       folder_.Write("d.jsonl.zst", ZstdCompress(lines.substr(0, 1000)) + ZstdCompress(lines.substr(1000)))};
   options_.text_field = "body";
   std::optional<DatasetInfo> first;
@@ -224,6 +232,142 @@ TEST_F(PrepareTest, FollowsTheDocumentRule) {
   }
 }
 
+TEST_F(PrepareTest, CutsAtAUsersSeparator) {
+  options_.inputs = {folder_.Write("a.txt", "one\n\nstill one\n<|endoftext|>\ntwo<|endoftext|>three\n")};
+  options_.vocab_size = 262;
+  options_.document_rule = DocumentRule::kSeparator;
+  options_.document_separator = "<|endoftext|>";
+  options_.validation_fraction = 0;
+  const auto report = Prepare(options_);
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_THAT(Decoded(options_.output, "train"), ElementsAreArray({"one\n\nstill one", "two", "three"}));
+  EXPECT_EQ(report->info.document_rule, "separator");
+  EXPECT_EQ(report->info.document_separator, "<|endoftext|>");
+  EXPECT_EQ(LoadDatasetInfo(options_.output).value(), report->info);
+}
+
+TEST_F(PrepareTest, EndsDocumentsWithTheTokenThatIsNamed) {
+  std::string json = ReadWholeFile(SourcePath("tests/golden/tokenizer/gpt2.json"));
+  options_.inputs = {folder_.Write("a.txt", "one\n\ntwo")};
+  options_.tokenizer = folder_.Write("given.json", json);
+  options_.vocab_size = 0;
+  options_.end_token = "<left>";
+  const auto report = Prepare(options_);
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->info.end_token, "<left>");
+  // Whoever reads the folder's tokenizer.json ends documents with it; Decoded checks that they do.
+  const Tokenizer tokenizer = Tokenizer::Load(options_.output + "/tokenizer.json").value();
+  EXPECT_EQ(tokenizer.eos_id(), *tokenizer.AddedTokenId("<left>"));
+  EXPECT_EQ(Decoded(options_.output, "train").size() + Decoded(options_.output, "validation").size(), 2u);
+  EXPECT_EQ(tokenizer.Encode("It's 12"), Tokenizer::FromJson(json, "f")->Encode("It's 12"));
+
+  options_.output = folder_ / "data2";
+  options_.end_token = "<none>";
+  ExpectError(ExitCode::kUsage,
+              "given.json: end token: \"<none>\" is no added token; some are \"<|endoftext|>\"");
+  // A tokenizer without a usual name needs the option.
+  options_.tokenizer =
+      folder_.Write("given.json", absl::StrReplaceAll(json, {{"<|endoftext|>", "<|done|>"}}));
+  options_.end_token = "";
+  ExpectError(ExitCode::kIntegrity, "`jevons prepare --end-token` to name another");
+  options_.end_token = "<|done|>";
+  EXPECT_EQ(Prepare(options_)->info.end_token, "<|done|>");
+}
+
+TEST_F(PrepareTest, LeavesOutBadLinesOnRequestOnly) {
+  const std::string lines =
+      "{\"text\": \"rain on the hill\"}\n"
+      "{\"text\": 7}\n"                // 2: another type
+      "{\"title\": \"no text\"}\n"     // 3: no such field
+      "not JSON\n"                     // 4
+      "{\"text\": \"caf\xE9\"}\n"      // 5: not UTF-8
+      "{\"text\": \"cut \\ud83d\"}\n"  // 6: half a pair
+      "{\"text\": \"a quiet road\", \"score\": NaN, \"title\": \"cut \\ud83d\", \"n\": 1e400}\n"  // sound
+      "\n"
+      "{\"text\": \"\"}\n"  // empty
+      "{\"text\": \"hole\"}" +
+      std::string(3, '\0') +
+      "{\"text\": \"behind it\"}\n"  // 10
+      "\xEF\xBB\xBF{\"text\": \"the last line\"}\r\n"
+      "{\"text\": \"torn";  // 12: a crash
+  options_.inputs = {folder_.Write("a.jsonl", lines), folder_.Write("b.txt", "caf\xE9\n\nsound\n"),
+                     folder_.Write("none.jsonl", "\n\n")};
+  options_.vocab_size = 262;
+  options_.validation_fraction = 0;
+  ExpectError(ExitCode::kIntegrity, "a.jsonl:2: field \"text\" is a number, not a string");
+
+  options_.on_bad_line = BadLine::kSkip;
+  testing::internal::CaptureStderr();
+  const auto report = Prepare(options_);
+  const std::string log = testing::internal::GetCapturedStderr();
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_THAT(Decoded(options_.output, "train"),
+              ElementsAreArray({"rain on the hill", "a quiet road", "the last line", "sound"}));
+  EXPECT_EQ(report->info.bad_documents, 8);
+  EXPECT_EQ(report->empty_documents, 1);
+  EXPECT_EQ(LoadDatasetInfo(options_.output)->bad_documents, 8);
+  for (const char* said : {"left out: ", "a.jsonl:2: field", "8 bad documents in all",
+                           "1 documents without text", "none.jsonl: holds no document"}) {
+    EXPECT_THAT(log, HasSubstr(said));
+  }
+  // Each one alone stops a run that does not ask for it, and is named by its line.
+  const std::vector<std::string> all = absl::StrSplit(lines, '\n');
+  options_.on_bad_line = BadLine::kError;
+  options_.output = folder_ / "data2";
+  for (const int line : {2, 3, 4, 5, 6, 10, 12}) {
+    options_.inputs = {folder_.Write("c.jsonl", std::string(line - 1, '\n') + all[line - 1])};
+    ExpectError(ExitCode::kIntegrity, absl::StrCat("c.jsonl:", line, ": "));
+  }
+  options_.on_bad_line = BadLine::kSkip;
+  ExpectError(ExitCode::kIntegrity,
+              "the inputs hold no text: no document was found in them, 1 were bad, 0 empty");
+}
+
+// A stream that breaks off loses what nobody can count: it is an error under either policy.
+TEST_F(PrepareTest, ATornStreamIsAnErrorUnderEitherPolicy) {
+  options_.on_bad_line = BadLine::kSkip;
+  const std::string lines = AsJsonLines(RandomDocuments(30));
+  options_.text_field = "body";
+  const std::string zst = ZstdCompress(lines), gz = GzipCompress(lines);
+  options_.inputs = {folder_.Write("a.jsonl.zst", zst.substr(0, zst.size() - 3))};
+  ExpectError(ExitCode::kIntegrity, "a.jsonl.zst: ends inside a zstd frame");
+  options_.inputs = {folder_.Write("a.jsonl.gz", gz.substr(0, gz.size() - 3))};
+  ExpectError(ExitCode::kIntegrity, "a.jsonl.gz: ends inside a gzip member");
+}
+
+TEST_F(PrepareTest, SaysWhichOptionsHaveNoEffect) {
+  options_.inputs = {folder_.Write("a.jsonl", "{\"text\": \"one\"}\n")};
+  options_.vocab_size = 262;
+  options_.document_rule = DocumentRule::kFile;
+  testing::internal::CaptureStderr();
+  EXPECT_TRUE(Prepare(options_).ok());
+  EXPECT_THAT(testing::internal::GetCapturedStderr(),
+              HasSubstr("document rule \"file\" has no effect: no input is plain text"));
+  options_.inputs = {folder_.Write("a.txt", "one")};
+  options_.text_field = "body";
+  options_.overwrite = true;
+  testing::internal::CaptureStderr();
+  EXPECT_TRUE(Prepare(options_).ok());
+  EXPECT_THAT(testing::internal::GetCapturedStderr(),
+              HasSubstr("text field \"body\" has no effect: no input is of JSON lines"));
+}
+
+TEST_F(PrepareTest, ReadsAFolder) {
+  fs::create_directories(folder_ / "in/more");
+  folder_.Write("in/2.txt", "two");
+  folder_.Write("in/1.jsonl", "{\"text\": \"one\"}\n");
+  folder_.Write("in/more/3.txt.gz", GzipCompress("three"));
+  folder_.Write("in/._2.txt", std::string("\0\x05\x16\x07", 4));
+  options_.inputs = {folder_ / "in"};
+  options_.vocab_size = 262;
+  options_.validation_fraction = 0;
+  ASSERT_TRUE(Prepare(options_).ok());
+  EXPECT_THAT(Decoded(options_.output, "train"), ElementsAreArray({"one", "two", "three"}));
+  options_.inputs = {folder_ / "in", folder_ / "in/2.txt"};
+  options_.output = folder_ / "data2";
+  ExpectError(ExitCode::kUsage, "are the same file");
+}
+
 TEST_F(PrepareTest, RunAgainIsSafe) {
   options_.inputs = {folder_.Write("a.txt", AsPlainText(RandomDocuments(20)))};
   const auto first = Prepare(options_);
@@ -302,6 +446,17 @@ TEST_F(PrepareTest, RefusesOptions) {
   options_.tokenizer_sample_bytes = 1;
   options_.text_field = "";
   ExpectError(ExitCode::kUsage, "text_field");
+  options_.end_token = "</s>";
+  ExpectError(ExitCode::kUsage, "end_token: is for a given tokenizer");
+  options_.document_separator = "<>";
+  ExpectError(ExitCode::kUsage, "document_separator: is for the rule of that name only");
+  options_.document_rule = DocumentRule::kSeparator;
+  for (const char* separator : {"a\nb", "caf\xE9"}) {
+    options_.document_separator = separator;
+    ExpectError(ExitCode::kUsage, "document_separator: must be UTF-8 without line breaks");
+  }
+  options_.document_separator = "";
+  ExpectError(ExitCode::kUsage, "document_separator: is for the rule of that name only, and not empty there");
 }
 
 TEST_F(PrepareTest, RefusesInputs) {
@@ -309,12 +464,15 @@ TEST_F(PrepareTest, RefusesInputs) {
   ExpectError(ExitCode::kUsage, "missing.txt: cannot open: No such file");
   options_.inputs = {folder_.Write("a.pdf", "x")};
   ExpectError(ExitCode::kUsage, "a.pdf: unknown kind of input");
+  options_.inputs = {
+      folder_.Write("lfs.jsonl", "version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n")};
+  ExpectError(ExitCode::kIntegrity, "lfs.jsonl: is a Git LFS pointer");
   options_.inputs = {folder_.Write("a.txt", "x"), folder_ / "./a.txt"};
   ExpectError(ExitCode::kUsage, "are the same file");
   options_.inputs = {folder_.Write("empty.txt", ""), folder_.Write("blank.jsonl", "\n\n")};
   ExpectError(ExitCode::kIntegrity, "the inputs hold no text");
   options_.inputs = {folder_.Write("latin.txt", "sound\n\ncaf\xE9\n")};
-  ExpectError(ExitCode::kIntegrity, "latin.txt: byte 10 (0xE9) is not UTF-8");
+  ExpectError(ExitCode::kIntegrity, "latin.txt:3: byte 10 (0xE9) is not UTF-8");
   options_.inputs = {folder_.Write("bad.jsonl", "{\"text\": \"a\"}\n\n{\"text\": \"b\"\n")};
   ExpectError(ExitCode::kIntegrity, "bad.jsonl:3: not valid JSON");
   const std::string frame = ZstdCompress(std::string(100000, 'x') + " y");

@@ -109,6 +109,7 @@ TEST_P(GoldenTest, WritesWhatItRead) {
   EXPECT_EQ(again->parts().added, tokenizer_.parts().added);
   EXPECT_EQ(again->parts().text_template, tokenizer_.parts().text_template);
   EXPECT_EQ(again->parts().pretokenizer.patterns(), tokenizer_.parts().pretokenizer.patterns());
+  EXPECT_EQ(again->parts().pretokenizer.digits(), tokenizer_.parts().pretokenizer.digits());
   ExpectTexts(*again, golden());
   // Field by field what the package wrote, but for two spellings of the same.
   Json read = Json::parse(std::ifstream(Folder() + GetParam() + ".json")), written = Json::parse(json);
@@ -120,7 +121,8 @@ TEST_P(GoldenTest, WritesWhatItRead) {
 
 TEST_P(GoldenTest, RoundTripsPlainText) {
   std::mt19937_64 random(3);
-  const bool changes = tokenizer_.parts().nfc || tokenizer_.parts().pretokenizer.add_prefix_space();
+  const bool changes = tokenizer_.parts().nfc || tokenizer_.parts().pretokenizer.add_prefix_space() ||
+                       !tokenizer_.TokenId("\xFF");
   for (int i = 0; i < 2000; ++i) {
     const std::string text = i % 2 == 0 ? RandomUnicode(random) : RandomBytes(random, 60);
     const std::string back = tokenizer_.Decode(tokenizer_.Encode(text)).value();
@@ -133,8 +135,21 @@ TEST_P(GoldenTest, RoundTripsPlainText) {
 
 INSTANTIATE_TEST_SUITE_P(Families, GoldenTest,
                          testing::Values("deepseek_v3", "gpt2", "gpt2_prefix", "llama3", "qwen2", "qwen35",
-                                         "o200k", "tekken"),
+                                         "o200k", "tekken", "deepseek_v2", "cl100k", "nanochat", "ling",
+                                         "kimi", "smollm", "digit_runs"),
                          [](const auto& info) { return std::string(info.param); });
+
+TEST(Utf8AlphabetTest, WhatNoCharacterHasIsTheReplacementCharacter) {
+  const Tokenizer tokenizer = Tokenizer::Load(Folder() + "deepseek_v2.json").value();
+  EXPECT_EQ(tokenizer.Encode("a\xFF"), tokenizer.Encode("a\uFFFD"));
+  EXPECT_EQ(*tokenizer.Decode(tokenizer.Encode("a\x80\xC0\xF5")), "a\x80\uFFFD\uFFFD");
+  TokenizerParts parts = tokenizer.parts();
+  for (std::string& bytes : parts.vocabulary) {
+    if (bytes == "\xF4") bytes = "some other token";
+  }
+  EXPECT_THAT(std::string(Tokenizer::Create(parts).status().message()),
+              testing::HasSubstr("no token for byte 0xf4"));
+}
 
 TEST(SpecialTokensTest, AreFoundByTheirNames) {
   const auto load = [](absl::string_view name) {
@@ -148,6 +163,7 @@ TEST(SpecialTokensTest, AreFoundByTheirNames) {
   EXPECT_EQ(llama3.bos_id(), *llama3.AddedTokenId("<|begin_of_text|>"));
   EXPECT_EQ(tekken.eos_id(), *tekken.AddedTokenId("</s>"));
   EXPECT_EQ(tekken.bos_id(), *tekken.AddedTokenId("<s>"));
+  EXPECT_EQ(load("kimi").eos_id(), *load("kimi").AddedTokenId("[EOS]"));
 }
 
 }  // namespace

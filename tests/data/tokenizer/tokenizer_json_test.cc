@@ -142,7 +142,8 @@ INSTANTIATE_TEST_SUITE_P(
         Mutation{"\"use_regex\": false", "\"use_regex\": true", "pretokenizers[3].use_regex is true"},
         Mutation{"\"type\": \"BPE\"", "\"type\": \"Unigram\"", "model.type is \"Unigram\"; only \"BPE\""},
         Mutation{"\"dropout\": null", "\"dropout\": 0.1", "model.dropout is 0.1"},
-        Mutation{"\"byte_fallback\": false", "\"byte_fallback\": true", "model.byte_fallback is true"},
+        Mutation{"\"byte_fallback\": false", "\"byte_fallback\": 3", "model.byte_fallback is 3"},
+        Mutation{"\"unk_token\": null", "\"unk_token\": 3", "model.unk_token is 3, not a string"},
         Mutation{"\"single_word\": false", "\"single_word\": true", "added_tokens[0].single_word is true"},
         Mutation{"\"special\": true", "\"special\": 3", "added_tokens[0].special is 3"},
         Mutation{"\"added_tokens\": [", "\"added_tokens\": [{\"id\": 300, \"content\": \"x\"},",
@@ -185,6 +186,19 @@ TEST(TokenizerStagesTest, RefusesByName) {
   ExpectRefused(
       Llama3Json("\"type\":\"Sequence\",\"pretokenizers\"", "\"type\":\"Digits\",\"pretokenizers\""),
       "pre_tokenizer.type is \"Digits\"");
+  const std::string digits = "{\"type\":\"Digits\",\"individual_digits\":true},";
+  ExpectRefused(Llama3Json("{\"type\":\"Split\"", digits + digits + "{\"type\":\"Split\""),
+                "pre_tokenizer.pretokenizers[1].type is \"Digits\"; only one is supported, before or behind "
+                "all Split stages");
+  ExpectRefused(Llama3Json("{\"type\":\"Split\"", "{\"type\":\"Digits\"},{\"type\":\"Split\""),
+                "pretokenizers[0].individual_digits is null");
+  ExpectRefused(Llama3Json("{\"type\":\"Split\"", "{\"type\":\"Punctuation\"},{\"type\":\"Split\""),
+                "pre_tokenizer.pretokenizers[0].type is \"Punctuation\"; only \"Split\"");
+  ExpectRefused(Llama3Json("\"added_tokens\":[",
+                           "\"added_tokens\":[{\"id\":0,\"content\":\"!\",\"ends_documents\":1},"),
+                "added_tokens[0].ends_documents is 1");
+  ExpectRefused(Llama3Json("\"special\":true}", "\"special\":true,\"ends_documents\":true}"),
+                "both end documents");
 }
 
 TEST(TokenizerStagesTest, AcceptsOtherSpellings) {
@@ -193,7 +207,10 @@ TEST(TokenizerStagesTest, AcceptsOtherSpellings) {
        {std::pair("\"Isolated\",\"invert\":false", "\"Removed\",\"invert\":true"),
         std::pair("\"normalizer\":null",
                   "\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"}]}"),
-        std::pair("\"type\":\"BPE\",", "")}) {
+        std::pair("\"unk_token\":null", "\"unk_token\":\"<unk>\""),
+        std::pair("\"byte_fallback\":false", "\"byte_fallback\":true"),
+        std::pair("\"fuse_unk\":false", "\"fuse_unk\":true"),
+        std::pair("\"dropout\":null", "\"dropout\":0.0"), std::pair("\"type\":\"BPE\",", "")}) {
     const auto tokenizer = Tokenizer::FromJson(Llama3Json(from, to), "f");
     ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
     EXPECT_EQ(tokenizer->Encode("It's 1984.\n"), ids);
@@ -207,6 +224,19 @@ TEST(TokenizerStagesTest, NeedsNoEndTokenToEncode) {
   ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
   EXPECT_EQ(tokenizer->eos_id(), -1);
   EXPECT_EQ(tokenizer->bos_id(), *tokenizer->AddedTokenId("<|begin_of_text|>"));
+}
+
+TEST(TokenizerStagesTest, TheEndTokenIsTheOneThatIsMarked) {
+  const Tokenizer tokenizer = Tokenizer::FromJson(Llama3Json(), "f").value();
+  const auto marked = tokenizer.WithEndToken("<left>");
+  ASSERT_TRUE(marked.ok()) << marked.status();
+  EXPECT_EQ(marked->eos_id(), *tokenizer.AddedTokenId("<left>"));
+  EXPECT_EQ(Tokenizer::FromJson(marked->ToJson(), "f")->eos_id(), marked->eos_id());
+  EXPECT_EQ(marked->WithEndToken("<right>")->eos_id(), *tokenizer.AddedTokenId("<right>"));
+  const absl::Status status = tokenizer.WithEndToken("the earth").status();
+  EXPECT_EQ(ExitCodeOf(status), ExitCode::kUsage);
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("\"the earth\" is no added token; some are \"<|begin_of_text|>\""));
 }
 
 TEST(TokenizerStagesTest, KeepsHolesInTheVocabulary) {
