@@ -104,6 +104,7 @@ make_root() {  # a Debian as debootstrap makes it, with this machine's way to th
   [[ $http_proxy != DIRECT ]] || http_proxy=
   [[ $https_proxy != DIRECT ]] || https_proxy=
   mkdir -p "$packages"
+  chmod 755 "$root"  # the new machine's /
   if ! http_proxy=$http_proxy https_proxy=$https_proxy debootstrap --variant=minbase --cache-dir="$packages" \
     ${keyring:+--keyring="$keyring"} "$codename" "$root" "$mirror" >"$root/debootstrap.out" 2>&1; then
     cannot "debootstrap failed: $(tail -n 1 "$root/debootstrap.out")"
