@@ -41,6 +41,7 @@ struct Options {
   bool hash = false, verify = false, tensors = false, params = false, flops = false, print_config = false, fields = false, json = false;
 
   bool wants_config() const { return params || flops || print_config; }
+  bool wants_checkpoint() const { return hash || verify || tensors || !diff.empty(); }
 };
 
 // One answer, collected in both forms; --json chooses.
@@ -228,14 +229,13 @@ absl::Status InspectCheckpoint(const Options& options, Answer& answer, bool* ide
     return DescribeConfig(config, options, answer);
   }
   if (options.tensors) DescribeTensors(reader, answer);
-  const bool asked = options.verify || options.hash || options.tensors || !options.diff.empty();
-  return asked ? absl::OkStatus() : DescribeCheckpoint(reader, answer);
+  return options.wants_checkpoint() ? absl::OkStatus() : DescribeCheckpoint(reader, answer);
 }
 
 absl::Status InspectConfig(const Options& options, Answer& answer) {
   if (!options.wants_config())
     return UsageError("--config: say what to show: --params, --flops or --print-config");
-  if (options.hash || options.verify || options.tensors || !options.diff.empty()) {
+  if (options.wants_checkpoint()) {
     return UsageError(
         "--hash, --verify, --tensors and --diff look at a checkpoint: name a run or a checkpoint, not --config");
   }
@@ -247,6 +247,9 @@ absl::Status InspectConfig(const Options& options, Answer& answer) {
 
 int Run(const Options& options) {
   if (options.fields) {
+    if (options.wants_config() || options.wants_checkpoint() || !options.target.empty() || !options.config.path.empty() ||
+        !options.config.overrides.empty())
+      return Finish(UsageError("--fields lists what any config may say: it goes with --json alone"));
     Answer fields;
     DescribeFields(fields);
     WriteOut(options.json ? fields.json.dump(2) + "\n" : fields.text);
@@ -285,10 +288,7 @@ void RegisterInspect(CLI::App& program, int* exit_code) {
   command->add_flag("--params", options->params, "parameters: names, shapes, sums");
   command->add_flag("--flops", options->flops, "FLOPs per token, term by term");
   command->add_flag("--print-config", options->print_config, "every field, with defaults filled in");
-  CLI::Option* fields =
-      command->add_flag("--fields", options->fields, "every field that a config may have: type, default, meaning [unit], reason");
-  for (CLI::Option* other : command->get_options([&](const CLI::Option* o) { return o != fields && o->get_name() != "--help"; }))
-    fields->excludes(other);
+  command->add_flag("--fields", options->fields, "every field that a config may have: type, default, meaning [unit], reason");
   command->add_flag("--json", options->json, "print JSON");
   command->callback([options, exit_code] { *exit_code = Run(*options); });
 }
