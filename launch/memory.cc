@@ -38,13 +38,15 @@ std::string Sharing(int ranks) { return ranks > 1 ? absl::StrFormat(" for %d ran
 
 Room RoomOf(const RunConfig& config) {
   const int here = MachineRanks().size();
-  if (config.parallel().backend() == CPU) return {MachineBytes() / here, absl::StrFormat("this machine has %s%s", Bytes(MachineBytes()), Sharing(here))};
+  if (config.parallel().backend() == CPU)
+    return {MachineBytes() / here, absl::StrFormat("this machine has %s%s", Bytes(MachineBytes()), Sharing(here))};
   const CudaReport cuda = ExamineCuda();
   const auto gpus = static_cast<int>(cuda.devices.size());
   const int ranks = (here + gpus - 1) / gpus;
   const int64_t free = cuda::FreeDeviceBytes();
-  return {cuda::RoomOfRank(free, ranks), absl::StrFormat("%s has %s free%s, of which libraries take up to %s for each", cuda.devices.front().name,
-                                                         Bytes(free), Sharing(ranks), Bytes(cuda::kLibraryBytes))};
+  return {cuda::RoomOfRank(free, ranks),
+          absl::StrFormat("%s has %s free%s, of which libraries take up to %s for each", cuda.devices.front().name, Bytes(free),
+                          Sharing(ranks), Bytes(cuda::kLibraryBytes))};
 }
 
 absl::Status Judge(const RunConfig& config, const Communicator& world) {

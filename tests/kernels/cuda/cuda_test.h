@@ -34,7 +34,8 @@ class Deviations {
     const std::string test = testing::UnitTest::GetInstance()->current_test_info()->name();
     for (const auto& [name, part] : worst_) std::printf("deviation %s %s: %.3g of its bound\n", test.c_str(), name.c_str(), part);
     for (const auto& [name, count] : others_)
-      if (count > 0) std::printf("deviation %s %s: %lld elements have other bits\n", test.c_str(), name.c_str(), static_cast<long long>(count));
+      if (count > 0)
+        std::printf("deviation %s %s: %lld elements have other bits\n", test.c_str(), name.c_str(), static_cast<long long>(count));
     std::fflush(stdout);
     worst_.clear();
     others_.clear();
