@@ -137,8 +137,11 @@ void ExpectCommandExists(std::vector<std::string> words, const std::string& from
   if (words[0] == "bench" && words.size() > 1) help.push_back(words[1]);
   const ProcessResult result = Jevons(help);
   ASSERT_EQ(result.exit_code, 0) << from << ": " << result.err;
-  for (const std::string& word : words)
-    if (word.substr(0, 2) == "--") EXPECT_THAT(result.out, ::testing::ContainsRegex("[ ,]" + word + "[ ,\n]")) << from << ": " << word;
+  for (const std::string& word : words) {
+    if (word.substr(0, 2) == "--") {
+      EXPECT_THAT(result.out, ::testing::ContainsRegex("[ ,]" + word + "[ ,\n]")) << from << ": " << word;
+    }
+  }
 }
 
 TEST(Cli, ExamplesOfHelpAndReadmeAreCommands) {

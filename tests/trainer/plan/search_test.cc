@@ -24,8 +24,9 @@ TEST(Search, RanksByCostAndKeepsToMemory) {
   const SearchResult result = SmallSearch(80);
   ASSERT_GT(result.fitting.size(), 10);
   for (size_t i = 1; i < result.fitting.size(); ++i)
-    if (result.fitting[i - 1].refusal.empty() == result.fitting[i].refusal.empty())
+    if (result.fitting[i - 1].refusal.empty() == result.fitting[i].refusal.empty()) {
       EXPECT_LE(result.fitting[i - 1].dollars_per_million_tokens, result.fitting[i].dollars_per_million_tokens);
+    }
   for (const Candidate& candidate : result.fitting) EXPECT_LE(candidate.memory, 76 * 1024.0 * 1024 * 1024);
   int rejected = 0;
   for (const auto& [reason, rejection] : result.rejected) rejected += rejection.count;
@@ -48,7 +49,9 @@ TEST(Search, MarksWhatTrainRefuses) {
     const bool whole_blocks = c.layout.recompute == Recompute::kFull;
     full += whole_blocks;
     EXPECT_EQ(c.refusal.empty(), legal && !whole_blocks) << c.layout.ToString() << ": " << c.refusal;
-    if (!whole_blocks) EXPECT_EQ(LayoutOf(changed, c.layout.gpus).ToString(), c.layout.ToString());
+    if (!whole_blocks) {
+      EXPECT_EQ(LayoutOf(changed, c.layout.gpus).ToString(), c.layout.ToString());
+    }
   }
   EXPECT_TRUE(refused);
   EXPECT_GT(full, 0);
