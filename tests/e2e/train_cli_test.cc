@@ -66,8 +66,9 @@ class TrainCli : public testing::Test {
   // The quick start's preset, made small.
   static std::vector<std::string> Command(int ranks, int ep, const std::string& output,
                                           const std::vector<std::string>& overrides = {}) {
-    std::vector<std::string> command = {"mpirun", "-q", "--oversubscribe", "--bind-to", "none", "-np", std::to_string(ranks),
-                                        kJevons, "train", "--config",
+    // mpirun's own files lie here too: one that is killed leaves them behind.
+    std::vector<std::string> command = {"mpirun", "-q", "--mca", "orte_tmpdir_base", folder_, "--oversubscribe", "--bind-to", "none",
+                                        "-np", std::to_string(ranks), kJevons, "train", "--config",
                                         SourcePath("configs/presets/quickstart_cpu.textproto"), "--output",
                                         folder_ / output};
     std::vector<std::string> all = {absl::StrCat("data.path=", (folder_ / "data").string()),
@@ -139,7 +140,7 @@ TEST_F(TrainCli, EveryLayoutEndsInTheSameState) {
   const ProcessResult four = Train(4, 4, "four");
   ASSERT_EQ(four.exit_code, 0) << four.err;
   EXPECT_THAT(four.out, HasSubstr("validation loss"));
-  EXPECT_THAT(four.out, HasSubstr("per million tokens"));
+  EXPECT_THAT(four.out, HasSubstr("price not set"));
   ASSERT_EQ(Train(3, 1, "three").exit_code, 0);
   ASSERT_EQ(Train(1, 1, "one").exit_code, 0);
   EXPECT_EQ(Hash("four"), Hash("three"));
