@@ -13,8 +13,8 @@ namespace jevons {
 namespace {
 
 struct Options {
-  std::string checkpoint, folder;
-  std::vector<std::string> overrides;
+  CheckpointOptions checkpoint;
+  std::string folder;
 };
 
 const char* NameOf(HfPrecision precision) {
@@ -30,7 +30,7 @@ const char* NameOf(HfPrecision precision) {
 }
 
 absl::Status Verify(const Options& options) {
-  JEVONS_ASSIGN_OR_RETURN(OpenedCheckpoint opened, OpenForUse(options.checkpoint, options.overrides, Needs::kModel));
+  JEVONS_ASSIGN_OR_RETURN(OpenedCheckpoint opened, OpenForUse(options.checkpoint, Needs::kModel));
   JEVONS_ASSIGN_OR_RETURN(const VerifyExportReport report, VerifyExport(PosixFileSystem(), opened.reader, opened.inputs.config,
                                                                         opened.inputs.tokenizer_path, options.folder));
   WriteOut(absl::StrFormat("%s: all %d tensors (%s, %s) are those of %s, bit for bit, and nothing else is there\n", options.folder, report.tensors,
@@ -45,9 +45,9 @@ void RegisterVerifyExport(CLI::App& program, int* exit_code) {
                                  "Proves tensor by tensor that an exported folder holds exactly what the checkpoint does; reads both, writes nothing.",
                                  "jevons verify-export run model");
   auto options = std::make_shared<Options>();
-  command->add_option("RUN", options->checkpoint, "a run, or one of its checkpoints")->required();
+  command->add_option("RUN", options->checkpoint.path, "a run, or one of its checkpoints")->required();
   command->add_option("FOLDER", options->folder, "what `jevons export` has written of it, in any precision")->required();
-  command->add_option("--set", options->overrides, "path=value: overrides a field of the checkpoint's config, as at the export");
+  command->add_option("--set", options->checkpoint.overrides, "path=value: overrides a field of the checkpoint's config, as at the export");
   command->callback([options, exit_code] { *exit_code = Finish(Verify(*options)); });
 }
 
