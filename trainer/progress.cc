@@ -139,7 +139,7 @@ std::string ProgressLine(const StepPlan& plan, int64_t steps, int64_t tokens_lef
   };
   if (stats.mtp_loss > 0) add(" mtp " + Fixed(stats.mtp_loss, 4));
   if (moe) add(" bal " + Fixed(stats.balance_loss, 3));
-  add(absl::StrFormat(" | grad %s lr %.2e", Fixed(stats.gradient_norm, 3), plan.learning_rate));
+  add(absl::StrFormat(" | grad %s lr %.1e", Fixed(stats.gradient_norm, 2), plan.learning_rate));
   add(absl::StrFormat(" | %s tok/s MFU %s%%", Short(rate), Fixed(100 * Mfu(meter, interval), 1)));
   add(priced ? absl::StrFormat(" $%.3g/M", DollarsPerMillionTokens(ledger)) : std::string(" price not set"));
   if (rate > 0 && tokens_left > 0) {
@@ -147,7 +147,8 @@ std::string ProgressLine(const StepPlan& plan, int64_t steps, int64_t tokens_lef
     add(" | ETA " + Duration(seconds));
     if (priced) add(" $" + Short(ledger.dollars() + *meter.price_per_device_hour * meter.devices * seconds / 3600));
   }
-  if (moe) add(absl::StrFormat(" | load %sx %d dead", Fixed(stats.max_over_mean, 2), stats.dead_experts));
+  if (moe) add(absl::StrFormat(" | load %sx", Fixed(stats.max_over_mean, 2)));
+  if (stats.dead_experts > 0) add(absl::StrFormat(" %d dead", stats.dead_experts));
   const size_t room = kProgressColumns - std::min(kProgressColumns, line.size() + 3);
   if (const std::string phases = PhaseShares(interval.phases, room); !phases.empty()) line += " | " + phases;
   return line;

@@ -46,8 +46,8 @@ double Mfu(const Meter& meter, const Interval& interval);
 MetricsRecord StepRecord(const StepPlan& plan, const StepStats& stats, const Meter& meter, const Interval& step,
                          const CostLedger& ledger, double wall_time);
 
-// "step 120/300 | loss 4.3100 mtp 4.8700 bal 1.020 | grad 0.820 lr 2.10e-03 | 12.3K tok/s MFU 31.2% $0.021/M | ETA 2h14m $3.2 | load
-// 1.42x 0 dead | forward 40% ...": ETA is the time that is left, and the dollars of the whole run; "price not set" where there are none.
+// "step 120/300 | loss 4.3100 mtp 4.8700 bal 1.020 | grad 0.82 lr 2.1e-03 | 12.3K tok/s MFU 31.2% $0.021/M | ETA 2h14m $3.2 | load
+// 1.42x 2 dead | forward 40% ...": ETA is the time that is left, and the dollars of the whole run; "price not set" where there are none.
 // At most kProgressColumns long: the smallest phases, and then whole figures from the end on, are left out. tokens_left: of the run.
 inline constexpr size_t kProgressColumns = 160 - 11;  // beside the log's time and level
 std::string ProgressLine(const StepPlan& plan, int64_t steps, int64_t tokens_left, const StepStats& stats, const Meter& meter,
