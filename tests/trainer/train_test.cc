@@ -450,7 +450,7 @@ TEST(PhaseShares, AreOfTheirSum) {
   phases[static_cast<size_t>(Phase::kValidation)] = 3;
   EXPECT_EQ(PhaseShares(phases), "forward 25% validation 75%");
   const Interval interval{.steps = 1, .tokens = 1, .exchanged = {}, .seconds = 1, .phases = phases};
-  EXPECT_THAT(ProgressLine({}, 1, {}, {}, interval, {}), testing::EndsWith(" | forward 25% validation 75%"));
+  EXPECT_THAT(ProgressLine({}, 1, 0, {}, {}, interval, {}), testing::EndsWith(" | forward 25% validation 75%"));
 }
 
 TEST_F(TrainTest, ARunKeepsItsTokenizer) {
