@@ -1,11 +1,9 @@
 #include "kernels/cpu/amx.h"
 
-#include <omp.h>
-
-#include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cstdint>
+
+#include "kernels/cpu/peak_rate.h"
 
 #ifdef __x86_64__
 #include <cpuid.h>
@@ -79,21 +77,7 @@ HWY_EXPORT(TileLoop);
 
 double MeasureAmxPeak(int threads) {
   if (!AmxProblem().empty()) return 0;
-  constexpr int kRuns = 50;
-  constexpr int64_t kRounds = 30000;  // about 0.7 ms: short enough to find a moment without other work
-  double best = 0;
-  for (int run = 0; run < kRuns; ++run) {
-    double flop = 0, seconds = 0;
-#pragma omp parallel num_threads(threads) reduction(+ : flop) reduction(max : seconds)
-    {
-#pragma omp barrier
-      const auto start = std::chrono::steady_clock::now();
-      flop = HWY_DYNAMIC_DISPATCH(TileLoop)(kRounds);
-      seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    }
-    best = std::max(best, flop / seconds * 1e-9);
-  }
-  return best;
+  return PeakRate(threads, [] { return HWY_DYNAMIC_DISPATCH(TileLoop)(30000); });
 }
 
 }  // namespace jevons::cpu

@@ -1,10 +1,8 @@
 #include "kernels/cpu/fma_peak.h"
 
-#include <omp.h>
-
-#include <algorithm>
-#include <chrono>
 #include <cstdint>
+
+#include "kernels/cpu/peak_rate.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/fma_peak.cc"
@@ -53,23 +51,10 @@ namespace jevons {
 HWY_EXPORT(FmaLoop);
 
 double MeasureFmaPeak(int threads) {
-  constexpr int kRuns = 50;
-  constexpr int64_t kSteps =
-      200000;  // about 0.3 ms on AVX-512: short enough to find a moment without other work
-  double best = 0;
-  for (int run = 0; run < kRuns; ++run) {
-    double flop = 0, seconds = 0;
-#pragma omp parallel num_threads(threads) reduction(+ : flop) reduction(max : seconds)
-    {
-      float sink[3] = {0.999f, 0.001f, 0.0f};
-#pragma omp barrier
-      const auto start = std::chrono::steady_clock::now();
-      flop = HWY_DYNAMIC_DISPATCH(FmaLoop)(kSteps, sink);
-      seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    }
-    best = std::max(best, flop / seconds * 1e-9);
-  }
-  return best;
+  return cpu::PeakRate(threads, [] {
+    float sink[3] = {0.999f, 0.001f, 0.0f};
+    return HWY_DYNAMIC_DISPATCH(FmaLoop)(200000, sink);
+  });
 }
 
 }  // namespace jevons

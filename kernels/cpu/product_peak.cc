@@ -1,14 +1,11 @@
 #include "kernels/cpu/product_peak.h"
 
-#include <omp.h>
-
-#include <algorithm>
-#include <chrono>
 #include <cstdint>
 
 #include "kernels/cpu/amx.h"
 #include "kernels/cpu/fma_peak.h"
 #include "kernels/cpu/gemm_impl.h"
+#include "kernels/cpu/peak_rate.h"
 
 #define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4)  // as in gemm_tile.cc
 #undef HWY_TARGET_INCLUDE
@@ -58,23 +55,10 @@ namespace {
 HWY_EXPORT(DotPeakLoop);
 
 double MeasureDotPeak(int threads) {
-  constexpr int kRuns = 50;
-  constexpr int64_t kSteps = 200000;  // short enough to find a moment without other work
-  const auto loop = HWY_DYNAMIC_DISPATCH(DotPeakLoop)();
-  double best = 0;
-  for (int run = 0; run < kRuns; ++run) {
-    double flop = 0, seconds = 0;
-#pragma omp parallel num_threads(threads) reduction(+ : flop) reduction(max : seconds)
-    {
-      float sink[3] = {0.999f, 0.001f, 0.0f};
-#pragma omp barrier
-      const auto start = std::chrono::steady_clock::now();
-      flop = loop(kSteps, sink);
-      seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    }
-    best = std::max(best, flop / seconds * 1e-9);
-  }
-  return best;
+  return PeakRate(threads, [] {
+    float sink[3] = {0.999f, 0.001f, 0.0f};
+    return HWY_DYNAMIC_DISPATCH(DotPeakLoop)()(200000, sink);
+  });
 }
 
 }  // namespace

@@ -64,7 +64,7 @@ TEST_F(Install, NamesTheFolderWhereItsFilesAreMissing) {
   EXPECT_EQ(claim.out, "");
   EXPECT_THAT(claim.err, HasSubstr(Prefix() + "/share/jevons/configs"));
 
-  const ProcessResult preset = Jevons({"inspect", "--config", "configs/presets/quickstart_cpu.textproto"});
+  const ProcessResult preset = Jevons({"inspect", "--config", "configs/presets/quickstart_cpu.textproto", "--print-config"});
   EXPECT_EQ(preset.exit_code, 2);
   EXPECT_THAT(preset.err, HasSubstr("error: configs/presets/quickstart_cpu.textproto"));
 }

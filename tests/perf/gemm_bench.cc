@@ -1,5 +1,5 @@
-// GFLOP/s of Gemm and GroupedGemm per shape and thread count, beside the peak measured in the same run, of AMX for what runs on it and
-// of fused multiply-adds for all else: gemm_bench [threads] [part of a line's name]. A product has 2mnk FLOP. The best of many runs of
+// GFLOP/s of Gemm and GroupedGemm per shape and thread count, beside the peak, measured in the same run, of the instruction that
+// serves: gemm_bench [threads] [part of a line's name]. A product has 2mnk FLOP. The best of many runs of
 // about 1 ms is reported, since the machine may have other work.
 #include <omp.h>
 
@@ -13,9 +13,7 @@
 #include <vector>
 
 #include "kernels/base/philox.h"
-#include "kernels/cpu/amx.h"
-#include "kernels/cpu/fma_peak.h"
-#include "kernels/cpu/gemm_impl.h"
+#include "kernels/cpu/product_peak.h"
 #include "kernels/ops/gemm.h"
 
 namespace jevons {
@@ -97,10 +95,9 @@ class Products {
 };
 
 void Report(int threads, DType in, const char* filter) {
-  const bool on_tiles = &cpu::ChosenGemmImpl(in) == &cpu::kGemmAmx;
-  const double peak = on_tiles ? cpu::MeasureAmxPeak(threads) : MeasureFmaPeak(threads);
-  std::printf("\n%s, %d thread%s, %s; %s peak %.0f GFLOP/s\n", NameOf(in), threads, threads == 1 ? "" : "s",
-              GemmImplementation(in).c_str(), on_tiles ? "AMX" : "FMA", peak);
+  const double peak = MeasureProductPeak(in, threads);
+  std::printf("\n%s, %d thread%s, %s; peak of its instruction %.0f GFLOP/s\n", NameOf(in), threads, threads == 1 ? "" : "s",
+              GemmImplementation(in).c_str(), peak);
   std::printf("%-8s %6s %6s %6s %3s | %8s %6s\n", "", "m", "n", "k", "x", "GFLOP/s", "peak");
   for (const Line& line : kLines) {
     if (filter != nullptr && std::strstr(line.name, filter) == nullptr) continue;

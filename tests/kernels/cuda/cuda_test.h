@@ -70,8 +70,6 @@ inline Bound BoundOf(DType dtype, double of_largest = 2e-6) {
   return {dtype == DType::kBF16 ? 0x1p-7 : 0.0, of_largest};
 }
 
-using Outputs = std::vector<DeviceCase::Output>;
-
 inline bool SameValues(const std::vector<double>& a, const std::vector<double>& b) {
   return a.size() == b.size() &&
          (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0);
@@ -107,7 +105,7 @@ inline void CompareWithReference(const std::function<void(DeviceCase&)>& run, co
     SelectOps(kRefOps);
     DeviceCase reference(Device::kCpu, layout);
     run(reference);
-    Outputs first;
+    std::vector<DeviceCase::Output> first;
     for (int repeat = 0; repeat < CudaRepeats(); ++repeat) {
       BeforeCudaRepeat(repeat);
       DeviceCase device(Device::kCuda, layout);
