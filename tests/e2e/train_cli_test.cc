@@ -416,7 +416,7 @@ TEST_F(TrainCli, GenerateStreamsUntilItIsInterrupted) {
   ASSERT_EQ(Train(1, 1, "streams").exit_code, 0);
   const std::string out = folder_ / "streamed.txt";
   auto process = Process::Start({"sh", "-c", "exec \"$@\" > " + out, "sh", kJevons, "generate", "--checkpoint", folder_ / "streams", "--prompt",
-                                 "In the", "--tokens", "1000000"});
+                                 "In the", "--tokens", "25", "--count", "1000000"});
   ASSERT_TRUE(process.ok());
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
   const auto shown = [&] { return fs::exists(out) ? fs::file_size(out) : 0; };
