@@ -37,7 +37,7 @@ class DocumentOrderTest : public ::testing::Test {
     return count;
   }
 
-  const ScratchFolder folder_;
+  const TempFolder folder_;
   std::optional<IndexedDataset> dataset_;
 };
 

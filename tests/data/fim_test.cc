@@ -49,7 +49,7 @@ class FimTest : public ::testing::Test {
     return tokens;
   }
 
-  const ScratchFolder folder_;
+  const TempFolder folder_;
   Documents documents_;
   std::optional<IndexedDataset> dataset_;
 };

@@ -36,7 +36,7 @@ class LoaderTest : public ::testing::Test {
     }
   }
 
-  const ScratchFolder folder_;
+  const TempFolder folder_;
   StreamConfig config_;
 };
 

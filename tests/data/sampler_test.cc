@@ -57,7 +57,7 @@ class SamplerTest : public ::testing::Test {
     config.eos = kEos;
   }
 
-  const ScratchFolder folder_;
+  const TempFolder folder_;
   std::vector<Documents> documents_;
 };
 

@@ -2,7 +2,6 @@
 #ifndef JEVONS_TESTS_DATA_TEST_DATA_H_
 #define JEVONS_TESTS_DATA_TEST_DATA_H_
 
-#include <stdlib.h>
 
 #include <cstdint>
 #include <filesystem>
@@ -14,30 +13,14 @@
 
 #include "data/index/indexed_dataset.h"
 #include "gtest/gtest.h"
-#include "kernels/base/check.h"
 #include "kernels/base/status.h"
+#include "tests/support/temp_folder.h"
 
 namespace jevons {
 
 inline constexpr int64_t kTestVocab = 1 << 20;  // large enough that tokens are four bytes
 
 using Documents = std::vector<std::vector<int32_t>>;
-
-// A folder that goes away with the test.
-class ScratchFolder {
- public:
-  ScratchFolder() : path_(::testing::TempDir() + "jevons_data_XXXXXX") {
-    JEVONS_CHECK(mkdtemp(path_.data()) != nullptr);
-  }
-  ~ScratchFolder() { std::filesystem::remove_all(path_); }
-  ScratchFolder(const ScratchFolder&) = delete;
-  ScratchFolder& operator=(const ScratchFolder&) = delete;
-  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 inline std::string ReadBytes(const std::string& path) {
   std::ifstream file(path, std::ios::binary);

@@ -10,7 +10,7 @@ namespace {
 using ::testing::ElementsAre;
 
 TEST(ValidationTest, PredictsEveryTokenButTheFirstOnce) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   std::mt19937_64 random(41);
   for (int trial = 0; trial < 30; ++trial) {
     Documents documents = NumberedDocuments(1 + static_cast<int64_t>(random() % 9), 12, random());
@@ -38,7 +38,7 @@ TEST(ValidationTest, PredictsEveryTokenButTheFirstOnce) {
 }
 
 TEST(ValidationTest, PadsTheLastSampleAndMarksDocuments) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   WriteDataset(folder / "set", {{1, 2}, {}, {3}, {4, 5, 6}, {}});
   const auto set = ValidationSet::Open(folder / "set", 4, kTestVocab);
   ASSERT_TRUE(set.ok());
@@ -53,7 +53,7 @@ TEST(ValidationTest, PadsTheLastSampleAndMarksDocuments) {
 }
 
 TEST(ValidationTest, SpreadsSamplesEvenlyOverTheSet) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   WriteDataset(folder / "set", {std::vector<int32_t>(101, 3)});
   const auto set = ValidationSet::Open(folder / "set", 10, kTestVocab);
   ASSERT_TRUE(set.ok());
@@ -70,7 +70,7 @@ TEST(ValidationTest, SpreadsSamplesEvenlyOverTheSet) {
 }
 
 TEST(ValidationTest, RefusesWhatCannotBeEvaluated) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   WriteDataset(folder / "one", {{1}});
   EXPECT_TRUE(
       Fails(ValidationSet::Open(folder / "one", 4, kTestVocab).status(), ExitCode::kIntegrity, "1 tokens"));

@@ -17,7 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/base/philox.h"
 #include "tests/faults/save_loop.h"
-#include "tests/trainer/checkpoint/test_directory.h"
+#include "tests/support/temp_folder.h"
 #include "tests/trainer/checkpoint/test_state.h"
 
 namespace jevons {
@@ -123,7 +123,7 @@ class TestRun {
  private:
   std::string PidFile(int rank) const { return absl::StrCat(path(), "/pid-", rank); }
 
-  TestDirectory directory_;
+  TempFolder directory_;
   int64_t newest_ = 0;
 };
 

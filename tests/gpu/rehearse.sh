@@ -23,9 +23,9 @@ bundle=${1:-$work/bundle.tar.gz}
 
 root=$work/root
 debootstrap --variant=minbase bookworm "$root" >"$work/log" 2>&1 || { tail -n 3 "$work/log" >&2; exit 1; }
-mkdir -p "$root/work" "$root/usr/local/cuda/lib64"
-cp "$bundle" "$root/work/bundle.tar.gz"
-cp tests/gpu/first_run.sh "$root/work/"
+mkdir -p "$root/rehearsal" "$root/usr/local/cuda/lib64"
+cp "$bundle" "$root/rehearsal/bundle.tar.gz"
+cp tests/gpu/first_run.sh "$root/rehearsal/"
 # What the driver's machine has: CUDA's libraries, here without their driver.
 for folder in /usr/local/cuda/lib64 /usr/local/cuda/lib; do
   [[ -d "$folder" ]] || continue
@@ -39,14 +39,14 @@ done
 status=0
 # In a space of mounts of its own: /proc of the new root goes with it.
 unshare --mount sh -c 'mount -t proc proc "$1/proc" && exec chroot "$1" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root \
-  bash /work/first_run.sh /work/bundle.tar.gz /work/out' sh "$root" || status=$?
-files=$(find "$root/work/out" -type f | wc -l)
+  bash /rehearsal/first_run.sh /rehearsal/bundle.tar.gz /rehearsal/out' sh "$root" || status=$?
+files=$(find "$root/rehearsal/out" -type f | wc -l)
 if ((files > 8)); then echo "rehearse: $files result files, more than 8" >&2; exit 1; fi
-if grep -qE ' (FAILED|stopped|not reached) ' "$root/work/out/table.txt" || ((status != 0)); then
+if grep -qE ' (FAILED|stopped|not reached) ' "$root/rehearsal/out/table.txt" || ((status != 0)); then
   echo "rehearse: a stage failed, or was not reached" >&2
   exit 1
 fi
 for stage in facts train-cpu; do
-  grep -qE "^$stage +passed" "$root/work/out/table.txt" || { echo "rehearse: stage $stage did not pass" >&2; exit 1; }
+  grep -qE "^$stage +passed" "$root/rehearsal/out/table.txt" || { echo "rehearse: stage $stage did not pass" >&2; exit 1; }
 done
 echo "rehearse: in a new root everything that needs no GPU passed"

@@ -41,7 +41,7 @@ class CorruptIndexTest : public ::testing::Test {
     return OpenWith(idx, bin_);
   }
 
-  const ScratchFolder folder_;
+  const TempFolder folder_;
   std::string idx_, bin_;
 };
 

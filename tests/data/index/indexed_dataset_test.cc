@@ -39,7 +39,7 @@ const std::string kMagic("MMIDIDX\0\0", 9);
 
 TEST(IndexedDatasetTest, RoundTripsBothWidths) {
   for (const int64_t vocab : {int64_t{65499}, int64_t{65500}}) {
-    const ScratchFolder folder;
+    const TempFolder folder;
     const Documents documents = {{1, 2, 3}, {}, {65498}, {0, 7}, {}};
     WriteDataset(folder / "set", documents, vocab);
     const auto dataset = IndexedDataset::Open(folder / "set", vocab);
@@ -52,7 +52,7 @@ TEST(IndexedDatasetTest, RoundTripsBothWidths) {
 }
 
 TEST(IndexedDatasetTest, RoundTripsManyDocumentsAcrossBufferFlushes) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   const Documents documents = NumberedDocuments(3000, 400, 1);
   WriteDataset(folder / "set", documents);
   const auto dataset = IndexedDataset::Open(folder / "set", kTestVocab);
@@ -62,7 +62,7 @@ TEST(IndexedDatasetTest, RoundTripsManyDocumentsAcrossBufferFlushes) {
 }
 
 TEST(IndexedDatasetTest, ZeroIsASize) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   for (const Documents& documents : {Documents{}, Documents{{}}}) {
     WriteDataset(folder / "set", documents);
     const auto dataset = IndexedDataset::Open(folder / "set", kTestVocab);
@@ -73,7 +73,7 @@ TEST(IndexedDatasetTest, ZeroIsASize) {
 }
 
 TEST(IndexedDatasetTest, WritesMegatronsBytes) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   WriteDataset(folder / "set", {{1, 2, 3}, {4}}, 1000);
   EXPECT_EQ(ReadBytes(folder / "set.bin"), std::string("\1\0\2\0\3\0\4\0", 8));
   EXPECT_EQ(ReadBytes(folder / "set.idx"), kMagic + Bytes(uint64_t{1}, uint8_t{8}, uint64_t{2}, uint64_t{3}) +
@@ -91,7 +91,7 @@ std::string SplitIndex(uint8_t dtype, int64_t bytes) {
 
 template <typename T>
 void ExpectReadsSplitIndex(uint8_t dtype) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   WriteBytes(folder / "set.idx", SplitIndex(dtype, sizeof(T)));
   WriteBytes(folder / "set.bin", Bytes<T, T, T, T, T>(5, 6, 7, 8, 100));
   const auto dataset = IndexedDataset::Open(folder / "set", 101);
@@ -110,7 +110,7 @@ TEST(IndexedDatasetTest, ReadsEveryIntegerTypeAndSeveralSequencesPerDocument) {
 }
 
 TEST(IndexedDatasetTest, RefusesFloatingPointTokensAndModes) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   WriteBytes(folder / "set.bin", std::string(40, '\0'));
   WriteBytes(folder / "set.idx", SplitIndex(6, 8));
   EXPECT_TRUE(Fails(IndexedDataset::Open(folder / "set", 10).status(), ExitCode::kIntegrity, "dtype is 6"));
@@ -119,7 +119,7 @@ TEST(IndexedDatasetTest, RefusesFloatingPointTokensAndModes) {
 }
 
 TEST(IndexedDatasetTest, FindsTokensOutsideTheVocabularyWhenRead) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   WriteDataset(folder / "set", {{1, 2}, {9, 3}}, 10);
   const auto dataset = IndexedDataset::Open(folder / "set", 9);
   ASSERT_TRUE(dataset.ok());
@@ -138,7 +138,7 @@ TEST(IndexedDatasetTest, FindsTokensOutsideTheVocabularyWhenRead) {
 }
 
 TEST(IndexedDatasetTest, WriterRefusesWhatTheFormatCannotSay) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   EXPECT_TRUE(
       Fails(IndexedDatasetWriter::Create(folder / "set", 0).status(), ExitCode::kUsage, "vocab_size is 0"));
   EXPECT_TRUE(
@@ -151,7 +151,7 @@ TEST(IndexedDatasetTest, WriterRefusesWhatTheFormatCannotSay) {
 }
 
 TEST(IndexedDatasetTest, AnAbandonedWriterLeavesTheOldDatasetAlone) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   WriteDataset(folder / "set", {{1}}, 9);
   {
     auto writer = IndexedDatasetWriter::Create(folder / "set", 9);
@@ -167,7 +167,7 @@ TEST(IndexedDatasetTest, AnAbandonedWriterLeavesTheOldDatasetAlone) {
 }
 
 TEST(IndexedDatasetTest, AFailedFinishLeavesNoIndexBesideForeignTokens) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   WriteDataset(folder / "set", {{1}}, 9);
   std::filesystem::remove(folder / "set.bin");
   std::filesystem::create_directories(folder / "set.bin/full");  // what a rename cannot replace
@@ -178,7 +178,7 @@ TEST(IndexedDatasetTest, AFailedFinishLeavesNoIndexBesideForeignTokens) {
 }
 
 TEST(IndexedDatasetTest, TheFingerprintFollowsLengthsAndTokensOnly) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   const auto fingerprint = [&](const std::string& name, const Documents& documents) {
     WriteDataset(folder / name, documents);
     return IndexedDataset::Open(folder / name, kTestVocab)->fingerprint();

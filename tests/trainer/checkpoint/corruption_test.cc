@@ -11,7 +11,7 @@
 #include "kernels/base/philox.h"
 #include "parallel/comm/loopback.h"
 #include "tests/support/memory_disk.h"
-#include "tests/trainer/checkpoint/test_directory.h"
+#include "tests/support/temp_folder.h"
 #include "tests/trainer/checkpoint/test_state.h"
 #include "trainer/checkpoint/manifest.h"
 
@@ -248,7 +248,7 @@ TEST_F(Corruption, RandomManifests) {
 
 TEST(CorruptionOnDisk, HugeFilesAndPipesAreRefusedAtOnce) {
   FileSystem& files = PosixFileSystem();
-  const TestDirectory run;
+  const TempFolder run;
   const std::string folder = run.path() + "/step-00000001", manifest = folder + "/" + kManifestName;
   ASSERT_EQ(files.MakeDirectory(folder), absl::OkStatus());
   ASSERT_TRUE(files.Open(manifest, OpenMode::kWrite).ok());

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-#include "tests/trainer/checkpoint/test_directory.h"
+#include "tests/support/temp_folder.h"
 
 namespace jevons {
 namespace {
@@ -31,7 +31,7 @@ std::string Get(FileSystem& files, const std::string& path, int64_t offset, size
 
 TEST(PosixFileSystem, WritesAppendsReads) {
   FileSystem& files = PosixFileSystem();
-  const TestDirectory directory;
+  const TempFolder directory;
   const std::string path = directory.path() + "/file";
   EXPECT_EQ(Put(files, path, "first contents", OpenMode::kWrite), absl::OkStatus());
   EXPECT_EQ(Put(files, path, "abc", OpenMode::kWrite), absl::OkStatus());
@@ -47,7 +47,7 @@ TEST(PosixFileSystem, WritesAppendsReads) {
 }
 
 TEST(RemoveTree, LeavesWhatLinksPointTo) {
-  const TestDirectory directory;
+  const TempFolder directory;
   FileSystem& files = PosixFileSystem();
   const std::string tree = directory.path() + "/tree", outside = directory.path() + "/outside";
   ASSERT_TRUE(MakeDirectories(files, tree).ok());
@@ -60,7 +60,7 @@ TEST(RemoveTree, LeavesWhatLinksPointTo) {
 
 TEST(PosixFileSystem, DirectoriesAndTrees) {
   FileSystem& files = PosixFileSystem();
-  const TestDirectory directory;
+  const TempFolder directory;
   const std::string deep = directory.path() + "/a/b/c/";
   EXPECT_EQ(MakeDirectories(files, deep), absl::OkStatus());
   EXPECT_EQ(MakeDirectories(files, deep), absl::OkStatus());

@@ -5,7 +5,7 @@
 #include <set>
 
 #include "parallel/comm/loopback.h"
-#include "tests/trainer/checkpoint/test_directory.h"
+#include "tests/support/temp_folder.h"
 #include "tests/trainer/checkpoint/test_state.h"
 
 namespace jevons {
@@ -41,7 +41,7 @@ TEST(RoundTrip, EveryLayoutReadsEveryLayout) {
   const TestState state(12);
   std::set<std::string> hashes;
   for (const int ranks : {1, 2, 3, 4, 8}) {
-    const TestDirectory run;
+    const TempFolder run;
     SaveWith(ranks, state, run.path() + "/checkpoints");
     EXPECT_THAT(Steps(run.path() + "/checkpoints"), ElementsAre(12));
     CheckpointReader reader = OpenStep(run.path() + "/checkpoints", 12);
@@ -56,7 +56,7 @@ TEST(RoundTrip, EveryLayoutReadsEveryLayout) {
 
 TEST(RoundTrip, TensorsOfManyChunks) {
   const TestState state(1, /*scale=*/2000);  // 9.6 MB and 12 MB
-  const TestDirectory run;
+  const TempFolder run;
   SaveWith(2, state, run.path());
   CheckpointReader reader = OpenStep(run.path(), 1);
   EXPECT_EQ(reader.Verify(), absl::OkStatus());
@@ -65,7 +65,7 @@ TEST(RoundTrip, TensorsOfManyChunks) {
 
 TEST(RoundTrip, TheDataMayChangeOnceBeginReturns) {
   const TestState state(5);
-  const TestDirectory run;
+  const TempFolder run;
   RunLoopback(3, [&](Communicator& world) {
     CheckpointWriter writer(PosixFileSystem(), run.path(), world, 1);
     {
@@ -88,7 +88,7 @@ TEST(RoundTrip, TheDataMayChangeOnceBeginReturns) {
 
 TEST(RoundTrip, BeginFinishesTheSaveBeforeIt) {
   const TestState first(1), second(2);
-  const TestDirectory run;
+  const TempFolder run;
   RunLoopback(2, [&](Communicator& world) {
     CheckpointWriter writer(PosixFileSystem(), run.path(), world, 5);
     EXPECT_EQ(writer.Begin(first.Info(), first.Slices(world.rank(), 2)), absl::OkStatus());
@@ -101,7 +101,7 @@ TEST(RoundTrip, BeginFinishesTheSaveBeforeIt) {
 
 TEST(RoundTrip, AWriterThatGoesLeavesNoCheckpoint) {
   const TestState state(1, 500);
-  const TestDirectory run;
+  const TempFolder run;
   RunLoopback(2, [&](Communicator& world) {
     CheckpointWriter writer(PosixFileSystem(), run.path(), world, 5);
     EXPECT_EQ(writer.Begin(state.Info(), state.Slices(world.rank(), 2)), absl::OkStatus());
@@ -117,7 +117,7 @@ TEST(RoundTrip, AWriterThatGoesLeavesNoCheckpoint) {
 }
 
 TEST(Keep, TheNewestStay) {
-  const TestDirectory run;
+  const TempFolder run;
   RunLoopback(2, [&](Communicator& world) {
     CheckpointWriter writer(PosixFileSystem(), run.path(), world, 2);
     for (int64_t step = 1; step <= 5; ++step)
@@ -127,14 +127,14 @@ TEST(Keep, TheNewestStay) {
 }
 
 TEST(Keep, WhatIsNewerThanTheCommitIsNotTouched) {
-  const TestDirectory run;
+  const TempFolder run;
   for (const int64_t step : {8, 12, 16}) SaveWith(1, TestState(step), run.path(), 3);
   SaveWith(1, TestState(10), run.path(), 1);
   EXPECT_THAT(Steps(run.path()), ElementsAre(10, 12, 16));
 }
 
 TEST(Keep, AStepSavedAgainTakesThePlaceOfTheOlder) {
-  const TestDirectory run;
+  const TempFolder run;
   TestState state(7);
   SaveWith(1, state, run.path());
   const std::string first = CheckpointPath(PosixFileSystem(), run.path(), 7).value();
@@ -149,7 +149,7 @@ TEST(Keep, AStepSavedAgainTakesThePlaceOfTheOlder) {
 }
 
 TEST(Keep, OtherNamesAreNoCheckpoints) {
-  const TestDirectory run;
+  const TempFolder run;
   for (const char* name : {"step-00000003.bad", "step-12", "step-0000000x", "step-00000012.0",
                            "step--0000001", "step-00000004.partial", "mine"}) {
     ASSERT_EQ(PosixFileSystem().MakeDirectory(run.path() + "/" + name), absl::OkStatus());
@@ -163,7 +163,7 @@ TEST(Keep, OtherNamesAreNoCheckpoints) {
 }
 
 TEST(Names, OneThatSaysAnotherStepIsRefused) {
-  const TestDirectory run;
+  const TempFolder run;
   SaveWith(1, TestState(5), run.path());
   FileSystem& files = PosixFileSystem();
   const std::string right = run.path() + "/step-00000005";
@@ -185,7 +185,7 @@ TEST(Names, OneThatSaysAnotherStepIsRefused) {
 
 // Else a run would start anew beside what it has done.
 TEST(Names, ARenamedOneIsToldWhereItIsTheLast) {
-  const TestDirectory run;
+  const TempFolder run;
   SaveWith(1, TestState(5), run.path());
   FileSystem& files = PosixFileSystem();
   ASSERT_EQ(files.Rename(run.path() + "/step-00000005", run.path() + "/step_000005"), absl::OkStatus());
@@ -197,7 +197,7 @@ TEST(Names, ARenamedOneIsToldWhereItIsTheLast) {
 }
 
 TEST(Read, WhatTheRunWantsMustBeWhatIsThere) {
-  const TestDirectory run;
+  const TempFolder run;
   SaveWith(1, TestState(5), run.path());
   CheckpointReader reader = OpenStep(run.path(), 5);
   float value;
@@ -213,7 +213,7 @@ TEST(Read, WhatTheRunWantsMustBeWhatIsThere) {
 }
 
 TEST(Steps, AMissingOneIsNamedWithThoseThatAreThere) {
-  const TestDirectory run;
+  const TempFolder run;
   EXPECT_THAT(Steps(run.path() + "/nowhere"), IsEmpty());
   SaveWith(1, TestState(5), run.path());
   const absl::Status status = CheckpointPath(PosixFileSystem(), run.path(), 6).status();

@@ -9,7 +9,7 @@
 #include "kernels/ops/adamw.h"
 #include "parallel/comm/loopback.h"
 #include "tests/support/paths.h"
-#include "tests/trainer/checkpoint/test_directory.h"
+#include "tests/support/temp_folder.h"
 #include "trainer/checkpoint/reader.h"
 #include "trainer/interop/import.h"
 #include "trainer/score.h"
@@ -69,7 +69,7 @@ absl::Status Score(const std::string& checkpoint, const std::string& tokens_path
 class Transformers : public testing::TestWithParam<const char*> {};
 
 TEST_P(Transformers, LogitsLossGradientsAndMtp) {
-  const TestDirectory folder;
+  const TempFolder folder;
   const std::string from = kGolden + GetParam(), run = folder.path() + "/run", scores = folder.path() + "/scores.safetensors";
   const auto report = ImportCheckpoint(PosixFileSystem(), from + "/model", run);
   ASSERT_TRUE(report.ok()) << report.status();
