@@ -1,9 +1,9 @@
 #include "launch/gpu.h"
 
 #include <cstdlib>
-#include <cstring>
 
 #include "absl/strings/str_format.h"
+#include "kernels/base/environment.h"
 #include "kernels/ops/elementwise.h"
 #include "kernels/ops/gemm.h"
 #include "launch/runtime.h"
@@ -19,18 +19,13 @@ bool BoundToOneGpu(const CudaReport& cuda) {
   return cuda.devices.size() == 1 && std::getenv("CUDA_VISIBLE_DEVICES") != nullptr;
 }
 
-bool SharedGpu() {
-  const char* shared = std::getenv("JEVONS_SHARED_GPU");
-  return shared != nullptr && std::strcmp(shared, "1") == 0;
-}
-
 absl::Status CheckGpu(const CudaReport& cuda, int local_rank) {
   if (!cuda.problem.empty())
     return FailureError(absl::StrFormat("parallel.backend = CUDA: %s; `jevons doctor` says what this machine has; or add --set "
                                         "parallel.backend=CPU",
                                         cuda.problem));
   const auto gpus = static_cast<int>(cuda.devices.size());
-  if (local_rank >= gpus && !BoundToOneGpu(cuda) && !SharedGpu())
+  if (local_rank >= gpus && !BoundToOneGpu(cuda) && !EnvironmentSwitch("JEVONS_SHARED_GPU"))
     return UsageError(absl::StrFormat("parallel.backend = CUDA: rank %d of a machine that has %d GPU(s): start at most one rank for "
                                       "each of its GPUs", local_rank + 1, gpus));
   return absl::OkStatus();

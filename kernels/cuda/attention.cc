@@ -1,9 +1,7 @@
 #include "kernels/cuda/attention.h"
 
-#include <cstdlib>
-
 #include "absl/strings/str_format.h"
-#include "absl/strings/string_view.h"
+#include "kernels/base/environment.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/report.h"
 
@@ -15,11 +13,9 @@ struct Choice {
 };
 
 Choice FromEnvironment() {
-  const char* name = std::getenv("JEVONS_CUDA_ATTENTION");
-  const absl::string_view chosen = name == nullptr ? "" : name;
-  JEVONS_CHECK(chosen.empty() || chosen == "cudnn" || chosen == "plain" || chosen == "exact",
-               "JEVONS_CUDA_ATTENTION=%s: say cudnn, exact or plain, or unset it", name);
-  return {.plain = chosen == "plain", .exact = chosen == "exact"};
+  constexpr const char* kNames[] = {"cudnn", "plain", "exact"};
+  const size_t named = EnvironmentChoice("JEVONS_CUDA_ATTENTION", kNames).value_or(0);
+  return {.plain = named == 1, .exact = named == 2};
 }
 
 Choice& TheChoice() {

@@ -1,11 +1,10 @@
 #include "kernels/cuda/gemm.h"
 
 #include <array>
-#include <cstdlib>
-#include <cstring>
 #include <vector>
 
 #include "absl/strings/str_format.h"
+#include "kernels/base/environment.h"
 #include "kernels/cuda/gemm_lt.h"
 #include "kernels/cuda/report.h"
 #include "kernels/tensor/device.h"
@@ -16,12 +15,8 @@ namespace {
 constexpr std::array kNames = {"wgmma", "cublaslt", "plain"};
 
 GemmImpl FromEnvironment() {
-  const char* name = std::getenv("JEVONS_CUDA_GEMM");
-  if (name == nullptr || *name == '\0') return GemmImpl::kCublasLt;
-  for (size_t i = 0; i < kNames.size(); ++i)
-    if (std::strcmp(name, kNames[i]) == 0) return static_cast<GemmImpl>(i);
-  CheckFailed(__FILE__, __LINE__, "JEVONS_CUDA_GEMM",
-              "no implementation is called '%s'; say wgmma, cublaslt or plain, or unset it", name);
+  const auto named = EnvironmentChoice("JEVONS_CUDA_GEMM", kNames);
+  return named ? static_cast<GemmImpl>(*named) : GemmImpl::kCublasLt;
 }
 
 GemmImpl& TheBegin() {

@@ -1,10 +1,9 @@
 #include "kernels/ops/gemm.h"
 
 #include <array>
-#include <cstdlib>
 
 #include "absl/strings/str_format.h"
-#include "kernels/base/log.h"
+#include "kernels/base/environment.h"
 #include "kernels/cpu/gemm_impl.h"
 #include "kernels/cuda/gemm.h"
 #include "kernels/cuda/gemm_lt.h"
@@ -87,17 +86,9 @@ const GemmImpl* FindImpl(absl::string_view name) {
 
 Choice FromEnvironment() {
   Choice choice;
-  const char* name = std::getenv("JEVONS_GEMM");
-  if (name != nullptr && *name != '\0') {
-    choice.forced = FindImpl(name);
-    if (choice.forced == nullptr) {
-      std::string known;
-      for (const GemmImpl* impl : kImpls) known += std::string(" ") + impl->name;
-      LogError(absl::StrFormat("JEVONS_GEMM=%s: no such implementation of matrix products; one of:%s", name,
-                               known));
-      std::exit(2);
-    }
-  }
+  std::array<const char*, kImpls.size()> names;
+  for (size_t i = 0; i < names.size(); ++i) names[i] = kImpls[i]->name;
+  if (const auto forced = EnvironmentChoice("JEVONS_GEMM", names)) choice.forced = kImpls[*forced];
   choice.Decide();
   return choice;
 }

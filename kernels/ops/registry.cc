@@ -1,7 +1,8 @@
 #include "kernels/ops/registry.h"
 
-#include <cstdlib>
-#include <cstring>
+#include <array>
+
+#include "kernels/base/environment.h"
 
 namespace jevons {
 namespace {
@@ -9,12 +10,9 @@ namespace {
 constexpr const OpTable* kTables[] = {&kCpuOps, &kRefOps};
 
 const OpTable* Choose() {
-  const char* forced = std::getenv("JEVONS_OPS");
-  if (forced == nullptr || forced[0] == '\0') return kTables[0];
-  for (const OpTable* table : kTables)
-    if (std::strcmp(table->name, forced) == 0) return table;
-  CheckFailed(__FILE__, __LINE__, "JEVONS_OPS",
-              "no implementation is called '%s'; say cpu or ref, or unset it", forced);
+  std::array<const char*, std::size(kTables)> names;
+  for (size_t i = 0; i < names.size(); ++i) names[i] = kTables[i]->name;
+  return kTables[EnvironmentChoice("JEVONS_OPS", names).value_or(0)];
 }
 
 const OpTable*& Selected() {

@@ -8,6 +8,7 @@
 #include <map>
 #include <utility>
 
+#include "kernels/base/environment.h"
 #include "kernels/tensor/cuda_backend.h"
 #include "kernels/tensor/device.h"
 
@@ -30,8 +31,7 @@ char* ReservePages(const std::string& name, int64_t capacity) {
 
 Arena::Arena(std::string name, int64_t capacity, Device device)
     : name_(std::move(name)), device_(device), capacity_(capacity) {
-  const char* poison = std::getenv("JEVONS_POISON");
-  poison_ = poison != nullptr && poison[0] == '1';
+  poison_ = EnvironmentSwitch("JEVONS_POISON");
   if (device_ == Device::kCuda) {
     memory_ = std::make_unique<cuda::Memory>(capacity);
     base_ = memory_->base();
