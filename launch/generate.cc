@@ -140,9 +140,7 @@ class Generator {
   bool reader_left_ = false;
 };
 
-absl::Status Generate(const Options& options, Communicator& world) {
-  JEVONS_RETURN_IF_ERROR(Check(options));
-  JEVONS_ASSIGN_OR_RETURN(const std::string prompt, ReadPrompt(options));
+absl::Status Generate(const Options& options, const std::string& prompt, Communicator& world) {
   JEVONS_ASSIGN_OR_RETURN(OpenedCheckpoint opened, OpenForUse(options.checkpoint, Needs::kTokenizer));
   const RunConfig& config = opened.inputs.config;
   JEVONS_ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::Load(opened.inputs.tokenizer_path));
@@ -200,8 +198,15 @@ void RegisterGenerate(CLI::App& program, int* exit_code) {
       ->capture_default_str();
   AddSeed(*command, options->sampling.seed, "the same seed, the same text");
   command->callback([options, exit_code] {
+    // The prompt comes first: while it is awaited from a terminal a signal ends the process as it does any other.
+    const absl::Status checked = Check(*options);
+    const absl::StatusOr<std::string> prompt = checked.ok() ? ReadPrompt(*options) : checked;
+    if (!prompt.ok()) {
+      *exit_code = Finish(prompt.status());
+      return;
+    }
     options->stop_signal = CatchStopSignals();
-    *exit_code = RunOnOneRank("generate", [&](Communicator& world) { return Generate(*options, world); });
+    *exit_code = RunOnOneRank("generate", [&](Communicator& world) { return Generate(*options, *prompt, world); });
     if (const int signal = options->stop_signal->load(); *exit_code == 0 && signal != 0) *exit_code = 128 + signal;
   });
 }

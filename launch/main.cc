@@ -1,4 +1,5 @@
 // jevons: one program, one subcommand per task. Data goes to stdout, everything else to stderr.
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -66,6 +67,8 @@ void LimitSpinning(char** argv) {
 
 int main(int argc, char** argv) {
   LimitSpinning(argv);
+  // Where standard input is closed, the next file to be opened, a pipe of MPI's for instance, would take its place.
+  if (fcntl(STDIN_FILENO, F_GETFD) == -1) open("/dev/null", O_RDONLY);
   // A reader of our output that goes away must not end a training run; FlushOut tells a closed pipe from a
   // full disk.
   std::signal(SIGPIPE, SIG_IGN);

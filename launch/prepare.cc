@@ -103,6 +103,7 @@ void RegisterPrepare(CLI::App& program, int* exit_code) {
       ->add_option("--document-separator", prepare.document_separator,
                    "a document of plain text ends at this text, wherever it stands")
       ->type_name("TEXT")
+      ->check([](const std::string& text) { return text.empty() ? "the separator is empty" : ""; })
       ->excludes(rule);
   command
       ->add_option("--on-bad-line", options->on_bad_line,

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <chrono>
@@ -409,6 +410,27 @@ TEST_F(TrainCli, GenerateRefusesWhatMakesNoSense) {
   EXPECT_THAT(refused({"--temperature", "nan"}, 2), HasSubstr("--temperature"));
   EXPECT_THAT(refused({"--top-k", "-1"}, 2), HasSubstr("--top-k"));
   EXPECT_THAT(refused({"--set", "parallel.ep=2"}, 2), HasSubstr("parallel.ep = 2"));
+}
+
+// Where nobody is at standard input there is no prompt; while somebody is awaited there, Ctrl-C ends the wait.
+TEST_F(TrainCli, GenerateDoesNotWaitForAPromptThatCannotCome) {
+  ASSERT_EQ(Train(1, 1, "listens").exit_code, 0);
+  const auto start = [&](const std::string& redirection) {
+    return Process::Start({"sh", "-c", "exec \"$@\" " + redirection, "sh", kJevons, "generate", "--checkpoint", folder_ / "listens",
+                           "--prompt-file", "-", "--tokens", "3"});
+  };
+  auto closed = start("<&-");
+  ASSERT_TRUE(closed.ok());
+  const ProcessResult without = closed->Wait(kTimeout);
+  EXPECT_EQ(without.exit_code, 0) << without.err;
+
+  const std::string fifo = folder_ / "nobody_writes";
+  ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
+  auto waits = start("0<>" + fifo);
+  ASSERT_TRUE(waits.ok());
+  std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  kill(waits->pid(), SIGINT);
+  EXPECT_EQ(waits->Wait(kTimeout).exit_code, 130);
 }
 
 // Text is there while it is made, and Ctrl-C ends it with all of it.
