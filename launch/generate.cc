@@ -184,7 +184,7 @@ void RegisterGenerate(CLI::App& program, int* exit_code) {
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
       ->capture_default_str();
   AddRepeatable(*command, "--stop", options->stops, "end before this text; may be repeated")->type_name("TEXT");
-  command->add_option("--count", options->count, "samples to make; the first is the same for every count")
+  command->add_option("--count", options->count, "samples to make, of more than one each below a line \"--- sample 1 of 3 ---\"; the first is the same for every count")
       ->check(CLI::Range(1, 1000000))
       ->capture_default_str();
   command->add_option("--temperature", options->sampling.temperature, "0 takes the likeliest token each time")

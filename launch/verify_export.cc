@@ -33,7 +33,7 @@ absl::Status Verify(const Options& options) {
   JEVONS_ASSIGN_OR_RETURN(OpenedCheckpoint opened, OpenForUse(options.checkpoint, Needs::kModel));
   JEVONS_ASSIGN_OR_RETURN(const VerifyExportReport report, VerifyExport(PosixFileSystem(), opened.reader, opened.inputs.config,
                                                                         opened.inputs.tokenizer_path, options.folder));
-  WriteOut(absl::StrFormat("%s: all %d tensors (%s, %s) are those of %s, bit for bit, and nothing else is there\n", options.folder, report.tensors,
+  WriteOut(absl::StrFormat("%s: all %d tensors (%s, %s) are those of %s, bit for bit, and no other tensor is there\n", options.folder, report.tensors,
                            NameOf(report.precision), HumanBytes(static_cast<double>(report.bytes)), opened.reader.path()));
   return absl::OkStatus();
 }
