@@ -9,6 +9,7 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <map>
 #include <mutex>
 #include <numeric>
@@ -402,6 +403,33 @@ TEST_F(TrainTest, ValidatesOnSamplesFromTheWholeSet) {
   EXPECT_EQ(losses["1all2"], losses["1two2"]);
   EXPECT_NE(losses["1all2"], losses["1all4"]);
   for (const char* of : {"all2", "two2", "all4"}) EXPECT_EQ(losses[absl::StrCat(1, of)], losses[absl::StrCat(2, of)]) << of;
+}
+
+// The sequence that NaN comes from is told by its place in the set, not among those that were taken.
+TEST_F(TrainTest, NaNIsFoundInTheSequenceOfTheSet) {
+  const int64_t S = config_.data().sequence_length();
+  constexpr int32_t kToken = 250;  // in sample 2 alone
+  std::vector<int32_t> tokens = RandomTokens(4 * S + 1, 200, 3);
+  tokens[static_cast<size_t>(2 * S + 1)] = kToken;
+  auto writer = IndexedDatasetWriter::Create(folder_ / "set", 280);
+  ASSERT_TRUE(writer.ok() && writer->AddDocument(tokens).ok() && writer->Finish().ok());
+  config_.mutable_model()->set_vocab_size(320);
+  config_.mutable_train()->set_micro_batch_sequences(1);
+  for (const int ranks : {1, 2}) {
+    RunLoopback(ranks, [&](Communicator& world) {
+      Mesh mesh(world, {.world = ranks, .pp = 1, .ep = 1});
+      TrainStep step(config_, mesh);
+      step.Initialize();
+      for (size_t p = 0; p < step.weights().specs().size(); ++p)
+        if (step.weights().specs()[p].part == ModelPart::kEmbedding)
+          step.weights().value(p).row<float>(kToken)[0] = std::numeric_limits<float>::quiet_NaN();
+      const auto set = ValidationSet::Open(folder_ / "set", S, 320);
+      ASSERT_TRUE(set.ok()) << set.status();
+      const auto result = step.Evaluate(*set, 2);
+      EXPECT_EQ(ExitCodeOf(result.status()), ExitCode::kNumerical) << result.status();
+      EXPECT_THAT(std::string(result.status().message()), HasSubstr("sequence 2: NaN or Inf, first seen in"));
+    });
+  }
 }
 
 // A validation far longer than a step is none of the step's seconds.
