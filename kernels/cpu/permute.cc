@@ -41,6 +41,36 @@ void Sums(const Tensor& y, const int32_t* row_of, int64_t slots, const Tensor& o
   if (!from_bf16 && !to_bf16) SumRange<float, float>(y, row_of, slots, out, mode, range);
 }
 
+// One token: order holds the rows of its slots group after group, the last of each group as its complement.
+template <typename A, typename B>
+HWY_INLINE void SumGroups(const Tensor& y, const int32_t* order, int64_t slots, WriteMode mode, B* out) {
+  ForLanes(y.cols(), [&](int64_t i, int64_t n) JEVONS_LANES {
+    const auto of_group = [&](int64_t& k) JEVONS_LANES {  // the sum of the group that begins at k; then k is the next's
+      const auto row = [&] { return y.row<A>(order[k] < 0 ? ~order[k] : order[k]) + i; };
+      VF sum = Load(row(), n);
+      while (order[k] >= 0) {
+        ++k;
+        sum = hn::Add(sum, Load(row(), n));
+      }
+      ++k;
+      return RoundedTo<A>(sum);
+    };
+    int64_t k = 0;
+    VF sum = of_group(k);
+    while (k < slots) sum = hn::Add(sum, of_group(k));
+    if (mode == WriteMode::kAdd) sum = hn::Add(Load(out + i, n), sum);
+    Store(sum, out + i, n);
+  });
+}
+
+void GroupSums(const Tensor& y, const int32_t* order, int64_t slots, const Tensor& out, WriteMode mode, int64_t token) {
+  const bool from_bf16 = y.dtype == DType::kBF16, to_bf16 = out.dtype == DType::kBF16;
+  if (from_bf16 && to_bf16) SumGroups<bf16>(y, order, slots, mode, out.row<bf16>(token));
+  if (from_bf16 && !to_bf16) SumGroups<bf16>(y, order, slots, mode, out.row<float>(token));
+  if (!from_bf16 && to_bf16) SumGroups<float>(y, order, slots, mode, out.row<bf16>(token));
+  if (!from_bf16 && !to_bf16) SumGroups<float>(y, order, slots, mode, out.row<float>(token));
+}
+
 }  // namespace
 }  // namespace jevons::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -50,6 +80,24 @@ namespace jevons::cpu {
 namespace {
 
 HWY_EXPORT(Sums);
+HWY_EXPORT(GroupSums);
+
+// The rows of a token's slots in the order of their groups, stably; the last of each group as its complement.
+void OrderByGroup(const int32_t* row_of, const int32_t* experts, int64_t slots, int64_t experts_per_group, int32_t* group,
+                  int32_t* order) {
+  for (int64_t k = 0; k < slots; ++k) {  // sorted by insertion
+    const int32_t of_slot = experts[k] / static_cast<int32_t>(experts_per_group);
+    int64_t at = k;
+    for (; at > 0 && group[at - 1] > of_slot; --at) {
+      group[at] = group[at - 1];
+      order[at] = order[at - 1];
+    }
+    group[at] = of_slot;
+    order[at] = row_of[k];
+  }
+  for (int64_t k = 0; k < slots; ++k)
+    if (k + 1 == slots || group[k + 1] != group[k]) order[k] = ~order[k];
+}
 
 }  // namespace
 
@@ -90,6 +138,22 @@ void SumRows(const OpContext&, const Tensor& y, const Tensor& row_of, int64_t sl
   const auto sums = &HWY_DYNAMIC_DISPATCH(Sums);
   ParallelRanges(out.rows(), out.size() * slots,
                  [&](Range rows) { sums(y, row_of.as<int32_t>(), slots, out, mode, rows); });
+}
+
+void SumRowsByGroup(const OpContext& ctx, const Tensor& y, const Tensor& row_of, const Tensor& indices,
+                    int64_t experts_per_group, const Tensor& out, WriteMode mode) {
+  ArenaScope scope(*ctx.scratch);
+  const int64_t slots = indices.cols();
+  const Tensor room = ctx.scratch->Allocate("permute.groups", DType::kI32, {omp_get_max_threads(), 2 * slots});
+  const auto sums = &HWY_DYNAMIC_DISPATCH(GroupSums);
+  ParallelRanges(out.rows(), out.size() * slots, [&](Range tokens) {
+    int32_t *group = room.row<int32_t>(omp_get_thread_num()), *order = group + slots;
+    for (int64_t t = tokens.begin; t < tokens.end; ++t) {
+      OrderByGroup(row_of.as<int32_t>() + t * slots, indices.as<int32_t>() + t * slots, slots, experts_per_group, group,
+                   order);
+      sums(y, order, slots, out, mode, t);
+    }
+  });
 }
 
 }  // namespace jevons::cpu

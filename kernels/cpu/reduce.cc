@@ -8,8 +8,8 @@
 #include "hwy/foreach_target.h"
 
 #include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/fixed_point-inl.h"
 #include "kernels/cpu/parallel.h"
-#include "kernels/cpu/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace jevons::cpu::HWY_NAMESPACE {
@@ -19,22 +19,35 @@ namespace {
 // machine.
 constexpr int64_t kSums = 16;
 
-double SquaresOf(const float* x, int64_t n) {
-  const hn::ScalableTag<double> d64;
-  const hn::Rebind<float, decltype(d64)> d32;
-  constexpr int64_t kWide = static_cast<int64_t>(hn::MaxLanes(d64));
+// lanes(i): FP32 elements i.. as Part32; element(i): one.
+template <class Lanes, class Element>
+HWY_INLINE double SumSquares(int64_t n, const Lanes& lanes, const Element& element) {
+  const F64 d64;
   HWY_ALIGN double sums[kSums] = {};
   const int64_t whole = n / kSums * kSums;
   for (int64_t i = 0; i < whole; i += kSums) {
-    for (int64_t j = 0; j < kSums; j += kWide) {
-      const auto wide = hn::PromoteTo(d64, hn::LoadU(d32, x + i + j));
+    for (int64_t j = 0; j < kSums; j += kLanes64) {
+      const auto wide = hn::PromoteTo(d64, lanes(i + j));
       hn::Store(hn::MulAdd(wide, wide, hn::Load(d64, sums + j)), d64, sums + j);
     }
   }
-  for (int64_t i = whole; i < n; ++i) sums[i - whole] += double{x[i]} * double{x[i]};
+  for (int64_t i = whole; i < n; ++i) sums[i - whole] += double{element(i)} * double{element(i)};
   double sum = 0;
   for (double part : sums) sum += part;
   return sum;
+}
+
+double SquaresOf(const SquaresSlice& slice, Range range) {
+  if (slice.x.dtype == DType::kI64) {
+    const int64_t* q = slice.x.as<int64_t>() + range.begin;
+    return SumSquares(
+        range.size(), [&](int64_t i) JEVONS_LANES { return PartFromFixedPoint(q + i, slice.unit); },
+        [&](int64_t i) JEVONS_LANES { return ref::FromFixedPoint(q[i], slice.unit); });
+  }
+  const float* x = slice.x.as<float>() + range.begin;
+  return SumSquares(
+      range.size(), [&](int64_t i) JEVONS_LANES { return hn::LoadU(Part32(), x + i); },
+      [&](int64_t i) JEVONS_LANES { return x[i]; });
 }
 
 // A value's 16 KiB stay in the cache while the others are added.
@@ -83,10 +96,9 @@ void SumsOfSquares(const OpContext& ctx, std::span<const SquaresSlice> slices, i
   double* partial = static_cast<double*>(ctx.scratch->Allocate("reduce.squares", DType::kI64, {total}).data);
   const auto squares = &HWY_DYNAMIC_DISPATCH(SquaresOf);
   ParallelJobs(blocks, elements, [&](size_t s, Range range) {
-    const Tensor& x = slices[s].x;
     for (int64_t b = range.begin; b < range.end; ++b)
       partial[first[s] + b] =
-          squares(x.as<float>() + b * kSquaresBlock, std::min(kSquaresBlock, x.size() - b * kSquaresBlock));
+          squares(slices[s], {b * kSquaresBlock, std::min((b + 1) * kSquaresBlock, slices[s].x.size())});
   });
   const int64_t of_chunk = chunk / kSquaresBlock;
   for (size_t s = 0; s < slices.size(); ++s) {

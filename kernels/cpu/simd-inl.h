@@ -40,6 +40,13 @@ HWY_INLINE hn::Vec<hn::RebindToUnsigned<F32>> RoundedBits(VF v) {
 }
 HWY_INLINE hn::Vec<U16> Narrow(VF v) { return hn::TruncateTo(U16(), hn::ShiftRight<16>(RoundedBits(v))); }
 
+// The lanes as they would be after a visit to memory as S.
+template <typename S>
+HWY_INLINE VF RoundedTo(VF v) {
+  if constexpr (sizeof(S) == sizeof(float)) return v;
+  return hn::BitCast(F32(), hn::And(RoundedBits(v), hn::Set(hn::RebindToUnsigned<F32>(), 0xFFFF0000u)));
+}
+
 HWY_INLINE VF Load(const float* p) { return hn::LoadU(F32(), p); }
 HWY_INLINE VF Load(const bf16* p) { return Widen(hn::LoadU(U16(), &p->bits)); }
 HWY_INLINE void Store(VF v, float* p) { hn::StoreU(v, F32(), p); }

@@ -12,13 +12,16 @@ const OpTable& Operators() {
     t.copy = Copy;
     t.copy_parts = CopyParts;
     t.add = Add;
+    t.add_fixed_point = AddFixedPoint;
     t.fill_normal = FillNormal;
     t.fill = Fill;
     t.embedding = Embedding;
     t.embedding_backward = EmbeddingBackward;
+    t.embedding_backward_fixed_point = EmbeddingBackward;
     t.sort_by_expert = SortByExpert;
     t.gather_rows = GatherRows;
     t.sum_rows = SumRows;
+    t.sum_rows_by_group = SumRowsByGroup;
     t.sums_of_squares = SumsOfSquares;
     t.join_sums = JoinSums;
     t.sum = Sum;

@@ -1,8 +1,8 @@
 // Copy, add, fill, random numbers, AdamW: each element by itself, once through memory.
 #include "kernels/base/philox.h"
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/fixed_point.cuh"
 #include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/pack.cuh"
 #include "kernels/ref/adamw.h"
 
 namespace jevons::cuda {
@@ -118,10 +118,11 @@ __global__ void FillNormalKernel(RowGrid grid, uint64_t seed, uint64_t purpose, 
 constexpr int kAdamWWidth = kWidthOf<float>;
 constexpr int64_t kAdamWElements = kBlockThreads * RowGrid::kPacks * kAdamWWidth;  // of a block
 
-template <typename S>
+// Moments are S, gradients G: FP32 or integers in fixed point.
+template <typename S, typename G>
 struct AdamWJob {
   float* master;
-  const float* grad;
+  const G* grad;
   S *m, *v;
   bf16* compute;
   int64_t n;
@@ -129,18 +130,19 @@ struct AdamWJob {
   bool vector;  // all of them
 };
 
-template <typename S, int kCapacity>
+template <typename S, typename G, int kCapacity>
 __global__ void __launch_bounds__(kBlockThreads)
-    AdamWKernel(const __grid_constant__ JobTable<AdamWJob<S>, kCapacity> table, ref::AdamWFactors factors) {
+    AdamWKernel(const __grid_constant__ JobTable<AdamWJob<S, G>, kCapacity> table, ref::AdamWFactors factors,
+                double grad_unit) {
   constexpr int kWidth = kAdamWWidth;
   const int index = table.IndexOf(blockIdx.x);
-  const AdamWJob<S>& job = table.jobs[index];
+  const AdamWJob<S, G>& job = table.jobs[index];
   const int64_t begin = (blockIdx.x - table.first[index]) * kAdamWElements;
   for (int j = 0; j < RowGrid::kPacks; ++j) {
     const int64_t c = begin + (j * kBlockThreads + int64_t{threadIdx.x}) * kWidth, n = job.n - c;
     if (n <= 0) return;
     Pack<kWidth> w = Load<kWidth>(job.master + c, n, job.vector);
-    const Pack<kWidth> g = Load<kWidth>(job.grad + c, n, job.vector);
+    const Pack<kWidth> g = LoadNumbers<kWidth>(job.grad + c, grad_unit, n, job.vector);
     Pack<kWidth> first = Load<kWidth>(job.m + c, n, job.vector),
                  second = Load<kWidth>(job.v + c, n, job.vector);
 #pragma unroll
@@ -152,11 +154,11 @@ __global__ void __launch_bounds__(kBlockThreads)
   }
 }
 
-template <typename S>
-AdamWJob<S> JobOf(const AdamWSlice& s, float keep) {
+template <typename S, typename G>
+AdamWJob<S, G> JobOf(const AdamWSlice& s, float keep) {
   const auto vector = [](const Tensor& t) { return CanVector(Flat(t, true), kAdamWWidth); };
   return {.master = s.master.as<float>(),
-          .grad = s.grad.as<float>(),
+          .grad = s.grad.as<G>(),
           .m = s.m.as<S>(),
           .v = s.v.as<S>(),
           .compute = s.compute ? s.compute.as<bf16>() : nullptr,
@@ -220,14 +222,19 @@ void FillNormal(const OpContext& ctx, uint64_t seed, uint64_t purpose, int64_t o
 void AdamW(const OpContext& ctx, const AdamWDesc& d, std::span<const AdamWSlice> slices) {
   const ref::AdamWFactors factors =
       ref::MakeAdamWFactors(d.learning_rate, d.beta1, d.beta2, d.eps, d.grad_scale, d.step);
-  ForReal(slices[0].m.dtype, [&](auto s) {
+  const auto launch = [&](auto s, auto g) {
     using S = decltype(s);
-    std::vector<SizedJob<AdamWJob<S>>> jobs;
+    using G = decltype(g);
+    std::vector<SizedJob<AdamWJob<S, G>>> jobs;
     for (const AdamWSlice& slice : slices)
-      jobs.push_back({JobOf<S>(slice, ref::AdamWKeep(d.learning_rate, slice.decay)),
+      jobs.push_back({JobOf<S, G>(slice, ref::AdamWKeep(d.learning_rate, slice.decay)),
                       CeilDiv(slice.master.size(), kAdamWElements)});
     LaunchJobs(
-        ctx, jobs, kBlockThreads, [](auto capacity) { return AdamWKernel<S, capacity.value>; }, factors);
+        ctx, jobs, kBlockThreads, [](auto capacity) { return AdamWKernel<S, G, capacity.value>; }, factors,
+        d.grad_unit);
+  };
+  ForReal(slices[0].m.dtype, [&](auto s) {
+    slices[0].grad.dtype == DType::kI64 ? launch(s, int64_t()) : launch(s, float());
   });
 }
 

@@ -1,8 +1,8 @@
 // Rows to experts and back, and the embedding: moves of whole rows by index. An index out of range stops the device, as a
 // broken invariant.
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/fixed_point.cuh"
 #include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/pack.cuh"
 #include "kernels/cuda/sort.h"
 #include "kernels/tensor/device.h"
 
@@ -74,11 +74,104 @@ __global__ void SumRowsKernel(RowGrid grid, View<const A> y, int64_t y_rows, con
   });
 }
 
+// The row of each slot in the order of its token's groups, stably; of each group the last as its complement.
+__global__ void OrderByGroupKernel(const int32_t* indices, const int32_t* row_of, int64_t rows, int64_t pairs,
+                                   int64_t slots, int32_t experts_per_group, int32_t* order) {
+  const int64_t pair = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (pair >= pairs) return;
+  const int64_t first = pair - pair % slots;
+  const auto group = [&](int64_t p) {
+    return static_cast<int32_t>(Checked(indices[p], int64_t{INT32_MAX} + 1)) / experts_per_group;
+  };
+  const int32_t own = group(pair);
+  int64_t place = first;
+  bool last = true;
+  for (int64_t p = first; p < first + slots; ++p) {
+    const int32_t other = group(p);
+    if (other < own || (other == own && p < pair)) ++place;
+    if (other == own && p > pair) last = false;
+  }
+  const auto row = static_cast<int32_t>(Checked(row_of[pair], rows));
+  order[place] = last ? ~row : row;
+}
+
+template <typename A, typename B>
+__global__ void SumGroupsKernel(RowGrid grid, View<const A> y, const int32_t* order, int64_t slots, View<B> out,
+                                bool add, int64_t cols) {
+  constexpr int kWidth = kWidthOf<A, B>;
+  ForPacks(grid, [&](int64_t t, int64_t p) {
+    const int64_t c = p * kWidth, n = cols - c;
+    const int32_t* rows = order + t * slots;
+    Pack<kWidth> of_group, sum;
+    bool group_begins = true, sum_begins = true;
+    for (int64_t k = 0; k < slots; k += kRowsAtOnce) {
+      int32_t row[kRowsAtOnce];
+      RawPack<A, kWidth> terms[kRowsAtOnce];
+#pragma unroll
+      for (int j = 0; j < kRowsAtOnce; ++j) row[j] = k + j < slots ? rows[k + j] : 0;
+#pragma unroll
+      for (int j = 0; j < kRowsAtOnce; ++j)
+        if (k + j < slots)
+          terms[j] = LoadRaw<kWidth>(y.row(row[j] < 0 ? ~row[j] : row[j]) + c, n, y.vector);
+#pragma unroll
+      for (int j = 0; j < kRowsAtOnce; ++j) {
+        if (k + j >= slots) continue;
+        const Pack<kWidth> term = terms[j].Widened();
+#pragma unroll
+        for (int i = 0; i < kWidth; ++i) of_group.v[i] = group_begins ? term.v[i] : of_group.v[i] + term.v[i];
+        group_begins = row[j] < 0;
+        if (!group_begins) continue;
+        const Pack<kWidth> rounded = RoundedTo<A>(of_group);
+#pragma unroll
+        for (int i = 0; i < kWidth; ++i) sum.v[i] = sum_begins ? rounded.v[i] : sum.v[i] + rounded.v[i];
+        sum_begins = false;
+      }
+    }
+    if (add) {
+      const Pack<kWidth> before = Load<kWidth>(out.row(t) + c, n, out.vector);
+#pragma unroll
+      for (int i = 0; i < kWidth; ++i) sum.v[i] = before.v[i] + sum.v[i];
+    }
+    Store(sum, out.row(t) + c, n, out.vector);
+  });
+}
+
+// Where SumIdsKernel puts the sum of an id: FP32, or fixed point.
+constexpr int kIdsWidth = kWidthOf<float>;
+template <typename G>
+struct SumOfIds {
+  View<float> table;
+  bool add;
+
+  __device__ __forceinline__ void Put(Pack<kIdsWidth> sum, int64_t id, int64_t c, int64_t n) const {
+    float* to = table.row(id) + c;
+    if (add) {
+      const Pack<kIdsWidth> before = Load<kIdsWidth>(to, n, table.vector);
+#pragma unroll
+      for (int i = 0; i < kIdsWidth; ++i) sum.v[i] = before.v[i] + sum.v[i];
+    }
+    Store(sum, to, n, table.vector);
+  }
+};
+template <>
+struct SumOfIds<int64_t> {
+  View<int64_t> table;  // zeroed where it is to be overwritten: integers know no -0
+  double scale, limit;
+  int64_t* flag;
+
+  __device__ __forceinline__ void Put(const Pack<kIdsWidth>& sum, int64_t id, int64_t c, int64_t n) const {
+    int64_t* to = table.row(id) + c;
+    IntPack<kIdsWidth> total = LoadInts<kIdsWidth>(to, n, table.vector);
+    if (!AddFixedPoint(sum, scale, limit, total)) *flag = 1;  // whoever else writes there writes the same
+    StoreInts(total, to, n, table.vector);
+  }
+};
+
 // order: rows of dy sorted by id, stably. The first position of an id sums its rows.
-template <typename S>
+template <typename S, typename G>
 __global__ void SumIdsKernel(RowGrid grid, View<const S> dy, const int32_t* ids, const int32_t* order,
-                             int64_t rows, View<float> dtable, int64_t vocab, bool add, int64_t cols) {
-  constexpr int kWidth = kWidthOf<S, float>;
+                             int64_t rows, SumOfIds<G> out, int64_t vocab, int64_t cols) {
+  constexpr int kWidth = kIdsWidth;
   const int64_t at = grid.RowOf(blockIdx.x, static_cast<int>(threadIdx.y));
   if (at >= rows) return;
   const int32_t id = ids[order[at]];
@@ -105,13 +198,22 @@ __global__ void SumIdsKernel(RowGrid grid, View<const S> dy, const int32_t* ids,
         for (int i = 0; i < kWidth; ++i) sum.v[i] += term.v[i];
       }
     }
-    float* to = dtable.row(id) + c;
-    if (add) {
-      const Pack<kWidth> before = Load<kWidth>(to, n, dtable.vector);
-#pragma unroll
-      for (int i = 0; i < kWidth; ++i) sum.v[i] = before.v[i] + sum.v[i];
-    }
-    Store(sum, to, n, dtable.vector);
+    out.Put(sum, id, c, n);
+  });
+}
+
+template <typename G>
+void SumIds(const OpContext& ctx, const Tensor& dy, const Tensor& ids, const Tensor& dtable, WriteMode mode,
+            const SumOfIds<G>& out) {
+  const int64_t rows = dy.rows(), vocab = dtable.rows(), cols = dtable.cols();
+  if (mode == WriteMode::kOverwrite) Zero(ctx.stream, dtable);
+  if (rows == 0) return;
+  ArenaScope scope(*ctx.scratch);
+  const int32_t* order = SortByKey(ctx, ids.as<int32_t>(), rows, vocab);
+  ForReal(dy.dtype, [&](auto s) {
+    using S = decltype(s);
+    LaunchRows(ctx, SumIdsKernel<S, G>, rows, CeilDiv(cols, kIdsWidth), ViewOf<const S>(dy, kIdsWidth),
+               ids.as<int32_t>(), order, rows, out, vocab, cols);
   });
 }
 
@@ -153,6 +255,24 @@ void SumRows(const OpContext& ctx, const Tensor& y, const Tensor& row_of, int64_
   });
 }
 
+void SumRowsByGroup(const OpContext& ctx, const Tensor& y, const Tensor& row_of, const Tensor& indices,
+                    int64_t experts_per_group, const Tensor& out, WriteMode mode) {
+  ArenaScope scope(*ctx.scratch);
+  const int64_t pairs = indices.size(), slots = indices.cols();
+  int32_t* order = ctx.scratch->Allocate("permute.groups", DType::kI32, {pairs}).as<int32_t>();
+  Launch(ctx, OrderByGroupKernel, CeilDiv(pairs, kBlockThreads), dim3(kBlockThreads), 0, indices.as<int32_t>(),
+         row_of.as<int32_t>(), y.rows(), pairs, slots, static_cast<int32_t>(experts_per_group), order);
+  ForReal(y.dtype, [&](auto a) {
+    ForReal(out.dtype, [&](auto b) {
+      using A = decltype(a);
+      using B = decltype(b);
+      constexpr int kWidth = kWidthOf<A, B>;
+      LaunchRows(ctx, SumGroupsKernel<A, B>, out.rows(), CeilDiv(out.cols(), kWidth), ViewOf<const A>(y, kWidth),
+                 order, slots, ViewOf<B>(out, kWidth), mode == WriteMode::kAdd, out.cols());
+    });
+  });
+}
+
 void SortByExpert(const OpContext& ctx, const Tensor& indices, const Tensor& counts, const Tensor& row_of,
                   const Tensor& pair_of) {
   ArenaScope scope(*ctx.scratch);
@@ -169,18 +289,17 @@ void Embedding(const OpContext& ctx, const Tensor& table, const Tensor& ids, con
 
 void EmbeddingBackward(const OpContext& ctx, const Tensor& dy, const Tensor& ids, const Tensor& dtable,
                        WriteMode mode) {
-  const int64_t rows = dy.rows(), vocab = dtable.rows(), cols = dtable.cols();
-  if (mode == WriteMode::kOverwrite) Zero(ctx.stream, dtable);
-  if (rows == 0) return;
-  ArenaScope scope(*ctx.scratch);
-  const int32_t* order = SortByKey(ctx, ids.as<int32_t>(), rows, vocab);
-  ForReal(dy.dtype, [&](auto s) {
-    using S = decltype(s);
-    constexpr int kWidth = kWidthOf<S, float>;
-    LaunchRows(ctx, SumIdsKernel<S>, rows, CeilDiv(cols, kWidth), ViewOf<const S>(dy, kWidth),
-               ids.as<int32_t>(), order, rows, ViewOf<float>(dtable, kWidth), vocab, mode == WriteMode::kAdd,
-               cols);
-  });
+  SumIds<float>(ctx, dy, ids, dtable, mode,
+                {.table = ViewOf<float>(dtable, kIdsWidth), .add = mode == WriteMode::kAdd});
+}
+
+void EmbeddingBackward(const OpContext& ctx, const Tensor& dy, const Tensor& ids, const FixedPoint& format,
+                       const Tensor& dtable, WriteMode mode, int64_t* flag) {
+  SumIds<int64_t>(ctx, dy, ids, dtable, mode,
+                  {.table = ViewOf<int64_t>(dtable, kIdsWidth),
+                   .scale = 1 / format.unit(),
+                   .limit = format.limit,
+                   .flag = flag});
 }
 
 }  // namespace jevons::cuda

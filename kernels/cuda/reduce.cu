@@ -1,7 +1,7 @@
 // Reductions with the bits of the CPU's: sixteen sums in FP64 for each block of 16,384 elements, the blocks over the fixed tree.
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/fixed_point.cuh"
 #include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/pack.cuh"
 #include "kernels/ops/reduce.h"
 
 namespace jevons::cuda {
@@ -13,7 +13,8 @@ constexpr int kStage = 4096;         // elements that are in shared memory at a 
 constexpr int kTreeThreads = 128;
 
 struct SquaresJob {
-  const float* x;
+  const void* x;  // FP32; where it has a unit, integers in fixed point
+  double unit;
   int64_t n;
   double *partial, *sums;  // one for each kBlock elements; one for each chunk
   bool vector;
@@ -35,7 +36,14 @@ __global__ void __launch_bounds__(kBlockThreads)
 #pragma unroll
     for (int j = 0; j < kStage / (kBlockThreads * kWidth); ++j) {
       const int64_t i = (j * kBlockThreads + int64_t{threadIdx.x}) * kWidth;
-      raw[j] = LoadRaw<kWidth>(job.x + first + i, count - i, job.vector);
+      if (job.unit == 0) {
+        raw[j] = LoadRaw<kWidth>(static_cast<const float*>(job.x) + first + i, count - i, job.vector);
+      } else {
+        const Pack<kWidth> numbers = LoadNumbers<kWidth>(static_cast<const int64_t*>(job.x) + first + i, job.unit,
+                                                         count - i, job.vector);
+#pragma unroll
+        for (int k = 0; k < kWidth; ++k) raw[j].words.w[k] = __float_as_uint(numbers.v[k]);
+      }
     }
     __syncthreads();  // the stage before has been added
 #pragma unroll
@@ -131,8 +139,13 @@ void SumsOfSquares(const OpContext& ctx, std::span<const SquaresSlice> slices, i
   for (const SquaresSlice& slice : slices) blocks += CeilDiv(slice.x.size(), kBlock);
   double* partial = Doubles(ctx, blocks);
   std::vector<SizedJob<SquaresJob>> squares, trees;
-  for (const auto& [x, sums] : slices) {
-    const SquaresJob job = {x.as<float>(), x.size(), partial, sums, CanVector(Flat(x, true), kWidthOf<float>)};
+  for (const auto& [x, sums, unit] : slices) {
+    const SquaresJob job = {.x = x.data,
+                            .unit = x.dtype == DType::kI64 ? unit : 0,
+                            .n = x.size(),
+                            .partial = partial,
+                            .sums = sums,
+                            .vector = CanVector(Flat(x, true), kWidthOf<float>)};
     squares.push_back({job, CeilDiv(x.size(), kBlock)});
     trees.push_back({job, CeilDiv(squares.back().blocks, chunk / kBlock)});
     partial += squares.back().blocks;

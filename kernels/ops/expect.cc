@@ -41,4 +41,13 @@ void ExpectIndices(const OpContext& ctx, const char* name, const Tensor& t, int6
                  Wide(i), values[i], Wide(begin), Wide(end));
 }
 
+void ExpectFixedPoint(const FixedPoint& format) {
+  JEVONS_CHECK(format.shift >= -64 && format.shift <= 512, "fixed point is shifted by %d bits", format.shift);
+  JEVONS_CHECK(format.limit >= 0 && format.limit <= 0x1p62, "fixed point is limited to %g", format.limit);
+}
+
+void ExpectUnit(const char* name, double unit) {
+  JEVONS_CHECK(unit > 0 && unit <= 0x1p64, "1 of %s is worth %g", name, unit);
+}
+
 }  // namespace jevons

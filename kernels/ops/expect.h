@@ -4,6 +4,7 @@
 #define JEVONS_KERNELS_OPS_EXPECT_H_
 
 #include "kernels/ops/context.h"
+#include "kernels/ops/fixed_point.h"
 
 namespace jevons {
 
@@ -16,6 +17,10 @@ void ExpectReal(const char* name, const Tensor& t);
 // A contiguous I32 vector of n indices in [begin, end). The values are read on the CPU only.
 void ExpectIndices(const OpContext& ctx, const char* name, const Tensor& t, int64_t n, int64_t begin,
                    int64_t end);
+// A format within its bounds.
+void ExpectFixedPoint(const FixedPoint& format);
+// What 1 of an I64 tensor is worth: positive, and not so much that 64 bits of it overflow FP32.
+void ExpectUnit(const char* name, double unit);
 
 }  // namespace jevons
 

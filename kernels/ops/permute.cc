@@ -34,4 +34,17 @@ void SumRows(const OpContext& ctx, const Tensor& y, const Tensor& row_of, int64_
   if (out.size() > 0) Ops(ctx.stream).sum_rows(ctx, y, row_of, slots, out, mode);
 }
 
+void SumRowsByGroup(const OpContext& ctx, const Tensor& y, const Tensor& row_of, const Tensor& indices, int64_t experts_per_group,
+                    const Tensor& out, WriteMode mode) {
+  const int64_t tokens = out.rows(), slots = indices.cols();
+  JEVONS_CHECK(slots > 0 && experts_per_group > 0 && experts_per_group <= INT32_MAX, "%lld slots, groups of %lld experts",
+               static_cast<long long>(slots), static_cast<long long>(experts_per_group));
+  ExpectReal("y", y);
+  ExpectReal("out", out);
+  ExpectMatrix("out", out, out.dtype, tokens, y.cols());
+  ExpectIndices(ctx, "row_of", row_of, tokens * slots, 0, y.rows());
+  ExpectIndices(ctx, "indices", indices, tokens * slots, 0, int64_t{INT32_MAX} + 1);
+  if (out.size() > 0) Ops(ctx.stream).sum_rows_by_group(ctx, y, row_of, indices, experts_per_group, out, mode);
+}
+
 }  // namespace jevons

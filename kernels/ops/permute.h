@@ -18,6 +18,12 @@ void GatherRows(const OpContext& ctx, const Tensor& x, const Tensor& pair_of, in
 // K = 1 scatters: out[p] = y[row_of[p]].
 void SumRows(const OpContext& ctx, const Tensor& y, const Tensor& row_of, int64_t slots, const Tensor& out, WriteMode mode);
 
+// The same with a sum in between, so that who has all rows of a group may add them before they travel: of each token, the rows whose
+// experts are in one group (indices / experts_per_group) are summed in FP32 in the order of k; that sum is rounded to y's type; and
+// the groups' sums are added in FP32 in ascending order of group. y: [R,H]; row_of: [T*K]; indices: [T,K] I32, the expert of each pair.
+void SumRowsByGroup(const OpContext& ctx, const Tensor& y, const Tensor& row_of, const Tensor& indices, int64_t experts_per_group,
+                    const Tensor& out, WriteMode mode);
+
 }  // namespace jevons
 
 #endif  // JEVONS_KERNELS_OPS_PERMUTE_H_

@@ -9,7 +9,10 @@ namespace jevons {
 
 void SumsOfSquares(const OpContext& ctx, std::span<const SquaresSlice> slices, int64_t chunk) {
   JEVONS_CHECK(chunk > 0 && chunk % kSquaresBlock == 0, "chunks of %lld elements", static_cast<long long>(chunk));
-  for (const SquaresSlice& slice : slices) ExpectVector("x", slice.x, DType::kF32, slice.x.size());
+  for (const SquaresSlice& slice : slices) {
+    ExpectVector("x", slice.x, slice.x.dtype == DType::kI64 ? DType::kI64 : DType::kF32, slice.x.size());
+    ExpectUnit("x", slice.unit);
+  }
   if (!slices.empty()) Ops(ctx.stream).sums_of_squares(ctx, slices, chunk);
 }
 

@@ -15,8 +15,9 @@ namespace jevons {
 // kSquaresBlock. Any number of slices, of any lengths; a device is given hundreds of them in two launches.
 inline constexpr int64_t kSquaresBlock = int64_t{1} << 14;  // elements of one partial sum, which are joined over the fixed tree
 struct SquaresSlice {
-  Tensor x;      // contiguous FP32
-  double* sums;  // one for each chunk
+  Tensor x;         // contiguous FP32 or I64, of which an element q counts as float(double(q) * unit)
+  double* sums;     // one for each chunk
+  double unit = 1;  // what 1 of an I64 x is worth
 };
 void SumsOfSquares(const OpContext& ctx, std::span<const SquaresSlice> slices, int64_t chunk);
 

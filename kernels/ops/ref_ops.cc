@@ -9,6 +9,7 @@
 #include "kernels/ref/attention.h"
 #include "kernels/ref/element.h"
 #include "kernels/ref/embedding.h"
+#include "kernels/ref/fixed_point.h"
 #include "kernels/ref/permute.h"
 #include "kernels/ref/rmsnorm.h"
 #include "kernels/ref/rope.h"
@@ -52,7 +53,9 @@ void RefAdamW(const OpContext&, const AdamWDesc& d, std::span<const AdamWSlice> 
     float* master = s.master.as<float>();
     for (int64_t i = 0; i < s.master.size(); ++i) {
       float m = Get(s.m, 0, i), v = Get(s.v, 0, i);
-      ref::AdamW(factors, keep, s.grad.as<float>()[i], master[i], m, v);
+      const float grad = s.grad.dtype == DType::kI64 ? ref::FromFixedPoint(s.grad.as<int64_t>()[i], d.grad_unit)
+                                                     : s.grad.as<float>()[i];
+      ref::AdamW(factors, keep, grad, master[i], m, v);
       Put(s.m, 0, i, m);
       Put(s.v, 0, i, v);
       if (s.compute) Put(s.compute, 0, i, master[i]);
@@ -107,6 +110,21 @@ void RefAdd(const OpContext&, const Tensor& a, const Tensor& b, const Tensor& ou
     for (int64_t c = 0; c < out.cols(); ++c) Put(out, r, c, Get(a, r, c) + Get(b, r, c));
 }
 
+void RefAddFixedPoint(const OpContext&, const FixedPoint& format, std::span<const FixedPointSum> sums) {
+  const double scale = 1 / format.unit();
+  for (const FixedPointSum& s : sums) {
+    for (int64_t i = 0; i < s.sum.size(); ++i) {
+      int64_t& sum = s.sum.as<int64_t>()[i];
+      if (s.mode == WriteMode::kOverwrite) sum = 0;
+      for (const Tensor& value : s.values) {
+        int64_t q;
+        if (!ref::ToFixedPoint(value.as<float>()[i], scale, format.limit, q)) *s.flag = 1;
+        sum = ref::AddWrapping(sum, q);
+      }
+    }
+  }
+}
+
 void RefFillNormal(const OpContext&, uint64_t seed, uint64_t purpose, int64_t offset, float std,
                    const Tensor& dst) {
   for (int64_t i = 0; i < dst.size(); ++i)
@@ -133,6 +151,18 @@ void RefEmbeddingBackward(const OpContext& ctx, const Tensor& dy, const Tensor& 
   Store(sum, dtable, mode);
 }
 
+// The rows of ids that do not occur are zero, which adds nothing.
+void RefEmbeddingBackwardFixedPoint(const OpContext& ctx, const Tensor& dy, const Tensor& ids, const FixedPoint& format,
+                                    const Tensor& dtable, WriteMode mode, int64_t* flag) {
+  ArenaScope scope(*ctx.scratch);
+  const Tensor sum = ctx.scratch->Allocate("ref", DType::kF32, {dtable.rows(), dtable.cols()});
+  RefEmbeddingBackward(ctx, dy, ids, sum, WriteMode::kOverwrite);
+  for (int64_t id = 0; id < dtable.rows(); ++id) {
+    const FixedPointSum row = {.values = {sum.Rows(id, 1)}, .sum = dtable.Rows(id, 1), .mode = mode, .flag = flag};
+    RefAddFixedPoint(ctx, format, {&row, 1});
+  }
+}
+
 void RefSortByExpert(const OpContext&, const Tensor& indices, const Tensor& counts, const Tensor& row_of,
                      const Tensor& pair_of) {
   ref::SortByExpert(indices.size(), counts.size(), indices.as<int32_t>(), row_of.as<int32_t>(),
@@ -155,12 +185,23 @@ void RefSumRows(const OpContext& ctx, const Tensor& y, const Tensor& row_of, int
   Store(sum, out, mode);
 }
 
+void RefSumRowsByGroup(const OpContext& ctx, const Tensor& y, const Tensor& row_of, const Tensor& indices,
+                       int64_t experts_per_group, const Tensor& out, WriteMode mode) {
+  ArenaScope scope(*ctx.scratch);
+  float* sum = Room(ctx, out);
+  const auto round = [&](float x) { return y.dtype == DType::kBF16 ? float{bf16(x)} : x; };
+  ref::SumRowsByGroup(out.rows(), out.cols(), Load(ctx, y), row_of.as<int32_t>(), indices.as<int32_t>(), indices.cols(),
+                      experts_per_group, round, sum);
+  Store(sum, out, mode);
+}
+
 void RefSumsOfSquares(const OpContext&, std::span<const SquaresSlice> slices, int64_t chunk) {
   for (const SquaresSlice& slice : slices) {
-    const float* x = slice.x.as<float>();
     for (int64_t i = 0; i < slice.x.size(); ++i) {
       if (i % chunk == 0) slice.sums[i / chunk] = 0;
-      slice.sums[i / chunk] += double{x[i]} * double{x[i]};
+      const float x = slice.x.dtype == DType::kI64 ? ref::FromFixedPoint(slice.x.as<int64_t>()[i], slice.unit)
+                                                   : slice.x.as<float>()[i];
+      slice.sums[i / chunk] += double{x} * double{x};
     }
   }
 }
@@ -300,13 +341,16 @@ const OpTable kRefOps = {
     .copy = RefCopy,
     .copy_parts = RefCopyParts,
     .add = RefAdd,
+    .add_fixed_point = RefAddFixedPoint,
     .fill_normal = RefFillNormal,
     .fill = RefFill,
     .embedding = RefEmbedding,
     .embedding_backward = RefEmbeddingBackward,
+    .embedding_backward_fixed_point = RefEmbeddingBackwardFixedPoint,
     .sort_by_expert = RefSortByExpert,
     .gather_rows = RefGatherRows,
     .sum_rows = RefSumRows,
+    .sum_rows_by_group = RefSumRowsByGroup,
     .sums_of_squares = RefSumsOfSquares,
     .join_sums = RefJoinSums,
     .sum = RefSum,

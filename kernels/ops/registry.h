@@ -10,6 +10,7 @@
 #include "kernels/ops/attention.h"
 #include "kernels/ops/elementwise.h"
 #include "kernels/ops/embedding.h"
+#include "kernels/ops/fixed_point.h"
 #include "kernels/ops/permute.h"
 #include "kernels/ops/reduce.h"
 #include "kernels/ops/rmsnorm.h"
@@ -31,13 +32,17 @@ struct OpTable {
   decltype(&jevons::Copy) copy;
   decltype(&jevons::CopyParts) copy_parts;
   decltype(&jevons::Add) add;
+  decltype(&jevons::AddFixedPoint) add_fixed_point;
   decltype(&jevons::FillNormal) fill_normal;
   decltype(&jevons::Fill) fill;
   decltype(&jevons::Embedding) embedding;
-  decltype(&jevons::EmbeddingBackward) embedding_backward;
+  void (*embedding_backward)(const OpContext&, const Tensor&, const Tensor&, const Tensor&, WriteMode);
+  void (*embedding_backward_fixed_point)(const OpContext&, const Tensor&, const Tensor&, const FixedPoint&, const Tensor&, WriteMode,
+                                         int64_t*);
   decltype(&jevons::SortByExpert) sort_by_expert;
   decltype(&jevons::GatherRows) gather_rows;
   decltype(&jevons::SumRows) sum_rows;
+  decltype(&jevons::SumRowsByGroup) sum_rows_by_group;
   decltype(&jevons::SumsOfSquares) sums_of_squares;
   decltype(&jevons::JoinSums) join_sums;
   decltype(&jevons::Sum) sum;

@@ -3,6 +3,8 @@
 #define JEVONS_KERNELS_REF_PERMUTE_H_
 
 #include <algorithm>
+#include <map>
+#include <vector>
 
 #include "kernels/ref/scalar.h"
 
@@ -35,6 +37,28 @@ void SumRows(int64_t tokens, int64_t cols, const T* y, const int32_t* row_of, in
       T sum = y[row_of[t * slots] * cols + i];
       for (int64_t k = 1; k < slots; ++k) sum += y[row_of[t * slots + k] * cols + i];
       out[t * cols + i] = sum;
+    }
+  }
+}
+
+// The same by groups; round: to the type in which a group's sum travels. indices: [tokens, slots].
+template <typename T, class Round>
+void SumRowsByGroup(int64_t tokens, int64_t cols, const T* y, const int32_t* row_of, const int32_t* indices,
+                    int64_t slots, int64_t experts_per_group, const Round& round, T* out) {
+  for (int64_t t = 0; t < tokens; ++t) {
+    std::map<int64_t, std::vector<int64_t>> rows;  // of each group
+    for (int64_t p = t * slots; p < (t + 1) * slots; ++p)
+      rows[indices[p] / experts_per_group].push_back(row_of[p]);
+    for (int64_t i = 0; i < cols; ++i) {
+      std::vector<T> sums;
+      for (const auto& [group, of_group] : rows) {
+        T sum = y[of_group[0] * cols + i];
+        for (size_t j = 1; j < of_group.size(); ++j) sum += y[of_group[j] * cols + i];
+        sums.push_back(round(sum));
+      }
+      T total = sums[0];
+      for (size_t g = 1; g < sums.size(); ++g) total += sums[g];
+      out[t * cols + i] = total;
     }
   }
 }

@@ -16,6 +16,7 @@ namespace jevons {
 namespace {
 
 constexpr int64_t kAlignment = 64;
+constexpr int64_t kSmallPages = int64_t{4} << 20;  // bytes
 
 // Host memory whose pages become resident when first written.
 char* ReservePages(const std::string& name, int64_t capacity) {
@@ -23,7 +24,9 @@ char* ReservePages(const std::string& name, int64_t capacity) {
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   JEVONS_CHECK(address != MAP_FAILED, "arena %s: cannot reserve %lld bytes of address space", name.c_str(),
                static_cast<long long>(capacity));
-  madvise(address, static_cast<size_t>(capacity), MADV_HUGEPAGE);
+  // Large pages, but not for the first bytes: an arena that holds little should not make the system clear a large page.
+  if (capacity > kSmallPages)
+    madvise(static_cast<char*>(address) + kSmallPages, static_cast<size_t>(capacity - kSmallPages), MADV_HUGEPAGE);
   return static_cast<char*>(address);
 }
 

@@ -120,6 +120,83 @@ TEST(Permute, SumHasTheBitsOfTheReference) {
   }
 }
 
+// Slots of a group stand together, apart or alone; the groups come in any order.
+TEST(Permute, SumByGroupHasTheBitsOfTheReference) {
+  for (DType from : kTypes) {
+    for (DType to : kTypes) {
+      for (WriteMode mode : kModes) {
+        for (int64_t tokens : {0, 1, 40}) {
+          for (int64_t slots : {1, 8, 33}) {
+            for (int64_t per_group : {8, 64}) {
+              CompareTables(
+                  [&]() -> Outputs {
+                    Guarded y(from, tokens * slots + 5, 67), out(to, tokens, 67);
+                    if (mode == WriteMode::kAdd) out.Fill(2);
+                    std::vector<int32_t> experts = RandomIds(tokens * slots, 64, 5),
+                                         row_of = RandomIds(tokens * slots, tokens * slots + 5, 6);
+                    SumRowsByGroup(TestContext(), y.Fill(1).tensor, VectorOf(row_of),
+                                   VectorOf(experts).Reshape({tokens, slots}), per_group, out.tensor, mode);
+                    return {{"out", out.Values()}};
+                  },
+                  {});
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+// By hand, in numbers in which every step shows: groups of two experts, slots of experts 5, 0, 4, 1, 2.
+TEST(Permute, SumByGroupRoundsEachGroupAndAddsInAscendingOrder) {
+  const auto at = [](int k) { return 1 + static_cast<float>(k) * 0.37f; };
+  std::vector<int32_t> experts = {5, 0, 4, 1, 2}, row_of = {3, 4, 0, 1, 2};
+  for (const OpTable* table : OpTables()) {
+    TableScope scope(*table, 1);
+    for (DType dtype : kTypes) {
+      Guarded y(dtype, 5, 1), out(DType::kF32, 1, 1);
+      for (int k = 0; k < 5; ++k) y.Set(row_of[static_cast<size_t>(k)], 0, at(k));
+      const auto slot = [&](size_t k) { return y.Get(row_of[k], 0); };
+      const auto rounded = [&](float x) { return dtype == DType::kBF16 ? float{bf16(x)} : x; };
+      out.Set(0, 0, 100);
+      SumRowsByGroup(TestContext(), y.tensor, VectorOf(row_of), VectorOf(experts).Reshape({1, 5}), 2, out.tensor,
+                     WriteMode::kAdd);
+      const float sum = (rounded(slot(1) + slot(3)) + rounded(slot(4))) + rounded(slot(0) + slot(2));
+      EXPECT_EQ(out.Get(0, 0), 100 + sum) << table->name;
+    }
+  }
+}
+
+// What ranks that hold whole groups make of it: each adds and rounds its own, and their sums are added by the same operator.
+TEST(Permute, SumByGroupMayBeTakenWhereAGroupIs) {
+  constexpr int64_t kTokens = 30, kSlots = 8, kCols = 67, kPerGroup = 16, kGroups = 4;
+  Sorted sorted(RandomIds(kTokens * kSlots, 64, 3), 64);
+  Guarded y(DType::kBF16, kTokens * kSlots, kCols), whole(DType::kBF16, kTokens, kCols), parts(DType::kBF16, kTokens, kCols);
+  y.Fill(1);
+  SumRowsByGroup(TestContext(), y.tensor, VectorOf(sorted.row_of), VectorOf(sorted.indices).Reshape({kTokens, kSlots}),
+                 kPerGroup, whole.tensor, WriteMode::kOverwrite);
+  for (int64_t t = 0; t < kTokens; ++t) {
+    Guarded sums(DType::kBF16, kGroups, kCols);
+    std::vector<int32_t> group, row;
+    for (int32_t g = 0; g < kGroups; ++g) {
+      std::vector<int32_t> rows, experts;
+      for (int64_t p = t * kSlots; p < (t + 1) * kSlots; ++p) {
+        if (sorted.indices[static_cast<size_t>(p)] / kPerGroup != g) continue;
+        rows.push_back(sorted.row_of[static_cast<size_t>(p)]);
+        experts.push_back(sorted.indices[static_cast<size_t>(p)]);
+      }
+      if (rows.empty()) continue;
+      SumRowsByGroup(TestContext(), y.tensor, VectorOf(rows), VectorOf(experts).Reshape({1, static_cast<int64_t>(rows.size())}),
+                     kPerGroup, sums.tensor.Rows(g, 1), WriteMode::kOverwrite);
+      group.push_back(g);
+      row.push_back(g);
+    }
+    SumRowsByGroup(TestContext(), sums.tensor, VectorOf(row), VectorOf(group).Reshape({1, static_cast<int64_t>(row.size())}), 1,
+                   parts.tensor.Rows(t, 1), WriteMode::kOverwrite);
+  }
+  EXPECT_TRUE(SameBits(parts.Values(), whole.Values()));
+}
+
 TEST(Elementwise, CopyAndAddHaveTheBitsOfTheReference) {
   for (DType a : kTypes) {
     for (DType b : kTypes) {

@@ -1,5 +1,6 @@
 #include "kernels/fp8/quantize.h"
 #include "kernels/ops/adamw.h"
+#include "kernels/ops/fixed_point.h"
 #include "kernels/ops/permute.h"
 #include "kernels/ops/reduce.h"
 #include "kernels/ops/rmsnorm.h"
@@ -118,6 +119,8 @@ void MeasurePermute(Bench& b, int64_t tokens) {
   b.Bytes("rows to experts", x.bytes() + y.bytes(), [&] { GatherRows(b.ctx(), x, pair_of, kSlots, y); });
   b.Bytes("rows back, summed", x.bytes() + y.bytes(),
           [&] { SumRows(b.ctx(), y, row_of, kSlots, x, WriteMode::kOverwrite); });
+  b.Bytes("rows back, summed by groups", x.bytes() + y.bytes(),
+          [&] { SumRowsByGroup(b.ctx(), y, row_of, indices, kExperts / 8, x, WriteMode::kOverwrite); });
 }
 
 void MeasureLoss(Bench& b, int64_t rows) {
@@ -146,6 +149,16 @@ void MeasureUpdate(Bench& b, int64_t n) {
   const Tensor sums = b.memory().Allocate("sums", DType::kI64, {1});
   const SquaresSlice squares{slice.grad, static_cast<double*>(sums.data)};
   b.Bytes("sum of squares", 4 * n, [&] { SumsOfSquares(b.ctx(), {&squares, 1}, n); });
+  const Tensor fixed = b.memory().Allocate("fixed", DType::kI64, {n}), flag = b.memory().Allocate("flag", DType::kI64, {1});
+  Zero(b.ctx().stream, fixed);
+  const FixedPoint format = {.shift = 30, .limit = 0x1p50};
+  const FixedPointSum sum{.values = {slice.grad}, .sum = fixed, .flag = flag.as<int64_t>()};
+  b.Bytes("addition in fixed point", 20 * n, [&] { AddFixedPoint(b.ctx(), format, {&sum, 1}); });
+  AdamWSlice exact = slice;
+  exact.grad = fixed;
+  AdamWDesc of_exact = desc;
+  of_exact.grad_unit = format.unit();
+  b.Bytes("AdamW, gradients in fixed point", 26 * n, [&] { AdamW(b.ctx(), of_exact, {&exact, 1}); });
   const std::vector<PartialSums> join = {{.values = {slice.grad.as<float>(), slice.master.as<float>()},
                                           .sum = slice.grad.as<float>(),
                                           .size = n}};

@@ -138,6 +138,9 @@ void RowOps(Bench& b, DType dtype) {
   b.Bytes("gather rows", 2 * pairs * kHidden * size, [&] { GatherRows(ctx, x, order, kTopK, rows); });
   b.Bytes("sum rows", (pairs + kRows) * kHidden * size,
           [&] { SumRows(ctx, rows, order, kTopK, y, WriteMode::kOverwrite); });
+  const Tensor experts = b.Ids(pairs, kExperts).Reshape({kRows, kTopK});
+  b.Bytes("sum rows by group", (pairs + kRows) * kHidden * size,
+          [&] { SumRowsByGroup(ctx, rows, order, experts, kExperts / 4, y, WriteMode::kOverwrite); });
   const Tensor logits = b.Make(DType::kF32, {kVocabRows, kVocab}),
                dlogits = b.Make(dtype, {kVocabRows, kVocab});
   const Tensor labels = b.Ids(kVocabRows, kVocab), losses = b.Make(DType::kF32, {kVocabRows});
@@ -155,20 +158,47 @@ void VocabularyAndOptimizer(Bench& b) {
   const Tensor w16 = b.Make(DType::kBF16, {kParameters});
   b.Bytes("memcpy, 32 MiB", 8 * kParameters,
           [&] { std::memcpy(w.data, g.data, static_cast<size_t>(w.bytes())); });
-  b.Bytes("sum of squares", 4 * kParameters, [&] {
-    double sums[kParameters / kSquaresBlock];
-    const SquaresSlice slice = {g, sums};
-    SumsOfSquares(ctx, {&slice, 1}, kSquaresBlock);
+  const FixedPoint format = {.shift = 30, .limit = 0x1p50};
+  const Tensor fixed = b.Room(DType::kI64, {kParameters});
+  int64_t flag = 0;
+  b.Bytes("add, 32 MiB", 12 * kParameters, [&] { Add(ctx, w, g, w); });
+  for (size_t values : {1, 4}) {
+    const FixedPointSum sum = {.values = std::vector(values, g), .sum = fixed, .mode = WriteMode::kAdd, .flag = &flag};
+    b.Bytes(values == 1 ? "add in fixed point" : "add in fixed point, one value four times",
+            kParameters * (16 + 4 * static_cast<int64_t>(values)), [&] { AddFixedPoint(ctx, format, {&sum, 1}); });
+  }
+  const Tensor in_cache = b.Make(DType::kF32, {4096});
+  const FixedPointSum small = {
+      .values = {in_cache}, .sum = fixed.Columns(0, 4096), .mode = WriteMode::kAdd, .flag = &flag};
+  b.Bytes("add in fixed point, in cache", 4096 * 20, [&] { AddFixedPoint(ctx, format, {&small, 1}); });
+  b.Bytes("embedding backward, fixed point", kRows * kHidden * 20, [&] {
+    EmbeddingBackward(ctx, dy, ids, format, fixed.Columns(0, kVocab * kHidden).Reshape({kVocab, kHidden}),
+                      WriteMode::kAdd, &flag);
   });
+  for (const Tensor& x : {g, fixed}) {
+    b.Bytes(x.dtype == DType::kF32 ? "sum of squares" : "sum of squares, fixed point", x.bytes(), [&] {
+      double sums[kParameters / kSquaresBlock];
+      const SquaresSlice slice = {.x = x, .sums = sums, .unit = format.unit()};
+      SumsOfSquares(ctx, {&slice, 1}, kSquaresBlock);
+    });
+  }
   b.Bytes("fill normal", 4 * kParameters,
           [&] { FillNormal(ctx, 1, 2, 0, 0.02f, w.Columns(0, kParameters / 16)); });
   for (DType moments : {DType::kF32, DType::kBF16}) {
     const Tensor m = b.Make(moments, {kParameters}), v = b.Make(moments, {kParameters});
     Copy(ctx, g, m);
     const AdamWSlice slice = {.master = w, .grad = g, .m = m, .v = v, .compute = w16, .decay = 0.1f};
-    b.Bytes(moments == DType::kF32 ? "adamw, FP32 moments" : "adamw, BF16 moments",
-            kParameters * (12 + 2 + 4 * SizeOf(moments)), [&] {
-              AdamW(ctx, {.learning_rate = 1e-3f, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f}, {&slice, 1});
+    const AdamWDesc desc = {
+        .learning_rate = 1e-3f, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .grad_unit = format.unit()};
+    const int64_t bytes = kParameters * (12 + 2 + 4 * SizeOf(moments));
+    b.Bytes(moments == DType::kF32 ? "adamw, FP32 moments" : "adamw, BF16 moments", bytes, [&] {
+      AdamW(ctx, desc, {&slice, 1});
+    });
+    AdamWSlice exact = slice;
+    exact.grad = fixed;
+    b.Bytes(moments == DType::kF32 ? "adamw, fixed point, FP32 moments" : "adamw, fixed point, BF16 moments",
+            bytes + 4 * kParameters, [&] {
+              AdamW(ctx, desc, {&exact, 1});
             });
   }
 }

@@ -23,20 +23,25 @@ TEST(Launches, AreFewForManySlices) {
   const auto count = [&](size_t n) {
     const std::vector<AdamWSlice> slices(n, {.master = x, .grad = x, .m = x, .v = x, .compute = {}});
     const std::vector<SquaresSlice> squares(n, {x, sums});
+    const Tensor sum = Tensor::Of(static_cast<int64_t*>(static_cast<void*>(sums)), {1});
+    const std::vector<FixedPointSum> fixed(n, {.values = {x}, .sum = sum, .flag = sum.as<int64_t>()});
+    const std::vector<FixedPointSum> longer(n, {.values = {x, x, x, x, x}, .sum = sum, .flag = sum.as<int64_t>()});
     const std::vector<PartialSums> vectors(n, {.values = {value, value, value}, .sum = value, .size = 1});
     const std::vector<CopiedPart> parts(n, {value, value, 4});
     const std::vector<RequantizeDesc> segments(n, {.codes = codes, .scales = x, .out_codes = codes, .out_scales = x});
     const std::vector<std::pair<int, int>> order = {{1, 2}, {0, 1}};
     return std::vector<int64_t>{LaunchesOf([&] { AdamW(c.ctx(), {.learning_rate = 1e-3f}, slices); }),
                                 LaunchesOf([&] { SumsOfSquares(c.ctx(), squares, kSquaresBlock); }),
+                                LaunchesOf([&] { AddFixedPoint(c.ctx(), {.shift = 30, .limit = 0x1p60}, fixed); }),
+                                LaunchesOf([&] { AddFixedPoint(c.ctx(), {.shift = 30, .limit = 0x1p60}, longer); }),
                                 LaunchesOf([&] { JoinSums(c.ctx(), vectors, order); }),
                                 LaunchesOf([&] { CopyParts(c.ctx(), parts); }),
                                 LaunchesOf([&] { RequantizeTransposed(c.ctx(), segments); })};
   };
-  EXPECT_EQ(count(0), (std::vector<int64_t>{0, 0, 0, 0, 0}));
-  EXPECT_EQ(count(1), (std::vector<int64_t>{1, 2, 2, 1, 1}));
-  EXPECT_EQ(count(200), (std::vector<int64_t>{1, 2, 2, 1, 1}));
-  EXPECT_EQ(count(600), (std::vector<int64_t>{2, 2, 2, 1, 3}));
+  EXPECT_EQ(count(0), (std::vector<int64_t>{0, 0, 0, 0, 0, 0, 0}));
+  EXPECT_EQ(count(1), (std::vector<int64_t>{1, 2, 1, 2, 2, 1, 1}));
+  EXPECT_EQ(count(200), (std::vector<int64_t>{1, 2, 1, 2, 2, 1, 1}));
+  EXPECT_EQ(count(600), (std::vector<int64_t>{2, 2, 2, 4, 2, 1, 3}));
 }
 
 }  // namespace

@@ -189,6 +189,56 @@ TEST_F(CudaTest, SumRowsHasTheBitsOfTheReference) {
   }
 }
 
+TEST_F(CudaTest, SumRowsByGroupHasTheBitsOfTheReference) {
+  for (DType from : kRealTypes) {
+    for (DType to : kRealTypes) {
+      for (WriteMode mode : kWriteModes) {
+        for (int64_t slots : {1, 3, 8, 11, 33}) {
+          for (int64_t tokens : {0, 1, 43}) {
+            CompareWithReference(
+                [&](DeviceCase& c) {
+                  constexpr int64_t kCols = 67;
+                  auto& y = c.Make(from, tokens * slots + 5, kCols).Fill(1);
+                  auto& out = c.Make(to, tokens, kCols);
+                  if (mode == WriteMode::kAdd) out.Fill(2);
+                  auto& row_of = c.MakeVector(DType::kI32, RandomIds(tokens * slots, tokens * slots + 5, 5));
+                  auto& experts = c.MakeVector(DType::kI32, RandomIds(tokens * slots, 64, 7));
+                  SumRowsByGroup(c.ctx(), y.tensor(), row_of.tensor(), experts.tensor().Reshape({tokens, slots}), 8, out.tensor(),
+                                 mode);
+                  c.Show("out", out);
+                },
+                {});
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_F(CudaTest, EmbeddingInFixedPoint) {
+  const FixedPoint format = {.shift = 30, .limit = 0x1p32};
+  for (DType dtype : kRealTypes) {
+    for (int64_t rows : {0, 1, 37, 300}) {
+      for (WriteMode mode : kWriteModes) {
+        CompareWithReference(
+            [&](DeviceCase& c) {
+              constexpr int64_t kVocab = 700, kCols = 67;
+              auto &dy = c.Make(dtype, rows, kCols).Fill(2), &dtable = c.Make(DType::kI64, kVocab, kCols);
+              if (mode == WriteMode::kAdd) dtable.Fill(3, 1e6f);
+              if (rows > 30) dy.Set(30, 66, 5);  // beyond the limit, unless the other rows of its id bring it back
+              std::vector<int32_t> some = RandomIds(rows, kVocab, 1);
+              for (size_t i = 0; i < some.size(); i += 3) some[i] = 699;
+              auto &ids = c.MakeVector(DType::kI32, some), &flag = c.MakeVector(DType::kI64, std::vector<int64_t>{0});
+              EmbeddingBackward(c.ctx(), dy.tensor(), ids.tensor(), format, dtable.tensor(), mode, flag.tensor().as<int64_t>());
+              c.Show("dtable", dtable);
+              c.Show("flag", flag);
+            },
+            {});
+      }
+    }
+  }
+}
+
 TEST_F(CudaTest, Embedding) {
   for (DType dtype : kRealTypes) {
     for (int64_t rows : {0, 1, 37, 300}) {

@@ -6,30 +6,47 @@ namespace jevons {
 namespace {
 
 struct AdamWMemory {
-  DeviceCase::Matrix &master, &grad, &m, &v, &copy;
+  DeviceCase::Matrix &master, &m, &v, &copy;
+  Tensor grad;
 };
 
+constexpr double kUnit = 0x1p-40;  // of gradients in fixed point
+
+// A gradient: FP32, or integers of all lengths, made of two halves each since a case's numbers do not have 64 bits.
+Tensor MakeGradient(DeviceCase& c, DType dtype, int64_t n, uint64_t seed) {
+  if (dtype == DType::kF32) return c.MakeVector(DType::kF32, n).Fill(seed, 0.1f).tensor();
+  auto& halves = c.MakeVector(DType::kI32, 2 * n);
+  for (int64_t i = 0; i < n; ++i) {
+    const auto q = static_cast<int64_t>(RandomBits(seed, 8, static_cast<uint64_t>(i))) >> i % 60;
+    halves.Set(0, 2 * i, static_cast<double>(static_cast<int32_t>(q)));
+    halves.Set(0, 2 * i + 1, static_cast<double>(q >> 32));
+  }
+  return Tensor(halves.tensor().data, DType::kI64, {n});
+}
+
 // `sizes` one after the other in one call.
-void RunAdamW(DeviceCase& c, DType moments, const std::vector<int64_t>& sizes) {
+void RunAdamW(DeviceCase& c, DType moments, DType grads, const std::vector<int64_t>& sizes) {
   std::deque<AdamWMemory> memory;
   std::vector<AdamWSlice> slices;
   for (size_t i = 0; i < sizes.size(); ++i) {
     const int64_t n = sizes[i], shift = static_cast<int64_t>(i % 2);
     AdamWMemory& s = memory.emplace_back(AdamWMemory{c.MakeVector(DType::kF32, n + shift).Fill(i),
-                                                     c.MakeVector(DType::kF32, n + shift).Fill(i + 1, 0.1f),
                                                      c.MakeVector(moments, n + shift).Fill(i + 2, 0.1f),
                                                      c.MakeVector(moments, n + shift).Fill(i + 3, 1e-4f, 1e-2f),
-                                                     c.MakeVector(DType::kBF16, n + shift)});
+                                                     c.MakeVector(DType::kBF16, n + shift),
+                                                     MakeGradient(c, grads, n + shift, i + 1)});
     const auto part = [&](DeviceCase::Matrix& x) { return x.tensor().Columns(shift, n); };
     const Tensor copy = part(s.copy);
     slices.push_back({.master = part(s.master),
-                      .grad = part(s.grad),
+                      .grad = s.grad.Columns(shift, n),
                       .m = part(s.m),
                       .v = part(s.v),
                       .compute = i % 3 == 0 ? Tensor() : copy,
                       .decay = i % 4 < 2 ? 0.1f : 0.0f});
   }
-  AdamW(c.ctx(), {.learning_rate = 1e-2f, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .grad_scale = 0.5f, .step = 3}, slices);
+  AdamW(c.ctx(),
+        {.learning_rate = 1e-2f, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .grad_scale = 0.5f, .grad_unit = kUnit, .step = 3},
+        slices);
   for (AdamWMemory& s : memory) {
     c.Show("master", s.master);
     c.Show("m", s.m);
@@ -40,16 +57,17 @@ void RunAdamW(DeviceCase& c, DType moments, const std::vector<int64_t>& sizes) {
 
 TEST_F(CudaTest, AdamWHasTheBitsOfTheReference) {
   for (DType moments : kRealTypes)
-    for (const auto& sizes : std::vector<std::vector<int64_t>>{
-             {}, {0, 0}, {1}, {5000, 5001}, {128, 0, 129, 127}, {0, 1, 127, 0, 128, 129, 4096, 4097, 3, 9000, 0}})
-      CompareWithReference([&](DeviceCase& c) { RunAdamW(c, moments, sizes); }, {});
+    for (DType grads : {DType::kF32, DType::kI64})
+      for (const auto& sizes : std::vector<std::vector<int64_t>>{
+               {}, {0, 0}, {1}, {5000, 5001}, {128, 0, 129, 127}, {0, 1, 127, 0, 128, 129, 4096, 4097, 3, 9000, 0}})
+        CompareWithReference([&](DeviceCase& c) { RunAdamW(c, moments, grads, sizes); }, {});
 }
 
 // More than the parameters of one launch hold.
 TEST_F(CudaTest, AdamWOfHundredsOfSlicesHasTheBitsOfTheReference) {
   std::vector<int64_t> sizes;
   for (int64_t i = 0; i < 700; ++i) sizes.push_back(i % 4);
-  CompareWithReference([&](DeviceCase& c) { RunAdamW(c, DType::kBF16, sizes); }, {});
+  CompareWithReference([&](DeviceCase& c) { RunAdamW(c, DType::kBF16, DType::kI64, sizes); }, {});
 }
 
 // The bits of the CPU's vectorised table too: both promise one order.
@@ -65,8 +83,8 @@ TEST_F(CudaTest, ReductionsHaveTheBitsOfTheCpu) {
       // The bits of a double are shown as two integers; nobody writes the last.
       const auto chunks = static_cast<size_t>((sizes[i] + chunk - 1) / chunk + 1);
       results.push_back(&c.MakeVector(DType::kI32, std::vector<int32_t>(2 * chunks, 0)));
-      slices.push_back({c.MakeVector(DType::kF32, sizes[i] + shift).Fill(i).tensor().Columns(shift, sizes[i]),
-                        static_cast<double*>(results.back()->tensor().data)});
+      const Tensor x = MakeGradient(c, i % 4 < 2 ? DType::kF32 : DType::kI64, sizes[i] + shift, i);
+      slices.push_back({x.Columns(shift, sizes[i]), static_cast<double*>(results.back()->tensor().data), kUnit});
     }
     auto& sum = c.MakeVector(DType::kI32, 2);
     SumsOfSquares(c.ctx(), slices, blocks * kSquaresBlock);
@@ -87,6 +105,49 @@ TEST_F(CudaTest, ReductionsHaveTheBitsOfTheCpu) {
       }
     }
   }
+}
+
+// Sums of `sizes`, each with a list of values, in one call; every other one at addresses that allow no wide access.
+void RunAddFixedPoint(DeviceCase& c, const std::vector<int64_t>& sizes, bool refused) {
+  std::vector<DeviceCase::Matrix*> sums, flags;
+  std::vector<FixedPointSum> list;
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    const int64_t n = sizes[i], shift = static_cast<int64_t>(i / 2 % 2);  // of its values
+    const auto part = [&](DeviceCase::Matrix& x) { return x.tensor().Columns(x.cols() - n, n); };
+    sums.push_back(&c.MakeVector(DType::kI64, n + static_cast<int64_t>(i % 2)).Fill(i, 1e6f));
+    flags.push_back(&c.MakeVector(DType::kI64, std::vector<int64_t>{0}));
+    FixedPointSum& s = list.emplace_back();
+    s = {.values = {},
+         .sum = part(*sums.back()),
+         .mode = i % 3 == 0 ? WriteMode::kOverwrite : WriteMode::kAdd,
+         .flag = flags.back()->tensor().as<int64_t>()};
+    for (size_t k = 0; k < (i * 5 + 1) % 11; ++k) {
+      auto& x = c.MakeVector(DType::kF32, n + shift).Fill(i + k);
+      for (int64_t e = 0; e < n; e += 7) x.Set(0, e + shift, std::ldexp(x.Get(0, e + shift), static_cast<int>(e % 60) - 50));
+      for (int64_t e = 3; e < n; e += 501)
+        if (refused && i % 2 == 1) x.Set(0, e + shift, std::vector<double>{NAN, INFINITY, -INFINITY, 1e6, -0x1.fp25}[k % 5]);
+      s.values.push_back(part(x));
+    }
+  }
+  AddFixedPoint(c.ctx(), {.shift = 30, .limit = 0x1p50}, list);
+  for (size_t i = 0; i < sums.size(); ++i) {
+    c.Show("sum", *sums[i]);
+    c.Show("flag", *flags[i]);
+  }
+}
+
+TEST_F(CudaTest, AddFixedPointHasTheBitsOfTheReference) {
+  for (bool refused : {false, true})
+    for (const auto& sizes : std::vector<std::vector<int64_t>>{
+             {}, {0, 0}, {1}, {5000, 5001}, {128, 0, 129, 127, 3}, {0, 1, 127, 0, 128, 129, 4096, 4097, 3, 9000, 0, 16384}})
+      CompareWithReference([&](DeviceCase& c) { RunAddFixedPoint(c, sizes, refused); }, {});
+}
+
+// More than the parameters of one launch hold.
+TEST_F(CudaTest, AddFixedPointOfHundredsHasTheBitsOfTheReference) {
+  std::vector<int64_t> sizes;
+  for (int64_t i = 0; i < 1000; ++i) sizes.push_back(i % 6);
+  CompareWithReference([&](DeviceCase& c) { RunAddFixedPoint(c, sizes, true); }, {});
 }
 
 // The join of partial sums over a tree of `values`; sum is apart, or where the last value is.
