@@ -274,13 +274,15 @@ class Checker {
 
   void Parallel() {
     const ParallelConfig& parallel = config_.parallel();
-    if (parallel.pp() > 1 && world_size_ > 0)  // a plan may have one
-      Add("parallel.pp", parallel.pp(), "must be 1: every rank runs all the layers in this version", 1);
     if (!Legal({"parallel.ep", "parallel.pp", "model.moe.routed_experts"})) return;
-    const int64_t ep = parallel.ep(), experts = HasMoe() ? config_.model().moe().routed_experts() : 1;
-    const int64_t ranks = world_size_ > 0 ? world_size_ : ep;
+    const int64_t ep = parallel.ep(), pp = parallel.pp(), experts = HasMoe() ? config_.model().moe().routed_experts() : 1;
+    if (world_size_ > 0 && world_size_ % pp != 0)
+      return Add("parallel.pp", pp, absl::StrCat("must divide the ", world_size_, " ranks of this run"),
+                 NearestDivisor(world_size_, pp, world_size_));
+    const int64_t ranks = world_size_ > 0 ? world_size_ / pp : ep;
     if (ranks % ep != 0) {
-      Add("parallel.ep", ep, absl::StrCat("must divide the ", ranks, " ranks of this run"),
+      Add("parallel.ep", ep,
+          absl::StrCat("must divide the ", ranks, " ranks of ", pp > 1 ? "a stage: this run's divided by parallel.pp" : "this run"),
           NearestDivisor(ranks, ep, experts));
     } else if (ep > experts) {
       Add("parallel.ep", ep,

@@ -144,12 +144,13 @@ absl::Status BenchStep(const StepOptions& options, Communicator& host) {
   const absl::StatusOr<RunConfig> loaded = LoadStepConfig(options, host.size());
   JEVONS_RETURN_IF_ERROR(AgreeOnCommand(host, loaded));
   const RunConfig& config = *loaded;
+  JEVONS_RETURN_IF_ERROR(CheckPipeline(config, host.size()));
   JEVONS_ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> gpus, OpenGpus(config, host));
   JEVONS_RETURN_IF_ERROR(CheckMemory(config, host));
   Communicator& world = gpus ? *gpus : host;
   const CpuUse cpu = SetThreads(config, world);
   const Meter meter = MeasureMeter(config, world, cpu);
-  const MeshShape shape{.world = world.size(), .pp = 1, .ep = static_cast<int>(config.parallel().ep())};
+  const MeshShape shape = MeshShapeOf(config, world.size());
   Mesh mesh(world, shape);
   TrainStep step(config, mesh);
   step.Initialize();

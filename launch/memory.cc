@@ -50,7 +50,7 @@ Room RoomOf(const RunConfig& config) {
 }
 
 absl::Status Judge(const RunConfig& config, const Communicator& world) {
-  const MeshShape shape{.world = world.size(), .pp = 1, .ep = static_cast<int>(config.parallel().ep())};
+  const MeshShape shape = MeshShapeOf(config, world.size());
   const MemoryUse plan = PlanMemory(config, shape, world.rank());
   const Room room = RoomOf(config);
   if (plan.total() <= room.bytes) return absl::OkStatus();

@@ -43,11 +43,20 @@ absl::StatusOr<TrainOptions> Prepare(const Options& options, Communicator& world
   return TrainOptions{.inputs = std::move(inputs), .output = options.output, .meter = {}, .stop = options.stop, .labels = {}};
 }
 
+// "pipeline of 4 ranks, ZB_H1, 8 micro-batches" and its stages.
+std::string PipelineText(const RunConfig& config, int world) {
+  const Partition partition = Partition::Of(config).value();
+  return absl::StrFormat("pipelines of %d ranks, %s, up to %d micro-batches each\n%s", partition.ranks(),
+                         ScheduleType_Name(config.parallel().schedule()),
+                         Rounds(MeshShapeOf(config, world), MicroBatchCounts(config).back()), StageMapText(partition.parts(), config.model()));
+}
+
 void Describe(const TrainOptions& options, const Communicator& world, int threads) {
   const RunConfig& config = options.inputs.config;
   const ParamCount count = CountParameters(config.model());
   LogInfo(absl::StrFormat("%d ranks of %d threads, ep %d, products in %s", world.size(), threads, config.parallel().ep(),
                           ProductsText(config)));
+  if (config.parallel().pp() > 1) LogInfo(PipelineText(config, world.size()));
   if (const std::string cudnn = cuda::CudnnText(); config.parallel().backend() == CUDA && !cudnn.empty()) LogInfo("attention by " + cudnn);
   LogInfo(absl::StrFormat("%d parameters (%d active), %d more in MTP modules; %.4g MFLOP per token, peak %.4g GFLOP/s",
                           count.total, count.active_without_embedding, count.mtp_unique, options.meter.flops_per_token / 1e6,
@@ -67,6 +76,7 @@ absl::Status Train(const Options& options, Communicator& host) {
   JEVONS_RETURN_IF_ERROR(AgreeOnOptions(prepared, host));
   TrainOptions train = *std::move(prepared);
   const RunConfig& config = train.inputs.config;
+  JEVONS_RETURN_IF_ERROR(CheckPipeline(config, host.size()));
   SetWatchdogDeadline(config.parallel().watchdog_seconds());
   JEVONS_ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> gpus, OpenGpus(config, host));
   JEVONS_RETURN_IF_ERROR(CheckMemory(config, host));

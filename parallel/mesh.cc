@@ -1,8 +1,12 @@
 #include "parallel/mesh.h"
 
+#include <algorithm>
+#include <functional>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "kernels/base/check.h"
 
 namespace jevons {
@@ -46,9 +50,45 @@ Mesh::Mesh(Communicator& world, const MeshShape& shape)
     : world_(world), shape_(shape), rank_(RankOf(shape, world.rank())) {
   JEVONS_CHECK(shape.Validate().ok() && shape.world == world.size(), "mesh of %d x %d x %d over %d ranks",
                shape.world, shape.pp, shape.ep, world.size());
+  pp_ = world.Split(rank_.dp, "pp");
   dp_ = world.Split(rank_.pp, "dp");
   ep_ = world.Split(rank_.pp * shape.edp() + rank_.edp, "ep");
   edp_ = world.Split(rank_.pp * shape.ep + rank_.ep, "edp");
+}
+
+void Mesh::MakeHolderGroups(const std::vector<std::vector<int>>& holder_sets) {
+  for (const std::vector<int>& holders : holder_sets) {
+    JEVONS_CHECK(
+        !holders.empty() && holders.front() >= 0 && holders.back() < shape_.pp &&
+            std::adjacent_find(holders.begin(), holders.end(), std::greater_equal<>()) == holders.end(),
+        "holders %s of %d pp ranks", absl::StrJoin(holders, ", ").c_str(), shape_.pp);
+    if (holders.size() == 1 || holder_groups_.count(holders) > 0) continue;
+    const bool holds = std::binary_search(holders.begin(), holders.end(), rank_.pp);
+    // Whoever holds nothing gets a group of its own, which costs no transport anything, and drops it.
+    const auto split = [&](int color, const char* axis) {
+      auto group = world_.Split(holds ? color : shape_.ep + world_.rank(),
+                                absl::StrCat(axis, "{", absl::StrJoin(holders, ","), "}"));
+      return holds ? std::move(group) : nullptr;
+    };
+    HolderGroups& groups = holder_groups_[holders];
+    groups.dp = split(0, "dp");
+    groups.edp = split(rank_.ep, "edp");
+  }
+}
+
+Mesh::HolderGroups& Mesh::GroupsOf(std::span<const int> holders) {
+  const auto found = holder_groups_.find({holders.begin(), holders.end()});
+  JEVONS_CHECK(found != holder_groups_.end() && found->second.dp != nullptr,
+               "pp rank %d has no group of holders %s", rank_.pp, absl::StrJoin(holders, ", ").c_str());
+  return found->second;
+}
+
+Communicator& Mesh::dp_of(std::span<const int> holders) {
+  return IsOwn(holders) ? *dp_ : *GroupsOf(holders).dp;
+}
+
+Communicator& Mesh::edp_of(std::span<const int> holders) {
+  return IsOwn(holders) ? *edp_ : *GroupsOf(holders).edp;
 }
 
 }  // namespace jevons

@@ -5,7 +5,11 @@
 #ifndef JEVONS_PARALLEL_MESH_H_
 #define JEVONS_PARALLEL_MESH_H_
 
+#include <map>
 #include <memory>
+#include <span>
+#include <string>
+#include <vector>
 
 #include "kernels/base/status.h"
 #include "parallel/comm/communicator.h"
@@ -33,15 +37,32 @@ class Mesh {
   const MeshShape& shape() const { return shape_; }
   const MeshRank& rank() const { return rank_; }
   Communicator& world() { return world_; }
+  Communicator& pp() { return *pp_; }  // the ranks of equal dp, by pp
   Communicator& dp() { return *dp_; }
   Communicator& ep() { return *ep_; }
   Communicator& edp() { return *edp_; }
 
+  // Several pp ranks may hold copies of something: a stage of DualPipe, the embedding of a prediction module. Each set
+  // of `holder_sets` (pp ranks, ascending) gets its groups. Collective over the world, with one list on all ranks; who
+  // is in no set takes part too. Sets of one and sets that have their groups already cost nothing.
+  void MakeHolderGroups(const std::vector<std::vector<int>>& holder_sets);
+  // The groups that replicate what `holders` hold, for a caller among them: all dp ranks of the holders, by (pp, dp),
+  // and those of the caller's ep rank, by (pp, edp). Of the own pp rank alone, dp() and edp().
+  Communicator& dp_of(std::span<const int> holders);
+  Communicator& edp_of(std::span<const int> holders);
+
  private:
+  struct HolderGroups {
+    std::unique_ptr<Communicator> dp, edp;
+  };
+  bool IsOwn(std::span<const int> holders) const { return holders.size() == 1 && holders[0] == rank_.pp; }
+  HolderGroups& GroupsOf(std::span<const int> holders);
+
   Communicator& world_;
   MeshShape shape_;
   MeshRank rank_;
-  std::unique_ptr<Communicator> dp_, ep_, edp_;
+  std::unique_ptr<Communicator> pp_, dp_, ep_, edp_;
+  std::map<std::vector<int>, HolderGroups> holder_groups_;  // null where this rank holds nothing
 };
 
 }  // namespace jevons

@@ -11,14 +11,15 @@ namespace jevons {
 
 struct MemoryUse {
   int64_t weights = 0, gradients = 0, optimizer = 0;
-  int64_t activations = 0;  // the peak of what a micro-batch needs, saved and temporary
+  int64_t activations = 0;  // the peak of what micro-batches under way need, saved and temporary
   int64_t total() const { return weights + gradients + optimizer + activations; }
 };
 
 // Where they went, largest first: of the activations, the tensors alive at the peak, by name.
 struct MemoryLedger {
   int64_t masters = 0, moments = 0;                             // of the optimizer
-  std::vector<std::pair<std::string, int64_t>> saved;           // kept by forward for backward
+  std::vector<std::pair<std::string, int64_t>> saved;           // kept by forward for backward, and for other stages
+  std::vector<std::pair<std::string, int64_t>> stash;           // kept by the gradients of inputs for those of weights
   std::vector<std::pair<std::string, int64_t>> temporary;
 };
 

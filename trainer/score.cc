@@ -11,6 +11,7 @@
 #include "kernels/ops/softmax_xent.h"
 #include "trainer/interop/hf_names.h"
 #include "trainer/model/head.h"
+#include "trainer/model/stage.h"
 #include "trainer/plan/memory_model.h"
 #include "trainer/train_step.h"
 
@@ -96,7 +97,8 @@ Scorer::Scorer(const RunConfig& config, int64_t arena_bytes, const TokenTable& t
       tokens_(tokens),
       options_(options),
       compute_(ComputeDType(config)),
-      saved_("saved activations", arena_bytes),
+      arena_bytes_(arena_bytes),
+      memory_("activations", arena_bytes),
       scratch_("scratch", arena_bytes),
       dispatcher_(world, std::max<int64_t>(1, full_.moe().routed_experts())),
       weights_(model_config_, dispatcher_.local_experts(), compute_),
@@ -106,9 +108,8 @@ Scorer::Scorer(const RunConfig& config, int64_t arena_bytes, const TokenTable& t
 
 LayerContext Scorer::Context() {
   return {.ops = {.stream = {}, .scratch = &scratch_},
-          .saved = &saved_,
+          .memory = &memory_,
           .dtype = compute_,
-          .wgrad = &wgrad_,
           .timer = &timer_,
           .non_finite = &non_finite_};
 }
@@ -183,25 +184,26 @@ absl::Status Scorer::SumGradients() {
   const auto labels = static_cast<double>(logprobs_.size());
   const LossScales scales{.main = static_cast<float>(1.0 / labels), .mtp = 0, .balance = 0};
 
-  const std::vector<ParamSpec> specs = ParameterTable(config);  // as the full table begins; MTP comes last
-  const Shape head = {config.vocab_size(), config.hidden_size()};
-  int64_t bytes = Arena::SliceBytes(DType::kF32, head);
-  for (const ParamSpec& spec : specs) bytes += Arena::SliceBytes(DType::kF32, spec.shape);
-  gradients_ = std::make_unique<Arena>("gradients", bytes);
-  for (const ParamSpec& spec : specs)
-    gradient_of_.push_back(gradients_->Allocate("gradient", DType::kF32, spec.shape));
-  const Tensor head_scratch = gradients_->Allocate("head gradient of a sequence", DType::kF32, head);
-  std::vector<Tensor> places = gradient_of_;
-  places.resize(weights_.specs().size());
-
+  gradients_ = std::make_unique<GradientStore>(weights_, CHAIN);
+  gradients_->Begin(ctx.ops, {});
+  binding_.BindGradients(*gradients_);
+  MicroPool pool(arena_bytes_, 0, Device::kCpu);
+  NetworkStage whole(main, {.layers = {0, config.layers()}}, pool);
   std::vector<int32_t> row;
+  const MicroBatchTotals totals{.losses = losses.data(),
+                                .counts = Tensor::Of(counts.data(), {main.moe_layers(), config.moe().routed_experts()})};
+  whole.Begin({.ctx = ctx,
+               .weights = &binding_.weights(),
+               .batch = [&](int b) { return Batch(b, row); },
+               .scales = scales,
+               .totals = [&](int) { return totals; }});
   for (int64_t b = 0; b < tokens_.sequences; ++b) {
-    binding_.BindGradients(places, b == 0 ? WriteMode::kOverwrite : WriteMode::kAdd, head_scratch);
-    main.ForwardBackward(
-        ctx, binding_.weights(), Batch(b, row), scales,
-        {.losses = losses.data(), .counts = Tensor::Of(counts.data(), {main.moe_layers(), config.moe().routed_experts()})});
+    whole.Forward(static_cast<int>(b));
+    whole.Backward(static_cast<int>(b));
+    non_finite_ = whole.non_finite();
     JEVONS_RETURN_IF_ERROR(CheckFinite(b, std::isfinite(losses[0])));
   }
+  gradients_->Finish(ctx.ops);
   return absl::OkStatus();
 }
 
@@ -213,11 +215,11 @@ void Scorer::AddGradientOutputs(std::vector<Output>& outputs) {
       const auto size = static_cast<size_t>(SafetensorsBytes(outputs.back().spec)) / sizeof(float);
       outputs.back().write = [this, p, begin = static_cast<size_t>(tensor.begin), size,
                               name = tensor.name](SafetensorsWriter& writer) -> absl::Status {
-        if (p >= gradient_of_.size()) {  // of an MTP module, which the loss does not see
+        if (p >= weights_.specs().size()) {  // of an MTP module, which the loss does not see
           const std::vector<float> zeros(size, 0.0f);
           return writer.Append(std::as_bytes(std::span(zeros)));
         }
-        const std::span<const float> values = Values(gradient_of_[p]).subspan(begin, size);
+        const std::span<const float> values = Values(gradients_->Whole(p)).subspan(begin, size);
         if (!AllFinite(values))
           return NumericalError(absl::StrFormat("the gradient of %s is NaN or Inf", name));
         return writer.Append(std::as_bytes(values));

@@ -80,17 +80,17 @@ class Scorer {
   const TokenTable& tokens_;
   ScoreOptions options_;
   DType compute_;
-  Arena saved_, scratch_;
+  int64_t arena_bytes_;
+  MicroMemory memory_;
+  Arena scratch_;
   PhaseTimer timer_;
-  WgradQueue wgrad_;
   NonFinite non_finite_;
   Dispatcher dispatcher_;
   WeightStore weights_;
   WeightBinding binding_;
   Model model_;
   std::vector<float> logprobs_;       // [B,S-1]
-  std::unique_ptr<Arena> gradients_;  // of the main model's parameters, in the order of the table
-  std::vector<Tensor> gradient_of_;
+  std::unique_ptr<GradientStore> gradients_;
 };
 
 }  // namespace jevons

@@ -36,6 +36,7 @@ absl::Status ReadTo(CheckpointReader& reader, const std::string& name, const Sha
 absl::Status ReadBiases(CheckpointReader& reader, const WeightStore& weights, const Stream& stream) {
   for (size_t i = 0; i < weights.bias_names().size(); ++i) {
     const Tensor& bias = weights.bias(i);
+    if (!bias) continue;
     JEVONS_RETURN_IF_ERROR(ReadTo(reader, "gate_bias/" + weights.bias_names()[i], bias.shape, 0, bias, stream));
   }
   return absl::OkStatus();
@@ -64,6 +65,7 @@ absl::Status LoadWeights(CheckpointReader& reader, const WeightStore& weights, c
   const OpContext ops{.stream = stream, .scratch = nullptr};
   for (size_t p = 0; p < weights.specs().size(); ++p) {
     const ParamSpec& spec = weights.specs()[p];
+    if (!weights.holds(p)) continue;
     const Tensor& value = weights.value(p);
     const int64_t begin = spec.expert ? weights.experts().begin * (spec.shape.size() / spec.shape[0]) : 0;
     for (int64_t done = 0; done < value.size(); done += kPiece) {

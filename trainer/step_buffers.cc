@@ -60,6 +60,7 @@ StepTotals::StepTotals(const Stream& stream, int64_t micro_batches, int64_t loss
       arena_("step totals", Arena::SliceBytes(DType::kI64, {words_}), stream.device) {
   all_ = arena_.Allocate("step totals", DType::kI64, {words_});
   fp8_ = Tensor::Of(all_.as<int64_t>(), {kFp8Words});
+  rows_ = Tensor::Of(all_.as<int64_t>() + kFp8Words, {words_ - kFp8Words});
   Clear();
 }
 
@@ -73,6 +74,8 @@ MicroBatchTotals StepTotals::Row(int64_t micro_batch) const {
   int64_t* row = all_.as<int64_t>() + RowBegin(micro_batch);
   return {.losses = reinterpret_cast<double*>(row), .counts = Tensor::Of(row + loss_terms_, {moe_layers_, experts_})};
 }
+
+void StepTotals::Begin() { Zero(stream_, rows_); }
 
 void StepTotals::BeginRead() { CopyBytes(stream_, all_.data, host_.data(), all_.bytes()); }
 

@@ -39,6 +39,7 @@ class StepTotals {
   MicroBatchTotals Row(int64_t micro_batch) const;
   Fp8Stats* fp8() const { return static_cast<Fp8Stats*>(fp8_.data); }
 
+  void Begin();  // a step: the rows are zero
   // Starts the way back; the figures below are there when the host has waited for the stream.
   void BeginRead();
   void Clear();  // counts in fp8() begin anew, after what has begun to be read
@@ -53,7 +54,7 @@ class StepTotals {
   int64_t loss_terms_, moe_layers_, experts_, words_;
   Staging host_;
   Arena arena_;
-  Tensor all_, fp8_;
+  Tensor all_, fp8_, rows_;
 };
 
 }  // namespace jevons

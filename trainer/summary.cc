@@ -69,8 +69,8 @@ std::string SummaryText(const RunSummary& s, const TrainOptions& options) {
                         100 * PlanError(s), Mebibytes(s.resident_bytes));
   absl::StrAppendFormat(&text, "  optimizer          masters %.1f, moments %.1f\n", Mebibytes(s.memory_ledger.masters),
                         Mebibytes(s.memory_ledger.moments));
-  absl::StrAppendFormat(&text, "  saved for backward %s\n  temporary          %s\n", Named(s.memory_ledger.saved),
-                        Named(s.memory_ledger.temporary));
+  absl::StrAppendFormat(&text, "  saved for backward %s\n  for weight grads   %s\n  temporary          %s\n", Named(s.memory_ledger.saved),
+                        Named(s.memory_ledger.stash), Named(s.memory_ledger.temporary));
   absl::StrAppendFormat(&text, "files                %s: checkpoints/, tokenizer.json, metrics.jsonl, tensorboard/, summary.json\n",
                         options.output);
   return text;
@@ -105,6 +105,7 @@ std::string SummaryJson(const RunSummary& s) {
                                {"combine_bytes_per_token", s.combine_bytes_per_token},
                                {"memory_bytes", s.memory.total()},
                                {"memory_saved_bytes", NamedJson(s.memory_ledger.saved)},
+                               {"memory_stash_bytes", NamedJson(s.memory_ledger.stash)},
                                {"memory_temporary_bytes", NamedJson(s.memory_ledger.temporary)},
                                {"planned_memory_bytes", s.planned.total()},
                                {"peak_expert_load", s.peak_load},

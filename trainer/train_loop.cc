@@ -74,8 +74,7 @@ class Run {
   Run(const TrainOptions& options, Communicator& world)
       : options_(options),
         config_(options.inputs.config),
-        mesh_(world, {.world = world.size(), .pp = static_cast<int>(config_.parallel().pp()),
-                      .ep = static_cast<int>(config_.parallel().ep())}),
+        mesh_(world, MeshShapeOf(config_, world.size())),
         world_rank_(world.rank()),
         meter_(options.meter),
         schedule_(config_),

@@ -10,6 +10,7 @@
 #include "absl/strings/str_format.h"
 #include "kernels/ops/elementwise.h"
 #include "kernels/ops/reduce.h"
+#include "parallel/pipeline/passes.h"
 #include "trainer/plan/memory_model.h"
 
 namespace jevons {
@@ -22,9 +23,12 @@ int64_t ReservedBytes(const RunConfig& config, const MeshShape& mesh, int world_
   return 2 * PlanMemory(config, mesh, world_rank, mesh.ep).activations + temporaries;
 }
 
-int64_t MostRounds(const GradientLayout& layout, const RunConfig& config) {
+// Of a pipeline's micro-batches, for each of its ranks: fills and drains are then a small part.
+constexpr int64_t kEvaluatedAtOnce = 8;
+
+int64_t MostRounds(const MeshShape& mesh, const RunConfig& config) {
   int64_t most = 1;
-  for (const int64_t count : MicroBatchCounts(config)) most = std::max(most, layout.Rounds(count));
+  for (const int64_t count : MicroBatchCounts(config)) most = std::max(most, Rounds(mesh, count));
   return most;
 }
 
@@ -49,6 +53,21 @@ std::string ProductsText(const RunConfig& config) {
                          GemmImplementation(DType::kBF16));
 }
 
+MeshShape MeshShapeOf(const RunConfig& config, int world) {
+  return {.world = world, .pp = static_cast<int>(config.parallel().pp()), .ep = static_cast<int>(config.parallel().ep())};
+}
+
+absl::Status CheckPipeline(const RunConfig& config, int world) {
+  const MeshShape mesh = MeshShapeOf(config, world);
+  JEVONS_ASSIGN_OR_RETURN(const Partition partition, Partition::Of(config));
+  const int64_t count = MicroBatchCounts(config).back(), rounds = Rounds(mesh, count);
+  if (const absl::Status legal = partition.Shape(rounds).Validate(); !legal.ok())
+    return UsageError(absl::StrFormat(
+        "parallel.schedule = %s: a step of %d micro-batches (train.batch_sequences / train.micro_batch_sequences) brings %d to each of "
+        "the %d pipelines, and %s", ScheduleType_Name(config.parallel().schedule()), count, rounds, mesh.dp(), legal.message()));
+  return absl::OkStatus();
+}
+
 std::vector<int64_t> MicroBatchCounts(const RunConfig& config) {
   const TrainConfig& train = config.train();
   const int64_t micro = train.micro_batch_sequences();
@@ -62,37 +81,41 @@ std::vector<int64_t> MicroBatchCounts(const RunConfig& config) {
 TrainStep::TrainStep(const RunConfig& config, Mesh& mesh)
     : config_(config),
       mesh_(mesh),
+      partition_(Partition::Of(config).value()),
       stream_(DeviceOf(config)),
-      saved_("saved activations", ReservedBytes(config, mesh.shape(), mesh.world().rank()), DeviceOf(config)),
+      pool_(ReservedBytes(config, mesh.shape(), mesh.world().rank()),
+            Arena::SliceBytes(ComputeDType(config),
+                              {config.train().micro_batch_sequences() * config.data().sequence_length(), config.model().hidden_size()}),
+            DeviceOf(config)),
       scratch_("scratch", ReservedBytes(config, mesh.shape(), mesh.world().rank()), DeviceOf(config)),
       timer_(stream_.get()),
       dispatcher_(mesh.ep(), std::max<int64_t>(1, config.model().moe().routed_experts()), stream_.get()),
       batch_(stream_.get()) {
   const Stream& stream = stream_.get();
-  weights_ = std::make_unique<WeightStore>(config.model(), dispatcher_.local_experts(), ComputeDType(config), stream);
+  const int pp_rank = mesh.rank().pp;
+  weights_ = std::make_unique<WeightStore>(config.model(), dispatcher_.local_experts(), ComputeDType(config), stream,
+                                           partition_.HeldBy(pp_rank));
   model_ = std::make_unique<Model>(config.model(), config.data().sequence_length(), dispatcher_, stream);
   binding_ = std::make_unique<WeightBinding>(config.model(), *weights_, config.precision());
   if (config.precision().shadow_interval() > 0)
     shadow_binding_ = std::make_unique<WeightBinding>(config.model(), *weights_);
-  gradients_ = std::make_unique<GradientStore>(*weights_, Layout(), MicroBatchCounts(config), stream.device);
-  optimizer_ = std::make_unique<ZeroOptimizer>(config.optimizer(), *weights_, mesh);
-  totals_ = std::make_unique<StepTotals>(stream, MostRounds(Layout(), config), model_->loss_terms(), model_->moe_layers(),
+  gradients_ = std::make_unique<GradientStore>(*weights_, SumsOf(config), stream.device);
+  binding_->BindGradients(*gradients_);
+  optimizer_ = std::make_unique<ZeroOptimizer>(config.optimizer(), *weights_, partition_, mesh);
+  totals_ = std::make_unique<StepTotals>(stream, MostRounds(mesh.shape(), config), model_->loss_terms(), model_->moe_layers(),
                                          config.model().moe().routed_experts());
   bias_steps_ = std::make_unique<Staging>(stream.device, model_->moe_layers() * config.model().moe().routed_experts() *
                                                              static_cast<int64_t>(sizeof(float)));
+  stages_.resize(partition_.parts().size());
+  for (const int stage : partition_.StagesOf(pp_rank))
+    stages_[static_cast<size_t>(stage)] = std::make_unique<NetworkStage>(*model_, partition_.parts()[static_cast<size_t>(stage)], pool_);
 }
 
-GradientLayout TrainStep::Layout() const {
-  const MeshRank& rank = mesh_.rank();
-  const int ep = mesh_.shape().ep;
-  return {.dp = mesh_.shape().dp(), .self = rank.dp, .first_source = rank.edp * ep, .sources = ep};
-}
+Range TrainStep::Block(int64_t count) const { return BlockOf(count, mesh_.shape().dp(), mesh_.rank().dp); }
 
 LayerContext TrainStep::Context() {
   return {.ops = {.stream = stream_.get(), .scratch = &scratch_},
-          .saved = &saved_,
           .dtype = ComputeDType(config_),
-          .wgrad = &wgrad_,
           .timer = &timer_,
           .non_finite = nullptr,
           .fp8 = totals_->fp8(),
@@ -113,7 +136,7 @@ void TrainStep::WeightsChanged() { binding_->Quantize(Context().ops, &totals_->f
 
 Range TrainStep::SamplesOf(int64_t sequences) const {
   const int64_t micro = config_.train().micro_batch_sequences();
-  const Range block = Layout().Block(sequences / micro, mesh_.rank().dp);
+  const Range block = Block(sequences / micro);
   return {block.begin * micro, block.end * micro};
 }
 
@@ -122,23 +145,46 @@ MicroBatch TrainStep::MicroBatchAt(int64_t round, bool exists) const {
   return exists ? batch_.At(round * sequences, sequences) : batch_.At(0, 0);
 }
 
-LossSums TrainStep::SumLosses(const std::vector<LossSums>& mine, Range block, int64_t count) {
-  // Each micro-batch has one owner; the others add the integer 0 to the bits of its losses.
-  std::vector<int64_t> bits(static_cast<size_t>(3 * count), 0);
-  for (size_t i = 0; i < mine.size(); ++i) {
-    const size_t at = static_cast<size_t>(block.begin) + i, n = static_cast<size_t>(count);
-    bits[at] = std::bit_cast<int64_t>(mine[i].main);
-    bits[n + at] = std::bit_cast<int64_t>(mine[i].mtp);
-    bits[2 * n + at] = std::bit_cast<int64_t>(mine[i].balance);
+void TrainStep::RunStages(const StageStep& step, int64_t micro_batches) {
+  std::unique_ptr<Executor>& executor = executors_[{micro_batches, step.forward_only}];
+  if (executor == nullptr) {
+    Schedule schedule = ExecutableSchedule(partition_.Shape(micro_batches), /*recompute=*/false).value();
+    if (step.forward_only) schedule = ForwardOnly(std::move(schedule));
+    std::vector<Stage*> stages;
+    for (const auto& stage : stages_) stages.push_back(stage.get());
+    executor = std::make_unique<Executor>(std::move(schedule), mesh_.pp(), stream_.get(), stages);
   }
-  mesh_.dp().AllReduceSum(bits);
-  std::vector<double> values(bits.size());
-  std::transform(bits.begin(), bits.end(), values.begin(), [](int64_t b) { return std::bit_cast<double>(b); });
-  const std::span<const double> all(values);
-  const auto n = static_cast<size_t>(count);
-  return {.main = TreeSum(all.subspan(0, n)),
-          .mtp = TreeSum(all.subspan(n, n)),
-          .balance = TreeSum(all.subspan(2 * n, n))};
+  for (const auto& stage : stages_)
+    if (stage != nullptr) stage->Begin(step);
+  executor->Run();
+}
+
+int64_t TrainStep::LegalMicroBatches(int64_t at_least) const {
+  while (!partition_.Shape(at_least).Validate().ok()) ++at_least;
+  return at_least;
+}
+
+std::vector<double> TrainStep::GatherLosses(std::span<const double> mine, int64_t terms, Range block, int64_t count) {
+  // Each has one owner; the others add the integer 0 to its bits.
+  std::vector<int64_t> bits(static_cast<size_t>(count * terms), 0);
+  for (int64_t i = 0; i < block.size() * terms; ++i)
+    bits[static_cast<size_t>(block.begin * terms + i)] = std::bit_cast<int64_t>(mine[static_cast<size_t>(i)]);
+  mesh_.world().AllReduceSum(bits);
+  std::vector<double> all(bits.size());
+  std::transform(bits.begin(), bits.end(), all.begin(), [](int64_t b) { return std::bit_cast<double>(b); });
+  return all;
+}
+
+LossSums TrainStep::SumLosses(std::span<const double> terms, int64_t count) const {
+  std::vector<double> main, mtp, balance;
+  const size_t each = terms.size() / static_cast<size_t>(count);
+  for (size_t i = 0; i < terms.size(); i += each) {
+    const LossSums sums = LossSums::Of(terms.subspan(i, each), config_.model().mtp().depth());
+    main.push_back(sums.main);
+    mtp.push_back(sums.mtp);
+    balance.push_back(sums.balance);
+  }
+  return {.main = TreeSum(main), .mtp = TreeSum(mtp), .balance = TreeSum(balance)};
 }
 
 absl::StatusOr<StepStats> TrainStep::Run(const StepPlan& plan, const SampleBatch& batch) {
@@ -153,10 +199,9 @@ absl::StatusOr<StepStats> TrainStep::Run(const StepPlan& plan, const SampleBatch
     shadow_.layers.assign(static_cast<size_t>(config_.model().layers() + config_.model().mtp().depth()), {});
     ctx.shadow = &shadow_;
   }
-  const GradientLayout layout = Layout();
   const int64_t micro = config_.train().micro_batch_sequences();
   const int64_t count = plan.sequences / micro;
-  const Range block = layout.Block(count, layout.self);
+  const Range block = Block(count);
   const int64_t depth = config_.model().mtp().depth();
   const double tokens = static_cast<double>(plan.sequences) * static_cast<double>(config_.data().sequence_length());
   // The mean's 1 / tokens would bring the gradients of activations below the FP8 recipe's floor of 1e-4 per tile. So the loss is
@@ -167,35 +212,36 @@ absl::StatusOr<StepStats> TrainStep::Run(const StepPlan& plan, const SampleBatch
       .mtp = depth > 0 ? static_cast<float>(scale * plan.mtp_weight / static_cast<double>(depth) / tokens) : 0.0f,
       .balance = static_cast<float>(scale * config_.balance().sequence_loss() / static_cast<double>(plan.sequences))};
 
-  gradients_->Begin(count);
-  const int64_t rounds = layout.Rounds(count);
-  for (int64_t round = 0; round < rounds; ++round) {
-    binding_->BindGradients(*gradients_, layout.sources, round);
-    const int64_t received = model_->ForwardBackward(ctx, binding_->weights(), MicroBatchAt(round, round < block.size()), scales,
-                                                     totals_->Row(round));
-    gradients_->EndRound(ctx.ops, round);
-    if (const int64_t even = model_->EvenRows(micro, config_.data().sequence_length()); even > 0)
-      peak_load_ = std::max(peak_load_, static_cast<double>(received) / static_cast<double>(even));
-  }
+  gradients_->Begin(ctx.ops, StepFixedPoint(scale, count * (1 + depth)));
+  // While the batch grows a schedule may not take the pipeline's number: empty micro-batches make up for what is missing.
+  const int64_t rounds = LegalMicroBatches(Rounds(mesh_.shape(), count));
+  totals_->Begin();
+  RunStages({.ctx = ctx,
+             .weights = &binding_->weights(),
+             .batch = [&](int i) { return MicroBatchAt(i, i < block.size()); },
+             .scales = scales,
+             .totals = [&](int i) { return totals_->Row(i); }},
+            rounds);
 
   PhaseScope reduce(&timer_, Phase::kReduce);
+  gradients_->Finish(ctx.ops);
   totals_->BeginRead();
   totals_->Clear();  // what the new weights' codes lose is the next step's
-  const GradientSummary gradient = optimizer_->Reduce(ctx.ops, *gradients_, layout, count, scale);  // waits: the totals are here
+  const GradientSummary gradient = optimizer_->Reduce(ctx.ops, *gradients_, scale);  // waits: the totals are here
   StepStats stats;
   stats.loads.assign(static_cast<size_t>(model_->moe_layers() * config_.model().moe().routed_experts()), 0);
-  std::vector<LossSums> losses;
+  std::vector<double> losses;
   for (int64_t round = 0; round < block.size(); ++round) {
-    losses.push_back(LossSums::Of(totals_->losses(round), depth));
+    losses.insert(losses.end(), totals_->losses(round).begin(), totals_->losses(round).end());
     for (size_t i = 0; i < stats.loads.size(); ++i) stats.loads[i] += totals_->counts(round)[i];
   }
-  const LossSums sums = SumLosses(losses, block, count);
+  const LossSums sums = SumLosses(GatherLosses(losses, model_->loss_terms(), block, count), count);
   JEVONS_RETURN_IF_ERROR(CheckLosses(plan, sums, block, rounds));
-  if (gradient.non_finite)
+  if (gradient.refused)
     return NumericalError(absl::StrFormat(
-        "step %d: the gradient of %s is NaN or Inf. The step was not applied. Lower optimizer.learning_rate.peak, or look at samples "
+        "step %d: the gradient of %s. The step was not applied. Lower optimizer.learning_rate.peak, or look at samples "
         "%d to %d",
-        plan.step, *gradient.non_finite, plan.first_sample, plan.first_sample + plan.sequences - 1));
+        plan.step, *gradient.refused, plan.first_sample, plan.first_sample + plan.sequences - 1));
   UpdateBalance(plan.gamma, stats);
   {
     PhaseScope phase(&timer_, Phase::kOptimizer);
@@ -214,16 +260,31 @@ absl::StatusOr<StepStats> TrainStep::Run(const StepPlan& plan, const SampleBatch
   return stats;
 }
 
-double TrainStep::EvaluateNow(const LayerContext& ctx, const ModelWeights& weights, const MicroBatch& batch, const Tensor& labels) {
-  double* sum = totals_->Row(0).losses;
-  model_->Evaluate(ctx, weights, batch, labels, sum);
-  double loss = 0;
-  Fetch(ctx.ops.stream, sum, &loss, sizeof loss);
-  return loss;
+std::vector<double> TrainStep::ForwardLosses(const LayerContext& ctx, const ModelWeights& weights, int64_t micro_batches, int64_t here,
+                                             const Tensor& labels) {
+  const ArenaScope scope(scratch_);
+  const int64_t micro = config_.train().micro_batch_sequences();
+  const Tensor sums = ctx.TempAs("losses", DType::kI64, {micro_batches});  // FP64 in truth
+  Zero(ctx.ops.stream, sums);
+  const auto part = [&](int64_t i) {  // the last may be short
+    const int64_t begin = std::min(i * micro, labels.rows());
+    return Range{begin, i < here ? std::min(begin + micro, labels.rows()) : begin};
+  };
+  RunStages({.ctx = ctx,
+             .weights = &weights,
+             .batch = [&](int i) { return batch_.At(part(i).begin, part(i).size()); },
+             .forward_only = true,
+             .labels = [&](int i) { return labels.Rows(part(i).begin, part(i).size()); },
+             .loss = [&](int i) { return static_cast<double*>(sums.data) + i; }},
+            micro_batches);
+  std::vector<double> losses(static_cast<size_t>(micro_batches));
+  Fetch(ctx.ops.stream, sums.data, losses.data(), sums.bytes());
+  losses.resize(static_cast<size_t>(here));
+  return losses;
 }
 
 void TrainStep::UpdateBalance(double gamma, StepStats& stats) {
-  mesh_.dp().AllReduceSum(stats.loads);
+  mesh_.world().AllReduceSum(stats.loads);
   const auto experts = static_cast<size_t>(config_.model().moe().routed_experts());
   const OpContext ops = Context().ops;
   ArenaScope scope(scratch_);
@@ -232,13 +293,14 @@ void TrainStep::UpdateBalance(double gamma, StepStats& stats) {
     const std::span<const int64_t> load(stats.loads.data() + layer * experts, experts);
     const std::vector<float> steps = GateBiasSteps(load, static_cast<float>(gamma));
     std::copy(steps.begin(), steps.end(), host + layer * experts);
-    const Tensor& bias = weights_->bias(layer);
-    const Tensor moves = scratch_.Allocate("gate bias steps", DType::kF32, bias.shape);
-    CopyBytes(ops.stream, host + layer * experts, moves.data, moves.bytes());
-    Add(ops, bias, moves, bias);
     const LoadSummary summary = SummarizeLoad(load);
     stats.max_over_mean = std::max(stats.max_over_mean, summary.max_over_mean);
     stats.dead_experts += summary.dead;
+    const Tensor& bias = weights_->bias(layer);
+    if (!bias) continue;
+    const Tensor moves = scratch_.Allocate("gate bias steps", DType::kF32, bias.shape);
+    CopyBytes(ops.stream, host + layer * experts, moves.data, moves.bytes());
+    Add(ops, bias, moves, bias);
   }
 }
 
@@ -261,66 +323,81 @@ absl::StatusOr<TrainStep::Evaluation> TrainStep::EvaluateLooking(const Validatio
   const int64_t S = config_.data().sequence_length(), micro = config_.train().micro_batch_sequences();
   const int64_t samples = std::min(sequences, validation.samples());
   const int64_t count = (samples + micro - 1) / micro;
-  const GradientLayout layout = Layout();
-  const Range block = layout.Block(count, layout.self);
-  std::vector<LossSums> losses;
+  const Range block = Block(count);
+  const int64_t rounds = Rounds(mesh_.shape(), count);
+  // A pipeline is to be filled; without one the host's part of a micro-batch is all that is kept.
+  const int64_t at_once = partition_.ranks() == 1 ? 1 : LegalMicroBatches(kEvaluatedAtOnce * partition_.ranks());
+  std::vector<double> losses;
   int64_t labels = 0, bad = kNowhere;  // the first sequence of the first micro-batch here that is not finite
-  for (int64_t round = 0; round < layout.Rounds(count); ++round) {
-    const bool exists = round < block.size();
-    const int64_t first = (block.begin + round) * micro, here = exists ? std::clamp<int64_t>(samples - first, 0, micro) : 0;
-    std::vector<int32_t> tokens(static_cast<size_t>(here * (S + 1))), starts, next(static_cast<size_t>(here * S));
-    if (config_.data().document_mask()) starts.resize(static_cast<size_t>(here * S));
-    for (int64_t s = 0; s < here; ++s) {
+  for (int64_t round = 0; round < rounds; round += at_once) {
+    const int64_t here = std::clamp<int64_t>(block.size() - round, 0, at_once);  // micro-batches
+    const int64_t first = (block.begin + round) * micro, sequences_here = std::clamp<int64_t>(samples - first, 0, here * micro);
+    std::vector<int32_t> tokens(static_cast<size_t>(sequences_here * (S + 1))), starts, next(static_cast<size_t>(sequences_here * S));
+    if (config_.data().document_mask()) starts.resize(static_cast<size_t>(sequences_here * S));
+    for (int64_t s = 0; s < sequences_here; ++s) {
       const std::span<int32_t> sample(tokens.data() + s * (S + 1), static_cast<size_t>(S + 1));
       JEVONS_RETURN_IF_ERROR(validation.Read(validation.SpreadSample(first + s, samples), sample, {starts.data() + s * S, starts.empty() ? 0 : static_cast<size_t>(S)}));
       std::copy(sample.begin() + 1, sample.end(), next.begin() + s * S);
     }
-    labels += here * S - std::count(next.begin(), next.end(), kPaddingToken);
+    labels += sequences_here * S - std::count(next.begin(), next.end(), kPaddingToken);
     // A padded position reads some token; its label is ignored, and later rows of the sequence are padding too.
     std::replace(tokens.begin(), tokens.end(), kPaddingToken, 0);
     batch_.Upload(tokens, starts, S);
-    ArenaScope scope(scratch_);
-    const Tensor label_rows = ctx.TempAs("labels", DType::kI32, {here, S});
+    const ArenaScope scope(scratch_);
+    const Tensor label_rows = ctx.TempAs("labels", DType::kI32, {sequences_here, S});
     CopyBytes(ctx.ops.stream, next.data(), label_rows.data, label_rows.bytes());
-    const double loss = EvaluateNow(ctx, binding_->weights(), batch_.At(0, here), label_rows);
-    if (exists) losses.push_back({.main = loss});
-    if (exists && progress) progress(std::min(first + here, samples), samples);
-    if (exists && !std::isfinite(loss) && bad == kNowhere) bad = first;
+    const int64_t micro_batches = LegalMicroBatches(std::min(at_once, rounds - round));
+    for (const double loss : ForwardLosses(ctx, binding_->weights(), micro_batches, here, label_rows)) {
+      if (!std::isfinite(loss) && bad == kNowhere) bad = (block.begin + static_cast<int64_t>(losses.size())) * micro;
+      losses.push_back(loss);
+    }
+    if (here > 0 && progress) progress(std::min(first + sequences_here, samples), samples);
   }
   mesh_.dp().AllReduceSum({&labels, 1});
-  const LossSums sums = SumLosses(losses, block, count);
+  const double loss = TreeSum(GatherLosses(losses, 1, block, count));
   if (found != nullptr) {
+    for (const auto& stage : stages_)
+      if (stage != nullptr && stage->non_finite().tensor != nullptr && found->tensor == nullptr) *found = stage->non_finite();
     const std::string seen = found->tensor ? absl::StrFormat("layer %d: %s", found->layer, found->tensor) : "the output head";
     const auto of_set = [&](int64_t i) { return validation.SpreadSample(std::min(i, samples - 1), samples); };
     const std::string which = micro > 1 ? absl::StrFormat("sequences %d to %d", of_set(bad), of_set(bad + micro - 1))
                                         : absl::StrFormat("sequence %d", of_set(bad));
     return NumericalError(WordsOfLowest(bad, absl::StrFormat("%s: NaN or Inf, first seen in %s", which, seen)));
   }
-  return Evaluation{.loss = labels > 0 ? sums.main / static_cast<double>(labels) : 0, .tokens = labels};
+  return Evaluation{.loss = labels > 0 ? loss / static_cast<double>(labels) : 0, .tokens = labels};
 }
 
 std::vector<StateSlice> TrainStep::State() const {
   std::vector<StateSlice> state = optimizer_->State();
   for (size_t i = 0; i < weights_->bias_names().size(); ++i) {
     const Tensor& bias = weights_->bias(i);
-    // Everybody has the same biases; the first rank writes them.
-    state.push_back({"gate_bias/" + weights_->bias_names()[i], bias.shape,
-                     {0, mesh_.world().rank() == 0 ? bias.size() : 0}, bias});
+    if (!bias) continue;
+    // All holders have the same bias; the first of them writes it.
+    const bool writes = mesh_.rank().dp == 0 && mesh_.rank().pp == partition_.HoldersOf(GateBiasLayer(config_.model(), i)).front();
+    state.push_back({"gate_bias/" + weights_->bias_names()[i], bias.shape, {0, writes ? bias.size() : 0}, bias});
   }
   return state;
+}
+
+double TrainStep::peak_load() const {
+  double peak = 0;
+  for (const auto& stage : stages_)
+    if (stage != nullptr) peak = std::max(peak, stage->peak_load());
+  return peak;
 }
 
 MemoryUse TrainStep::memory() const {
   return {.weights = weights_->bytes() + binding_->bytes(),
           .gradients = gradients_->bytes(),
           .optimizer = optimizer_->bytes(),
-          .activations = saved_.peak_bytes() + scratch_.peak_bytes()};
+          .activations = pool_.peak_bytes() + scratch_.peak_bytes()};
 }
 
 MemoryLedger TrainStep::memory_ledger() const {
   MemoryLedger ledger;
   for (const StateSlice& slice : optimizer_->State()) (slice.name.front() == 'w' ? ledger.masters : ledger.moments) += slice.data.bytes();
-  ledger.saved = saved_.PeakSlices();
+  ledger.saved = pool_.SavedSlices();
+  ledger.stash = pool_.StashSlices();
   ledger.temporary = scratch_.PeakSlices();
   return ledger;
 }

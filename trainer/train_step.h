@@ -1,4 +1,4 @@
-// One optimizer step on one rank: micro-batches forward and backward, gradients over the fixed tree, balance, AdamW.
+// One optimizer step on one rank: the schedule of its stages, the gradients' sums, balance, AdamW.
 // It owns everything that lives as long as the run: weights, optimizer state, arenas.
 #ifndef JEVONS_TRAINER_TRAIN_STEP_H_
 #define JEVONS_TRAINER_TRAIN_STEP_H_
@@ -6,6 +6,7 @@
 #include <array>
 #include <functional>
 #include <limits>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -15,8 +16,10 @@
 #include "data/validation.h"
 #include "kernels/base/status.h"
 #include "parallel/ep/balance.h"
+#include "parallel/pipeline/executor.h"
 #include "trainer/memory_use.h"
-#include "trainer/model/model.h"
+#include "trainer/model/partition.h"
+#include "trainer/model/stage.h"
 #include "trainer/optim/schedules.h"
 #include "trainer/optim/zero1.h"
 #include "trainer/step_buffers.h"
@@ -76,18 +79,25 @@ class TrainStep {
 
   MemoryUse memory() const;
   MemoryLedger memory_ledger() const;
-  // The most rows that a micro-batch brought to this rank's experts, relative to an even load.
-  double peak_load() const { return peak_load_; }
+  // The most rows that a micro-batch brought to this rank's experts at a stage, relative to an even load.
+  double peak_load() const;
+  const Partition& partition() const { return partition_; }
   const WeightStore& weights() const { return *weights_; }
   const ModelWeights& model_weights() const { return binding_->weights(); }
   PhaseTimer& timer() { return timer_; }
 
  private:
   LayerContext Context();
-  GradientLayout Layout() const;
+  Range Block(int64_t count) const;  // this rank's of a step's micro-batches
   MicroBatch MicroBatchAt(int64_t round, bool exists) const;  // of what batch_ holds
-  // Sums of the losses of all micro-batches over the fixed tree; the same bits on every rank.
-  LossSums SumLosses(const std::vector<LossSums>& mine, Range block, int64_t count);
+  // Runs the schedule of so many micro-batches.
+  void RunStages(const StageStep& step, int64_t micro_batches);
+  int64_t LegalMicroBatches(int64_t at_least) const;  // the fewest that the schedule takes
+  // mine: the terms of the losses of this pipeline's micro-batches, one after the other; 0 where another rank computes them. Returns
+  // those of all, the same bits on every rank.
+  std::vector<double> GatherLosses(std::span<const double> mine, int64_t terms, Range block, int64_t count);
+  // Their sums in the order of micro-batches over a fixed tree.
+  LossSums SumLosses(std::span<const double> terms, int64_t count) const;
   absl::Status CheckLosses(const StepPlan& plan, const LossSums& sums, Range block, int64_t rounds);
   std::string FindNonFinite(Range block, int64_t rounds);
   static constexpr int64_t kNowhere = std::numeric_limits<int64_t>::max();
@@ -97,18 +107,21 @@ class TrainStep {
   void UpdateBalance(double gamma, StepStats& stats);
   bool ShadowDue(int64_t step) const;
   double ShadowLoss(const StepPlan& plan);
-  // The sum of the losses, for which the host waits.
-  double EvaluateNow(const LayerContext& ctx, const ModelWeights& weights, const MicroBatch& batch, const Tensor& labels);
+  // Sums of the main model's losses of `micro_batches` that are in batch_, `here` of them not empty; 0 where another rank computes
+  // them. labels: [their sequences, S] I32 where the stream works. The host waits for them.
+  std::vector<double> ForwardLosses(const LayerContext& ctx, const ModelWeights& weights, int64_t micro_batches, int64_t here,
+                                    const Tensor& labels);
   std::vector<std::array<double, 3>> SumShadowErrors();
   Fp8Stats SumFp8Stats();
   Dispatcher::Bytes SumExchanged(const Dispatcher::Bytes& before);
 
   RunConfig config_;
   Mesh& mesh_;
+  Partition partition_;
   OwnedStream stream_;
-  Arena saved_, scratch_;
+  MicroPool pool_;
+  Arena scratch_;
   PhaseTimer timer_;
-  WgradQueue wgrad_;
   Shadow shadow_;  // of the current step
   Dispatcher dispatcher_;
   BatchBuffer batch_;
@@ -120,8 +133,19 @@ class TrainStep {
   std::unique_ptr<ZeroOptimizer> optimizer_;
   std::unique_ptr<StepTotals> totals_;
   std::unique_ptr<Staging> bias_steps_;  // [moe layers, E] FP32
-  double peak_load_ = 0;
+  std::vector<std::unique_ptr<NetworkStage>> stages_;  // by virtual stage; null: on another rank
+  std::map<std::pair<int64_t, bool>, std::unique_ptr<Executor>> executors_;  // by micro-batches, and whether forward alone
 };
+
+// A step's micro-batches are given to the dp ranks in contiguous blocks. This many rounds it takes until the longest is done.
+inline int64_t Rounds(const MeshShape& mesh, int64_t count) { return (count + mesh.dp() - 1) / mesh.dp(); }
+
+MeshShape MeshShapeOf(const RunConfig& config, int world);
+
+// UsageError naming the field, its value and the nearest legal ones, unless the model can be cut into the pipeline's stages and the
+// schedule takes the micro-batches of the whole batch; smaller ones, while it grows, are made up with empty ones. config: valid for
+// `world` ranks.
+absl::Status CheckPipeline(const RunConfig& config, int world);
 
 // Every number of micro-batches that a step of this run may have.
 std::vector<int64_t> MicroBatchCounts(const RunConfig& config);

@@ -4,42 +4,47 @@
 #include <span>
 
 #include "absl/strings/str_format.h"
+#include "kernels/ops/reduce.h"
 #include "trainer/train_step.h"
 
 namespace jevons {
 
-// The words of the data-parallel rank with the lowest index, on every rank; none of them has any where all indices are kNowhere.
+// The words of the rank with the lowest index, on every rank; none of them has any where all indices are kNowhere.
 std::string TrainStep::WordsOfLowest(int64_t index, const std::string& words) {
   int64_t least = -index;
-  mesh_.dp().AllReduceMax({&least, 1});
+  mesh_.world().AllReduceMax({&least, 1});
   if (least == -kNowhere) return "";
-  int64_t teller = index == -least ? mesh_.rank().dp : -1;
-  mesh_.dp().AllReduceMax({&teller, 1});
+  int64_t teller = index == -least ? mesh_.world().rank() : -1;
+  mesh_.world().AllReduceMax({&teller, 1});
   char text[160] = {};
-  if (teller == mesh_.rank().dp) absl::SNPrintF(text, sizeof text, "%s", words);
-  mesh_.dp().Broadcast(std::as_writable_bytes(std::span(text)), static_cast<int>(teller));
+  if (teller == mesh_.world().rank()) absl::SNPrintF(text, sizeof text, "%s", words);
+  mesh_.world().Broadcast(std::as_writable_bytes(std::span(text)), static_cast<int>(teller));
   return text;
 }
 
 // Where a step met NaN or Inf first: its forward passes again, this time looking at every norm. The earliest micro-batch that met
-// a non-finite row tells.
+// a non-finite row tells, and of its stages the first.
 std::string TrainStep::FindNonFinite(Range block, int64_t rounds) {
-  NonFinite found;
+  NonFinite looked;
   LayerContext ctx = Context();
-  ctx.non_finite = &found;
+  ctx.non_finite = &looked;
   ctx.fp8 = nullptr;
+  RunStages({.ctx = ctx,
+             .weights = &binding_->weights(),
+             .batch = [&](int i) { return MicroBatchAt(i, i < block.size()); },
+             .forward_only = true},
+            rounds);
   int64_t mine = kNowhere;
-  for (int64_t round = 0; round < rounds; ++round) {
-    const MicroBatch batch = MicroBatchAt(round, round < block.size());
-    ArenaScope scope(scratch_);
-    std::vector<Tensor> hidden;
-    for (int64_t k = 0; k <= config_.model().mtp().depth(); ++k)
-      hidden.push_back(ctx.Temp("hidden", {batch.sequences * (batch.sequence_length - k), config_.model().hidden_size()}));
-    model_->Hidden(ctx, binding_->weights(), batch, hidden);
-    if (found.tensor && mine == kNowhere) mine = block.begin + round;
+  std::string place;
+  const int64_t layers = config_.model().layers() + config_.model().mtp().depth() + 1;
+  for (const auto& stage : stages_) {
+    if (stage == nullptr || stage->non_finite().tensor == nullptr) continue;
+    const NonFinite& found = stage->non_finite();
+    const int64_t micro_batch = block.begin + found.micro_batch, index = micro_batch * layers + found.layer;
+    if (index >= mine) continue;
+    mine = index;
+    place = absl::StrFormat("micro-batch %d, layer %d: %s", micro_batch, found.layer, found.tensor);
   }
-  const std::string place =
-      found.tensor ? absl::StrFormat("micro-batch %d, layer %d: %s", mine, found.layer, found.tensor) : std::string();
   const std::string told = WordsOfLowest(mine, place);
   return told.empty() ? "the output head" : told;
 }
@@ -62,28 +67,23 @@ bool TrainStep::ShadowDue(int64_t step) const {
 double TrainStep::ShadowLoss(const StepPlan& plan) {
   LayerContext ctx = Context();
   ctx.fp8 = nullptr;
-  const GradientLayout layout = Layout();
-  const int64_t count = plan.sequences / config_.train().micro_batch_sequences();
-  const Range block = layout.Block(count, layout.self);
-  std::vector<LossSums> losses;
-  for (int64_t round = 0; round < layout.Rounds(count); ++round) {
-    const bool exists = round < block.size();
-    const MicroBatch micro = MicroBatchAt(round, exists);
-    const double loss = EvaluateNow(ctx, shadow_binding_->weights(), micro, micro.tokens.Columns(1, micro.sequence_length));
-    if (exists) losses.push_back({.main = loss});
-  }
-  return SumLosses(losses, block, count).main;
+  const int64_t micro = config_.train().micro_batch_sequences(), count = plan.sequences / micro;
+  const Range block = Block(count);
+  const MicroBatch all = batch_.At(0, block.size() * micro);
+  const std::vector<double> losses =
+      ForwardLosses(ctx, shadow_binding_->weights(), LegalMicroBatches(Rounds(mesh_.shape(), count)), block.size(), all.tokens.Columns(1, all.sequence_length));
+  return TreeSum(GatherLosses(losses, 1, block, count));
 }
 
 std::vector<std::array<double, 3>> TrainStep::SumShadowErrors() {
   // Each rank has its own slots; the others add the integer 0 to their bits.
-  const size_t per_rank = shadow_.layers.size() * kVerbNames.size() * 2, ranks = static_cast<size_t>(mesh_.shape().dp());
+  const size_t per_rank = shadow_.layers.size() * kVerbNames.size() * 2, ranks = static_cast<size_t>(mesh_.world().size());
   std::vector<int64_t> bits(per_rank * ranks, 0);
-  int64_t* mine = bits.data() + per_rank * static_cast<size_t>(mesh_.rank().dp);
+  int64_t* mine = bits.data() + per_rank * static_cast<size_t>(mesh_.world().rank());
   for (const Shadow::Layer& layer : shadow_.layers)
     for (const ProductError& error : layer)
       for (const double sum : {error.difference, error.reference}) *mine++ = std::bit_cast<int64_t>(sum);
-  mesh_.dp().AllReduceSum(bits);
+  mesh_.world().AllReduceSum(bits);
   std::vector<std::array<double, 3>> errors(shadow_.layers.size());
   for (size_t i = 0; i < errors.size() * kVerbNames.size(); ++i) {
     ProductError error;
@@ -101,7 +101,7 @@ Fp8Stats TrainStep::SumFp8Stats() {
   const Fp8Stats& lost = totals_->lost();
   for (const QuantStats* stats : {&lost.activations, &lost.gradients, &lost.weights, &lost.cached})
     for (const int64_t count : {stats->elements, stats->saturated, stats->underflowed, stats->nonfinite}) counts.push_back(count);
-  mesh_.dp().AllReduceSum(counts);
+  mesh_.world().AllReduceSum(counts);
   const auto at = [&](size_t i) { return QuantStats{counts[i], counts[i + 1], counts[i + 2], counts[i + 3]}; };
   return {.activations = at(0), .gradients = at(4), .weights = at(8), .cached = at(12)};
 }
@@ -109,7 +109,7 @@ Fp8Stats TrainStep::SumFp8Stats() {
 Dispatcher::Bytes TrainStep::SumExchanged(const Dispatcher::Bytes& before) {
   const Dispatcher::Bytes& now = dispatcher_.bytes_sent();
   int64_t bytes[] = {now.dispatch - before.dispatch, now.combine - before.combine};
-  mesh_.dp().AllReduceSum(bytes);
+  mesh_.world().AllReduceSum(bytes);
   return {.dispatch = bytes[0], .combine = bytes[1]};
 }
 

@@ -4,9 +4,8 @@
 //
 // Every rank of the group makes the same calls in the same order. A transport failure, a rank that does not
 // arrive within the watchdog's deadline or a mismatch of sizes ends the process group with exit code 5 and
-// one line that names rank, call and step; so these calls return no status. Sums over ranks are not offered
-// for floating point: their order would depend on the layout. Exchange bytes and sum over the fixed tree
-// instead (parallel/zero/sum_tree.h).
+// one line that names rank, call and step; so these calls return no status. Sums over ranks are offered for
+// integers alone: those of floating point would depend on an order (parallel/zero/exchange.h).
 //
 // Calls that take a stream move data where the stream works: on Device::kCuda their buffers are device memory, the
 // transfer begins after what the stream was given before, and the host waits for nothing. Only communicators over
@@ -29,6 +28,11 @@ class CallLog;  // watchdog.h
 // A transfer under way. Finish it with Communicator::Wait before touching its buffers.
 struct CommRequest {
   int64_t id = -1;
+};
+
+// What a message is to its two ends: "2RF7" here, "1SF7" at the peer. At most 23 characters each; both or none.
+struct MessageNames {
+  std::string here, there;
 };
 
 class Communicator {
@@ -68,12 +72,24 @@ class Communicator {
   // One message to or from another rank of the group; nobody else takes part. The n-th message that a rank sends to
   // a peer is the n-th that the peer receives from it, and has the same size. On a device a rank's messages and other
   // transfers run one after the other: two ranks must not both send first.
-  virtual CommRequest BeginSend(const Stream& stream, ConstBytes data, int peer) = 0;
-  virtual CommRequest BeginReceive(const Stream& stream, Bytes data, int peer) = 0;
+  // Who waits for a named message in vain names it. On the host its sender's name and its size go ahead of it, and the
+  // receiver compares: another name ends the job as another size does. On a device nobody compares.
+  virtual CommRequest BeginSend(const Stream& stream, ConstBytes data, int peer,
+                                const MessageNames& names) = 0;
+  virtual CommRequest BeginReceive(const Stream& stream, Bytes data, int peer, const MessageNames& names) = 0;
+  CommRequest BeginSend(const Stream& stream, ConstBytes data, int peer) {
+    return BeginSend(stream, data, peer, {});
+  }
+  CommRequest BeginReceive(const Stream& stream, Bytes data, int peer) {
+    return BeginReceive(stream, data, peer, {});
+  }
 
   // What `stream` is given from here on finds the transfer done. The stream's device is that of the Begin.
   virtual void Wait(const Stream& stream, CommRequest request) = 0;
   void Wait(CommRequest request) { Wait({}, request); }
+  // Whether the transfer is done: Wait, which is still to be called, then waits for nothing. On the host it also moves
+  // on all transfers of the group: messages come in while somebody asks.
+  virtual bool Done(const Stream& stream, CommRequest request) = 0;
 
   void AllToAllV(const Stream& stream, ConstBytes send, Sizes send_bytes, Bytes recv, Sizes recv_bytes) {
     Wait(stream, BeginAllToAllV(stream, send, send_bytes, recv, recv_bytes));
@@ -84,6 +100,15 @@ class Communicator {
 
   virtual void AllReduceSum(std::span<int64_t> values) = 0;  // integers: exact in any order
   virtual void AllReduceMax(std::span<int64_t> values) = 0;
+
+  // recv[i] = the sum over ranks r of r's send[rank() * recv.size() + i]; send.size() == size() * recv.size(). Integers:
+  // exact in any order. `recv` may be this rank's own part of `send`. What `stream` is given afterwards finds it there.
+  virtual void ReduceScatterSum(const Stream& stream, std::span<const int64_t> send,
+                                std::span<int64_t> recv) = 0;
+  void ReduceScatterSum(std::span<const int64_t> send, std::span<int64_t> recv) {
+    ReduceScatterSum({}, send, recv);
+  }
+
   virtual void Broadcast(const Stream& stream, Bytes data, int root) = 0;
   void Broadcast(Bytes data, int root) { Broadcast({}, data, root); }
 

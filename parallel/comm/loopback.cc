@@ -163,6 +163,10 @@ class LoopbackTransport : public Transport {
 }  // namespace
 
 void RunLoopback(int ranks, const std::function<void(Communicator& world)>& body) {
+  RunLoopback(ranks, body, [](std::unique_ptr<Transport> transport) { return transport; });
+}
+
+void RunLoopback(int ranks, const std::function<void(Communicator& world)>& body, const WrapTransport& wrap) {
   JEVONS_CHECK(ranks > 0, "%d ranks", ranks);
   std::vector<int> world_ranks;
   for (int r = 0; r < ranks; ++r) world_ranks.push_back(r);
@@ -171,7 +175,7 @@ void RunLoopback(int ranks, const std::function<void(Communicator& world)>& body
   for (int r = 0; r < ranks; ++r) {
     threads.emplace_back([&, r] {
       MessageCommunicator world(
-          std::make_unique<LoopbackTransport>(mailbox, r),
+          wrap(std::make_unique<LoopbackTransport>(mailbox, r)),
           std::make_shared<CallLog>(r, ranks, [](int exit_code) { std::_Exit(exit_code); }), "world");
       body(world);
     });

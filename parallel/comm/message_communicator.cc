@@ -1,6 +1,7 @@
 #include "parallel/comm/message_communicator.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <set>
 #include <utility>
@@ -17,6 +18,9 @@ namespace {
 // Tags of collectives are odd, those of messages even: the two are numbered apart.
 int64_t CollectiveTag(int64_t sequence) { return 2 * sequence + 1; }
 int64_t MessageTag(int64_t number) { return 2 * number; }
+
+// Of what a reduce-scatter receives at a time, from all peers together: 8 MiB.
+constexpr size_t kSumWindow = size_t{1} << 20;
 
 std::vector<Outgoing> Outgoings(const ExchangePlan& plan, std::span<const std::byte> send) {
   std::vector<Outgoing> messages;
@@ -35,6 +39,75 @@ void CopyOwnPart(const ExchangePlan& plan, std::span<const std::byte> send, std:
   std::byte* to = recv.data() + plan.own_receive.offset;
   if (plan.own_send.bytes > 0 && from != to) std::memcpy(to, from, plan.own_send.bytes);
 }
+
+// What goes ahead of a named message.
+struct Header {
+  std::array<char, 24> name = {};  // ends with a zero
+  int64_t bytes = 0;
+  bool operator==(const Header&) const = default;
+};
+
+Header HeaderOf(const std::string& name, size_t bytes) {
+  Header header{.bytes = static_cast<int64_t>(bytes)};
+  JEVONS_CHECK(name.size() < header.name.size(), "a message of name '%s'", name.c_str());
+  std::copy(name.begin(), name.end(), header.name.begin());
+  return header;
+}
+
+// A header and the data, which may be empty.
+class NamedSend : public Transfer {
+ public:
+  NamedSend(Transport& transport, const Outgoing& data, const MessageNames& names, int64_t tag)
+      : header_(HeaderOf(names.here, data.data.size())) {
+    const Outgoing messages[] = {{data.peer, std::as_bytes(std::span(&header_, 1))}, data};
+    transfer_ = transport.Start(std::span(messages, data.data.empty() ? 1 : 2), {}, tag);
+  }
+  absl::StatusOr<bool> Poll() override { return transfer_->Poll(); }
+  std::vector<int> MissingPeers() const override { return transfer_->MissingPeers(); }
+
+ private:
+  const Header header_;
+  std::unique_ptr<Transfer> transfer_;
+};
+
+// The data is received when its header has come and is right: so the receiver, who knows both, finds what is wrong.
+class NamedReceive : public Transfer {
+ public:
+  NamedReceive(Transport& transport, const Incoming& data, const MessageNames& names, int64_t tag)
+      : transport_(transport),
+        data_(data),
+        names_(names),
+        tag_(tag),
+        expected_(HeaderOf(names.there, data.data.size())) {
+    const Incoming header{data.peer, std::as_writable_bytes(std::span(&header_, 1))};
+    transfer_ = transport.Start({}, {&header, 1}, tag);
+  }
+
+  absl::StatusOr<bool> Poll() override {
+    JEVONS_ASSIGN_OR_RETURN(const bool done, transfer_->Poll());
+    if (!done || right_) return done;
+    if (header_ != expected_) {
+      return PeerLostError(absl::StrFormat("rank %d sent %s of %d bytes, this rank expects %s of %d in %s",
+                                           transport_.WorldRank(data_.peer), header_.name.data(),
+                                           header_.bytes, names_.there, expected_.bytes, names_.here));
+    }
+    right_ = true;
+    if (data_.data.empty()) return true;
+    transfer_ = transport_.Start({}, {&data_, 1}, tag_);
+    return transfer_->Poll();
+  }
+  std::vector<int> MissingPeers() const override { return transfer_->MissingPeers(); }
+
+ private:
+  Transport& transport_;
+  const Incoming data_;
+  const MessageNames names_;
+  const int64_t tag_;
+  const Header expected_;
+  Header header_;
+  bool right_ = false;                  // the header
+  std::unique_ptr<Transfer> transfer_;  // of the header, then of the data
+};
 
 }  // namespace
 
@@ -69,17 +142,32 @@ CommRequest MessageCommunicator::KeepOpen(OpenCall open) {
   return {id};
 }
 
+const MessageCommunicator::OpenCall& MessageCommunicator::Find(CommRequest request) const {
+  const auto found = open_.find(request.id);
+  JEVONS_CHECK(found != open_.end(), "group %s: no transfer %lld is under way", name_.c_str(),
+               static_cast<long long>(request.id));
+  return found->second;
+}
+
+bool MessageCommunicator::Poll(const OpenCall& open, Transfer& transfer) {
+  const absl::StatusOr<bool> done = transfer.Poll();
+  if (!done.ok()) log_->Die(open.call, done.status().message());
+  return *done;
+}
+
+void MessageCommunicator::PollAll() {
+  for (const auto& [id, open] : open_)
+    if (open.transfer != nullptr) Poll(open, *open.transfer);
+}
+
 void MessageCommunicator::Finish(const OpenCall& open, Transfer& transfer) {
   PatientWait wait;
-  for (;;) {
-    const absl::StatusOr<bool> done = transfer.Poll();
-    if (!done.ok()) log_->Die(open.call, done.status().message());
-    if (*done) return;
+  while (!Poll(open, transfer)) {
+    PollAll();
     if (!wait.Pause()) {
       const std::vector<int> missing = transfer.MissingPeers();
-      log_->Die(open.call,
-                absl::StrFormat("waited %.1f s for rank %s", wait.seconds(),
-                                absl::StrJoin(std::set<int>(missing.begin(), missing.end()), ", ")));
+      const std::set<int> peers(missing.begin(), missing.end());
+      log_->Die(open.call, CallLog::Waited(open.call, wait.seconds(), "", absl::StrJoin(peers, ", ")));
     }
   }
 }
@@ -141,41 +229,61 @@ CommRequest MessageCommunicator::BeginAllToAllV(const Stream& stream, ConstBytes
 }
 
 MessageCommunicator::OpenCall MessageCommunicator::EnterMessage(const char* kind, int64_t bytes, int peer,
+                                                                const MessageNames& names,
                                                                 std::vector<int64_t>& count) {
   JEVONS_CHECK(peer >= 0 && peer < size() && peer != rank(), "a message between rank %d and %d of %d", rank(),
                peer, size());
   OpenCall open;
-  open.call = {.group = name_, .kind = kind, .sequence = count[peer]++, .bytes = bytes};
+  open.call = {.group = name_,
+               .kind = kind,
+               .sequence = count[peer]++,
+               .bytes = bytes,
+               .here = names.here,
+               .there = names.there};
   open.log_id = log_->Enter(open.call);
   open.tag = MessageTag(open.call.sequence);
   return open;
 }
 
-CommRequest MessageCommunicator::BeginSend(const Stream& stream, ConstBytes data, int peer) {
+CommRequest MessageCommunicator::BeginSend(const Stream& stream, ConstBytes data, int peer,
+                                           const MessageNames& names) {
   ExpectHost(stream);
-  OpenCall open = EnterMessage("Send", static_cast<int64_t>(data.size()), peer, sent_);
+  OpenCall open = EnterMessage("Send", static_cast<int64_t>(data.size()), peer, names, sent_);
   const Outgoing message{peer, data};
-  if (!data.empty()) open.transfer = transport_->Start({&message, 1}, {}, open.tag);
+  if (!names.here.empty()) {
+    open.transfer = std::make_unique<NamedSend>(*transport_, message, names, open.tag);
+  } else if (!data.empty()) {
+    open.transfer = transport_->Start({&message, 1}, {}, open.tag);
+  }
   return KeepOpen(std::move(open));
 }
 
-CommRequest MessageCommunicator::BeginReceive(const Stream& stream, Bytes data, int peer) {
+CommRequest MessageCommunicator::BeginReceive(const Stream& stream, Bytes data, int peer,
+                                              const MessageNames& names) {
   ExpectHost(stream);
-  OpenCall open = EnterMessage("Receive", 0, peer, received_);
+  OpenCall open = EnterMessage("Receive", 0, peer, names, received_);
   const Incoming message{peer, data};
-  if (!data.empty()) open.transfer = transport_->Start({}, {&message, 1}, open.tag);
+  if (!names.here.empty()) {
+    open.transfer = std::make_unique<NamedReceive>(*transport_, message, names, open.tag);
+  } else if (!data.empty()) {
+    open.transfer = transport_->Start({}, {&message, 1}, open.tag);
+  }
   return KeepOpen(std::move(open));
 }
 
 void MessageCommunicator::Wait(const Stream& stream, CommRequest request) {
   ExpectHost(stream);
-  const auto found = open_.find(request.id);
-  JEVONS_CHECK(found != open_.end(), "group %s: no transfer %lld is under way", name_.c_str(),
-               static_cast<long long>(request.id));
-  const OpenCall& open = found->second;
+  const OpenCall& open = Find(request);
   if (open.transfer != nullptr) Finish(open, *open.transfer);
   Leave(open);
-  open_.erase(found);
+  open_.erase(request.id);
+}
+
+bool MessageCommunicator::Done(const Stream& stream, CommRequest request) {
+  ExpectHost(stream);
+  PollAll();
+  const OpenCall& open = Find(request);
+  return open.transfer == nullptr || Poll(open, *open.transfer);
 }
 
 // In a binomial tree rooted at 0, rank r has the children r + 1, r + 2, r + 4, ... below its lowest set bit.
@@ -201,6 +309,37 @@ void MessageCommunicator::AllReduceSum(std::span<int64_t> values) {
 
 void MessageCommunicator::AllReduceMax(std::span<int64_t> values) {
   AllReduce("AllReduceMax", values, [](int64_t a, int64_t b) { return std::max(a, b); });
+}
+
+void MessageCommunicator::ReduceScatterSum(const Stream& stream, std::span<const int64_t> send,
+                                           std::span<int64_t> recv) {
+  ExpectHost(stream);
+  const size_t ranks = size(), self = rank(), part = recv.size();
+  JEVONS_CHECK(send.size() == ranks * part, "ReduceScatterSum of %zu values to %zu for each of %zu ranks",
+               send.size(), part, ranks);
+  const OpenCall open = Enter("ReduceScatterSum", static_cast<int64_t>(send.size_bytes()));
+  const std::span<const int64_t> own = send.subspan(self * part, part);
+  if (own.data() != recv.data()) std::copy(own.begin(), own.end(), recv.begin());
+  if (ranks == 1 || part == 0) return Leave(open);
+  const size_t window = std::min(part, std::max<size_t>(1, kSumWindow / (ranks - 1)));
+  std::vector<int64_t> arrived(window * (ranks - 1));
+  for (size_t begin = 0; begin < part; begin += window) {
+    const size_t count = std::min(window, part - begin);
+    std::vector<Outgoing> sends;
+    std::vector<Incoming> receives;
+    for (size_t step = 1; step < ranks; ++step) {  // neighbours first
+      const size_t to = (self + step) % ranks, from = (self + ranks - step) % ranks;
+      sends.push_back({static_cast<int>(to), std::as_bytes(send.subspan(to * part + begin, count))});
+      receives.push_back({static_cast<int>(from),
+                          std::as_writable_bytes(std::span(arrived).subspan((step - 1) * window, count))});
+    }
+    Finish(open, *transport_->Start(sends, receives, open.tag));
+    for (size_t step = 1; step < ranks; ++step) {
+      const int64_t* terms = arrived.data() + (step - 1) * window;
+      for (size_t i = 0; i < count; ++i) recv[begin + i] += terms[i];
+    }
+  }
+  Leave(open);
 }
 
 void MessageCommunicator::Broadcast(const Stream& stream, Bytes data, int root) {

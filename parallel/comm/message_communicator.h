@@ -1,7 +1,7 @@
 // The collectives, over any Transport that carries messages.
 //
-// All-to-all and gathers send each part straight to its reader: every byte travels once. Sums, maxima and
-// broadcasts go along a binomial tree, barriers by dissemination: log2(size) rounds. Use one communicator
+// All-to-all, gathers and reduce-scatters send each part straight to its reader: every byte travels once. Sums and
+// maxima that all ranks get and broadcasts go along a binomial tree, barriers by dissemination: log2(size) rounds. Use one communicator
 // from one thread at a time.
 #ifndef JEVONS_PARALLEL_COMM_MESSAGE_COMMUNICATOR_H_
 #define JEVONS_PARALLEL_COMM_MESSAGE_COMMUNICATOR_H_
@@ -32,11 +32,14 @@ class MessageCommunicator : public Communicator {
   void AllGatherV(const Stream& stream, ConstBytes send, Bytes recv, Sizes recv_bytes) override;
   CommRequest BeginAllToAllV(const Stream& stream, ConstBytes send, Sizes send_bytes, Bytes recv,
                              Sizes recv_bytes) override;
-  CommRequest BeginSend(const Stream& stream, ConstBytes data, int peer) override;
-  CommRequest BeginReceive(const Stream& stream, Bytes data, int peer) override;
+  CommRequest BeginSend(const Stream& stream, ConstBytes data, int peer, const MessageNames& names) override;
+  CommRequest BeginReceive(const Stream& stream, Bytes data, int peer, const MessageNames& names) override;
   void Wait(const Stream& stream, CommRequest request) override;
+  bool Done(const Stream& stream, CommRequest request) override;
   void AllReduceSum(std::span<int64_t> values) override;
   void AllReduceMax(std::span<int64_t> values) override;
+  void ReduceScatterSum(const Stream& stream, std::span<const int64_t> send,
+                        std::span<int64_t> recv) override;
   void Broadcast(const Stream& stream, Bytes data, int root) override;
   std::unique_ptr<Communicator> Split(int color, const std::string& name) override;
   const std::shared_ptr<CallLog>& call_log() const override { return log_; }
@@ -52,8 +55,14 @@ class MessageCommunicator : public Communicator {
   void ExpectHost(const Stream& stream) const;
   CommRequest KeepOpen(OpenCall call);
   // The next message to or from `peer`, numbered by `count` on both sides.
-  OpenCall EnterMessage(const char* kind, int64_t bytes, int peer, std::vector<int64_t>& count);
+  OpenCall EnterMessage(const char* kind, int64_t bytes, int peer, const MessageNames& names,
+                        std::vector<int64_t>& count);
   void Leave(const OpenCall& call) { log_->Leave(call.log_id); }
+  const OpenCall& Find(CommRequest request) const;
+  bool Poll(const OpenCall& call, Transfer& transfer);
+  // MPI takes a message in only while its receiver polls: whoever polls, polls for all that is under way. So a rank that
+  // waits for its sends to be taken never waits for one that took no notice of them.
+  void PollAll();
   void Finish(const OpenCall& call, Transfer& transfer);  // waits, under the watchdog
 
   // One message of a tree or dissemination round; blocks.

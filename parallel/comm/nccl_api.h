@@ -1,6 +1,6 @@
 // What Jevons asks of NCCL, and nothing more: nccl_library.cc answers with the library of this machine, tests with a
 // stand-in that fails on demand. Streams are cudaStream_t, data is device memory counted in bytes: FP8, BF16 and FP32
-// travel alike, as nobody but our kernels adds them up.
+// travel alike, as nobody but our kernels adds them up. NCCL adds integers alone.
 #ifndef JEVONS_PARALLEL_COMM_NCCL_API_H_
 #define JEVONS_PARALLEL_COMM_NCCL_API_H_
 
@@ -41,6 +41,10 @@ class NcclApi {
   virtual Result Broadcast(void* data, int64_t bytes, int root, Comm comm, void* stream) = 0;
   // recv[r * bytes] = rank r's send.
   virtual Result AllGather(const void* send, void* recv, int64_t bytes, Comm comm, void* stream) = 0;
+  // recv[i] = the sum over all ranks' send[rank * count + i]. In place where recv is the rank's own part of send; else
+  // the two do not overlap.
+  virtual Result ReduceScatterSum(const int64_t* send, int64_t* recv, int64_t count, Comm comm,
+                                  void* stream) = 0;
 
   // "unhandled cuda error; <the library's last words>"
   virtual std::string Explain(Result result, Comm comm) = 0;

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "kernels/base/check.h"
 #include "kernels/base/log.h"
 
@@ -122,13 +124,24 @@ CommRequest NcclCommunicator::Begin(const Stream& stream, const CallLog::Call& c
   return {id};
 }
 
-void NcclCommunicator::Wait(const Stream& stream, CommRequest request) {
-  if (OnHost(stream)) return host_->Wait(stream, request);
+NcclCommunicator::Open::iterator NcclCommunicator::Find(CommRequest request) {
   const auto found = open_.find(request.id);
   JEVONS_CHECK(found != open_.end(), "group %s: no transfer %lld is under way on the device", name().c_str(),
                static_cast<long long>(request.id));
+  return found;
+}
+
+void NcclCommunicator::Wait(const Stream& stream, CommRequest request) {
+  if (OnHost(stream)) return host_->Wait(stream, request);
+  const auto found = Find(request);
   if (found->second != nullptr) found->second->done.Wait(stream);
   open_.erase(found);
+}
+
+bool NcclCommunicator::Done(const Stream& stream, CommRequest request) {
+  if (OnHost(stream)) return host_->Done(stream, request);
+  const auto found = Find(request);
+  return found->second == nullptr || found->second->done.Happened();
 }
 
 CommRequest NcclCommunicator::BeginAllToAllV(const Stream& stream, ConstBytes send, Sizes send_bytes,
@@ -173,6 +186,27 @@ void NcclCommunicator::AllGatherV(const Stream& stream, ConstBytes send, Bytes r
                      plan.travels() ? enqueue : nullptr));
 }
 
+void NcclCommunicator::ReduceScatterSum(const Stream& stream, std::span<const int64_t> send,
+                                        std::span<int64_t> recv) {
+  if (OnHost(stream)) return host_->ReduceScatterSum(stream, send, recv);
+  JEVONS_CHECK(send.size() == size() * recv.size(),
+               "ReduceScatterSum of %zu values to %zu for each of %d ranks", send.size(), recv.size(),
+               size());
+  const auto count = static_cast<int64_t>(recv.size());
+  const Enqueue enqueue = [&](const CallLog::Call& call) {
+    Check(call, "ncclReduceScatter",
+          api_.ReduceScatterSum(send.data(), recv.data(), count, comm_, stream_.get().handle));
+  };
+  // NCCL takes care of the own part, except in a group of one, which has no NCCL.
+  const Copy own =
+      size() == 1 ? Copy{send.data(), recv.data(), static_cast<int64_t>(recv.size_bytes())} : Copy{};
+  std::vector<int> others;
+  for (int r = 0; r < size(); ++r)
+    if (r != rank()) others.push_back(r);
+  Wait(stream, Begin(stream, NextCall("ReduceScatterSum", send.size_bytes()), absl::StrJoin(others, ", "),
+                     own, recv.empty() || size() == 1 ? nullptr : enqueue));
+}
+
 void NcclCommunicator::Broadcast(const Stream& stream, Bytes data, int root) {
   if (OnHost(stream)) return host_->Broadcast(stream, data, root);
   JEVONS_CHECK(root >= 0 && root < size(), "broadcast from rank %d of %d", root, size());
@@ -185,29 +219,36 @@ void NcclCommunicator::Broadcast(const Stream& stream, Bytes data, int root) {
 }
 
 CommRequest NcclCommunicator::BeginMessage(const Stream& stream, const char* kind, int64_t bytes, int peer,
-                                           const Enqueue& enqueue) {
+                                           const MessageNames& names, const Enqueue& enqueue) {
   JEVONS_CHECK(peer >= 0 && peer < size() && peer != rank(), "a message between rank %d and %d of %d", rank(),
                peer, size());
-  const CallLog::Call call{.group = name(), .kind = kind, .sequence = messages_++, .bytes = bytes};
+  const CallLog::Call call{.group = name(),
+                           .kind = kind,
+                           .sequence = messages_++,
+                           .bytes = bytes,
+                           .here = names.here,
+                           .there = names.there};
   return Begin(stream, call, absl::StrCat(peer), {}, enqueue);
 }
 
-CommRequest NcclCommunicator::BeginSend(const Stream& stream, ConstBytes data, int peer) {
-  if (OnHost(stream)) return host_->BeginSend(stream, data, peer);
+CommRequest NcclCommunicator::BeginSend(const Stream& stream, ConstBytes data, int peer,
+                                        const MessageNames& names) {
+  if (OnHost(stream)) return host_->BeginSend(stream, data, peer, names);
   const auto bytes = static_cast<int64_t>(data.size());
   const Enqueue enqueue = [&](const CallLog::Call& call) {
     Check(call, "ncclSend", api_.Send(data.data(), bytes, peer, comm_, stream_.get().handle));
   };
-  return BeginMessage(stream, "Send", bytes, peer, data.empty() ? nullptr : enqueue);
+  return BeginMessage(stream, "Send", bytes, peer, names, data.empty() ? nullptr : enqueue);
 }
 
-CommRequest NcclCommunicator::BeginReceive(const Stream& stream, Bytes data, int peer) {
-  if (OnHost(stream)) return host_->BeginReceive(stream, data, peer);
+CommRequest NcclCommunicator::BeginReceive(const Stream& stream, Bytes data, int peer,
+                                           const MessageNames& names) {
+  if (OnHost(stream)) return host_->BeginReceive(stream, data, peer, names);
   const Enqueue enqueue = [&](const CallLog::Call& call) {
     Check(call, "ncclRecv",
           api_.Receive(data.data(), static_cast<int64_t>(data.size()), peer, comm_, stream_.get().handle));
   };
-  return BeginMessage(stream, "Receive", 0, peer, data.empty() ? nullptr : enqueue);
+  return BeginMessage(stream, "Receive", 0, peer, names, data.empty() ? nullptr : enqueue);
 }
 
 std::unique_ptr<Communicator> NcclCommunicator::Split(int color, const std::string& name) {

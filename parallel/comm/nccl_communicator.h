@@ -44,10 +44,13 @@ class NcclCommunicator : public Communicator {
   void AllGatherV(const Stream& stream, ConstBytes send, Bytes recv, Sizes recv_bytes) override;
   CommRequest BeginAllToAllV(const Stream& stream, ConstBytes send, Sizes send_bytes, Bytes recv,
                              Sizes recv_bytes) override;
-  CommRequest BeginSend(const Stream& stream, ConstBytes data, int peer) override;
-  CommRequest BeginReceive(const Stream& stream, Bytes data, int peer) override;
+  CommRequest BeginSend(const Stream& stream, ConstBytes data, int peer, const MessageNames& names) override;
+  CommRequest BeginReceive(const Stream& stream, Bytes data, int peer, const MessageNames& names) override;
+  void ReduceScatterSum(const Stream& stream, std::span<const int64_t> send,
+                        std::span<int64_t> recv) override;
   void Broadcast(const Stream& stream, Bytes data, int root) override;
   void Wait(const Stream& stream, CommRequest request) override;
+  bool Done(const Stream& stream, CommRequest request) override;
 
   std::unique_ptr<Communicator> Split(int color, const std::string& name) override;
 
@@ -62,11 +65,13 @@ class NcclCommunicator : public Communicator {
   static Copy OwnPart(const ExchangePlan& plan, ConstBytes send, Bytes recv);
 
   void Connect();
+  using Open = std::map<int64_t, std::shared_ptr<DeviceCall>>;
+  Open::iterator Find(CommRequest request);
   // A transfer: the own part, then what `enqueue` asks of NCCL; nothing where nothing travels.
   CommRequest Begin(const Stream& stream, const CallLog::Call& call, const std::string& peers,
                     const Copy& own, const Enqueue& enqueue);
   CommRequest BeginMessage(const Stream& stream, const char* kind, int64_t bytes, int peer,
-                           const Enqueue& enqueue);
+                           const MessageNames& names, const Enqueue& enqueue);
   CallLog::Call NextCall(const char* kind, size_t bytes);
   void RunGroup(const CallLog::Call& call, const Enqueue& enqueue);
   // Ends the job unless the call succeeded; kInProgress is awaited, under the watchdog.
@@ -84,7 +89,7 @@ class NcclCommunicator : public Communicator {
   int64_t sequence_ = 0;              // of the calls of the whole group
   int64_t messages_ = 0, next_request_ = 0;
   // By request: begun and not yet waited for; null in a group of one.
-  std::map<int64_t, std::shared_ptr<DeviceCall>> open_;
+  Open open_;
 };
 
 }  // namespace jevons

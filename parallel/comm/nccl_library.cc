@@ -33,6 +33,7 @@ struct Functions {
   decltype(&ncclRecv) recv;
   decltype(&ncclBroadcast) broadcast;
   decltype(&ncclAllGather) all_gather;
+  decltype(&ncclReduceScatter) reduce_scatter;
   decltype(&ncclGetErrorString) error_string;
   decltype(&ncclGetLastError) last_error;
 };
@@ -92,6 +93,11 @@ class Library : public NcclApi {
   Result AllGather(const void* send, void* recv, int64_t bytes, Comm comm, void* stream) override {
     return nccl_.all_gather(send, recv, static_cast<size_t>(bytes), ncclUint8, Of(comm), StreamOf(stream));
   }
+  Result ReduceScatterSum(const int64_t* send, int64_t* recv, int64_t count, Comm comm,
+                          void* stream) override {
+    return nccl_.reduce_scatter(send, recv, static_cast<size_t>(count), ncclInt64, ncclSum, Of(comm),
+                                StreamOf(stream));
+  }
 
   std::string Explain(Result result, Comm comm) override {
     std::string text = nccl_.error_string(static_cast<ncclResult_t>(result));
@@ -134,6 +140,7 @@ const char* LookUpAll(void* library, Functions& f) {
   if (!LookUp(library, "ncclRecv", f.recv)) return "ncclRecv";
   if (!LookUp(library, "ncclBroadcast", f.broadcast)) return "ncclBroadcast";
   if (!LookUp(library, "ncclAllGather", f.all_gather)) return "ncclAllGather";
+  if (!LookUp(library, "ncclReduceScatter", f.reduce_scatter)) return "ncclReduceScatter";
   if (!LookUp(library, "ncclGetErrorString", f.error_string)) return "ncclGetErrorString";
   if (!LookUp(library, "ncclGetLastError", f.last_error)) return "ncclGetLastError";
   return nullptr;

@@ -5,7 +5,7 @@
 #include <future>
 #include <utility>
 
-#include "absl/strings/str_format.h"
+#include "absl/strings/str_cat.h"
 
 namespace jevons {
 namespace {
@@ -79,8 +79,8 @@ void NcclWatch::Look(double seconds) {
   if (running_.empty() || !running_.front()->ready.Happened()) return;
   waited_ += seconds;
   if (waited_ > WatchdogDeadline())
-    Fail(first, absl::StrFormat("waited %.1f s on the device for rank %s of the group", waited_,
-                                running_.front()->peers));
+    Fail(first, CallLog::Waited(first, waited_, " on the device",
+                                absl::StrCat(running_.front()->peers, " of the group")));
 }
 
 void NcclWatch::Fail(const CallLog::Call& call, const std::string& reason) {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -16,6 +17,8 @@ namespace jevons {
 namespace {
 
 constexpr int kSpins = 64;  // some 10 us of polling: a peer on another core usually comes within that
+constexpr int kYields = 500;  // then half a millisecond in which others may run
+constexpr std::chrono::microseconds kNap(50);
 // The longest pause between two polls that counts as waiting. A longer one means that this process was
 // stopped.
 constexpr std::chrono::seconds kLongestPause(1);
@@ -39,6 +42,13 @@ double WatchdogDeadline() { return g_deadline_seconds; }
 
 void SetWatchdogStep(int64_t step) { g_step = step; }
 
+std::string CallLog::Waited(const Call& call, double seconds, absl::string_view where,
+                            absl::string_view peers) {
+  const std::string text = absl::StrFormat("waited %.1f s%s", seconds, where);
+  if (call.here.empty()) return absl::StrCat(text, " for rank ", peers);
+  return absl::StrCat(text, " in ", call.here, " for rank ", peers, ", which has not come to ", call.there);
+}
+
 int64_t CallLog::Enter(const Call& call) {
   const std::lock_guard<std::mutex> lock(mutex_);
   ring_[entered_ % kRemembered] = call;
@@ -58,8 +68,8 @@ std::string CallLog::Verdict(const Call& call, absl::string_view reason) {
   const char* separator = "; last calls: ";
   for (int64_t id = std::max<int64_t>(0, entered_ - kPrinted); id < entered_; ++id) {
     const Call& past = ring_[id % kRemembered];
-    absl::StrAppendFormat(&line, "%s%s.%s %d (%s)", separator, past.group, past.kind, past.sequence,
-                          past.left ? "left" : "open");
+    absl::StrAppendFormat(&line, "%s%s.%s %d%s%s (%s)", separator, past.group, past.kind, past.sequence,
+                          past.here.empty() ? "" : " in ", past.here, past.left ? "left" : "open");
     separator = ", ";
   }
   return line + "\n";
@@ -79,7 +89,13 @@ bool PatientWait::Pause() {
     ++spins_;
     return true;
   }
-  sched_yield();
+  // A rank that waits long, as in a pipeline that fills, leaves its core to ranks that compute.
+  if (spins_ < kSpins + kYields) {
+    ++spins_;
+    sched_yield();
+  } else {
+    std::this_thread::sleep_for(kNap);
+  }
   const Clock::time_point now = Clock::now();
   waited_ += std::min<Clock::duration>(now - last_, kLongestPause);
   last_ = now;

@@ -32,12 +32,18 @@ class CallLog {
       : world_rank_(world_rank), world_size_(world_size), abort_(abort) {}
 
   struct Call {
-    std::string group;      // "ep"
-    const char* kind = "";  // "AllToAllV"
-    int64_t sequence = 0;   // counts the calls of that group, the same on every rank
-    int64_t bytes = 0;      // that this rank sends
+    std::string group;                  // "ep"
+    const char* kind = "";              // "AllToAllV"
+    int64_t sequence = 0;               // counts the calls of that group, the same on every rank
+    int64_t bytes = 0;                  // that this rank sends
+    std::string here = {}, there = {};  // of a named message: "2RF7", and "1SF7" at the peer
     bool left = false;
   };
+
+  // "waited 30.0 s for rank 1", or "waited 30.0 s in 2RF7 for rank 1, which has not come to 1SF7".
+  // `where` goes after the seconds: "", " on the device".
+  static std::string Waited(const Call& call, double seconds, absl::string_view where,
+                            absl::string_view peers);
 
   // Returns the id to leave with.
   int64_t Enter(const Call& call);

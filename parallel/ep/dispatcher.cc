@@ -15,7 +15,38 @@ std::span<std::byte> BytesOf(const Tensor& tensor) {
   return {static_cast<std::byte*>(tensor.data), static_cast<size_t>(tensor.bytes())};
 }
 
+// Calls part(first row as it arrives, rows by expert) for each segment that is not empty.
+template <typename Function>
+void ForSegments(const DispatchHandle& handle, Function part) {
+  int64_t arrives = 0;
+  for (int source = 0; source < handle.sources; ++source) {
+    for (int64_t e = 0; e < handle.local_experts; ++e) {
+      const Range rows = handle.Segment(e, source);
+      if (!rows.empty()) part(arrives, rows);
+      arrives += rows.size();
+    }
+  }
+}
+
+char* RowOf(const Tensor& tensor, int64_t row) {
+  return static_cast<char*>(tensor.data) + row * tensor.cols() * SizeOf(tensor.dtype);
+}
+
 }  // namespace
+
+void DispatchHandle::ByExpert(const Tensor& arrived, const Tensor& by_expert, std::vector<CopiedPart>& parts) const {
+  ForSegments(*this, [&](int64_t arrives, Range rows) {
+    parts.push_back({RowOf(arrived, arrives), RowOf(by_expert, rows.begin),
+                     rows.size() * by_expert.cols() * SizeOf(by_expert.dtype)});
+  });
+}
+
+void DispatchHandle::BySource(const Tensor& by_expert, const Tensor& leaving, std::vector<CopiedPart>& parts) const {
+  ForSegments(*this, [&](int64_t leaves, Range rows) {
+    parts.push_back({RowOf(by_expert, rows.begin), RowOf(leaving, leaves),
+                     rows.size() * by_expert.cols() * SizeOf(by_expert.dtype)});
+  });
+}
 
 Dispatcher::Dispatcher(Communicator& ep, int64_t experts, const Stream& stream)
     : ep_(ep), experts_(experts), stream_(stream), local_(BlockOf(experts, ep.size(), ep.rank())) {
@@ -63,10 +94,13 @@ DispatchHandle Dispatcher::Plan(std::span<const int64_t> counts) {
                 std::vector<int64_t>(ranks, local_.size() * static_cast<int64_t>(sizeof(int64_t))));
   handle.segment_offsets.reserve(received.size() + 1);
   handle.segment_offsets.push_back(0);
-  for (size_t i = 0; i < received.size(); ++i) {
-    handle.receive_rows_from[i / local_.size()] += received[i];
-    handle.receive_rows += received[i];
-    handle.segment_offsets.push_back(handle.receive_rows);
+  for (int64_t e = 0; e < local_.size(); ++e) {
+    for (int source = 0; source < ranks; ++source) {
+      const int64_t rows = received[source * local_.size() + e];
+      handle.receive_rows_from[source] += rows;
+      handle.receive_rows += rows;
+      handle.segment_offsets.push_back(handle.receive_rows);
+    }
   }
   return handle;
 }

@@ -1,14 +1,17 @@
 // Dispatcher: token rows to the ranks of their experts and back. Expert e of E lives on the ep rank that owns
 // it in contiguous blocks (BlockOf(E, ep, r)); rows are sorted by expert before they are sent, so each rank's
 // share is contiguous. The backward pass of a dispatch is a combine with the same handle, and the reverse
-// (architecture, contract 5).
+// (trainer/DESIGN.md, contract 5).
 //
-//   DispatchHandle handle = dispatcher.Plan(counts);                 // exchanges counts: the one small
-//   collective auto r = dispatcher.BeginDispatch(handle, rows, received);  dispatcher.Finish(r);
-//   ... experts work on `received`: segment (expert, source) = handle.Segment(expert, source) ...
-//   auto c = dispatcher.BeginCombine(handle, results, returned);  dispatcher.Finish(c);
+//   DispatchHandle handle = dispatcher.Plan(counts);                 // exchanges counts: the one small collective
+//   auto r = dispatcher.BeginDispatch(handle, rows, arrived);  dispatcher.Finish(r);
+//   handle.ByExpert(arrived, rows_of_experts, parts);  CopyParts(ops, parts);
+//   ... experts work on their rows: handle.Expert(expert), of which handle.Segment(expert, source) came from one source ...
+//   handle.BySource(results, leaving, parts);  CopyParts(ops, parts);
+//   auto c = dispatcher.BeginCombine(handle, leaving, returned);  dispatcher.Finish(c);
 //
-// `received` is ordered by source rank, then by local expert, then as the source sent it.
+// Rows arrive and leave by source rank, then by local expert, then as the source sent them; experts have theirs by local
+// expert, then by source, so that an expert's rows lie together.
 //
 // On a device nothing of this waits for it but Plan, which reads the counts that the router has left there: once for
 // each layer and micro-batch, counted in count_reads() and in HostSynchronizations(). Rows stay on the device.
@@ -20,6 +23,7 @@
 #include <vector>
 
 #include "kernels/base/partition.h"
+#include "kernels/ops/elementwise.h"
 #include "kernels/tensor/device.h"
 #include "kernels/tensor/tensor.h"
 #include "parallel/comm/communicator.h"
@@ -32,12 +36,21 @@ struct DispatchHandle {
   std::vector<int64_t> receive_rows_from;  // [ep]
   int64_t local_experts = 0;
   int sources = 0;                       // ep
-  std::vector<int64_t> segment_offsets;  // [ep * local_experts + 1], rows of `received`
-  // Rows of `received` that source rank sent to local expert.
+  std::vector<int64_t> segment_offsets;  // [local_experts * ep + 1], of the rows by expert
+  // The rows of a local expert, and those among them that a source rank sent.
+  Range Expert(int64_t local_expert) const {
+    return {segment_offsets[local_expert * sources], segment_offsets[(local_expert + 1) * sources]};
+  }
   Range Segment(int64_t local_expert, int source) const {
-    const int64_t i = source * local_experts + local_expert;
+    const int64_t i = local_expert * sources + source;
     return {segment_offsets[i], segment_offsets[i + 1]};
   }
+
+  // Whether rows arrive in the order in which experts have them.
+  bool arrives_by_expert() const { return sources <= 1 || local_experts <= 1; }
+  // What to copy so that rows as they arrive lie by expert, and the reverse. Both: receive_rows contiguous rows of one type.
+  void ByExpert(const Tensor& arrived, const Tensor& by_expert, std::vector<CopiedPart>& parts) const;
+  void BySource(const Tensor& by_expert, const Tensor& leaving, std::vector<CopiedPart>& parts) const;
 };
 
 class Dispatcher {

@@ -42,11 +42,14 @@ bool ParseTask(absl::string_view text, Task& task) {
 using Words = std::vector<absl::string_view>;
 
 absl::Status ParseHeader(const Words& words, Schedule& schedule) {
-  const bool shaped = words.size() == 6 && words[2] == "stages" && words[4] == "micro_batches";
+  schedule.forward_only = words.size() == 7 && words[6] == "forward_only";
+  const bool shaped =
+      words.size() == (schedule.forward_only ? 7 : 6) && words[2] == "stages" && words[4] == "micro_batches";
   if (!shaped || !absl::SimpleAtoi(words[3], &schedule.stages) ||
       !absl::SimpleAtoi(words[5], &schedule.micro_batches)) {
     return UsageError(
-        absl::StrFormat("'%s': write 'schedule NAME stages N micro_batches N'", absl::StrJoin(words, " ")));
+        absl::StrFormat("'%s': write 'schedule NAME stages N micro_batches N', and forward_only where it is",
+                        absl::StrJoin(words, " ")));
   }
   schedule.name = std::string(words[1]);
   return absl::OkStatus();
@@ -134,8 +137,9 @@ bool Schedule::communicates() const {
 }
 
 std::string ToString(const Schedule& schedule) {
-  std::string text = absl::StrFormat("schedule %s stages %d micro_batches %d\n", schedule.name,
-                                     schedule.stages, schedule.micro_batches);
+  std::string text =
+      absl::StrFormat("schedule %s stages %d micro_batches %d%s\n", schedule.name, schedule.stages,
+                      schedule.micro_batches, schedule.forward_only ? " forward_only" : "");
   for (const auto& route : schedule.routes) absl::StrAppend(&text, "route ", absl::StrJoin(route, " "), "\n");
   for (const auto& list : schedule.actions) {
     absl::StrAppend(&text, "rank");

@@ -43,6 +43,11 @@ constexpr bool MakesInputGradient(TaskKind kind) {
   return kind == TaskKind::kBackward || kind == TaskKind::kBackwardInput;
 }
 
+// F and its messages: what a forward-only schedule has.
+constexpr bool BelongsToForward(TaskKind kind) {
+  return kind == TaskKind::kForward || kind == TaskKind::kSendForward || kind == TaskKind::kRecvForward;
+}
+
 struct Task {
   TaskKind kind = TaskKind::kForward;
   int stage = 0;        // virtual stage: a contiguous part of the model
@@ -80,6 +85,7 @@ struct Schedule {
   std::string name;
   int stages = 0;
   int micro_batches = 0;
+  bool forward_only = false;                 // no backward: an evaluation
   std::vector<std::vector<int>> routes;      // [routes][stages] -> rank
   std::vector<std::vector<Action>> actions;  // [ranks], each in order
 
@@ -100,6 +106,7 @@ struct Schedule {
 //   route 1 0
 //   rank 0F0 1F2 ...
 //   rank 1F0 0F2 ...
+// A forward-only one says so: "schedule 1f1b stages 2 micro_batches 4 forward_only".
 // ParseSchedule checks the form alone; Validate checks the meaning.
 std::string ToString(const Schedule& schedule);
 absl::StatusOr<Schedule> ParseSchedule(absl::string_view text);

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "kernels/base/check.h"
 #include "parallel/pipeline/simulate.h"
+#include "parallel/pipeline/validate.h"
 #include "parallel/pipeline/walk.h"
 
 namespace jevons {
@@ -143,6 +145,25 @@ Schedule InsertCommunication(const Schedule& schedule) {
     result.actions[schedule.RankOf(receive.stage, receive.micro_batch)].emplace_back(receive);
   }
   return result;
+}
+
+Schedule ForwardOnly(Schedule schedule) {
+  schedule.forward_only = true;
+  for (auto& list : schedule.actions) {
+    std::vector<Action> forwards;
+    for (const Action& action : list)
+      if (BelongsToForward(action.first().kind)) forwards.emplace_back(action.first());
+    list = std::move(forwards);
+  }
+  return schedule;
+}
+
+absl::StatusOr<Schedule> ExecutableSchedule(const ScheduleShape& shape, bool recompute) {
+  JEVONS_ASSIGN_OR_RETURN(Schedule schedule, MakeSchedule(shape));
+  if (recompute) schedule = InsertRecompute(std::move(schedule), [](int, const Task&) { return true; });
+  schedule = InsertCommunication(schedule);
+  JEVONS_RETURN_IF_ERROR(Validate(schedule));
+  return schedule;
 }
 
 }  // namespace jevons

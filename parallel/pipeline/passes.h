@@ -1,11 +1,13 @@
 // From one schedule to another. The order: split or join backward passes, insert recomputation, then
-// communication. Every pass takes a valid schedule without communication (checked) and gives a valid one.
+// communication. Those passes take a valid schedule without communication (checked) and give a valid one.
 #ifndef JEVONS_PARALLEL_PIPELINE_PASSES_H_
 #define JEVONS_PARALLEL_PIPELINE_PASSES_H_
 
 #include <functional>
 
+#include "kernels/base/status.h"
 #include "parallel/pipeline/action.h"
+#include "parallel/pipeline/schedules.h"
 
 namespace jevons {
 
@@ -28,6 +30,14 @@ Schedule InsertRecompute(Schedule schedule, const TaskFilter& filter);
 // exists. (NCCL needs this; buffered or tagged messages are content with less.) A task waits for the arrival
 // of what it reads, not for the receives between.
 Schedule InsertCommunication(const Schedule& schedule);
+
+// The forwards of a valid schedule with their messages, in the same order: an evaluation. Communication may be inserted
+// already: forwards read forwards alone, so what is left over completes in the order in which the whole did.
+Schedule ForwardOnly(Schedule schedule);
+
+// What an executor takes: the schedule with communication inserted, and before every backward the recomputation of its
+// forward if asked for.
+absl::StatusOr<Schedule> ExecutableSchedule(const ScheduleShape& shape, bool recompute);
 
 }  // namespace jevons
 

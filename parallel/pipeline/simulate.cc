@@ -188,11 +188,14 @@ class Simulator {
       line.peak_held = std::max(line.peak_held, held);
       for (const Task& task : action.tasks()) {
         const StageCosts& c = costs_.stages[task.stage];
-        const bool full = task.kind == Kind::kBackward, weight = task.kind == Kind::kBackwardWeight;
-        if (MakesInputGradient(task.kind)) bytes -= c.until_b;
-        if (full || weight) bytes -= c.until_w + (weight ? c.stash : 0);
-        in_flight -= MakesInputGradient(task.kind);
-        held -= full || weight;
+        const bool weight = task.kind == Kind::kBackwardWeight;
+        const bool passes = schedule_.forward_only && task.kind == Kind::kForward;
+        const bool input_ends = MakesInputGradient(task.kind) || passes;
+        const bool ends = task.kind == Kind::kBackward || weight || passes;
+        if (input_ends) bytes -= c.until_b;
+        if (ends) bytes -= c.until_w + (weight ? c.stash : 0);
+        in_flight -= input_ends;
+        held -= ends;
       }
     }
   }

@@ -21,7 +21,7 @@ struct StageCosts {
   // Bytes of one micro-batch, after the last reader of each: F leaves until_b + until_w; I adds the stash,
   // what W needs of the gradients; the end of I frees until_b, that of W frees until_w and stash; the end of
   // B frees all. Where the schedule recomputes, F leaves `kept` alone, and R replaces it by until_b +
-  // until_w.
+  // until_w. Where nothing but forwards is run, the end of F frees all.
   int64_t until_b = 0, until_w = 0, stash = 0, kept = 0;
   int64_t weights = 0;  // bytes of the stage itself: parameters and what goes with them
 };

@@ -17,7 +17,7 @@ constexpr int kKinds = 9;
 constexpr int kAbsent = -1;
 
 absl::Status CheckShape(const Schedule& schedule) {
-  const auto& [name, stages, micro_batches, routes, actions] = schedule;
+  const auto& [name, stages, micro_batches, forward_only, routes, actions] = schedule;
   if (stages < 1 || micro_batches < 1 || actions.empty()) {
     return UsageError(
         absl::StrFormat("schedule '%s' has %d stages, %d micro-batches, %d ranks: at least 1 of each", name,
@@ -95,6 +95,9 @@ class Checker {
       return Wrong(action.first(), "overlapped with what is no backward: a pair is F and B, or F and I");
     }
     for (const Task& task : action.tasks()) {
+      if (schedule_.forward_only && !BelongsToForward(task.kind)) {
+        return Wrong(task, "in a forward-only schedule: F, SF and RF alone");
+      }
       JEVONS_RETURN_IF_ERROR(CheckPlace(task));
       JEVONS_RETURN_IF_ERROR(IsCommunication(task.kind) ? CheckCommunication(task) : CheckOrder(task));
       Seen(task.kind, task.stage, task.micro_batch) = at_.index;
@@ -164,8 +167,9 @@ class Checker {
 
   absl::Status CheckPresent(int stage, int micro_batch) {
     const auto task = [&](Kind kind) { return Task{kind, stage, micro_batch}; };
+    const bool backward = !schedule_.forward_only;
     if (!Has(Kind::kForward, task(Kind::kForward))) return Missing(task(Kind::kForward));
-    if (!HasBackward(task(Kind::kBackward))) return Missing(task(Kind::kBackward));
+    if (backward && !HasBackward(task(Kind::kBackward))) return Missing(task(Kind::kBackward));
     if (Has(Kind::kBackwardInput, task(Kind::kBackwardInput)) &&
         !Has(Kind::kBackwardWeight, task(Kind::kBackwardWeight))) {
       return Missing(task(Kind::kBackwardWeight));
@@ -175,6 +179,7 @@ class Checker {
       return absl::OkStatus();
     for (const Task& receive :
          {task(Kind::kRecvForward), Task{Kind::kRecvBackward, stage - 1, micro_batch}}) {
+      if (!backward && !BelongsToForward(receive.kind)) continue;
       if (!Has(receive.kind, receive)) return Missing(receive);
       const Task send = PeerOf(receive);
       if (!Has(send.kind, send)) return Missing(send);

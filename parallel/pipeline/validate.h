@@ -1,5 +1,6 @@
 // Is this schedule a training step? Every micro-batch passes F, then B (or I and W), at every stage exactly
-// once, on the rank that its route names, after what it reads, and all ranks come to the end of their lists.
+// once, on the rank that its route names, after what it reads, and all ranks come to the end of their lists. Or, where
+// it says so, an evaluation: forwards alone, by the same rules.
 #ifndef JEVONS_PARALLEL_PIPELINE_VALIDATE_H_
 #define JEVONS_PARALLEL_PIPELINE_VALIDATE_H_
 
@@ -11,7 +12,7 @@ namespace jevons {
 // Holds for the rest of this folder: Simulate, the passes and an executor take validated schedules.
 //   - counts and routes are in range; every cell is a known action of a stage that its rank holds;
 //   - F, and either B or I and W, exactly once for each stage and micro-batch; R at most once, between F and
-//     B or I;
+//     B or I; of a forward-only schedule F alone;
 //   - with communication: each result that another rank reads is sent once, after it is made, and received
 //     once, before it is read; and nothing else is sent;
 //   - no deadlock, even where a send waits for its receive and each rank does one thing at a time.

@@ -56,145 +56,110 @@ int64_t LongestLine(const std::vector<OwnedLine>& lines) {
   return longest;
 }
 
-// One node of the tree as this rank sees it: its own partial sums, or what another rank sends of them.
-struct NodeValue {
-  Range range;
-  int rank;
-  int64_t index;  // among that rank's nodes
-};
+char* Address(const Tensor& flat, int64_t element) {
+  return static_cast<char*>(flat.data) + element * SizeOf(flat.dtype);
+}
 
-class TreeReduction {
+class Reduction {
  public:
-  TreeReduction(Communicator& group, const TreeReduceDesc& desc, std::span<float* const> out,
-                const OpContext& ops)
-      : group_(group), desc_(desc), out_(out), ops_(ops), lines_(OwnedLines(desc.sizes, group.size())) {
-    JEVONS_CHECK(static_cast<int>(desc.nodes_of_rank.size()) == group.size(),
-                 "nodes of %zu ranks in a group of %d", desc.nodes_of_rank.size(), group.size());
-    JEVONS_CHECK(desc.local.size() == own_nodes() && out.size() == own_line().slices.size(),
-                 "%zu partial sums for %zu nodes, %zu results for %zu slices", desc.local.size(), own_nodes(),
-                 out.size(), own_line().slices.size());
-    for (const auto& params : desc.local) {
-      JEVONS_CHECK(params.size() == desc.sizes.size(), "%zu of %zu parameters", params.size(),
-                   desc.sizes.size());
-    }
-    OrderNodes();
+  Reduction(Communicator& group, std::span<const Tensor> sums, DType type, const std::vector<OwnedLine>& lines, const OpContext& ops)
+      : group_(group), sums_(sums), type_(type), lines_(lines), ops_(ops) {}
+
+  // One window of every rank's line. width: elements, as wide as the widest window is.
+  void SumExactly(int64_t round, int64_t width) const {
+    // Windows are all sent as wide as the widest; nobody reads what fills them up.
+    const int64_t longest = std::min(width, LongestLine(lines_) - round * width);
+    const Tensor send = ops_.scratch->Allocate("zero.reduce_send", type_, {group_.size() * longest});
+    const Tensor recv = ops_.scratch->Allocate("zero.reduce_recv", type_, {longest});
+    std::vector<CopiedPart> parts;
+    for (int r = 0; r < group_.size(); ++r) Pack(lines_[r], lines_[r].Window(round, width), Address(send, r * longest), parts);
+    CopyParts(ops_, parts);
+    group_.ReduceScatterSum(ops_.stream, {send.as<int64_t>(), static_cast<size_t>(send.size())},
+                            {recv.as<int64_t>(), static_cast<size_t>(recv.size())});
+    parts.clear();
+    own_line().ForPieces(own_line().Window(round, width), [&](size_t slice, Range elements, int64_t offset) {
+      parts.push_back({Address(recv, offset), Owned(slice, elements), elements.size() * SizeOf(type_)});
+    });
+    CopyParts(ops_, parts);
   }
 
-  void Run() {
-    const ArenaScope scope(*ops_.scratch);
-    // Every rank of the group finds the same width: it depends on the description alone.
-    size_t most_nodes = 1;
-    for (const auto& nodes : desc_.nodes_of_rank) most_nodes = std::max(most_nodes, nodes.size());
-    const int64_t lines = static_cast<int64_t>(most_nodes) * group_.size() +
-                          static_cast<int64_t>(values_.size());
-    const int64_t width =
-        group_.size() == 1
-            ? std::max<int64_t>(own_line().total, 1)
-            : std::max<int64_t>(ScratchBytes(ops_.stream) / (lines * static_cast<int64_t>(sizeof(float))),
-                                256);
-    for (int64_t round = 0; round * width < LongestLine(lines_); ++round) {
-      const ArenaScope round_scope(*ops_.scratch);
-      Exchange(round, width);
-      Join(own_line().Window(round, width));
+  void SumInOrder(int64_t round, int64_t width) const {
+    const int ranks = group_.size(), self = group_.rank();
+    const Range own = own_line().Window(round, width);
+    std::vector<int64_t> send_bytes(ranks, 0), recv_bytes(ranks, 0), received_at(ranks, 0);
+    int64_t send_total = 0, recv_total = 0;
+    for (int r = 0; r < ranks; ++r) {
+      if (r == self) continue;
+      received_at[r] = recv_total;
+      send_bytes[r] = lines_[r].Window(round, width).size() * SizeOf(type_);
+      recv_bytes[r] = own.size() * SizeOf(type_);
+      send_total += send_bytes[r] / SizeOf(type_);
+      recv_total += own.size();
     }
+    const Tensor send = ops_.scratch->Allocate("zero.reduce_send", type_, {send_total});
+    const Tensor recv = ops_.scratch->Allocate("zero.reduce_recv", type_, {recv_total});
+    std::vector<CopiedPart> parts;
+    char* packed = Address(send, 0);
+    for (int r = 0; r < ranks; ++r)
+      if (r != self) packed = Pack(lines_[r], lines_[r].Window(round, width), packed, parts);
+    CopyParts(ops_, parts);
+    group_.AllToAllV(ops_.stream, {static_cast<const std::byte*>(send.data), static_cast<size_t>(send.bytes())}, send_bytes,
+                     {static_cast<std::byte*>(recv.data), static_cast<size_t>(recv.bytes())}, recv_bytes);
+    std::vector<PartialSums> vectors;
+    std::vector<std::pair<int, int>> order;
+    for (int r = 1; r < ranks; ++r) order.emplace_back(0, r);
+    own_line().ForPieces(own, [&](size_t slice, Range elements, int64_t offset) {
+      auto* const place = reinterpret_cast<float*>(Owned(slice, elements));
+      PartialSums& vector = vectors.emplace_back();
+      for (int r = 0; r < ranks; ++r)
+        vector.values.push_back(r == self ? place : recv.as<float>() + received_at[r] + offset);
+      vector.sum = place;
+      vector.size = elements.size();
+    });
+    JoinSums(ops_, vectors, order);
   }
 
  private:
   const OwnedLine& own_line() const { return lines_[group_.rank()]; }
-  size_t own_nodes() const { return desc_.nodes_of_rank[group_.rank()].size(); }
+  char* Owned(size_t slice, Range elements) const { return Address(sums_[own_line().slices[slice].param], elements.begin); }
 
-  void OrderNodes() {
-    for (int r = 0; r < group_.size(); ++r) {
-      for (size_t i = 0; i < desc_.nodes_of_rank[r].size(); ++i) {
-        values_.push_back({desc_.nodes_of_rank[r][i], r, static_cast<int64_t>(i)});
-      }
-    }
-    std::sort(values_.begin(), values_.end(),
-              [](const NodeValue& a, const NodeValue& b) { return a.range.begin < b.range.begin; });
-    std::vector<Range> ranges;
-    for (const NodeValue& value : values_) ranges.push_back(value.range);
-    order_ = JoinOrder(ranges, desc_.count);
-  }
-
-  // Sends each rank its window of this rank's nodes, [destination][node][window], and receives the others'
-  // nodes of the own window, [source][node][window]. Nobody sends to himself: Join reads the own nodes
-  // where they are.
-  void Exchange(int64_t round, int64_t width) {
-    const int ranks = group_.size();
-    if (ranks == 1) return;
-    const int64_t window = own_line().Window(round, width).size();
-    std::vector<int64_t> send_bytes(ranks), recv_bytes(ranks);
-    int64_t send_total = 0, recv_total = 0;
-    received_at_.assign(ranks, 0);
-    for (int r = 0; r < ranks; ++r) {
-      received_at_[r] = recv_total;
-      if (r == group_.rank()) continue;
-      const int64_t sent = lines_[r].Window(round, width).size() * static_cast<int64_t>(own_nodes());
-      const int64_t received = window * static_cast<int64_t>(desc_.nodes_of_rank[r].size());
-      send_bytes[r] = sent * sizeof(float);
-      recv_bytes[r] = received * sizeof(float);
-      send_total += sent;
-      recv_total += received;
-    }
-    const Tensor send = ops_.scratch->Allocate("zero.reduce_send", DType::kF32, {send_total});
-    const Tensor recv = ops_.scratch->Allocate("zero.reduce_recv", DType::kF32, {recv_total});
-    received_ = recv.as<float>();
-    float* packed = send.as<float>();
-    std::vector<CopiedPart> parts;
-    for (int r = 0; r < ranks; ++r) {
-      if (r != group_.rank()) packed = Pack(lines_[r], lines_[r].Window(round, width), packed, parts);
-    }
-    CopyParts(ops_, parts);
-    group_.AllToAllV(
-        ops_.stream, {static_cast<const std::byte*>(send.data), static_cast<size_t>(send.bytes())},
-        send_bytes, {static_cast<std::byte*>(recv.data), static_cast<size_t>(recv.bytes())}, recv_bytes);
-  }
-
-  // What a rank is sent, at `packed`; returns where it ends.
-  float* Pack(const OwnedLine& line, Range window, float* packed, std::vector<CopiedPart>& parts) const {
-    for (const std::vector<float*>& node : desc_.local) {
-      line.ForPieces(window, [&](size_t slice, Range elements, int64_t offset) {
-        parts.push_back({node[line.slices[slice].param] + elements.begin, packed + offset,
-                         elements.size() * static_cast<int64_t>(sizeof(float))});
-      });
-      packed += window.size();
-    }
-    return packed;
-  }
-
-  // Adds the nodes' values of the window in the tree's order and puts the root into out.
-  void Join(Range window) {
-    std::vector<PartialSums> pieces;
-    own_line().ForPieces(window, [&](size_t slice, Range elements, int64_t offset) {
-      const OwnedSlice& owned = own_line().slices[slice];
-      PartialSums piece;
-      for (const NodeValue& node : values_)
-        piece.values.push_back(node.rank == group_.rank() ? desc_.local[node.index][owned.param] + elements.begin
-                                                          : received_ + received_at_[node.rank] +
-                                                                node.index * window.size() + offset);
-      piece.sum = out_[slice] + (elements.begin - owned.elements.begin);
-      piece.size = elements.size();
-      pieces.push_back(std::move(piece));
+  // What a rank owns of a window, from the sums to `packed`; returns its end.
+  char* Pack(const OwnedLine& line, Range window, char* packed, std::vector<CopiedPart>& parts) const {
+    const int64_t size = SizeOf(type_);
+    line.ForPieces(window, [&](size_t slice, Range elements, int64_t offset) {
+      parts.push_back({Address(sums_[line.slices[slice].param], elements.begin), packed + offset * size, elements.size() * size});
     });
-    JoinSums(ops_, pieces, order_);
+    return packed + window.size() * size;
   }
 
   Communicator& group_;
-  const TreeReduceDesc& desc_;
-  const std::span<float* const> out_;
+  const std::span<const Tensor> sums_;
+  const DType type_;
+  const std::vector<OwnedLine>& lines_;  // [group size]
   const OpContext& ops_;
-  const std::vector<OwnedLine> lines_;      // [group size]
-  std::vector<NodeValue> values_;           // all nodes, left to right
-  std::vector<std::pair<int, int>> order_;  // of additions, indices into values_
-  float* received_ = nullptr;
-  std::vector<int64_t> received_at_;  // [group size], elements
 };
 
 }  // namespace
 
-void TreeReduceScatter(Communicator& group, const TreeReduceDesc& desc, std::span<float* const> out,
-                       const OpContext& ops) {
-  TreeReduction(group, desc, out, ops).Run();
+void ReduceScatterOwned(Communicator& group, std::span<const Tensor> sums, const OpContext& ops) {
+  if (group.size() == 1 || sums.empty()) return;
+  std::vector<int64_t> sizes;
+  for (const Tensor& sum : sums) {
+    JEVONS_CHECK(sum.dtype == sums[0].dtype && (sum.dtype == DType::kI64 || sum.dtype == DType::kF32), "sums in %s and %s",
+                 NameOf(sum.dtype), NameOf(sums[0].dtype));
+    sizes.push_back(sum.size());
+  }
+  const DType type = sums[0].dtype;
+  const bool exact = type == DType::kI64;
+  const std::vector<OwnedLine> lines = OwnedLines(sizes, group.size());
+  const Reduction reduction(group, sums, type, lines, ops);
+  // Exact: what leaves for all ranks, and what comes back. Else: what leaves for the others, and what each of them sends.
+  const int64_t windows = exact ? group.size() + 1 : 2 * (group.size() - 1);
+  const int64_t width = std::max<int64_t>(ScratchBytes(ops.stream) / (windows * SizeOf(type)), 256);
+  for (int64_t round = 0; round * width < LongestLine(lines); ++round) {
+    const ArenaScope scope(*ops.scratch);
+    exact ? reduction.SumExactly(round, width) : reduction.SumInOrder(round, width);
+  }
 }
 
 void AllGatherOwned(Communicator& group, std::span<void* const> params, std::span<const int64_t> sizes,

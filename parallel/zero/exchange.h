@@ -8,7 +8,6 @@
 #include "kernels/ops/context.h"
 #include "parallel/comm/communicator.h"
 #include "parallel/zero/ownership.h"
-#include "parallel/zero/sum_tree.h"
 
 namespace jevons {
 
@@ -20,19 +19,10 @@ inline constexpr int64_t kExchangeScratchBytesOnDevice = int64_t{256} << 20;
 // Both work where ops.stream does: gradients, results, parameters and scratch lie on its device, and on a device nothing
 // waits for it: what the stream is given afterwards finds the result.
 
-// Reduce-scatter over the fixed tree. Parameter p's gradient lies at [p] of each node's list.
-struct TreeReduceDesc {
-  int64_t count = 0;  // micro-batches of the step
-  std::vector<std::vector<Range>>
-      nodes_of_rank;  // [group size][nodes]: whole nodes that each rank of the group holds
-  std::vector<std::vector<float*>>
-      local;                   // [this rank's nodes][params]: their partial sums; scratch afterwards
-  std::vector<int64_t> sizes;  // [params] elements
-};
-// out[i]: the root's values for OwnedSlices(...)[i] of this rank, FP32; -0 is made +0. out[i] may be
-// where local[0] has that slice. A rank may hold no nodes, a parameter may have no elements. Collective.
-void TreeReduceScatter(Communicator& group, const TreeReduceDesc& desc, std::span<float* const> out,
-                       const OpContext& ops);
+// Sums over the ranks, in place. sums[p]: this rank's [elements of parameter p], all of one type; afterwards OwnedSlices(...) of
+// this rank hold the totals, and the rest is scratch. I64: exact, whatever the order. FP32: in the order of ranks. A parameter may
+// have no elements. Collective.
+void ReduceScatterOwned(Communicator& group, std::span<const Tensor> sums, const OpContext& ops);
 
 // Every rank's owned slices to everyone: params[p] points to the whole parameter p (element_bytes per
 // element), of which this rank has written its own slices. Collective.

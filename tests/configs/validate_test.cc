@@ -81,7 +81,7 @@ TEST(Validate, RankRules) {
              "parallel.ep = 64: must be at most model.moe.routed_experts = 32; nearest legal: 32", 64);
   EXPECT_THAT(Lines({"parallel.ep=16"}, 0), IsEmpty());  // ranks not known
   EXPECT_THAT(Lines({"parallel.ep=3"}, 6), IsEmpty());
-  EXPECT_THAT(Lines({"parallel.pp=2"}), Contains(HasSubstr("parallel.pp = 2: must be 1")));
+  EXPECT_THAT(Lines({"parallel.pp=3"}), Contains(HasSubstr("parallel.pp = 3: must divide the")));
 }
 
 TEST(Validate, BatchRules) {
@@ -149,7 +149,7 @@ TEST(Validate, AnEmptyConfigListsWhatMustBeSet) {
 
 TEST(Validate, AllViolationsComeAtOnce) {
   EXPECT_THAT(Lines({"model.layers=0", "model.norm_eps=nan", "model.moe.routed_experts=7", "train.steps=-1",
-                     "parallel.pp=2", "checkpoint.keep=0", "data.fim_rate=1.5"}),
+                     "parallel.pp=0", "checkpoint.keep=0", "data.fim_rate=1.5"}),
               ::testing::SizeIs(7));
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <thread>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -128,6 +129,7 @@ void CheckEmptyCalls(Communicator& group) {
   group.AllGatherV({}, {}, nothing);
   group.AllReduceSum({});
   group.AllReduceMax({});
+  group.ReduceScatterSum({}, {});
   group.Broadcast({}, group.size() - 1);
 }
 
@@ -272,6 +274,34 @@ void CheckStreamBroadcasts(Communicator& group, const Stream& stream) {
   }
 }
 
+// Sums of integers as large as they may be, apart from what is sent and in its place.
+void CheckReduceScatters(Communicator& group, const Stream& stream) {
+  StreamMemory memory(stream);
+  const int ranks = group.size();
+  const auto value = [](uint64_t rank, uint64_t i) {
+    return static_cast<int64_t>((rank * 1'000'003 + i + 1) * 0x9E3779B97F4A7C15u) >> 5;
+  };
+  // The last one is received in several windows.
+  for (const int64_t part :
+       {int64_t{0}, int64_t{1}, int64_t{5}, int64_t{1000}, (int64_t{1} << 21) / ranks + 3}) {
+    std::vector<int64_t> send(ranks * part), expected(part, 0);
+    for (int64_t i = 0; i < ranks * part; ++i) send[i] = value(group.rank(), i);
+    for (int r = 0; r < ranks; ++r)
+      for (int64_t i = 0; i < part; ++i) expected[i] += value(r, group.rank() * part + i);
+    int64_t* sent = memory.Put(send);
+    int64_t* apart = memory.Put(std::vector<int64_t>(part, -1));
+    int64_t* in_place = sent + group.rank() * part;
+    const std::span<const int64_t> all(sent, send.size());
+    group.ReduceScatterSum(stream, all, {apart, static_cast<size_t>(part)});
+    ASSERT_EQ(memory.Get(apart, part), expected) << part;
+    ASSERT_EQ(memory.Get(sent, send.size()), send) << part;
+    group.ReduceScatterSum(stream, all, {in_place, static_cast<size_t>(part)});
+    ASSERT_EQ(memory.Get(in_place, part), expected) << part;
+    std::copy(expected.begin(), expected.end(), send.begin() + group.rank() * part);
+    ASSERT_EQ(memory.Get(sent, send.size()), send) << part << ": other parts are left alone";
+  }
+}
+
 // Every pair of ranks exchanges messages, the lower rank sending first.
 void CheckMessages(Communicator& group, const Stream& stream) {
   StreamMemory memory(stream);
@@ -306,6 +336,28 @@ void CheckMessages(Communicator& group, const Stream& stream) {
   }
 }
 
+// Around the ring, with names; some are empty. Done says when, without waiting, and does not end the transfer.
+void CheckNamedMessages(Communicator& group, const Stream& stream) {
+  StreamMemory memory(stream);
+  const int next = (group.rank() + 1) % group.size(), last = (group.rank() + group.size() - 1) % group.size();
+  if (group.size() == 1) return;
+  for (const int64_t bytes : {7, 0, 300'000}) {
+    std::vector<std::byte> mine, expected;
+    AppendContent(bytes, group.rank(), next, bytes, mine);
+    AppendContent(bytes, last, group.rank(), bytes, expected);
+    const auto received = memory.PutBytes(std::vector<std::byte>(bytes, kUnwritten));
+    const auto send = [&] { return group.BeginSend(stream, memory.PutBytes(mine), next, {"1SF0", "2RF0"}); };
+    const auto receive = [&] { return group.BeginReceive(stream, received, last, {"2RF0", "1SF0"}); };
+    // On a device not all of a ring may send first.
+    const bool first = group.rank() == 0;
+    const CommRequest begun = first ? send() : receive(), other = first ? receive() : send();
+    while (!group.Done(stream, begun) || !group.Done(stream, other)) std::this_thread::yield();
+    group.Wait(stream, other);
+    group.Wait(stream, begun);
+    EXPECT_EQ(memory.GetBytes(received), expected);
+  }
+}
+
 }  // namespace
 
 void CheckDataPlane(Communicator& world, const Stream& stream) {
@@ -315,7 +367,9 @@ void CheckDataPlane(Communicator& world, const Stream& stream) {
     CheckStreamChain(*group, stream);
     CheckStreamGathers(*group, stream);
     CheckStreamBroadcasts(*group, stream);
+    CheckReduceScatters(*group, stream);
     CheckMessages(*group, stream);
+    CheckNamedMessages(*group, stream);
   }
   // Transfers of two groups at once.
   StreamMemory memory(stream);

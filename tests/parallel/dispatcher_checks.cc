@@ -16,20 +16,34 @@ using Row = std::vector<int32_t>;  // [kWidth]: source rank, expert, number of t
 
 void Append(const Row& row, std::vector<int32_t>& rows) { rows.insert(rows.end(), row.begin(), row.end()); }
 
-// Sends int32 rows to their experts, compares what arrives, segment by segment, and combines the very same
+// Sends int32 rows to their experts, compares what arrives, and what lies by expert, segment by segment, and combines the very same
 // rows back. The way back begins without a look at what came.
 void CheckRows(Dispatcher& dispatcher, const DispatchHandle& handle, const std::vector<int32_t>& sent,
-               const std::vector<int32_t>& expected, StreamMemory& memory) {
+               const std::vector<int32_t>& expected, StreamMemory& memory, const Stream& stream) {
   const auto unwritten = [&](int64_t rows) { return memory.Put(std::vector<int32_t>(rows * kWidth, -1)); };
   const Tensor send = Tensor::Of(memory.Put(sent), {handle.send_rows, kWidth});
   const Tensor receive = Tensor::Of(unwritten(handle.receive_rows), {handle.receive_rows, kWidth});
+  const Tensor by_expert = Tensor::Of(unwritten(handle.receive_rows), receive.shape), leaving = Tensor::Of(unwritten(handle.receive_rows), receive.shape);
   const Tensor returned = Tensor::Of(unwritten(handle.send_rows), {handle.send_rows, kWidth});
+  Arena scratch("scratch", int64_t{1} << 20, stream.device);
+  const OpContext ops{.stream = stream, .scratch = &scratch};
+  std::vector<CopiedPart> parts;
   dispatcher.Finish(dispatcher.BeginDispatch(handle, send, receive));
-  dispatcher.Finish(dispatcher.BeginCombine(handle, receive, returned));
+  handle.ByExpert(receive, by_expert, parts);
+  CopyParts(ops, parts);
+  parts.clear();
+  handle.BySource(by_expert, leaving, parts);
+  CopyParts(ops, parts);
+  dispatcher.Finish(dispatcher.BeginCombine(handle, leaving, returned));
   EXPECT_EQ(memory.Get(returned.as<int32_t>(), sent.size()), sent);
-  const std::vector<int32_t> received = memory.Get(receive.as<int32_t>(), expected.size());
-  ASSERT_EQ(received, expected);
+  ASSERT_EQ(memory.Get(receive.as<int32_t>(), expected.size()), expected);
+  const std::vector<int32_t> received = memory.Get(by_expert.as<int32_t>(), expected.size());
+  if (handle.arrives_by_expert()) {
+    EXPECT_EQ(received, expected);
+  }
   for (int64_t expert = 0; expert < handle.local_experts; ++expert) {
+    EXPECT_EQ(handle.Expert(expert).begin, handle.Segment(expert, 0).begin);
+    EXPECT_EQ(handle.Expert(expert).end, handle.Segment(expert, handle.sources - 1).end);
     for (int source = 0; source < handle.sources; ++source) {
       const Range segment = handle.Segment(expert, source);
       for (int64_t r = segment.begin; r < segment.end; ++r) {
@@ -70,7 +84,7 @@ void CheckDispatch(Communicator& ep, int64_t experts,
   EXPECT_EQ(dispatcher.count_reads(), stream.device == Device::kCuda);
   EXPECT_EQ(handle.send_rows * kWidth, static_cast<int64_t>(sent.size()));
   EXPECT_EQ(handle.receive_rows * kWidth, static_cast<int64_t>(expected.size()));
-  CheckRows(dispatcher, handle, sent, expected, memory);
+  CheckRows(dispatcher, handle, sent, expected, memory, stream);
   const int64_t row_bytes = kWidth * int64_t{sizeof(int32_t)};
   EXPECT_EQ(dispatcher.bytes_sent().dispatch, away * row_bytes);
   EXPECT_EQ(dispatcher.bytes_sent().combine,

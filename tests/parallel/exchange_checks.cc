@@ -17,83 +17,51 @@ int64_t MostScratch(const Stream& stream) {
   return (stream.device == Device::kCuda ? kExchangeScratchBytesOnDevice : kExchangeScratchBytes) + 192;
 }
 
-// Gradient of micro-batch `leaf`: spread over 32 binary orders of magnitude, so that the order of additions
-// shows in the bits. Every fifth element is -0 in all micro-batches.
-float Gradient(int64_t leaf, int64_t param, int64_t element) {
-  if (element % 5 == 4) return -0.0f;
-  uint64_t x = (static_cast<uint64_t>(leaf) * 64 + param) * 0x9E3779B97F4A7C15u + element;
+// What rank `rank` brings: spread over 32 binary orders of magnitude, so that the order of FP32 additions shows in the bits.
+int64_t Random(int rank, size_t param, int64_t element) {
+  uint64_t x = (static_cast<uint64_t>(rank) * 64 + param) * 0x9E3779B97F4A7C15u + static_cast<uint64_t>(element);
   x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
-  x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
-  const float scale = std::bit_cast<float>(static_cast<uint32_t>((111 + (x >> 59)) << 23));  // 2^-16 ... 2^15
-  return static_cast<float>(static_cast<int32_t>(x)) * 0x1p-31f * scale;
+  return static_cast<int64_t>((x ^ (x >> 27)) * 0x94D049BB133111EBu);
 }
 
-float TreeSum(int64_t begin, int64_t size, int64_t count, int64_t param, int64_t element) {
-  if (size == 1) return Gradient(begin, param, element);
-  const float left = TreeSum(begin, size / 2, count, param, element);
-  if (begin + size / 2 >= count) return left;
-  return left + TreeSum(begin + size / 2, size / 2, count, param, element);
+template <typename T>
+T Value(int rank, size_t param, int64_t element) {
+  const int64_t x = Random(rank, param, element);
+  if constexpr (std::is_same_v<T, int64_t>) return x / 64;  // so that the sum of some ranks has room
+  const float scale = std::bit_cast<float>(static_cast<uint32_t>((111 + (static_cast<uint64_t>(x) >> 59)) << 23));
+  return static_cast<T>(static_cast<float>(static_cast<int32_t>(x)) * 0x1p-31f * scale);
 }
 
-std::vector<Range> NodesOfRank(const TreeReduceCase& reduce, int ranks, int rank) {
-  std::vector<Range> nodes;
-  for (int i = 0; i < reduce.blocks_per_rank; ++i) {
-    const int block = rank * reduce.blocks_per_rank + i;
-    for (const Range& node :
-         NodesOf(BlockOf(reduce.count, ranks * reduce.blocks_per_rank, block), reduce.count)) {
-      nodes.push_back(node);
+template <typename T>
+void CheckSums(Communicator& group, const std::vector<int64_t>& sizes, DType type, const Stream& stream) {
+  StreamMemory memory(stream);
+  std::vector<Tensor> sums;
+  for (size_t p = 0; p < sizes.size(); ++p) {
+    std::vector<T> values;
+    for (int64_t e = 0; e < sizes[p]; ++e) values.push_back(Value<T>(group.rank(), p, e));
+    sums.push_back(Tensor(memory.Put(values), type, {sizes[p]}));
+  }
+  Arena scratch("scratch", kScratchCapacity, stream.device);
+  ReduceScatterOwned(group, sums, {.stream = stream, .scratch = &scratch});
+  EXPECT_EQ(scratch.used_bytes(), 0);
+  EXPECT_LE(scratch.peak_bytes(), MostScratch(stream));
+  int64_t wrong = 0, seen = 0;
+  for (const OwnedSlice& slice : OwnedSlices(sizes, group.size(), group.rank())) {
+    const auto p = static_cast<size_t>(slice.param);
+    const std::vector<T> result = memory.Get(sums[p].as<T>() + slice.elements.begin, static_cast<size_t>(slice.elements.size()));
+    for (int64_t e = slice.elements.begin; e < slice.elements.end; ++e, ++seen) {
+      T expected = Value<T>(0, p, e);
+      for (int r = 1; r < group.size(); ++r) expected += Value<T>(r, p, e);
+      wrong += expected != result[static_cast<size_t>(e - slice.elements.begin)];
     }
   }
-  return nodes;
-}
-
-// A rank's partial sums: [node][param][element].
-using Sums = std::vector<std::vector<std::vector<float>>>;
-Sums PartialSums(const TreeReduceCase& reduce, const std::vector<Range>& nodes) {
-  Sums sums;
-  for (const Range& node : nodes) {
-    const auto size = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(node.size())));
-    auto& params = sums.emplace_back();
-    for (size_t p = 0; p < reduce.sizes.size(); ++p) {
-      auto& values = params.emplace_back(reduce.sizes[p]);
-      for (int64_t e = 0; e < reduce.sizes[p]; ++e) values[e] = TreeSum(node.begin, size, node.end, p, e);
-    }
-  }
-  return sums;
+  EXPECT_EQ(wrong, 0) << "of " << seen << " sums over " << group.size() << " ranks";
 }
 
 }  // namespace
 
-void CheckTreeReduceScatter(Communicator& group, const TreeReduceCase& reduce, const Stream& stream) {
-  StreamMemory memory(stream);
-  TreeReduceDesc desc{.count = reduce.count, .nodes_of_rank = {}, .local = {}, .sizes = reduce.sizes};
-  for (int r = 0; r < group.size(); ++r) desc.nodes_of_rank.push_back(NodesOfRank(reduce, group.size(), r));
-  for (const auto& params : PartialSums(reduce, desc.nodes_of_rank[group.rank()])) {
-    auto& pointers = desc.local.emplace_back();
-    for (const auto& values : params) pointers.push_back(memory.Put(values));
-  }
-  const std::vector<OwnedSlice> slices = OwnedSlices(reduce.sizes, group.size(), group.rank());
-  std::vector<float*> out;
-  for (const OwnedSlice& slice : slices) {
-    const bool in_place = reduce.in_place && !desc.local.empty();
-    out.push_back(in_place ? desc.local[0][slice.param] + slice.elements.begin
-                           : memory.Put(std::vector<float>(slice.elements.size(), -1.0f)));
-  }
-  Arena scratch("scratch", kScratchCapacity, stream.device);
-  TreeReduceScatter(group, desc, out, {.stream = stream, .scratch = &scratch});
-  EXPECT_EQ(scratch.used_bytes(), 0);
-  EXPECT_LE(scratch.peak_bytes(), MostScratch(stream));
-  const auto root = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(reduce.count)));
-  int64_t wrong = 0;
-  for (size_t i = 0; i < slices.size(); ++i) {
-    const std::vector<float> result = memory.Get(out[i], slices[i].elements.size());
-    for (int64_t e = slices[i].elements.begin; e < slices[i].elements.end; ++e) {
-      const float expected = TreeSum(0, root, reduce.count, slices[i].param, e) + 0.0f;
-      wrong +=
-          std::bit_cast<uint32_t>(expected) != std::bit_cast<uint32_t>(result[e - slices[i].elements.begin]);
-    }
-  }
-  EXPECT_EQ(wrong, 0) << reduce.count << " micro-batches on " << group.size() << " ranks";
+void CheckReduceScatterOwned(Communicator& group, const std::vector<int64_t>& sizes, DType type, const Stream& stream) {
+  type == DType::kI64 ? CheckSums<int64_t>(group, sizes, type, stream) : CheckSums<float>(group, sizes, type, stream);
 }
 
 void CheckAllGatherOwned(Communicator& group, const std::vector<int64_t>& sizes, int64_t element_bytes,
@@ -125,14 +93,9 @@ void CheckAllGatherOwned(Communicator& group, const std::vector<int64_t>& sizes,
 void CheckExchangeCases(Communicator& group, const Stream& stream) {
   const std::vector<int64_t> sizes = {5, 0, kChunk + 3, 1, 0}, no_elements = {0, 0};
   const std::vector<int64_t> large = {20 * kChunk + 17, 100};
-  for (int64_t count = 1; count <= 9; ++count) {
-    CheckTreeReduceScatter(group, {.count = count, .sizes = sizes}, stream);
-    CheckTreeReduceScatter(group, {.count = count, .blocks_per_rank = 2, .in_place = true, .sizes = sizes},
-                           stream);
-  }
-  CheckTreeReduceScatter(group, {.count = 3, .sizes = no_elements}, stream);
-  CheckTreeReduceScatter(group, {.count = 3, .sizes = {}}, stream);
-  CheckTreeReduceScatter(group, {.count = 3, .blocks_per_rank = 3, .in_place = true, .sizes = large}, stream);
+  for (const DType type : {DType::kI64, DType::kF32})
+    for (const std::vector<int64_t>& some : {sizes, no_elements, std::vector<int64_t>{}, large})
+      CheckReduceScatterOwned(group, some, type, stream);
   CheckAllGatherOwned(group, sizes, 4, stream);
   CheckAllGatherOwned(group, no_elements, 4, stream);
   CheckAllGatherOwned(group, {}, 2, stream);

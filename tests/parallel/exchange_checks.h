@@ -6,25 +6,18 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/tensor/dtype.h"
 #include "parallel/comm/communicator.h"
 
 namespace jevons {
 
-struct TreeReduceCase {
-  int64_t count = 1;  // micro-batches
-  int blocks_per_rank =
-      1;  // each rank holds the nodes of that many neighbouring blocks, as an expert's owner does
-  bool in_place = false;       // results go where the first partial sum lies
-  std::vector<int64_t> sizes;  // elements of the parameters
-};
-// Bitwise equal to the sum by definition (sum_tree.h), with +0 for -0.
-void CheckTreeReduceScatter(Communicator& group, const TreeReduceCase& reduce, const Stream& stream = {});
+// Of sums of `type`, I64 or FP32: bitwise the sum over the ranks, in their order.
+void CheckReduceScatterOwned(Communicator& group, const std::vector<int64_t>& sizes, DType type, const Stream& stream = {});
 
 void CheckAllGatherOwned(Communicator& group, const std::vector<int64_t>& sizes, int64_t element_bytes,
                          const Stream& stream = {});
 
-// 1 to 9 micro-batches, so that some ranks have none; parameters without elements; several windows of
-// scratch.
+// Parameters without elements; several windows of scratch.
 void CheckExchangeCases(Communicator& group, const Stream& stream = {});
 
 }  // namespace jevons

@@ -58,22 +58,68 @@ TEST(MeshTest, GroupsHoldTheRanksThatShareTheOtherAxes) {
   RunLoopback(8, [&](Communicator& world) {
     Mesh mesh(world, shape);
     const MeshRank own = mesh.rank();
-    std::vector<int> dp, ep, edp;
+    std::vector<int> pp, dp, ep, edp;
     for (int r = 0; r < 8; ++r) {
       const MeshRank other = RankOf(shape, r);
+      if (other.dp == own.dp) pp.push_back(r);
       if (other.pp != own.pp) continue;
       dp.push_back(r);
       if (other.edp == own.edp) ep.push_back(r);
       if (other.ep == own.ep) edp.push_back(r);
     }
+    EXPECT_EQ(MembersOf(mesh.pp(), world.rank()), pp);
     EXPECT_EQ(MembersOf(mesh.dp(), world.rank()), dp);
     EXPECT_EQ(MembersOf(mesh.ep(), world.rank()), ep);
     EXPECT_EQ(MembersOf(mesh.edp(), world.rank()), edp);
+    EXPECT_EQ(mesh.pp().rank(), own.pp);
+    EXPECT_EQ(mesh.pp().name(), "pp");
     EXPECT_EQ(mesh.dp().rank(), own.dp);
     EXPECT_EQ(mesh.ep().rank(), own.ep);
     EXPECT_EQ(mesh.edp().rank(), own.edp);
     EXPECT_EQ(mesh.ep().name(), "ep");
   });
+}
+
+TEST(MeshTest, GroupsOfSeveralHoldersSpanTheirDataParallelRanks) {
+  const MeshShape shape{.world = 16, .pp = 4, .ep = 2};
+  const std::vector<std::vector<int>> sets = {{0, 3}, {1, 2}, {0, 1, 2, 3}, {2}, {0, 3}};
+  RunLoopback(16, [&](Communicator& world) {
+    Mesh mesh(world, shape);
+    mesh.MakeHolderGroups(sets);
+    mesh.MakeHolderGroups({{1, 3}, {1, 2}});  // later, and once more
+    const MeshRank own = mesh.rank();
+    for (const std::vector<int>& holders : {sets[0], sets[1], sets[2], std::vector<int>{1, 3}}) {
+      if (std::count(holders.begin(), holders.end(), own.pp) == 0) continue;
+      std::vector<int> dp, edp;
+      for (int r = 0; r < 16; ++r) {
+        const MeshRank other = RankOf(shape, r);
+        if (std::count(holders.begin(), holders.end(), other.pp) == 0) continue;
+        dp.push_back(r);
+        if (other.ep == own.ep) edp.push_back(r);
+      }
+      EXPECT_EQ(MembersOf(mesh.dp_of(holders), world.rank()), dp);
+      EXPECT_EQ(MembersOf(mesh.edp_of(holders), world.rank()), edp);
+    }
+    EXPECT_EQ(&mesh.dp_of(std::vector{own.pp}), &mesh.dp());
+    EXPECT_EQ(&mesh.edp_of(std::vector{own.pp}), &mesh.edp());
+    EXPECT_EQ(mesh.dp_of(sets[2]).name(), "dp{0,1,2,3}");
+  });
+}
+
+TEST(MeshDeathTest, GroupsOfHoldersAreAskedForByHoldersAfterTheyWereMade) {
+  const auto ask = [](const std::vector<int>& made, const std::vector<int>& asked) {
+    RunLoopback(3, [&](Communicator& world) {
+      Mesh mesh(world, {.world = 3, .pp = 3, .ep = 1});
+      mesh.MakeHolderGroups({made});
+      if (world.rank() == 2) mesh.dp_of(asked);
+      world.Barrier();
+    });
+  };
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_DEATH(ask({0, 1}, {0, 1}), "pp rank 2 has no group of holders 0, 1");
+  EXPECT_DEATH(ask({0, 2}, {1, 2}), "pp rank 2 has no group of holders 1, 2");
+  EXPECT_DEATH(ask({2, 0}, {0, 2}), "holders 2, 0 of 3 pp ranks");
+  EXPECT_DEATH(ask({0, 3}, {0, 2}), "holders 0, 3 of 3 pp ranks");
 }
 
 }  // namespace

@@ -153,6 +153,22 @@ TEST_F(NcclDeathTest, AnAbortThatHangsHoldsNobody) {
               exits_, "rank 0 of 2.*: (NCCL|ncclGroupEnd): remote process exited.*\naborted");
 }
 
+TEST_F(NcclDeathTest, ANamedMessageThatDoesNotCome) {
+  EXPECT_EXIT(
+      RunFakeNccl(2,
+                  [](FakeRank& rank) {
+                    SetWatchdogDeadline(0.2);
+                    const auto group = rank.Connect();
+                    StreamMemory memory(rank.compute);
+                    const auto data = memory.PutBytes(std::vector<std::byte>(4));
+                    if (group->rank() == 1) group->BeginReceive(rank.compute, data, 0, {"1RF3", "0SF3"});
+                    std::this_thread::sleep_for(std::chrono::seconds(20));
+                  }),
+      exits_,
+      "rank 1 of 2, ep.Receive, .* waited 0.2 s on the device in 1RF3 for rank 0 of the group, which has "
+      "not come to 0SF3; last calls: .*ep.Receive 0 in 1RF3 .open");
+}
+
 TEST_F(NcclDeathTest, CallsThatCannotBe) {
   const auto run = [](const std::function<void(Communicator&, const Stream&)>& call) {
     RunFakeNccl(2, [&](FakeRank& rank) {

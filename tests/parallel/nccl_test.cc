@@ -5,11 +5,14 @@
 #include "gtest/gtest.h"
 #include "parallel/ep/dispatcher.h"
 #include "parallel/mesh.h"
+#include "parallel/pipeline/executor.h"
+#include "parallel/pipeline/passes.h"
 #include "parallel/zero/exchange.h"
 #include "tests/parallel/collective_checks.h"
 #include "tests/parallel/dispatcher_checks.h"
 #include "tests/parallel/exchange_checks.h"
 #include "tests/parallel/fake_nccl_job.h"
+#include "tests/parallel/pipeline/executor_checks.h"
 #include "tests/parallel/stream_memory.h"
 #include "tests/support/async_device.h"
 
@@ -17,7 +20,7 @@ namespace jevons {
 namespace {
 
 class NcclTest : public testing::TestWithParam<int> {};
-INSTANTIATE_TEST_SUITE_P(Ranks, NcclTest, testing::Values(1, 2, 3, 4));
+INSTANTIATE_TEST_SUITE_P(Ranks, NcclTest, testing::Values(1, 2, 3, 4, 5));
 
 TEST_P(NcclTest, DataArrivesInStreamOrder) {
   RunFakeNccl(GetParam(), [](FakeRank& rank) { CheckDataPlane(*rank.Connect(), rank.compute); });
@@ -43,6 +46,43 @@ TEST_P(NcclTest, EveryRowReachesItsExpertAndComesBack) {
 
 TEST_P(NcclTest, TheStepsGradientHasTheSameBitsOnEveryLayout) {
   RunFakeNccl(GetParam(), [](FakeRank& rank) { CheckExchangeCases(*rank.Connect(), rank.compute); });
+}
+
+// Stages on streams that lag behind the host, which runs through a whole step without waiting.
+TEST_P(NcclTest, PipelineSchedulesRunInStreamOrder) {
+  std::mt19937 random(GetParam());
+  for (int round = 0; round < 10; ++round) {
+    const Schedule schedule = InsertCommunication(RandomSchedule(random, GetParam()));
+    RunFakeNccl(GetParam(), [&](FakeRank& rank) {
+      const auto enqueue = [&](std::function<void()> work) {
+        EnqueueOnStream(rank.compute.handle, std::move(work));
+      };
+      CheckExecutor(*rank.Connect(), schedule, {.stream = rank.compute, .enqueue = enqueue});
+    });
+  }
+}
+
+// However fast the device is: what it has sent is released by the count of later sends, not when the host sees it.
+TEST(NcclTest, SentMemoryIsReleasedAtTheSamePlaceOfEveryStep) {
+  const Schedule schedule =
+      *ExecutableSchedule({.kind = ScheduleKind::kGPipe, .pp = 2, .micro_batches = 5}, false);
+  for (const int milliseconds : {0, 5}) {
+    RunFakeNccl(2, [&](FakeRank& rank) {
+      const ToyOptions options{
+          .stream = rank.compute,
+          .enqueue =
+              [&](std::function<void()> work) { EnqueueOnStream(rank.compute.handle, std::move(work)); },
+          .before =
+              [&](const Task&) { std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds)); }};
+      ToyMemory memory;
+      ToyStage stage(schedule, rank.host.rank(), options, memory);
+      std::vector<Stage*> stages(2);
+      stages[rank.host.rank()] = &stage;
+      const auto pp = rank.Connect();
+      Executor(schedule, *pp, rank.compute, stages).Run();
+      EXPECT_EQ(stage.peak_spans(), Executor::kSends + 1);
+    });
+  }
 }
 
 TEST_P(NcclTest, OneCommunicatorPerGroupOfSeveralRanks) {
@@ -110,6 +150,20 @@ TEST(NcclTest, EvenPartsAreGatheredInOneCallUnevenOnesByTheirRanks) {
   });
 }
 
+TEST(NcclTest, IntegersAreAddedInOneCallAndNothingWhereThereAreNone) {
+  RunFakeNccl(3, [](FakeRank& rank) {
+    const auto group = rank.Connect();
+    StreamMemory memory(rank.compute);
+    int64_t* values = memory.Put(std::vector<int64_t>{1, 2, 3});
+    group->ReduceScatterSum(rank.compute, {values, 3}, {values + group->rank(), 1});
+    EXPECT_EQ(memory.Get(values + group->rank(), 1)[0], 3 * (group->rank() + 1));
+    EXPECT_EQ(rank.nccl.counts.reductions, 1);
+    group->ReduceScatterSum(rank.compute, {}, {});
+    EXPECT_EQ(rank.nccl.counts.reductions, 1);
+    EXPECT_EQ(rank.nccl.counts.groups, 1);
+  });
+}
+
 // A layer's dispatch makes the host wait for the device once, for the counts; transfers and ZeRO never do.
 TEST(NcclTest, TheHostWaitsForCountsAlone) {
   constexpr int kRanks = 2, kLayers = 3;
@@ -130,17 +184,16 @@ TEST(NcclTest, TheHostWaitsForCountsAlone) {
       dispatcher.Finish(dispatcher.BeginCombine(handle, receive, send));
     }
     EXPECT_EQ(dispatcher.count_reads(), kLayers);
-    float* gradient = static_cast<float*>(memory.Allocate("gradient", DType::kF32, {1}).data);
-    float* result = static_cast<float*>(memory.Allocate("result", DType::kF32, {1}).data);
-    CopyBytes(rank.compute, &value, gradient, 4);
+    const Tensor chain = memory.Allocate("gradient", DType::kF32, {1}), exact = memory.Allocate("gradient", DType::kI64, {1});
+    CopyBytes(rank.compute, &value, chain.data, 4);
+    Zero(rank.compute, exact);
     Arena scratch("scratch", int64_t{1} << 29, Device::kCuda);
     const OpContext ops{.stream = rank.compute, .scratch = &scratch};
-    const TreeReduceDesc desc{
-        .count = 2, .nodes_of_rank = {{{0, 1}}, {{1, 2}}}, .local = {{gradient}}, .sizes = {1}};
-    const std::vector<float*> out(OwnedSlices(desc.sizes, kRanks, group->rank()).size(), result);
-    TreeReduceScatter(*group, desc, out, ops);
-    void* param = result;
-    AllGatherOwned(*group, {&param, 1}, desc.sizes, 4, ops);
+    ReduceScatterOwned(*group, {&chain, 1}, ops);
+    ReduceScatterOwned(*group, {&exact, 1}, ops);
+    const std::vector<int64_t> sizes = {1};
+    void* param = chain.data;
+    AllGatherOwned(*group, {&param, 1}, sizes, 4, ops);
   });
   EXPECT_EQ(HostSynchronizations() - before, kRanks * kLayers);
 }

@@ -47,6 +47,11 @@ TEST_F(WatchdogDeathTest, AMissingPeerOfEachCall) {
               }),
               exits, "world.AllReduceSum.*for rank 1;");
   EXPECT_EXIT(absent([](Communicator& world) {
+                std::vector<int64_t> values(2);
+                world.ReduceScatterSum(values, std::span(values).first(1));
+              }),
+              exits, "world.ReduceScatterSum.*16 bytes sent: .*for rank 1;");
+  EXPECT_EXIT(absent([](Communicator& world) {
                 std::vector<std::byte> data(5);
                 world.Broadcast(data, 1);
               }),
@@ -65,6 +70,27 @@ TEST_F(WatchdogDeathTest, SizesThatDisagreeAreFoundAtOnce) {
                             world.AllToAllV(send, sent, recv, expected);
                           }),
               testing::ExitedWithCode(kPeerLost), "rank . (sent|expects) (8|9|16) bytes, this rank");
+}
+
+TEST_F(WatchdogDeathTest, NamesThatDisagreeAreFoundByTheReceiver) {
+  const auto exchange = [](const MessageNames& sent, size_t bytes) {
+    RunLoopback(2, [&](Communicator& world) {
+      SetWatchdogDeadline(20);
+      std::vector<std::byte> data(world.rank() == 0 ? bytes : 8);
+      world.Wait(world.rank() == 0 ? world.BeginSend({}, data, 1, sent)
+                                   : world.BeginReceive({}, data, 0, {"2RF7", "1SF7"}));
+      world.Barrier();
+    });
+  };
+  const auto exits = testing::ExitedWithCode(kPeerLost);
+  exchange({"1SF7", "2RF7"}, 8);
+  SetWatchdogDeadline(300);
+  EXPECT_EXIT(
+      exchange({"1SF8", "2RF8"}, 8), exits,
+      "rank 1 of 2, world.Receive, .*: rank 0 sent 1SF8 of 8 bytes, this rank expects 1SF7 of 8 in 2RF7");
+  EXPECT_EXIT(exchange({"1SF7", "2RF7"}, 0), exits,
+              "rank 0 sent 1SF7 of 0 bytes, this rank expects 1SF7 of 8");
+  EXPECT_DEATH(exchange({"a name of 24 characters.", "b"}, 8), "a message of name 'a name");
 }
 
 TEST_F(WatchdogDeathTest, RanksThatDisagreeOnTheNumberOfExperts) {

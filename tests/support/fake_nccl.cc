@@ -1,5 +1,6 @@
 #include "tests/support/fake_nccl.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <thread>
@@ -171,6 +172,33 @@ NcclApi::Result FakeNccl::AllGather(const void* send, void* recv, int64_t bytes,
       [=, this, &c] {
         for (int r = 0; r < c.ranks; ++r)
           if (r != c.rank) Take(c, r, static_cast<char*>(recv) + r * bytes, bytes);
+      });
+  return kSuccess;
+}
+
+NcclApi::Result FakeNccl::ReduceScatterSum(const int64_t* send, int64_t* recv, int64_t count, Comm comm,
+                                           void* stream) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  FakeComm& c = Of(comm);
+  ++counts.reductions;
+  group_comm_ = &c;
+  const int64_t* own = send + c.rank * count;
+  JEVONS_CHECK(recv == own || recv + count <= send || recv >= send + c.ranks * count,
+               "a sum neither in place nor apart from what is sent");
+  Later(
+      stream,
+      [=, this, &c] {
+        for (int r = 0; r < c.ranks; ++r)
+          if (r != c.rank) Put(c, r, send + r * count, count * 8);
+      },
+      [=, this, &c] {
+        std::vector<int64_t> terms(count);
+        if (recv != own) std::copy_n(own, count, recv);
+        for (int r = 0; r < c.ranks; ++r) {
+          if (r == c.rank) continue;
+          Take(c, r, terms.data(), count * 8);
+          for (int64_t i = 0; i < count; ++i) recv[i] += terms[i];
+        }
       });
   return kSuccess;
 }

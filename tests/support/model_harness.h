@@ -10,21 +10,22 @@
 #include "kernels/ops/elementwise.h"
 #include "parallel/comm/loopback.h"
 #include "tests/support/tiny_model.h"
-#include "trainer/model/model.h"
+#include "trainer/model/stage.h"
 
 namespace jevons {
 
 class ModelHarness {
  public:
-  ModelHarness(const ModelConfig& config, int64_t sequence_length, Communicator& world)
+  ModelHarness(const ModelConfig& config, int64_t sequence_length, Communicator& world, const PrecisionConfig& precision = {})
       : config_(config),
-        saved_("saved", int64_t{1} << 30),
+        memory_("activations", int64_t{1} << 30),
         scratch_("scratch", int64_t{1} << 30),
+        pool_(int64_t{1} << 30, 0, Device::kCpu),
         dispatcher_(world, std::max<int64_t>(1, config.moe().routed_experts())),  // none in a dense model
         weights_(config, dispatcher_.local_experts(), DType::kF32),
         model_(config, sequence_length, dispatcher_),
-        binding_(config, weights_),
-        gradients_(weights_, GradientLayout{}, {1}) {
+        binding_(config, weights_, precision),
+        gradients_(weights_, EXACT) {
     for (size_t p = 0; p < weights_.specs().size(); ++p) {
       const Tensor flat = weights_.value(p).Reshape({weights_.value(p).size()});
       InitialValues(Context().ops, weights_.specs()[p], p, config.init_std(), 7, 0, flat);
@@ -34,10 +35,11 @@ class ModelHarness {
     for (size_t b = 0; b < weights_.bias_names().size(); ++b)
       for (int64_t e = 0; e < config.moe().routed_experts(); ++e)
         weights_.bias(b).as<float>()[e] = 0.1f * static_cast<float>(RandomUniform(4, b, static_cast<uint64_t>(e)));
+    binding_.Quantize(Context().ops, nullptr);
   }
 
   LayerContext Context() {
-    return {.ops = {.stream = {}, .scratch = &scratch_}, .saved = &saved_, .dtype = DType::kF32, .wgrad = &wgrad_,
+    return {.ops = {.stream = {}, .scratch = &scratch_}, .memory = &memory_, .dtype = DType::kF32, .wgrad = &wgrad_,
             .timer = &timer_, .non_finite = nullptr};
   }
   const WeightStore& weights() const { return weights_; }
@@ -49,25 +51,38 @@ class ModelHarness {
   }
 
   void BindGradients() {
-    gradients_.Begin(1);
-    binding_.BindGradients(gradients_, 1, 0);
+    gradients_.Begin(Context().ops, {.shift = 50, .limit = 0x1p60});
+    binding_.BindGradients(gradients_);
+  }
+  void Finish() {
+    gradients_.Finish(Context().ops);
+    for (int64_t i = 0; i < gradients_.flags().size(); ++i)
+      JEVONS_CHECK(gradients_.flags().as<int64_t>()[i] == 0, "sum %lld was refused a contribution", static_cast<long long>(i));
   }
 
   LossSums Run(const MicroBatch& batch, const LossScales& scales) {
     BindGradients();
     std::vector<int64_t> counts(static_cast<size_t>(model_.moe_layers() * config_.moe().routed_experts()));
     std::vector<double> losses(static_cast<size_t>(model_.loss_terms()));
-    model_.ForwardBackward(Context(), binding_.weights(), batch, scales,
-                           {.losses = losses.data(),
-                            .counts = Tensor::Of(counts.data(), {model_.moe_layers(), config_.moe().routed_experts()})});
-    gradients_.EndRound(Context().ops, 0);
+    const MicroBatchTotals totals{.losses = losses.data(),
+                                  .counts = Tensor::Of(counts.data(), {model_.moe_layers(), config_.moe().routed_experts()})};
+    NetworkStage whole(model_, {.layers = {0, config_.layers()}}, pool_);
+    whole.Begin({.ctx = Context(),
+                 .weights = &binding_.weights(),
+                 .batch = [&](int) { return batch; },
+                 .scales = scales,
+                 .totals = [&](int) { return totals; }});
+    whole.Forward(0);
+    whole.Backward(0);
+    Finish();
     return LossSums::Of(losses, config_.mtp().depth());
   }
 
   std::vector<double> Gradient(size_t param) const {
-    const ParamSpec& spec = weights_.specs()[param];
-    const float* data = spec.expert ? gradients_.ExpertNode(0, param, 0) : gradients_.DenseNode(0, param);
-    return {data, data + spec.shape.size()};
+    const Tensor sum = gradients_.Whole(param);
+    std::vector<double> gradient;
+    for (int64_t i = 0; i < sum.size(); ++i) gradient.push_back(static_cast<double>(sum.as<int64_t>()[i]) * gradients_.unit());
+    return gradient;
   }
 
   template <typename T>
@@ -88,10 +103,24 @@ class ModelHarness {
     return biases;
   }
   Model& model() { return model_; }
+  double Evaluate(const MicroBatch& batch, const Tensor& labels) {
+    double sum = 0;
+    NetworkStage whole(model_, {.layers = {0, config_.layers()}}, pool_);
+    whole.Begin({.ctx = Context(),
+                 .weights = &binding_.weights(),
+                 .batch = [&](int) { return batch; },
+                 .forward_only = true,
+                 .labels = [&](int) { return labels; },
+                 .loss = [&](int) { return &sum; }});
+    whole.Forward(0);
+    return sum;
+  }
 
  private:
   ModelConfig config_;
-  Arena saved_, scratch_;
+  MicroMemory memory_;
+  Arena scratch_;
+  MicroPool pool_;
   PhaseTimer timer_;
   WgradQueue wgrad_;
   Dispatcher dispatcher_;

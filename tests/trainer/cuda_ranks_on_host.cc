@@ -32,18 +32,23 @@ class HostDevices : public Communicator {
     auto access = AccessFor(stream);
     return Begun(host_.BeginAllToAllV(Stream(), send, send_bytes, recv, recv_bytes), std::move(access));
   }
-  CommRequest BeginSend(const Stream& stream, ConstBytes data, int peer) override {
+  CommRequest BeginSend(const Stream& stream, ConstBytes data, int peer, const MessageNames& names) override {
     auto access = AccessFor(stream);
-    return Begun(host_.BeginSend(Stream(), data, peer), std::move(access));
+    return Begun(host_.BeginSend(Stream(), data, peer, names), std::move(access));
   }
-  CommRequest BeginReceive(const Stream& stream, Bytes data, int peer) override {
+  CommRequest BeginReceive(const Stream& stream, Bytes data, int peer, const MessageNames& names) override {
     auto access = AccessFor(stream);
-    return Begun(host_.BeginReceive(Stream(), data, peer), std::move(access));
+    return Begun(host_.BeginReceive(Stream(), data, peer, names), std::move(access));
   }
   void Wait(const Stream&, CommRequest request) override {
     host_.Wait(Stream(), request);
     under_way_.erase(request.id);
   }
+  void ReduceScatterSum(const Stream& stream, std::span<const int64_t> send, std::span<int64_t> recv) override {
+    const auto access = AccessFor(stream);
+    host_.ReduceScatterSum(send, recv);
+  }
+  bool Done(const Stream&, CommRequest request) override { return host_.Done(Stream(), request); }
   void Broadcast(const Stream& stream, Bytes data, int root) override {
     const auto access = AccessFor(stream);
     host_.Broadcast(Stream(), data, root);

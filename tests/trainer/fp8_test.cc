@@ -86,10 +86,11 @@ TEST_P(Fp8Linear, EachProductIsItsDefinition) {
   Arena scratch("scratch", int64_t{1} << 30);
   WgradQueue queue;
   Fp8Stats stats;
-  LayerContext ctx{.ops = {.stream = {}, .scratch = &scratch}, .wgrad = &queue, .fp8 = &stats};
+  MicroMemory memory("memory", int64_t{1} << 30);
+  LayerContext ctx{.ops = {.stream = {}, .scratch = &scratch}, .memory = &memory, .wgrad = &queue, .fp8 = &stats};
   const Weight weight{.value = View(w, kN, kK),
                       .fp8 = CodesOf(ctx, View(w, kN, kK)),
-                      .grad = {View(dw, kN, kK), WriteMode::kOverwrite},
+                      .grad = {.sum = View(dw, kN, kK)},
                       .plan = {true, x_kind, dy_kind}};
   LinearForward(ctx, View(x, kT, kK), weight, View(y, kT, kN));
   LinearBackwardInput(ctx, View(dy, kT, kN), View(x, kT, kK), weight, View(dx, kT, kK));
@@ -117,7 +118,8 @@ TEST(Fp8Turned, DgradReadsTurnedWeights) {
   for (size_t i = 0; i < w.size(); i += 97) w[i] *= 50;
   Arena scratch("scratch", int64_t{1} << 30);
   WgradQueue queue;
-  LayerContext ctx{.ops = {.stream = {}, .scratch = &scratch}, .wgrad = &queue};
+  MicroMemory memory("memory", int64_t{1} << 30);
+  LayerContext ctx{.ops = {.stream = {}, .scratch = &scratch}, .memory = &memory, .wgrad = &queue};
   ExpertWeight plain{.value = Tensor::Of(w.data(), {2, kN, kK}), .fp8 = {}, .grad = {}, .plan = {.fp8 = true}}, turned = plain;
   for (int64_t e = 0; e < 2; ++e) {
     plain.fp8.push_back(CodesOf(ctx, plain.value.Index(e)));
@@ -145,10 +147,11 @@ TEST(Fp8Ablations, GradientsInBlocks) {
   for (size_t i = 0; i < dy.size(); i += 97) dy[i] *= 50;
   Arena scratch("scratch", int64_t{1} << 30);
   WgradQueue queue;
-  LayerContext ctx{.ops = {.stream = {}, .scratch = &scratch}, .wgrad = &queue};
+  MicroMemory memory("memory", int64_t{1} << 30);
+  LayerContext ctx{.ops = {.stream = {}, .scratch = &scratch}, .memory = &memory, .wgrad = &queue};
   const Weight weight{.value = View(w, kN, kK),
                       .fp8 = CodesOf(ctx, View(w, kN, kK)),
-                      .grad = {View(dw, kN, kK), WriteMode::kOverwrite},
+                      .grad = {.sum = View(dw, kN, kK)},
                       .plan = {.fp8 = true, .dy_tiling = Tiling::kBlocks128x128}};
   LinearBackwardInput(ctx, View(dy, kT, kN), View(x, kT, kK), weight, View(dx, kT, kK));
   queue.Run(ctx.ops);
@@ -183,12 +186,13 @@ TEST(Fp8Ablations, SumsThatStayInTheTensorCore) {
 // What is kept for backward is what its codes give back; uncompressed it is the value itself.
 TEST(Fp8Cache, GivesBackWhatTheFormatHolds) {
   constexpr int64_t kT = 5, kC = 140;
-  Arena saved("saved", 1 << 20), scratch("scratch", 1 << 20);
+  MicroMemory memory("memory", 1 << 20);
+  Arena scratch("scratch", 1 << 20);
   Fp8Stats stats;
-  const LayerContext ctx{.ops = {.stream = {}, .scratch = &scratch}, .saved = &saved, .fp8 = &stats};
+  const LayerContext ctx{.ops = {.stream = {}, .scratch = &scratch}, .memory = &memory, .fp8 = &stats};
   const Matrix x = Random(kT, kC, 11);
   const auto kept = [&](bool compress, const CacheFormat& format) {
-    CachedActivation cached(ctx, "x", {kT, kC}, compress);
+    CachedActivation cached(ctx, memory.until_w, "x", {kT, kC}, compress);
     std::copy(x.begin(), x.end(), cached.value().as<float>());
     cached.Keep(ctx, "x", format);
     const Tensor back = cached.Restore(ctx, "x");
@@ -232,21 +236,22 @@ TEST(Fp8Ffn, ReadsSwiGluInCodesWithTheBitsOfItsValue) {
   constexpr int64_t kT = 150, kH = 140, kI = 260;
   Matrix x = Random(kT, kH, 1), up = Random(2 * kI, kH, 2, 0.3), down = Random(kH, kI, 3, 0.1), dy = Random(kT, kH, 4);
   Matrix y(kT * kH), dx(kT * kH), d_up(up.size()), d_down(down.size()), value(kT * kI), y2(y.size()), d_activated(kT * kI), d_down2(down.size());
-  Arena scratch("scratch", int64_t{1} << 30), saved_arena("saved", int64_t{1} << 30);
+  Arena scratch("scratch", int64_t{1} << 30);
+  MicroMemory memory("memory", int64_t{1} << 30);
   WgradQueue queue;
   Fp8Stats stats;
-  LayerContext ctx{.ops = {.stream = {}, .scratch = &scratch}, .saved = &saved_arena, .wgrad = &queue, .fp8 = &stats};
+  LayerContext ctx{.ops = {.stream = {}, .scratch = &scratch}, .memory = &memory, .wgrad = &queue, .fp8 = &stats};
   const ProductPlan plan{.fp8 = true};
   FfnWeights w;
-  w.gate_up = {View(up, 2 * kI, kH), CodesOf(ctx, View(up, 2 * kI, kH)), {View(d_up, 2 * kI, kH), WriteMode::kOverwrite}, plan};
-  w.down = {View(down, kH, kI), CodesOf(ctx, View(down, kH, kI)), {View(d_down, kH, kI), WriteMode::kOverwrite}, plan};
+  w.gate_up = {View(up, 2 * kI, kH), CodesOf(ctx, View(up, 2 * kI, kH)), {.sum = View(d_up, 2 * kI, kH)}, plan};
+  w.down = {View(down, kH, kI), CodesOf(ctx, View(down, kH, kI)), {.sum = View(d_down, kH, kI)}, plan};
   FfnSaved saved;
   FfnForward(ctx, w, View(x, kT, kH), View(y, kT, kH), WriteMode::kOverwrite, saved);
   EXPECT_EQ(stats.activations.elements, kT * (kH + kI));
   FfnBackwardInput(ctx, w, View(dy, kT, kH), View(x, kT, kH), saved, View(dx, kT, kH));
   EXPECT_EQ(stats.activations.elements, kT * (kH + kI)) << "computed again, not counted again";
   int64_t bytes = 0;
-  for (const auto& [name, size] : scratch.PeakSlices())
+  for (const auto& [name, size] : memory.stash.PeakSlices())
     if (name == "ffn.activated") bytes += size;
   EXPECT_EQ(bytes, Arena::SliceBytes(DType::kU8, {kT, kI}) + Arena::SliceBytes(DType::kF32, {kT, TilesOf(kI)}));
   queue.Run(ctx.ops);
@@ -257,7 +262,7 @@ TEST(Fp8Ffn, ReadsSwiGluInCodesWithTheBitsOfItsValue) {
   SwiGlu(ctx.ops, gate_up, Tensor(), View(value, kT, kI));
   LinearForward(ctx, View(value, kT, kI), w.down, View(y2, kT, kH));
   EXPECT_EQ(y, y2);
-  w.down.grad.tensor = View(d_down2, kH, kI);
+  w.down.grad.sum = View(d_down2, kH, kI);
   SwiGlu(ctx.ops, saved.until_b.gate_up.Restore(ctx, "gate_up"), Tensor(), View(value, kT, kI));
   LinearBackwardInput(ctx, View(dy, kT, kH), View(value, kT, kI), w.down, View(d_activated, kT, kI));
   queue.Run(ctx.ops);

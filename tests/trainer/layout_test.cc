@@ -1,95 +1,14 @@
-// Contract 8: losses, gradients and weights are bitwise equal for every world size, EP x DP layout and thread count.
-#include <gtest/gtest.h>
-#include <omp.h>
-
+// Contract 8: losses, gradients and weights are bitwise equal for every world size, PP x EP x DP layout, schedule and thread count.
 #include <cmath>
-#include <cstring>
-#include <map>
-#include <mutex>
 
 #include "kernels/cpu/gemm_impl.h"
-#include "parallel/comm/loopback.h"
 #include "tests/support/amx_model.h"
-#include "tests/support/tiny_model.h"
-#include "trainer/train_step.h"
+#include "tests/support/layout_run.h"
 
 namespace jevons {
 namespace {
 
-constexpr int64_t kS = 6;
-
-RunConfig TinyRun(int64_t batch, int64_t micro) {
-  RunConfig config;
-  *config.mutable_model() = TinyModel();
-  config.mutable_model()->mutable_moe()->set_routed_experts(12);  // 12 experts on 8 ranks: blocks of 1 and 2
-  config.mutable_model()->mutable_moe()->set_groups(4);
-  config.mutable_data()->set_sequence_length(kS);
-  config.mutable_train()->set_batch_sequences(batch);
-  config.mutable_train()->set_micro_batch_sequences(micro);
-  config.mutable_optimizer()->mutable_learning_rate()->set_peak(1e-2);
-  return config;
-}
-
-// Everything that a run of some steps leaves behind, by logical tensor, and the figures it printed.
-struct Outcome {
-  std::map<std::string, std::vector<uint8_t>> state;
-  std::vector<double> figures;
-  std::vector<int64_t> loads;
-};
-
-struct Layout {
-  int ranks, ep, threads;
-};
-
-SampleBatch BatchOf(const TrainStep& step, const StepPlan& plan, int64_t vocab) {
-  const Range mine = step.SamplesOf(plan.sequences);
-  SampleBatch batch{.first = plan.first_sample + mine.begin, .count = mine.size(), .tokens = {}, .document_start = {}};
-  for (int64_t s = 0; s < mine.size(); ++s)
-    for (int32_t token : RandomTokens(kS + 1, vocab, 100 + static_cast<uint64_t>(batch.first + s)))
-      batch.tokens.push_back(token);
-  return batch;
-}
-
-Outcome RunSteps(const RunConfig& config, const Layout& layout, int steps) {
-  Outcome outcome;
-  std::mutex mutex;
-  RunLoopback(layout.ranks, [&](Communicator& world) {
-    omp_set_num_threads(layout.threads);
-    Mesh mesh(world, {.world = layout.ranks, .pp = 1, .ep = layout.ep});
-    TrainStep step(config, mesh);
-    step.Initialize();
-    for (int i = 0; i < steps; ++i) {
-      const StepPlan plan{.step = i, .first_sample = i * config.train().batch_sequences(),
-                          .sequences = config.train().batch_sequences(), .tokens_before = 0, .learning_rate = 1e-2,
-                          .gamma = 0.01, .mtp_weight = 0.3};
-      const auto stats = step.Run(plan, BatchOf(step, plan, config.model().vocab_size()));
-      ASSERT_TRUE(stats.ok()) << stats.status();
-      const std::lock_guard lock(mutex);
-      if (world.rank() != 0) continue;
-      for (double figure : {stats->loss, stats->mtp_loss, stats->balance_loss, stats->gradient_norm})
-        outcome.figures.push_back(figure);
-      outcome.loads = stats->loads;
-    }
-    const std::lock_guard lock(mutex);
-    for (const StateSlice& slice : step.State()) {
-      const auto size = static_cast<size_t>(SizeOf(slice.data.dtype));
-      std::vector<uint8_t>& bytes = outcome.state[slice.name];
-      bytes.resize(static_cast<size_t>(slice.shape.size()) * size, 0xAB);
-      std::memcpy(bytes.data() + static_cast<size_t>(slice.elements.begin) * size, slice.data.data,
-                  static_cast<size_t>(slice.elements.size()) * size);
-    }
-  });
-  return outcome;
-}
-
-void ExpectEqual(const Outcome& a, const Outcome& b) {
-  EXPECT_EQ(a.figures, b.figures);
-  EXPECT_EQ(a.loads, b.loads);
-  ASSERT_EQ(a.state.size(), b.state.size());
-  for (const auto& [name, bytes] : a.state) EXPECT_TRUE(bytes == b.state.at(name)) << name;
-}
-
-const std::vector<Layout> kLayouts = {{1, 1, 2}, {2, 1, 1}, {2, 2, 2}, {3, 1, 1}, {3, 3, 1}, {4, 1, 1}, {4, 2, 1},
+const std::vector<RunLayout> kLayouts = {{1, 1, 2}, {2, 1, 1}, {2, 2, 2}, {3, 1, 1}, {3, 3, 1}, {4, 1, 1}, {4, 2, 1},
                                       {4, 4, 1}, {6, 1, 1}, {6, 2, 1}, {6, 3, 1}, {6, 6, 1}, {8, 4, 1}, {8, 8, 1}};
 
 class LayoutEquality : public testing::TestWithParam<std::tuple<int, ComputeType, ProductType, const char*>> {
@@ -110,7 +29,7 @@ TEST_P(LayoutEquality, BitwiseOnEveryLayout) {
   ASSERT_FALSE(alone.state.empty());
   ASSERT_EQ(alone.figures.size(), 12u);
   EXPECT_NE(alone.figures[0], alone.figures[4]) << "the second step has the first one's loss";
-  for (const Layout& layout : kLayouts) {
+  for (const RunLayout& layout : kLayouts) {
     SCOPED_TRACE(testing::Message() << layout.ranks << " ranks, ep " << layout.ep << ", threads " << layout.threads);
     ExpectEqual(alone, RunSteps(config, layout, 3));
   }
@@ -122,6 +41,62 @@ INSTANTIATE_TEST_SUITE_P(MicroBatches, LayoutEquality,
 // On the matrix unit that only some CPUs have: on a model of it, should this one lack it.
 INSTANTIATE_TEST_SUITE_P(OnTiles, LayoutEquality,
                          testing::Values(std::tuple(7, FP32, FP8_BLOCK, "amx"), std::tuple(7, BF16, AS_COMPUTE, "amx")));
+
+// A model of six blocks, of which one is dense, in a pipeline: every kind of schedule, uneven cuts, stages without layers or without
+// experts; with micro-batches to spare, and fewer than ranks.
+class PipelineEquality : public testing::TestWithParam<std::tuple<ComputeType, ProductType, int>> {};
+
+TEST_P(PipelineEquality, BitwiseInEverySchedule) {
+  const auto [compute, product, modules] = GetParam();
+  RunConfig config = TinyRun(16, 1);
+  config.mutable_model()->set_layers(6);
+  config.mutable_model()->set_dense_layers(2);
+  config.mutable_model()->mutable_mtp()->set_depth(modules);
+  config.mutable_precision()->set_compute(compute);
+  config.mutable_precision()->set_gemm(product);
+  const Outcome alone = RunSteps(config, {1, 1, 1}, 2);
+  ASSERT_FALSE(alone.state.empty());
+  const std::vector<RunLayout> layouts = {
+      {2, 1, 1, 2, GPIPE},
+      {2, 1, 1, 2, ONE_F_ONE_B},
+      {4, 2, 1, 2, ONE_F_ONE_B},
+      {3, 1, 2, 3, ONE_F_ONE_B, 1, "E1|2|3H"},
+      {4, 1, 1, 4, GPIPE},
+      {4, 1, 1, 4, ZB_H1},
+      {4, 1, 1, 4, DUALPIPE},
+      {4, 1, 1, 4, DUALPIPEV, 1, "1|1|1|0|1|1|1|0"},
+      {8, 2, 1, 4, ZB_H1, 1, "3|0|3|0"},
+      {4, 2, 1, 2, DUALPIPEV},
+      {8, 2, 1, 2, DUALPIPE},
+      {2, 1, 1, 2, INTERLEAVED, 2},
+      {6, 3, 1, 2, INTERLEAVED, 3},
+      {8, 1, 1, 8, ONE_F_ONE_B, 1, "2*3|0*5"},
+      {8, 2, 1, 4, DUALPIPEV, 1, "E0|2|1*4|0*2"},
+  };
+  for (const RunLayout& layout : layouts) {
+    SCOPED_TRACE(testing::Message() << layout.ranks << " ranks, pp " << layout.pp << ", ep " << layout.ep << ", "
+                                    << ScheduleType_Name(layout.schedule) << " " << layout.stages);
+    ExpectEqual(alone, RunSteps(config, layout, 2));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, PipelineEquality,
+                         testing::Values(std::tuple(FP32, AS_COMPUTE, 0), std::tuple(FP32, AS_COMPUTE, 1), std::tuple(FP32, FP8_BLOCK, 2),
+                                         std::tuple(BF16, AS_COMPUTE, 2), std::tuple(BF16, FP8_BLOCK, 1)));
+
+// 1 to 2 PP + 1 micro-batches, and pipelines that have none in the last round.
+TEST(PipelineEquality, BitwiseForEveryNumberOfMicroBatches) {
+  for (int micro_batches = 1; micro_batches <= 9; ++micro_batches) {
+    RunConfig config = TinyRun(micro_batches, 1);
+    config.mutable_model()->set_layers(4);
+    const Outcome alone = RunSteps(config, {1, 1, 1}, 2);
+    for (const ScheduleType schedule : {GPIPE, ONE_F_ONE_B, ZB_H1}) {
+      SCOPED_TRACE(testing::Message() << micro_batches << " micro-batches, " << ScheduleType_Name(schedule));
+      ExpectEqual(alone, RunSteps(config, {4, 1, 1, 4, schedule}, 2));
+      ExpectEqual(alone, RunSteps(config, {6, 3, 1, 2, schedule}, 2));
+    }
+  }
+}
 
 // The loss is taken times a power of two on its way back. Neither the norm nor what the optimizer sees may show it: one
 // sequence and three copies of it, whose powers differ, have one mean gradient; and after a first step m = (1 - beta1) g.
@@ -136,7 +111,7 @@ TEST(LossScale, IsGoneFromNormAndMoments) {
       step.Initialize();
       SampleBatch batch{.first = 0, .count = copies, .tokens = {}, .document_start = {}};
       for (int64_t i = 0; i < copies; ++i)
-        for (int32_t token : RandomTokens(kS + 1, config.model().vocab_size(), 3)) batch.tokens.push_back(token);
+        for (int32_t token : RandomTokens(kTinySequence + 1, config.model().vocab_size(), 3)) batch.tokens.push_back(token);
       const auto stats = step.Run({.step = 0, .first_sample = 0, .sequences = copies, .tokens_before = 0, .learning_rate = 0,
                                    .gamma = 0, .mtp_weight = 0.3},
                                   batch);
@@ -158,7 +133,7 @@ TEST(LayoutEquality, AllTokensToOneRank) {
   RunConfig config = TinyRun(4, 1);
   config.mutable_model()->mutable_moe()->set_routed_experts(8);
   config.mutable_model()->mutable_moe()->set_kept_groups(1);
-  auto run = [&](const Layout& layout) {
+  auto run = [&](const RunLayout& layout) {
     Outcome outcome;
     RunLoopback(layout.ranks, [&](Communicator& world) {
       omp_set_num_threads(1);

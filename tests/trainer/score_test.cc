@@ -127,8 +127,7 @@ TEST_F(ScoreTest, LogitsLogprobsAndLossAreTheModels) {
     RunLoopback(1, [&](Communicator& world) {
       ModelHarness harness(config.model(), S, world);
       const MicroBatch batch = ModelHarness::Batch(padded, B, S);
-      double sum = 0;
-      harness.model().Evaluate(harness.Context(), harness.binding().weights(), batch, batch.tokens.Columns(1, S), &sum);
+      const double sum = harness.Evaluate(batch, batch.tokens.Columns(1, S));
       EXPECT_NEAR(tensors_["loss"][0], sum / static_cast<double>(B * (S - 1)), 1e-6 * sum);
       const auto params = harness.Params<double>();
       const auto biases = harness.Biases();

@@ -2,8 +2,8 @@
 
 namespace jevons {
 
-CachedActivation::CachedActivation(const LayerContext& ctx, const char* name, const Shape& shape, bool compress)
-    : value_(compress ? ctx.Temp(name, shape) : ctx.Save(name, shape)), compress_(compress) {}
+CachedActivation::CachedActivation(const LayerContext& ctx, Arena& saved, const char* name, const Shape& shape, bool compress)
+    : value_((compress ? *ctx.ops.scratch : saved).Allocate(name, ctx.dtype, shape)), compress_(compress) {}
 
 void CachedActivation::Keep(const LayerContext& ctx, const char* name, const CacheFormat& format) {
   if (!compress_) return;

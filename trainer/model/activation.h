@@ -21,12 +21,13 @@ inline constexpr CacheFormat kAttentionCache{NumberFormat::kE5M6, ScaleKind::kPo
 class CachedActivation {
  public:
   CachedActivation() = default;
-  // A place [T,C] for forward to compute in. compress: on scratch, to be kept by Keep; else saved as it is.
-  CachedActivation(const LayerContext& ctx, const char* name, const Shape& shape, bool compress);
+  // A place [T,C] for forward to compute in. compress: on scratch, to be kept by Keep; else saved as it is, in `saved`, one of
+  // ctx.memory's. The codes are read by BackwardInput alone.
+  CachedActivation(const LayerContext& ctx, Arena& saved, const char* name, const Shape& shape, bool compress);
   const Tensor& value() const { return value_; }
   // After forward has computed it and before its scratch is given back.
   void Keep(const LayerContext& ctx, const char* name, const CacheFormat& format);
-  // For backward: the value itself, or a copy on scratch of what was kept.
+  // For backward: the value itself, or a copy on ctx.ops.scratch of what was kept.
   Tensor Restore(const LayerContext& ctx, const char* name) const;
 
   const Tensor& codes() const { return codes_; }  // empty: not compressed

@@ -48,9 +48,10 @@ void Block::ForwardFfn(const LayerContext& ctx, const BlockWeights& w, const Row
 void Block::BackwardInput(const LayerContext& ctx, const BlockWeights& w, const RowLayout& rows, const Tensor& dy,
                           const BlockSaved& saved, float balance_scale, const Tensor& dx) const {
   if (ctx.shadow != nullptr) ctx.shadow->layer = static_cast<size_t>(layer_);
+  ArenaScope scope(*ctx.ops.scratch);
   const Tensor d_normed = ctx.Temp("block.d_normed", dy.shape);
-  const Tensor dh = ctx.Temp("block.dh", dy.shape);
-  const Tensor h_normed = ctx.Temp("block.normed", dy.shape), x_normed = ctx.Temp("block.normed", dy.shape);
+  const Tensor dh = ctx.Stash("block.dh", dy.shape);
+  const Tensor h_normed = ctx.Stash("block.normed", dy.shape), x_normed = ctx.Stash("block.normed", dy.shape);
   const Tensor rstd = ctx.TempAs("block.rstd", DType::kF32, {rows.rows()});
   NormHidden(ctx, w, saved.h, h_normed, rstd);
   if (dense()) {

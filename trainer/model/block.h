@@ -1,5 +1,5 @@
 // A transformer block: h = x + attention(norm(x)); y = h + ffn(norm(h)), the FFN dense or a mixture of experts.
-// It calls attention and the phases of Moe, which are split at communication (architecture, contract 4), in order.
+// It calls attention and the phases of Moe, which are split at communication (trainer/DESIGN.md, contract 4), in order.
 #ifndef JEVONS_TRAINER_MODEL_BLOCK_H_
 #define JEVONS_TRAINER_MODEL_BLOCK_H_
 
@@ -38,7 +38,7 @@ class Block {
   // x, y: [T,H], different buffers that outlive the backward pass.
   void Forward(const LayerContext& ctx, const BlockWeights& w, const RowLayout& rows, const Tensor& x, const Tensor& y,
                BlockSaved& saved, BlockStats& stats) const;
-  // dx overwritten; must not be dy. The weight gradients are queued; what they read lies on scratch and in `saved`.
+  // dx overwritten; must not be dy. The queued weight gradients read dy.
   void BackwardInput(const LayerContext& ctx, const BlockWeights& w, const RowLayout& rows, const Tensor& dy,
                      const BlockSaved& saved, float balance_scale, const Tensor& dx) const;
 

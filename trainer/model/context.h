@@ -1,28 +1,53 @@
 // What a layer is given to work with, and the words all layers share.
 //
-// Every layer has three verbs (architecture, contracts 1-3):
-//   Forward(ctx, x, ..., saved)        fills `saved`, its tensors on ctx.saved
-//   BackwardInput(ctx, dy, saved, ...) gives dx and pushes the weight gradients, as data, on ctx.wgrad
+// Every layer has three verbs (trainer/DESIGN.md, contracts 1-3):
+//   Forward(ctx, x, ..., saved)        fills `saved`, its tensors in ctx.memory
+//   BackwardInput(ctx, dy, saved, ...) gives dx and pushes the weight gradients, as data, on ctx.wgrad; what they read of it, dy and
+//                                      x among it, lies in ctx.memory
 //   the weight gradients run when the queue is run: all of them are matrix products
 // Layers hold no state of a micro-batch. Letters in shapes: T rows (tokens) of the micro-batch, H hidden size, K top_k,
 // E experts, R rows received by this rank's experts, I the width of an FFN, V vocabulary.
 #ifndef JEVONS_TRAINER_MODEL_CONTEXT_H_
 #define JEVONS_TRAINER_MODEL_CONTEXT_H_
 
+#include <string>
 #include <vector>
 
 #include "kernels/fp8/weight.h"
+#include "kernels/ops/fixed_point.h"
 #include "trainer/model/phase_timer.h"
 #include "trainer/model/shadow.h"
 
 namespace jevons {
 
-// Where the gradient of one parameter goes in this micro-batch, and whether it overwrites or joins its left sibling in the
-// summation tree. `tensor` empty: nobody wants it.
-struct GradTarget {
-  Tensor tensor;
-  WriteMode mode = WriteMode::kOverwrite;
+// Where the contributions to the gradient of one parameter are summed over a step (trainer/DESIGN.md, contract 8; gradients.h). An I64
+// sum takes them in fixed point, exact in any order; an FP32 sum adds them in the order in which they are made. `sum` empty: nobody
+// wants it.
+struct GradientSum {
+  Tensor sum;                       // of the parameter's shape
+  const FixedPoint* format = nullptr;  // of an I64 sum
+  int64_t* flag = nullptr;          // likewise: raised by what cannot be summed
+  bool* started = nullptr;          // whether something has been added in this step; null: nothing has, the first overwrites
+
+  bool exact() const { return sum.dtype == DType::kI64; }
+  // How the next contribution goes in.
+  WriteMode NextMode() const {
+    const bool add = started != nullptr && *started;
+    if (started != nullptr) *started = true;
+    return add ? WriteMode::kAdd : WriteMode::kOverwrite;
+  }
 };
+
+// Adds one contribution: compute(place, mode) writes it to, or adds it to, an FP32 place of the sum's shape.
+template <typename Compute>
+void Contribute(const OpContext& ops, const GradientSum& gradient, const Compute& compute) {
+  if (!gradient.exact()) return compute(gradient.sum, gradient.NextMode());
+  ArenaScope scope(*ops.scratch);
+  const Tensor value = ops.scratch->Allocate("contribution", DType::kF32, gradient.sum.shape);
+  compute(value, WriteMode::kOverwrite);
+  const FixedPointSum sum{.values = {value}, .sum = gradient.sum, .mode = gradient.NextMode(), .flag = gradient.flag};
+  AddFixedPoint(ops, *gradient.format, {&sum, 1});
+}
 
 // In what the three products of a Linear are computed (report 3.3). FP8: x and dy in tiles of 1x128, the weight in blocks of
 // 128x128; scales are powers of two where the report says so.
@@ -57,33 +82,35 @@ struct Activation {
   }
 };
 
-// A parameter as a layer sees it: its view for computing, and its gradient's place. Both are set for each micro-batch.
+// A parameter as a layer sees it: its view for computing, and where its gradient is summed.
 struct Weight {
-  Tensor value;     // compute type
-  Fp8Weight fp8;    // codes of value, where the plan is FP8: WeightBinding::Quantize
-  GradTarget grad;  // FP32
+  Tensor value;      // compute type
+  Fp8Weight fp8;     // codes of value, where the plan is FP8: WeightBinding::Quantize
+  GradientSum grad;
   ProductPlan plan = {};
 };
 
-// The stacked experts of one matrix on this rank: value [experts here, N, K]; one gradient place per source rank, because
-// each source is another micro-batch. A source without a micro-batch in this round has an empty tensor.
+// The stacked experts of one matrix on this rank: value [experts here, N, K].
 struct ExpertWeight {
   Tensor value;
-  std::vector<Fp8Weight> fp8;    // [experts here], likewise
-  std::vector<GradTarget> grad;  // [sources], each [experts here, N, K]
+  std::vector<Fp8Weight> fp8;     // [experts here], likewise
+  std::vector<GradientSum> grad;  // [experts here], each [N, K]
   ProductPlan plan = {};
 };
 
-// Room on a device's scratch for the transposed FP8 operands of weight gradients that run together; one product may need more.
-inline constexpr int64_t kWgradOperandBytes = int64_t{256} << 20;
+// Room on scratch for what weight gradients that run together need: transposed FP8 operands, and contributions on their way into
+// exact sums. One product may need more. On the host it stays in the caches.
+inline constexpr int64_t kWgradBytes = int64_t{8} << 20;
+inline constexpr int64_t kWgradBytesOnDevice = int64_t{256} << 20;
 
 // Weight gradients are matrix products, kept as data until somebody runs them (contract 3).
 class WgradQueue {
  public:
-  // dW[N,K] (=|+=) dy[T,N]^T x[T,K]
+  // Contributes dy[T,N]^T x[T,K] to dW [N,K]. Contributions to one exact sum, pushed one after the other, are added together;
+  // an FP32 sum takes one between two runs.
   // error: where a shadow step adds what FP8 changed, or null.
-  void Push(const Activation& dy, const Activation& x, const GradTarget& dw, const ProductPlan& plan, ProductError* error = nullptr) {
-    if (dw.tensor) tasks_.push_back({dy, x, dw, plan, error});
+  void Push(const Activation& dy, const Activation& x, const GradientSum& dw, const ProductPlan& plan, ProductError* error = nullptr) {
+    if (dw.sum) tasks_.push_back({dy, x, dw, plan, error});
   }
   void Run(const OpContext& ops);  // linear.cc
   bool empty() const { return tasks_.empty(); }
@@ -91,11 +118,12 @@ class WgradQueue {
  private:
   struct Task {
     Activation dy, x;
-    GradTarget dw;
+    GradientSum dw;
     ProductPlan plan;
     ProductError* error;
   };
-  void RunFp8(const OpContext& ops);
+  // Runs tasks from `first` on, as many as there is room for, and returns the next.
+  size_t RunSome(const OpContext& ops, size_t first);
   static void CompareInShadow(const OpContext& ops, const Task& task, const Fp8GemmDesc& product);
   std::vector<Task> tasks_;
 };
@@ -114,11 +142,30 @@ struct RowLayout {
 struct NonFinite {
   int layer = -1;
   const char* tensor = nullptr;
+  int micro_batch = -1;  // where a stage runs several
+};
+
+// What one micro-batch keeps at one stage, by its last reader (contract 2).
+struct MicroMemory {
+  explicit MicroMemory(const std::string& name, int64_t capacity, Device device = Device::kCpu)
+      : until_b(name + ", until B", capacity, device), until_w(name + ", until W", capacity, device), stash(name + ", stash", capacity, device) {}
+  Arena until_b;  // forward leaves it for BackwardInput
+  Arena until_w;  // forward leaves it for the weight gradients
+  Arena stash;    // BackwardInput leaves it for the weight gradients
+};
+
+// Gives back at its end what has been allocated since.
+class MicroScope {
+ public:
+  explicit MicroScope(MicroMemory& memory) : until_b_(memory.until_b), until_w_(memory.until_w), stash_(memory.stash) {}
+
+ private:
+  ArenaScope until_b_, until_w_, stash_;
 };
 
 struct LayerContext {
   OpContext ops;             // stream and scratch
-  Arena* saved = nullptr;    // what forward leaves for backward
+  MicroMemory* memory = nullptr;
   DType dtype = DType::kF32; // of activations and compute weights
   WgradQueue* wgrad = nullptr;
   PhaseTimer* timer = nullptr;
@@ -127,11 +174,18 @@ struct LayerContext {
   Shadow* shadow = nullptr;  // set in shadow steps
   bool recompute_up_projections = false;  // MLA's queries, keys and values are not saved (report 3.2.3)
 
-  Tensor Save(const char* name, const Shape& shape) const { return saved->Allocate(name, dtype, shape); }
-  Tensor SaveAs(const char* name, DType type, const Shape& shape) const { return saved->Allocate(name, type, shape); }
+  Tensor Save(const char* name, const Shape& shape) const { return memory->until_b.Allocate(name, dtype, shape); }
+  Tensor SaveAs(const char* name, DType type, const Shape& shape) const { return memory->until_b.Allocate(name, type, shape); }
+  Tensor Stash(const char* name, const Shape& shape) const { return memory->stash.Allocate(name, dtype, shape); }
   Tensor Temp(const char* name, const Shape& shape) const { return ops.scratch->Allocate(name, dtype, shape); }
   Tensor TempAs(const char* name, DType type, const Shape& shape) const {
     return ops.scratch->Allocate(name, type, shape);
+  }
+  // For what gives temporaries back as results, where weight gradients read these.
+  LayerContext OnStash() const {
+    LayerContext ctx = *this;
+    ctx.ops.scratch = &memory->stash;
+    return ctx;
   }
 };
 

@@ -51,7 +51,7 @@ Decoder::Decoder(const ModelConfig& model, const ModelWeights& weights, DType co
               .route_scale = static_cast<float>(model.moe().route_scale()),
               .normalize = model.moe().normalize_weights()},
       cache_arena_("decoder cache", CacheBytes(model, compute, max_length)),
-      saved_("decoder activations", kWorkspace),
+      memory_("decoder activations", kWorkspace),
       scratch_("decoder scratch", kWorkspace) {
   const AttentionConfig& a = model.attention();
   rope_cos_ = cache_arena_.Allocate("rope.cos", DType::kF32, {max_length, a.rope_dim() / 2});
@@ -66,9 +66,8 @@ Decoder::Decoder(const ModelConfig& model, const ModelWeights& weights, DType co
 
 LayerContext Decoder::Context() {
   return {.ops = {.stream = {}, .scratch = &scratch_},
-          .saved = &saved_,
+          .memory = &memory_,
           .dtype = compute_,
-          .wgrad = &unused_,
           .timer = nullptr,
           .non_finite = &non_finite_};
 }
@@ -92,14 +91,16 @@ void Decoder::Append(std::span<const int32_t> tokens) {
 
 void Decoder::AppendRows(std::span<const int32_t> tokens) {
   const LayerContext ctx = Context();
-  ArenaScope saved_scope(saved_), scratch_scope(scratch_);
+  const MicroScope memory_scope(memory_);
+  const ArenaScope scratch_scope(scratch_);
   const int64_t T = static_cast<int64_t>(tokens.size()), H = config_.hidden_size();
   const auto eps = static_cast<float>(config_.norm_eps());
   const Tensor x = ctx.Temp("x", {T, H}), normed = ctx.Temp("normed", {T, H}), y = ctx.Temp("y", {T, H});
   const Tensor rstd = ctx.TempAs("rstd", DType::kF32, {T});
   Embedding(ctx.ops, weights_.embedding.value, Tensor::Of(const_cast<int32_t*>(tokens.data()), {T}), x);  // only read
   for (int layer = 0; layer < config_.layers(); ++layer) {
-    ArenaScope saved_layer(saved_), scratch_layer(scratch_);
+    const MicroScope memory_layer(memory_);
+    const ArenaScope scratch_layer(scratch_);
     const BlockWeights& w = weights_.blocks[static_cast<size_t>(layer)];
     NormForward(ctx, {layer, "input", eps}, x, w.input_norm, normed, rstd);
     Attention(ctx, w.attention, layer, normed, y);
@@ -229,7 +230,7 @@ void Decoder::Experts(const LayerContext& ctx, const MoeWeights& w, const Tensor
   ExpertsForward(ctx, segments, rows, w.gate_up, gate_up);
   SwiGlu(ctx.ops, gate_up, row_weights.Reshape({R}), activated);
   ExpertsForward(ctx, segments, activated, w.down, results);
-  SumRows(ctx.ops, results, row_of, K, y, WriteMode::kAdd);
+  SumRowsByGroup(ctx.ops, results, row_of, indices, E / router_.groups, y, WriteMode::kAdd);
 }
 
 int32_t SampleToken(std::span<const float> logits, const Sampling& sampling, uint64_t index) {

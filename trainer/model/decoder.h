@@ -47,10 +47,11 @@ class Decoder {
   DType compute_;
   int64_t max_length_, length_ = 0;
   RouterDesc router_;
-  Arena cache_arena_, saved_, scratch_;
+  Arena cache_arena_;
+  MicroMemory memory_;
+  Arena scratch_;
   Tensor rope_cos_, rope_sin_, hidden_, logits_;  // hidden_: [1, H], after the final norm
   std::vector<LayerCache> cache_;
-  WgradQueue unused_;
   NonFinite non_finite_;
 };
 

@@ -29,7 +29,7 @@ void FfnForward(const LayerContext& ctx, const FfnWeights& w, const Tensor& x, c
                 FfnSaved& saved) {
   ArenaScope scope(*ctx.ops.scratch);
   const int64_t T = x.rows(), width = w.down.value.cols();
-  saved.until_b.gate_up = CachedActivation(ctx, "ffn.gate_up", {T, 2 * width}, w.down.plan.fp8);
+  saved.until_b.gate_up = CachedActivation(ctx, ctx.memory->until_b, "ffn.gate_up", {T, 2 * width}, w.down.plan.fp8);
   const Tensor gate_up = saved.until_b.gate_up.value();
   LinearForward(ctx, x, w.gate_up, gate_up);
   const Activation activated = Activated(ctx, gate_up, Tensor(), w.down.plan, ctx.fp8 == nullptr ? nullptr : &ctx.fp8->activations);
@@ -39,11 +39,12 @@ void FfnForward(const LayerContext& ctx, const FfnWeights& w, const Tensor& x, c
 
 void FfnBackwardInput(const LayerContext& ctx, const FfnWeights& w, const Tensor& dy, const Tensor& x, const FfnSaved& saved,
                       const Tensor& dx) {
+  ArenaScope scope(*ctx.ops.scratch);
   const int64_t T = dy.rows(), width = w.down.value.cols();
   const Tensor d_activated = ctx.Temp("ffn.d_activated", {T, width});
-  const Tensor d_gate_up = ctx.Temp("ffn.d_gate_up", {T, 2 * width});
+  const Tensor d_gate_up = ctx.Stash("ffn.d_gate_up", {T, 2 * width});
   const Tensor gate_up = saved.until_b.gate_up.Restore(ctx, "ffn.gate_up");
-  const Activation activated = Activated(ctx, gate_up, Tensor(), w.down.plan, /*lost=*/nullptr);  // counted in forward
+  const Activation activated = Activated(ctx.OnStash(), gate_up, Tensor(), w.down.plan, /*lost=*/nullptr);  // counted in forward
   LinearBackwardInput(ctx, dy, activated, w.down, d_activated);
   SwiGluBackward(ctx.ops, {.dy = d_activated,
                            .gate_up = gate_up,

@@ -1,146 +1,101 @@
 #include "trainer/model/gradients.h"
 
 #include <algorithm>
+#include <cmath>
 
-#include "kernels/ops/elementwise.h"
+#include "kernels/tensor/device.h"
 
 namespace jevons {
 namespace {
 
-constexpr int64_t kAlignment = 16;  // elements: each parameter's gradient starts on a cache line
+constexpr int kMeanGradientBits = 50;
+constexpr double kRange = 0x1p62;  // of a sum, in units: half of what 64 bits hold
 
-int64_t Aligned(int64_t elements) { return (elements + kAlignment - 1) / kAlignment * kAlignment; }
+DType TypeOf(SumType sums) { return sums == EXACT ? DType::kI64 : DType::kF32; }
 
-int64_t LocalSize(const ParamSpec& spec, int64_t local_experts) {
-  return spec.expert ? spec.shape.size() / spec.shape[0] * local_experts : spec.shape.size();
+Shape LocalShape(const ParamSpec& spec, int64_t local_experts) {
+  Shape shape = spec.shape;
+  if (spec.expert) shape.dims[0] = local_experts;
+  return shape;
 }
 
-// What the buffers must hold; the one source of the allocation and of its plan.
-struct Needs {
-  std::vector<int64_t> offsets;
-  int64_t dense_size = 0, expert_size = 0;  // elements of a slot
-  int dense_slots = 0;
-  std::vector<int> source_slots;
-  Shape head_scratch = {0, 0};
-};
-
-Needs NeedsOf(const std::vector<ParamSpec>& specs, int64_t local_experts, const GradientLayout& layout,
-              const std::vector<int64_t>& counts) {
-  Needs needs;
-  for (const ParamSpec& spec : specs) {
-    int64_t& size = spec.expert ? needs.expert_size : needs.dense_size;
-    needs.offsets.push_back(size);
-    size += Aligned(LocalSize(spec, local_experts));
+int64_t BytesOf(const std::vector<ParamSpec>& specs, int64_t local_experts, SumType sums, const std::function<bool(size_t)>& held) {
+  int64_t bytes = 0, flags = 0;
+  for (size_t p = 0; p < specs.size(); ++p) {
+    if (!held(p)) continue;
+    bytes += Arena::SliceBytes(TypeOf(sums), LocalShape(specs[p], local_experts));
+    flags += specs[p].expert ? local_experts : 1;
   }
-  needs.source_slots.assign(static_cast<size_t>(layout.sources), 0);
-  bool adds = false;
-  for (int64_t count : counts) {
-    auto slots = [&](int rank) { return PlanBlock(layout.Block(count, rank), count).slots; };
-    needs.dense_slots = std::max(needs.dense_slots, slots(layout.self));
-    for (int s = 0; s < layout.sources; ++s) {
-      int& most = needs.source_slots[static_cast<size_t>(s)];
-      most = std::max(most, slots(layout.first_source + s));
-    }
-    for (const LeafPlan& leaf : PlanBlock(layout.Block(count, layout.self), count).leaves) adds |= leaf.add;
-  }
-  for (const ParamSpec& spec : specs)
-    if (spec.part == ModelPart::kHead && adds) needs.head_scratch = spec.shape;
-  return needs;
-}
-
-int64_t BytesOf(const Needs& needs) {
-  int64_t bytes = needs.dense_slots * Arena::SliceBytes(DType::kF32, {needs.dense_size});
-  for (int slots : needs.source_slots) bytes += slots * Arena::SliceBytes(DType::kF32, {needs.expert_size});
-  return bytes + Arena::SliceBytes(DType::kF32, needs.head_scratch);
+  return bytes + Arena::SliceBytes(DType::kI64, {flags});
 }
 
 }  // namespace
 
-int64_t GradientStore::PlanBytes(const ModelConfig& model, int64_t local_experts, const GradientLayout& layout,
-                                 const std::vector<int64_t>& counts) {
-  return BytesOf(NeedsOf(ParameterTable(model), local_experts, layout, counts));
+SumType SumsOf(const RunConfig& config) {
+  if (config.parallel().has_sums()) return config.parallel().sums();
+  return config.parallel().backend() == CUDA ? CHAIN : EXACT;
 }
 
-GradientStore::GradientStore(const WeightStore& weights, const GradientLayout& layout, const std::vector<int64_t>& counts,
-                             Device device)
+FixedPoint StepFixedPoint(double scale, int64_t contributions) {
+  return {.shift = kMeanGradientBits - std::ilogb(scale), .limit = kRange / static_cast<double>(std::max<int64_t>(1, contributions))};
+}
+
+int64_t GradientStore::PlanBytes(const ModelConfig& model, int64_t local_experts, SumType sums, const HeldLayers& held) {
+  const std::vector<ParamSpec> specs = ParameterTable(model);
+  return BytesOf(specs, local_experts, sums, [&](size_t p) { return !held || held(specs[p].layer); });
+}
+
+GradientStore::GradientStore(const WeightStore& weights, SumType sums, Device device)
     : weights_(weights),
-      layout_(layout),
-      arena_("gradients", std::max<int64_t>(
-                              1, BytesOf(NeedsOf(weights.specs(), weights.experts().size(), layout, counts))),
-             device) {
-  const Needs needs = NeedsOf(weights.specs(), weights.experts().size(), layout, counts);
-  offsets_ = needs.offsets;
-  auto allocate = [&](Walk& walk, int slots, const char* name, int64_t size) {
-    for (int i = 0; i < slots; ++i) walk.slots.push_back(arena_.Allocate(name, DType::kF32, {size}));
-  };
-  allocate(dense_, needs.dense_slots, "dense gradients", needs.dense_size);
-  sources_.resize(static_cast<size_t>(layout.sources));
-  for (size_t s = 0; s < sources_.size(); ++s)
-    allocate(sources_[s], needs.source_slots[s], "expert gradients", needs.expert_size);
-  if (needs.head_scratch.size() > 0) head_scratch_ = arena_.Allocate("head gradient", DType::kF32, needs.head_scratch);
-}
-
-void GradientStore::Begin(int64_t count) {
-  count_ = count;
-  auto begin = [&](Walk& walk, int rank) {
-    walk.block = layout_.Block(count, rank);
-    walk.plan = PlanBlock(walk.block, count);
-    JEVONS_CHECK(walk.plan.slots <= static_cast<int>(walk.slots.size()), "a step of %lld micro-batches was not planned",
-                 static_cast<long long>(count));
-  };
-  begin(dense_, layout_.self);
-  for (size_t s = 0; s < sources_.size(); ++s) begin(sources_[s], layout_.first_source + static_cast<int>(s));
-}
-
-GradTarget GradientStore::Target(const Walk& walk, size_t param, int64_t round) const {
-  if (round >= walk.block.size()) return {};
-  const LeafPlan& leaf = walk.plan.leaves[static_cast<size_t>(round)];
-  float* slot = walk.slots[static_cast<size_t>(leaf.slot)].as<float>();
-  return {Tensor::Of(slot + offsets_[param], weights_.value(param).shape),
-          leaf.add ? WriteMode::kAdd : WriteMode::kOverwrite};
-}
-
-GradTarget GradientStore::Dense(size_t param, int64_t round) const { return Target(dense_, param, round); }
-
-GradTarget GradientStore::Expert(size_t param, int source, int64_t round) const {
-  return Target(sources_[static_cast<size_t>(source)], param, round);
-}
-
-void GradientStore::EndRound(const OpContext& ops, int64_t round) {
-  auto join = [&](const Walk& walk) {
-    if (round >= walk.block.size()) return;
-    for (const auto& [a, b] : walk.plan.leaves[static_cast<size_t>(round)].merges) {
-      const Tensor& sum = walk.slots[static_cast<size_t>(a)];
-      Add(ops, sum, walk.slots[static_cast<size_t>(b)], sum);
-    }
-  };
-  join(dense_);
-  for (const Walk& walk : sources_) join(walk);
-}
-
-std::vector<Range> GradientStore::DenseNodes() const { return NodesOf(dense_.block, count_); }
-
-std::vector<Range> GradientStore::ExpertNodes() const {
-  std::vector<Range> nodes;
-  for (const Walk& walk : sources_)
-    for (const Range& node : NodesOf(walk.block, count_)) nodes.push_back(node);
-  return nodes;
-}
-
-float* GradientStore::DenseNode(size_t node, size_t param) const {
-  return dense_.slots[static_cast<size_t>(dense_.plan.node_slots[node])].as<float>() + offsets_[param];
-}
-
-float* GradientStore::ExpertNode(size_t node, size_t param, int64_t local_expert) const {
-  const int64_t expert_size = weights_.specs()[param].shape.size() / weights_.specs()[param].shape[0];
-  for (const Walk& walk : sources_) {
-    if (node < walk.plan.node_slots.size())
-      return walk.slots[static_cast<size_t>(walk.plan.node_slots[node])].as<float>() + offsets_[param] +
-             local_expert * expert_size;
-    node -= walk.plan.node_slots.size();
+      sums_(sums),
+      arena_("gradients",
+             std::max<int64_t>(1, BytesOf(weights.specs(), weights.experts().size(), sums, [&](size_t p) { return weights.holds(p); })),
+             device),
+      format_(std::make_unique<FixedPoint>()) {
+  int64_t count = 0;
+  for (size_t p = 0; p < weights.specs().size(); ++p) {
+    first_.push_back(count);
+    values_.emplace_back();
+    if (!weights.holds(p)) continue;
+    count += SumsOf(p);
+    values_.back() = arena_.Allocate("gradients", TypeOf(sums), weights.value(p).shape);
   }
-  JEVONS_CHECK(false, "no such node");
-  return nullptr;
+  flags_ = arena_.Allocate("gradient flags", DType::kI64, {count});
+  started_ = std::make_unique<bool[]>(static_cast<size_t>(count));
+}
+
+void GradientStore::Begin(const OpContext& ops, const FixedPoint& format) {
+  *format_ = format;
+  std::fill_n(started_.get(), flags_.size(), false);
+  Zero(ops.stream, flags_);
+}
+
+GradientSum GradientStore::At(size_t param, int64_t index, const Shape& shape) const {
+  char* data = static_cast<char*>(values_[param].data) + index * shape.size() * SizeOf(values_[param].dtype);
+  const int64_t at = first_[param] + index;
+  return {.sum = Tensor(data, values_[param].dtype, shape),
+          .format = exact() ? format_.get() : nullptr,
+          .flag = flags_.as<int64_t>() + at,
+          .started = started_.get() + at};
+}
+
+GradientSum GradientStore::Dense(size_t param) const { return At(param, 0, values_[param].shape); }
+
+GradientSum GradientStore::Expert(size_t param, int64_t local_expert) const {
+  return At(param, local_expert, {values_[param].shape[1], values_[param].shape[2]});
+}
+
+Tensor GradientStore::ExpertTotal(size_t param, int64_t local_expert) const {
+  const Tensor sum = Expert(param, local_expert).sum;
+  return sum.Reshape({sum.size()});
+}
+
+void GradientStore::Finish(const OpContext& ops) {
+  for (size_t p = 0; p < values_.size(); ++p) {
+    if (!values_[p]) continue;
+    for (int64_t i = 0; i < SumsOf(p); ++i)
+      if (const GradientSum sum = weights_.specs()[p].expert ? Expert(p, i) : Dense(p); !*sum.started) Zero(ops.stream, sum.sum);
+  }
 }
 
 }  // namespace jevons

@@ -1,70 +1,64 @@
-// Where a rank's gradients are summed: buffers for the nodes of the fixed tree over the step's micro-batches
-// (parallel/zero/sum_tree.h). Dense parameters have one tree walk, over this rank's own block of micro-batches. The experts
-// here receive rows from every ep rank, so they have one walk for each source's block.
+// Where a rank sums its gradients over the micro-batches of a step (trainer/DESIGN.md, contract 8): one sum for each parameter, of which
+// it holds of the stacked experts this rank's share.
+//   EXACT  64-bit integers in fixed point, exact: the sum does not depend on who adds what, when, or in which order.
+//   CHAIN  FP32, in the order in which the rank makes the contributions: half the memory, and an expert's rows of all sources
+//          make one contribution; equal from run to run on one layout.
 #ifndef JEVONS_TRAINER_MODEL_GRADIENTS_H_
 #define JEVONS_TRAINER_MODEL_GRADIENTS_H_
 
+#include <memory>
 #include <vector>
 
-#include "parallel/zero/sum_tree.h"
+#include "configs/run.pb.h"
 #include "trainer/model/context.h"
 #include "trainer/model/weights.h"
 
 namespace jevons {
 
-// The place of a rank and of its sources among the data-parallel ranks.
-struct GradientLayout {
-  int dp = 1;            // data-parallel ranks: a step's micro-batches are given to them in contiguous blocks
-  int self = 0;          // this rank among them
-  int first_source = 0;  // the ep group's ranks are first_source, ..., first_source + sources - 1
-  int sources = 1;
-  Range Block(int64_t count, int rank) const { return BlockOf(count, dp, rank); }
-  int64_t Rounds(int64_t count) const { return (count + dp - 1) / dp; }
-};
+// As asked for; EXACT on the CPU and CHAIN on CUDA where nothing is.
+SumType SumsOf(const RunConfig& config);
+
+// How a step whose loss is taken times `scale`, a power of two, sums exactly. A unit is 2^-50 of the mean gradient: an element may
+// reach 2^12, and still has 17 bits at 1e-10. Each of a sum's contributions, at most `contributions` over all ranks, may take
+// its part of the range.
+FixedPoint StepFixedPoint(double scale, int64_t contributions);
 
 class GradientStore {
  public:
-  // counts: every number of micro-batches that a step may have; the buffers serve the most demanding.
-  GradientStore(const WeightStore& weights, const GradientLayout& layout, const std::vector<int64_t>& counts,
-                Device device = Device::kCpu);
+  GradientStore(const WeightStore& weights, SumType sums, Device device = Device::kCpu);
 
-  // A step of `count` micro-batches begins.
-  void Begin(int64_t count);
+  // A step begins: all sums are zero.
+  void Begin(const OpContext& ops, const FixedPoint& format);
+  // Where to contribute, as long as the store lives.
+  GradientSum Dense(size_t param) const;
+  GradientSum Expert(size_t param, int64_t local_expert) const;
+  // After the last contribution: what has got none is zero.
+  void Finish(const OpContext& ops);
 
-  // The rank works through its block in rounds. Where the gradients of a parameter go in this round: empty for a rank or
-  // source that has no micro-batch left.
-  GradTarget Dense(size_t param, int64_t round) const;
-  GradTarget Expert(size_t param, int source, int64_t round) const;
-  // Ends the round: joins finished siblings.
-  void EndRound(const OpContext& ops, int64_t round);
+  // The sums, which a reduction over the ranks may change in place: flat, I64 or FP32.
+  Tensor Whole(size_t param) const { return values_[param].Reshape({values_[param].size()}); }
+  Tensor ExpertTotal(size_t param, int64_t local_expert) const;
+  double unit() const { return exact() ? format_->unit() : 1; }  // what 1 of a sum is worth
 
-  // After the last round: the nodes held, and where parameter p's partial sum of node n lies.
-  std::vector<Range> DenseNodes() const;
-  std::vector<Range> ExpertNodes() const;  // of all sources, in order
-  float* DenseNode(size_t node, size_t param) const;
-  float* ExpertNode(size_t node, size_t param, int64_t local_expert) const;
+  // [sums of this rank] I64, where the stream works: 1 where a contribution could not be summed. In the order of the table, of the
+  // parameters that are held, an expert parameter's local experts next to each other.
+  const Tensor& flags() const { return flags_; }
 
-  Tensor head_scratch() const { return head_scratch_; }  // [V,H], or empty where no leaf is ever added
+  bool exact() const { return sums_ == EXACT; }
   int64_t bytes() const { return arena_.used_bytes(); }
-  static int64_t PlanBytes(const ModelConfig& model, int64_t local_experts, const GradientLayout& layout,
-                           const std::vector<int64_t>& counts);
+  static int64_t PlanBytes(const ModelConfig& model, int64_t local_experts, SumType sums, const HeldLayers& held = {});
 
  private:
-  struct Walk {                 // over the block of one rank
-    std::vector<Tensor> slots;  // each [elements of all its parameters]
-    Range block;                // of the current step
-    BlockPlan plan;
-  };
-  GradTarget Target(const Walk& walk, size_t param, int64_t round) const;
-
+  GradientSum At(size_t param, int64_t index, const Shape& shape) const;
+  int64_t SumsOf(size_t param) const { return weights_.specs()[param].expert ? weights_.experts().size() : 1; }
   const WeightStore& weights_;
-  GradientLayout layout_;
-  int64_t count_ = 0;
-  std::vector<int64_t> offsets_;  // of each parameter within its kind's slot [elements]
+  SumType sums_;
   Arena arena_;
-  Walk dense_;
-  std::vector<Walk> sources_;
-  Tensor head_scratch_;
+  std::vector<Tensor> values_;     // [params] of the weights' shapes; empty where not held
+  std::vector<int64_t> first_;     // [params] index of its first sum among all
+  Tensor flags_;
+  std::unique_ptr<bool[]> started_;  // [sums]
+  std::unique_ptr<FixedPoint> format_;
 };
 
 }  // namespace jevons

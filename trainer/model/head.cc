@@ -13,20 +13,6 @@ int64_t HeadChunkRows(int64_t vocab, Device device) {
   return std::max<int64_t>(16, bytes / (vocab * SizeOf(DType::kF32)));
 }
 
-void HeadGradient::AddChunk(const OpContext& ops, const Tensor& d_logits, const Tensor& x) {
-  if (!sum_) return;
-  Gemm(ops, {.a = d_logits,
-             .b = x,
-             .c = sum_,
-             .a_form = Form::kTransposed,
-             .mode = started_ ? WriteMode::kAdd : WriteMode::kOverwrite});
-  started_ = true;
-}
-
-void HeadGradient::Finish(const OpContext& ops) {
-  if (started_ && target_.mode == WriteMode::kAdd) Add(ops, target_.tensor, sum_, target_.tensor);
-}
-
 void VisitLogits(const LayerContext& ctx, const Tensor& head, const Tensor& x,
                  const std::function<void(int64_t begin, const Tensor& logits)>& visit) {
   ArenaScope scope(*ctx.ops.scratch);
@@ -61,19 +47,30 @@ void HeadLoss(const LayerContext& ctx, const Tensor& head, const Tensor& x, cons
   Sum(ctx.ops, losses, sum);
 }
 
-void HeadLossAndGradient(const LayerContext& ctx, const Tensor& head, const Tensor& x, const Tensor& labels, float scale,
-                         const Tensor& dx, HeadGradient& gradient, double* sum) {
+void HeadLossAndGradient(const LayerContext& ctx, const Weight& head, const Tensor& x, const Tensor& labels, float scale,
+                         const Tensor& dx, double* sum) {
   PhaseScope phase(ctx.timer, Phase::kHead);
   ArenaScope scope(*ctx.ops.scratch);
   const Tensor losses = ctx.TempAs("head.losses", DType::kF32, {x.rows()});
-  VisitLogits(ctx, head, x, [&](int64_t begin, const Tensor& logits) {
-    ArenaScope chunk_scope(*ctx.ops.scratch);
-    const Tensor d_logits = ctx.dtype == DType::kF32 ? logits : ctx.Temp("head.d_logits", logits.shape);
-    CrossEntropyWithGrad(ctx.ops, logits, Entries<int32_t>(labels, begin, logits), scale,
-                         Entries<float>(losses, begin, logits), d_logits);
-    Gemm(ctx.ops, {.a = d_logits, .b = head, .c = dx.Rows(begin, logits.rows())});
-    gradient.AddChunk(ctx.ops, d_logits, x.Rows(begin, logits.rows()));
-  });
+  const auto visit_all = [&](const Tensor& dw, WriteMode mode) {
+    VisitLogits(ctx, head.value, x, [&](int64_t begin, const Tensor& logits) {
+      ArenaScope chunk_scope(*ctx.ops.scratch);
+      const Tensor d_logits = ctx.dtype == DType::kF32 ? logits : ctx.Temp("head.d_logits", logits.shape);
+      CrossEntropyWithGrad(ctx.ops, logits, Entries<int32_t>(labels, begin, logits), scale,
+                           Entries<float>(losses, begin, logits), d_logits);
+      Gemm(ctx.ops, {.a = d_logits, .b = head.value, .c = dx.Rows(begin, logits.rows())});
+      if (dw)
+        Gemm(ctx.ops, {.a = d_logits,
+                       .b = x.Rows(begin, logits.rows()),
+                       .c = dw,
+                       .a_form = Form::kTransposed,
+                       .mode = begin > 0 ? WriteMode::kAdd : mode});
+    });
+  };
+  if (head.grad.sum && x.rows() > 0)
+    Contribute(ctx.ops, head.grad, visit_all);
+  else
+    visit_all(Tensor(), WriteMode::kOverwrite);
   Sum(ctx.ops, losses, sum);
 }
 

@@ -22,28 +22,12 @@ int64_t HeadChunkRows(int64_t vocab, Device device);
 void VisitLogits(const LayerContext& ctx, const Tensor& head, const Tensor& x,
                  const std::function<void(int64_t begin, const Tensor& logits)>& visit);
 
-// The head's weight gradient in one micro-batch: the sum over all chunks, of the main model and of the MTP modules that
-// share the head, complete before it joins the summation tree.
-class HeadGradient {
- public:
-  // scratch [V,H] FP32 is used where `target` is added to; it may be empty where it is overwritten.
-  HeadGradient(const GradTarget& target, const Tensor& scratch)
-      : target_(target), sum_(target.mode == WriteMode::kAdd ? scratch : target.tensor) {}
-  void AddChunk(const OpContext& ops, const Tensor& d_logits, const Tensor& x);
-  void Finish(const OpContext& ops);
-
- private:
-  GradTarget target_;
-  Tensor sum_;
-  bool started_ = false;
-};
-
 // *sum, which lies where the stream works: of the rows' cross-entropies. x: [T,H]; labels: [T] I32, -1 = ignored.
 void HeadLoss(const LayerContext& ctx, const Tensor& head, const Tensor& x, const Tensor& labels, double* sum);
 
-// The same, with dx [T,H] (overwritten) and the weight gradient of scale * sum.
-void HeadLossAndGradient(const LayerContext& ctx, const Tensor& head, const Tensor& x, const Tensor& labels, float scale,
-                         const Tensor& dx, HeadGradient& gradient, double* sum);
+// The same, with dx [T,H] (overwritten) and the weight gradient of scale * sum: the chunks, added in order, are one contribution.
+void HeadLossAndGradient(const LayerContext& ctx, const Weight& head, const Tensor& x, const Tensor& labels, float scale,
+                         const Tensor& dx, double* sum);
 
 }  // namespace jevons
 

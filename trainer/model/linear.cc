@@ -147,7 +147,7 @@ void LinearForward(const LayerContext& ctx, const Activation& x, const Weight& w
 
 void LinearBackwardInput(const LayerContext& ctx, const Activation& dy, const Activation& x, const Weight& w, const Tensor& dx,
                          WriteMode mode) {
-  const Activation gradient = AsGradient(ctx, dy, w.plan);
+  const Activation gradient = AsGradient(ctx.OnStash(), dy, w.plan);
   ctx.wgrad->Push(gradient, x, w.grad, w.plan, ctx.shadow == nullptr ? nullptr : ctx.shadow->at(Verb::kWgrad));
   Product(ctx, gradient, w, Role::kGradient, dx, mode);
 }
@@ -163,42 +163,51 @@ void ExpertsBackwardInput(const LayerContext& ctx, std::span<const ExpertSegment
 }
 
 void WgradQueue::Run(const OpContext& ops) {
-  std::vector<GemmDesc> plain;
-  for (const Task& task : tasks_)
-    if (!task.plan.fp8)
-      plain.push_back({.a = task.dy.value, .b = task.x.value, .c = task.dw.tensor, .a_form = Form::kTransposed, .mode = task.dw.mode});
-  GroupedGemm(ops, plain);
-  RunFp8(ops);
+  for (size_t next = 0; next < tasks_.size();) next = RunSome(ops, next);
   tasks_.clear();
 }
 
-// A device is given many products at once, as many as their operands have room for; a CPU gains nothing from that.
-void WgradQueue::RunFp8(const OpContext& ops) {
-  const int64_t room = ops.stream.device == Device::kCuda ? kWgradOperandBytes : 0;
-  std::vector<Fp8GemmDesc> products;
+// Many products at once keep all of a device, or all threads, at work.
+size_t WgradQueue::RunSome(const OpContext& ops, size_t first) {
+  ArenaScope scope(*ops.scratch);
+  const int64_t room = ops.stream.device == Device::kCuda ? kWgradBytesOnDevice : kWgradBytes, begin = ops.scratch->used_bytes();
+  std::vector<GemmDesc> plain;
+  std::vector<Fp8GemmDesc> fp8;
   std::vector<RequantizeDesc> operands;
-  for (size_t next = 0; next < tasks_.size();) {
-    ArenaScope scope(*ops.scratch);
-    const int64_t begin = ops.scratch->used_bytes();
-    products.clear();
-    operands.clear();
-    const size_t first = next;
-    for (; next < tasks_.size() && (products.empty() || ops.scratch->used_bytes() - begin < room); ++next) {
-      const Task& task = tasks_[next];
-      if (!task.plan.fp8) continue;
-      products.push_back({.a = Columns(ops, task.dy, task.plan.dy_tiling, task.plan.dy, operands),
-                          .b = Columns(ops, task.x, Tiling::kRows1x128, task.plan.x, operands),
-                          .c = task.dw.tensor,
-                          .b_form = Form::kTransposed,
-                          .mode = task.dw.mode,
-                          .promote = task.plan.promote});
+  std::vector<FixedPointSum> sums;
+  const FixedPoint* format = nullptr;
+  size_t next = first;
+  for (; next < tasks_.size() && (next == first || ops.scratch->used_bytes() - begin < room); ++next) {
+    const Task& task = tasks_[next];
+    Tensor to = task.dw.sum;
+    WriteMode mode = WriteMode::kOverwrite;
+    if (task.dw.exact()) {
+      to = ops.scratch->Allocate("contribution", DType::kF32, task.dw.sum.shape);
+      format = task.dw.format;
+      if (sums.empty() || sums.back().sum.data != task.dw.sum.data)
+        sums.push_back({.values = {}, .sum = task.dw.sum, .mode = task.dw.NextMode(), .flag = task.dw.flag});
+      sums.back().values.push_back(to);
+    } else {
+      mode = task.dw.NextMode();
     }
-    RequantizeTransposed(ops, operands);
-    GroupedFp8Gemm(ops, products);
-    auto product = products.begin();
-    for (size_t i = first; i < next; ++i)
-      if (tasks_[i].plan.fp8) CompareInShadow(ops, tasks_[i], *product++);
+    if (task.plan.fp8)
+      fp8.push_back({.a = Columns(ops, task.dy, task.plan.dy_tiling, task.plan.dy, operands),
+                     .b = Columns(ops, task.x, Tiling::kRows1x128, task.plan.x, operands),
+                     .c = to,
+                     .b_form = Form::kTransposed,
+                     .mode = mode,
+                     .promote = task.plan.promote});
+    else
+      plain.push_back({.a = task.dy.value, .b = task.x.value, .c = to, .a_form = Form::kTransposed, .mode = mode});
   }
+  GroupedGemm(ops, plain);
+  RequantizeTransposed(ops, operands);
+  GroupedFp8Gemm(ops, fp8);
+  if (!sums.empty()) AddFixedPoint(ops, *format, sums);
+  auto product = fp8.begin();
+  for (size_t i = first; i < next; ++i)
+    if (tasks_[i].plan.fp8) CompareInShadow(ops, tasks_[i], *product++);
+  return next;
 }
 
 void WgradQueue::CompareInShadow(const OpContext& ops, const Task& task, const Fp8GemmDesc& product) {

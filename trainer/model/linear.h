@@ -9,8 +9,8 @@
 
 namespace jevons {
 
-// x (or dy) as the products of this plan read it: itself, or its codes, made on scratch unless they are there. For those that
-// feed several products.
+// x (or dy) as the products of this plan read it: itself, or its codes, made on ctx.ops.scratch unless they are there. For those
+// that feed several products.
 Activation AsInput(const LayerContext& ctx, const Activation& x, const ProductPlan& plan);
 Activation AsGradient(const LayerContext& ctx, const Activation& dy, const ProductPlan& plan);
 
@@ -18,7 +18,7 @@ Activation AsGradient(const LayerContext& ctx, const Activation& dy, const Produ
 void LinearForward(const LayerContext& ctx, const Activation& x, const Weight& w, const Tensor& y,
                    WriteMode mode = WriteMode::kOverwrite);
 
-// dx (=|+=) dy W; the weight gradient dy^T x is queued: dy, x and this call's scratch must live until the queue has run.
+// dx (=|+=) dy W; the weight gradient dy^T x is queued: dy and x must live until the queue has run. dy's codes go to the stash.
 void LinearBackwardInput(const LayerContext& ctx, const Activation& dy, const Activation& x, const Weight& w, const Tensor& dx,
                          WriteMode mode = WriteMode::kOverwrite);
 

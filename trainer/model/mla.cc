@@ -80,7 +80,7 @@ void Mla::Forward(const LayerContext& ctx, const MlaWeights& w, const RowLayout&
   const Tensor q = again ? ctx.Temp("mla.q", q_shape) : ctx.Save("mla.q", q_shape);
   const Tensor kv = again ? ctx.Temp("mla.kv", kv_shape) : ctx.Save("mla.kv", kv_shape);
   CachedActivation& o = saved.until_w.o;
-  o = CachedActivation(ctx, "mla.o", {T, dims_.heads * dims_.value}, fp8);
+  o = CachedActivation(ctx, ctx.memory->until_w, "mla.o", {T, dims_.heads * dims_.value}, fp8);
   b.lse = ctx.SaveAs("mla.lse", DType::kF32, {T, dims_.heads});
 
   const Activation input = AsInput(ctx, x, w.kv_a.plan);
@@ -99,10 +99,11 @@ void Mla::Forward(const LayerContext& ctx, const MlaWeights& w, const RowLayout&
 
 void Mla::BackwardInput(const LayerContext& ctx, const MlaWeights& w, const RowLayout& rows, const Tensor& dy, const Tensor& x,
                         const MlaSaved& saved, const Tensor& dx) const {
+  ArenaScope scope(*ctx.ops.scratch);
   const int64_t T = rows.rows();
   const MlaSaved::UntilB& b = saved.until_b;
-  const Normed normed = NormLatents(ctx, w, saved);
-  const Tensor o = saved.until_w.o.Restore(ctx, "mla.o");
+  const Normed normed = NormLatents(ctx.OnStash(), w, saved);
+  const Tensor o = saved.until_w.o.Restore(ctx.OnStash(), "mla.o");
   Tensor q = b.q, kv = b.kv;
   if (!q) {
     q = ctx.Temp("mla.q", {T, dims_.query_width()});
@@ -115,9 +116,9 @@ void Mla::BackwardInput(const LayerContext& ctx, const MlaWeights& w, const RowL
   const Tensor d_o = ctx.Temp("mla.d_o", {T, dims_.heads * dims_.value});
   LinearBackwardInput(ctx, dy, o, w.o, d_o);
 
-  const Tensor dq = ctx.Temp("mla.dq", {T, dims_.query_width()});
-  const Tensor dkv = ctx.Temp("mla.dkv", {T, dims_.kv_width()});
-  const Tensor d_kv_latent = ctx.Temp("mla.d_kv_latent", {T, dims_.kv_rank + dims_.rope});
+  const Tensor dq = ctx.Stash("mla.dq", {T, dims_.query_width()});
+  const Tensor dkv = ctx.Stash("mla.dkv", {T, dims_.kv_width()});
+  const Tensor d_kv_latent = ctx.Stash("mla.d_kv_latent", {T, dims_.kv_rank + dims_.rope});
   AttentionBackward(ctx.ops, Core(rows, {.q = q, .kv = kv, .kv_latent = b.kv_latent, .o = o, .lse = b.lse}),
                     {.d_o = d_o, .dq = dq, .dkv = dkv, .dk_rope = d_kv_latent.Columns(dims_.kv_rank, dims_.rope)});
   RopeBackward(ctx.ops, QueryRope(dq, rows.sequence_length));
@@ -131,7 +132,7 @@ void Mla::BackwardInput(const LayerContext& ctx, const MlaWeights& w, const RowL
 
   if (dims_.query_rank > 0) {
     const Tensor d_q_normed = ctx.Temp("mla.d_q_normed", {T, dims_.query_rank});
-    const Tensor d_q_latent = ctx.Temp("mla.d_q_latent", {T, dims_.query_rank});
+    const Tensor d_q_latent = ctx.Stash("mla.d_q_latent", {T, dims_.query_rank});
     LinearBackwardInput(ctx, dq, normed.q, w.q_b, d_q_normed);
     NormBackward(ctx, d_q_normed, b.q_latent, w.q_a_norm, normed.q_rstd, d_q_latent, WriteMode::kOverwrite);
     LinearBackwardInput(ctx, d_q_latent, x, w.q_a, dx, WriteMode::kAdd);

@@ -48,8 +48,7 @@ class Mla {
   // x, y: [T, H].
   void Forward(const LayerContext& ctx, const MlaWeights& w, const RowLayout& rows, const Tensor& x, const Tensor& y,
                MlaSaved& saved) const;
-  // x: as in forward; dx: [T, H] overwritten. What the queued weight gradients read stays on ctx.ops.scratch, x among it: the
-  // caller keeps its scope open until the queue has run.
+  // x: as in forward; dx: [T, H] overwritten. The queued weight gradients read dy and x.
   void BackwardInput(const LayerContext& ctx, const MlaWeights& w, const RowLayout& rows, const Tensor& dy, const Tensor& x,
                      const MlaSaved& saved, const Tensor& dx) const;
 
@@ -60,7 +59,7 @@ class Mla {
     Tensor q, kv, kv_latent, o, lse;
   };
   AttentionDesc Core(const RowLayout& rows, const CoreTensors& t) const;
-  // From the latents: what the up-projections read (on scratch), and what they give.
+  // From the latents: what the up-projections read (on ctx.ops.scratch), and what they give.
   struct Normed {
     Tensor q, q_rstd, kv, kv_rstd;  // [T, query_rank], [T], [T, kv_rank], [T]
   };

@@ -20,10 +20,9 @@ struct ModelWeights {
   Weight embedding, final_norm, head;  // [V,H], [H], [V,H]
   std::vector<BlockWeights> blocks;
   std::vector<MtpWeights> mtp;
-  Tensor head_scratch;  // [V,H] FP32 where the head's gradient is added to: see HeadGradient
 };
 
-// Binds the views of a ModelWeights to the stores, by name, once; and to the gradients of each round.
+// Binds the views of a ModelWeights to the stores, by name, once; what the rank does not hold stays empty.
 class WeightBinding {
  public:
   // precision: which products run in FP8. Without it none do: scores and texts are those of the weights themselves.
@@ -32,13 +31,11 @@ class WeightBinding {
   // The codes of the weights that FP8 products read, turned too where these take them so, to be made again whenever the store's
   // values have changed. lost: where the stream works, or null.
   void Quantize(const OpContext& ops, QuantStats* lost);
-  static int64_t PlanBytes(const ModelConfig& model, int64_t local_experts, const PrecisionConfig& precision, Device device);
+  static int64_t PlanBytes(const ModelConfig& model, int64_t local_experts, const PrecisionConfig& precision, Device device,
+                           const HeldLayers& held = {});
   int64_t bytes() const { return codes_.used_bytes(); }
-  // Gradients off: for evaluation, and before the first round.
-  void BindGradients(const GradientStore& gradients, int sources, int64_t round);
-  // All gradients to one place each, outside of any summation tree: places[p] is of the shape of the store's parameter p,
-  // FP32. One rank. head_scratch: [V,H], as below.
-  void BindGradients(std::span<const Tensor> places, WriteMode mode, const Tensor& head_scratch);
+  // Where backward passes contribute from here on; nowhere before.
+  void BindGradients(const GradientStore& gradients);
   const ModelWeights& weights() const { return weights_; }
 
  private:
@@ -52,7 +49,7 @@ class WeightBinding {
   ModelWeights weights_;
   std::vector<std::pair<size_t, Weight*>> dense_;
   std::vector<std::pair<size_t, ExpertWeight*>> experts_;
-  size_t next_bias_ = 0;
+  size_t next_bias_ = 0, bound_ = 0;
 };
 
 struct MicroBatch {
@@ -92,32 +89,37 @@ class Model {
   // sequence_length: of the longest micro-batch that will come. The stream: of all micro-batches.
   Model(const ModelConfig& model, int64_t sequence_length, Dispatcher& dispatcher, const Stream& stream = {});
 
+  const ModelConfig& config() const { return config_; }
   int64_t moe_layers() const { return moe_layers_; }  // MTP modules included
   int64_t loss_terms() const { return 1 + static_cast<int64_t>(mtp_.size()) + moe_layers_; }
-  // What ForwardBackward returns when the experts are evenly loaded.
-  int64_t EvenRows(int64_t sequences, int64_t sequence_length) const;
-  const ModelConfig& config() const { return config_; }
+  const Block& block(int64_t layer) const { return blocks_[static_cast<size_t>(layer)]; }
+  const MtpModule& mtp(size_t module) const { return mtp_[module]; }  // from 0
+  // The index of a layer, or of MTP module layer - layers, among those with experts; -1: it has none.
+  int64_t moe_layer(int64_t layer) const { return layer < config_.dense_layers() ? -1 : layer - config_.dense_layers(); }
+  // The rows of one sequence that a rank's experts get in these layers, and in the MTP modules, when loads are even.
+  int64_t EvenRows(Range layers, bool modules, int64_t sequence_length) const;
 
-  // Totals (overwritten) and gradients, into the targets that `weights` is bound to, of one micro-batch; complete when the
-  // stream is. Returns the rows that this rank's experts received, over the layers. Collective over ep: a rank that has no
-  // micro-batch left takes part with zero sequences.
-  int64_t ForwardBackward(const LayerContext& ctx, const ModelWeights& weights, const MicroBatch& batch,
-                          const LossScales& scales, const MicroBatchTotals& totals) const;
+  // The positions of module k (0: of the main model); their documents are those of the main model's hidden states. Kept until B.
+  RowLayout RowsOf(const LayerContext& ctx, const MicroBatch& batch, int64_t k) const;
+  // [rows] I32: the tokens whose embeddings module k reads (0: the main model). Kept until B.
+  Tensor Ids(const LayerContext& ctx, const MicroBatch& batch, int64_t k) const;
+  void FinalNorm(const LayerContext& ctx, const ModelWeights& weights, const Tensor& x, const Tensor& y, const Tensor& rstd) const;
 
-  // The forward pass alone: hidden[0] [T,H] is what the head reads, hidden[k] [sequences * (S-k), H] what it reads of MTP
-  // module k; as many modules run as there are places. Keeps one block's activations at a time. Collective over ep.
+  // The forward pass alone, which keeps one block's activations at a time. Collective over ep.
+  // These layers, from x to the place that is returned: x or y, both [T,H] and overwritten.
+  Tensor ForwardBlocks(const LayerContext& ctx, const ModelWeights& weights, Range layers, const RowLayout& rows, const Tensor& x,
+                       const Tensor& y) const;
+  // What follows the last layer's output x. hidden[0] [T,H] is what the head reads, hidden[k] [sequences * (S-k), H] what it reads
+  // of MTP module k; as many modules run as there are places.
+  void ForwardEnd(const LayerContext& ctx, const ModelWeights& weights, const MicroBatch& batch, const Tensor& x,
+                  std::span<const Tensor> hidden) const;
+  // All of it, from the tokens.
   void Hidden(const LayerContext& ctx, const ModelWeights& weights, const MicroBatch& batch,
               std::span<const Tensor> hidden) const;
 
-  // *sum, where the stream works: of the cross-entropies of the main model. labels: [sequences, S] I32, -1 = ignored.
-  // Collective over ep.
-  void Evaluate(const LayerContext& ctx, const ModelWeights& weights, const MicroBatch& batch, const Tensor& labels,
-                double* sum) const;
-
  private:
   Block MakeBlock(int layer, bool dense) const;
-  // The positions of module k (0: of the main model); their documents are those of the main model's hidden states.
-  RowLayout RowsOf(const LayerContext& ctx, const MicroBatch& batch, int64_t k) const;
+  Tensor Embedded(const LayerContext& ctx, const ModelWeights& weights, const MicroBatch& batch, int64_t k) const;
 
   ModelConfig config_;
   MlaDims mla_;
@@ -129,6 +131,12 @@ class Model {
   std::vector<MtpModule> mtp_;
   int64_t moe_layers_ = 0;
 };
+
+// to[s, i] = from[s, i + shift] for i < positions; from: [B, S or more] I32, to: [B * positions].
+void CopyPositions(const OpContext& ops, const Tensor& from, int64_t shift, int64_t positions, const Tensor& to);
+
+// Contributes dy [T,H], of the rows of ids [T], to the gradient of the embedding.
+void EmbeddingGradient(const LayerContext& ctx, const Tensor& dy, const Tensor& ids, const GradientSum& gradient);
 
 // Whether the products of this part of the model run in FP8.
 bool InFp8(ModelPart part, const PrecisionConfig& precision);

@@ -24,22 +24,31 @@ void Moe::Dispatch(const LayerContext& ctx, const MoeSaved& saved, const Tensor&
     Quantize(ctx.ops, {.x = x, .codes = codes, .scales = scales, .scale_kind = ScaleKind::kPowerOfTwo, .stats = lost});
     transfer.rows.fp8.codes = destination.Allocate("moe.received", DType::kU8, {arriving, H});
     transfer.rows.fp8.scales = destination.Allocate("moe.received_scales", DType::kF32, {arriving, TilesOf(H)});
-    transfer.rows_request = BeginRows(ctx, saved, codes, transfer.rows.fp8.codes);
-    transfer.scales_request = BeginRows(ctx, saved, scales, transfer.rows.fp8.scales);
+    transfer.rows_request = BeginRows(ctx, saved, codes, transfer.rows.fp8.codes, transfer);
+    transfer.scales_request = BeginRows(ctx, saved, scales, transfer.rows.fp8.scales, transfer);
   } else {
     transfer.rows.value = destination.Allocate("moe.received", x.dtype, {arriving, H});
-    transfer.rows_request = BeginRows(ctx, saved, x, transfer.rows.value);
+    transfer.rows_request = BeginRows(ctx, saved, x, transfer.rows.value, transfer);
   }
   transfer.row_values = values;
   if (!values || local()) return;
   transfer.row_values = destination.Allocate("moe.received_values", DType::kF32, {arriving, 1});
-  transfer.values_request = dispatcher_.BeginDispatch(saved.handle, values, transfer.row_values);
+  transfer.values_request = BeginDispatch(ctx, saved.handle, values, transfer.row_values, transfer);
 }
 
-CommRequest Moe::BeginRows(const LayerContext& ctx, const MoeSaved& saved, const Tensor& x, const Tensor& arrived) const {
-  const Tensor sorted = local() ? arrived : ctx.TempAs("moe.sorted", x.dtype, {saved.handle.send_rows, x.cols()});
+CommRequest Moe::BeginRows(const LayerContext& ctx, const MoeSaved& saved, const Tensor& x, const Tensor& place,
+                           MoeTransfer& transfer) const {
+  const Tensor sorted = local() ? place : ctx.TempAs("moe.sorted", x.dtype, {saved.handle.send_rows, x.cols()});
   GatherRows(ctx.ops, x, saved.until_b.pair_of, dims_.router.top_k, sorted);
-  return local() ? CommRequest{} : dispatcher_.BeginDispatch(saved.handle, sorted, arrived);
+  return local() ? CommRequest{} : BeginDispatch(ctx, saved.handle, sorted, place, transfer);
+}
+
+CommRequest Moe::BeginDispatch(const LayerContext& ctx, const DispatchHandle& handle, const Tensor& sorted, const Tensor& place,
+                               MoeTransfer& transfer) const {
+  if (handle.arrives_by_expert()) return dispatcher_.BeginDispatch(handle, sorted, place);
+  const Tensor arrived = ctx.TempAs("moe.arrived", place.dtype, place.shape);
+  handle.ByExpert(arrived, place, transfer.by_expert);
+  return dispatcher_.BeginDispatch(handle, sorted, arrived);
 }
 
 void Moe::Combine(const LayerContext& ctx, const DispatchHandle& handle, const Tensor& rows, const Tensor& values,
@@ -49,11 +58,29 @@ void Moe::Combine(const LayerContext& ctx, const DispatchHandle& handle, const T
   transfer.row_values = values;
   if (local()) return;
   PhaseScope phase(ctx.timer, Phase::kDispatch);
+  Tensor leaving_rows = rows, leaving_values = values;
+  if (!handle.arrives_by_expert()) {
+    std::vector<CopiedPart> parts;
+    leaving_rows = ctx.Temp("moe.leaving", rows.shape);
+    handle.BySource(rows, leaving_rows, parts);
+    if (values) {
+      leaving_values = ctx.TempAs("moe.leaving_values", values.dtype, values.shape);
+      handle.BySource(values, leaving_values, parts);
+    }
+    CopyParts(ctx.ops, parts);
+  }
   transfer.rows.value = ctx.Temp("moe.returned", {handle.send_rows, dims_.hidden});
-  transfer.rows_request = dispatcher_.BeginCombine(handle, rows, transfer.rows.value);
+  transfer.rows_request = dispatcher_.BeginCombine(handle, leaving_rows, transfer.rows.value);
   if (!values) return;
   transfer.row_values = ctx.TempAs("moe.returned_values", DType::kF32, {handle.send_rows, 1});
-  transfer.values_request = dispatcher_.BeginCombine(handle, values, transfer.row_values);
+  transfer.values_request = dispatcher_.BeginCombine(handle, leaving_values, transfer.row_values);
+}
+
+// y [T,H] += the rows of each token's experts, by groups of experts (contract 8): a node that holds whole groups may add theirs
+// before it sends.
+void Moe::SumOfExperts(const LayerContext& ctx, const MoeSaved& saved, const Tensor& rows, const Tensor& y) const {
+  SumRowsByGroup(ctx.ops, rows, saved.until_b.row_of, saved.until_b.indices, dims_.router.experts / dims_.router.groups, y,
+                 WriteMode::kAdd);
 }
 
 void Moe::Receive(const LayerContext& ctx, MoeTransfer& transfer) const {
@@ -62,6 +89,8 @@ void Moe::Receive(const LayerContext& ctx, MoeTransfer& transfer) const {
     if (request->id >= 0) dispatcher_.Finish(*request);
     *request = {};
   }
+  CopyParts(ctx.ops, transfer.by_expert);
+  transfer.by_expert.clear();
 }
 
 // The gate works in FP32.
@@ -96,9 +125,9 @@ void Moe::ForwardDispatch(const LayerContext& ctx, const MoeWeights& w, const Ro
     saved.handle = dispatcher_.Plan(counts);
   }
   const Tensor values =  // kept where nothing travels
-      (local() ? *ctx.saved : *ctx.ops.scratch).Allocate("moe.sorted_weights", DType::kF32, {T * K, 1});
+      (local() ? ctx.memory->until_b : *ctx.ops.scratch).Allocate("moe.sorted_weights", DType::kF32, {T * K, 1});
   GatherRows(ctx.ops, b.weights.Reshape({T * K, 1}), b.pair_of, 1, values);
-  Dispatch(ctx, saved, x, values, w.gate_up.plan.fp8, ctx.fp8 == nullptr ? nullptr : &ctx.fp8->activations, *ctx.saved, transfer);
+  Dispatch(ctx, saved, x, values, w.gate_up.plan.fp8, ctx.fp8 == nullptr ? nullptr : &ctx.fp8->activations, ctx.memory->until_w, transfer);
 }
 
 void Moe::ForwardShared(const LayerContext& ctx, const MoeWeights& w, const Tensor& x, const Tensor& y,
@@ -109,27 +138,28 @@ void Moe::ForwardShared(const LayerContext& ctx, const MoeWeights& w, const Tens
     Zero(ctx.ops.stream, y);
 }
 
-std::vector<ExpertSegment> Moe::Segments(const MoeSaved& saved) {
+std::vector<ExpertSegment> Moe::Segments(const MoeSaved& saved, const ProductPlan& plan) {
+  const bool by_source = plan.fp8 && plan.dy_tiling != Tiling::kRows1x128;
   std::vector<ExpertSegment> segments;
-  for (int64_t e = 0; e < saved.handle.local_experts; ++e)
-    for (int s = 0; s < saved.handle.sources; ++s)
-      if (const Range rows = saved.handle.Segment(e, s); !rows.empty()) segments.push_back({e, rows});
+  for (int64_t e = 0; e < saved.handle.local_experts; ++e) {
+    for (int s = 0; s < (by_source ? saved.handle.sources : 1); ++s)
+      if (const Range rows = by_source ? saved.handle.Segment(e, s) : saved.handle.Expert(e); !rows.empty())
+        segments.push_back({e, rows});
+  }
   return segments;
 }
 
-// One product per (micro-batch, expert), kept apart until the tree joins them (contract 8): a source rank is a micro-batch.
+// A source rank is another micro-batch. An exact sum gets one contribution from each (contract 8), so that it does not tell where
+// the micro-batches were; another one gets all rows at once, one product for each expert.
 void Moe::PushExpertGradients(const LayerContext& ctx, const MoeSaved& saved, const Activation& dy, const Activation& x,
                               const ExpertWeight& w) const {
-  for (int64_t e = 0; e < saved.handle.local_experts; ++e) {
-    for (int s = 0; s < saved.handle.sources; ++s) {
-      const Range segment = saved.handle.Segment(e, s);
-      const GradTarget& grad = w.grad[static_cast<size_t>(s)];
-      if (!grad.tensor) {
-        JEVONS_CHECK(segment.empty(), "rows from source %d, which has no micro-batch", s);
-        continue;
-      }
-      ctx.wgrad->Push(dy.Rows(segment.begin, segment.size()), x.Rows(segment.begin, segment.size()),
-                      {grad.tensor.Index(e), grad.mode}, w.plan, ctx.shadow == nullptr ? nullptr : ctx.shadow->at(Verb::kWgrad));
+  for (int64_t e = 0; e < saved.handle.local_experts && !w.grad.empty(); ++e) {
+    const GradientSum& grad = w.grad[static_cast<size_t>(e)];
+    for (int s = 0; s < (grad.exact() ? saved.handle.sources : 1); ++s) {
+      const Range rows = grad.exact() ? saved.handle.Segment(e, s) : saved.handle.Expert(e);
+      if (rows.empty()) continue;
+      ctx.wgrad->Push(dy.Rows(rows.begin, rows.size()), x.Rows(rows.begin, rows.size()), grad, w.plan,
+                      ctx.shadow == nullptr ? nullptr : ctx.shadow->at(Verb::kWgrad));
     }
   }
 }
@@ -141,10 +171,10 @@ void Moe::ForwardExperts(const LayerContext& ctx, const MoeWeights& w, MoeSaved&
   saved.until_w.received = transfer.rows;
   b.row_weights = transfer.row_values.Reshape({R});
   const Tensor results = ctx.Temp("moe.results", {R, dims_.hidden});
-  const std::vector<ExpertSegment> segments = Segments(saved);
+  const std::vector<ExpertSegment> segments = Segments(saved, {});
   {
     ArenaScope scope(*ctx.ops.scratch);
-    b.gate_up = CachedActivation(ctx, "moe.gate_up", {R, 2 * dims_.intermediate}, w.down.plan.fp8);
+    b.gate_up = CachedActivation(ctx, ctx.memory->until_b, "moe.gate_up", {R, 2 * dims_.intermediate}, w.down.plan.fp8);
     ExpertsForward(ctx, segments, saved.until_w.received, w.gate_up, b.gate_up.value());
     const Activation activated =
         Activated(ctx, b.gate_up.value(), b.row_weights, w.down.plan, ctx.fp8 == nullptr ? nullptr : &ctx.fp8->activations);
@@ -156,12 +186,12 @@ void Moe::ForwardExperts(const LayerContext& ctx, const MoeWeights& w, MoeSaved&
 
 void Moe::ForwardCombine(const LayerContext& ctx, const MoeSaved& saved, MoeTransfer& transfer, const Tensor& y) const {
   Receive(ctx, transfer);
-  SumRows(ctx.ops, transfer.rows.value, saved.until_b.row_of, dims_.router.top_k, y, WriteMode::kAdd);
+  SumOfExperts(ctx, saved, transfer.rows.value, y);
 }
 
 void Moe::BackwardCombine(const LayerContext& ctx, const MoeWeights& w, const Tensor& dy, const MoeSaved& saved,
                           MoeTransfer& transfer) const {
-  Dispatch(ctx, saved, dy, Tensor(), w.down.plan.fp8, ctx.fp8 == nullptr ? nullptr : &ctx.fp8->gradients, *ctx.ops.scratch, transfer);
+  Dispatch(ctx, saved, dy, Tensor(), w.down.plan.fp8, ctx.fp8 == nullptr ? nullptr : &ctx.fp8->gradients, ctx.memory->stash, transfer);
 }
 
 void Moe::BackwardShared(const LayerContext& ctx, const MoeWeights& w, const Tensor& dy, const Tensor& x, const MoeSaved& saved,
@@ -179,19 +209,19 @@ void Moe::BackwardExperts(const LayerContext& ctx, const MoeWeights& w, const Mo
   const MoeSaved::UntilB& b = saved.until_b;
   const Activation dy = transfer.rows;
   const Tensor d_activated = ctx.Temp("moe.d_activated", {R, width});
-  const Tensor d_gate_up = ctx.Temp("moe.d_gate_up", {R, 2 * width});
+  const Tensor d_gate_up = ctx.Stash("moe.d_gate_up", {R, 2 * width});
   const Tensor d_weights = ctx.TempAs("moe.d_row_weights", DType::kF32, {R, 1});
   const Tensor dx = ctx.Temp("moe.d_received", {R, dims_.hidden});
-  const std::vector<ExpertSegment> segments = Segments(saved);
+  const std::vector<ExpertSegment> segments = Segments(saved, w.down.plan);
   const Tensor gate_up = b.gate_up.Restore(ctx, "moe.gate_up");
-  const Activation activated = Activated(ctx, gate_up, b.row_weights, w.down.plan, /*lost=*/nullptr);  // counted in forward
+  const Activation activated = Activated(ctx.OnStash(), gate_up, b.row_weights, w.down.plan, /*lost=*/nullptr);  // counted in forward
   ExpertsBackwardInput(ctx, segments, dy, w.down, d_activated);
   SwiGluBackward(ctx.ops, {.dy = d_activated,
                            .gate_up = gate_up,
                            .weight = b.row_weights,
                            .dgate_up = d_gate_up,
                            .dweight = d_weights.Reshape({R})});
-  const Activation gradient = AsGradient(ctx, d_gate_up, w.gate_up.plan);
+  const Activation gradient = AsGradient(ctx.OnStash(), d_gate_up, w.gate_up.plan);
   ExpertsBackwardInput(ctx, segments, gradient, w.gate_up, dx);
   PushExpertGradients(ctx, saved, dy, activated, w.down);
   PushExpertGradients(ctx, saved, gradient, saved.until_w.received, w.gate_up);
@@ -203,10 +233,10 @@ void Moe::BackwardDispatch(const LayerContext& ctx, const MoeWeights& w, const R
   const MoeSaved::UntilB& b = saved.until_b;
   const int64_t T = rows.rows(), K = dims_.router.top_k;
   Receive(ctx, transfer);
-  SumRows(ctx.ops, transfer.rows.value, b.row_of, K, dx, WriteMode::kAdd);
+  SumOfExperts(ctx, saved, transfer.rows.value, dx);
 
   const Tensor d_weights = ctx.TempAs("moe.d_weights", DType::kF32, {T * K, 1});
-  const Tensor d_logits = ctx.TempAs("moe.d_logits", DType::kF32, {T, dims_.router.experts});
+  const Tensor d_logits = ctx.memory->stash.Allocate("moe.d_logits", DType::kF32, {T, dims_.router.experts});
   SumRows(ctx.ops, transfer.row_values, b.row_of, 1, d_weights, WriteMode::kOverwrite);
   RouterBackward(ctx.ops, dims_.router,
                  {.scores = b.scores,
@@ -217,7 +247,7 @@ void Moe::BackwardDispatch(const LayerContext& ctx, const MoeWeights& w, const R
                   .balance_scale = balance_scale,
                   .sequence_length = rows.sequence_length,
                   .dlogits = d_logits});
-  LinearBackwardInput(ctx, d_logits, GateInput(ctx, x), w.gate, dx, WriteMode::kAdd);
+  LinearBackwardInput(ctx, d_logits, GateInput(ctx.OnStash(), x), w.gate, dx, WriteMode::kAdd);
 }
 
 }  // namespace jevons

@@ -1,5 +1,5 @@
 // DeepSeekMoE (DeepSeek-V3 report 2.1.2): y = shared(x) + sum over the chosen experts of weight * expert(x); no token is
-// dropped. Written as the phases of a block (architecture, contract 4): dispatch | experts | combine, each forward and
+// dropped. Written as the phases of a block (trainer/DESIGN.md, contract 4): dispatch | experts | combine, each forward and
 // backward; the backward of a combine is a dispatch with the same handle, and the reverse (contract 5).
 #ifndef JEVONS_TRAINER_MODEL_MOE_H_
 #define JEVONS_TRAINER_MODEL_MOE_H_
@@ -44,6 +44,7 @@ struct MoeTransfer {
   Activation rows;    // what arrives: [., H], at the experts in FP8 its codes only
   Tensor row_values;  // where it travels too, [.] FP32
   CommRequest rows_request, scales_request, values_request;
+  std::vector<CopiedPart> by_expert;  // what is to be copied when all is there
 };
 
 class Moe {
@@ -76,14 +77,17 @@ class Moe {
   // BF16, and are what the experts' products read; `lost` counts what the one rounding loses.
   void Dispatch(const LayerContext& ctx, const MoeSaved& saved, const Tensor& x, const Tensor& values, bool fp8, QuantStats* lost,
                 Arena& destination, MoeTransfer& transfer) const;
-  // Sorts the rows of x by expert and sends them: to arrived [., C] of x's type.
-  CommRequest BeginRows(const LayerContext& ctx, const MoeSaved& saved, const Tensor& x, const Tensor& arrived) const;
+  // Sorts the rows of x by expert and sends them; `place` [., C] of x's type has them by expert when Receive has ended.
+  CommRequest BeginRows(const LayerContext& ctx, const MoeSaved& saved, const Tensor& x, const Tensor& place, MoeTransfer& transfer) const;
+  CommRequest BeginDispatch(const LayerContext& ctx, const DispatchHandle& handle, const Tensor& sorted, const Tensor& place,
+                            MoeTransfer& transfer) const;
   // Back from them.
   void Combine(const LayerContext& ctx, const DispatchHandle& handle, const Tensor& rows, const Tensor& values,
                MoeTransfer& transfer) const;
   void Receive(const LayerContext& ctx, MoeTransfer& transfer) const;
-  // The (expert, source) segments that are not empty, an expert's next to each other.
-  static std::vector<ExpertSegment> Segments(const MoeSaved& saved);
+  void SumOfExperts(const LayerContext& ctx, const MoeSaved& saved, const Tensor& rows, const Tensor& y) const;
+  // The rows of each expert that has some; in a part for each source where a product would join what blocks keep apart.
+  static std::vector<ExpertSegment> Segments(const MoeSaved& saved, const ProductPlan& plan);
   void PushExpertGradients(const LayerContext& ctx, const MoeSaved& saved, const Activation& dy, const Activation& x,
                            const ExpertWeight& w) const;
   static Tensor GateInput(const LayerContext& ctx, const Tensor& x);

@@ -36,17 +36,17 @@ void MtpModule::Forward(const LayerContext& ctx, const MtpWeights& w, const RowL
   NormForward(ctx, {layer_, "output (residual stream)", eps_}, saved.y, w.out_norm, out, saved.y_rstd);
 }
 
-void MtpModule::Backward(const LayerContext& ctx, const MtpWeights& w, const RowLayout& rows, const Tensor& d_out,
-                         const MtpSaved& saved, float balance_scale, const Tensor& d_embedded,
-                         const Tensor& d_previous) const {
+void MtpModule::BackwardInput(const LayerContext& ctx, const MtpWeights& w, const RowLayout& rows, const Tensor& d_out,
+                              const MtpSaved& saved, float balance_scale, const Tensor& d_embedded,
+                              const Tensor& d_previous) const {
   const int64_t T = rows.rows(), S = rows.sequence_length, H = d_out.cols();
   ArenaScope scope(*ctx.ops.scratch);
-  const Tensor dy = ctx.Temp("mtp.dy", {T, H});
-  const Tensor dx = ctx.Temp("mtp.dx", {T, H});
+  const Tensor dy = ctx.Stash("mtp.dy", {T, H});
+  const Tensor dx = ctx.Stash("mtp.dx", {T, H});
   NormBackward(ctx, d_out, saved.y, w.out_norm, saved.y_rstd, dy, WriteMode::kOverwrite);
   block_.BackwardInput(ctx, w.block, rows, dy, saved.block, balance_scale, dx);
 
-  const Joined joined = Join(ctx, w, saved);
+  const Joined joined = Join(ctx.OnStash(), w, saved);
   const Tensor d_joined = ctx.Temp("mtp.d_joined", {T, 2 * H});
   LinearBackwardInput(ctx, dx, joined.rows, w.projection, d_joined);
   NormBackward(ctx, d_joined.Columns(0, H), saved.embedded, w.embedding_norm, joined.embedded_rstd, d_embedded,
@@ -58,8 +58,6 @@ void MtpModule::Backward(const LayerContext& ctx, const MtpWeights& w, const Row
     const Tensor destination = d_previous.Rows(s * (S + 1), S);
     Add(ctx.ops, destination, d_hidden.Rows(s * S, S), destination);
   }
-  PhaseScope phase(ctx.timer, Phase::kWeightGrad);
-  ctx.wgrad->Run(ctx.ops);
 }
 
 }  // namespace jevons

@@ -30,8 +30,8 @@ class MtpModule {
   // rows: S - k positions of each sequence. embedded: [T',H]. previous: [sequences * (S-k+1), H]. out: [T',H].
   void Forward(const LayerContext& ctx, const MtpWeights& w, const RowLayout& rows, const Tensor& embedded,
                const Tensor& previous, const Tensor& out, MtpSaved& saved, BlockStats& stats) const;
-  // d_embedded overwritten; d_previous added to. Runs the queued weight gradients before it returns.
-  void Backward(const LayerContext& ctx, const MtpWeights& w, const RowLayout& rows, const Tensor& d_out,
+  // d_embedded overwritten; d_previous added to.
+  void BackwardInput(const LayerContext& ctx, const MtpWeights& w, const RowLayout& rows, const Tensor& d_out,
                 const MtpSaved& saved, float balance_scale, const Tensor& d_embedded, const Tensor& d_previous) const;
 
  private:

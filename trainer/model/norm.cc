@@ -21,15 +21,21 @@ void NormForward(const LayerContext& ctx, const NormSite& site, const Tensor& x,
 
 void NormBackward(const LayerContext& ctx, const Tensor& dy, const Tensor& x, const Weight& gamma, const Tensor& rstd,
                   const Tensor& dx, WriteMode mode) {
-  if (dx.rows() == 0 && !gamma.grad.tensor) return;  // no micro-batch, no gradient
-  RmsNormBackward(ctx.ops, {.dy = dy,
-                            .x = x,
-                            .gamma = gamma.value,
-                            .rstd = rstd,
-                            .dx = dx,
-                            .dx_mode = mode,
-                            .dgamma = gamma.grad.tensor,
-                            .dgamma_mode = gamma.grad.mode});
+  if (dx.rows() == 0) return;  // no micro-batch, no gradient
+  const auto backward = [&](const Tensor& dgamma, WriteMode dgamma_mode) {
+    RmsNormBackward(ctx.ops, {.dy = dy,
+                              .x = x,
+                              .gamma = gamma.value,
+                              .rstd = rstd,
+                              .dx = dx,
+                              .dx_mode = mode,
+                              .dgamma = dgamma,
+                              .dgamma_mode = dgamma_mode});
+  };
+  if (gamma.grad.sum)
+    Contribute(ctx.ops, gamma.grad, backward);
+  else
+    backward(Tensor(), WriteMode::kOverwrite);
 }
 
 }  // namespace jevons

@@ -123,6 +123,11 @@ std::vector<std::string> GateBiasNames(const ModelConfig& model) {
   return names;
 }
 
+int GateBiasLayer(const ModelConfig& model, size_t i) {
+  const int64_t layer = model.dense_layers() + static_cast<int64_t>(i);
+  return static_cast<int>(layer < model.layers() ? layer : layer + 1);  // final norm and head come before MTP modules
+}
+
 ParamCount CountParameters(const ModelConfig& model) {
   ParamCount count;
   for (const ParamSpec& spec : ParameterTable(model)) {

@@ -55,6 +55,8 @@ std::vector<ParamSpec> ParameterTable(const ModelConfig& model);
 // The gate biases: FP32 [routed_experts] each, one per MoE layer and MTP module, in order. They are state,
 // set by the balance rule and not by a gradient, hence not in the table.
 std::vector<std::string> GateBiasNames(const ModelConfig& model);
+// Where the i-th of them is in the order of execution: ParamSpec::layer.
+int GateBiasLayer(const ModelConfig& model, size_t i);
 
 // Numbers of elements, gate biases not counted. DeepSeek's README_WEIGHTS counts as here, except that it
 // gives the MTP module as 11.5B, which is its block alone: eh_proj adds 0.1B.

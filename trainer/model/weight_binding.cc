@@ -52,6 +52,8 @@ ProductPlan PlanOf(const ParamSpec& spec, const PrecisionConfig& precision) {
 
 void WeightBinding::Bind(const WeightStore& store, const std::string& name, Weight& weight) {
   const size_t param = IndexOf(store, name);
+  ++bound_;
+  if (!store.holds(param)) return;
   weight.value = store.value(param);
   weight.plan = PlanOf(store.specs()[param], precision_);
   if (weight.plan.fp8) weight.fp8 = Codes(weight.value);
@@ -60,16 +62,19 @@ void WeightBinding::Bind(const WeightStore& store, const std::string& name, Weig
 
 void WeightBinding::Bind(const WeightStore& store, const std::string& name, ExpertWeight& weight) {
   const size_t param = IndexOf(store, name);
+  ++bound_;
+  if (!store.holds(param)) return;
   weight.value = store.value(param);
   weight.plan = PlanOf(store.specs()[param], precision_);
   for (int64_t e = 0; weight.plan.fp8 && e < weight.value.shape[0]; ++e) weight.fp8.push_back(Codes(weight.value.Index(e)));
   experts_.emplace_back(param, &weight);
 }
 
-int64_t WeightBinding::PlanBytes(const ModelConfig& model, int64_t local_experts, const PrecisionConfig& precision, Device device) {
+int64_t WeightBinding::PlanBytes(const ModelConfig& model, int64_t local_experts, const PrecisionConfig& precision, Device device,
+                                 const HeldLayers& held) {
   int64_t bytes = 0;
   for (const ParamSpec& spec : ParameterTable(model)) {
-    if (!PlanOf(spec, precision).fp8) continue;
+    if (!PlanOf(spec, precision).fp8 || (held && !held(spec.layer))) continue;
     bytes += (spec.expert ? local_experts : 1) * Fp8WeightBytes(device, spec.shape[spec.shape.rank - 2], spec.shape.cols());
   }
   return bytes;
@@ -118,7 +123,7 @@ void WeightBinding::BindBlock(const ModelConfig& model, const WeightStore& store
 
 WeightBinding::WeightBinding(const ModelConfig& model, const WeightStore& store, const PrecisionConfig& precision)
     : precision_(precision),
-      codes_("weight codes", std::max<int64_t>(1, PlanBytes(model, store.experts().size(), precision, store.device())), store.device()) {
+      codes_("weight codes", std::max<int64_t>(1, PlanBytes(model, store.experts().size(), precision, store.device(), store.held())), store.device()) {
   const int64_t layers = model.layers(), depth = model.mtp().depth();
   weights_.blocks.resize(static_cast<size_t>(layers));
   weights_.mtp.resize(static_cast<size_t>(depth));
@@ -137,22 +142,15 @@ WeightBinding::WeightBinding(const ModelConfig& model, const WeightStore& store,
     BindBlock(model, store, prefix, false, mtp.block);
     Bind(store, prefix + "shared_head.norm.weight", mtp.out_norm);
   }
-  JEVONS_CHECK(dense_.size() + experts_.size() == store.specs().size(), "a parameter of the table is bound to no layer");
+  JEVONS_CHECK(bound_ == store.specs().size(), "a parameter of the table is bound to no layer");
 }
 
-void WeightBinding::BindGradients(const GradientStore& gradients, int sources, int64_t round) {
-  weights_.head_scratch = gradients.head_scratch();
-  for (auto& [param, weight] : dense_) weight->grad = gradients.Dense(param, round);
+void WeightBinding::BindGradients(const GradientStore& gradients) {
+  for (auto& [param, weight] : dense_) weight->grad = gradients.Dense(param);
   for (auto& [param, weight] : experts_) {
-    weight->grad.resize(static_cast<size_t>(sources));
-    for (int s = 0; s < sources; ++s) weight->grad[static_cast<size_t>(s)] = gradients.Expert(param, s, round);
+    weight->grad.clear();
+    for (int64_t e = 0; e < weight->value.shape[0]; ++e) weight->grad.push_back(gradients.Expert(param, e));
   }
-}
-
-void WeightBinding::BindGradients(std::span<const Tensor> places, WriteMode mode, const Tensor& head_scratch) {
-  weights_.head_scratch = head_scratch;
-  for (auto& [param, weight] : dense_) weight->grad = {places[param], mode};
-  for (auto& [param, weight] : experts_) weight->grad = {{places[param], mode}};
 }
 
 }  // namespace jevons

@@ -1,5 +1,7 @@
 #include "trainer/model/weights.h"
 
+#include <algorithm>
+
 #include "kernels/ops/elementwise.h"
 #include "kernels/tensor/device.h"
 
@@ -16,25 +18,30 @@ Shape WeightStore::LocalShape(const ParamSpec& spec, int64_t local_experts) {
   return shape;
 }
 
-int64_t WeightStore::PlanBytes(const ModelConfig& model, int64_t local_experts, DType compute) {
+int64_t WeightStore::PlanBytes(const ModelConfig& model, int64_t local_experts, DType compute, const HeldLayers& held) {
   int64_t bytes = 0;
   for (const ParamSpec& spec : ParameterTable(model))
-    bytes += Arena::SliceBytes(StoredType(spec, compute), LocalShape(spec, local_experts));
-  const auto biases = static_cast<int64_t>(GateBiasNames(model).size());
-  return bytes + biases * Arena::SliceBytes(DType::kF32, {model.moe().routed_experts()});
+    if (!held || held(spec.layer)) bytes += Arena::SliceBytes(StoredType(spec, compute), LocalShape(spec, local_experts));
+  for (size_t i = 0; i < GateBiasNames(model).size(); ++i)
+    if (!held || held(GateBiasLayer(model, i))) bytes += Arena::SliceBytes(DType::kF32, {model.moe().routed_experts()});
+  return bytes;
 }
 
-WeightStore::WeightStore(const ModelConfig& model, Range experts, DType compute, const Stream& stream)
+WeightStore::WeightStore(const ModelConfig& model, Range experts, DType compute, const Stream& stream, const HeldLayers& held)
     : specs_(ParameterTable(model)),
       bias_names_(GateBiasNames(model)),
       experts_(experts),
       compute_(compute),
-      arena_("weights", PlanBytes(model, experts.size(), compute), stream.device) {
+      held_(held),
+      arena_("weights", std::max<int64_t>(1, PlanBytes(model, experts.size(), compute, held)), stream.device) {
   for (const ParamSpec& spec : specs_)
-    values_.push_back(
-        arena_.Allocate("weight", StoredType(spec, compute), LocalShape(spec, experts.size())));
+    values_.push_back(!held || held(spec.layer)
+                          ? arena_.Allocate("weight", StoredType(spec, compute), LocalShape(spec, experts.size()))
+                          : Tensor());
   for (size_t i = 0; i < bias_names_.size(); ++i) {
-    biases_.push_back(arena_.Allocate("gate bias", DType::kF32, {model.moe().routed_experts()}));
+    biases_.emplace_back();
+    if (held && !held(GateBiasLayer(model, i))) continue;
+    biases_.back() = arena_.Allocate("gate bias", DType::kF32, {model.moe().routed_experts()});
     Zero(stream, biases_.back());
   }
 }

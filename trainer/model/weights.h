@@ -1,9 +1,11 @@
-// The parameters of one rank: what a layer computes with. Dense parameters whole, of the stacked experts this rank's share.
+// The parameters of one rank: what a layer computes with. Of those that its stages hold dense parameters whole, of the stacked experts
+// this rank's share.
 // In FP32 these are the masters too; in BF16 the GEMM weights and the embedding are copies of FP32 masters that the
 // optimizer holds in slices (trainer/optim/zero1.h). Gate biases are FP32 state beside them.
 #ifndef JEVONS_TRAINER_MODEL_WEIGHTS_H_
 #define JEVONS_TRAINER_MODEL_WEIGHTS_H_
 
+#include <functional>
 #include <vector>
 
 #include "kernels/base/partition.h"
@@ -12,21 +14,26 @@
 
 namespace jevons {
 
+// Whether a rank holds what computes at this place in the order of execution (ParamSpec::layer). Empty: everything.
+using HeldLayers = std::function<bool(int layer)>;
+
 class WeightStore {
  public:
   // experts: the routed experts that live on this rank. The values lie where the stream works; biases are zero.
-  WeightStore(const ModelConfig& model, Range experts, DType compute, const Stream& stream = {});
+  WeightStore(const ModelConfig& model, Range experts, DType compute, const Stream& stream = {}, const HeldLayers& held = {});
 
   const std::vector<ParamSpec>& specs() const { return specs_; }
   Range experts() const { return experts_; }
   DType compute() const { return compute_; }
+  const HeldLayers& held() const { return held_; }
   Device device() const { return arena_.device(); }
-  const Tensor& value(size_t param) const { return values_[param]; }
+  bool holds(size_t param) const { return static_cast<bool>(values_[param]); }
+  const Tensor& value(size_t param) const { return values_[param]; }  // empty where not held
   const std::vector<std::string>& bias_names() const { return bias_names_; }
-  const Tensor& bias(size_t i) const { return biases_[i]; }  // [E] FP32
+  const Tensor& bias(size_t i) const { return biases_[i]; }  // [E] FP32; empty where not held
   int64_t bytes() const { return arena_.used_bytes(); }
 
-  static int64_t PlanBytes(const ModelConfig& model, int64_t local_experts, DType compute);
+  static int64_t PlanBytes(const ModelConfig& model, int64_t local_experts, DType compute, const HeldLayers& held = {});
 
  private:
   static Shape LocalShape(const ParamSpec& spec, int64_t local_experts);
@@ -34,6 +41,7 @@ class WeightStore {
   std::vector<std::string> bias_names_;
   Range experts_;
   DType compute_;
+  HeldLayers held_;
   Arena arena_;
   std::vector<Tensor> values_, biases_;
 };

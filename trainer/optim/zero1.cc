@@ -33,13 +33,14 @@ constexpr int64_t kMinimumArena = 64;  // bytes: a rank may own nothing
 
 }  // namespace
 
-std::vector<ZeroOptimizer::Group> ZeroOptimizer::MakeGroups(const std::vector<ParamSpec>& specs, Range experts,
-                                                            DType compute) {
+std::vector<ZeroOptimizer::Group> ZeroOptimizer::MakeGroups(const std::vector<ParamSpec>& specs, Range experts, DType compute,
+                                                            const Partition& partition, int pp_rank) {
   std::vector<Group> groups;
-  auto group_of = [&](bool expert, DType type) -> Group& {
+  auto group_of = [&](bool expert, DType type, const std::vector<int>& holders) -> Group& {
     for (Group& group : groups)
-      if (group.expert == expert && group.type == type) return group;
-    groups.push_back({.ranks = nullptr, .expert = expert, .type = type, .entries = {}, .sizes = {}, .slices = {}});
+      if (group.expert == expert && group.type == type && group.holders == holders) return group;
+    groups.push_back(
+        {.ranks = nullptr, .expert = expert, .type = type, .holders = holders, .entries = {}, .sizes = {}, .slices = {}});
     return groups.back();
   };
   int64_t chunk = 0;
@@ -47,7 +48,12 @@ std::vector<ZeroOptimizer::Group> ZeroOptimizer::MakeGroups(const std::vector<Pa
     const ParamSpec& spec = specs[p];
     const int64_t copies = spec.expert ? spec.shape[0] : 1;
     const int64_t size = spec.shape.size() / copies, chunks = ChunksOf(size);
-    Group& group = group_of(spec.expert, spec.low_precision ? compute : DType::kF32);
+    const std::vector<int> holders = partition.HoldersOf(spec.layer);
+    if (std::find(holders.begin(), holders.end(), pp_rank) == holders.end()) {
+      chunk += copies * chunks;
+      continue;
+    }
+    Group& group = group_of(spec.expert, spec.low_precision ? compute : DType::kF32, holders);
     for (int64_t e = 0; e < copies; ++e, chunk += chunks) {
       if (spec.expert && (e < experts.begin || e >= experts.end)) continue;
       group.entries.push_back({.param = p,
@@ -68,39 +74,42 @@ int64_t ZeroOptimizer::SliceBytes(const OptimizerConfig& config, const Group& gr
     const Shape shape = {owned.elements.size()};
     bytes += 2 * Arena::SliceBytes(MomentDType(config), shape);
     if (group.type != DType::kF32) bytes += Arena::SliceBytes(DType::kF32, shape);
-    if (ranks > 1) bytes += Arena::SliceBytes(DType::kF32, shape);
   }
   return bytes;
 }
 
 int64_t ZeroOptimizer::PlanBytes(const ModelConfig& model, const OptimizerConfig& config, DType compute,
-                                 const MeshShape& mesh, int world_rank) {
+                                 const Partition& partition, const MeshShape& mesh, int world_rank) {
   const MeshRank rank = RankOf(mesh, world_rank);
   const Range experts = BlockOf(model.moe().routed_experts(), mesh.ep, rank.ep);
   int64_t bytes = 0;
-  for (const Group& group : MakeGroups(ParameterTable(model), experts, compute))
-    bytes += SliceBytes(config, group, group.expert ? mesh.edp() : mesh.dp(), group.expert ? rank.edp : rank.dp);
+  for (const Group& group : MakeGroups(ParameterTable(model), experts, compute, partition, rank.pp)) {
+    const int copies = group.expert ? mesh.edp() : mesh.dp();
+    const auto place = std::find(group.holders.begin(), group.holders.end(), rank.pp) - group.holders.begin();
+    bytes += SliceBytes(config, group, static_cast<int>(group.holders.size()) * copies,
+                        static_cast<int>(place) * copies + (group.expert ? rank.edp : rank.dp));
+  }
   return bytes;
 }
 
-ZeroOptimizer::ZeroOptimizer(const OptimizerConfig& config, WeightStore& weights, Mesh& mesh)
+ZeroOptimizer::ZeroOptimizer(const OptimizerConfig& config, WeightStore& weights, const Partition& partition, Mesh& mesh)
     : config_(config),
       weights_(weights),
       mesh_(mesh),
+      groups_(MakeGroups(weights.specs(), weights.experts(), weights.compute(), partition, mesh.rank().pp)),
       arena_("optimizer",
              [&] {
+               mesh.MakeHolderGroups(partition.HolderSets());
                int64_t bytes = kMinimumArena;
-               for (const Group& group : MakeGroups(weights.specs(), weights.experts(), weights.compute())) {
-                 Communicator& ranks = group.expert ? mesh.edp() : mesh.dp();
-                 bytes += SliceBytes(config, group, ranks.size(), ranks.rank());
+               for (Group& group : groups_) {
+                 group.ranks = group.expert ? &mesh.edp_of(group.holders) : &mesh.dp_of(group.holders);
+                 bytes += SliceBytes(config, group, group.ranks->size(), group.ranks->rank());
                }
                return bytes;
              }(),
              weights.device()),
-      groups_(MakeGroups(weights.specs(), weights.experts(), weights.compute())),
       chunks_(ChunksOfModel(weights.specs())) {
   for (Group& group : groups_) {
-    group.ranks = group.expert ? &mesh.edp() : &mesh.dp();
     for (Entry& entry : group.entries) {
       const Tensor& value = weights.value(entry.param);
       entry.value = (entry.local_expert < 0 ? value : value.Index(entry.local_expert)).Reshape({entry.size});
@@ -114,7 +123,6 @@ ZeroOptimizer::ZeroOptimizer(const OptimizerConfig& config, WeightStore& weights
                                                : arena_.Allocate("master", DType::kF32, shape);
       slice.m = arena_.Allocate("first moment", MomentDType(config), shape);
       slice.v = arena_.Allocate("second moment", MomentDType(config), shape);
-      if (group.ranks->size() > 1) slice.gradient_buffer = arena_.Allocate("reduced gradient", DType::kF32, shape);
       group.slices.push_back(slice);
     }
   }
@@ -149,79 +157,74 @@ void ZeroOptimizer::GatherWeights(Group& group, const OpContext& ops) {
   AllGatherOwned(*group.ranks, values, group.sizes, SizeOf(group.type), ops);
 }
 
-void ZeroOptimizer::ReduceGroup(Group& group, const OpContext& ops, const GradientStore& gradients,
-                                const GradientLayout& layout, int64_t count) {
-  TreeReduceDesc desc{.count = count, .nodes_of_rank = {}, .local = {}, .sizes = group.sizes};
-  for (int r = 0; r < group.ranks->size(); ++r) {
-    // A dense group's rank holds its own block's nodes, an expert group's rank those of its whole ep group, source by source.
-    std::vector<Range> nodes;
-    const int first = group.expert ? r * layout.sources : r;
-    for (int source = first; source < first + (group.expert ? layout.sources : 1); ++source)
-      for (const Range& node : NodesOf(layout.Block(count, source), count)) nodes.push_back(node);
-    desc.nodes_of_rank.push_back(std::move(nodes));
-  }
-  const size_t nodes = desc.nodes_of_rank[static_cast<size_t>(group.ranks->rank())].size();
-  for (size_t n = 0; n < nodes; ++n) {
-    desc.local.emplace_back();
+GradientSummary ZeroOptimizer::Reduce(const OpContext& ops, const GradientStore& gradients, double scale) {
+  gradient_unit_ = gradients.unit();
+  for (Group& group : groups_) {
+    std::vector<Tensor> sums;
     for (const Entry& entry : group.entries)
-      desc.local.back().push_back(group.expert ? gradients.ExpertNode(n, entry.param, entry.local_expert)
-                                               : gradients.DenseNode(n, entry.param));
+      sums.push_back(group.expert ? gradients.ExpertTotal(entry.param, entry.local_expert) : gradients.Whole(entry.param));
+    ReduceScatterOwned(*group.ranks, sums, ops);
+    for (Slice& slice : group.slices) slice.gradient = Part(sums[slice.entry], slice.elements);
   }
-  std::vector<float*> out;
-  for (Slice& slice : group.slices) {
-    slice.gradient = slice.gradient_buffer
-                         ? slice.gradient_buffer
-                         : Tensor::Of(desc.local[0][slice.entry] + slice.elements.begin, {slice.elements.size()});
-    out.push_back(slice.gradient.as<float>());
-  }
-  TreeReduceScatter(*group.ranks, desc, out, ops);
-}
-
-GradientSummary ZeroOptimizer::Reduce(const OpContext& ops, const GradientStore& gradients, const GradientLayout& layout,
-                                      int64_t count, double scale) {
-  for (Group& group : groups_) ReduceGroup(group, ops, gradients, layout, count);
-  GradientSummary summary = Summarize(ops);
+  GradientSummary summary = Summarize(ops, gradients);
   summary.norm /= scale;
   summary.scale = scale;
   return summary;
 }
 
-GradientSummary ZeroOptimizer::Summarize(const OpContext& ops) const {
-  // A chunk has one owner in the world; everybody else adds the integer 0 to the bits of its sum: exact in any order.
-  std::vector<int64_t> bits(static_cast<size_t>(chunks_), 0);
+// A chunk has one owner in the world; everybody else adds the integer 0 to the bits of its sum: exact in any order. Flags are
+// counts.
+GradientSummary ZeroOptimizer::Summarize(const OpContext& ops, const GradientStore& gradients) const {
+  const int64_t own_flags = gradients.flags().size();
+  std::vector<int64_t> mine(static_cast<size_t>(chunks_ + own_flags), 0);
   {
     ArenaScope scope(*ops.scratch);
-    const Tensor sums = ops.scratch->Allocate("gradient.squares", DType::kI64, {chunks_});
+    const Tensor sums = ops.scratch->Allocate("gradient.squares", DType::kI64, {chunks_ + own_flags});
     Zero(ops.stream, sums);
     std::vector<SquaresSlice> slices;
     for (const Group& group : groups_) {
       for (const Slice& slice : group.slices) {
         const int64_t first = group.entries[slice.entry].first_chunk + slice.elements.begin / kChunk;
-        slices.push_back({slice.gradient, static_cast<double*>(sums.data) + first});
+        slices.push_back({slice.gradient, static_cast<double*>(sums.data) + first, gradient_unit_});
       }
     }
     SumsOfSquares(ops, slices, kChunk);
-    Fetch(ops.stream, sums.data, bits.data(), sums.bytes());
+    CopyBytes(ops.stream, gradients.flags().data, sums.as<int64_t>() + chunks_, gradients.flags().bytes());
+    Fetch(ops.stream, sums.data, mine.data(), sums.bytes());
   }
-  mesh_.world().AllReduceSum(bits);
+  // The flags of this rank's experts among those of all.
+  const Range experts = weights_.experts();
+  std::vector<int64_t> all(mine.begin(), mine.begin() + chunks_);
+  auto flag = mine.cbegin() + chunks_;
+  for (size_t p = 0; p < weights_.specs().size(); ++p) {
+    const ParamSpec& spec = weights_.specs()[p];
+    const size_t first = all.size();
+    all.resize(first + static_cast<size_t>(spec.expert ? spec.shape[0] : 1), 0);
+    const Range here = !weights_.holds(p) ? Range{} : spec.expert ? experts : Range{0, 1};
+    for (int64_t e = here.begin; e < here.end; ++e) all[first + static_cast<size_t>(e)] = *flag++;
+  }
+  mesh_.world().AllReduceSum(all);
   std::vector<double> squares;
-  squares.reserve(bits.size());
-  for (int64_t b : bits) squares.push_back(std::bit_cast<double>(b));
-  GradientSummary summary{.norm = std::sqrt(TreeSum(squares)), .non_finite = {}};
-  if (std::isfinite(summary.norm)) return summary;
-  int64_t chunk = 0;
+  for (int64_t i = 0; i < chunks_; ++i) squares.push_back(std::bit_cast<double>(all[static_cast<size_t>(i)]));
+  GradientSummary summary{.norm = std::sqrt(TreeSum(squares)), .refused = {}};
+  const auto is_bad = [](double square) { return !std::isfinite(square); };
+  const bool flagged = std::any_of(all.begin() + chunks_, all.end(), [](int64_t f) { return f != 0; });
+  if (std::isfinite(summary.norm) && !flagged) return summary;
+  auto chunk = squares.cbegin();
+  auto flags = all.cbegin() + chunks_;
   for (const ParamSpec& spec : weights_.specs()) {
     const int64_t copies = spec.expert ? spec.shape[0] : 1;
-    const int64_t chunks = ChunksOf(spec.shape.size() / copies);
-    for (const int64_t end = chunk + copies * chunks; chunk < end; ++chunk) {
-      if (std::isfinite(squares[static_cast<size_t>(chunk)])) continue;
-      summary.non_finite = spec.expert
-                               ? absl::StrCat(spec.name, ", expert ", copies - (end - chunk + chunks - 1) / chunks)
-                               : spec.name;
+    for (int64_t e = 0; e < copies; ++e) {
+      const auto end = chunk + ChunksOf(spec.shape.size() / copies);
+      const bool refused = *flags++ != 0 || std::any_of(chunk, end, is_bad);
+      chunk = end;
+      if (!refused) continue;
+      summary.refused = absl::StrCat(spec.name, spec.expert ? absl::StrCat(", expert ", e) : "",
+                                     gradients.exact() ? " is NaN, Inf or too large to be summed exactly" : " is NaN or Inf");
       return summary;
     }
   }
-  summary.non_finite = "the sum over all parameters";
+  summary.refused = "all parameters together has an infinite norm";
   return summary;
 }
 
@@ -246,6 +249,7 @@ void ZeroOptimizer::Update(const OpContext& ops, double learning_rate, const Gra
          .beta2 = static_cast<float>(config_.beta2()),
          .eps = static_cast<float>(config_.eps()),
          .grad_scale = static_cast<float>(clipping / gradient.scale),
+         .grad_unit = gradient_unit_,
          .step = t},
         slices);
   for (Group& group : groups_) GatherWeights(group, ops);

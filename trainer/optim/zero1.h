@@ -1,8 +1,9 @@
 // AdamW with ZeRO stage 1 (DeepSeek-V3 report 3.2, 4.2): each rank keeps masters and moments of its own slices, reduces the
-// gradients of those from everybody's partial sums, updates them, and gives the new weights to the others.
+// gradients of those from everybody's sums, updates them, and gives the new weights to the others.
 //
-// Dense parameters are shared over dp, an expert's over edp; each kind is cut for its compute type apart, so that one
-// gather moves one type. Norms are summed per chunk and then over a fixed tree, so they do not feel the layout.
+// Dense parameters are shared over dp, an expert's over edp, each over all ranks of the pipeline that hold it; each kind is cut for
+// its compute type apart, so that one gather moves one type. Squares for the norm are summed per chunk of a parameter, and the chunks in the order of the table over a
+// fixed tree: the norm does not feel the layout.
 #ifndef JEVONS_TRAINER_OPTIM_ZERO1_H_
 #define JEVONS_TRAINER_OPTIM_ZERO1_H_
 
@@ -13,6 +14,7 @@
 #include "configs/run.pb.h"
 #include "parallel/mesh.h"
 #include "trainer/model/gradients.h"
+#include "trainer/model/partition.h"
 #include "trainer/model/weights.h"
 
 namespace jevons {
@@ -28,20 +30,20 @@ struct StateSlice {
 struct GradientSummary {
   double norm = 0;                          // of the whole gradient, before clipping
   double scale = 1;                         // what is held is the gradient times this, a power of two; the norm is not
-  std::optional<std::string> non_finite;    // the first parameter with NaN or Inf
+  std::optional<std::string> refused;       // what is wrong with which parameter first: "model.norm.weight is NaN or Inf"
 };
 
 class ZeroOptimizer {
  public:
-  ZeroOptimizer(const OptimizerConfig& config, WeightStore& weights, Mesh& mesh);
+  // Collective over the world.
+  ZeroOptimizer(const OptimizerConfig& config, WeightStore& weights, const Partition& partition, Mesh& mesh);
 
   // Fresh weights and moments. Every rank computes its own part from (seed, parameter, element).
   void Initialize(const OpContext& ops, double init_std, uint64_t seed);
 
   // Reduces the step's gradients, which are those of the loss times `scale`, a power of two, into this rank's slices and
   // returns the global norm. The host waits for it. Collective over the world.
-  GradientSummary Reduce(const OpContext& ops, const GradientStore& gradients, const GradientLayout& layout, int64_t count,
-                         double scale);
+  GradientSummary Reduce(const OpContext& ops, const GradientStore& gradients, double scale);
 
   // AdamW on the slices, t = 1, 2, ..., then everybody's new weights to everybody. Collective over the world.
   void Update(const OpContext& ops, double learning_rate, const GradientSummary& gradient, int64_t t);
@@ -52,8 +54,8 @@ class ZeroOptimizer {
   void RestoreWeights(const OpContext& ops);
 
   int64_t bytes() const { return arena_.used_bytes(); }
-  static int64_t PlanBytes(const ModelConfig& model, const OptimizerConfig& config, DType compute, const MeshShape& mesh,
-                           int world_rank);
+  static int64_t PlanBytes(const ModelConfig& model, const OptimizerConfig& config, DType compute, const Partition& partition,
+                           const MeshShape& mesh, int world_rank);
 
  private:
   struct Entry {               // one tensor that ownership is decided on: a dense parameter, or one expert of a stack
@@ -68,32 +70,32 @@ class ZeroOptimizer {
     size_t entry = 0;
     Range elements;            // of the entry
     Tensor master, m, v;       // [elements]
-    Tensor gradient;           // [elements] FP32: set by Reduce
-    Tensor gradient_buffer;    // where it is reduced to; empty: in place, the group is this rank alone
+    Tensor gradient;           // [elements] of the gradient's sum: set by Reduce
   };
   struct Group {
     Communicator* ranks;
     bool expert;
     DType type;
+    std::vector<int> holders;  // pp ranks
     std::vector<Entry> entries;
     std::vector<int64_t> sizes;
     std::vector<Slice> slices;
   };
   // Ownership is arithmetic: the same code serves the constructor and the plan, which has no communicators.
-  static std::vector<Group> MakeGroups(const std::vector<ParamSpec>& specs, Range experts, DType compute);
+  static std::vector<Group> MakeGroups(const std::vector<ParamSpec>& specs, Range experts, DType compute, const Partition& partition,
+                                       int pp_rank);
   static int64_t SliceBytes(const OptimizerConfig& config, const Group& group, int ranks, int rank);
 
-  void ReduceGroup(Group& group, const OpContext& ops, const GradientStore& gradients, const GradientLayout& layout,
-                   int64_t count);
-  GradientSummary Summarize(const OpContext& ops) const;
+  GradientSummary Summarize(const OpContext& ops, const GradientStore& gradients) const;
   void GatherWeights(Group& group, const OpContext& ops);
 
   OptimizerConfig config_;
   WeightStore& weights_;
   Mesh& mesh_;
-  Arena arena_;
   std::vector<Group> groups_;
-  int64_t chunks_ = 0;  // of the model
+  Arena arena_;
+  int64_t chunks_ = 0;      // of the model
+  double gradient_unit_ = 1;  // what 1 of a slice's gradient is worth
 };
 
 }  // namespace jevons

@@ -75,7 +75,7 @@ std::vector<size_t> BestCuts(const std::vector<Unit>& units, int stages) {
   return ends;
 }
 
-void Append(const Unit& unit, Stage& stage) {
+void Append(const Unit& unit, PlannedStage& stage) {
   stage.content.dense_blocks += unit.content.dense_blocks;
   stage.content.moe_blocks += unit.content.moe_blocks;
   stage.content.embedding |= unit.content.embedding;
@@ -84,7 +84,7 @@ void Append(const Unit& unit, Stage& stage) {
 }
 
 // F of one stage beside B of another: their parts zipped in order, what is left over runs alone.
-double OverlappedStages(const Stage& f, const Stage& b, const LayerModel& layers) {
+double OverlappedStages(const PlannedStage& f, const PlannedStage& b, const LayerModel& layers) {
   double seconds = 0;
   const size_t most = std::max(f.parts.size(), b.parts.size());
   static const BlockTimes nothing;
@@ -110,7 +110,7 @@ OptimizerTimes TimeOptimizer(const StageParameters& p, const Layout& l, int copi
   return t;
 }
 
-StageCosts CostsOf(const Stage& stage, const ModelShape& model, const Layout& layout, double imbalance, double gap) {
+StageCosts CostsOf(const PlannedStage& stage, const ModelShape& model, const Layout& layout, double imbalance, double gap) {
   const StageActivations kept = ActivationsOf(stage.content, model, layout, imbalance);
   return {.forward = stage.forward.sum() * gap,
           .input = stage.input.sum() * gap,
@@ -122,10 +122,10 @@ StageCosts CostsOf(const Stage& stage, const ModelShape& model, const Layout& la
 
 }  // namespace
 
-std::vector<Stage> CutIntoStages(const ModelShape& model, const LayerModel& layers, int stages, bool overlap) {
+std::vector<PlannedStage> CutIntoStages(const ModelShape& model, const LayerModel& layers, int stages, bool overlap) {
   const std::vector<Unit> units = UnitsOf(model, layers, overlap);
   const std::vector<size_t> ends = BestCuts(units, stages);
-  std::vector<Stage> result(stages);
+  std::vector<PlannedStage> result(stages);
   size_t unit = 0;
   for (int s = 0; s < stages; ++s) {
     for (; unit < ends[s]; ++unit) Append(units[unit], result[s]);
@@ -144,7 +144,7 @@ StepModel ModelStep(const ModelShape& model, const Layout& layout, const KernelM
   StepModel step;
   step.stages = CutIntoStages(model, layers, schedule.stages, layout.overlap || layout.overlap_all);
   const size_t S = step.stages.size();
-  for (const Stage& stage : step.stages) step.costs.stages.push_back(CostsOf(stage, model, layout, imbalance, gap));
+  for (const PlannedStage& stage : step.stages) step.costs.stages.push_back(CostsOf(stage, model, layout, imbalance, gap));
   step.costs.overlapped.resize(S * S);
   for (size_t f = 0; f < S; ++f) {
     for (size_t b = 0; b < S; ++b) {

@@ -12,14 +12,14 @@
 
 namespace jevons {
 
-struct Stage {
+struct PlannedStage {
   StageContent content;
   std::vector<BlockTimes> parts;  // in order: embedding, blocks, head, MTP modules
   Work forward, input, weight;    // one micro-batch alone
 };
 
 // Contiguous, every block exactly once, the slowest stage as fast as can be; `overlap`: beside another micro-batch.
-std::vector<Stage> CutIntoStages(const ModelShape& model, const LayerModel& layers, int stages, bool overlap);
+std::vector<PlannedStage> CutIntoStages(const ModelShape& model, const LayerModel& layers, int stages, bool overlap);
 
 struct OptimizerTimes {
   double reduce = 0;  // gradients to their owners
@@ -29,7 +29,7 @@ struct OptimizerTimes {
 };
 
 struct StepModel {
-  std::vector<Stage> stages;
+  std::vector<PlannedStage> stages;
   PipelineCosts costs;  // seconds
   OptimizerTimes optimizer;
   std::vector<MemoryPlan> state;  // per rank of the pipeline, without activations

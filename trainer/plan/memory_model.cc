@@ -7,10 +7,12 @@
 #include "kernels/ops/attention.h"
 #include "kernels/ops/gemm.h"
 #include "kernels/tensor/arena.h"
+#include "parallel/pipeline/simulate.h"
 #include "parallel/zero/exchange.h"
 #include "trainer/model/gradients.h"
 #include "trainer/model/head.h"
 #include "trainer/model/model.h"
+#include "trainer/model/partition.h"
 #include "trainer/model/weights.h"
 #include "trainer/optim/zero1.h"
 #include "trainer/train_step.h"
@@ -29,45 +31,46 @@ class ActivationModel {
         device_(DeviceOf(config)),
         type_(ComputeDType(config)),
         local_(mesh.ep == 1),
+        sources_(mesh.ep),
+        experts_((m_.moe().routed_experts() + mesh.ep - 1) / mesh.ep),
+        exact_(SumsOf(config) == EXACT),
         load_(local_ ? 1.0 : load),
         exchange_(mesh.dp() > 1 ? device_ == Device::kCuda ? kExchangeScratchBytesOnDevice : kExchangeScratchBytes : 0),
         sequences_(config.train().micro_batch_sequences()),
         S_(config.data().sequence_length()),
         mask_(config.data().document_mask()) {}
 
-  int64_t Saved() const {
-    const int64_t T = sequences_ * S_, depth = m_.mtp().depth(), rows = EmbeddedRows();
-    int64_t bytes = I32(rows) + Act(rows, H()) + Mask(T);
-    for (int64_t layer = 0; layer < m_.layers(); ++layer) bytes += Act(T, H()) + SavedBlock(T, layer < m_.dense_layers());
-    bytes += F32(T) + Act(T, H());
-    for (int64_t k = 1; k <= depth; ++k) {
+  // What one micro-batch keeps at a stage: forward for backward, messages included.
+  int64_t Saved(const StagePart& part) const {
+    const int64_t T = sequences_ * S_;
+    int64_t bytes = Mask(T) + Act(T, H());
+    if (part.first) bytes += I32(T);
+    for (int64_t layer = part.layers.begin; layer < part.layers.end; ++layer) bytes += Act(T, H()) + SavedBlock(T, layer < m_.dense_layers());
+    if (!part.last) return bytes;
+    bytes += F32(T) + 2 * Act(T, H());
+    for (int64_t k = 1; k <= m_.mtp().depth(); ++k) {
       const int64_t t = sequences_ * (S_ - k);
-      bytes += Mask(t) + Act(t, H());
+      bytes += Mask(t) + I32(t) + 3 * Act(t, H());
       bytes += 3 * Act(t, H()) + F32(t) + SavedBlock(t, false);
     }
     return bytes;
   }
 
-  int64_t Scratch() const {
-    const int64_t T = sequences_ * S_, depth = m_.mtp().depth();
-    int64_t hidden = Act(T, H());  // d_hidden of the modules so far
-    int64_t peak = std::max({exchange_, ForwardBlocks(T), hidden + Head(T) + Workspace()});
-    for (int64_t k = 1; k <= depth; ++k) {
-      const int64_t t = sequences_ * (S_ - k);
-      peak = std::max(peak, hidden + std::max(ForwardBlock(t, false), Act(t, 2 * H()) + 2 * F32(t)));
-      hidden += Act(t, H());
-      peak = std::max(peak, hidden + Head(t) + Workspace());
-    }
-    hidden += Act(EmbeddedRows(), H());
-    if (depth > 0) {
-      const int64_t t = sequences_ * (S_ - 1);
-      peak = std::max(peak, hidden + 2 * Act(t, H()) + BackwardBlock(t, false) + 5 * Act(t, H()) + 2 * F32(t));
-    }
-    hidden += 2 * Act(T, H());
-    for (bool dense : {true, false})
-      if (dense ? m_.dense_layers() > 0 : m_.dense_layers() < m_.layers())
-        peak = std::max(peak, hidden + BackwardBlock(T, dense));
-    return peak;
+  // The largest temporaries of one action, the operands of weight gradients among them, which are run block by block.
+  int64_t Scratch(const StagePart& part) const {
+    const int64_t T = sequences_ * S_, dense_layers = std::min(m_.dense_layers(), m_.layers());
+    int64_t peak = exchange_;
+    const int64_t streams = 2 * Act(T, H());
+    const auto block = [&](int64_t rows, bool dense) {
+      peak = std::max({peak, ForwardBlock(rows, dense), streams + BackwardBlock(rows, dense)});
+    };
+    if (part.layers.begin < std::min(part.layers.end, dense_layers)) block(T, true);
+    if (part.layers.end > std::max(part.layers.begin, dense_layers)) block(T, false);
+    if (!part.last) return peak;
+    peak = std::max(peak, Head(T) + Workspace());
+    if (m_.mtp().depth() == 0) return peak;
+    const int64_t t = sequences_ * (S_ - 1);
+    return std::max({peak, ForwardBlock(t, false), Act(t, 2 * H()) + 2 * F32(t), streams + 3 * Act(t, H()) + BackwardBlock(t, false) + 5 * Act(t, H()) + 2 * F32(t)});
   }
 
  private:
@@ -82,11 +85,6 @@ class ActivationModel {
   int64_t KvWidth() const { return a_.heads() * (a_.nope_dim() + a_.value_dim()); }
   int64_t ValueWidth() const { return a_.heads() * a_.value_dim(); }
   int64_t SharedWidth() const { return moe_.shared_experts() * moe_.intermediate_size(); }
-  int64_t EmbeddedRows() const {
-    const int64_t depth = m_.mtp().depth();
-    return sequences_ * ((depth + 1) * S_ - depth * (depth + 1) / 2);
-  }
-
   bool Fp8(ModelPart part) const { return InFp8(part, precision_); }
   static int64_t Codes(int64_t rows, int64_t cols, NumberFormat format = NumberFormat::kE4M3) {
     return Arena::SliceBytes(DType::kU8, CodesShape(rows, cols, Tiling::kRows1x128, format)) +
@@ -125,13 +123,6 @@ class ActivationModel {
     return Fp8(part) ? Act(T, 2 * width) + std::max(Codes(T, H()), Activated(part, T, width)) : Activated(part, T, width);
   }
 
-  int64_t ForwardBlocks(int64_t T) const {
-    int64_t peak = 0;
-    for (bool dense : {true, false})
-      if (dense ? m_.dense_layers() > 0 : m_.dense_layers() < m_.layers()) peak = std::max(peak, ForwardBlock(T, dense));
-    return peak;
-  }
-
   int64_t ForwardBlock(int64_t T, bool dense) const {
     const int64_t base = Act(T, H()) + F32(T) + OperatorRoom(T, dense, false);
     const int64_t attention = NormedLatents(T) + UpProjected(T) +
@@ -142,18 +133,23 @@ class ActivationModel {
     int64_t dispatch = GateInput(T) + F32(T * moe_.routed_experts()) + F32(sequences_);
     if (fp8) dispatch += Codes(T, H());
     if (!local_) dispatch += F32(P) + (fp8 ? Codes(P, H()) : Act(P, H()));
+    if (Arranged()) dispatch += F32(R) + (fp8 ? Codes(R, H()) : Act(R, H()));
     const int64_t shared = SharedWidth() > 0 ? ForwardFfn(ModelPart::kSharedExperts, T, SharedWidth()) : 0;
     const int64_t experts = Activated(ModelPart::kRoutedExperts, R, width) + (fp8 ? Act(R, 2 * width) : 0);
-    const int64_t returned = local_ ? 0 : Act(P, H());
+    const int64_t returned = local_ ? 0 : Act(P, H()) + (Arranged() ? Act(R, H()) : 0);
     return base + std::max(attention, dispatch + std::max(shared, Act(R, H()) + std::max(experts, returned)));
   }
+
+  // Whether rows do not arrive in the order of experts.
+  bool Arranged() const { return sources_ > 1 && experts_ > 1; }
 
   int64_t GateInput(int64_t T) const { return type_ == DType::kF32 ? 0 : F32(T * H()); }
 
   int64_t Head(int64_t rows) const {
     const int64_t chunk = std::min(rows, HeadChunkRows(m_.vocab_size(), device_));
     const int64_t low = type_ == DType::kF32 ? 0 : Act(chunk, m_.vocab_size());
-    return I32(rows) + F32(rows) + F32(chunk * m_.vocab_size()) + low;
+    const int64_t contribution = exact_ ? F32(m_.vocab_size() * H()) : 0;
+    return I32(rows) + F32(rows) + F32(chunk * m_.vocab_size()) + low + contribution;
   }
 
   // What stays on scratch until the weight gradients have run.
@@ -172,6 +168,7 @@ class ActivationModel {
     const auto rows = [&](int64_t n) { return Fp8(ModelPart::kRoutedExperts) ? Codes(n, H()) : Act(n, H()); };
     int64_t bytes = rows(R) + If(ModelPart::kRoutedExperts, Codes(T, H()));
     if (!local_) bytes += rows(P) + Act(P, H()) + F32(P);                      // sent, and what comes back
+    if (Arranged()) bytes += rows(R) + Act(R, H()) + F32(R);                   // as it arrives, and as it leaves
     bytes += BackwardFfn(ModelPart::kRoutedExperts, R, width) - If(ModelPart::kRoutedExperts, Codes(R, H())) + F32(R) + Act(R, H());
     if (SharedWidth() > 0) bytes += BackwardFfn(ModelPart::kSharedExperts, T, SharedWidth());
     return bytes + F32(P) + F32(T * moe_.routed_experts()) + GateInput(T);
@@ -184,8 +181,8 @@ class ActivationModel {
   // What the operators of a device take from scratch for themselves, at most. Those of the CPU take little.
   int64_t Workspace() const { return ProductScratchBytes(device_); }
   int64_t OperatorRoom(int64_t T, bool dense, bool backward) const {
-    if (device_ == Device::kCpu) return 0;
-    return Workspace() + std::max(AttentionRoom(T, backward), backward ? WgradRoom(T, dense) : 0);
+    const int64_t wgrad = backward ? WgradRoom(T, dense) : 0;
+    return device_ == Device::kCpu ? wgrad : Workspace() + std::max(AttentionRoom(T, backward), wgrad);
   }
   int64_t AttentionRoom(int64_t T, bool backward) const {
     AttentionDesc desc;
@@ -202,17 +199,17 @@ class ActivationModel {
     }
     return AttentionScratchBytes(desc, backward, device_);
   }
-  // The transposed FP8 operands of the block's weight gradients, as far as they are there together.
+  // What the block's weight gradients need, as far as it is there together: transposed FP8 operands, contributions to exact sums.
   int64_t WgradRoom(int64_t T, bool dense) const {
     int64_t all = 0, largest = 0;
-    const auto count = [&](ModelPart part, int64_t rows, int64_t in, int64_t out) {
-      const int64_t bytes = If(part, Codes(in, rows) + Codes(out, rows));
-      all += bytes;
+    const auto count = [&](ModelPart part, int64_t rows, int64_t in, int64_t out, int64_t products = 1) {
+      const int64_t bytes = If(part, Codes(in, rows) + Codes(out, rows)) + (exact_ ? F32(in * out) : 0);
+      all += products * bytes;
       largest = std::max(largest, bytes);
     };
-    const auto ffn = [&](ModelPart part, int64_t rows, int64_t width) {
-      count(part, rows, H(), 2 * width);
-      count(part, rows, width, H());
+    const auto ffn = [&](ModelPart part, int64_t rows, int64_t width, int64_t products = 1) {
+      count(part, rows, H(), 2 * width, products);
+      count(part, rows, width, H(), products);
     };
     const int64_t query_in = a_.query_rank() > 0 ? a_.query_rank() : H();
     if (a_.query_rank() > 0) count(ModelPart::kAttention, T, H(), a_.query_rank());
@@ -224,9 +221,10 @@ class ActivationModel {
       ffn(ModelPart::kDenseFfn, T, m_.dense_intermediate_size());
     } else {
       if (SharedWidth() > 0) ffn(ModelPart::kSharedExperts, T, SharedWidth());
-      ffn(ModelPart::kRoutedExperts, Received(T), moe_.intermediate_size());
+      const int64_t products = experts_ * (exact_ ? sources_ : 1);
+      ffn(ModelPart::kRoutedExperts, (Received(T) + products - 1) / products, moe_.intermediate_size(), products);
     }
-    return std::min(all, kWgradOperandBytes + largest);
+    return std::min(all, (device_ == Device::kCuda ? kWgradBytesOnDevice : kWgradBytes) + largest);
   }
 
   const ModelConfig& m_;
@@ -237,11 +235,24 @@ class ActivationModel {
   Device device_;
   DType type_;
   bool local_;
+  int64_t sources_, experts_;  // whose rows arrive here; that live here
+  bool exact_;
   double load_;
   int64_t exchange_;  // scratch of the gradient exchange
   int64_t sequences_, S_;
   bool mask_;
 };
+
+// The most micro-batches that a rank holds at once, at all of its stages together.
+int64_t MostHeld(const RunConfig& config, const Partition& partition, const MeshShape& mesh, int pp_rank) {
+  if (partition.ranks() == 1) return 1;
+  int64_t rounds = 1;
+  for (const int64_t count : MicroBatchCounts(config)) rounds = std::max(rounds, Rounds(mesh, count));
+  const absl::StatusOr<Schedule> schedule = MakeSchedule(partition.Shape(rounds));
+  if (!schedule.ok()) return rounds;  // refused elsewhere
+  const Timeline timeline = Simulate(*schedule, PipelineCosts::Uniform(schedule->stages, {})).value();
+  return timeline.ranks[static_cast<size_t>(pp_rank)].peak_held;
+}
 
 }  // namespace
 
@@ -249,13 +260,19 @@ MemoryUse PlanMemory(const RunConfig& config, const MeshShape& mesh, int world_r
   const MeshRank rank = RankOf(mesh, world_rank);
   const ModelConfig& model = config.model();
   const int64_t experts = BlockOf(model.moe().routed_experts(), mesh.ep, rank.ep).size();
-  const GradientLayout layout{.dp = mesh.dp(), .self = rank.dp, .first_source = rank.edp * mesh.ep, .sources = mesh.ep};
+  const Partition partition = Partition::Of(config).value();
+  const HeldLayers held = partition.HeldBy(rank.pp);
   const ActivationModel activations(config, mesh, load);
-  return {.weights = WeightStore::PlanBytes(model, experts, ComputeDType(config)) +
-                     WeightBinding::PlanBytes(model, experts, config.precision(), DeviceOf(config)),
-          .gradients = GradientStore::PlanBytes(model, experts, layout, MicroBatchCounts(config)),
-          .optimizer = ZeroOptimizer::PlanBytes(model, config.optimizer(), ComputeDType(config), mesh, world_rank),
-          .activations = activations.Saved() + activations.Scratch()};
+  int64_t saved = 0, scratch = 0;
+  for (const int stage : partition.StagesOf(rank.pp)) {
+    saved = std::max(saved, activations.Saved(partition.parts()[static_cast<size_t>(stage)]));
+    scratch = std::max(scratch, activations.Scratch(partition.parts()[static_cast<size_t>(stage)]));
+  }
+  return {.weights = WeightStore::PlanBytes(model, experts, ComputeDType(config), held) +
+                     WeightBinding::PlanBytes(model, experts, config.precision(), DeviceOf(config), held),
+          .gradients = GradientStore::PlanBytes(model, experts, SumsOf(config), held),
+          .optimizer = ZeroOptimizer::PlanBytes(model, config.optimizer(), ComputeDType(config), partition, mesh, world_rank),
+          .activations = MostHeld(config, partition, mesh, rank.pp) * saved + scratch};
 }
 
 }  // namespace jevons

@@ -1,4 +1,4 @@
-// What one rank will need, from the config alone (architecture, contract 11). Weights, gradients and optimizer state are
+// What one rank will need, from the config alone (trainer/DESIGN.md, contract 11). Weights, gradients and optimizer state are
 // exact: they ask the code that allocates. Activations follow the allocations of trainer/model line by line. The CPU's operators
 // take little for themselves, which is left out; a device's take a workspace for products and more for attention, which is counted at
 // its most.

@@ -5,7 +5,7 @@
 namespace jevons {
 namespace {
 
-constexpr double kMaster = 4, kGradientSlice = 4;
+constexpr double kMaster = 4;
 constexpr double kE5M6 = 1.5, kScales = 4.0 / 128;
 constexpr double kBlockScales = 4.0 / (128 * 128);
 
@@ -99,7 +99,8 @@ double TemporaryOf(const StageContent& s, const ModelShape& m, const Layout& l, 
                (4 * v + (fp8 ? 2 : 0)) * dense;
   if (s.moe_blocks > 0 || s.tail) {
     const double rows = static_cast<double>(m.top_k) * (l.ep > 1 ? imbalance : 1), width = static_cast<double>(m.expert_width);
-    row += rows * ((l.ep > 1 ? 2 : 1) * (fp8 ? 1 : v) * H + (l.ep > 1 ? 2 : 1) * v * H + (4 * v + (fp8 ? 5 : 0)) * width);
+    // Rows travel sorted by expert, and lie by source before they lie by expert.
+    row += rows * ((l.ep > 1 ? 3 : 1) * (fp8 ? 1 : v) * H + (l.ep > 1 ? 3 : 1) * v * H + (4 * v + (fp8 ? 5 : 0)) * width);
   }
   double peak = tokens * row;
   if (l.recompute == Recompute::kFull) {  // one block at a time as if nothing ran again
@@ -113,9 +114,7 @@ double TemporaryOf(const StageContent& s, const ModelShape& m, const Layout& l, 
 
 MemoryPlan StateMemory(const StageParameters& p, const Layout& l, int copies) {
   const double moments = l.bf16_moments ? 4 : 8, master = l.value_bytes < kMaster ? kMaster : 0;  // FP32 weights are their own
-  const auto state = [&](double parameters, int64_t ranks) {  // a shared sum's own slice lies beside the gradients
-    return parameters / static_cast<double>(ranks) * (master + moments + (ranks > 1 ? kGradientSlice : 0));
-  };
+  const auto state = [&](double parameters, int64_t ranks) { return parameters / static_cast<double>(ranks) * (master + moments); };
   MemoryPlan memory;
   memory.weights = l.value_bytes * (p.dense + p.experts) + l.weight_codes * (1 + kBlockScales) * p.coded;
   memory.gradients = (l.bf16_gradients ? 2 : 4) * (p.dense + p.experts);

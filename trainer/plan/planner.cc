@@ -73,7 +73,7 @@ absl::StatusOr<Plan> MakePlan(const ModelShape& model, const Layout& layout, con
   plan.waiting = layout.dp() > 1 ? constants.unevenness * plan.timeline.makespan : 0;
   plan.lines.bubble += plan.waiting;
   plan.step_seconds = plan.timeline.makespan + plan.waiting + plan.lines.optimizer;
-  for (const Stage& stage : plan.step.stages) plan.work += stage.forward + stage.input + stage.weight;
+  for (const PlannedStage& stage : plan.step.stages) plan.work += stage.forward + stage.input + stage.weight;
   plan.work *= static_cast<double>(layout.micro_batches()) / static_cast<double>(layout.pp);
   const StepLines& lines = plan.lines;
   plan.hidden = plan.work.sum() - (lines.forward + lines.backward + lines.weight + lines.overlapped);

@@ -86,7 +86,7 @@ std::string RunText(const Plan& plan, double tokens) {
 std::string StagesText(const Plan& plan) {
   std::string text = "stage  rank  content                              F      I      W ms\n";
   for (size_t s = 0; s < plan.step.stages.size(); ++s) {
-    const Stage& stage = plan.step.stages[s];
+    const PlannedStage& stage = plan.step.stages[s];
     std::string content = stage.content.embedding ? "embedding " : "";
     if (stage.content.dense_blocks > 0) absl::StrAppendFormat(&content, "%d dense ", stage.content.dense_blocks);
     if (stage.content.moe_blocks > 0) absl::StrAppendFormat(&content, "%d MoE ", stage.content.moe_blocks);

@@ -30,7 +30,7 @@ TEST(Stages, HoldEveryBlockOnce) {
   const LayerModel layers(model, layout, KernelModel(H800(), {}));
   for (const int stages : {1, 2, 3, 16, 32, 61}) {
     int64_t dense = 0, moe = 0, tails = 0, embeddings = 0;
-    for (const Stage& stage : CutIntoStages(model, layers, stages, true)) {
+    for (const PlannedStage& stage : CutIntoStages(model, layers, stages, true)) {
       EXPECT_FALSE(stage.parts.empty());
       dense += stage.content.dense_blocks;
       moe += stage.content.moe_blocks;

@@ -1,0 +1,159 @@
+#include "parallel/pipeline/executor.h"
+
+#include <algorithm>
+#include <chrono>
+#include <functional>
+#include <iterator>
+#include <string>
+#include <utility>
+
+#include "kernels/base/check.h"
+#include "kernels/tensor/device.h"
+#include "parallel/pipeline/validate.h"
+#include "parallel/pipeline/walk.h"
+
+namespace jevons {
+namespace {
+
+using Kind = TaskKind;
+
+double Now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+MessageNames NamesOf(const Task& task) { return {ToString(task), ToString(PeerOf(task))}; }
+
+// Whether a result goes from one rank to another.
+bool CrossesRanks(const Schedule& schedule) {
+  return std::any_of(schedule.routes.begin(), schedule.routes.end(), [](const std::vector<int>& route) {
+    return std::adjacent_find(route.begin(), route.end(), std::not_equal_to<>()) != route.end();
+  });
+}
+
+}  // namespace
+
+Executor::Executor(Schedule schedule, Communicator& pp, const Stream& stream, std::vector<Stage*> stages,
+                   ActionObserver* observer)
+    : schedule_(std::move(schedule)),
+      pp_(pp),
+      stream_(stream),
+      stages_(std::move(stages)),
+      observer_(observer) {
+  const absl::Status valid = Validate(schedule_);
+  JEVONS_CHECK(valid.ok(), "%s", std::string(valid.message()).c_str());
+  JEVONS_CHECK(schedule_.communicates() || !CrossesRanks(schedule_),
+               "schedule %s has no communication inserted", schedule_.name.c_str());
+  JEVONS_CHECK(schedule_.ranks() == pp_.size(), "schedule %s of %d ranks on %d", schedule_.name.c_str(),
+               schedule_.ranks(), pp_.size());
+  std::vector<int> given;
+  for (int stage = 0; stage < static_cast<int>(stages_.size()); ++stage)
+    if (stages_[stage] != nullptr) given.push_back(stage);
+  JEVONS_CHECK(
+      static_cast<int>(stages_.size()) == schedule_.stages && given == schedule_.StagesOf(pp_.rank()),
+      "rank %d was not given exactly its stages of schedule %s", pp_.rank(), schedule_.name.c_str());
+}
+
+void Executor::Run() {
+  for (const Action& action : schedule_.actions[pp_.rank()]) {
+    const double begin = observer_ != nullptr ? Now() : 0;
+    // The two of an overlapped pair one after the other, the forward first. This is where they are to be zipped.
+    for (const Task& task : action.tasks()) Do(task);
+    if (observer_ != nullptr) observer_->Ran(action, begin, Now());
+    EndSendsThatAreDone();
+  }
+  for (auto send = sends_.begin(); send != sends_.end();) send = EndSend(send);
+}
+
+void Executor::Do(const Task& task) {
+  const auto [kind, stage, micro_batch] = task;
+  Stage& here = *stages_[stage];
+  switch (kind) {
+    case Kind::kRecvForward:
+    case Kind::kRecvBackward:
+      return Receive(task);
+    case Kind::kSendForward:
+    case Kind::kSendBackward:
+      return Send(task);
+    case Kind::kForward:
+      Fetch({Kind::kRecvForward, stage, micro_batch});
+      return here.Forward(micro_batch);
+    case Kind::kBackward:
+      Fetch({Kind::kRecvBackward, stage, micro_batch});
+      return here.Backward(micro_batch);
+    case Kind::kBackwardInput:
+      Fetch({Kind::kRecvBackward, stage, micro_batch});
+      return here.BackwardInput(micro_batch);
+    case Kind::kBackwardWeight:
+      return here.BackwardWeight(micro_batch);
+    case Kind::kRecompute:
+      return here.Recompute(micro_batch);
+  }
+}
+
+void Executor::Receive(const Task& task) {
+  const int peer = RankOf(PeerOf(task));
+  receives_.push_back({task, peer, pp_.BeginReceive(stream_, PlaceOf(task), peer, NamesOf(task))});
+}
+
+void Executor::Send(const Task& task) {
+  const int peer = RankOf(PeerOf(task));
+  const auto to_peer = [peer](const Message& send) { return send.peer == peer; };
+  if (std::count_if(sends_.begin(), sends_.end(), to_peer) == kSends)
+    EndSend(std::find_if(sends_.begin(), sends_.end(), to_peer));
+  sends_.push_back({task, peer, pp_.BeginSend(stream_, ResultOf(task), peer, NamesOf(task))});
+}
+
+void Executor::Fetch(const Task& receive) {
+  const Task send = PeerOf(receive);
+  if (send.stage < 0 || send.stage == schedule_.stages)
+    return;  // the first stage's input, the last one's gradient
+  if (RankOf(send) != pp_.rank()) return Await(receive);
+  const Communicator::ConstBytes from = ResultOf(send);
+  const Communicator::Bytes to = PlaceOf(receive);
+  JEVONS_CHECK(from.size() == to.size(), "%s of %zu bytes for %s of %zu", ToString(send).c_str(), from.size(),
+               ToString(receive).c_str(), to.size());
+  if (!from.empty()) CopyBytes(stream_, from.data(), to.data(), static_cast<int64_t>(from.size()));
+  Release(send);
+}
+
+void Executor::Await(const Task& receive) {
+  const auto message = std::find_if(receives_.begin(), receives_.end(),
+                                    [&](const Message& message) { return message.task == receive; });
+  pp_.Wait(stream_, message->request);
+  receives_.erase(message);
+}
+
+std::list<Executor::Message>::iterator Executor::EndSend(std::list<Message>::iterator send) {
+  pp_.Wait(stream_, send->request);
+  Release(send->task);
+  return sends_.erase(send);
+}
+
+// On a device the stream would wait for what the host saw done anyway, and memory would come free when the host happens
+// to look: there, sends end by number alone.
+void Executor::EndSendsThatAreDone() {
+  if (stream_.device != Device::kCpu) return;
+  for (auto send = sends_.begin(); send != sends_.end();)
+    send = pp_.Done(stream_, send->request) ? EndSend(send) : std::next(send);
+  if (!receives_.empty()) pp_.Done(stream_, receives_.front().request);  // takes in all that has come
+}
+
+Communicator::Bytes Executor::PlaceOf(const Task& receive) {
+  Stage& stage = *stages_[receive.stage];
+  return receive.kind == Kind::kRecvForward ? stage.Input(receive.micro_batch)
+                                            : stage.OutputGradient(receive.micro_batch);
+}
+
+Communicator::ConstBytes Executor::ResultOf(const Task& send) {
+  Stage& stage = *stages_[send.stage];
+  return send.kind == Kind::kSendForward ? stage.Output(send.micro_batch)
+                                         : stage.InputGradient(send.micro_batch);
+}
+
+void Executor::Release(const Task& send) {
+  Stage& stage = *stages_[send.stage];
+  send.kind == Kind::kSendForward ? stage.ReleaseOutput(send.micro_batch)
+                                  : stage.ReleaseInputGradient(send.micro_batch);
+}
+
+}  // namespace jevons

@@ -1,0 +1,70 @@
+#include "trainer/model/partition.h"
+
+#include <algorithm>
+
+#include "kernels/base/check.h"
+
+namespace jevons {
+
+ScheduleKind KindOf(ScheduleType type) {
+  switch (type) {
+    case GPIPE:
+      return ScheduleKind::kGPipe;
+    case ONE_F_ONE_B:
+      return ScheduleKind::k1F1B;
+    case INTERLEAVED:
+      return ScheduleKind::kInterleaved;
+    case ZB_H1:
+      return ScheduleKind::kZBH1;
+    case DUALPIPE:
+      return ScheduleKind::kDualPipe;
+    case DUALPIPEV:
+      return ScheduleKind::kDualPipeV;
+  }
+  JEVONS_CHECK(false, "schedule %d", static_cast<int>(type));
+  return ScheduleKind::k1F1B;
+}
+
+absl::StatusOr<Partition> Partition::Of(const RunConfig& config) {
+  Partition partition;
+  const int pp = static_cast<int>(config.parallel().pp());
+  partition.model_ = config.model();
+  partition.shape_ = {.kind = pp == 1 ? ScheduleKind::k1F1B : KindOf(config.parallel().schedule()),
+                      .pp = pp,
+                      .micro_batches = 4 * pp,  // every kind takes so many: who holds what does not depend on it
+                      .virtual_stages = pp == 1 ? 1 : static_cast<int>(config.parallel().virtual_stages())};
+  JEVONS_ASSIGN_OR_RETURN(const Schedule schedule, MakeSchedule(partition.shape_));
+  JEVONS_ASSIGN_OR_RETURN(partition.parts_, CutIntoStages(config.model(), schedule.stages, pp == 1 ? "" : config.parallel().stages()));
+  for (int rank = 0; rank < pp; ++rank) partition.stages_of_.push_back(schedule.StagesOf(rank));
+  return partition;
+}
+
+HeldLayers Partition::HeldBy(int pp_rank) const {
+  return [this, pp_rank](int layer) {
+    const std::vector<int>& stages = StagesOf(pp_rank);
+    return std::any_of(stages.begin(), stages.end(), [&](int stage) { return Holds(parts_[static_cast<size_t>(stage)], layer, model_); });
+  };
+}
+
+std::vector<int> Partition::HoldersOf(int layer) const {
+  std::vector<int> holders;
+  for (int rank = 0; rank < ranks(); ++rank)
+    if (HeldBy(rank)(layer)) holders.push_back(rank);
+  return holders;
+}
+
+std::vector<std::vector<int>> Partition::HolderSets() const {
+  std::vector<std::vector<int>> sets;
+  for (const ParamSpec& spec : ParameterTable(model_))
+    if (const std::vector<int> holders = HoldersOf(spec.layer); std::find(sets.begin(), sets.end(), holders) == sets.end())
+      sets.push_back(holders);
+  return sets;
+}
+
+ScheduleShape Partition::Shape(int64_t micro_batches) const {
+  ScheduleShape shape = shape_;
+  shape.micro_batches = static_cast<int>(micro_batches);
+  return shape;
+}
+
+}  // namespace jevons

@@ -1,0 +1,371 @@
+#include "trainer/model/stage.h"
+
+#include <algorithm>
+
+#include "kernels/ops/elementwise.h"
+#include "kernels/ops/embedding.h"
+#include "trainer/model/head.h"
+#include "trainer/model/norm.h"
+
+namespace jevons {
+
+MicroPool::MicroPool(int64_t micro_bytes, int64_t message_bytes, Device device)
+    : micro_bytes_(micro_bytes), message_bytes_(message_bytes), device_(device) {}
+
+MicroMemory& MicroPool::Take() {
+  if (free_memories_.empty()) {
+    memories_.push_back(std::make_unique<MicroMemory>("micro-batch", micro_bytes_, device_));
+    return *memories_.back();
+  }
+  MicroMemory& memory = *free_memories_.back();
+  free_memories_.pop_back();
+  return memory;
+}
+
+void MicroPool::Give(MicroMemory& memory) {
+  for (Arena* arena : {&memory.until_b, &memory.until_w, &memory.stash}) arena->Release({0, 0});
+  free_memories_.push_back(&memory);
+}
+
+Arena& MicroPool::TakeMessage() {
+  if (free_messages_.empty()) {
+    messages_.push_back(std::make_unique<Arena>("message between stages", message_bytes_, device_));
+    return *messages_.back();
+  }
+  Arena& message = *free_messages_.back();
+  free_messages_.pop_back();
+  return message;
+}
+
+void MicroPool::GiveMessage(Arena& message) {
+  message.Release({0, 0});
+  free_messages_.push_back(&message);
+}
+
+int64_t MicroPool::peak_bytes() const {
+  int64_t bytes = 0;
+  for (const auto& memory : memories_) bytes += memory->until_b.peak_bytes() + memory->until_w.peak_bytes() + memory->stash.peak_bytes();
+  for (const auto& message : messages_) bytes += message->peak_bytes();
+  return bytes;
+}
+
+namespace {
+
+MicroPool::Slices SumsByName(const std::vector<const Arena*>& arenas) {
+  std::map<std::string, int64_t> sums;
+  for (const Arena* arena : arenas)
+    for (const auto& [name, bytes] : arena->PeakSlices()) sums[name] += bytes;
+  MicroPool::Slices slices(sums.begin(), sums.end());
+  std::stable_sort(slices.begin(), slices.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
+  return slices;
+}
+
+}  // namespace
+
+MicroPool::Slices MicroPool::SavedSlices() const {
+  std::vector<const Arena*> arenas;
+  for (const auto& memory : memories_) arenas.insert(arenas.end(), {&memory->until_b, &memory->until_w});
+  for (const auto& message : messages_) arenas.push_back(message.get());
+  return SumsByName(arenas);
+}
+
+MicroPool::Slices MicroPool::StashSlices() const {
+  std::vector<const Arena*> arenas;
+  for (const auto& memory : memories_) arenas.push_back(&memory->stash);
+  return SumsByName(arenas);
+}
+
+namespace {
+
+struct Marks {
+  Arena::Mark until_b, until_w;
+};
+
+Marks MarksOf(const MicroMemory& memory) { return {memory.until_b.Save(), memory.until_w.Save()}; }
+
+std::span<std::byte> BytesOf(const Tensor& tensor) {
+  return {static_cast<std::byte*>(tensor.data), static_cast<size_t>(tensor.bytes())};
+}
+
+}  // namespace
+
+// One micro-batch at this stage, from its input to its weight gradients.
+struct NetworkStage::Open {
+  int micro_batch = 0;
+  MicroMemory* memory = nullptr;
+  WgradQueue wgrad;
+  MicroBatch batch;
+  RowLayout rows;
+  Tensor input, ids;  // [T,H]: of the first block; [T] I32 where the embedding is
+  std::vector<BlockSaved> blocks;
+  std::vector<Marks> marks;  // [blocks] where what each keeps begins
+
+  // Of the last stage. Index 0: of the main model.
+  Tensor x, rstd;                    // the final norm's input and 1/rms
+  std::vector<Tensor> d_hidden;      // gradient of what each head reads; complete when the next module has run backward
+  std::vector<Tensor> mtp_ids, mtp_embedded;  // [modules]
+  std::vector<RowLayout> mtp_rows;
+  std::vector<MtpSaved> mtp;
+  std::vector<Marks> mtp_marks;
+
+  Tensor output_gradient;  // [T,H], of another stage
+  int64_t received_rows = 0;
+};
+
+NetworkStage::NetworkStage(const Model& model, const StagePart& part, MicroPool& pool) : model_(model), part_(part), pool_(pool) {}
+NetworkStage::~NetworkStage() = default;
+
+void NetworkStage::Begin(const StageStep& step) {
+  JEVONS_CHECK(open_.empty(), "%zu micro-batches of the last step are open", open_.size());
+  step_ = step;
+  non_finite_ = {};
+}
+
+NetworkStage::Open& NetworkStage::OpenMicroBatch(int micro_batch) {
+  auto& open = open_[micro_batch];
+  JEVONS_CHECK(open == nullptr, "micro-batch %d is open", micro_batch);
+  open = std::make_unique<Open>();
+  open->micro_batch = micro_batch;
+  open->memory = &pool_.Take();
+  open->batch = step_.batch(micro_batch);
+  open->rows = model_.RowsOf(Context(*open), open->batch, 0);
+  return *open;
+}
+
+NetworkStage::Open& NetworkStage::At(int micro_batch) {
+  const auto found = open_.find(micro_batch);
+  JEVONS_CHECK(found != open_.end(), "micro-batch %d is not open", micro_batch);
+  return *found->second;
+}
+
+LayerContext NetworkStage::Context(Open& open) {
+  LayerContext ctx = step_.ctx;
+  ctx.memory = open.memory;
+  ctx.wgrad = &open.wgrad;
+  if (ctx.non_finite != nullptr) ctx.non_finite = &non_finite_;
+  return ctx;
+}
+
+void NetworkStage::Close(int micro_batch) {
+  const auto found = open_.find(micro_batch);
+  pool_.Give(*found->second->memory);
+  open_.erase(found);
+}
+
+Tensor NetworkStage::MakeMessage(std::map<int, Message>& messages, const Open& open, const char* name) {
+  Message& message = messages[open.micro_batch];
+  JEVONS_CHECK(message.arena == nullptr, "the %s of micro-batch %d has not been sent", name, open.micro_batch);
+  message.arena = &pool_.TakeMessage();
+  return message.tensor = message.arena->Allocate(name, step_.ctx.dtype, {open.rows.rows(), model_.config().hidden_size()});
+}
+
+void NetworkStage::ReleaseMessage(std::map<int, Message>& messages, int micro_batch) {
+  const auto found = messages.find(micro_batch);
+  JEVONS_CHECK(found != messages.end(), "micro-batch %d has no message", micro_batch);
+  pool_.GiveMessage(*found->second.arena);
+  messages.erase(found);
+}
+
+std::span<std::byte> NetworkStage::Input(int micro_batch) {
+  if (part_.first) return {};
+  Open& open = OpenMicroBatch(micro_batch);
+  open.input = Context(open).Save("stage.input", {open.rows.rows(), model_.config().hidden_size()});
+  return BytesOf(open.input);
+}
+
+std::span<const std::byte> NetworkStage::Output(int micro_batch) {
+  return part_.last ? std::span<std::byte>() : BytesOf(outputs_.at(micro_batch).tensor);
+}
+
+void NetworkStage::ReleaseOutput(int micro_batch) {
+  if (!part_.last) ReleaseMessage(outputs_, micro_batch);
+}
+
+std::span<std::byte> NetworkStage::OutputGradient(int micro_batch) {
+  if (part_.last) return {};
+  Open& open = At(micro_batch);
+  open.output_gradient = Context(open).Stash("stage.output_gradient", {open.rows.rows(), model_.config().hidden_size()});
+  return BytesOf(open.output_gradient);
+}
+
+std::span<const std::byte> NetworkStage::InputGradient(int micro_batch) {
+  return part_.first ? std::span<std::byte>() : BytesOf(input_gradients_.at(micro_batch).tensor);
+}
+
+void NetworkStage::ReleaseInputGradient(int micro_batch) {
+  if (!part_.first) ReleaseMessage(input_gradients_, micro_batch);
+}
+
+BlockStats NetworkStage::StatsOf(const Open& open, int64_t moe_layer) const {
+  if (moe_layer < 0) return {};
+  const MicroBatchTotals totals = step_.totals(open.micro_batch);
+  return {.balance_loss = totals.losses + 1 + model_.config().mtp().depth() + moe_layer,
+          .counts = totals.counts.Index(moe_layer),
+          .received_rows = 0};
+}
+
+void NetworkStage::Forward(int micro_batch) {
+  Open& open = part_.first ? OpenMicroBatch(micro_batch) : At(micro_batch);
+  const LayerContext ctx = Context(open);
+  const PhaseScope phase(ctx.timer, Phase::kForward);
+  const ArenaScope scope(*ctx.ops.scratch);
+  const bool seen = non_finite_.tensor != nullptr;
+  if (part_.first) {
+    open.ids = model_.Ids(ctx, open.batch, 0);
+    open.input = ctx.Save("embedding.rows", {open.rows.rows(), model_.config().hidden_size()});
+    Embedding(ctx.ops, step_.weights->embedding.value, open.ids, open.input);
+  }
+  if (step_.forward_only) {
+    ForwardAlone(ctx, open);
+    Close(micro_batch);
+  } else {
+    ForwardKeeping(ctx, open);
+    if (const int64_t even = model_.EvenRows(part_.layers, part_.last, open.batch.sequence_length) * open.batch.sequences; even > 0)
+      peak_load_ = std::max(peak_load_, static_cast<double>(open.received_rows) / static_cast<double>(even));
+  }
+  if (!seen && non_finite_.tensor != nullptr) non_finite_.micro_batch = micro_batch;
+}
+
+void NetworkStage::ForwardKeeping(const LayerContext& ctx, Open& open) {
+  Tensor x = open.input;
+  const auto count = static_cast<size_t>(part_.layers.size());
+  open.blocks.resize(count);
+  for (size_t i = 0; i < count; ++i) {
+    const int64_t layer = part_.layers.begin + static_cast<int64_t>(i);
+    open.marks.push_back(MarksOf(*open.memory));
+    const bool leaves = !part_.last && i + 1 == count;
+    const Tensor y = leaves ? MakeMessage(outputs_, open, "stage.output") : ctx.Save("block.y", x.shape);
+    BlockStats stats = StatsOf(open, model_.moe_layer(layer));
+    model_.block(layer).Forward(ctx, step_.weights->blocks[static_cast<size_t>(layer)], open.rows, x, y, open.blocks[i], stats);
+    open.received_rows += stats.received_rows;
+    x = y;
+  }
+  if (part_.last) return ForwardHeads(ctx, open, x);
+  if (count == 0) Copy(ctx.ops, x, MakeMessage(outputs_, open, "stage.output"));
+}
+
+void NetworkStage::ForwardHeads(const LayerContext& ctx, Open& open, const Tensor& x) {
+  const ModelWeights& weights = *step_.weights;
+  const MicroBatchTotals totals = step_.totals(open.micro_batch);
+  const int64_t depth = model_.config().mtp().depth(), S = open.batch.sequence_length, H = model_.config().hidden_size();
+  const auto head = [&](const Tensor& hidden, int64_t k, float scale) {
+    open.d_hidden.push_back(ctx.Save("d_hidden", hidden.shape));
+    const ArenaScope scope(*ctx.ops.scratch);
+    const Tensor labels = ctx.TempAs("head.labels", DType::kI32, {hidden.rows()});
+    CopyPositions(ctx.ops, open.batch.tokens, k + 1, S - k, labels);
+    HeadLossAndGradient(ctx, weights.head, hidden, labels, scale, open.d_hidden.back(), totals.losses + k);
+  };
+  open.x = x;
+  open.rstd = ctx.SaveAs("final.rstd", DType::kF32, {open.rows.rows()});
+  const Tensor hidden = ctx.Save("final.hidden", x.shape);
+  model_.FinalNorm(ctx, weights, x, hidden, open.rstd);
+  head(hidden, 0, step_.scales.main);
+  Tensor previous = hidden;
+  open.mtp.resize(static_cast<size_t>(depth));
+  for (int64_t k = 1; k <= depth; ++k) {
+    const auto i = static_cast<size_t>(k - 1);
+    open.mtp_marks.push_back(MarksOf(*open.memory));
+    const RowLayout& rows = open.mtp_rows.emplace_back(model_.RowsOf(ctx, open.batch, k));
+    open.mtp_ids.push_back(model_.Ids(ctx, open.batch, k));
+    const Tensor embedded = ctx.Save("embedding.rows", {rows.rows(), H}), out = ctx.Save("mtp.out", {rows.rows(), H});
+    Embedding(ctx.ops, weights.embedding.value, open.mtp_ids.back(), embedded);
+    BlockStats stats = StatsOf(open, model_.moe_layer(model_.config().layers() + k - 1));
+    model_.mtp(i).Forward(ctx, weights.mtp[i], rows, embedded, previous, out, open.mtp[i], stats);
+    open.received_rows += stats.received_rows;
+    head(out, k, step_.scales.mtp);
+    previous = out;
+  }
+}
+
+void NetworkStage::ForwardAlone(const LayerContext& ctx, Open& open) {
+  const ModelWeights& weights = *step_.weights;
+  const Tensor x = model_.ForwardBlocks(ctx, weights, part_.layers, open.rows, open.input, ctx.Temp("hidden.y", open.input.shape));
+  if (!part_.last) return Copy(ctx.ops, x, MakeMessage(outputs_, open, "stage.output"));
+  std::vector<Tensor> hidden;
+  const int64_t modules = step_.loss ? 0 : model_.config().mtp().depth();
+  for (int64_t k = 0; k <= modules; ++k)
+    hidden.push_back(ctx.Temp("hidden", {open.batch.sequences * (open.batch.sequence_length - k), model_.config().hidden_size()}));
+  model_.ForwardEnd(ctx, weights, open.batch, x, hidden);
+  if (!step_.loss) return;
+  const Tensor labels = ctx.TempAs("head.labels", DType::kI32, {open.rows.rows()});
+  CopyPositions(ctx.ops, step_.labels(open.micro_batch), 0, open.batch.sequence_length, labels);
+  HeadLoss(ctx, weights.head.value, hidden[0], labels, step_.loss(open.micro_batch));
+}
+
+void NetworkStage::Recompute(int micro_batch) {
+  JEVONS_CHECK(false, "forward keeps everything of micro-batch %d: there is nothing to recompute", micro_batch);
+}
+
+void NetworkStage::BackwardInput(int micro_batch) {
+  Open& open = At(micro_batch);
+  RunBackward(open, /*fused=*/false);
+  open.memory->until_b.Release({0, 0});
+}
+
+void NetworkStage::BackwardWeight(int micro_batch) {
+  Open& open = At(micro_batch);
+  const LayerContext ctx = Context(open);
+  {
+    const PhaseScope phase(ctx.timer, Phase::kWeightGrad);
+    open.wgrad.Run(ctx.ops);
+  }
+  Close(micro_batch);
+}
+
+void NetworkStage::Backward(int micro_batch) {
+  RunBackward(At(micro_batch), /*fused=*/true);
+  Close(micro_batch);
+}
+
+void NetworkStage::RunBackward(Open& open, bool fused) {
+  const ModelWeights& weights = *step_.weights;
+  const LayerContext ctx = Context(open);
+  const PhaseScope phase(ctx.timer, Phase::kBackward);
+  const ArenaScope scope(*ctx.ops.scratch);
+  const float balance = step_.scales.balance;
+  MicroMemory& memory = *open.memory;
+  // Runs `backward` of what was kept from `marks` on; in one go with its weight gradients, whose operands then need not wait.
+  const auto run = [&](const Marks& marks, const auto& backward) {
+    const Arena::Mark stash = memory.stash.Save();
+    backward();
+    if (!fused) return;
+    const PhaseScope weight_phase(ctx.timer, Phase::kWeightGrad);
+    open.wgrad.Run(ctx.ops);
+    memory.stash.Release(stash);
+    memory.until_w.Release(marks.until_w);
+    memory.until_b.Release(marks.until_b);
+  };
+  const Shape stream = {open.rows.rows(), model_.config().hidden_size()};
+  // The gradients of the residual stream, which weight gradients read: in one go two places are enough.
+  const Tensor places[] = {fused ? ctx.Temp("d_stream", stream) : Tensor(), fused ? ctx.Temp("d_stream", stream) : Tensor()};
+  size_t next = 0;
+  const auto place = [&] { return fused ? places[next++ % 2] : ctx.Stash("d_stream", stream); };
+
+  Tensor dy = open.output_gradient;
+  if (part_.last) {
+    for (size_t i = open.mtp.size(); i-- > 0;) {
+      run(open.mtp_marks[i], [&] {
+        const ArenaScope module_scope(*ctx.ops.scratch);
+        const Tensor d_embedded = ctx.Temp("d_embedded", {open.mtp_rows[i].rows(), stream[1]});
+        model_.mtp(i).BackwardInput(ctx, weights.mtp[i], open.mtp_rows[i], open.d_hidden[i + 1], open.mtp[i], balance, d_embedded,
+                                    open.d_hidden[i]);
+        EmbeddingGradient(ctx, d_embedded, open.mtp_ids[i], weights.embedding.grad);
+      });
+    }
+    dy = place();
+    NormBackward(ctx, open.d_hidden[0], open.x, weights.final_norm, open.rstd, dy, WriteMode::kOverwrite);
+  }
+  for (size_t i = open.blocks.size(); i-- > 0;) {
+    const bool leaves = i == 0 && !part_.first;
+    const Tensor dx = leaves ? MakeMessage(input_gradients_, open, "stage.input_gradient") : place();
+    const int64_t layer = part_.layers.begin + static_cast<int64_t>(i);
+    run(open.marks[i], [&] {
+      model_.block(layer).BackwardInput(ctx, weights.blocks[static_cast<size_t>(layer)], open.rows, dy, open.blocks[i], balance, dx);
+    });
+    dy = dx;
+  }
+  if (part_.first) return EmbeddingGradient(ctx, dy, open.ids, weights.embedding.grad);
+  if (open.blocks.empty()) Copy(ctx.ops, dy, MakeMessage(input_gradients_, open, "stage.input_gradient"));
+}
+
+}  // namespace jevons

@@ -1,0 +1,123 @@
+// A contiguous part of the network as a pipeline runs it (parallel/pipeline/stage.h). With one rank it is the whole.
+//
+// Forward of the last stage runs the heads, whose gradients are known at once (head.h), and all MTP modules. What a micro-batch keeps
+// here lies in a MicroMemory of its own, from a pool that the stages of a rank share; outputs and gradients for other stages, whose
+// readers are elsewhere, in buffers of their own.
+#ifndef JEVONS_TRAINER_MODEL_STAGE_H_
+#define JEVONS_TRAINER_MODEL_STAGE_H_
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "parallel/pipeline/stage.h"
+#include "trainer/model/model.h"
+#include "trainer/model/stage_cut.h"
+
+namespace jevons {
+
+// The memory of micro-batches under way, of one rank. What is given back serves the next; it grows to the most that was ever open.
+class MicroPool {
+ public:
+  // micro_bytes: address space for each of a micro-batch's arenas; message_bytes: of one message between stages.
+  MicroPool(int64_t micro_bytes, int64_t message_bytes, Device device);
+
+  MicroMemory& Take();
+  void Give(MicroMemory& memory);  // frees what is in it
+  Arena& TakeMessage();
+  void GiveMessage(Arena& message);
+
+  int64_t peak_bytes() const;  // of all, at the most that each has held
+  // What forward passes leave, messages among it, and what backward passes leave for weight gradients: bytes by name, largest first.
+  using Slices = std::vector<std::pair<std::string, int64_t>>;
+  Slices SavedSlices() const;
+  Slices StashSlices() const;
+
+ private:
+  int64_t micro_bytes_, message_bytes_;
+  Device device_;
+  std::vector<std::unique_ptr<MicroMemory>> memories_;
+  std::vector<std::unique_ptr<Arena>> messages_;
+  std::vector<MicroMemory*> free_memories_;
+  std::vector<Arena*> free_messages_;
+};
+
+// What the micro-batches of a step have in common, and which they are.
+struct StageStep {
+  LayerContext ctx;  // `memory` and `wgrad` are each micro-batch's own, and set by the stage
+  const ModelWeights* weights = nullptr;
+  std::function<MicroBatch(int micro_batch)> batch = {};
+
+  // For training: the constants of the loss, and where the totals of a micro-batch go.
+  LossScales scales = {};
+  std::function<MicroBatchTotals(int micro_batch)> totals = {};
+
+  // Forward alone, for evaluation: the last stage writes the sum of a micro-batch's cross-entropies, of the main model, to loss(i), where
+  // the stream works; labels(i): [sequences, S] I32, -1 = ignored. Without `loss` modules of MTP run too, but no head.
+  bool forward_only = false;
+  std::function<Tensor(int micro_batch)> labels = {};
+  std::function<double*(int micro_batch)> loss = {};
+};
+
+class NetworkStage final : public Stage {
+ public:
+  NetworkStage(const Model& model, const StagePart& part, MicroPool& pool);
+  ~NetworkStage() override;
+
+  // Until the next Begin every micro-batch belongs to this step. None is open.
+  void Begin(const StageStep& step);
+
+  std::span<std::byte> Input(int micro_batch) override;
+  void Forward(int micro_batch) override;
+  std::span<const std::byte> Output(int micro_batch) override;
+  void ReleaseOutput(int micro_batch) override;
+  void Recompute(int micro_batch) override;
+  std::span<std::byte> OutputGradient(int micro_batch) override;
+  void BackwardInput(int micro_batch) override;
+  void BackwardWeight(int micro_batch) override;
+  void Backward(int micro_batch) override;
+  std::span<const std::byte> InputGradient(int micro_batch) override;
+  void ReleaseInputGradient(int micro_batch) override;
+
+  const StagePart& part() const { return part_; }
+  // The most rows that a micro-batch has brought to this rank's experts in the part's layers, relative to an even load.
+  double peak_load() const { return peak_load_; }
+  // Where a forward pass met NaN or Inf first, if step.ctx.non_finite asks for it: the micro-batch, layer and tensor.
+  const NonFinite& non_finite() const { return non_finite_; }
+
+ private:
+  struct Open;
+  Open& OpenMicroBatch(int micro_batch);
+  Open& At(int micro_batch);
+  LayerContext Context(Open& open);
+  void Close(int micro_batch);
+
+  // What goes to another stage: until it has been sent, be the micro-batch still open or not.
+  struct Message {
+    Arena* arena = nullptr;
+    Tensor tensor;
+  };
+  Tensor MakeMessage(std::map<int, Message>& messages, const Open& open, const char* name);
+  void ReleaseMessage(std::map<int, Message>& messages, int micro_batch);
+
+  BlockStats StatsOf(const Open& open, int64_t moe_layer) const;
+  void ForwardKeeping(const LayerContext& ctx, Open& open);
+  void ForwardHeads(const LayerContext& ctx, Open& open, const Tensor& x);
+  void ForwardAlone(const LayerContext& ctx, Open& open);
+  // fused: weight gradients run block by block, and what they read is given back.
+  void RunBackward(Open& open, bool fused);
+
+  const Model& model_;
+  StagePart part_;
+  MicroPool& pool_;
+  StageStep step_;
+  std::map<int, std::unique_ptr<Open>> open_;
+  std::map<int, Message> outputs_, input_gradients_;
+  double peak_load_ = 0;
+  NonFinite non_finite_;
+};
+
+}  // namespace jevons
+
+#endif  // JEVONS_TRAINER_MODEL_STAGE_H_
