@@ -3,8 +3,8 @@
 //   forward, dgrad   scales of A by rows, of B by blocks of 128 x 128
 //   wgrad            scales of A and B by lines
 //
-// The scheme is that of DeepGEMM (github.com/deepseek-ai/DeepGEMM, sm90_fp8_gemm_*): as many blocks as processors take tiles in
-// turn; one thread lets TMA fill a ring of stages, two warpgroups multiply what has come, and after 128 terms add the product,
+// The scheme is that of DeepGEMM (github.com/deepseek-ai/DeepGEMM, sm90_fp8_gemm_*): blocks for all processors take tiles as long
+// as there are some; one thread lets TMA fill a ring of stages, two warpgroups multiply what has come, and after 128 terms add the product,
 // scaled, to sums in their own registers, while the other group keeps the tensor cores busy (promotion, DeepSeek-V3 report,
 // section 3.3.2). Each block of a cluster fetches half of the rows of A that both need and sends them to both.
 //
@@ -19,6 +19,7 @@
 #include "kernels/cuda/hopper.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/pack.cuh"
+#include "kernels/tensor/device.h"
 
 namespace jevons::cuda {
 namespace {
@@ -50,20 +51,40 @@ struct Problem {
 struct Batch {
   Problem problems[kMost];
   int count, tiles;  // tiles: pairs of all problems
+  int* dealt;        // on the device: how many of them have been dealt
 };
 static_assert(sizeof(Batch) <= 32764 - 64);
 
-// The tiles of this cluster, one after the other.
+// Deals tiles to this cluster: whoever comes first. So a cluster that finds its processors taken by another kernel leaves its tiles
+// to the others. By one thread of the cluster.
+class Dealer {
+ public:
+  __device__ Dealer(const Batch& batch, uint32_t shared) : dealt_(batch.dealt), shared_(shared) {}
+  __device__ __forceinline__ void Deal() {
+    const int tile = atomicAdd(dealt_, 1);
+    for (uint32_t rank = 0; rank < Tile::kCluster; ++rank)
+      Send(tile, shared_ + Shared::TileNumber(place_.at), shared_ + Shared::Dealt(place_.at), rank);
+    place_.Next();
+  }
+
+ private:
+  int* dealt_;
+  uint32_t shared_;
+  RingPlace<Shared::kNumbers> place_;
+};
+
+// The tiles of this cluster, one after the other, as they are dealt.
 class Tiles {
  public:
-  __device__ explicit Tiles(const Batch& batch)
-      : batch_(batch), tile_(static_cast<int>(blockIdx.x) / Tile::kCluster) {
-    Find();
-  }
-  __device__ __forceinline__ bool more() const { return tile_ < batch_.tiles; }
-  __device__ __forceinline__ void Next() {
-    tile_ += static_cast<int>(gridDim.x) / Tile::kCluster;
-    Find();
+  __device__ Tiles(const Batch& batch, const uint8_t* memory, uint32_t shared)
+      : batch_(batch), memory_(memory), shared_(shared) {}
+  // The next one; false: all have been dealt, and nobody may ask again.
+  __device__ __forceinline__ bool Next() {
+    WaitFor(shared_ + Shared::Dealt(place_.at), place_.parity);
+    tile_ = *reinterpret_cast<const int*>(memory_ + Shared::TileNumber(place_.at));
+    place_.Next();
+    while (problem_ + 1 < batch_.count && tile_ >= batch_.problems[problem_ + 1].first) ++problem_;
+    return tile_ < batch_.tiles;
   }
   __device__ __forceinline__ const Problem& problem() const { return batch_.problems[problem_]; }
   // The problem after this one, or this one if it is the last.
@@ -79,20 +100,23 @@ class Tiles {
   }
 
  private:
-  __device__ __forceinline__ void Find() {
-    while (problem_ + 1 < batch_.count && tile_ >= batch_.problems[problem_ + 1].first) ++problem_;
-  }
   const Batch& batch_;
-  int tile_, problem_ = 0;
+  const uint8_t* memory_;
+  uint32_t shared_;
+  RingPlace<Shared::kNumbers> place_;
+  int tile_ = 0, problem_ = 0;
 };
 
-// One thread: fills the ring for all tiles.
+// One thread: fills the ring for all tiles; that of the first block also deals them.
 template <bool kLineScalesB>
-__device__ __forceinline__ void LoadTiles(const Batch& batch, uint32_t shared, uint32_t rank) {
+__device__ __forceinline__ void LoadTiles(const Batch& batch, const uint8_t* memory, uint32_t shared,
+                                          uint32_t rank) {
   constexpr uint32_t kOperands = 2 * Shared::kOperandBytes;
   constexpr uint16_t kBothBlocks = 3;
-  RingPlace place;
-  for (Tiles tiles(batch); tiles.more(); tiles.Next()) {
+  RingPlace<Shared::kStages> place;
+  Dealer dealer(batch, shared);
+  if (rank == 0) dealer.Deal();
+  for (Tiles tiles(batch, memory, shared); tiles.Next();) {
     const Problem& p = tiles.problem();
     PrefetchMap(&tiles.next_problem().a);
     PrefetchMap(&tiles.next_problem().b);
@@ -102,15 +126,16 @@ __device__ __forceinline__ void LoadTiles(const Batch& batch, uint32_t shared, u
     const int cols = max(0, min(Tile::kSide, p.n - col));
     const uint32_t scale_bytes = kLineScalesB ? static_cast<uint32_t>(cols) * 4 : 0;
     for (int block = 0; block < p.k_blocks; ++block, place.Next()) {
-      const uint32_t full = shared + Shared::Full(place.stage);
-      WaitFor(shared + Shared::Empty(place.stage), place.parity ^ 1);
+      const uint32_t full = shared + Shared::Full(place.at);
+      WaitFor(shared + Shared::Empty(place.at), place.parity ^ 1);
       ArriveExpecting(full, kOperands + scale_bytes);
-      CopyBoxToBlocks(shared + Shared::A(place.stage) + half * Tile::kTerms, &p.a, block * Tile::kTerms,
+      CopyBoxToBlocks(shared + Shared::A(place.at) + half * Tile::kTerms, &p.a, block * Tile::kTerms,
                       row + half, full, kBothBlocks);
-      CopyBox(shared + Shared::B(place.stage), &p.b, block * Tile::kTerms, col, full);
+      CopyBox(shared + Shared::B(place.at), &p.b, block * Tile::kTerms, col, full);
       if (kLineScalesB && scale_bytes > 0)
-        CopyRun(shared + Shared::Scales(place.stage), p.b_scales.data + block * p.b_scales.block_stride + col,
+        CopyRun(shared + Shared::Scales(place.at), p.b_scales.data + block * p.b_scales.block_stride + col,
                 scale_bytes, full);
+      if (rank == 0 && block == DealingBlock(p.k_blocks)) dealer.Deal();
     }
   }
 }
@@ -237,14 +262,14 @@ __device__ __forceinline__ void ComputeTiles(const Batch& batch, const uint8_t* 
                                              uint32_t rank) {
   const int thread = static_cast<int>(threadIdx.x), group = thread / 128, lane = thread % 32;
   const int row_in_tile = group * Tile::kRowsOfGroup + RowOfSum(thread, 0), q = thread % 4;
-  RingPlace place;
+  RingPlace<Shared::kStages> place;
   float product[Tile::kSums];
   float2 columns[Tile::kSums / 4];
 #pragma unroll
   for (float& v : product) v = 0;
 #pragma unroll
   for (float2& v : columns) v = make_float2(0, 0);
-  for (Tiles tiles(batch); tiles.more(); tiles.Next()) {
+  for (Tiles tiles(batch, memory, shared); tiles.Next();) {
     const Problem& p = tiles.problem();
     int row, col;
     tiles.Place(rank, row, col);
@@ -253,10 +278,10 @@ __device__ __forceinline__ void ComputeTiles(const Batch& batch, const uint8_t* 
     scales.FetchNext();
     float sums[Tile::kSums] = {};
     for (int block = 0; block < p.k_blocks; ++block, place.Next()) {
-      WaitFor(shared + Shared::Full(place.stage), place.parity);
+      WaitFor(shared + Shared::Full(place.at), place.parity);
       const uint64_t a =
-          MatrixDescriptor(shared + Shared::A(place.stage) + group * Tile::kRowsOfGroup * Tile::kTerms);
-      const uint64_t b = MatrixDescriptor(shared + Shared::B(place.stage));
+          MatrixDescriptor(shared + Shared::A(place.at) + group * Tile::kRowsOfGroup * Tile::kTerms);
+      const uint64_t b = MatrixDescriptor(shared + Shared::B(place.at));
       FenceSums(product);
       BeginProducts();
 #pragma unroll
@@ -266,14 +291,14 @@ __device__ __forceinline__ void ComputeTiles(const Batch& batch, const uint8_t* 
       scales.Take();
       if (block + 1 < p.k_blocks) scales.FetchNext();
       if (kLineScalesB) {
-        const float2* line = reinterpret_cast<const float2*>(memory + Shared::Scales(place.stage)) + q;
+        const float2* line = reinterpret_cast<const float2*>(memory + Shared::Scales(place.at)) + q;
 #pragma unroll
         for (int i = 0; i < Tile::kSums / 4; ++i) columns[i] = line[i * 4];
       }
       WaitForProducts();
       FenceSums(product);
       __syncwarp();
-      if (lane < Tile::kCluster) ArriveAt(shared + Shared::Empty(place.stage), static_cast<uint32_t>(lane));
+      if (lane < Tile::kCluster) ArriveAt(shared + Shared::Empty(place.at), static_cast<uint32_t>(lane));
       Promote<kLineScalesB>(product, scales, columns, sums);
     }
     StoreRow<Out, false>(p, row, col, sums);
@@ -294,12 +319,13 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) WgmmaKernel(const __grid_co
       InitBarrier(shared + Shared::Empty(stage),
                   Tile::kMathThreads / 32 * Tile::kCluster);  // a thread of each warp, from both blocks
     }
+    for (int number = 0; number < Shared::kNumbers; ++number) InitBarrier(shared + Shared::Dealt(number), 1);
     PublishBarriers();
   }
   ClusterSync();
   if (threadIdx.x >= Tile::kMathThreads) {
     GiveRegistersDownTo<kLoadRegisters>();
-    if (threadIdx.x == Tile::kMathThreads) LoadTiles<kLineScalesB>(batch, shared, rank);
+    if (threadIdx.x == Tile::kMathThreads) LoadTiles<kLineScalesB>(batch, memory, shared, rank);
   } else {
     TakeRegistersUpTo<kMathRegisters>();
     ComputeTiles<kLineScalesB, Out>(batch, memory, shared, rank);
@@ -357,11 +383,13 @@ size_t Fill(const OpContext& ctx, std::span<const Fp8GemmDesc* const> descs, Bat
   return static_cast<size_t>(batch.count);
 }
 
+// Each launch takes the next of the zeros at `dealt`.
 template <bool kLineScalesB, typename Out>
-void Run(const OpContext& ctx, std::span<const Fp8GemmDesc* const> descs) {
+void Run(const OpContext& ctx, std::span<const Fp8GemmDesc* const> descs, int*& dealt) {
   while (!descs.empty()) {
     ArenaScope scope(*ctx.scratch);
     Batch batch;
+    batch.dealt = dealt++;
     descs = descs.subspan(Fill(ctx, descs, batch));
     const int clusters = std::min(batch.tiles, Multiprocessors() / Tile::kCluster);
     LaunchCluster(ctx, WgmmaKernel<kLineScalesB, Out>, clusters * Tile::kCluster, Tile::kCluster,
@@ -387,10 +415,15 @@ bool WgmmaServes(const Fp8GemmDesc& d) {
 void WgmmaFp8Gemms(const OpContext& ctx, std::span<const Fp8GemmDesc> descs) {
   std::vector<const Fp8GemmDesc*> kinds[2][2];  // by B's scales and C's type
   for (const Fp8GemmDesc& d : descs) kinds[HasLineScales(d)][d.c.dtype == DType::kF32].push_back(&d);
-  Run<false, bf16>(ctx, kinds[0][0]);
-  Run<false, float>(ctx, kinds[0][1]);
-  Run<true, bf16>(ctx, kinds[1][0]);
-  Run<true, float>(ctx, kinds[1][1]);
+  // Counters of tiles dealt, for as many launches as there could be: one for each product.
+  ArenaScope scope(*ctx.scratch);
+  const Tensor counters = ctx.scratch->Allocate("gemm.dealt", DType::kI32, {static_cast<int64_t>(descs.size())});
+  Zero(ctx.stream, counters);
+  int* dealt = counters.as<int32_t>();
+  Run<false, bf16>(ctx, kinds[0][0], dealt);
+  Run<false, float>(ctx, kinds[0][1], dealt);
+  Run<true, bf16>(ctx, kinds[1][0], dealt);
+  Run<true, float>(ctx, kinds[1][1], dealt);
 }
 
 }  // namespace jevons::cuda

@@ -20,14 +20,20 @@ struct WgmmaTile {
   static constexpr int kSums = kRowsOfGroup * kSide / 128;  // of a thread: 64
 };
 
-// Shared memory: stages of A and B, then the scales of B's columns, then a full and an empty barrier for each stage. A stage more
-// would not leave room for the scales.
+// Shared memory: stages of A and B, then the scales of B's columns, then a full and an empty barrier for each stage, then numbers of
+// tiles, with a barrier each. A stage more would not leave room for the scales.
+//
+// A cluster is dealt its next tile while it loads one, after some of that one's stages. The number takes the place of the one dealt
+// kNumbers tiles before, of which the last reader has gone on: a tile has one stage or more, and to fill a stage is to know that
+// the one kStages before it has been consumed, by warps that read their tile's number before it.
 struct WgmmaShared {
-  static constexpr int kStages = 6;
+  static constexpr int kStages = 6, kNumbers = kStages + 1;
   static constexpr int kOperandBytes = WgmmaTile::kSide * WgmmaTile::kTerms;  // 16 KiB
   static constexpr int kScaleBytes = WgmmaTile::kSide * 4;
   static constexpr int kScales = kStages * 2 * kOperandBytes, kBarriers = kScales + kStages * kScaleBytes;
-  static constexpr int kBytes = kBarriers + kStages * 2 * 8;
+  static constexpr int kNumberBarriers = kBarriers + kStages * 2 * 8,
+                       kTileNumbers = kNumberBarriers + kNumbers * 8;
+  static constexpr int kBytes = kTileNumbers + kNumbers * 4;
   static constexpr int kAlignment = 1024;  // of the whole, for the swizzle
 
   static JEVONS_HOST_DEVICE constexpr int A(int stage) { return stage * 2 * kOperandBytes; }
@@ -35,6 +41,8 @@ struct WgmmaShared {
   static JEVONS_HOST_DEVICE constexpr int Scales(int stage) { return kScales + stage * kScaleBytes; }
   static JEVONS_HOST_DEVICE constexpr int Full(int stage) { return kBarriers + stage * 8; }
   static JEVONS_HOST_DEVICE constexpr int Empty(int stage) { return kBarriers + (kStages + stage) * 8; }
+  static JEVONS_HOST_DEVICE constexpr int Dealt(int number) { return kNumberBarriers + number * 8; }
+  static JEVONS_HOST_DEVICE constexpr int TileNumber(int number) { return kTileNumbers + number * 4; }
 };
 static_assert(WgmmaShared::kBytes + WgmmaShared::kAlignment <= 227 * 1024, "of a Hopper block");
 static_assert(WgmmaShared::kOperandBytes % WgmmaShared::kAlignment == 0);
@@ -55,16 +63,23 @@ JEVONS_HOST_DEVICE constexpr uint64_t MatrixDescriptor(uint32_t shared_address) 
 // What the descriptor of the next 32 terms adds: the swizzle is of addresses, so the start alone moves.
 inline constexpr uint64_t kNextTerms = WgmmaTile::kProducts / 16;
 
-// Stage and parity of the ring of buffers. A barrier's parity is that of the round through the ring.
+// The place in a ring of so many buffers. A barrier's parity is that of the round through the ring.
+template <int kPlaces>
 struct RingPlace {
-  int stage = 0;
+  int at = 0;
   uint32_t parity = 0;
   JEVONS_HOST_DEVICE constexpr void Next() {
-    if (++stage < WgmmaShared::kStages) return;
-    stage = 0;
+    if (++at < kPlaces) return;
+    at = 0;
     parity ^= 1;
   }
 };
+
+// The block of k at whose loading a cluster is dealt its next tile: a round through the ring before the last, so that the number has
+// come when it is needed, and no sooner than that, so that others may have the tile if this one takes long.
+JEVONS_HOST_DEVICE constexpr int DealingBlock(int k_blocks) {
+  return k_blocks > WgmmaShared::kStages ? k_blocks - WgmmaShared::kStages : 0;
+}
 
 struct TilePlace {
   int row, pair;  // of tiles; a pair is 128 x 256

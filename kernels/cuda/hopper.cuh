@@ -39,6 +39,16 @@ __device__ __forceinline__ void ArriveAt(uint32_t barrier, uint32_t rank) {
       "r"(rank)
       : "memory");
 }
+// A word to the same place of block `rank` of the cluster, whose barrier awaits one arrival: this is it.
+__device__ __forceinline__ void Send(int word, uint32_t to, uint32_t barrier, uint32_t rank) {
+  asm volatile(
+      "{\n.reg .b32 there, awaited;\nmapa.shared::cluster.u32 there, %1, %3;\n"
+      "mapa.shared::cluster.u32 awaited, %2, %3;\n"
+      "mbarrier.arrive.expect_tx.shared::cluster.b64 _, [awaited], 4;\n"
+      "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.s32 [there], %0, [awaited];\n}\n" ::"r"(word),
+      "r"(to), "r"(barrier), "r"(rank)
+      : "memory");
+}
 // Until the phase of this parity has ended. What the copy engine wrote is then there to be read.
 __device__ __forceinline__ void WaitFor(uint32_t barrier, uint32_t parity) {
   uint32_t ended;

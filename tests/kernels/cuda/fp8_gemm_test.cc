@@ -205,6 +205,24 @@ TEST_P(CudaFp8Gemm, OfGroups) {
   }
 }
 
+// Tiles that are dealt to whoever comes first are added once each: of one product, and of several with sums of one stage.
+TEST_F(CudaTest, WgmmaComputesEveryTileOnce) {
+  const Beginning beginning(GemmImpl::kWgmma);
+  CompareWithReference(
+      [&](DeviceCase& c) {
+        std::vector<Fp8GemmDesc> descs;
+        std::vector<DeviceCase::Matrix*> outs;
+        for (const auto& [m, n, k] : {std::array{300, 520, 20}, {1, 1, 1}, {10, 2100, 17}, {40, 600, 140}}) {
+          outs.push_back(&c.Make(DType::kF32, m, n));
+          descs.push_back(DescOf(c, {m, n, k, Role::kForward, WriteMode::kAdd}, *outs.back(), static_cast<uint64_t>(m)));
+        }
+        GroupedFp8Gemm(c.ctx(), {{descs[0]}});
+        GroupedFp8Gemm(c.ctx(), std::span(descs).subspan(1));
+        for (DeviceCase::Matrix* out : outs) c.Show("c", *out);
+      },
+      BoundFor(GemmImpl::kWgmma, DType::kF32));
+}
+
 // More than fit a launch.
 TEST_F(CudaTest, WgmmaTakesMoreProductsThanALaunch) {
   const Beginning beginning(GemmImpl::kWgmma);

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/base/philox.h"
 #include "kernels/cuda/gemm_wgmma_plan.h"
 
 namespace jevons::cuda {
@@ -81,8 +82,14 @@ TEST(WgmmaPlan, SharedMemoryDoesNotOverlap) {
     for (const int barrier : {S::Full(stage), S::Empty(stage)}) {
       EXPECT_EQ(barrier % 8, 0);
       EXPECT_TRUE(begins.insert(barrier).second);
-      EXPECT_LE(barrier + 8, S::kBytes);
+      EXPECT_LE(barrier + 8, S::kNumberBarriers);
     }
+  }
+  for (int number = 0; number < S::kNumbers; ++number) {
+    EXPECT_EQ(S::Dealt(number), S::kNumberBarriers + 8 * number);
+    EXPECT_LE(S::Dealt(number) + 8, S::kTileNumbers);
+    EXPECT_EQ(S::TileNumber(number), S::kTileNumbers + 4 * number);
+    EXPECT_LE(S::TileNumber(number) + 4, S::kBytes);
   }
 }
 
@@ -95,10 +102,28 @@ TEST(WgmmaPlan, ThreadsHoldEverySumOnce) {
 }
 
 TEST(WgmmaPlan, TheRingGoesRound) {
-  RingPlace place;
+  RingPlace<WgmmaShared::kStages> place;
   for (int i = 0; i < 5 * WgmmaShared::kStages; ++i, place.Next()) {
-    ASSERT_EQ(place.stage, i % WgmmaShared::kStages);
+    ASSERT_EQ(place.at, i % WgmmaShared::kStages);
     ASSERT_EQ(place.parity, static_cast<uint32_t>(i / WgmmaShared::kStages % 2));
+  }
+}
+
+// Whatever the tiles' lengths, a number is overwritten only when the warps that read it have consumed a stage that comes after it.
+TEST(WgmmaPlan, NumbersOfTilesOutliveTheirReaders) {
+  constexpr int kStages = WgmmaShared::kStages, kNumbers = WgmmaShared::kNumbers;
+  for (uint64_t seed = 0; seed < 200; ++seed) {
+    std::vector<int> first = {0};  // stage of each tile, counted from the beginning
+    for (uint64_t i = 0; i < 40; ++i) {
+      const int length = seed == 0 ? 1 : 1 + static_cast<int>(RandomBits(seed, 0, i) % (seed % 2 ? 3 : 20));
+      const int tile = static_cast<int>(i), begin = first.back(), filled = begin + DealingBlock(length);
+      ASSERT_LT(DealingBlock(length), length);
+      ASSERT_GE(DealingBlock(length), length - kStages);  // the tile is not taken from others sooner than it must
+      if (tile + 1 >= kNumbers) {
+        ASSERT_LE(first[static_cast<size_t>(tile + 1 - kNumbers)], filled - kStages);
+      }
+      first.push_back(begin + length);
+    }
   }
 }
 

@@ -1,5 +1,5 @@
 // CUDA kernels on the host, for tests: what a .cu file of kernels/cuda needs in order to be compiled as C++ and run without a
-// device. A launch runs block after block; the threads of a block are fibers, which run one at a time until they meet: at a
+// device. A launch runs block after block, those of two clusters at a time; the threads of a block are fibers, which run one at a time until they meet: at a
 // barrier of the block or cluster, or in an exchange between lanes. The order in which they run is chosen by the test, so that a
 // missing barrier shows as a result that depends on it; a barrier that some thread never reaches stops the program.
 // Whoever wants this comes upon it in place of the toolkit's header, by the include path.
@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -149,12 +150,9 @@ inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 inline float __uint_as_float(uint32_t bits) { return std::bit_cast<float>(bits); }
 [[noreturn]] void __trap();
 
-// Fibers of one thread of the operating system run one at a time, and blocks of different ones share no counters.
 template <typename T>
 T atomicAdd(T* address, T value) {
-  const T before = *address;
-  *address = static_cast<T>(before + value);
-  return before;
+  return std::atomic_ref(*address).fetch_add(value);
 }
 
 template <typename T>

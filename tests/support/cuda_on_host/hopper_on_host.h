@@ -17,6 +17,7 @@ void InitBarrier(uint32_t barrier, uint32_t arrivals);
 inline void PublishBarriers() {}
 void ArriveExpecting(uint32_t barrier, uint32_t bytes);
 void ArriveAt(uint32_t barrier, uint32_t rank);
+void Send(int word, uint32_t to, uint32_t barrier, uint32_t rank);
 void WaitFor(uint32_t barrier, uint32_t parity);
 
 inline void ClusterSync() { cuda_on_host::SyncCluster(); }

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <barrier>
 #include <cstdio>
+#include <deque>
 #include <memory>
 #include <random>
 #include <thread>
@@ -170,13 +171,18 @@ class Block {
   std::vector<uint4> shared_;
 };
 
-// The blocks that one thread of the operating system runs: those of one rank of every cluster, one after the other.
-void RunRank(const Launch& launch, Cluster& cluster, unsigned rank, const std::function<void()>& kernel) {
+// Clusters that run at a time, as they share what they do among them.
+constexpr unsigned kLanes = 2;
+
+// The blocks that one thread of the operating system runs: those of one rank of every cluster of a lane, one after the other.
+void RunRank(const Launch& launch, Cluster& cluster, unsigned lane, unsigned lanes, unsigned rank,
+             const std::function<void()>& kernel) {
   static thread_local Block block;
   cluster.anchors[rank] = &anchor;
   cluster.barrier.arrive_and_wait();
   blockDim = launch.block, gridDim = launch.grid;
   for (size_t i : Indices(launch.grid.x / launch.cluster)) {
+    if (i % lanes != lane) continue;
     blockIdx = dim3(static_cast<unsigned>(i) * launch.cluster + rank, 0, 0);
     block.Run(launch, cluster, rank, kernel);
     cluster.barrier.arrive_and_wait();
@@ -196,11 +202,16 @@ void Run(const Launch& launch, const std::function<void()>& kernel) {
   if (launch.shared_bytes > (227 << 10)) Die("more shared memory than a block may have");
   ++launches;
   const DeviceAccess access;
-  Cluster cluster(launch.cluster);
+  const unsigned lanes = launch.cluster > 1 ? kLanes : 1;
+  std::deque<Cluster> clusters;
   std::vector<std::thread> others;
-  for (unsigned rank = 1; rank < launch.cluster; ++rank)
-    others.emplace_back([&, rank] { RunRank(launch, cluster, rank, kernel); });
-  RunRank(launch, cluster, 0, kernel);
+  for (unsigned lane = 0; lane < lanes; ++lane) {
+    Cluster& cluster = clusters.emplace_back(launch.cluster);
+    for (unsigned rank = 0; rank < launch.cluster; ++rank)
+      if (lane + rank > 0)
+        others.emplace_back([&, lane, rank] { RunRank(launch, cluster, lane, lanes, rank, kernel); });
+  }
+  RunRank(launch, clusters[0], 0, lanes, 0, kernel);
   for (std::thread& other : others) other.join();
 }
 
