@@ -65,6 +65,39 @@ __device__ __forceinline__ uint32_t FiniteAmaxBits(const Pack<kWidth>& x) {
   return amax;
 }
 
+// The maximum over the block.
+__device__ __forceinline__ uint32_t BlockMaxBits(uint32_t v, uint32_t* room) {
+  const uint32_t of_warp = __reduce_max_sync(kAllLanes, v);
+  __syncthreads();
+  if (Lane() == 0) room[threadIdx.x / 32] = of_warp;
+  __syncthreads();
+  uint32_t largest = 0;
+#pragma unroll
+  for (int w = 0; w < kBlockThreads / 32; ++w) largest = max(largest, room[w]);
+  return largest;
+}
+
+// The scale of all the block's numbers.
+struct BlockScale {
+  float scale, inverse;
+  bool finite;  // all the numbers
+};
+template <class F, typename Raw, int kPacks>
+__device__ __forceinline__ BlockScale BlockScaleOf(const Raw (&raw)[kPacks], ScaleKind kind, uint32_t* room) {
+  uint32_t amax = 0;
+#pragma unroll
+  for (int k = 0; k < kPacks; ++k) amax = max(amax, AmaxBits(raw[k].Widened()));
+  amax = BlockMaxBits(amax, room);
+  const bool finite = amax < kInfinityBits;
+  if (!finite) {
+    amax = 0;
+    for (int k = 0; k < kPacks; ++k) amax = max(amax, FiniteAmaxBits(raw[k].Widened()));
+    amax = BlockMaxBits(amax, room);
+  }
+  const float scale = ScaleOf<F>(__uint_as_float(amax), kind);
+  return {scale, 1.0f / scale, finite};
+}
+
 // Two codes of finite numbers, a's in the low byte: the hardware's conversion, whose codes are Encode's (formats.h).
 template <class F>
 __device__ __forceinline__ uint32_t EncodePair(float a, float b) {

@@ -37,37 +37,13 @@ __global__ void PadKernel(Codes x, uint8_t* out, int64_t words, int64_t total) {
   if (i < total) StoreWords(x.Load(i / words, i % words * kWord), out + i * kWord);
 }
 
-// Where turned codes go: `lines` of `length` codes.
-struct Lines {
-  uint8_t* data;
-  int64_t pitch, lines, length;
-  bool vector;
-
-  __device__ __forceinline__ void Store(const Words<4>& words, int64_t line, int64_t at) const {
-    if (line >= lines || at >= length) return;
-    uint8_t* to = data + line * pitch + at;
-    if (vector && at + kWord <= length) return StoreWords(words, to);
-#pragma unroll
-    for (int i = 0; i < kWord; ++i)
-      if (at + i < length) to[i] = static_cast<uint8_t>(words.w[i / 4] >> 8 * (i % 4));
-  }
-};
-
-// The scales of blocks, which turn with their codes; `from` null: they do not.
-struct TurnedScales {
-  const float* from;
-  float* to;
-  int64_t from_pitch, to_pitch;
-};
-
-// A tile of 128 x 128 codes passes through shared memory: rows go in by words, columns come out by words.
+// A tile of 128 x 128 codes passes through shared memory: rows go in by words, columns come out by words. out: [lines, pitch],
+// aligned.
 __global__ void __launch_bounds__(kBlockThreads)
-    TransposeKernel(Codes x, int64_t tiles_c, Lines out, TurnedScales scales) {
+    TransposeKernel(Codes x, int64_t tiles_c, uint8_t* out, int64_t pitch, int64_t lines) {
   __shared__ uint32_t tile[kSide * kTilePitch / 4];
   const int64_t tile_r = blockIdx.x / tiles_c, tile_c = blockIdx.x % tiles_c, r0 = tile_r * kSide,
                 c0 = tile_c * kSide;
-  if (threadIdx.x == 0 && scales.from != nullptr)
-    scales.to[tile_c * scales.to_pitch + tile_r] = scales.from[tile_r * scales.from_pitch + tile_c];
   Words<4> loaded[kTileWords];
 #pragma unroll
   for (int j = 0; j < kTileWords; ++j) {
@@ -91,7 +67,7 @@ __global__ void __launch_bounds__(kBlockThreads)
 #pragma unroll
     for (int i = 0; i < kWord; ++i)
       words.w[i / 4] |= uint32_t{bytes[(r + i) * kTilePitch + c]} << 8 * (i % 4);
-    out.Store(words, c0 + c, r0 + r);
+    if (c0 + c < lines && r0 + r < pitch) StoreWords(words, out + (c0 + c) * pitch + r0 + r);
   }
 }
 
@@ -112,12 +88,6 @@ Tensor Scales(const OpContext& ctx, const ScaleView& scales, bool lines_inside, 
   return out;
 }
 
-void Transpose(const OpContext& ctx, const Tensor& x, const Lines& out, const TurnedScales& scales) {
-  const int64_t tiles_c = CeilDiv(out.lines, kSide);
-  Launch(ctx, TransposeKernel, CeilDiv(out.length, kSide) * tiles_c, kBlockThreads, 0, CodesOf(x), tiles_c,
-         out, scales);
-}
-
 Tensor Room(const OpContext& ctx, int64_t lines, int64_t k) {
   return ctx.scratch->Allocate("gemm.codes", DType::kU8, {lines, RoundUp(k, kCodeAlignment)});
 }
@@ -134,24 +104,10 @@ Tensor PaddedCodes(const OpContext& ctx, const Tensor& x, int64_t lines, int64_t
 
 Tensor TransposedCodes(const OpContext& ctx, const Tensor& x, int64_t lines, int64_t k) {
   const Tensor out = Room(ctx, lines, k);
-  Transpose(
-      ctx, x,
-      {.data = out.as<uint8_t>(), .pitch = out.pitch, .lines = lines, .length = out.pitch, .vector = true},
-      {});
+  const int64_t tiles_c = CeilDiv(lines, kSide);
+  Launch(ctx, TransposeKernel, CeilDiv(out.pitch, kSide) * tiles_c, kBlockThreads, 0, CodesOf(x), tiles_c,
+         out.as<uint8_t>(), out.pitch, lines);
   return out.Columns(0, k);
-}
-
-void TransposeBlocks(const OpContext& ctx, const Fp8Operand& from, const Fp8Operand& to) {
-  Transpose(ctx, from.codes,
-            {.data = to.codes.as<uint8_t>(),
-             .pitch = to.codes.pitch,
-             .lines = to.codes.rows(),
-             .length = to.codes.cols(),
-             .vector = CanVector(to.codes, kWord)},
-            {.from = from.scales.as<float>(),
-             .to = to.scales.as<float>(),
-             .from_pitch = from.scales.pitch,
-             .to_pitch = to.scales.pitch});
 }
 
 Tensor VectorScales(const OpContext& ctx, const ScaleView& scales, int64_t count, int64_t lines, int64_t k) {

@@ -20,9 +20,6 @@ inline bool IsAligned(const Tensor& t) {
 // codes[c][r] = x[r][c] for x: [R, C] U8; codes: [lines >= C, k >= R], beyond x zero. Aligned, as is `codes`.
 Tensor TransposedCodes(const OpContext& ctx, const Tensor& x, int64_t lines, int64_t k);
 
-// to = from^T, both in blocks of 128x128 (kernels/fp8/weight.h). No side is zero.
-void TransposeBlocks(const OpContext& ctx, const Fp8Operand& from, const Fp8Operand& to);
-
 // A copy: [lines >= R, k >= C], beyond x zero.
 Tensor PaddedCodes(const OpContext& ctx, const Tensor& x, int64_t lines, int64_t k);
 

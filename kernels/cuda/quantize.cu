@@ -25,18 +25,6 @@ __global__ void RowsKernel(RowGrid grid, View<const S> x, int64_t cols, CodesOut
   AddLost(lost, out.lost, blockIdx.x == 0);
 }
 
-// The maximum over the block.
-__device__ __forceinline__ uint32_t BlockMaxBits(uint32_t v, uint32_t* room) {
-  const uint32_t of_warp = __reduce_max_sync(kAllLanes, v);
-  __syncthreads();
-  if (Lane() == 0) room[threadIdx.x / 32] = of_warp;
-  __syncthreads();
-  uint32_t largest = 0;
-#pragma unroll
-  for (int w = 0; w < kBlockThreads / 32; ++w) largest = max(largest, room[w]);
-  return largest;
-}
-
 template <class F, typename S>
 __global__ void __launch_bounds__(kBlockThreads)
     BlocksKernel(View<const S> x, int64_t rows, int64_t cols, int64_t across, CodesOut out) {
@@ -49,26 +37,16 @@ __global__ void __launch_bounds__(kBlockThreads)
 #pragma unroll
   for (int k = 0; k < kBlockRows; ++k)
     raw[k] = LoadRaw<kCodes>(x.row(row(k)) + p * kCodes, row(k) < rows ? cols - p * kCodes : 0, x.vector);
-  uint32_t amax = 0;
-#pragma unroll
-  for (int k = 0; k < kBlockRows; ++k) amax = max(amax, AmaxBits(raw[k].Widened()));
-  amax = BlockMaxBits(amax, room);
-  const bool finite = amax < kInfinityBits;
-  if (!finite) {  // for the whole block
-    amax = 0;
-    for (int k = 0; k < kBlockRows; ++k) amax = max(amax, FiniteAmaxBits(raw[k].Widened()));
-    amax = BlockMaxBits(amax, room);
-  }
-  const float scale = ScaleOf<F>(__uint_as_float(amax), out.kind), inverse = 1.0f / scale;
+  const BlockScale scale = BlockScaleOf<F>(raw, out.kind, room);
   Lost lost;
 #pragma unroll
   for (int k = 0; k < kBlockRows; ++k) {
     if (row(k) >= rows) continue;
     CodePack<F> codes;
-    codes.Encode(raw[k].Widened(), inverse, finite, out.lost.stats != nullptr, lost);
+    codes.Encode(raw[k].Widened(), scale.inverse, scale.finite, out.lost.stats != nullptr, lost);
     codes.Store(out.codes.row(row(k)), p, cols, out.codes.vector);
   }
-  if (threadIdx.x == 0) out.scales[i * out.scale_pitch + j] = scale;
+  if (threadIdx.x == 0) out.scales[i * out.scale_pitch + j] = scale.scale;
   AddLost(lost, out.lost, blockIdx.x == 0);
 }
 

@@ -1,6 +1,6 @@
-// Quantisation by columns: a block of threads takes a panel of 128 x 128 numbers. A thread has eight rows of eight columns in
-// registers; the columns' largest magnitudes meet in shared memory, and the codes too, to be written transposed: 128
-// neighbouring bytes for each column. Every number is read once, every code written once.
+// Quantisation by columns, and by blocks with the codes both ways: a block of threads takes a panel of 128 x 128 numbers. A thread has
+// eight rows of eight columns in registers; the largest magnitudes meet in shared memory, and the codes too, to be written
+// transposed: 128 neighbouring bytes for each column. Every number is read once, every code written once.
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/fp8.cuh"
 #include "kernels/cuda/quantize_columns.h"
@@ -109,16 +109,16 @@ __device__ __forceinline__ bool FindScales(const Raw (&raw)[kRows], int tx, int 
   return finite;
 }
 
-// The chunks to the columns of the transposed codes.
-__device__ __forceinline__ void WriteChunks(const PanelRoom& room, const PanelsOut& out, int64_t row,
-                                            int64_t col) {
+// The chunks of the panel at (row, col) to the columns of the transposed codes [cols, rows].
+__device__ __forceinline__ void WriteChunks(const uint64_t (&chunks)[kPanel * kDown], const View<uint8_t>& out,
+                                            int64_t rows, int64_t cols, int64_t row, int64_t col) {
   for (int i = static_cast<int>(threadIdx.x); i < kPanel * kDown; i += kBlockThreads) {
     const int c = i / kDown, chunk = i % kDown;
-    const int64_t r = row + chunk * kRows, n = out.rows - r;
-    if (col + c >= out.cols || n <= 0) continue;
-    const uint64_t codes = room.chunks[ChunkPlace(c, chunk)];
-    uint8_t* to = out.codes.row(col + c) + r;
-    if (out.codes.vector && n >= kRows) {
+    const int64_t r = row + chunk * kRows, n = rows - r;
+    if (col + c >= cols || n <= 0) continue;
+    const uint64_t codes = chunks[ChunkPlace(c, chunk)];
+    uint8_t* to = out.row(col + c) + r;
+    if (out.vector && n >= kRows) {
       *reinterpret_cast<uint64_t*>(to) = codes;
       continue;
     }
@@ -150,7 +150,7 @@ __device__ __forceinline__ void QuantizePanel(const Source& source, const Panels
         EncodeColumn<F>(raw, i, room.inverse[column], finite, out.lost.stats != nullptr, lost);
   }
   __syncthreads();
-  WriteChunks(room, out, row, col);
+  WriteChunks(room.chunks, out.codes, out.rows, out.cols, row, col);
   AddLost(lost, out.lost, panel == 0);
 }
 
@@ -170,6 +170,53 @@ __global__ void __launch_bounds__(kBlockThreads, 2)
     RequantizeKernel(const __grid_constant__ JobTable<RequantizeJob<F>, kCapacity> table) {
   const int index = table.IndexOf(blockIdx.x);
   QuantizePanel<F>(table.jobs[index].source, table.jobs[index].out, blockIdx.x - table.first[index]);
+}
+
+// A weight in blocks, its codes and scales both as it lies and turned.
+template <typename S>
+struct WeightJob {
+  View<const S> x;
+  View<uint8_t> codes, turned;
+  View<float> scales, turned_scales;
+  int64_t rows, cols;
+};
+
+template <typename S, int kCapacity>
+__global__ void __launch_bounds__(kBlockThreads, 2)
+    WeightsKernel(const __grid_constant__ JobTable<WeightJob<S>, kCapacity> table, QuantStats* stats) {
+  using F = E4M3;
+  __shared__ uint32_t maxima[kBlockThreads / 32];
+  alignas(16) __shared__ uint64_t chunks[kPanel * kDown];
+  const int index = table.IndexOf(blockIdx.x);
+  const WeightJob<S>& w = table.jobs[index];
+  const unsigned panel = blockIdx.x - table.first[index];
+  const int tx = static_cast<int>(threadIdx.x) % kAcross, ty = static_cast<int>(threadIdx.x) / kAcross;
+  const int64_t across = TilesOf(w.cols), tile_r = panel / across, tile_c = panel % across;
+  const int64_t c = tile_c * kPanel + tx * kCodes, first = tile_r * kPanel + ty * kRows;
+  const Numbers<S> source = {w.x};
+  RawPack<S, kCodes> raw[kRows];
+#pragma unroll
+  for (int k = 0; k < kRows; ++k) raw[k] = source.Get(first + k, c, first + k < w.rows ? w.cols - c : 0);
+  const BlockScale scale = BlockScaleOf<F>(raw, ScaleKind::kFp32, maxima);
+  if (threadIdx.x == 0)
+    w.scales.row(tile_r)[tile_c] = w.turned_scales.row(tile_c)[tile_r] = scale.scale;
+  Lost lost;
+  CodePack<F> codes[kRows];
+#pragma unroll
+  for (int k = 0; k < kRows; ++k) {
+    codes[k].Encode(raw[k].Widened(), scale.inverse, scale.finite, stats != nullptr, lost);
+    if (first + k < w.rows) codes[k].Store(w.codes.row(first + k), c / kCodes, w.cols, w.codes.vector);
+  }
+#pragma unroll
+  for (int i = 0; i < kCodes; ++i) {
+    uint64_t chunk = 0;
+#pragma unroll
+    for (int k = 0; k < kRows; ++k) chunk |= uint64_t{codes[k].code(i)} << 8 * k;
+    chunks[ChunkPlace(tx * kCodes + i, ty)] = chunk;
+  }
+  __syncthreads();
+  WriteChunks(chunks, w.turned, w.rows, w.cols, tile_r * kPanel, tile_c * kPanel);
+  AddLost(lost, {stats, w.rows * w.cols}, panel == 0);
 }
 
 PanelsOut OutOf(int64_t rows, int64_t cols, const Tensor& codes, const Tensor& scales, ScaleKind kind,
@@ -215,6 +262,28 @@ void RequantizeTransposed(const OpContext& ctx, std::span<const RequantizeDesc> 
         jobs.push_back({job, PanelsOf(job.out)});
       }
       LaunchJobs(ctx, jobs, kBlockThreads, [](auto capacity) { return RequantizeKernel<F, capacity.value>; });
+    });
+  }
+}
+
+void QuantizeWeights(const OpContext& ctx, std::span<const QuantizeWeightDesc> descs, QuantStats* stats) {
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    ForReal(dtype, [&](auto s) {
+      using S = decltype(s);
+      std::vector<SizedJob<WeightJob<S>>> jobs;
+      for (const auto& [value, weight] : descs) {
+        if (value.dtype != dtype) continue;
+        jobs.push_back({{.x = ViewOf<const S>(value, kCodes),
+                         .codes = ViewOf<uint8_t>(weight.plain.codes, kCodes),
+                         .turned = ViewOf<uint8_t>(weight.turned.codes, kCodes),
+                         .scales = ViewOf<float>(weight.plain.scales, 1),
+                         .turned_scales = ViewOf<float>(weight.turned.scales, 1),
+                         .rows = value.rows(),
+                         .cols = value.cols()},
+                        TilesOf(value.rows()) * TilesOf(value.cols())});
+      }
+      LaunchJobs(
+          ctx, jobs, kBlockThreads, [](auto capacity) { return WeightsKernel<S, capacity.value>; }, stats);
     });
   }
 }

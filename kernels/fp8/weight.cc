@@ -1,6 +1,7 @@
 #include "kernels/fp8/weight.h"
 
 #include "kernels/cuda/gemm_fp8_layout.h"
+#include "kernels/cuda/quantize_columns.h"
 #include "kernels/ops/expect.h"
 
 namespace jevons {
@@ -46,20 +47,27 @@ int64_t Fp8WeightBytes(Device device, int64_t n, int64_t k) {
   return Bytes(n, k, k) + (ReadsPlainB(device) ? 0 : Bytes(k, n, TurnedPitch(n)));
 }
 
-void QuantizeWeight(const OpContext& ctx, const Tensor& value, const Fp8Weight& weight, QuantStats* stats) {
-  const Fp8Operand& plain = weight.plain;
-  Quantize(
-      ctx,
-      {.x = value, .codes = plain.codes, .scales = plain.scales, .tiling = plain.tiling, .stats = stats});
-  if (weight.turned.codes) TransposeBlocks(ctx, plain, weight.turned);
+void QuantizeWeights(const OpContext& ctx, std::span<const QuantizeWeightDesc> descs, QuantStats* stats) {
+  const bool on_device = ctx.stream.device == Device::kCuda;
+  for (const auto& [value, weight] : descs) {
+    const auto& [plain, turned] = weight;
+    ExpectReal("value", value);
+    ExpectMatrix("value", value, value.dtype, value.rows(), value.cols());
+    ExpectBlocks(plain, value.rows(), value.cols());
+    if (turned.codes || on_device) ExpectBlocks(turned, value.cols(), value.rows());
+    if (on_device) continue;
+    Quantize(
+        ctx,
+        {.x = value, .codes = plain.codes, .scales = plain.scales, .tiling = plain.tiling, .stats = stats});
+    if (turned.codes) TransposeBlocks(plain, turned);
+  }
+  if (on_device) cuda::QuantizeWeights(ctx, descs, stats);
 }
 
-void TransposeBlocks(const OpContext& ctx, const Fp8Operand& from, const Fp8Operand& to) {
+void TransposeBlocks(const Fp8Operand& from, const Fp8Operand& to) {
   const int64_t rows = from.codes.rows(), cols = from.codes.cols();
   ExpectBlocks(from, rows, cols);
   ExpectBlocks(to, cols, rows);
-  if (from.codes.size() == 0) return;
-  if (ctx.stream.device == Device::kCuda) return cuda::TransposeBlocks(ctx, from, to);
   Transpose<uint8_t>(from.codes, to.codes);
   Transpose<float>(from.scales, to.scales);
 }

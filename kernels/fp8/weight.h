@@ -5,6 +5,8 @@
 #ifndef JEVONS_KERNELS_FP8_WEIGHT_H_
 #define JEVONS_KERNELS_FP8_WEIGHT_H_
 
+#include <span>
+
 #include "kernels/fp8/gemm.h"
 
 namespace jevons {
@@ -21,11 +23,16 @@ constexpr bool ReadsPlainB(Device device) { return device == Device::kCpu; }
 Fp8Weight AllocateFp8Weight(Arena& arena, int64_t n, int64_t k);
 int64_t Fp8WeightBytes(Device device, int64_t n, int64_t k);
 
-// Codes of value [N,K], FP32 or BF16. stats as QuantizeDesc's: each element is counted once.
-void QuantizeWeight(const OpContext& ctx, const Tensor& value, const Fp8Weight& weight, QuantStats* stats);
+// Codes of values [N,K], FP32 or BF16. stats as QuantizeDesc's: each element is counted once. A device is given hundreds of weights
+// in one launch.
+struct QuantizeWeightDesc {
+  Tensor value;
+  Fp8Weight weight;
+};
+void QuantizeWeights(const OpContext& ctx, std::span<const QuantizeWeightDesc> descs, QuantStats* stats);
 
-// to = from^T: codes and scales are moved, none is changed. Both in blocks of 128x128; from: [R, C], to: [C, R].
-void TransposeBlocks(const OpContext& ctx, const Fp8Operand& from, const Fp8Operand& to);
+// On the CPU, to = from^T: codes and scales are moved, none is changed. Both in blocks of 128x128; from: [R, C], to: [C, R].
+void TransposeBlocks(const Fp8Operand& from, const Fp8Operand& to);
 
 }  // namespace jevons
 

@@ -45,7 +45,7 @@ class Bench {
     const Tensor value = scratch_.Allocate("value", DType::kF32, {n, k});
     FillNormal(ctx(), ++seed_, 0, 0, 1.0f, value.Reshape({n * k}));
     const Fp8Weight weight = AllocateFp8Weight(memory_, n, k);
-    QuantizeWeight(ctx(), value, weight, nullptr);
+    QuantizeWeights(ctx(), {{{value, weight}}}, nullptr);
     return weight;
   }
 

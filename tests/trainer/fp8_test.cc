@@ -70,7 +70,7 @@ void ExpectNear(const Matrix& actual, const std::vector<double>& expected) {
 // What WeightBinding makes of a weight.
 Fp8Weight CodesOf(const LayerContext& ctx, const Tensor& w) {
   const Fp8Weight weight = AllocateFp8Weight(*ctx.ops.scratch, w.rows(), w.cols());
-  QuantizeWeight(ctx.ops, w, weight, nullptr);
+  QuantizeWeights(ctx.ops, {{{w, weight}}}, nullptr);
   return weight;
 }
 
@@ -124,7 +124,7 @@ TEST(Fp8Turned, DgradReadsTurnedWeights) {
   for (int64_t e = 0; e < 2; ++e) {
     plain.fp8.push_back(CodesOf(ctx, plain.value.Index(e)));
     turned.fp8.push_back({.plain = {}, .turned = AllocateFp8Weight(scratch, kK, kN).plain});
-    TransposeBlocks(ctx.ops, plain.fp8.back().plain, turned.fp8.back().turned);
+    TransposeBlocks(plain.fp8.back().plain, turned.fp8.back().turned);
   }
   const std::vector<ExpertSegment> segments = {{0, {0, 70}}, {1, {70, kT}}};
   ExpertsBackwardInput(ctx, segments, View(dy, kT, kN), plain, View(dx, kT, kK));

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <string>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -83,11 +84,12 @@ int64_t WeightBinding::PlanBytes(const ModelConfig& model, int64_t local_experts
 Fp8Weight WeightBinding::Codes(const Tensor& value) { return AllocateFp8Weight(codes_, value.rows(), value.cols()); }
 
 void WeightBinding::Quantize(const OpContext& ops, QuantStats* lost) {
+  std::vector<QuantizeWeightDesc> descs;
   for (const auto& [param, weight] : dense_)
-    if (weight->plan.fp8) QuantizeWeight(ops, weight->value, weight->fp8, lost);
+    if (weight->plan.fp8) descs.push_back({weight->value, weight->fp8});
   for (const auto& [param, weight] : experts_)
-    for (size_t e = 0; e < weight->fp8.size(); ++e)
-      QuantizeWeight(ops, weight->value.Index(static_cast<int64_t>(e)), weight->fp8[e], lost);
+    for (size_t e = 0; e < weight->fp8.size(); ++e) descs.push_back({weight->value.Index(static_cast<int64_t>(e)), weight->fp8[e]});
+  QuantizeWeights(ops, descs, lost);
 }
 
 void WeightBinding::BindBlock(const ModelConfig& model, const WeightStore& store, const std::string& prefix, bool dense,

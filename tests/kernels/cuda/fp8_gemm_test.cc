@@ -122,21 +122,6 @@ TEST_F(CudaTest, Fp8GemmWithoutPromotionHasTheBitsOfTheModel) {
   }
 }
 
-TEST_F(CudaTest, TransposeBlocks) {
-  for (const auto& [rows, cols] : {std::pair{1, 1}, {17, 130}, {128, 256}, {260, 45}, {144, 272}})
-    CompareWithReference(
-        [&, rows = rows, cols = cols](DeviceCase& c) {
-          auto &codes = c.Make(DType::kU8, cols, rows),
-               &scales = c.Make(DType::kF32, TilesOf(cols), TilesOf(rows));
-          TransposeBlocks(
-              c.ctx(), MakeOperand(c, rows, cols, Tiling::kBlocks128x128, 1),
-              {.codes = codes.tensor(), .scales = scales.tensor(), .tiling = Tiling::kBlocks128x128});
-          c.Show("codes", codes);
-          c.Show("scales", scales);
-        },
-        {});
-}
-
 // A weight that was turned when it was made gives dgrad the bits of one that is turned at each call, and takes no room then: beside
 // the library's workspace, all that is left to arrange are the scales of dy.
 TEST_P(CudaFp8Gemm, TakesAWeightTurnedOnce) {
@@ -154,7 +139,7 @@ TEST_P(CudaFp8Gemm, TakesAWeightTurnedOnce) {
     const int64_t before = ctx.scratch->used_bytes();
     const Fp8Weight weight = AllocateFp8Weight(*ctx.scratch, n, k);
     EXPECT_EQ(ctx.scratch->used_bytes() - before, Fp8WeightBytes(Device::kCuda, n, k));
-    QuantizeWeight(ctx, value.tensor(), weight, nullptr);
+    QuantizeWeights(ctx, {{{value.tensor(), weight}}}, nullptr);
     Fp8Gemm(ctx, {.a = dy, .b = weight.plain, .c = plain.tensor(), .b_form = Form::kPlain});
     ctx.scratch->ResetPeak();
     Fp8Gemm(ctx, {.a = dy, .b = weight.turned, .c = turned.tensor(), .b_form = Form::kTransposed});

@@ -1,7 +1,7 @@
 // How many launches it takes to work on many slices: on the host, where they can be counted.
 #include <cuda_runtime_api.h>
 
-#include "kernels/fp8/quantize.h"
+#include "kernels/fp8/weight.h"
 #include "tests/kernels/cuda/cuda_test.h"
 
 namespace jevons {
@@ -29,6 +29,8 @@ TEST(Launches, AreFewForManySlices) {
     const std::vector<PartialSums> vectors(n, {.values = {value, value, value}, .sum = value, .size = 1});
     const std::vector<CopiedPart> parts(n, {value, value, 4});
     const std::vector<RequantizeDesc> segments(n, {.codes = codes, .scales = x, .out_codes = codes, .out_scales = x});
+    const Fp8Operand operand = {codes, x, Tiling::kBlocks128x128};
+    const std::vector<QuantizeWeightDesc> weights(n, {.value = x, .weight = {.plain = operand, .turned = operand}});
     const std::vector<std::pair<int, int>> order = {{1, 2}, {0, 1}};
     return std::vector<int64_t>{LaunchesOf([&] { AdamW(c.ctx(), {.learning_rate = 1e-3f}, slices); }),
                                 LaunchesOf([&] { SumsOfSquares(c.ctx(), squares, kSquaresBlock); }),
@@ -36,12 +38,13 @@ TEST(Launches, AreFewForManySlices) {
                                 LaunchesOf([&] { AddFixedPoint(c.ctx(), {.shift = 30, .limit = 0x1p60}, longer); }),
                                 LaunchesOf([&] { JoinSums(c.ctx(), vectors, order); }),
                                 LaunchesOf([&] { CopyParts(c.ctx(), parts); }),
-                                LaunchesOf([&] { RequantizeTransposed(c.ctx(), segments); })};
+                                LaunchesOf([&] { RequantizeTransposed(c.ctx(), segments); }),
+                                LaunchesOf([&] { QuantizeWeights(c.ctx(), weights, nullptr); })};
   };
-  EXPECT_EQ(count(0), (std::vector<int64_t>{0, 0, 0, 0, 0, 0, 0}));
-  EXPECT_EQ(count(1), (std::vector<int64_t>{1, 2, 1, 2, 2, 1, 1}));
-  EXPECT_EQ(count(200), (std::vector<int64_t>{1, 2, 1, 2, 2, 1, 1}));
-  EXPECT_EQ(count(600), (std::vector<int64_t>{2, 2, 2, 4, 2, 1, 3}));
+  EXPECT_EQ(count(0), (std::vector<int64_t>{0, 0, 0, 0, 0, 0, 0, 0}));
+  EXPECT_EQ(count(1), (std::vector<int64_t>{1, 2, 1, 2, 2, 1, 1, 1}));
+  EXPECT_EQ(count(200), (std::vector<int64_t>{1, 2, 1, 2, 2, 1, 1, 1}));
+  EXPECT_EQ(count(600), (std::vector<int64_t>{2, 2, 2, 4, 2, 1, 3, 3}));
 }
 
 }  // namespace

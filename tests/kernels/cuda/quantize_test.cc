@@ -1,6 +1,7 @@
 // Quantisation on CUDA: the bytes and scales of the reference, whatever the input.
 #include "kernels/fp8/quantize.h"
 
+#include "kernels/fp8/weight.h"
 #include "tests/kernels/cuda/cuda_test.h"
 
 namespace jevons {
@@ -113,6 +114,34 @@ TEST_F(CudaTest, RequantizeHasTheBitsOfTheReference) {
             {});
       }
     }
+  }
+}
+
+// All weights in one call, of both types: as they lie and turned.
+TEST_F(CudaTest, WeightsHaveTheBitsOfTheReference) {
+  for (const bool counted : {true, false}) {
+    CompareWithReference(
+        [&](DeviceCase& c) {
+          std::vector<QuantizeWeightDesc> descs;
+          std::vector<DeviceCase::Matrix*> outs;
+          const auto operand = [&](int64_t rows, int64_t cols) {
+            auto &codes = c.Make(DType::kU8, rows, cols), &scales = c.Make(DType::kF32, TilesOf(rows), TilesOf(cols));
+            outs.insert(outs.end(), {&codes, &scales});
+            return Fp8Operand{codes.tensor(), scales.tensor(), Tiling::kBlocks128x128};
+          };
+          for (const Size& s : kSizes)
+            for (const DType dtype : kRealTypes) {
+              auto& x = c.Make(dtype, s.rows, s.cols);
+              Scatter(x, 7 + descs.size(), s.hostile);
+              descs.push_back({x.tensor(), {.plain = operand(s.rows, s.cols), .turned = operand(s.cols, s.rows)}});
+            }
+          auto& stats = MakeStats(c);
+          QuantStats* const counts = StatsIn(stats);
+          QuantizeWeights(c.ctx(), descs, counted ? counts : nullptr);
+          for (DeviceCase::Matrix* out : outs) c.Show("weight", *out);
+          c.Show("counts", stats);
+        },
+        {});
   }
 }
 

@@ -33,10 +33,10 @@ TEST(Fp8WeightTest, TurnedItGivesDgradTheSameBits) {
   const OpContext ctx{.stream = {}, .scratch = &arena};
   QuantStats stats;
   const Fp8Weight weight = AllocateFp8Weight(arena, kN, kK);
-  QuantizeWeight(ctx, value.view(), weight, &stats);
+  QuantizeWeights(ctx, {{{value.view(), weight}}}, &stats);
   EXPECT_EQ(stats.elements, kN * kK);
   const Fp8Operand turned = AllocateFp8Weight(arena, kK, kN).plain;
-  TransposeBlocks(ctx, weight.plain, turned);
+  TransposeBlocks(weight.plain, turned);
   for (int64_t n = 0; n < kN; ++n)
     for (int64_t k = 0; k < kK; ++k) {
       ASSERT_EQ(turned.codes.row<uint8_t>(k)[n], weight.plain.codes.row<uint8_t>(n)[k]);
