@@ -1,7 +1,7 @@
 // Attention by cuDNN's fused kernels. The library is opened when it is first needed, so a program runs without it.
 //
 // Heads go in groups, which bounds the memory for whole keys and for what the backward needs to give the same bits every time: scores
-// of all documents' pairs of positions.
+// of all documents' pairs of positions. Long documents and short ones have graphs of their own there (attention_plan.h).
 #include "kernels/cuda/attention_cudnn.h"
 
 #include <algorithm>
@@ -126,28 +126,30 @@ class Call {
         library_(TheLibrary()),
         lock_(library_.mutex),
         plan_(PlanOf(d, grad != nullptr, DocumentsAreCountedExactly())),
-        shape_(plan_.shape) {
+        heads_(plan_.heads()) {
     if (library_.handle() == nullptr) return;
     SetCudnnStream(library_.handle(), ctx.stream.handle);
     const int64_t rows = d.q.rows(), dim = d.nope_dim + d.rope_dim;
-    group_.keys = ctx.scratch->Allocate("attention.keys", DType::kBF16, {rows, shape_.heads * dim});
-    group_.stats = ctx.scratch->Allocate("attention.lse", DType::kF32, {rows, shape_.heads});
+    group_.keys = ctx.scratch->Allocate("attention.keys", DType::kBF16, {rows, heads_ * dim});
+    group_.stats = ctx.scratch->Allocate("attention.lse", DType::kF32, {rows, heads_});
     if (grad == nullptr) return;
-    group_.d_keys = ctx.scratch->Allocate("attention.dkeys", DType::kBF16, {rows, shape_.heads * dim});
+    group_.d_keys = ctx.scratch->Allocate("attention.dkeys", DType::kBF16, {rows, heads_ * dim});
     sums_ = ctx.scratch->Allocate("attention.dk_rope", DType::kF32, {rows, d.rope_dim});
   }
 
   // Why nothing was done: there is no handle, or no plan; empty: all is done.
   std::string Run() {
     if (library_.handle() == nullptr) return library_.problem();
-    for (int64_t first = 0; first < d_.heads; first += shape_.heads) {
-      const HeadGroup heads = {first, shape_.heads};
-      const Tensor lse = d_.lse.Columns(first, shape_.heads);
+    for (int64_t first = 0; first < d_.heads; first += heads_) {
+      const HeadGroup heads = {first, heads_};
+      const Tensor lse = d_.lse.Columns(first, heads_);
       operands_ = OperandsOf(d_, grad_, group_, first);
-      if (first == 0 && !Plan()) return planned_->refusal;  // all groups are alike
+      if (first == 0) {  // all groups are alike
+        if (const std::string refusal = Plan(); !refusal.empty()) return refusal;
+      }
       AssembleKeys(ctx_, d_, heads, group_.keys);
       if (grad_ != nullptr) Move(lse, StatsTo::kHeadMajor);
-      Execute();
+      for (const Part& part : parts_) Execute(part);
       if (grad_ == nullptr) {
         Move(lse, StatsTo::kRows);
       } else {
@@ -158,49 +160,64 @@ class Call {
   }
 
  private:
+  struct Part {
+    const PartPlan* plan;
+    const AttentionGraph* graph;
+    DocumentTable table;
+  };
+
   // The library has lse row by row where documents are packed, else head by head.
   void Move(const Tensor& lse, StatsTo to) const {
-    if (!shape_.ragged) return MoveStats(ctx_, lse, shape_.length, group_.stats, to);
+    if (!d_.document_start) return MoveStats(ctx_, lse, d_.sequence_length, group_.stats, to);
     to == StatsTo::kRows ? Copy(ctx_, group_.stats, lse) : Copy(ctx_, lse, group_.stats);
   }
 
-  bool Plan() {
-    planned_ = &GraphFor(library_, shape_, operands_);
-    if (planned_->graph == nullptr) return false;
-    workspace_ = ctx_.scratch->Allocate("attention.workspace", DType::kU8,
-                                        {planned_->graph->workspace_bytes() + kWorkspaceAlignment});
-    if (shape_.ragged) {
-      FillTable();
-      FillDocuments(ctx_, d_, table_);
+  // A graph and a table for each part, and what the largest graph works in; why there is no graph, or empty.
+  std::string Plan() {
+    int64_t workspace = 0;
+    for (const PartPlan& plan : plan_.parts) {
+      const PlannedGraph& planned = GraphFor(library_, plan.shape, operands_);
+      if (planned.graph == nullptr) return planned.refusal;
+      workspace = std::max(workspace, planned.graph->workspace_bytes());
+      parts_.push_back({.plan = &plan, .graph = planned.graph.get(), .table = {}});
     }
-    return true;
+    workspace_ = ctx_.scratch->Allocate("attention.workspace", DType::kU8, {workspace + kWorkspaceAlignment});
+    if (!d_.document_start) return "";
+    for (Part& part : parts_) {
+      part.table = TableOf(*part.plan);
+      FillDocuments(ctx_, d_, part.table);
+    }
+    return "";
   }
 
-  void FillTable() {
-    table_.documents = plan_.documents;
-    table_.longest = shape_.length;
-    for (const GraphOperand& x : operands_) table_.pitches[table_.count++] = x.pitch;
-    table_.lengths = ctx_.scratch->Allocate("attention.documents", DType::kI32, {plan_.documents});
-    const int64_t pitch = (plan_.documents + 2) / 2 * 2;  // rows begin at multiples of 16 bytes
-    table_.offsets = ctx_.scratch->Allocate("attention.documents", DType::kI64, {table_.count, pitch});
+  DocumentTable TableOf(const PartPlan& plan) const {
+    DocumentTable table;
+    table.documents = plan.documents;
+    table.above = plan.above;
+    table.longest = plan.shape.length;
+    for (const GraphOperand& x : operands_) table.pitches[table.count++] = x.pitch;
+    table.lengths = ctx_.scratch->Allocate("attention.documents", DType::kI32, {plan.documents});
+    const int64_t pitch = (plan.documents + 2) / 2 * 2;  // rows begin at multiples of 16 bytes
+    table.offsets = ctx_.scratch->Allocate("attention.documents", DType::kI64, {table.count, pitch});
+    return table;
   }
 
-  void Execute() {
+  void Execute(const Part& part) const {
     std::unordered_map<int64_t, void*> addresses;
     for (const GraphOperand& x : operands_) addresses[x.id] = x.data;
     const uintptr_t begin = reinterpret_cast<uintptr_t>(workspace_.data);
     const uintptr_t aligned = (begin + kWorkspaceAlignment - 1) / kWorkspaceAlignment * kWorkspaceAlignment;
     int64_t first = 0;  // document
     do {
-      if (shape_.ragged) {
-        addresses[kLengths] = table_.lengths.as<int32_t>() + first;
+      if (d_.document_start) {
+        addresses[kLengths] = part.table.lengths.as<int32_t>() + first;
         for (size_t i = 0; i < operands_.size(); ++i)
           addresses[kOffsets + operands_[i].id] =
-              table_.offsets.row<int64_t>(static_cast<int64_t>(i)) + first;
+              part.table.offsets.row<int64_t>(static_cast<int64_t>(i)) + first;
       }
-      planned_->graph->Execute(library_.handle(), addresses, reinterpret_cast<void*>(aligned));
-      first += shape_.batch;
-    } while (first < plan_.documents);
+      part.graph->Execute(library_.handle(), addresses, reinterpret_cast<void*>(aligned));
+      first += part.plan->shape.batch;
+    } while (first < part.plan->documents);
   }
 
   const OpContext& ctx_;
@@ -210,12 +227,11 @@ class Call {
   Library& library_;
   std::lock_guard<std::mutex> lock_;
   CallPlan plan_;
-  const GraphShape& shape_;
+  int64_t heads_;  // of a group
   GroupTensors group_;
   Tensor sums_, workspace_;
   std::vector<GraphOperand> operands_;
-  const PlannedGraph* planned_ = nullptr;
-  DocumentTable table_;
+  std::vector<Part> parts_;
 };
 
 }  // namespace

@@ -92,22 +92,33 @@ __global__ void StatsKernel(float* lse, int64_t pitch, int64_t heads, int64_t le
 }
 
 struct TableOut {
-  int64_t documents, longest, pitches[DocumentTable::kMostPitches];
+  int64_t documents, above, longest, most, pitches[DocumentTable::kMostPitches];
   int count;
   int32_t* lengths;
   int64_t* offsets;
   int64_t offset_pitch;
+
+  __device__ void Put(int64_t document, int64_t first_row, int64_t length) const {
+    if (document < documents) lengths[document] = static_cast<int32_t>(length);
+    for (int i = 0; i < count; ++i) offsets[i * offset_pitch + document] = first_row * pitches[i];
+  }
 };
 
-// One block: a thread counts the documents that begin in its stretch of rows, then knows their numbers.
+// One block: a thread counts the documents that end in its stretch of rows, then knows their numbers.
 __global__ void __launch_bounds__(kBlockThreads)
     DocumentsKernel(const int32_t* start, int64_t rows, int64_t sequence_length, TableOut out) {
   __shared__ int64_t counts[kBlockThreads + 1];
   const int64_t each = CeilDiv(rows, kBlockThreads), begin = min(rows, each * threadIdx.x),
                 end = min(rows, begin + each);
-  const auto begins = [&](int64_t t) { return start[t] == t % sequence_length; };
+  // The length of the document that ends with row t if it is one of the table's, else 0.
+  const auto ending = [&](int64_t t) {
+    if (t + 1 < rows && start[t + 1] != (t + 1) % sequence_length) return int64_t{0};
+    const int64_t length = t % sequence_length - start[t] + 1;
+    if (length > out.most) __trap();  // a longer one than the host said
+    return length > out.above && length <= out.longest ? length : 0;
+  };
   int64_t mine = 0;
-  for (int64_t t = begin; t < end; ++t) mine += begins(t);
+  for (int64_t t = begin; t < end; ++t) mine += ending(t) > 0;
   counts[threadIdx.x + 1] = mine;
   __syncthreads();
   if (threadIdx.x == 0) {
@@ -116,22 +127,11 @@ __global__ void __launch_bounds__(kBlockThreads)
     if (counts[kBlockThreads] > out.documents) __trap();  // more documents than the host said
   }
   __syncthreads();
-  int64_t* first = out.offsets;  // as rows; turned into offsets below
   int64_t number = counts[threadIdx.x];
   for (int64_t t = begin; t < end; ++t)
-    if (begins(t)) first[number++] = t;
+    if (const int64_t length = ending(t); length > 0) out.Put(number++, t + 1 - length, length);
   for (int64_t d = counts[kBlockThreads] + threadIdx.x; d <= out.documents; d += kBlockThreads)
-    first[d] = rows;
-  __syncthreads();
-  for (int64_t d = threadIdx.x; d < out.documents; d += kBlockThreads) {
-    const int64_t length = first[d + 1] - first[d];
-    if (length > out.longest) __trap();  // a longer one than the host said
-    out.lengths[d] = static_cast<int32_t>(length);
-  }
-  __syncthreads();
-  for (int64_t d = threadIdx.x; d <= out.documents; d += kBlockThreads)
-    for (int i = out.count - 1; i >= 0; --i)
-      out.offsets[i * out.offset_pitch + d] = first[d] * out.pitches[i];
+    out.Put(d, rows, 0);
 }
 
 }  // namespace
@@ -167,7 +167,9 @@ void MoveStats(const OpContext& ctx, const Tensor& lse, int64_t sequence_length,
 
 void FillDocuments(const OpContext& ctx, const AttentionDesc& desc, const DocumentTable& table) {
   TableOut out = {.documents = table.documents,
+                  .above = table.above,
                   .longest = table.longest,
+                  .most = desc.longest_document,
                   .pitches = {},
                   .count = table.count,
                   .lengths = table.lengths.as<int32_t>(),

@@ -25,10 +25,11 @@ enum class StatsTo { kHeadMajor, kRows };
 void MoveStats(const OpContext& ctx, const Tensor& lse, int64_t sequence_length, const Tensor& head_major,
                StatsTo to);
 
-// The documents of T rows as a library counts them. A document begins where document_start is the row's own position.
+// Documents of T rows as a library counts them: those longer than `above`, up to `longest`, in their order. Longer ones than the
+// host knows of abort the kernel (AttentionDesc), as do more documents than there is room for.
 struct DocumentTable {
   static constexpr int kMostPitches = 9;
-  int64_t documents = 0, longest = 0;  // room; more or longer ones abort the kernel
+  int64_t documents = 0, above = 0, longest = 0;
   int64_t pitches[kMostPitches] = {};  // elements between rows, of several tensors
   int count = 0;                       // of pitches
   Tensor lengths;                      // [documents] I32, 0 for documents that are not there

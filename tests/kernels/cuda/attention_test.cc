@@ -12,6 +12,7 @@ struct Sizes {
   int64_t sequences, length, heads, nope, rope, value;
   bool documents = false;
   int64_t most_documents = 0, longest = 0;  // what the host says of them; 0: about what they are
+  int64_t long_one = 0;                     // tokens of the very first document, before those of the usual length
 };
 
 constexpr int64_t kFirstDocuments =
@@ -20,8 +21,10 @@ constexpr int64_t kFirstDocuments =
 std::vector<int32_t> DocumentStarts(const Sizes& s) {
   std::vector<int32_t> start;
   for (int64_t n = 0; n < s.sequences; ++n)
-    for (int64_t t = 0; t < s.length; ++t)
-      start.push_back(static_cast<int32_t>(t / (kFirstDocuments + 50 * n) * (kFirstDocuments + 50 * n)));
+    for (int64_t t = 0; t < s.length; ++t) {
+      const int64_t usual = kFirstDocuments + 50 * n, first = n == 0 ? s.long_one : 0;
+      start.push_back(static_cast<int32_t>(t < first ? 0 : first + (t - first) / usual * usual));
+    }
   return start;
 }
 
@@ -118,7 +121,11 @@ TEST_F(CudaTest, CudnnAttentionOfExactDocuments) {
   cuda::CountDocumentsExactly(false);
 }
 TEST_F(CudaTest, CudnnAttentionOfLongDocuments) {
-  CompareCudnn({1, 4096, 2, 8, 8, 8, true, 0, 4096});  // scores of so long ones fill memory: each head in four calls
+  CompareCudnn({1, 4096, 2, 8, 8, 8, true, 0, 4096});
+}
+// In the backward the long one has a graph of its own.
+TEST_F(CudaTest, CudnnAttentionOfOneLongDocument) {
+  CompareCudnn({1, 1100, 2, 8, 8, 8, true, 256, 1100, 700});
 }
 TEST_F(CudaTest, AttentionAtOddAddressesFallsBack) {
   if (const std::string problem = cuda::CudnnProblem(); !problem.empty()) GTEST_SKIP() << problem;
@@ -209,30 +216,40 @@ TEST_F(CudaTest, DocumentsAreCounted) {
   DeviceCase c(Device::kCuda, Addresses::kAligned);
   AttentionDesc desc = LayoutDesc(c, 450);
   desc.sequence_length = sizes.length;
+  desc.longest_document = 137;
   desc.document_start = c.MakeVector(DType::kI32, DocumentStarts(sizes)).tensor().Reshape({450});
-  auto &lengths = c.MakeVector(DType::kI32, 16), &offsets = c.MakeContiguous(DType::kI64, 2, 17);
-  cuda::DocumentTable table;
-  table.documents = 16;
-  table.longest = 137;
-  table.pitches[0] = 3;
-  table.pitches[1] = 1000;
-  table.count = 2;
-  table.lengths = lengths.tensor().Reshape({16});
-  table.offsets = offsets.tensor();
-  cuda::FillDocuments(c.ctx(), desc, table);
-  lengths.Fetch();
-  offsets.Fetch();
-  const std::vector<int64_t> want = {37, 37, 37, 37, 2, 87, 63, 137, 13};
-  int64_t begin = 0;
-  for (int64_t d = 0; d <= 16; ++d) {
-    EXPECT_EQ(offsets.Get(0, d), 3 * begin);
-    EXPECT_EQ(offsets.Get(1, d), 1000 * begin);
-    if (d == 16) break;
-    const int64_t length = d < static_cast<int64_t>(want.size()) ? want[static_cast<size_t>(d)] : 0;
-    EXPECT_EQ(lengths.Get(0, d), length);
-    begin += length;
+  // All of them, and those of some lengths.
+  for (const auto& [above, longest] : {std::pair{0, 150}, {37, 150}, {37, 87}, {0, 37}, {1, 13}, {137, 150}}) {
+    SCOPED_TRACE(testing::Message() << "longer than " << above << ", up to " << longest);
+    auto &lengths = c.MakeVector(DType::kI32, 16), &offsets = c.MakeContiguous(DType::kI64, 2, 17);
+    cuda::DocumentTable table;
+    table.documents = 16;
+    table.above = above;
+    table.longest = longest;
+    table.pitches[0] = 3;
+    table.pitches[1] = 1000;
+    table.count = 2;
+    table.lengths = lengths.tensor().Reshape({16});
+    table.offsets = offsets.tensor();
+    cuda::FillDocuments(c.ctx(), desc, table);
+    lengths.Fetch();
+    offsets.Fetch();
+    int64_t begin = 0, d = 0;
+    const auto expect = [&](int64_t length) {
+      EXPECT_EQ(offsets.Get(0, d), 3 * begin);
+      EXPECT_EQ(offsets.Get(1, d), 1000 * begin);
+      if (d < 16) {
+        EXPECT_EQ(lengths.Get(0, d), length);
+      }
+      ++d;
+    };
+    for (const int64_t length : {37, 37, 37, 37, 2, 87, 63, 137, 13}) {
+      if (length > above && length <= longest) expect(length);
+      begin += length;
+    }
+    EXPECT_EQ(begin, 450);
+    while (d <= 16) expect(0);
   }
-  EXPECT_EQ(begin, 450);
 }
 
 }  // namespace

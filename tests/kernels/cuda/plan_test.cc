@@ -1,11 +1,14 @@
 // What kernels and their launches compute about places, on the host.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <set>
 #include <vector>
 
+#include "kernels/base/philox.h"
+#include "kernels/cuda/attention_plan.h"
 #include "kernels/cuda/grid.h"
 #include "kernels/cuda/jobs.h"
 #include "kernels/cuda/quantize_columns.h"
@@ -142,6 +145,72 @@ TEST(Sort, KnowsTheBitsOfAKey) {
   EXPECT_EQ(BitsOf(512), 9);
   EXPECT_EQ(BitsOf(513), 10);
   EXPECT_EQ(BitsOf(129280), 17);
+}
+
+// Of attention with documents in 4,096 tokens, 192 and 128 numbers of 128 heads.
+AttentionDesc OfDocuments(int64_t documents, int64_t longest) {
+  static char room[16];
+  AttentionDesc d;
+  d.heads = 128;
+  d.nope_dim = d.value_dim = 128;
+  d.rope_dim = 64;
+  d.sequence_length = 4096;
+  d.q = Tensor(room, DType::kBF16, {4096, 128 * 192});
+  if (documents > 0) d.document_start = Tensor(room, DType::kI32, {4096});
+  d.documents = documents;
+  d.longest_document = longest;
+  return d;
+}
+
+// One long document among short ones does not take the memory of as many long ones from the other heads.
+TEST(AttentionPlan, LongDocumentsGoApartInTheBackward) {
+  const CallPlan plan = PlanOf(OfDocuments(20, 4000), true);
+  ASSERT_EQ(plan.parts.size(), 2u);
+  const auto &longer = plan.parts[0], &rest = plan.parts[1];
+  EXPECT_EQ(longer.shape.length, 4096);
+  EXPECT_EQ(longer.above, 1024);
+  EXPECT_EQ(longer.documents, 4);  // there are three at most
+  EXPECT_EQ(rest.shape.length, 1024);
+  EXPECT_EQ(rest.above, 0);
+  EXPECT_EQ(rest.documents, 32);
+  EXPECT_EQ(plan.heads(), 8);  // together all documents would let one head go at a time
+  EXPECT_EQ(longer.shape.heads, rest.shape.heads);
+}
+
+TEST(AttentionPlan, OthersGoTogether) {
+  EXPECT_EQ(PlanOf(OfDocuments(20, 4000), false).parts.size(), 1u);       // forward keeps no scores
+  EXPECT_EQ(PlanOf(OfDocuments(20, 4000), true, true).parts.size(), 1u);  // none may have length zero
+  EXPECT_EQ(PlanOf(OfDocuments(0, 0), true).parts.size(), 1u);
+  EXPECT_EQ(PlanOf(OfDocuments(16, 256), true).parts.size(), 1u);
+  EXPECT_EQ(PlanOf(OfDocuments(16, 256), true).heads(), 128);
+  EXPECT_EQ(PlanOf(OfDocuments(1, 4096), true).parts.size(), 1u);
+}
+
+// Whatever documents there are, each is in one part, which has room for it.
+TEST(AttentionPlan, EveryDocumentHasItsPart) {
+  for (uint64_t seed = 0; seed < 300; ++seed) {
+    std::vector<int64_t> lengths;
+    int64_t rows = 4096;
+    for (uint64_t i = 0; rows > 0; ++i) {
+      const int64_t most = int64_t{1} << RandomBits(seed, 0, i) % 13;
+      lengths.push_back(std::min(rows, 1 + static_cast<int64_t>(RandomBits(seed, 1, i) % static_cast<uint64_t>(most))));
+      rows -= lengths.back();
+    }
+    const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
+    const AttentionDesc desc = OfDocuments(static_cast<int64_t>(lengths.size()), longest);
+    const CallPlan plan = PlanOf(desc, true);
+    size_t served = 0;
+    for (const PartPlan& part : plan.parts) {
+      const auto count = std::count_if(lengths.begin(), lengths.end(),
+                                       [&](int64_t n) { return n > part.above && n <= part.shape.length; });
+      EXPECT_LE(count, part.documents);
+      EXPECT_EQ(part.documents % part.shape.batch, 0);
+      EXPECT_LE(ScoreBytes(part.shape) * part.shape.heads, kMostScoreBytes);
+      served += static_cast<size_t>(count);
+    }
+    EXPECT_EQ(served, lengths.size());
+    EXPECT_LE(WorkspaceBytes(plan.parts[0].shape), ScratchBytes(desc, true));
+  }
 }
 
 }  // namespace
