@@ -38,7 +38,8 @@ bool LtFp8Gemm(const OpContext& ctx, const Fp8GemmDesc& desc);
 void PlainGemm(const OpContext& ctx, const GemmDesc& desc);
 void PlainFp8Gemm(const OpContext& ctx, const Fp8GemmDesc& desc);
 bool WgmmaServes(const Fp8GemmDesc& desc);
-void WgmmaFp8Gemms(const OpContext& ctx, std::span<const Fp8GemmDesc> descs);  // all served by it
+// All served by it. In tiles of this width, for tests; 0: of that which is best (gemm_wgmma_plan.h).
+void WgmmaFp8Gemms(const OpContext& ctx, std::span<const Fp8GemmDesc> descs, int width = 0);
 
 }  // namespace jevons::cuda
 

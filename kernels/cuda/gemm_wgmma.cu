@@ -25,7 +25,10 @@ namespace jevons::cuda {
 namespace {
 
 using Tile = WgmmaTile;
-using Shared = WgmmaShared;
+template <int kWidth>
+using Shared = WgmmaShared<kWidth>;
+template <int kWidth>
+using Sums = float[Tile::Sums(kWidth)];
 
 constexpr int kMost =
     64;  // products of a launch: they are kernel parameters, of which there may be 32,764 bytes
@@ -39,7 +42,7 @@ struct LineScales {
 };
 
 struct Problem {
-  CUtensorMap a, b;  // [m, k] in boxes of 64 x 128, [n, k] in boxes of 128 x 128
+  CUtensorMap a, b;  // [m, k] in boxes of 64 x 128, [n, k] in boxes of a tile's width x 128
   LineScales a_scales, b_scales;
   void* c;
   int64_t c_pitch;
@@ -57,31 +60,33 @@ static_assert(sizeof(Batch) <= 32764 - 64);
 
 // Deals tiles to this cluster: whoever comes first. So a cluster that finds its processors taken by another kernel leaves its tiles
 // to the others. By one thread of the cluster.
+template <int kWidth>
 class Dealer {
  public:
   __device__ Dealer(const Batch& batch, uint32_t shared) : dealt_(batch.dealt), shared_(shared) {}
   __device__ __forceinline__ void Deal() {
     const int tile = atomicAdd(dealt_, 1);
     for (uint32_t rank = 0; rank < Tile::kCluster; ++rank)
-      Send(tile, shared_ + Shared::TileNumber(place_.at), shared_ + Shared::Dealt(place_.at), rank);
+      Send(tile, shared_ + Shared<kWidth>::TileNumber(place_.at), shared_ + Shared<kWidth>::Dealt(place_.at), rank);
     place_.Next();
   }
 
  private:
   int* dealt_;
   uint32_t shared_;
-  RingPlace<Shared::kNumbers> place_;
+  RingPlace<Shared<kWidth>::kNumbers> place_;
 };
 
 // The tiles of this cluster, one after the other, as they are dealt.
+template <int kWidth>
 class Tiles {
  public:
   __device__ Tiles(const Batch& batch, const uint8_t* memory, uint32_t shared)
       : batch_(batch), memory_(memory), shared_(shared) {}
   // The next one; false: all have been dealt, and nobody may ask again.
   __device__ __forceinline__ bool Next() {
-    WaitFor(shared_ + Shared::Dealt(place_.at), place_.parity);
-    tile_ = *reinterpret_cast<const int*>(memory_ + Shared::TileNumber(place_.at));
+    WaitFor(shared_ + Shared<kWidth>::Dealt(place_.at), place_.parity);
+    tile_ = *reinterpret_cast<const int*>(memory_ + Shared<kWidth>::TileNumber(place_.at));
     place_.Next();
     while (problem_ + 1 < batch_.count && tile_ >= batch_.problems[problem_ + 1].first) ++problem_;
     return tile_ < batch_.tiles;
@@ -95,53 +100,54 @@ class Tiles {
   __device__ __forceinline__ void Place(uint32_t rank, int& row, int& col) const {
     const Problem& p = problem();
     const TilePlace place = PlaceOf(tile_ - p.first, p.rows, p.pairs);
-    row = place.row * Tile::kSide;
-    col = (place.pair * Tile::kCluster + static_cast<int>(rank)) * Tile::kSide;
+    row = place.row * Tile::kRows;
+    col = (place.pair * Tile::kCluster + static_cast<int>(rank)) * kWidth;
   }
 
  private:
   const Batch& batch_;
   const uint8_t* memory_;
   uint32_t shared_;
-  RingPlace<Shared::kNumbers> place_;
+  RingPlace<Shared<kWidth>::kNumbers> place_;
   int tile_ = 0, problem_ = 0;
 };
 
 // One thread: fills the ring for all tiles; that of the first block also deals them.
-template <bool kLineScalesB>
+template <int kWidth, bool kLineScalesB>
 __device__ __forceinline__ void LoadTiles(const Batch& batch, const uint8_t* memory, uint32_t shared,
                                           uint32_t rank) {
-  constexpr uint32_t kOperands = 2 * Shared::kOperandBytes;
+  using Room = Shared<kWidth>;
+  constexpr uint32_t kOperands = Room::kABytes + Room::kBBytes;
   constexpr uint16_t kBothBlocks = 3;
-  RingPlace<Shared::kStages> place;
-  Dealer dealer(batch, shared);
+  RingPlace<Room::kStages> place;
+  Dealer<kWidth> dealer(batch, shared);
   if (rank == 0) dealer.Deal();
-  for (Tiles tiles(batch, memory, shared); tiles.Next();) {
+  for (Tiles<kWidth> tiles(batch, memory, shared); tiles.Next();) {
     const Problem& p = tiles.problem();
     PrefetchMap(&tiles.next_problem().a);
     PrefetchMap(&tiles.next_problem().b);
     int row, col;
     tiles.Place(rank, row, col);
     const int half = static_cast<int>(rank) * Tile::kRowsOfGroup;
-    const int cols = max(0, min(Tile::kSide, p.n - col));
+    const int cols = max(0, min(kWidth, p.n - col));
     const uint32_t scale_bytes = kLineScalesB ? static_cast<uint32_t>(cols) * 4 : 0;
     for (int block = 0; block < p.k_blocks; ++block, place.Next()) {
-      const uint32_t full = shared + Shared::Full(place.at);
-      WaitFor(shared + Shared::Empty(place.at), place.parity ^ 1);
+      const uint32_t full = shared + Room::Full(place.at);
+      WaitFor(shared + Room::Empty(place.at), place.parity ^ 1);
       ArriveExpecting(full, kOperands + scale_bytes);
-      CopyBoxToBlocks(shared + Shared::A(place.at) + half * Tile::kTerms, &p.a, block * Tile::kTerms,
+      CopyBoxToBlocks(shared + Room::A(place.at) + half * Tile::kTerms, &p.a, block * Tile::kTerms,
                       row + half, full, kBothBlocks);
-      CopyBox(shared + Shared::B(place.at), &p.b, block * Tile::kTerms, col, full);
+      CopyBox(shared + Room::B(place.at), &p.b, block * Tile::kTerms, col, full);
       if (kLineScalesB && scale_bytes > 0)
-        CopyRun(shared + Shared::Scales(place.at), p.b_scales.data + block * p.b_scales.block_stride + col,
+        CopyRun(shared + Room::Scales(place.at), p.b_scales.data + block * p.b_scales.block_stride + col,
                 scale_bytes, full);
-      if (rank == 0 && block == DealingBlock(p.k_blocks)) dealer.Deal();
+      if (rank == 0 && block == Room::DealingBlock(p.k_blocks)) dealer.Deal();
     }
   }
 }
 
-// The scales of this thread's two rows, eight apart, and of the tile's columns where they share one: read a block of k ahead.
-template <bool kLineScalesB>
+// The scales of this thread's two rows, eight apart, and of the tile's columns where 128 of them share one: read a block of k ahead.
+template <int kWidth, bool kLineScalesB>
 class Scales {
  public:
   // Rows and columns beyond the matrix take the scales of the last ones: their sums are never stored.
@@ -149,7 +155,11 @@ class Scales {
       : a_stride_(p.a_scales.block_stride), b_stride_(p.b_scales.block_stride) {
     low_ = p.a_scales.data + min(row, p.m - 1) / p.a_lines * p.a_scales.line_stride;
     high_ = p.a_scales.data + min(row + 8, p.m - 1) / p.a_lines * p.a_scales.line_stride;
-    b_ = p.b_scales.data + min(col, p.n - 1) / Tile::kSide * p.b_scales.line_stride;
+    const int last = (p.n - 1) / kBlock, block = min(col / kBlock, last);
+    b_ = p.b_scales.data + block * p.b_scales.line_stride;
+    if (!kTwoBlocks) return;
+    to_second_ = block < last ? p.b_scales.line_stride : 0;
+    first_columns_ = kBlock - col % kBlock;
   }
   __device__ __forceinline__ void FetchNext() {
     next_low_ = __ldg(low_);
@@ -158,28 +168,36 @@ class Scales {
     high_ += a_stride_;
     if (kLineScalesB) return;
     next_b_ = __ldg(b_);
+    if (kTwoBlocks) next_second_ = __ldg(b_ + to_second_);
     b_ += b_stride_;
   }
-  __device__ __forceinline__ void Take() { low = next_low_, high = next_high_, b = next_b_; }
+  __device__ __forceinline__ void Take() { low = next_low_, high = next_high_, b_scale_ = next_b_, second_ = next_second_; }
+  // Of the block in which this chunk of columns lies.
+  __device__ __forceinline__ float b(int chunk) const {
+    return kTwoBlocks && chunk * WgmmaChunks<kWidth>::kColumns >= first_columns_ ? second_ : b_scale_;
+  }
 
-  float low = 0, high = 0, b = 0;
+  float low = 0, high = 0;
 
  private:
+  static constexpr int kBlock = static_cast<int>(kTileSize);
+  static constexpr bool kTwoBlocks = !kLineScalesB && WgmmaChunks<kWidth>::kCross;
   const float *low_, *high_, *b_;
-  int64_t a_stride_, b_stride_;
-  float next_low_ = 0, next_high_ = 0, next_b_ = 0;
+  int64_t a_stride_, b_stride_, to_second_ = 0;
+  int first_columns_ = 0;  // of the tile, that lie in its first block
+  float b_scale_ = 0, second_ = 0, next_low_ = 0, next_high_ = 0, next_b_ = 0, next_second_ = 0;
 };
 
-// sums += product * (scale of the row * scale of the column), with one rounding per term.
-template <bool kLineScalesB>
-__device__ __forceinline__ void Promote(const float (&product)[Tile::kSums],
-                                        const Scales<kLineScalesB>& scales,
-                                        const float2 (&columns)[Tile::kSums / 4],
-                                        float (&sums)[Tile::kSums]) {
+// sums += product * (scale of the row * scale of the column), with one rounding per term. `columns`: the scales of this thread's pairs
+// of columns, where each has its own.
+template <int kWidth, bool kLineScalesB>
+__device__ __forceinline__ void Promote(const Sums<kWidth>& product, const Scales<kWidth, kLineScalesB>& scales,
+                                        [[maybe_unused]] const float2* columns, Sums<kWidth>& sums) {
 #pragma unroll
-  for (int i = 0; i < Tile::kSums; i += 4) {
-    const float left = kLineScalesB ? columns[i / 4].x : scales.b,
-                right = kLineScalesB ? columns[i / 4].y : scales.b;
+  for (int i = 0; i < Tile::Sums(kWidth); i += 4) {
+    const int chunk = ColumnOfSum(0, i) / WgmmaChunks<kWidth>::kColumns;
+    const float2 pair = kLineScalesB ? columns[i] : make_float2(scales.b(chunk), scales.b(chunk));
+    const float left = pair.x, right = pair.y;
     sums[i] = __fmaf_rn(product[i], scales.low * left, sums[i]);
     sums[i + 1] = __fmaf_rn(product[i + 1], scales.low * right, sums[i + 1]);
     sums[i + 2] = __fmaf_rn(product[i + 2], scales.high * left, sums[i + 2]);
@@ -219,12 +237,11 @@ __device__ __forceinline__ void StoreTwo(const Problem& p, int row, int col, flo
 }
 
 // Four threads have a row's sums in turns of two. They exchange them, so that each stores eight in a row. All lanes must come.
-template <bool kHigh>
-__device__ __forceinline__ void StoreEights(const Problem& p, int row, int col,
-                                            const float (&sums)[Tile::kSums]) {
+template <int kWidth, bool kHigh>
+__device__ __forceinline__ void StoreEights(const Problem& p, int row, int col, const Sums<kWidth>& sums) {
   const int q = static_cast<int>(threadIdx.x) % 4;
 #pragma unroll
-  for (int i = kHigh ? 2 : 0; i < Tile::kSums; i += 16) {
+  for (int i = kHigh ? 2 : 0; i < Tile::Sums(kWidth); i += 16) {
     uint32_t words[4];
 #pragma unroll
     for (int j = 0; j < 4; ++j) words[j] = RoundPair(sums[i + 4 * j], sums[i + 4 * j + 1]);
@@ -243,45 +260,42 @@ __device__ __forceinline__ void StoreEights(const Problem& p, int row, int col,
 }
 
 // The sums of one of a thread's rows (kHigh: the one eight below), rounded once.
-template <typename Out, bool kHigh>
-__device__ __forceinline__ void StoreRow(const Problem& p, int row, int col,
-                                         const float (&sums)[Tile::kSums]) {
+template <int kWidth, typename Out, bool kHigh>
+__device__ __forceinline__ void StoreRow(const Problem& p, int row, int col, const Sums<kWidth>& sums) {
   if constexpr (sizeof(Out) == 2) {
-    if (p.vector && !p.add && p.n % 8 == 0) return StoreEights<kHigh>(p, row, col, sums);
+    if (p.vector && !p.add && p.n % 8 == 0) return StoreEights<kWidth, kHigh>(p, row, col, sums);
   }
   if (row >= p.m) return;
   const int q = static_cast<int>(threadIdx.x) % 4;
 #pragma unroll
-  for (int i = kHigh ? 2 : 0; i < Tile::kSums; i += 4)
+  for (int i = kHigh ? 2 : 0; i < Tile::Sums(kWidth); i += 4)
     StoreTwo(p, row, col + i / 4 * 8 + q * 2, sums[i], sums[i + 1], Out());
 }
 
 // Two warpgroups: the products and sums of all tiles.
-template <bool kLineScalesB, typename Out>
+template <int kWidth, bool kLineScalesB, typename Out>
 __device__ __forceinline__ void ComputeTiles(const Batch& batch, const uint8_t* memory, uint32_t shared,
                                              uint32_t rank) {
+  using Room = Shared<kWidth>;
   const int thread = static_cast<int>(threadIdx.x), group = thread / 128, lane = thread % 32;
   const int row_in_tile = group * Tile::kRowsOfGroup + RowOfSum(thread, 0), q = thread % 4;
-  RingPlace<Shared::kStages> place;
-  float product[Tile::kSums];
-  float2 columns[Tile::kSums / 4];
+  RingPlace<Room::kStages> place;
+  Sums<kWidth> product;
 #pragma unroll
-  for (float& v : product) v = 0;
-#pragma unroll
-  for (float2& v : columns) v = make_float2(0, 0);
-  for (Tiles tiles(batch, memory, shared); tiles.Next();) {
+  for (int i = 0; i < Tile::Sums(kWidth); ++i) product[i] = 0;
+  for (Tiles<kWidth> tiles(batch, memory, shared); tiles.Next();) {
     const Problem& p = tiles.problem();
     int row, col;
     tiles.Place(rank, row, col);
     row += row_in_tile;
-    Scales<kLineScalesB> scales(p, row, col);
+    Scales<kWidth, kLineScalesB> scales(p, row, col);
     scales.FetchNext();
-    float sums[Tile::kSums] = {};
+    Sums<kWidth> sums = {};
     for (int block = 0; block < p.k_blocks; ++block, place.Next()) {
-      WaitFor(shared + Shared::Full(place.at), place.parity);
+      WaitFor(shared + Room::Full(place.at), place.parity);
       const uint64_t a =
-          MatrixDescriptor(shared + Shared::A(place.at) + group * Tile::kRowsOfGroup * Tile::kTerms);
-      const uint64_t b = MatrixDescriptor(shared + Shared::B(place.at));
+          MatrixDescriptor(shared + Room::A(place.at) + group * Tile::kRowsOfGroup * Tile::kTerms);
+      const uint64_t b = MatrixDescriptor(shared + Room::B(place.at));
       FenceSums(product);
       BeginProducts();
 #pragma unroll
@@ -290,56 +304,57 @@ __device__ __forceinline__ void ComputeTiles(const Batch& batch, const uint8_t* 
       CommitProducts();
       scales.Take();
       if (block + 1 < p.k_blocks) scales.FetchNext();
-      if (kLineScalesB) {
-        const float2* line = reinterpret_cast<const float2*>(memory + Shared::Scales(place.at)) + q;
-#pragma unroll
-        for (int i = 0; i < Tile::kSums / 4; ++i) columns[i] = line[i * 4];
-      }
       WaitForProducts();
       FenceSums(product);
-      __syncwarp();
-      if (lane < Tile::kCluster) ArriveAt(shared + Shared::Empty(place.at), static_cast<uint32_t>(lane));
-      Promote<kLineScalesB>(product, scales, columns, sums);
+      const auto consumed = [&] {
+        __syncwarp();
+        if (lane < Tile::kCluster) ArriveAt(shared + Room::Empty(place.at), static_cast<uint32_t>(lane));
+      };
+      if (!kLineScalesB) consumed();
+      Promote<kWidth, kLineScalesB>(product, scales,
+                                    reinterpret_cast<const float2*>(memory + Room::Scales(place.at)) + q, sums);
+      if (kLineScalesB) consumed();
     }
-    StoreRow<Out, false>(p, row, col, sums);
-    StoreRow<Out, true>(p, row + 8, col, sums);
+    StoreRow<kWidth, Out, false>(p, row, col, sums);
+    StoreRow<kWidth, Out, true>(p, row + 8, col, sums);
   }
 }
 
-template <bool kLineScalesB, typename Out>
+template <int kWidth, bool kLineScalesB, typename Out>
 __global__ void __launch_bounds__(Tile::kThreads, 1) WgmmaKernel(const __grid_constant__ Batch batch) {
+  using Room = Shared<kWidth>;
   uint8_t* memory = DynamicShared<uint8_t>();
   const uint32_t room = SharedAddress(memory),
-                 shared = (room + Shared::kAlignment - 1) / Shared::kAlignment * Shared::kAlignment;
+                 shared = (room + Room::kAlignment - 1) / Room::kAlignment * Room::kAlignment;
   memory += shared - room;
   const uint32_t rank = ClusterRank();
   if (threadIdx.x == 0) {
-    for (int stage = 0; stage < Shared::kStages; ++stage) {
-      InitBarrier(shared + Shared::Full(stage), 1);
-      InitBarrier(shared + Shared::Empty(stage),
+    for (int stage = 0; stage < Room::kStages; ++stage) {
+      InitBarrier(shared + Room::Full(stage), 1);
+      InitBarrier(shared + Room::Empty(stage),
                   Tile::kMathThreads / 32 * Tile::kCluster);  // a thread of each warp, from both blocks
     }
-    for (int number = 0; number < Shared::kNumbers; ++number) InitBarrier(shared + Shared::Dealt(number), 1);
+    for (int number = 0; number < Room::kNumbers; ++number) InitBarrier(shared + Room::Dealt(number), 1);
     PublishBarriers();
   }
   ClusterSync();
   if (threadIdx.x >= Tile::kMathThreads) {
     GiveRegistersDownTo<kLoadRegisters>();
-    if (threadIdx.x == Tile::kMathThreads) LoadTiles<kLineScalesB>(batch, memory, shared, rank);
+    if (threadIdx.x == Tile::kMathThreads) LoadTiles<kWidth, kLineScalesB>(batch, memory, shared, rank);
   } else {
     TakeRegistersUpTo<kMathRegisters>();
-    ComputeTiles<kLineScalesB, Out>(batch, memory, shared, rank);
+    ComputeTiles<kWidth, kLineScalesB, Out>(batch, memory, shared, rank);
   }
   ClusterSync();  // a block stays while the other sends to it or arrives at its barriers
 }
 
 // ---- host ----
 
-Problem ProblemOf(const Fp8GemmDesc& d, const Tensor& b_codes) {
+Problem ProblemOf(const Fp8GemmDesc& d, const Tensor& b_codes, int width) {
   const ScaleView a = d.a_scales(), b = d.b_scales();
   Problem p = {};
   p.a = MapOfCodes(d.a.codes, Tile::kRowsOfGroup);
-  p.b = MapOfCodes(b_codes, Tile::kSide);
+  p.b = MapOfCodes(b_codes, width);
   p.a_scales = {a.data, a.line_stride, a.block_stride};
   p.b_scales = {b.data, b.line_stride, b.block_stride};
   p.c = d.c.data;
@@ -348,18 +363,20 @@ Problem ProblemOf(const Fp8GemmDesc& d, const Tensor& b_codes) {
   p.n = static_cast<int>(d.n());
   p.k_blocks = static_cast<int>(TilesOf(d.k()));
   p.a_lines = static_cast<int>(a.lines);
-  p.rows = static_cast<int>(CeilDiv(d.m(), Tile::kSide));
-  p.pairs = static_cast<int>(CeilDiv(d.n(), Tile::kSide * Tile::kCluster));
+  p.rows = static_cast<int>(CeilDiv(d.m(), Tile::kRows));
+  p.pairs = static_cast<int>(CeilDiv(d.n(), width * Tile::kCluster));
   p.add = d.mode == WriteMode::kAdd;
   p.vector = IsAligned(d.c);
   return p;
 }
 
+int Clusters() { return Multiprocessors() / Tile::kCluster; }
+
 constexpr int64_t kMostTurnedBytes = int64_t{512}
                                      << 20;  // of weights turned for one launch: 18 of 7168 x 4096
 
 // The next products of a launch; returns how many.
-size_t Fill(const OpContext& ctx, std::span<const Fp8GemmDesc* const> descs, Batch& batch) {
+size_t Fill(const OpContext& ctx, std::span<const Fp8GemmDesc* const> descs, int width, Batch& batch) {
   int64_t turned = 0;
   const Fp8GemmDesc* last = nullptr;
   Tensor codes;
@@ -376,7 +393,7 @@ size_t Fill(const OpContext& ctx, std::span<const Fp8GemmDesc* const> descs, Bat
     }
     last = d;
     Problem& p = batch.problems[batch.count++];
-    p = ProblemOf(*d, codes);
+    p = ProblemOf(*d, codes, width);
     p.first = batch.tiles;
     batch.tiles += p.rows * p.pairs;
   }
@@ -384,17 +401,34 @@ size_t Fill(const OpContext& ctx, std::span<const Fp8GemmDesc* const> descs, Bat
 }
 
 // Each launch takes the next of the zeros at `dealt`.
-template <bool kLineScalesB, typename Out>
-void Run(const OpContext& ctx, std::span<const Fp8GemmDesc* const> descs, int*& dealt) {
+template <int kWidth, bool kLineScalesB, typename Out>
+void RunAtWidth(const OpContext& ctx, std::span<const Fp8GemmDesc* const> descs, int*& dealt) {
+  using Room = Shared<kWidth>;
   while (!descs.empty()) {
     ArenaScope scope(*ctx.scratch);
     Batch batch;
     batch.dealt = dealt++;
-    descs = descs.subspan(Fill(ctx, descs, batch));
-    const int clusters = std::min(batch.tiles, Multiprocessors() / Tile::kCluster);
-    LaunchCluster(ctx, WgmmaKernel<kLineScalesB, Out>, clusters * Tile::kCluster, Tile::kCluster,
-                  Tile::kThreads, Shared::kBytes + Shared::kAlignment, batch);
+    descs = descs.subspan(Fill(ctx, descs, kWidth, batch));
+    LaunchCluster(ctx, WgmmaKernel<kWidth, kLineScalesB, Out>, std::min(batch.tiles, Clusters()) * Tile::kCluster,
+                  Tile::kCluster, Tile::kThreads, Room::kBytes + Room::kAlignment, batch);
   }
+}
+
+template <bool kLineScalesB, typename Out>
+void Run(const OpContext& ctx, std::span<const Fp8GemmDesc* const> descs, int width, int*& dealt) {
+  if (width == 0) {
+    std::vector<WgmmaSides> sides;
+    for (const Fp8GemmDesc* d : descs) sides.push_back({d->m(), d->n()});
+    width = WidthFor(sides, Clusters());
+  }
+  const auto run = [&](auto candidate) {
+    constexpr int kWidth = kWgmmaWidths[candidate];
+    if (width == kWidth) RunAtWidth<kWidth, kLineScalesB, Out>(ctx, descs, dealt);
+  };
+  run(std::integral_constant<size_t, 0>());
+  run(std::integral_constant<size_t, 1>());
+  run(std::integral_constant<size_t, 2>());
+  static_assert(std::size(kWgmmaWidths) == 3);
 }
 
 bool HasLineScales(const Fp8GemmDesc& d) { return d.b.tiling == Tiling::kColumns128x1; }
@@ -405,14 +439,14 @@ bool WgmmaServes(const Fp8GemmDesc& d) {
   constexpr int64_t kMostSide = int64_t{1} << 22,
                     kMostTiles = int64_t{1} << 24;  // far below what numbers of 32 bits hold
   const bool sizes = d.m() < kMostSide && d.n() < kMostSide && d.k() < (int64_t{1} << 30) &&
-                     CeilDiv(d.m(), Tile::kSide) * CeilDiv(d.n(), Tile::kSide) < kMostTiles;
+                     PairsOfTiles({d.m(), d.n()}, std::end(kWgmmaWidths)[-1]) < kMostTiles;
   const bool a = IsAligned(d.a.codes), b = d.b_form == Form::kPlain || IsAligned(d.b.codes);
   const bool b_scales =
       d.b.tiling == Tiling::kBlocks128x128 || (HasLineScales(d) && IsAligned(d.b.scales) && d.n() % 4 == 0);
   return d.promote && sizes && a && b && b_scales;
 }
 
-void WgmmaFp8Gemms(const OpContext& ctx, std::span<const Fp8GemmDesc> descs) {
+void WgmmaFp8Gemms(const OpContext& ctx, std::span<const Fp8GemmDesc> descs, int width) {
   std::vector<const Fp8GemmDesc*> kinds[2][2];  // by B's scales and C's type
   for (const Fp8GemmDesc& d : descs) kinds[HasLineScales(d)][d.c.dtype == DType::kF32].push_back(&d);
   // Counters of tiles dealt, for as many launches as there could be: one for each product.
@@ -420,10 +454,10 @@ void WgmmaFp8Gemms(const OpContext& ctx, std::span<const Fp8GemmDesc> descs) {
   const Tensor counters = ctx.scratch->Allocate("gemm.dealt", DType::kI32, {static_cast<int64_t>(descs.size())});
   Zero(ctx.stream, counters);
   int* dealt = counters.as<int32_t>();
-  Run<false, bf16>(ctx, kinds[0][0], dealt);
-  Run<false, float>(ctx, kinds[0][1], dealt);
-  Run<true, bf16>(ctx, kinds[1][0], dealt);
-  Run<true, float>(ctx, kinds[1][1], dealt);
+  Run<false, bf16>(ctx, kinds[0][0], width, dealt);
+  Run<false, float>(ctx, kinds[0][1], width, dealt);
+  Run<true, bf16>(ctx, kinds[1][0], width, dealt);
+  Run<true, float>(ctx, kinds[1][1], width, dealt);
 }
 
 }  // namespace jevons::cuda

@@ -122,29 +122,51 @@ __device__ __forceinline__ void WaitForProducts() {
 }
 
 // Products write these registers when the compiler does not see it: none may be read or written between here and the next fence.
-__device__ __forceinline__ void FenceSums(float (&d)[WgmmaTile::kSums]) {
+template <int kSums>
+__device__ __forceinline__ void FenceSums(float (&d)[kSums]) {
 #pragma unroll
-  for (float& sum : d) asm volatile("" : "+f"(sum)::"memory");
+  for (int i = 0; i < kSums; ++i) asm volatile("" : "+f"(d[i])::"memory");
 }
 
-// d += a b^T or d = a b^T for 64 rows, 128 columns and 32 terms.
-#define JEVONS_EIGHT(d, i)                                                                    \
-  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), \
-      "+f"(d[i + 6]), "+f"(d[i + 7])
-__device__ __forceinline__ void MultiplyAdd(float (&d)[WgmmaTile::kSums], uint64_t a, uint64_t b, bool add) {
-  asm volatile(
-      "{\n.reg .pred add;\nsetp.ne.b32 add, %66, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n128k32.f32.e4m3.e4m3 {"
-      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-      "}, %64, %65, add, 1, 1;\n}\n"
-      : JEVONS_EIGHT(d, 0), JEVONS_EIGHT(d, 8), JEVONS_EIGHT(d, 16), JEVONS_EIGHT(d, 24), JEVONS_EIGHT(d, 32),
-        JEVONS_EIGHT(d, 40), JEVONS_EIGHT(d, 48), JEVONS_EIGHT(d, 56)
-      : "l"(a), "l"(b), "r"(static_cast<int>(add)));
+// d += a b^T or d = a b^T for 64 rows, 2 kSums columns and 32 terms.
+#define JEVONS_32(d, i)                                                                           \
+  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]),     \
+      "+f"(d[i + 6]), "+f"(d[i + 7]), "+f"(d[i + 8]), "+f"(d[i + 9]), "+f"(d[i + 10]),            \
+      "+f"(d[i + 11]), "+f"(d[i + 12]), "+f"(d[i + 13]), "+f"(d[i + 14]), "+f"(d[i + 15]),        \
+      "+f"(d[i + 16]), "+f"(d[i + 17]), "+f"(d[i + 18]), "+f"(d[i + 19]), "+f"(d[i + 20]),        \
+      "+f"(d[i + 21]), "+f"(d[i + 22]), "+f"(d[i + 23]), "+f"(d[i + 24]), "+f"(d[i + 25]),        \
+      "+f"(d[i + 26]), "+f"(d[i + 27]), "+f"(d[i + 28]), "+f"(d[i + 29]), "+f"(d[i + 30]), "+f"(d[i + 31])
+#define JEVONS_NAMES_32                                                      \
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "   \
+  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define JEVONS_NAMES_64                                                          \
+  JEVONS_NAMES_32                                                                \
+  ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
+  "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define JEVONS_NAMES_96                                                          \
+  JEVONS_NAMES_64                                                                \
+  ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, " \
+  "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
+#define JEVONS_MULTIPLY(columns, names, a_name, b_name, add_name, ...)                          \
+  asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, " add_name                                  \
+               ", 0;\nwgmma.mma_async.sync.aligned.m64n" columns "k32.f32.e4m3.e4m3 {" names "}, " \
+               a_name ", " b_name ", add, 1, 1;\n}\n"                                            \
+               : __VA_ARGS__                                                                    \
+               : "l"(a), "l"(b), "r"(static_cast<int>(add)))
+template <int kSums>
+__device__ __forceinline__ void MultiplyAdd(float (&d)[kSums], uint64_t a, uint64_t b, bool add) {
+  static_assert(kSums == 32 || kSums == 64 || kSums == 96);
+  if constexpr (kSums == 32) JEVONS_MULTIPLY("64", JEVONS_NAMES_32, "%32", "%33", "%34", JEVONS_32(d, 0));
+  if constexpr (kSums == 64)
+    JEVONS_MULTIPLY("128", JEVONS_NAMES_64, "%64", "%65", "%66", JEVONS_32(d, 0), JEVONS_32(d, 32));
+  if constexpr (kSums == 96)
+    JEVONS_MULTIPLY("192", JEVONS_NAMES_96, "%96", "%97", "%98", JEVONS_32(d, 0), JEVONS_32(d, 32), JEVONS_32(d, 64));
 }
-#undef JEVONS_EIGHT
+#undef JEVONS_MULTIPLY
+#undef JEVONS_NAMES_96
+#undef JEVONS_NAMES_64
+#undef JEVONS_NAMES_32
+#undef JEVONS_32
 
 }  // namespace jevons::cuda
 

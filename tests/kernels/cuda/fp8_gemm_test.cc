@@ -1,6 +1,7 @@
 // Products of FP8 codes on CUDA: the three of the recipe and what else the interface allows, by each implementation.
 #include <algorithm>
 
+#include "kernels/cuda/gemm_wgmma_plan.h"
 #include "kernels/fp8/tensor_core.h"
 #include "kernels/fp8/weight.h"
 #include "tests/kernels/cuda/product_test.h"
@@ -266,12 +267,40 @@ TEST_F(CudaTest, TheWgmmaKernelHasTheBitsOfTheModel) {
   }
 }
 
+// At each width of tile, tiles cut by the ends of C and by blocks of columns that share a scale, in all modes and types.
+TEST_F(CudaTest, WgmmaAtEveryWidth) {
+  constexpr int64_t kSizes[][3] = {{5, 51, 20}, {70, 333, 140}};
+  for (const int width : cuda::kWgmmaWidths)
+    for (const auto& [m, odd_n, k] : kSizes)
+      for (const Role role : kRoles)
+        for (const WriteMode mode : kWriteModes)
+          for (const DType out : kRealTypes) {
+            const int64_t n = role == Role::kWgrad ? odd_n / 4 * 4 : odd_n;  // of scales by lines
+            SCOPED_TRACE(testing::Message() << m << " x " << n << " x " << k << ", width " << width << ", product "
+                                            << static_cast<int>(role));
+            CompareWithReference(
+                [&, m = m, k = k](DeviceCase& c) {
+                  auto& to = c.Make(out, m, n);
+                  const Fp8GemmDesc desc = DescOf(c, {m, n, k, role, mode, out}, to, 1);
+                  if (c.ctx().stream.device == Device::kCpu) {
+                    Fp8Gemm(c.ctx(), desc);
+                  } else if (cuda::WgmmaServes(desc)) {
+                    cuda::WgmmaFp8Gemms(c.ctx(), {&desc, 1}, width);
+                  } else {
+                    ADD_FAILURE() << "not served";
+                  }
+                  c.Show("c", to);
+                },
+                BoundFor(GemmImpl::kWgmma, out), {Addresses::kAligned});
+          }
+}
+
 // A row's bits depend on neither the number of rows nor the other products of the launch.
 TEST_F(CudaTest, TheWgmmaKernelComputesRowsAlone) {
   const Beginning beginning(GemmImpl::kWgmma);
   DeviceCase c(Device::kCuda, Addresses::kAligned);
   auto &all = c.Make(DType::kBF16, 150, 136), &some = c.Make(DType::kBF16, 40, 136);
-  const Fp8GemmDesc whole =
+  Fp8GemmDesc whole =
       DescOf(c, {150, 136, 256, Role::kForward, WriteMode::kOverwrite, DType::kBF16}, all, 1);
   Fp8GemmDesc part = whole;
   part.a.codes = whole.a.codes.Rows(97, 40);
@@ -282,6 +311,15 @@ TEST_F(CudaTest, TheWgmmaKernelComputesRowsAlone) {
   some.Fetch();
   for (int64_t i = 0; i < 40; ++i)
     for (int64_t j = 0; j < 136; ++j) ASSERT_EQ(some.Get(i, j), all.Get(97 + i, j));
+  // Nor on the width of tiles.
+  for (const int width : cuda::kWgmmaWidths) {
+    auto& other = c.Make(DType::kBF16, 150, 136);
+    whole.c = other.tensor();
+    cuda::WgmmaFp8Gemms(c.ctx(), {&whole, 1}, width);
+    other.Fetch();
+    for (int64_t i = 0; i < 150; ++i)
+      for (int64_t j = 0; j < 136; ++j) ASSERT_EQ(other.Get(i, j), all.Get(i, j)) << width;
+  }
 }
 
 TEST_P(CudaFp8Gemm, KeepsNanInItsRowAndColumn) {

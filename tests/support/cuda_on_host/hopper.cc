@@ -148,12 +148,12 @@ void CopyRun(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier) {
   b.Settle();
 }
 
-void MultiplyAdd(float (&d)[WgmmaTile::kSums], uint64_t a, uint64_t b, bool add) {
+void MultiplyAdd(float* d, int sums, uint64_t a, uint64_t b, bool add) {
   const int thread = static_cast<int>(threadIdx.x) % 128;
   const char* shared = SharedOf(ClusterRank());
   const Terms rows[2] = {{shared, a, RowOfSum(thread, 0)}, {shared, a, RowOfSum(thread, 2)}};
   const bool zero[2] = {rows[0].zero(), rows[1].zero()};
-  for (int i = 0; i < WgmmaTile::kSums; ++i) {
+  for (int i = 0; i < sums; ++i) {
     if (!add) d[i] = 0;
     if (zero[i / 2 % 2]) continue;
     const Terms column(shared, b, ColumnOfSum(thread, i));

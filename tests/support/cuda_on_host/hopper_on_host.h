@@ -36,8 +36,13 @@ void TakeRegistersUpTo() {}
 inline void BeginProducts() {}
 inline void CommitProducts() {}
 inline void WaitForProducts() {}
-inline void FenceSums(float (&)[WgmmaTile::kSums]) {}
-void MultiplyAdd(float (&d)[WgmmaTile::kSums], uint64_t a, uint64_t b, bool add);
+template <int kSums>
+void FenceSums(float (&)[kSums]) {}
+void MultiplyAdd(float* d, int sums, uint64_t a, uint64_t b, bool add);
+template <int kSums>
+void MultiplyAdd(float (&d)[kSums], uint64_t a, uint64_t b, bool add) {
+  MultiplyAdd(d, kSums, a, b, add);
+}
 
 }  // namespace jevons::cuda
 
