@@ -8,7 +8,7 @@
 // scaled, to sums in their own registers, while the other group keeps the tensor cores busy (promotion, DeepSeek-V3 report,
 // section 3.3.2). Each block of a cluster fetches half of the rows of A that both need and sends them to both.
 //
-// TMA reads zeros beyond the end of a matrix and threads store what is inside C, so no side needs to be a multiple of anything. An
+// TMA reads zeros beyond the end of a matrix and writes what is inside C, so no side needs to be a multiple of anything. An
 // element is summed by one thread in the order of k: its bits depend on neither m, n nor the other products.
 #include <vector>
 
@@ -35,6 +35,12 @@ constexpr int kMost =
 constexpr int kMathRegisters = 232, kLoadRegisters = 40;
 static_assert(Tile::kMathThreads * kMathRegisters + 128 * kLoadRegisters <= 65536);
 
+// What the copy engine moves: boxes of 64 x 128 codes of A [m, k], of a tile's width x 128 of B [n, k], and of 16 rows of 128 bytes of
+// C [m, n].
+struct Maps {
+  CUtensorMap a, b, c;
+};
+
 // The scales of a matrix's lines (of 128 lines each, for blocks) along k.
 struct LineScales {
   const float* data;
@@ -42,16 +48,17 @@ struct LineScales {
 };
 
 struct Problem {
-  CUtensorMap a, b;  // [m, k] in boxes of 64 x 128, [n, k] in boxes of a tile's width x 128
   LineScales a_scales, b_scales;
   void* c;
   int64_t c_pitch;
   int m, n, k_blocks, a_lines;  // a_lines: rows of A that share a scale
   int rows, pairs, first;       // tiles; the number of its first pair of tiles in the launch
   bool add, vector;             // vector: C's rows begin at multiples of 16 bytes
+  bool boxes;                   // C goes out by the copy engine
 };
 
 struct Batch {
+  Maps maps[kMost];
   Problem problems[kMost];
   int count, tiles;  // tiles: pairs of all problems
   int* dealt;        // on the device: how many of them have been dealt
@@ -92,9 +99,14 @@ class Tiles {
     return tile_ < batch_.tiles;
   }
   __device__ __forceinline__ const Problem& problem() const { return batch_.problems[problem_]; }
-  // The problem after this one, or this one if it is the last.
-  __device__ __forceinline__ const Problem& next_problem() const {
-    return batch_.problems[min(problem_ + 1, batch_.count - 1)];
+  __device__ __forceinline__ const Maps& maps() const { return batch_.maps[problem_]; }
+  // Has the copy engine fetch the maps of the problem after this one.
+  __device__ __forceinline__ void PrefetchNext() const {
+    if (problem_ + 1 >= batch_.count) return;
+    const Maps& next = batch_.maps[problem_ + 1];
+    PrefetchMap(&next.a);
+    PrefetchMap(&next.b);
+    if (batch_.problems[problem_ + 1].boxes) PrefetchMap(&next.c);
   }
   // The first row and column of this block's tile.
   __device__ __forceinline__ void Place(uint32_t rank, int& row, int& col) const {
@@ -124,8 +136,7 @@ __device__ __forceinline__ void LoadTiles(const Batch& batch, const uint8_t* mem
   if (rank == 0) dealer.Deal();
   for (Tiles<kWidth> tiles(batch, memory, shared); tiles.Next();) {
     const Problem& p = tiles.problem();
-    PrefetchMap(&tiles.next_problem().a);
-    PrefetchMap(&tiles.next_problem().b);
+    tiles.PrefetchNext();
     int row, col;
     tiles.Place(rank, row, col);
     const int half = static_cast<int>(rank) * Tile::kRowsOfGroup;
@@ -135,9 +146,9 @@ __device__ __forceinline__ void LoadTiles(const Batch& batch, const uint8_t* mem
       const uint32_t full = shared + Room::Full(place.at);
       WaitFor(shared + Room::Empty(place.at), place.parity ^ 1);
       ArriveExpecting(full, kOperands + scale_bytes);
-      CopyBoxToBlocks(shared + Room::A(place.at) + half * Tile::kTerms, &p.a, block * Tile::kTerms,
+      CopyBoxToBlocks(shared + Room::A(place.at) + half * Tile::kTerms, &tiles.maps().a, block * Tile::kTerms,
                       row + half, full, kBothBlocks);
-      CopyBox(shared + Room::B(place.at), &p.b, block * Tile::kTerms, col, full);
+      CopyBox(shared + Room::B(place.at), &tiles.maps().b, block * Tile::kTerms, col, full);
       if (kLineScalesB && scale_bytes > 0)
         CopyRun(shared + Room::Scales(place.at), p.b_scales.data + block * p.b_scales.block_stride + col,
                 scale_bytes, full);
@@ -236,49 +247,60 @@ __device__ __forceinline__ void StoreTwo(const Problem& p, int row, int col, flo
   if (col + 1 < p.n) c[1] = bf16(p.add ? static_cast<float>(c[1]) + right : right);
 }
 
-// Four threads have a row's sums in turns of two. They exchange them, so that each stores eight in a row. All lanes must come.
-template <int kWidth, bool kHigh>
-__device__ __forceinline__ void StoreEights(const Problem& p, int row, int col, const Sums<kWidth>& sums) {
+// The sums of a thread's row and of the one eight below, rounded once.
+template <int kWidth, typename Out>
+__device__ __forceinline__ void StoreRows(const Problem& p, int row, int col, const Sums<kWidth>& sums) {
   const int q = static_cast<int>(threadIdx.x) % 4;
 #pragma unroll
-  for (int i = kHigh ? 2 : 0; i < Tile::Sums(kWidth); i += 16) {
-    uint32_t words[4];
-#pragma unroll
-    for (int j = 0; j < 4; ++j) words[j] = RoundPair(sums[i + 4 * j], sums[i + 4 * j + 1]);
-#pragma unroll
-    for (int step = 1; step <= 2; ++step) {
-      const WordPair sent = QuadSends(q, step, words);
-      const WordPair got = {__shfl_xor_sync(kAllLanes, sent.first, step),
-                            __shfl_xor_sync(kAllLanes, sent.second, step)};
-      QuadTakes(q, step, got, words);
-    }
-    const int at = col + (i / 4 + q) * 8;
-    if (row < p.m && at < p.n)
-      *reinterpret_cast<uint4*>(static_cast<bf16*>(p.c) + row * p.c_pitch + at) =
-          make_uint4(words[0], words[1], words[2], words[3]);
+  for (int i = 0; i < Tile::Sums(kWidth); i += 4) {
+    const int at = col + i / 4 * 8 + q * 2;
+    if (row < p.m) StoreTwo(p, row, at, sums[i], sums[i + 1], Out());
+    if (row + 8 < p.m) StoreTwo(p, row + 8, at, sums[i + 2], sums[i + 3], Out());
   }
 }
 
-// The sums of one of a thread's rows (kHigh: the one eight below), rounded once.
-template <int kWidth, typename Out, bool kHigh>
-__device__ __forceinline__ void StoreRow(const Problem& p, int row, int col, const Sums<kWidth>& sums) {
-  if constexpr (sizeof(Out) == 2) {
-    if (p.vector && !p.add && p.n % 8 == 0) return StoreEights<kWidth, kHigh>(p, row, col, sums);
-  }
+__device__ __forceinline__ void PutTwo(uint8_t* to, float left, float right, float) {
+  *reinterpret_cast<float2*>(to) = make_float2(left, right);
+}
+__device__ __forceinline__ void PutTwo(uint8_t* to, float left, float right, bf16) {
+  *reinterpret_cast<uint32_t*>(to) = RoundPair(left, right);
+}
+
+// The same by way of the copy engine, for the sixteen rows of a warp, of which `row` is the first: box by box through shared memory.
+// The next tile may begin when the boxes are full. All lanes must come.
+template <int kWidth, typename Out>
+__device__ __forceinline__ void StoreBoxes(const Problem& p, const CUtensorMap& map, uint8_t* memory, uint32_t shared,
+                                           int row, int col, const Sums<kWidth>& sums) {
+  using Room = Shared<kWidth>;
+  constexpr int kColumns = 128 / static_cast<int>(sizeof(Out));
+  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   if (row >= p.m) return;
-  const int q = static_cast<int>(threadIdx.x) % 4;
 #pragma unroll
-  for (int i = kHigh ? 2 : 0; i < Tile::Sums(kWidth); i += 4)
-    StoreTwo(p, row, col + i / 4 * 8 + q * 2, sums[i], sums[i + 1], Out());
+  for (int box = 0; box < kWidth / kColumns; ++box) {
+    const int at = Room::Box(warp, box % Room::kBoxes), first = box * kColumns;
+    if (lane == 0) WaitForStores<Room::kBoxes - 1>();  // this one has been read; each box is a group
+    __syncwarp();
+#pragma unroll
+    for (int i = Tile::Sums(first); i < Tile::Sums(first + kColumns); i += 4) {
+      const int byte = (ColumnOfSum(lane, i) - first) * static_cast<int>(sizeof(Out));
+      PutTwo(memory + at + SwizzledByte(lane / 4, byte), sums[i], sums[i + 1], Out());
+      PutTwo(memory + at + SwizzledByte(lane / 4 + 8, byte), sums[i + 2], sums[i + 3], Out());
+    }
+    ShowToCopies();
+    __syncwarp();
+    if (lane != 0) continue;
+    if (col + first < p.n) StoreBox(&map, col + first, row, shared + static_cast<uint32_t>(at));
+    CommitStores();
+  }
 }
 
 // Two warpgroups: the products and sums of all tiles.
 template <int kWidth, bool kLineScalesB, typename Out>
-__device__ __forceinline__ void ComputeTiles(const Batch& batch, const uint8_t* memory, uint32_t shared,
+__device__ __forceinline__ void ComputeTiles(const Batch& batch, uint8_t* memory, uint32_t shared,
                                              uint32_t rank) {
   using Room = Shared<kWidth>;
   const int thread = static_cast<int>(threadIdx.x), group = thread / 128, lane = thread % 32;
-  const int row_in_tile = group * Tile::kRowsOfGroup + RowOfSum(thread, 0), q = thread % 4;
+  const int q = thread % 4;
   RingPlace<Room::kStages> place;
   Sums<kWidth> product;
 #pragma unroll
@@ -287,8 +309,8 @@ __device__ __forceinline__ void ComputeTiles(const Batch& batch, const uint8_t* 
     const Problem& p = tiles.problem();
     int row, col;
     tiles.Place(rank, row, col);
-    row += row_in_tile;
-    Scales<kWidth, kLineScalesB> scales(p, row, col);
+    row += thread / 32 * Tile::kRowsOfWarp;
+    Scales<kWidth, kLineScalesB> scales(p, row + lane / 4, col);
     scales.FetchNext();
     Sums<kWidth> sums = {};
     for (int block = 0; block < p.k_blocks; ++block, place.Next()) {
@@ -315,9 +337,13 @@ __device__ __forceinline__ void ComputeTiles(const Batch& batch, const uint8_t* 
                                     reinterpret_cast<const float2*>(memory + Room::Scales(place.at)) + q, sums);
       if (kLineScalesB) consumed();
     }
-    StoreRow<kWidth, Out, false>(p, row, col, sums);
-    StoreRow<kWidth, Out, true>(p, row + 8, col, sums);
+    if (p.boxes) {
+      StoreBoxes<kWidth, Out>(p, tiles.maps().c, memory, shared, row, col, sums);
+    } else {
+      StoreRows<kWidth, Out>(p, row + lane / 4, col, sums);
+    }
   }
+  if (lane == 0) WaitForStores<0>();  // shared memory stays until then
 }
 
 template <int kWidth, bool kLineScalesB, typename Out>
@@ -350,11 +376,9 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) WgmmaKernel(const __grid_co
 
 // ---- host ----
 
-Problem ProblemOf(const Fp8GemmDesc& d, const Tensor& b_codes, int width) {
+Problem ProblemOf(const Fp8GemmDesc& d, int width) {
   const ScaleView a = d.a_scales(), b = d.b_scales();
   Problem p = {};
-  p.a = MapOfCodes(d.a.codes, Tile::kRowsOfGroup);
-  p.b = MapOfCodes(b_codes, width);
   p.a_scales = {a.data, a.line_stride, a.block_stride};
   p.b_scales = {b.data, b.line_stride, b.block_stride};
   p.c = d.c.data;
@@ -367,7 +391,14 @@ Problem ProblemOf(const Fp8GemmDesc& d, const Tensor& b_codes, int width) {
   p.pairs = static_cast<int>(CeilDiv(d.n(), width * Tile::kCluster));
   p.add = d.mode == WriteMode::kAdd;
   p.vector = IsAligned(d.c);
+  p.boxes = p.vector && !p.add;
   return p;
+}
+
+Maps MapsOf(const Fp8GemmDesc& d, const Tensor& b_codes, int width, bool boxes) {
+  Maps maps = {.a = MapOf(d.a.codes, Tile::kRowsOfGroup), .b = MapOf(b_codes, width), .c = {}};
+  if (boxes) maps.c = MapOf(d.c, Tile::kRowsOfWarp);
+  return maps;
 }
 
 int Clusters() { return Multiprocessors() / Tile::kCluster; }
@@ -392,10 +423,11 @@ size_t Fill(const OpContext& ctx, std::span<const Fp8GemmDesc* const> descs, int
       turned += codes.bytes();
     }
     last = d;
-    Problem& p = batch.problems[batch.count++];
-    p = ProblemOf(*d, codes, width);
+    Problem& p = batch.problems[batch.count];
+    p = ProblemOf(*d, width);
     p.first = batch.tiles;
     batch.tiles += p.rows * p.pairs;
+    batch.maps[batch.count++] = MapsOf(*d, codes, width, p.boxes);
   }
   return static_cast<size_t>(batch.count);
 }

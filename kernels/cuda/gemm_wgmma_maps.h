@@ -8,8 +8,8 @@
 
 namespace jevons::cuda {
 
-// Codes [lines, k], aligned, for TMA: in boxes of `box` lines and 128 codes, swizzled by 128 bytes, zero beyond the end.
-CUtensorMap MapOfCodes(const Tensor& codes, int box);
+// An aligned matrix, U8, BF16 or FP32, for TMA: in boxes of `box` rows and 128 bytes, swizzled by 128 bytes, zero beyond the end.
+CUtensorMap MapOf(const Tensor& t, int box);
 
 int Multiprocessors();  // of this process's device
 

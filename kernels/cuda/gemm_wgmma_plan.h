@@ -17,7 +17,7 @@ struct WgmmaTile {
   static constexpr int kRows = 128, kTerms = 128, kCluster = 2;
   static constexpr int kMathThreads = 256,
                        kThreads = 384;  // two warpgroups of 64 rows each; a third, of which one thread loads
-  static constexpr int kRowsOfGroup = kRows / 2;
+  static constexpr int kRowsOfGroup = kRows / 2, kRowsOfWarp = 16;
   static constexpr int kProducts = 32;  // terms of one wgmma
 
   static JEVONS_HOST_DEVICE constexpr int Sums(int width) { return kRowsOfGroup * width / 128; }  // of a thread
@@ -57,8 +57,11 @@ inline int WidthFor(std::span<const WgmmaSides> products, int64_t clusters) {
   return best;
 }
 
-// Shared memory: stages of A and B, then the scales of B's columns, then a full and an empty barrier for each stage, then numbers of
-// tiles, with a barrier each. As many stages as there is room for.
+// Shared memory: boxes of C on their way out, stages of A and B, then the scales of B's columns, then a full and an empty barrier for
+// each stage, then numbers of tiles, with a barrier each. As many stages as there is room for.
+//
+// A box is 128 bytes of each of a warp's sixteen rows of C; a warp has as many as hold them in BF16, so that nobody waits for one
+// tile's before the next tile's are there. In FP32 each is filled twice.
 //
 // A cluster is dealt its next tile while it loads one, after some of that one's stages. The number takes the place of the one dealt
 // kNumbers tiles before, of which the last reader has gone on: a tile has one stage or more, and to fill a stage is to know that
@@ -69,15 +72,18 @@ struct WgmmaShared {
   static constexpr int kMostBytes = 227 * 1024;  // of a Hopper block
   static constexpr int kABytes = WgmmaTile::kRows * WgmmaTile::kTerms, kBBytes = kWidth * WgmmaTile::kTerms;
   static constexpr int kScaleBytes = kWidth * 4;
-  static constexpr int kStages =
-      (kMostBytes - kAlignment - (8 + 4)) / (kABytes + kBBytes + kScaleBytes + 2 * 8 + (8 + 4));
+  static constexpr int kBoxes = kWidth / 64, kBoxBytes = WgmmaTile::kRowsOfWarp * 128;
+  static constexpr int kOperands = WgmmaTile::kMathThreads / 32 * kBoxes * kBoxBytes;  // where the stages begin
+  static constexpr int kStages = (kMostBytes - kAlignment - kOperands - (8 + 4)) /
+                                 (kABytes + kBBytes + kScaleBytes + 2 * 8 + (8 + 4));
   static constexpr int kNumbers = kStages + 1;
-  static constexpr int kScales = kStages * (kABytes + kBBytes), kBarriers = kScales + kStages * kScaleBytes;
+  static constexpr int kScales = kOperands + kStages * (kABytes + kBBytes), kBarriers = kScales + kStages * kScaleBytes;
   static constexpr int kNumberBarriers = kBarriers + kStages * 2 * 8,
                        kTileNumbers = kNumberBarriers + kNumbers * 8;
   static constexpr int kBytes = kTileNumbers + kNumbers * 4;
 
-  static JEVONS_HOST_DEVICE constexpr int A(int stage) { return stage * (kABytes + kBBytes); }
+  static JEVONS_HOST_DEVICE constexpr int Box(int warp, int i) { return (warp * kBoxes + i) * kBoxBytes; }
+  static JEVONS_HOST_DEVICE constexpr int A(int stage) { return kOperands + stage * (kABytes + kBBytes); }
   static JEVONS_HOST_DEVICE constexpr int B(int stage) { return A(stage) + kABytes; }
   static JEVONS_HOST_DEVICE constexpr int Scales(int stage) { return kScales + stage * kScaleBytes; }
   static JEVONS_HOST_DEVICE constexpr int Full(int stage) { return kBarriers + stage * 8; }
@@ -91,7 +97,8 @@ struct WgmmaShared {
     return k_blocks > kStages ? k_blocks - kStages : 0;
   }
 
-  static_assert(kBytes + kAlignment <= kMostBytes && kABytes % kAlignment == 0 && kBBytes % kAlignment == 0);
+  static_assert(kBytes + kAlignment <= kMostBytes && kABytes % kAlignment == 0 && kBBytes % kAlignment == 0 &&
+                kBoxBytes % kAlignment == 0);
 };
 
 // Where blocks of 128 columns of B share a scale: a tile may begin in one and end in the next. Its columns go in chunks that lie in
@@ -147,28 +154,6 @@ JEVONS_HOST_DEVICE constexpr int RowOfSum(int thread, int i) {
   return thread / 32 % 4 * 16 + thread % 32 / 4 + i / 2 % 2 * 8;
 }
 JEVONS_HOST_DEVICE constexpr int ColumnOfSum(int thread, int i) { return i / 4 * 8 + thread % 4 * 2 + i % 2; }
-
-// Four threads hold a 4 x 4 matrix of words, a column each, and end with a row each, in two exchanges (step 1, then 2) with thread
-// q ^ step: the words that a thread sends, and where those that it gets go.
-struct WordPair {
-  uint32_t first, second;
-};
-JEVONS_HOST_DEVICE constexpr WordPair QuadSends(int q, int step, const uint32_t (&w)[4]) {
-  const bool upper = (q & step) != 0;
-  if (step == 1) return upper ? WordPair{w[0], w[2]} : WordPair{w[1], w[3]};
-  return upper ? WordPair{w[0], w[1]} : WordPair{w[2], w[3]};
-}
-JEVONS_HOST_DEVICE constexpr void QuadTakes(int q, int step, WordPair got, uint32_t (&w)[4]) {
-  const bool upper = (q & step) != 0;
-  const int distance = 3 - step;  // between the two words: 2, then 1
-  if (upper) {
-    w[0] = got.first;
-    w[distance] = got.second;
-  } else {
-    w[step] = got.first;
-    w[3] = got.second;
-  }
-}
 
 }  // namespace jevons::cuda
 

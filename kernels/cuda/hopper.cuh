@@ -102,6 +102,24 @@ __device__ __forceinline__ void CopyRun(uint32_t to, const void* from, uint32_t 
       : "memory");
 }
 
+// What this thread wrote to shared memory is there for the copy engine to read, once the others know by a barrier.
+__device__ __forceinline__ void ShowToCopies() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+// The box at `from` to (x, y) of a tensor; what lies beyond the tensor goes nowhere.
+__device__ __forceinline__ void StoreBox(const CUtensorMap* map, int x, int y, uint32_t from) {
+  asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%2, %3}], [%1];" ::"l"(map),
+               "r"(from), "r"(x), "r"(y)
+               : "memory");
+}
+// The stores of this thread since the last one of these are a group, which may have none.
+__device__ __forceinline__ void CommitStores() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
+// Until all this thread's groups but the last kGroups have read their boxes.
+template <int kGroups>
+__device__ __forceinline__ void WaitForStores() {
+  asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kGroups) : "memory");
+}
+
 // Registers of a thread of this warpgroup from here on; all its warps must come.
 template <int kRegisters>
 __device__ __forceinline__ void GiveRegistersDownTo() {

@@ -1,8 +1,13 @@
 #include <hopper_on_host.h>
 
 #include <cstdio>
+#include <deque>
+#include <functional>
+#include <map>
 #include <mutex>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "kernels/cuda/gemm_wgmma_maps.h"
 #include "kernels/fp8/tensor_core.h"
@@ -42,8 +47,9 @@ Barrier& BarrierAt(uint32_t address, uint32_t rank) { return *reinterpret_cast<B
 
 // CUtensorMap's content here.
 struct Map {
-  const uint8_t* data;
-  int64_t k, lines, pitch, box;
+  uint8_t* data;
+  int64_t width, lines, pitch, box;  // width and pitch in bytes
+  int64_t element;
 };
 static_assert(sizeof(Map) <= sizeof(CUtensorMap));
 
@@ -54,7 +60,7 @@ void CopyBoxTo(uint32_t rank, uint32_t to, const CUtensorMap* map, int x, int y,
   char* box = At(to, rank);
   for (int r = 0; r < m.box; ++r) {
     for (int c = 0; c < 128; ++c) {
-      const bool inside = x + c < m.k && y + r < m.lines;
+      const bool inside = x + c < m.width && y + r < m.lines;
       box[SwizzledByte(r, c)] = inside ? static_cast<char>(m.data[(y + r) * m.pitch + x + c]) : char{0};
     }
   }
@@ -62,6 +68,13 @@ void CopyBoxTo(uint32_t rank, uint32_t to, const CUtensorMap* map, int x, int y,
   b.bytes -= static_cast<int32_t>(m.box * 128);
   b.Settle();
 }
+
+// Of each thread of the block that runs: the stores since its last group, and groups that have not read yet.
+struct Stores {
+  std::vector<std::function<void()>> open;
+  std::deque<std::vector<std::function<void()>>> groups;
+};
+thread_local std::map<unsigned, Stores> stores;
 
 // The 32 terms of row r of a matrix that a descriptor names. The hardware's swizzle is one of addresses, by 16 bytes.
 struct Terms {
@@ -138,6 +151,27 @@ void CopyBoxToBlocks(uint32_t to, const CUtensorMap* map, int x, int y, uint32_t
   for (uint32_t rank = 0; rank < 16; ++rank)
     if (blocks >> rank & 1) CopyBoxTo(rank, to, map, x, y, barrier);
 }
+void StoreBox(const CUtensorMap* map, int x, int y, uint32_t from) {
+  Map m;
+  std::memcpy(&m, map, sizeof m);
+  if (from % 1024 != 0) Die("a swizzled box begins at a multiple of 1024 bytes");
+  const char* box = At(from);
+  stores[threadIdx.x].open.push_back([=] {
+    for (int r = 0; r < m.box && y + r < m.lines; ++r)
+      for (int c = 0; c < 128 && x * m.element + c < m.width; ++c)
+        m.data[(y + r) * m.pitch + x * m.element + c] = static_cast<uint8_t>(box[SwizzledByte(r, c)]);
+  });
+}
+void CommitStores() {
+  Stores& mine = stores[threadIdx.x];
+  mine.groups.push_back(std::move(mine.open));
+  mine.open.clear();
+}
+void WaitForStores(size_t groups) {
+  Stores& mine = stores[threadIdx.x];
+  for (; mine.groups.size() > groups; mine.groups.pop_front())
+    for (const auto& store : mine.groups.front()) store();
+}
 void CopyRun(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier) {
   const std::lock_guard lock(mutex);
   if (bytes % 16 != 0 || to % 16 != 0 || reinterpret_cast<uintptr_t>(from) % 16 != 0)
@@ -161,10 +195,11 @@ void MultiplyAdd(float* d, int sums, uint64_t a, uint64_t b, bool add) {
   }
 }
 
-CUtensorMap MapOfCodes(const Tensor& codes, int box) {
-  if (reinterpret_cast<uintptr_t>(codes.data) % 16 != 0 || (codes.rows() > 1 && codes.pitch % 16 != 0))
-    Die("odd codes for TMA");
-  const Map map = {codes.as<uint8_t>(), codes.cols(), codes.rows(), codes.pitch, box};
+CUtensorMap MapOf(const Tensor& t, int box) {
+  const int64_t element = SizeOf(t.dtype);
+  if (reinterpret_cast<uintptr_t>(t.data) % 16 != 0 || (t.rows() > 1 && t.pitch * element % 16 != 0))
+    Die("an odd tensor for TMA");
+  const Map map = {static_cast<uint8_t*>(t.data), t.cols() * element, t.rows(), t.pitch * element, box, element};
   CUtensorMap opaque = {};
   std::memcpy(&opaque, &map, sizeof map);
   return opaque;

@@ -28,6 +28,16 @@ void CopyBox(uint32_t to, const CUtensorMap* map, int x, int y, uint32_t barrier
 void CopyBoxToBlocks(uint32_t to, const CUtensorMap* map, int x, int y, uint32_t barrier, uint16_t blocks);
 void CopyRun(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier);
 
+// Stores read as late as they may, so that a box that is filled too early shows.
+inline void ShowToCopies() {}
+void StoreBox(const CUtensorMap* map, int x, int y, uint32_t from);
+void CommitStores();
+void WaitForStores(size_t groups);
+template <int kGroups>
+void WaitForStores() {
+  WaitForStores(kGroups);
+}
+
 template <int kRegisters>
 void GiveRegistersDownTo() {}
 template <int kRegisters>
