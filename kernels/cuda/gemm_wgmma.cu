@@ -169,7 +169,7 @@ class Scales {
     const int last = (p.n - 1) / kBlock, block = min(col / kBlock, last);
     b_ = p.b_scales.data + block * p.b_scales.line_stride;
     if (!kTwoBlocks) return;
-    to_second_ = block < last ? p.b_scales.line_stride : 0;
+    second_at_ = p.b_scales.data + min(block + 1, last) * p.b_scales.line_stride;
     first_columns_ = kBlock - col % kBlock;
   }
   __device__ __forceinline__ void FetchNext() {
@@ -179,8 +179,10 @@ class Scales {
     high_ += a_stride_;
     if (kLineScalesB) return;
     next_b_ = __ldg(b_);
-    if (kTwoBlocks) next_second_ = __ldg(b_ + to_second_);
     b_ += b_stride_;
+    if (!kTwoBlocks) return;
+    next_second_ = __ldg(second_at_);
+    second_at_ += b_stride_;
   }
   __device__ __forceinline__ void Take() { low = next_low_, high = next_high_, b_scale_ = next_b_, second_ = next_second_; }
   // Of the block in which this chunk of columns lies.
@@ -193,8 +195,8 @@ class Scales {
  private:
   static constexpr int kBlock = static_cast<int>(kTileSize);
   static constexpr bool kTwoBlocks = !kLineScalesB && WgmmaChunks<kWidth>::kCross;
-  const float *low_, *high_, *b_;
-  int64_t a_stride_, b_stride_, to_second_ = 0;
+  const float *low_, *high_, *b_, *second_at_ = nullptr;
+  int64_t a_stride_, b_stride_;
   int first_columns_ = 0;  // of the tile, that lie in its first block
   float b_scale_ = 0, second_ = 0, next_low_ = 0, next_high_ = 0, next_b_ = 0, next_second_ = 0;
 };
@@ -313,7 +315,7 @@ __device__ __forceinline__ void ComputeTiles(const Batch& batch, uint8_t* memory
     Scales<kWidth, kLineScalesB> scales(p, row + lane / 4, col);
     scales.FetchNext();
     Sums<kWidth> sums = {};
-    for (int block = 0; block < p.k_blocks; ++block, place.Next()) {
+    for (int left = p.k_blocks; left > 0; --left, place.Next()) {
       WaitFor(shared + Room::Full(place.at), place.parity);
       const uint64_t a =
           MatrixDescriptor(shared + Room::A(place.at) + group * Tile::kRowsOfGroup * Tile::kTerms);
@@ -325,7 +327,7 @@ __device__ __forceinline__ void ComputeTiles(const Batch& batch, uint8_t* memory
         MultiplyAdd(product, a + step * kNextTerms, b + step * kNextTerms, step > 0);
       CommitProducts();
       scales.Take();
-      if (block + 1 < p.k_blocks) scales.FetchNext();
+      if (left > 1) scales.FetchNext();
       WaitForProducts();
       FenceSums(product);
       const auto consumed = [&] {
