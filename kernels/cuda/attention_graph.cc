@@ -167,9 +167,13 @@ void AttentionGraph::Execute(cudnnContext* handle, std::unordered_map<int64_t, v
 std::string OpenCudnn() {
   setenv("CUDNN_FRONTEND_CUDART_LIB_NAME", absl::StrFormat("libcudart.so.%d", CUDART_VERSION / 1000).c_str(),
          0);
-  fe::cudnn_dlhandle = dlopen("libcudnn.so.9", RTLD_NOW);
-  return fe::cudnn_dlhandle != nullptr ? ""
-                                       : absl::StrFormat("libcudnn.so.9 cannot be opened: %s", dlerror());
+  // The first is a shell: it opens the second when it is first asked for something, and aborts the program where it cannot.
+  for (const char* library : {"libcudnn.so.9", "libcudnn_graph.so.9"}) {
+    void* handle = dlopen(library, RTLD_NOW);
+    if (handle == nullptr) return absl::StrFormat("%s cannot be opened: %s", library, dlerror());
+    if (fe::cudnn_dlhandle == nullptr) fe::cudnn_dlhandle = handle;
+  }
+  return "";
 }
 
 int CudnnVersion() { return static_cast<int>(fe::detail::get_backend_version()); }

@@ -8,6 +8,7 @@
 #include "absl/strings/str_format.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/gemm.h"
+#include "kernels/cuda/gemm_wgmma_plan.h"
 #include "kernels/ops/attention.h"
 #include "kernels/ops/gemm.h"
 
@@ -86,13 +87,25 @@ void MeasureFp8(Bench& bench, const Shape3& s) {
     bench.Flop(NameOf((who + "wgrad").c_str(), s), FlopOf(s), [&] { GroupedFp8Gemm(bench.ctx(), wgrad); });
   }
   cuda::BeginGemmListAt(cuda::GemmImpl::kCublasLt);
+  if (s.count != 8) return;
+  for (const int width : cuda::kWgmmaWidths)  // beside the one that is chosen
+    bench.Flop(NameOf(absl::StrFormat("FP8 wgmma forward, tiles of %d,", width).c_str(), s), FlopOf(s),
+               [&] { cuda::WgmmaFp8Gemms(bench.ctx(), forward, width); });
 }
 
-void MeasureAttention(Bench& bench, int64_t sequences, int64_t length, int64_t documents) {
+// Sequences of documents of these lengths.
+void MeasureAttention(Bench& bench, int64_t sequences, const std::vector<int64_t>& documents) {
   constexpr int64_t kHeads = 128, kNope = 128, kRope = 64, kValue = 128;
-  const int64_t rows = sequences * length, document = length / documents;
-  const std::string name =
-      absl::StrFormat("attention %d x %d in %d documents", sequences, length, documents * sequences);
+  int64_t length = 0;
+  double pairs = 0;
+  std::vector<int32_t> start;
+  for (const int64_t n : documents) {
+    start.insert(start.end(), static_cast<size_t>(n), static_cast<int32_t>(length));
+    length += n;
+    pairs += 0.5 * static_cast<double>(n * n * sequences * kHeads);
+  }
+  const int64_t rows = sequences * length, count = sequences * static_cast<int64_t>(documents.size());
+  const std::string name = absl::StrFormat("attention %d x %d in %d documents", sequences, length, count);
   if (!bench.Wants(name)) return;
   ArenaScope scope(bench.memory());
   AttentionDesc d{.heads = kHeads,
@@ -107,21 +120,19 @@ void MeasureAttention(Bench& bench, int64_t sequences, int64_t length, int64_t d
                   .document_start = {},
                   .o = bench.memory().Allocate("o", DType::kBF16, {rows, kHeads * kValue}),
                   .lse = bench.memory().Allocate("lse", DType::kF32, {rows, kHeads})};
-  if (documents > 1) {
-    std::vector<int32_t> start;
-    for (int64_t t = 0; t < rows; ++t)
-      start.push_back(static_cast<int32_t>(t % length / document * document));
+  if (documents.size() > 1) {
+    start.reserve(static_cast<size_t>(rows));
+    while (static_cast<int64_t>(start.size()) < rows) start.push_back(start[start.size() - static_cast<size_t>(length)]);
     d.document_start = bench.memory().Allocate("documents", DType::kI32, {rows});
     CopyBytes(bench.ctx().stream, start.data(), d.document_start.data, rows * 4);
     Synchronize(bench.ctx().stream);
-    d.documents = sequences * documents;
-    d.longest_document = document;
+    d.documents = count;
+    d.longest_document = *std::max_element(documents.begin(), documents.end());
   }
   const AttentionGrad g{.d_o = bench.Numbers(DType::kBF16, rows, kHeads * kValue),
                         .dq = bench.memory().Allocate("dq", DType::kBF16, {rows, d.q.cols()}),
                         .dkv = bench.memory().Allocate("dkv", DType::kBF16, {rows, d.kv.cols()}),
                         .dk_rope = bench.memory().Allocate("dk_rope", DType::kBF16, {rows, kRope})};
-  const double pairs = 0.5 * static_cast<double>(rows) * static_cast<double>(document) * kHeads;
   bench.Flop(name + ", forward", pairs * 2 * (kNope + kRope + kValue), [&] { Attention(bench.ctx(), d); });
   bench.Flop(name + ", backward", pairs * 2 * (3 * (kNope + kRope) + 2 * kValue),
              [&] { AttentionBackward(bench.ctx(), d, g); });
@@ -141,9 +152,12 @@ int Main(const char* wanted) {
   MeasurePeak(bench);
   for (const Shape3& shape : kShapes) MeasureBf16(bench, shape);
   for (const Shape3& shape : kShapes) MeasureFp8(bench, shape);
-  MeasureAttention(bench, 1, 4096, 1);
-  MeasureAttention(bench, 4, 4096, 1);
-  MeasureAttention(bench, 1, 4096, 8);
+  MeasureAttention(bench, 1, {4096});
+  MeasureAttention(bench, 4, {4096});
+  MeasureAttention(bench, 1, std::vector<int64_t>(8, 512));
+  std::vector<int64_t> one_long(17, 128);
+  one_long[0] = 2048;
+  MeasureAttention(bench, 1, one_long);
   MeasureMemory(bench);
   return 0;
 }
