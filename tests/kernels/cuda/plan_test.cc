@@ -186,8 +186,31 @@ TEST(AttentionPlan, OthersGoTogether) {
   EXPECT_EQ(PlanOf(OfDocuments(1, 4096), true).parts.size(), 1u);
 }
 
+void ExpectPartsFor(const std::vector<int64_t>& lengths, int64_t longest) {
+  const AttentionDesc desc = OfDocuments(static_cast<int64_t>(lengths.size()), longest);
+  const CallPlan plan = PlanOf(desc, true);
+  size_t served = 0;
+  for (const PartPlan& part : plan.parts) {
+    const auto count = std::count_if(lengths.begin(), lengths.end(),
+                                     [&](int64_t n) { return n > part.above && n <= part.shape.length; });
+    EXPECT_LE(count, part.documents);
+    EXPECT_EQ(part.documents % part.shape.batch, 0);
+    EXPECT_LE(ScoreBytes(part.shape) * part.shape.heads, kMostScoreBytes);
+    served += static_cast<size_t>(count);
+  }
+  EXPECT_EQ(served, lengths.size());
+  EXPECT_LE(WorkspaceBytes(plan.parts[0].shape), ScratchBytes(desc, true));
+}
+
 // Whatever documents there are, each is in one part, which has room for it.
 TEST(AttentionPlan, EveryDocumentHasItsPart) {
+  for (int64_t n = 1; n < 4096; ++n) {  // as many as there can be of a length, and tokens alone
+    for (const int64_t longest : {n + 1, int64_t{4096}}) {
+      std::vector<int64_t> lengths(static_cast<size_t>(4096 / (n + 1)), n + 1);
+      lengths.resize(lengths.size() + static_cast<size_t>(4096 % (n + 1)), 1);
+      ExpectPartsFor(lengths, longest);
+    }
+  }
   for (uint64_t seed = 0; seed < 300; ++seed) {
     std::vector<int64_t> lengths;
     int64_t rows = 4096;
@@ -197,19 +220,7 @@ TEST(AttentionPlan, EveryDocumentHasItsPart) {
       rows -= lengths.back();
     }
     const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
-    const AttentionDesc desc = OfDocuments(static_cast<int64_t>(lengths.size()), longest);
-    const CallPlan plan = PlanOf(desc, true);
-    size_t served = 0;
-    for (const PartPlan& part : plan.parts) {
-      const auto count = std::count_if(lengths.begin(), lengths.end(),
-                                       [&](int64_t n) { return n > part.above && n <= part.shape.length; });
-      EXPECT_LE(count, part.documents);
-      EXPECT_EQ(part.documents % part.shape.batch, 0);
-      EXPECT_LE(ScoreBytes(part.shape) * part.shape.heads, kMostScoreBytes);
-      served += static_cast<size_t>(count);
-    }
-    EXPECT_EQ(served, lengths.size());
-    EXPECT_LE(WorkspaceBytes(plan.parts[0].shape), ScratchBytes(desc, true));
+    ExpectPartsFor(lengths, longest);
   }
 }
 
