@@ -32,7 +32,9 @@ const OpTable& Operators() { Absent("CUDA operators"); }
 const QuantizeTable& Quantization() { Absent("CUDA quantisation"); }
 void GroupedGemm(const OpContext&, std::span<const GemmDesc>) { Absent("CUDA product"); }
 void GroupedFp8Gemm(const OpContext&, std::span<const Fp8GemmDesc>) { Absent("CUDA product"); }
-void QuantizeWeights(const OpContext&, std::span<const QuantizeWeightDesc>, QuantStats*) { Absent("CUDA quantisation"); }
+void QuantizeWeights(const OpContext&, std::span<const QuantizeWeightDesc>, QuantStats*) {
+  Absent("CUDA quantisation");
+}
 std::string GemmImplementation() { Absent("CUDA product"); }
 std::string CudnnText() { return ""; }
 int64_t FreeDeviceBytes() { Absent("CUDA memory"); }

@@ -4,9 +4,9 @@
 //   wgrad            scales of A and B by lines
 //
 // The scheme is that of DeepGEMM (github.com/deepseek-ai/DeepGEMM, sm90_fp8_gemm_*): blocks for all processors take tiles as long
-// as there are some; one thread lets TMA fill a ring of stages, two warpgroups multiply what has come, and after 128 terms add the product,
-// scaled, to sums in their own registers, while the other group keeps the tensor cores busy (promotion, DeepSeek-V3 report,
-// section 3.3.2). Each block of a cluster fetches half of the rows of A that both need and sends them to both.
+// as there are some; one thread lets TMA fill a ring of stages, two warpgroups multiply what has come, and after 128 terms add the
+// product, scaled, to sums in their own registers, while the other group keeps the tensor cores busy (promotion, DeepSeek-V3
+// report, section 3.3.2). Each block of a cluster fetches half of the rows of A that both need and sends them to both.
 //
 // TMA reads zeros beyond the end of a matrix and writes what is inside C, so no side needs to be a multiple of anything. An
 // element is summed by one thread in the order of k: its bits depend on neither m, n nor the other products.
@@ -74,7 +74,8 @@ class Dealer {
   __device__ __forceinline__ void Deal() {
     const int tile = atomicAdd(dealt_, 1);
     for (uint32_t rank = 0; rank < Tile::kCluster; ++rank)
-      Send(tile, shared_ + Shared<kWidth>::TileNumber(place_.at), shared_ + Shared<kWidth>::Dealt(place_.at), rank);
+      Send(tile, shared_ + Shared<kWidth>::TileNumber(place_.at), shared_ + Shared<kWidth>::Dealt(place_.at),
+           rank);
     place_.Next();
   }
 
@@ -184,7 +185,9 @@ class Scales {
     next_second_ = __ldg(second_at_);
     second_at_ += b_stride_;
   }
-  __device__ __forceinline__ void Take() { low = next_low_, high = next_high_, b_scale_ = next_b_, second_ = next_second_; }
+  __device__ __forceinline__ void Take() {
+    low = next_low_, high = next_high_, b_scale_ = next_b_, second_ = next_second_;
+  }
   // Of the block in which this chunk of columns lies.
   __device__ __forceinline__ float b(int chunk) const {
     return kTwoBlocks && chunk * WgmmaChunks<kWidth>::kColumns >= first_columns_ ? second_ : b_scale_;
@@ -204,7 +207,8 @@ class Scales {
 // sums += product * (scale of the row * scale of the column), with one rounding per term. `columns`: the scales of this thread's pairs
 // of columns, where each has its own.
 template <int kWidth, bool kLineScalesB>
-__device__ __forceinline__ void Promote(const Sums<kWidth>& product, const Scales<kWidth, kLineScalesB>& scales,
+__device__ __forceinline__ void Promote(const Sums<kWidth>& product,
+                                        const Scales<kWidth, kLineScalesB>& scales,
                                         [[maybe_unused]] const float2* columns, Sums<kWidth>& sums) {
 #pragma unroll
   for (int i = 0; i < Tile::Sums(kWidth); i += 4) {
@@ -271,8 +275,8 @@ __device__ __forceinline__ void PutTwo(uint8_t* to, float left, float right, bf1
 // The same by way of the copy engine, for the sixteen rows of a warp, of which `row` is the first: box by box through shared memory.
 // The next tile may begin when the boxes are full. All lanes must come.
 template <int kWidth, typename Out>
-__device__ __forceinline__ void StoreBoxes(const Problem& p, const CUtensorMap& map, uint8_t* memory, uint32_t shared,
-                                           int row, int col, const Sums<kWidth>& sums) {
+__device__ __forceinline__ void StoreBoxes(const Problem& p, const CUtensorMap& map, uint8_t* memory,
+                                           uint32_t shared, int row, int col, const Sums<kWidth>& sums) {
   using Room = Shared<kWidth>;
   constexpr int kColumns = 128 / static_cast<int>(sizeof(Out));
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
@@ -335,8 +339,8 @@ __device__ __forceinline__ void ComputeTiles(const Batch& batch, uint8_t* memory
         if (lane < Tile::kCluster) ArriveAt(shared + Room::Empty(place.at), static_cast<uint32_t>(lane));
       };
       if (!kLineScalesB) consumed();
-      Promote<kWidth, kLineScalesB>(product, scales,
-                                    reinterpret_cast<const float2*>(memory + Room::Scales(place.at)) + q, sums);
+      Promote<kWidth, kLineScalesB>(
+          product, scales, reinterpret_cast<const float2*>(memory + Room::Scales(place.at)) + q, sums);
       if (kLineScalesB) consumed();
     }
     if (p.boxes) {
@@ -443,8 +447,9 @@ void RunAtWidth(const OpContext& ctx, std::span<const Fp8GemmDesc* const> descs,
     Batch batch;
     batch.dealt = dealt++;
     descs = descs.subspan(Fill(ctx, descs, kWidth, batch));
-    LaunchCluster(ctx, WgmmaKernel<kWidth, kLineScalesB, Out>, std::min(batch.tiles, Clusters()) * Tile::kCluster,
-                  Tile::kCluster, Tile::kThreads, Room::kBytes + Room::kAlignment, batch);
+    LaunchCluster(ctx, WgmmaKernel<kWidth, kLineScalesB, Out>,
+                  std::min(batch.tiles, Clusters()) * Tile::kCluster, Tile::kCluster, Tile::kThreads,
+                  Room::kBytes + Room::kAlignment, batch);
   }
 }
 
@@ -485,7 +490,8 @@ void WgmmaFp8Gemms(const OpContext& ctx, std::span<const Fp8GemmDesc> descs, int
   for (const Fp8GemmDesc& d : descs) kinds[HasLineScales(d)][d.c.dtype == DType::kF32].push_back(&d);
   // Counters of tiles dealt, for as many launches as there could be: one for each product.
   ArenaScope scope(*ctx.scratch);
-  const Tensor counters = ctx.scratch->Allocate("gemm.dealt", DType::kI32, {static_cast<int64_t>(descs.size())});
+  const Tensor counters =
+      ctx.scratch->Allocate("gemm.dealt", DType::kI32, {static_cast<int64_t>(descs.size())});
   Zero(ctx.stream, counters);
   int* dealt = counters.as<int32_t>();
   Run<false, bf16>(ctx, kinds[0][0], width, dealt);

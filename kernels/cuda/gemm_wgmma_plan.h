@@ -20,7 +20,9 @@ struct WgmmaTile {
   static constexpr int kRowsOfGroup = kRows / 2, kRowsOfWarp = 16;
   static constexpr int kProducts = 32;  // terms of one wgmma
 
-  static JEVONS_HOST_DEVICE constexpr int Sums(int width) { return kRowsOfGroup * width / 128; }  // of a thread
+  static JEVONS_HOST_DEVICE constexpr int Sums(int width) {
+    return kRowsOfGroup * width / 128;
+  }  // of a thread
 };
 
 // The widths that there are kernels for. A thread has a product and a sum for 64 x width elements of 128 threads: at 256 they alone
@@ -73,11 +75,13 @@ struct WgmmaShared {
   static constexpr int kABytes = WgmmaTile::kRows * WgmmaTile::kTerms, kBBytes = kWidth * WgmmaTile::kTerms;
   static constexpr int kScaleBytes = kWidth * 4;
   static constexpr int kBoxes = kWidth / 64, kBoxBytes = WgmmaTile::kRowsOfWarp * 128;
-  static constexpr int kOperands = WgmmaTile::kMathThreads / 32 * kBoxes * kBoxBytes;  // where the stages begin
-  static constexpr int kStages = (kMostBytes - kAlignment - kOperands - (8 + 4)) /
-                                 (kABytes + kBBytes + kScaleBytes + 2 * 8 + (8 + 4));
+  static constexpr int kOperands =
+      WgmmaTile::kMathThreads / 32 * kBoxes * kBoxBytes;  // where the stages begin
+  static constexpr int kStages =
+      (kMostBytes - kAlignment - kOperands - (8 + 4)) / (kABytes + kBBytes + kScaleBytes + 2 * 8 + (8 + 4));
   static constexpr int kNumbers = kStages + 1;
-  static constexpr int kScales = kOperands + kStages * (kABytes + kBBytes), kBarriers = kScales + kStages * kScaleBytes;
+  static constexpr int kScales = kOperands + kStages * (kABytes + kBBytes),
+                       kBarriers = kScales + kStages * kScaleBytes;
   static constexpr int kNumberBarriers = kBarriers + kStages * 2 * 8,
                        kTileNumbers = kNumberBarriers + kNumbers * 8;
   static constexpr int kBytes = kTileNumbers + kNumbers * 4;

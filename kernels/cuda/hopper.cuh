@@ -45,7 +45,8 @@ __device__ __forceinline__ void Send(int word, uint32_t to, uint32_t barrier, ui
       "{\n.reg .b32 there, awaited;\nmapa.shared::cluster.u32 there, %1, %3;\n"
       "mapa.shared::cluster.u32 awaited, %2, %3;\n"
       "mbarrier.arrive.expect_tx.shared::cluster.b64 _, [awaited], 4;\n"
-      "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.s32 [there], %0, [awaited];\n}\n" ::"r"(word),
+      "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.s32 [there], %0, [awaited];\n}\n" ::"r"(
+          word),
       "r"(to), "r"(barrier), "r"(rank)
       : "memory");
 }
@@ -147,29 +148,29 @@ __device__ __forceinline__ void FenceSums(float (&d)[kSums]) {
 }
 
 // d += a b^T or d = a b^T for 64 rows, 2 kSums columns and 32 terms.
-#define JEVONS_32(d, i)                                                                           \
-  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]),     \
-      "+f"(d[i + 6]), "+f"(d[i + 7]), "+f"(d[i + 8]), "+f"(d[i + 9]), "+f"(d[i + 10]),            \
-      "+f"(d[i + 11]), "+f"(d[i + 12]), "+f"(d[i + 13]), "+f"(d[i + 14]), "+f"(d[i + 15]),        \
-      "+f"(d[i + 16]), "+f"(d[i + 17]), "+f"(d[i + 18]), "+f"(d[i + 19]), "+f"(d[i + 20]),        \
-      "+f"(d[i + 21]), "+f"(d[i + 22]), "+f"(d[i + 23]), "+f"(d[i + 24]), "+f"(d[i + 25]),        \
-      "+f"(d[i + 26]), "+f"(d[i + 27]), "+f"(d[i + 28]), "+f"(d[i + 29]), "+f"(d[i + 30]), "+f"(d[i + 31])
-#define JEVONS_NAMES_32                                                      \
-  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "   \
+#define JEVONS_32(d, i)                                                                                     \
+  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]),               \
+      "+f"(d[i + 6]), "+f"(d[i + 7]), "+f"(d[i + 8]), "+f"(d[i + 9]), "+f"(d[i + 10]), "+f"(d[i + 11]),     \
+      "+f"(d[i + 12]), "+f"(d[i + 13]), "+f"(d[i + 14]), "+f"(d[i + 15]), "+f"(d[i + 16]), "+f"(d[i + 17]), \
+      "+f"(d[i + 18]), "+f"(d[i + 19]), "+f"(d[i + 20]), "+f"(d[i + 21]), "+f"(d[i + 22]), "+f"(d[i + 23]), \
+      "+f"(d[i + 24]), "+f"(d[i + 25]), "+f"(d[i + 26]), "+f"(d[i + 27]), "+f"(d[i + 28]), "+f"(d[i + 29]), \
+      "+f"(d[i + 30]), "+f"(d[i + 31])
+#define JEVONS_NAMES_32                                                    \
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
   "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
-#define JEVONS_NAMES_64                                                          \
-  JEVONS_NAMES_32                                                                \
+#define JEVONS_NAMES_64                                                                \
+  JEVONS_NAMES_32                                                                      \
   ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
   "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-#define JEVONS_NAMES_96                                                          \
-  JEVONS_NAMES_64                                                                \
+#define JEVONS_NAMES_96                                                                \
+  JEVONS_NAMES_64                                                                      \
   ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, " \
   "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
-#define JEVONS_MULTIPLY(columns, names, a_name, b_name, add_name, ...)                          \
-  asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, " add_name                                  \
-               ", 0;\nwgmma.mma_async.sync.aligned.m64n" columns "k32.f32.e4m3.e4m3 {" names "}, " \
-               a_name ", " b_name ", add, 1, 1;\n}\n"                                            \
-               : __VA_ARGS__                                                                    \
+#define JEVONS_MULTIPLY(columns, names, a_name, b_name, add_name, ...)                                    \
+  asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, " add_name                                           \
+               ", 0;\nwgmma.mma_async.sync.aligned.m64n" columns "k32.f32.e4m3.e4m3 {" names "}, " a_name \
+               ", " b_name ", add, 1, 1;\n}\n"                                                            \
+               : __VA_ARGS__                                                                              \
                : "l"(a), "l"(b), "r"(static_cast<int>(add)))
 template <int kSums>
 __device__ __forceinline__ void MultiplyAdd(float (&d)[kSums], uint64_t a, uint64_t b, bool add) {
@@ -178,7 +179,8 @@ __device__ __forceinline__ void MultiplyAdd(float (&d)[kSums], uint64_t a, uint6
   if constexpr (kSums == 64)
     JEVONS_MULTIPLY("128", JEVONS_NAMES_64, "%64", "%65", "%66", JEVONS_32(d, 0), JEVONS_32(d, 32));
   if constexpr (kSums == 96)
-    JEVONS_MULTIPLY("192", JEVONS_NAMES_96, "%96", "%97", "%98", JEVONS_32(d, 0), JEVONS_32(d, 32), JEVONS_32(d, 64));
+    JEVONS_MULTIPLY("192", JEVONS_NAMES_96, "%96", "%97", "%98", JEVONS_32(d, 0), JEVONS_32(d, 32),
+                    JEVONS_32(d, 64));
 }
 #undef JEVONS_MULTIPLY
 #undef JEVONS_NAMES_96

@@ -110,8 +110,9 @@ __device__ __forceinline__ bool FindScales(const Raw (&raw)[kRows], int tx, int 
 }
 
 // The chunks of the panel at (row, col) to the columns of the transposed codes [cols, rows].
-__device__ __forceinline__ void WriteChunks(const uint64_t (&chunks)[kPanel * kDown], const View<uint8_t>& out,
-                                            int64_t rows, int64_t cols, int64_t row, int64_t col) {
+__device__ __forceinline__ void WriteChunks(const uint64_t (&chunks)[kPanel * kDown],
+                                            const View<uint8_t>& out, int64_t rows, int64_t cols, int64_t row,
+                                            int64_t col) {
   for (int i = static_cast<int>(threadIdx.x); i < kPanel * kDown; i += kBlockThreads) {
     const int c = i / kDown, chunk = i % kDown;
     const int64_t r = row + chunk * kRows, n = rows - r;
@@ -198,8 +199,7 @@ __global__ void __launch_bounds__(kBlockThreads, 2)
 #pragma unroll
   for (int k = 0; k < kRows; ++k) raw[k] = source.Get(first + k, c, first + k < w.rows ? w.cols - c : 0);
   const BlockScale scale = BlockScaleOf<F>(raw, ScaleKind::kFp32, maxima);
-  if (threadIdx.x == 0)
-    w.scales.row(tile_r)[tile_c] = w.turned_scales.row(tile_c)[tile_r] = scale.scale;
+  if (threadIdx.x == 0) w.scales.row(tile_r)[tile_c] = w.turned_scales.row(tile_c)[tile_r] = scale.scale;
   Lost lost;
   CodePack<F> codes[kRows];
 #pragma unroll

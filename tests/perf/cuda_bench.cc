@@ -122,7 +122,8 @@ void MeasureAttention(Bench& bench, int64_t sequences, const std::vector<int64_t
                   .lse = bench.memory().Allocate("lse", DType::kF32, {rows, kHeads})};
   if (documents.size() > 1) {
     start.reserve(static_cast<size_t>(rows));
-    while (static_cast<int64_t>(start.size()) < rows) start.push_back(start[start.size() - static_cast<size_t>(length)]);
+    while (static_cast<int64_t>(start.size()) < rows)
+      start.push_back(start[start.size() - static_cast<size_t>(length)]);
     d.document_start = bench.memory().Allocate("documents", DType::kI32, {rows});
     CopyBytes(bench.ctx().stream, start.data(), d.document_start.data, rows * 4);
     Synchronize(bench.ctx().stream);

@@ -203,7 +203,8 @@ TYPED_TEST(WgmmaPlanOf, NumbersOfTilesOutliveTheirReaders) {
       const int length = seed == 0 ? 1 : 1 + static_cast<int>(RandomBits(seed, 0, i) % (seed % 2 ? 3 : 20));
       const int tile = static_cast<int>(i), begin = first.back(), filled = begin + S::DealingBlock(length);
       ASSERT_LT(S::DealingBlock(length), length);
-      ASSERT_GE(S::DealingBlock(length), length - kStages);  // the tile is not taken from others sooner than it must
+      ASSERT_GE(S::DealingBlock(length),
+                length - kStages);  // the tile is not taken from others sooner than it must
       if (tile + 1 >= kNumbers) {
         ASSERT_LE(first[static_cast<size_t>(tile + 1 - kNumbers)], filled - kStages);
       }

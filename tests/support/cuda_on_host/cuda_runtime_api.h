@@ -1,7 +1,8 @@
 // CUDA kernels on the host, for tests: what a .cu file of kernels/cuda needs in order to be compiled as C++ and run without a
-// device. A launch runs block after block, those of two clusters at a time; the threads of a block are fibers, which run one at a time until they meet: at a
-// barrier of the block or cluster, or in an exchange between lanes. The order in which they run is chosen by the test, so that a
-// missing barrier shows as a result that depends on it; a barrier that some thread never reaches stops the program.
+// device. A launch runs block after block, those of two clusters at a time; the threads of a block are fibers, which run one at a
+// time until they meet: at a barrier of the block or cluster, or in an exchange between lanes. The order in which they run is
+// chosen by the test, so that a missing barrier shows as a result that depends on it; a barrier that some thread never reaches
+// stops the program.
 // Whoever wants this comes upon it in place of the toolkit's header, by the include path.
 #ifndef JEVONS_TESTS_SUPPORT_CUDA_ON_HOST_CUDA_RUNTIME_API_H_
 #define JEVONS_TESTS_SUPPORT_CUDA_ON_HOST_CUDA_RUNTIME_API_H_

@@ -199,7 +199,8 @@ CUtensorMap MapOf(const Tensor& t, int box) {
   const int64_t element = SizeOf(t.dtype);
   if (reinterpret_cast<uintptr_t>(t.data) % 16 != 0 || (t.rows() > 1 && t.pitch * element % 16 != 0))
     Die("an odd tensor for TMA");
-  const Map map = {static_cast<uint8_t*>(t.data), t.cols() * element, t.rows(), t.pitch * element, box, element};
+  const Map map = {
+      static_cast<uint8_t*>(t.data), t.cols() * element, t.rows(), t.pitch * element, box, element};
   CUtensorMap opaque = {};
   std::memcpy(&opaque, &map, sizeof map);
   return opaque;
