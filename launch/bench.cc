@@ -20,7 +20,7 @@
 #include "launch/memory.h"
 #include "launch/runtime.h"
 #include "parallel/comm/bandwidth.h"
-#include "trainer/plan/memory_model.h"
+#include "trainer/plan/planned_memory.h"
 #include "trainer/train_step.h"
 
 namespace jevons {
@@ -155,7 +155,7 @@ absl::Status BenchStep(const StepOptions& options, Communicator& host) {
   TrainStep step(config, mesh);
   step.Initialize();
   JEVONS_ASSIGN_OR_RETURN(const StepFigures figures, TimeSteps(config, step, world, options.steps));
-  const MemoryUse planned = PlanMemory(config, shape, world.rank(), step.peak_load());
+  const MemoryUse planned = PlanMemory(config, shape, world.rank(), step.peak_load()).use;
   if (world.rank() == 0) WriteOut(Report(config, figures, meter, step, planned, world.size(), cpu.threads));
   return absl::OkStatus();
 }

@@ -15,7 +15,7 @@
 #include "launch/runtime.h"
 #include "parallel/mesh.h"
 #include "trainer/checkpoint/agreement.h"
-#include "trainer/plan/memory_model.h"
+#include "trainer/plan/planned_memory.h"
 
 namespace jevons {
 namespace {
@@ -51,7 +51,7 @@ Room RoomOf(const RunConfig& config) {
 
 absl::Status Judge(const RunConfig& config, const Communicator& world) {
   const MeshShape shape = MeshShapeOf(config, world.size());
-  const MemoryUse plan = PlanMemory(config, shape, world.rank());
+  const MemoryUse plan = PlanMemory(config, shape, world.rank()).use;
   const Room room = RoomOf(config);
   if (plan.total() <= room.bytes) return absl::OkStatus();
   return UsageError(absl::StrFormat(

@@ -12,6 +12,7 @@
 #include "launch/commands.h"
 #include "launch/data_files.h"
 #include "trainer/plan/layout_fields.h"
+#include "trainer/plan/planned_memory.h"
 #include "trainer/plan/planner.h"
 #include "trainer/plan/published.h"
 #include "trainer/plan/report.h"
@@ -69,9 +70,27 @@ absl::Status PlanStatus(const Plan& plan, const SearchResult& others, const Cand
   const double excess = (plan.memory[plan.fullest].total() - plan.memory_limit()) / kGiB;
   if (nearest == nullptr)
     return UsageError(absl::StrFormat("this layout does not fit, %.1f GiB too much; nor does any other: %s", excess, FitStatus(others).message()));
-  return UsageError(absl::StrFormat("this layout does not fit, %.1f GiB too much; the nearest that does: %s, %.3f s a step, by %s%s; --search lists all",
+  return UsageError(absl::StrFormat("this layout does not fit, %.1f GiB too much; the nearest that does by formulas: %s, %.3f s a step, by %s%s; --search lists all",
                                     excess, nearest->layout.ToString(), nearest->step_seconds, SetText(*nearest),
                                     nearest->refusal.empty() ? "" : " (which train refuses)"));
+}
+
+// Bytes from the program's own step, if it executes the layout.
+void CountMemory(const RunConfig& config, Plan& plan) {
+  const MeshShape mesh{.world = static_cast<int>(plan.layout.gpus), .pp = static_cast<int>(plan.layout.pp), .ep = static_cast<int>(plan.layout.ep)};
+  const auto planned = PlanPipelineMemory(config, mesh, Constants().expert_imbalance);
+  if (!planned.ok()) return;
+  std::vector<MemoryPlan> counted;
+  for (const auto& [use, ledger] : *planned) {
+    int64_t temporary = 0;
+    for (const auto& [name, bytes] : ledger.temporary) temporary += bytes;
+    counted.push_back({.weights = static_cast<double>(use.weights),
+                       .gradients = static_cast<double>(use.gradients),
+                       .optimizer = static_cast<double>(use.optimizer),
+                       .activations = static_cast<double>(use.activations - temporary),
+                       .temporary = static_cast<double>(temporary)});
+  }
+  plan.SetCountedMemory(std::move(counted));
 }
 
 absl::Status PlanRun(const Options& options) {
@@ -79,7 +98,8 @@ absl::Status PlanRun(const Options& options) {
   JEVONS_ASSIGN_OR_RETURN(const RunConfig config, LoadConfig(options.config.path, options.config.overrides));
   JEVONS_ASSIGN_OR_RETURN(const ClusterConfig cluster, LoadCluster(options.cluster));
   if (options.search) return Search(options, config, cluster);
-  JEVONS_ASSIGN_OR_RETURN(const Plan plan, MakePlan(ShapeOf(config.model()), LayoutOf(config, cluster.gpus()), cluster));
+  JEVONS_ASSIGN_OR_RETURN(Plan plan, MakePlan(ShapeOf(config.model()), LayoutOf(config, cluster.gpus()), cluster));
+  CountMemory(config, plan);
   const double tokens = RunTokens(config);
   if (!options.trace.empty()) JEVONS_RETURN_IF_ERROR(WriteFile(options.trace, TraceJson(plan)));
   if (!options.html.empty()) JEVONS_RETURN_IF_ERROR(WriteFile(options.html, PlanHtml(plan, tokens)));

@@ -8,6 +8,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "kernels/base/check.h"
+#include "parallel/comm/pretend.h"
 
 namespace jevons {
 namespace {
@@ -46,14 +47,29 @@ MeshRank RankOf(const MeshShape& shape, int world_rank) {
   return {.pp = world_rank / shape.dp(), .dp = dp_rank, .ep = dp_rank % shape.ep, .edp = dp_rank / shape.ep};
 }
 
-Mesh::Mesh(Communicator& world, const MeshShape& shape)
-    : world_(world), shape_(shape), rank_(RankOf(shape, world.rank())) {
-  JEVONS_CHECK(shape.Validate().ok() && shape.world == world.size(), "mesh of %d x %d x %d over %d ranks",
-               shape.world, shape.pp, shape.ep, world.size());
-  pp_ = world.Split(rank_.dp, "pp");
-  dp_ = world.Split(rank_.pp, "dp");
-  ep_ = world.Split(rank_.pp * shape.edp() + rank_.edp, "ep");
-  edp_ = world.Split(rank_.pp * shape.ep + rank_.ep, "edp");
+Mesh::Mesh(Communicator& world, const MeshShape& shape) : Mesh(nullptr, &world, shape) {}
+
+Mesh::Mesh(const MeshShape& shape, int world_rank)
+    : Mesh(Pretend(world_rank, shape.world, "world"), nullptr, shape) {}
+
+Mesh::Mesh(std::unique_ptr<Communicator> pretended, Communicator* world, const MeshShape& shape)
+    : pretended_(std::move(pretended)),
+      world_(world != nullptr ? *world : *pretended_),
+      shape_(shape),
+      rank_(RankOf(shape, world_.rank())) {
+  JEVONS_CHECK(shape.Validate().ok() && shape.world == world_.size(), "mesh of %d x %d x %d over %d ranks",
+               shape.world, shape.pp, shape.ep, world_.size());
+  pp_ = Group(rank_.dp, "pp", rank_.pp, shape.pp);
+  dp_ = Group(rank_.pp, "dp", rank_.dp, shape.dp());
+  ep_ = Group(rank_.pp * shape.edp() + rank_.edp, "ep", rank_.ep, shape.ep);
+  edp_ = Group(rank_.pp * shape.ep + rank_.ep, "edp", rank_.edp, shape.edp());
+}
+
+std::unique_ptr<Communicator> Mesh::Group(int color, const std::string& name, int rank, int size) {
+  auto group = pretended_ != nullptr ? Pretend(rank, size, name) : world_.Split(color, name);
+  JEVONS_CHECK(group->rank() == rank && group->size() == size, "%s: rank %d of %d instead of %d of %d", name.c_str(), group->rank(),
+               group->size(), rank, size);
+  return group;
 }
 
 void Mesh::MakeHolderGroups(const std::vector<std::vector<int>>& holder_sets) {
@@ -64,15 +80,17 @@ void Mesh::MakeHolderGroups(const std::vector<std::vector<int>>& holder_sets) {
         "holders %s of %d pp ranks", absl::StrJoin(holders, ", ").c_str(), shape_.pp);
     if (holders.size() == 1 || holder_groups_.count(holders) > 0) continue;
     const bool holds = std::binary_search(holders.begin(), holders.end(), rank_.pp);
+    const auto place = static_cast<int>(std::lower_bound(holders.begin(), holders.end(), rank_.pp) - holders.begin());
     // Whoever holds nothing gets a group of its own, which costs no transport anything, and drops it.
-    const auto split = [&](int color, const char* axis) {
-      auto group = world_.Split(holds ? color : shape_.ep + world_.rank(),
-                                absl::StrCat(axis, "{", absl::StrJoin(holders, ","), "}"));
-      return holds ? std::move(group) : nullptr;
+    const auto group = [&](int color, const char* axis, int rank, int ranks) {
+      const std::string name = absl::StrCat(axis, "{", absl::StrJoin(holders, ","), "}");
+      auto made = holds ? Group(color, name, place * ranks + rank, static_cast<int>(holders.size()) * ranks)
+                        : Group(shape_.ep + world_.rank(), name, 0, 1);
+      return holds ? std::move(made) : nullptr;
     };
     HolderGroups& groups = holder_groups_[holders];
-    groups.dp = split(0, "dp");
-    groups.edp = split(rank_.ep, "edp");
+    groups.dp = group(0, "dp", rank_.dp, shape_.dp());
+    groups.edp = group(rank_.ep, "edp", rank_.edp, shape_.edp());
   }
 }
 

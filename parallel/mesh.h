@@ -34,6 +34,8 @@ MeshRank RankOf(const MeshShape& shape, int world_rank);
 class Mesh {
  public:
   Mesh(Communicator& world, const MeshShape& shape);  // shape must be valid and shape.world == world.size()
+  // Of any rank of a world that is not there: all its communicators pretend (comm/pretend.h).
+  Mesh(const MeshShape& shape, int world_rank);
   const MeshShape& shape() const { return shape_; }
   const MeshRank& rank() const { return rank_; }
   Communicator& world() { return world_; }
@@ -57,7 +59,11 @@ class Mesh {
   };
   bool IsOwn(std::span<const int> holders) const { return holders.size() == 1 && holders[0] == rank_.pp; }
   HolderGroups& GroupsOf(std::span<const int> holders);
+  Mesh(std::unique_ptr<Communicator> pretended, Communicator* world, const MeshShape& shape);  // one of the two
+  // This rank's group of those that pass the same color, in which arithmetic says that it is `rank` of `size`. Collective.
+  std::unique_ptr<Communicator> Group(int color, const std::string& name, int rank, int size);
 
+  const std::unique_ptr<Communicator> pretended_;  // the world, where it is not there
   Communicator& world_;
   MeshShape shape_;
   MeshRank rank_;

@@ -12,7 +12,7 @@
 #include "trainer/interop/hf_names.h"
 #include "trainer/model/head.h"
 #include "trainer/model/stage.h"
-#include "trainer/plan/memory_model.h"
+#include "trainer/plan/planned_memory.h"
 #include "trainer/train_step.h"
 
 namespace jevons {
@@ -40,7 +40,7 @@ int64_t ArenaBytes(RunConfig config, int64_t length) {
   config.mutable_data()->set_sequence_length(length);
   config.mutable_data()->set_document_mask(false);
   config.mutable_train()->set_micro_batch_sequences(1);
-  return 2 * PlanMemory(config, {.world = 1, .pp = 1, .ep = 1}, 0).activations + (int64_t{4} << 30);
+  return 2 * PlanMemory(config, {.world = 1, .pp = 1, .ep = 1}, 0).use.activations + (int64_t{4} << 30);
 }
 
 }  // namespace

@@ -29,7 +29,7 @@
 #include "trainer/checkpoint/folder.h"
 #include "trainer/metrics/jsonl.h"
 #include "trainer/metrics/tensorboard.h"
-#include "trainer/plan/memory_model.h"
+#include "trainer/plan/planned_memory.h"
 #include "trainer/same_run.h"
 #include "trainer/state.h"
 
@@ -465,7 +465,7 @@ RunSummary Run::Summarize() const {
   summary.memory = step_.memory();
   summary.memory_ledger = step_.memory_ledger();
   summary.peak_load = step_.peak_load();
-  summary.planned = PlanMemory(config_, mesh_.shape(), world_rank_, step_.peak_load());
+  summary.planned = PlanMemory(config_, mesh_.shape(), world_rank_, step_.peak_load()).use;
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   summary.resident_bytes = int64_t{usage.ru_maxrss} * 1024;

@@ -11,16 +11,16 @@
 #include "kernels/ops/elementwise.h"
 #include "kernels/ops/reduce.h"
 #include "parallel/pipeline/passes.h"
-#include "trainer/plan/memory_model.h"
+#include "trainer/plan/planned_memory.h"
 
 namespace jevons {
 namespace {
 
 // Address space of an activation arena: what is planned if this rank's experts get every row, twice over, and room for
 // operators' temporaries, which on a device are larger. Pages are taken when they are first needed.
-int64_t ReservedBytes(const RunConfig& config, const MeshShape& mesh, int world_rank) {
+int64_t ReservedBytes(const RunConfig& config, Mesh& mesh) {
   const int64_t temporaries = int64_t{config.parallel().backend() == CUDA ? 16 : 4} << 30;
-  return 2 * PlanMemory(config, mesh, world_rank, mesh.ep).activations + temporaries;
+  return 2 * PlanMemory(config, mesh.shape(), mesh.world().rank(), mesh.shape().ep).use.activations + temporaries;
 }
 
 // Of a pipeline's micro-batches, for each of its ranks: fills and drains are then a small part.
@@ -79,17 +79,23 @@ std::vector<int64_t> MicroBatchCounts(const RunConfig& config) {
 }
 
 TrainStep::TrainStep(const RunConfig& config, Mesh& mesh)
+    : TrainStep(config, mesh, DeviceOf(config), ReservedBytes(config, mesh), /*load=*/1) {}
+
+TrainStep::TrainStep(const RunConfig& config, Mesh& mesh, const Counting& counting)
+    : TrainStep(config, mesh, Device::kNone, /*reserved=*/0, counting.load) {}
+
+TrainStep::TrainStep(const RunConfig& config, Mesh& mesh, Device device, int64_t reserved, double load)
     : config_(config),
       mesh_(mesh),
       partition_(Partition::Of(config).value()),
-      stream_(DeviceOf(config)),
-      pool_(ReservedBytes(config, mesh.shape(), mesh.world().rank()),
+      stream_(device, DeviceOf(config)),
+      pool_(reserved,
             Arena::SliceBytes(ComputeDType(config),
                               {config.train().micro_batch_sequences() * config.data().sequence_length(), config.model().hidden_size()}),
-            DeviceOf(config)),
-      scratch_("scratch", ReservedBytes(config, mesh.shape(), mesh.world().rank()), DeviceOf(config)),
+            device),
+      scratch_("scratch", reserved, device),
       timer_(stream_.get()),
-      dispatcher_(mesh.ep(), std::max<int64_t>(1, config.model().moe().routed_experts()), stream_.get()),
+      dispatcher_(mesh.ep(), std::max<int64_t>(1, config.model().moe().routed_experts()), stream_.get(), load),
       batch_(stream_.get()) {
   const Stream& stream = stream_.get();
   const int pp_rank = mesh.rank().pp;
@@ -313,6 +319,33 @@ absl::StatusOr<TrainStep::Evaluation> TrainStep::Evaluate(const ValidationSet& v
   return EvaluateLooking(validation, sequences, nullptr, &found);
 }
 
+// A pipeline is to be filled; without one the host's part of a micro-batch is all that is kept.
+int64_t TrainStep::EvaluatedAtOnce() const {
+  return partition_.ranks() == 1 ? 1 : LegalMicroBatches(kEvaluatedAtOnce * partition_.ranks());
+}
+
+std::vector<double> TrainStep::EvaluateSome(const LayerContext& ctx, std::span<const int32_t> tokens,
+                                            std::span<const int32_t> document_start, std::span<const int32_t> labels,
+                                            int64_t micro_batches, int64_t here) {
+  const int64_t S = config_.data().sequence_length();
+  batch_.Upload(tokens, document_start, S);
+  const ArenaScope scope(scratch_);
+  const Tensor label_rows = ctx.TempAs("labels", DType::kI32, {static_cast<int64_t>(labels.size()) / S, S});
+  CopyBytes(ctx.ops.stream, labels.data(), label_rows.data, label_rows.bytes());
+  return ForwardLosses(ctx, binding_->weights(), micro_batches, here, label_rows);
+}
+
+void TrainStep::CountEvaluation(int64_t sequences) {
+  JEVONS_CHECK(stream_.get().device == Device::kNone, "nothing is evaluated here");
+  const int64_t micro = config_.train().micro_batch_sequences(), S = config_.data().sequence_length();
+  const int64_t rounds = Rounds(mesh_.shape(), (sequences + micro - 1) / micro), here = std::min(EvaluatedAtOnce(), rounds);
+  const std::vector<int32_t> tokens(static_cast<size_t>(here * micro * (S + 1))), labels(static_cast<size_t>(here * micro * S));
+  LayerContext ctx = Context();
+  ctx.fp8 = nullptr;
+  EvaluateSome(ctx, tokens, config_.data().document_mask() ? std::span(labels) : std::span<const int32_t>(), labels,
+               LegalMicroBatches(here), here);
+}
+
 // `found`: null, or where the place of NaN or Inf is to be noted, and told as NumericalError.
 absl::StatusOr<TrainStep::Evaluation> TrainStep::EvaluateLooking(const ValidationSet& validation, int64_t sequences,
                                                                   const std::function<void(int64_t, int64_t)>& progress, NonFinite* found) {
@@ -324,9 +357,7 @@ absl::StatusOr<TrainStep::Evaluation> TrainStep::EvaluateLooking(const Validatio
   const int64_t samples = std::min(sequences, validation.samples());
   const int64_t count = (samples + micro - 1) / micro;
   const Range block = Block(count);
-  const int64_t rounds = Rounds(mesh_.shape(), count);
-  // A pipeline is to be filled; without one the host's part of a micro-batch is all that is kept.
-  const int64_t at_once = partition_.ranks() == 1 ? 1 : LegalMicroBatches(kEvaluatedAtOnce * partition_.ranks());
+  const int64_t rounds = Rounds(mesh_.shape(), count), at_once = EvaluatedAtOnce();
   std::vector<double> losses;
   int64_t labels = 0, bad = kNowhere;  // the first sequence of the first micro-batch here that is not finite
   for (int64_t round = 0; round < rounds; round += at_once) {
@@ -342,12 +373,8 @@ absl::StatusOr<TrainStep::Evaluation> TrainStep::EvaluateLooking(const Validatio
     labels += sequences_here * S - std::count(next.begin(), next.end(), kPaddingToken);
     // A padded position reads some token; its label is ignored, and later rows of the sequence are padding too.
     std::replace(tokens.begin(), tokens.end(), kPaddingToken, 0);
-    batch_.Upload(tokens, starts, S);
-    const ArenaScope scope(scratch_);
-    const Tensor label_rows = ctx.TempAs("labels", DType::kI32, {sequences_here, S});
-    CopyBytes(ctx.ops.stream, next.data(), label_rows.data, label_rows.bytes());
     const int64_t micro_batches = LegalMicroBatches(std::min(at_once, rounds - round));
-    for (const double loss : ForwardLosses(ctx, binding_->weights(), micro_batches, here, label_rows)) {
+    for (const double loss : EvaluateSome(ctx, tokens, starts, next, micro_batches, here)) {
       if (!std::isfinite(loss) && bad == kNowhere) bad = (block.begin + static_cast<int64_t>(losses.size())) * micro;
       losses.push_back(loss);
     }
@@ -396,8 +423,8 @@ MemoryUse TrainStep::memory() const {
 MemoryLedger TrainStep::memory_ledger() const {
   MemoryLedger ledger;
   for (const StateSlice& slice : optimizer_->State()) (slice.name.front() == 'w' ? ledger.masters : ledger.moments) += slice.data.bytes();
-  ledger.saved = pool_.SavedSlices();
-  ledger.stash = pool_.StashSlices();
+  ledger.saved = pool_.SlicesOf({MicroPool::kUntilB, MicroPool::kUntilW, MicroPool::kMessage});
+  ledger.stash = pool_.SlicesOf({MicroPool::kStash});
   ledger.temporary = scratch_.PeakSlices();
   return ledger;
 }

@@ -51,6 +51,12 @@ class TrainStep {
  public:
   // config: valid, model.vocab_size resolved. Collective.
   TrainStep(const RunConfig& config, Mesh& mesh);
+  // The same step on a device that only counts, for a mesh that pretends: it computes nothing, every figure is 0, and memory() is what
+  // the step of a run takes. load: of this rank's experts (parallel/ep/dispatcher.h).
+  struct Counting {
+    double load = 1;
+  };
+  TrainStep(const RunConfig& config, Mesh& mesh, const Counting& counting);
 
   void Initialize();
 
@@ -70,6 +76,9 @@ class TrainStep {
   absl::StatusOr<Evaluation> Evaluate(const ValidationSet& validation, int64_t sequences,
                                       const std::function<void(int64_t done, int64_t sequences)>& progress = {});
 
+  // Runs the passes of an evaluation of so many sequences, for a step that only counts.
+  void CountEvaluation(int64_t sequences);
+
   // What a checkpoint holds, slice by slice; the same list says where a load reads to, and then RestoreWeights.
   std::vector<StateSlice> State() const;
   void RestoreWeights();
@@ -87,6 +96,7 @@ class TrainStep {
   PhaseTimer& timer() { return timer_; }
 
  private:
+  TrainStep(const RunConfig& config, Mesh& mesh, Device device, int64_t reserved, double load);
   LayerContext Context();
   Range Block(int64_t count) const;  // this rank's of a step's micro-batches
   MicroBatch MicroBatchAt(int64_t round, bool exists) const;  // of what batch_ holds
@@ -104,6 +114,10 @@ class TrainStep {
   std::string WordsOfLowest(int64_t index, const std::string& words);
   absl::StatusOr<Evaluation> EvaluateLooking(const ValidationSet& validation, int64_t sequences,
                                              const std::function<void(int64_t, int64_t)>& progress, NonFinite* found);
+  int64_t EvaluatedAtOnce() const;  // micro-batches of a pipeline
+  // Forward alone, of `here` micro-batches of this pipeline, one after the other in the arguments.
+  std::vector<double> EvaluateSome(const LayerContext& ctx, std::span<const int32_t> tokens, std::span<const int32_t> document_start,
+                                   std::span<const int32_t> labels, int64_t micro_batches, int64_t here);
   void UpdateBalance(double gamma, StepStats& stats);
   bool ShadowDue(int64_t step) const;
   double ShadowLoss(const StepPlan& plan);

@@ -139,6 +139,7 @@ void Attention(const OpContext& ctx, const AttentionDesc& d) {
   ForwardScratch(d, count);
   const Tensor scratch =
       ctx.scratch->Allocate("attention", DType::kF32, {omp_get_max_threads(), count.used()});
+  if (ctx.stream.device == Device::kNone) return;
   const auto forward = &HWY_DYNAMIC_DISPATCH(ForwardHead);
   const int64_t tasks = d.q.rows() / d.sequence_length * d.heads;
 #pragma omp parallel

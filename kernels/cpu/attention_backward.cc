@@ -184,6 +184,7 @@ void AttentionBackward(const OpContext& ctx, const AttentionDesc& d, const Atten
   const Tensor scratch =
       ctx.scratch->Allocate("attention", DType::kF32, {omp_get_max_threads(), count.used()});
   const Tensor dk_rope = ctx.scratch->Allocate("attention.dk_rope", DType::kF32, {d.heads, rows, d.rope_dim});
+  if (ctx.stream.device == Device::kNone) return;
   const auto backward = &HWY_DYNAMIC_DISPATCH(BackwardHead);
 #pragma omp parallel
   {

@@ -1,6 +1,8 @@
 // The threaded, vectorised operators behind the table "cpu". A file X.cc of this folder holds one operator:
 // its loops over a range of rows, compiled once per instruction set, and below them the function that shares
 // the rows among threads.
+//
+// Those that take scratch also serve streams of kNone: there they return when they have taken it, so that what is counted is what is used.
 #ifndef JEVONS_KERNELS_CPU_CPU_OPS_H_
 #define JEVONS_KERNELS_CPU_CPU_OPS_H_
 

@@ -58,6 +58,7 @@ void ForIds(const OpContext& ctx, const Tensor& ids, int64_t vocab, const Body& 
   const int64_t rows = ids.size();
   int32_t* first = ctx.scratch->Allocate("embedding.first", DType::kI32, {vocab}).as<int32_t>();
   int32_t* next = ctx.scratch->Allocate("embedding.next", DType::kI32, {rows}).as<int32_t>();
+  if (ctx.stream.device == Device::kNone) return;
   std::fill_n(first, vocab, -1);
   for (int64_t r = rows - 1; r >= 0; --r) {
     const int32_t id = ids.as<int32_t>()[r];

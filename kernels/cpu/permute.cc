@@ -107,6 +107,7 @@ void SortByExpert(const OpContext& ctx, const Tensor& indices, const Tensor& cou
   const int64_t experts = counts.size();
   int64_t* next =
       ctx.scratch->Allocate("permute.next", DType::kI64, {experts}).as<int64_t>();  // row of the next pair
+  if (ctx.stream.device == Device::kNone) return;
   int64_t rows = 0;
   for (int64_t e = 0; e < experts; ++e) {
     next[e] = rows;
@@ -145,6 +146,7 @@ void SumRowsByGroup(const OpContext& ctx, const Tensor& y, const Tensor& row_of,
   ArenaScope scope(*ctx.scratch);
   const int64_t slots = indices.cols();
   const Tensor room = ctx.scratch->Allocate("permute.groups", DType::kI32, {omp_get_max_threads(), 2 * slots});
+  if (ctx.stream.device == Device::kNone) return;
   const auto sums = &HWY_DYNAMIC_DISPATCH(GroupSums);
   ParallelRanges(out.rows(), out.size() * slots, [&](Range tokens) {
     int32_t *group = room.row<int32_t>(omp_get_thread_num()), *order = group + slots;

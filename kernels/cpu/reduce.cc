@@ -94,6 +94,7 @@ void SumsOfSquares(const OpContext& ctx, std::span<const SquaresSlice> slices, i
   }
   // Arenas hold no FP64; an I64 slice has its size and alignment.
   double* partial = static_cast<double*>(ctx.scratch->Allocate("reduce.squares", DType::kI64, {total}).data);
+  if (ctx.stream.device == Device::kNone) return;
   const auto squares = &HWY_DYNAMIC_DISPATCH(SquaresOf);
   ParallelJobs(blocks, elements, [&](size_t s, Range range) {
     for (int64_t b = range.begin; b < range.end; ++b)

@@ -96,6 +96,7 @@ void RmsNormBackward(const OpContext& ctx, const RmsNormGrad& g) {
   const int64_t rows = g.x.rows(), cols = g.x.cols(), blocks = (rows + kGammaRows - 1) / kGammaRows;
   ArenaScope scope(*ctx.scratch);
   const Tensor partial = ctx.scratch->Allocate("rmsnorm.dgamma", DType::kF32, {blocks, cols});
+  if (ctx.stream.device == Device::kNone) return;
   const auto backward = &HWY_DYNAMIC_DISPATCH(Backward);
   ParallelRanges(blocks, g.x.size(), [&](Range range) {
     for (int64_t b = range.begin; b < range.end; ++b) {

@@ -36,6 +36,7 @@ struct ThreadBuffers {
 void Router(const OpContext& ctx, const RouterDesc& desc, const RouterForward& f) {
   ArenaScope scope(*ctx.scratch);
   const ThreadBuffers buffers(ctx, desc.experts);
+  if (ctx.stream.device == Device::kNone) return;
   const ref::RouterShape shape = ShapeOf(desc);
   const int64_t rows = f.logits.rows(), k = desc.top_k;
   int32_t* indices = f.indices.as<int32_t>();
@@ -54,6 +55,7 @@ void BalanceLoss(const OpContext& ctx, const RouterDesc& desc, const Tensor& sco
                  const Tensor& fractions, const Tensor& losses) {
   ArenaScope scope(*ctx.scratch);
   const ThreadBuffers buffers(ctx, desc.experts);
+  if (ctx.stream.device == Device::kNone) return;
   const ref::RouterShape shape = ShapeOf(desc);
   ParallelRanges(fractions.rows(), scores.size() * kWorkPerScore, [&](Range range) {
     for (int64_t n = range.begin; n < range.end; ++n)

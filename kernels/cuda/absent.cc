@@ -1,6 +1,8 @@
-// What stands in for the CUDA backend in a build without it: everything that would touch a device aborts and says why.
+// What stands in for the CUDA backend in a build without it: everything that would touch a device aborts and says why. What the
+// backend would take of its memory can be counted all the same.
 #include "kernels/cuda/gemm.h"
 #include "kernels/cuda/gemm_fp8_layout.h"
+#include "kernels/cuda/gemm_lt.h"
 #include "kernels/cuda/report.h"
 #include "kernels/ops/registry.h"
 #include "kernels/tensor/cuda_backend.h"
@@ -30,12 +32,21 @@ namespace cuda {
 
 const OpTable& Operators() { Absent("CUDA operators"); }
 const QuantizeTable& Quantization() { Absent("CUDA quantisation"); }
-void GroupedGemm(const OpContext&, std::span<const GemmDesc>) { Absent("CUDA product"); }
-void GroupedFp8Gemm(const OpContext&, std::span<const Fp8GemmDesc>) { Absent("CUDA product"); }
 void QuantizeWeights(const OpContext&, std::span<const QuantizeWeightDesc>, QuantStats*) {
   Absent("CUDA quantisation");
 }
-std::string GemmImplementation() { Absent("CUDA product"); }
+bool RunLt(const OpContext& ctx, const LtProduct&) {
+  if (ctx.stream.device == Device::kNone) return CountLt(ctx);
+  Absent("CUDA product");
+}
+std::string LtVersion() { Absent("CUDA product"); }
+void PlainGemm(const OpContext&, const GemmDesc&) { Absent("CUDA product"); }
+void PlainFp8Gemm(const OpContext&, const Fp8GemmDesc&) { Absent("CUDA product"); }
+bool WgmmaServes(const Fp8GemmDesc&) { Absent("CUDA product"); }
+void WgmmaFp8Gemms(const OpContext&, std::span<const Fp8GemmDesc>) { Absent("CUDA product"); }
+void FillPaddedCodes(const OpContext&, const Tensor&, const Tensor&) { Absent("CUDA product"); }
+void FillTransposedCodes(const OpContext&, const Tensor&, const Tensor&) { Absent("CUDA product"); }
+void FillScales(const OpContext&, const ScaleView&, bool, int64_t, int64_t, const Tensor&) { Absent("CUDA product"); }
 std::string CudnnText() { return ""; }
 int64_t FreeDeviceBytes() { Absent("CUDA memory"); }
 

@@ -22,11 +22,14 @@ void PlainAttentionBackward(const OpContext& ctx, const AttentionDesc& desc, con
 // Why cuDNN does not serve this call, and nothing was done; empty: it did.
 std::string CudnnAttention(const OpContext& ctx, const AttentionDesc& desc);
 std::string CudnnAttentionBackward(const OpContext& ctx, const AttentionDesc& desc, const AttentionGrad& grad);
+// Why cuDNN takes no such call, whatever its version; empty: it does. grad: null for a forward call.
+std::string CudnnRefusal(const AttentionDesc& desc, const AttentionGrad* grad);
 // Why no attention can go to cuDNN in this process; empty if it can, as far as can be told without a device.
 std::string CudnnProblem();
 
 // For tests and benchmarks: leaves cuDNN out, or asks it again.
 void LeaveOutCudnn(bool leave_out);
+bool CudnnIsLeftOut();
 // The same for `exact`.
 void CountDocumentsExactly(bool exactly);
 bool DocumentsAreCountedExactly();

@@ -24,9 +24,6 @@
 namespace jevons::cuda {
 namespace {
 
-constexpr int64_t kLargestHead = 256, kHeadUnit = 8;
-constexpr int64_t kWorkspaceAlignment = 256;
-
 GraphOperand OperandOf(GraphTensor id, const Tensor& t, int64_t head_pitch, int64_t first_element,
                        int64_t dim) {
   return {id, static_cast<char*>(t.data) + first_element * SizeOf(t.dtype), t.pitch, head_pitch, dim};
@@ -93,24 +90,12 @@ const PlannedGraph& GraphFor(Library& library, const GraphShape& shape, std::spa
   return at->second;
 }
 
-bool Words(const Tensor& t) {
-  return reinterpret_cast<uintptr_t>(t.data) % 16 == 0 &&
-         (t.rows() <= 1 || t.pitch * SizeOf(t.dtype) % 16 == 0);
-}
-
 // Why the call is not for the library; empty if it is.
-std::string RefusalOf(const AttentionDesc& d) {
+std::string RefusalOf(const AttentionDesc& d, const AttentionGrad* grad) {
   Library& library = TheLibrary();
   if (!library.problem().empty()) return library.problem();
-  if (d.q.dtype != DType::kBF16) return "it takes BF16 alone";
-  const bool dims = d.nope_dim % kHeadUnit == 0 && d.rope_dim % kHeadUnit == 0 &&
-                    d.value_dim % kHeadUnit == 0 && d.nope_dim + d.rope_dim <= kLargestHead &&
-                    d.value_dim <= kLargestHead;
-  if (!dims) return absl::StrFormat("heads are multiples of %d, up to %d", kHeadUnit, kLargestHead);
-  if (!(Words(d.q) && Words(d.kv) && Words(d.k_rope) && Words(d.o))) return "rows begin at multiples of 16 bytes";
-  if (!d.document_start) return "";
-  if (d.documents <= 0 || d.longest_document <= 0) return "the number and length of documents are not known";
-  if (library.version() < kDocumentsVersion)
+  if (std::string refusal = CudnnRefusal(d, grad); !refusal.empty()) return refusal;
+  if (d.document_start && library.version() < kDocumentsVersion)
     return absl::StrFormat("documents want cuDNN %s, this is %s", VersionText(kDocumentsVersion), VersionText(library.version()));
   return "";
 }
@@ -129,12 +114,7 @@ class Call {
         heads_(plan_.heads()) {
     if (library_.handle() == nullptr) return;
     SetCudnnStream(library_.handle(), ctx.stream.handle);
-    const int64_t rows = d.q.rows(), dim = d.nope_dim + d.rope_dim;
-    group_.keys = ctx.scratch->Allocate("attention.keys", DType::kBF16, {rows, heads_ * dim});
-    group_.stats = ctx.scratch->Allocate("attention.lse", DType::kF32, {rows, heads_});
-    if (grad == nullptr) return;
-    group_.d_keys = ctx.scratch->Allocate("attention.dkeys", DType::kBF16, {rows, heads_ * dim});
-    sums_ = ctx.scratch->Allocate("attention.dk_rope", DType::kF32, {rows, d.rope_dim});
+    room_ = CudnnRoom(ctx, d, plan_);
   }
 
   // Why nothing was done: there is no handle, or no plan; empty: all is done.
@@ -143,17 +123,17 @@ class Call {
     for (int64_t first = 0; first < d_.heads; first += heads_) {
       const HeadGroup heads = {first, heads_};
       const Tensor lse = d_.lse.Columns(first, heads_);
-      operands_ = OperandsOf(d_, grad_, group_, first);
+      operands_ = OperandsOf(d_, grad_, room_, first);
       if (first == 0) {  // all groups are alike
         if (const std::string refusal = Plan(); !refusal.empty()) return refusal;
       }
-      AssembleKeys(ctx_, d_, heads, group_.keys);
+      AssembleKeys(ctx_, d_, heads, room_.keys);
       if (grad_ != nullptr) Move(lse, StatsTo::kHeadMajor);
       for (const Part& part : parts_) Execute(part);
       if (grad_ == nullptr) {
         Move(lse, StatsTo::kRows);
       } else {
-        SplitKeyGrads(ctx_, d_, heads, group_.d_keys, *grad_, sums_);
+        SplitKeyGrads(ctx_, d_, heads, room_.d_keys, *grad_, room_.sums);
       }
     }
     return "";
@@ -168,8 +148,8 @@ class Call {
 
   // The library has lse row by row where documents are packed, else head by head.
   void Move(const Tensor& lse, StatsTo to) const {
-    if (!d_.document_start) return MoveStats(ctx_, lse, d_.sequence_length, group_.stats, to);
-    to == StatsTo::kRows ? Copy(ctx_, group_.stats, lse) : Copy(ctx_, lse, group_.stats);
+    if (!d_.document_start) return MoveStats(ctx_, lse, d_.sequence_length, room_.stats, to);
+    to == StatsTo::kRows ? Copy(ctx_, room_.stats, lse) : Copy(ctx_, lse, room_.stats);
   }
 
   // A graph and a table for each part, and what the largest graph works in; why there is no graph, or empty.
@@ -181,7 +161,7 @@ class Call {
       workspace = std::max(workspace, planned.graph->workspace_bytes());
       parts_.push_back({.plan = &plan, .graph = planned.graph.get(), .table = {}});
     }
-    workspace_ = ctx_.scratch->Allocate("attention.workspace", DType::kU8, {workspace + kWorkspaceAlignment});
+    workspace_ = CudnnWorkspace(ctx_, workspace);
     if (!d_.document_start) return "";
     for (Part& part : parts_) {
       part.table = TableOf(*part.plan);
@@ -196,17 +176,17 @@ class Call {
     table.above = plan.above;
     table.longest = plan.shape.length;
     for (const GraphOperand& x : operands_) table.pitches[table.count++] = x.pitch;
-    table.lengths = ctx_.scratch->Allocate("attention.documents", DType::kI32, {plan.documents});
-    const int64_t pitch = (plan.documents + 2) / 2 * 2;  // rows begin at multiples of 16 bytes
-    table.offsets = ctx_.scratch->Allocate("attention.documents", DType::kI64, {table.count, pitch});
+    const CudnnTableRoom room(ctx_, plan, table.count);
+    table.lengths = room.lengths;
+    table.offsets = room.offsets;
     return table;
   }
 
   void Execute(const Part& part) const {
     std::unordered_map<int64_t, void*> addresses;
     for (const GraphOperand& x : operands_) addresses[x.id] = x.data;
-    const uintptr_t begin = reinterpret_cast<uintptr_t>(workspace_.data);
-    const uintptr_t aligned = (begin + kWorkspaceAlignment - 1) / kWorkspaceAlignment * kWorkspaceAlignment;
+    constexpr uintptr_t kUnit = kCudnnWorkspaceAlignment;
+    const uintptr_t begin = reinterpret_cast<uintptr_t>(workspace_.data), aligned = (begin + kUnit - 1) / kUnit * kUnit;
     int64_t first = 0;  // document
     do {
       if (d_.document_start) {
@@ -228,8 +208,8 @@ class Call {
   std::lock_guard<std::mutex> lock_;
   CallPlan plan_;
   int64_t heads_;  // of a group
-  GroupTensors group_;
-  Tensor sums_, workspace_;
+  CudnnRoom room_;
+  Tensor workspace_;
   std::vector<GraphOperand> operands_;
   std::vector<Part> parts_;
 };
@@ -237,16 +217,16 @@ class Call {
 }  // namespace
 
 std::vector<GraphOperand> OperandsOf(const AttentionDesc& d, const AttentionGrad* grad,
-                                     const GroupTensors& group, int64_t first) {
+                                     const CudnnRoom& room, int64_t first) {
   const int64_t dk = d.nope_dim + d.rope_dim, dv = d.value_dim, kv = d.nope_dim + dv;
-  std::vector<GraphOperand> x = {OperandOf(kQ, d.q, dk, first * dk, dk), OperandOf(kK, group.keys, dk, 0, dk),
+  std::vector<GraphOperand> x = {OperandOf(kQ, d.q, dk, first * dk, dk), OperandOf(kK, room.keys, dk, 0, dk),
                                  OperandOf(kV, d.kv, kv, first * kv + d.nope_dim, dv),
                                  OperandOf(kO, d.o, dv, first * dv, dv),
-                                 OperandOf(kStats, group.stats, 1, 0, 1)};
+                                 OperandOf(kStats, room.stats, 1, 0, 1)};
   if (grad == nullptr) return x;
   x.push_back(OperandOf(kDO, grad->d_o, dv, first * dv, dv));
   x.push_back(OperandOf(kDQ, grad->dq, dk, first * dk, dk));
-  x.push_back(OperandOf(kDK, group.d_keys, dk, 0, dk));
+  x.push_back(OperandOf(kDK, room.d_keys, dk, 0, dk));
   x.push_back(OperandOf(kDV, grad->dkv, kv, first * kv + d.nope_dim, dv));
   return x;
 }
@@ -264,15 +244,13 @@ std::string CudnnText() {
 
 std::string CudnnAttention(const OpContext& ctx, const AttentionDesc& desc) {
   if (desc.q.rows() == 0) return "";
-  const std::string refusal = RefusalOf(desc);
+  const std::string refusal = RefusalOf(desc, nullptr);
   return refusal.empty() ? Call(ctx, desc, nullptr).Run() : refusal;
 }
 
 std::string CudnnAttentionBackward(const OpContext& ctx, const AttentionDesc& desc, const AttentionGrad& grad) {
   if (desc.q.rows() == 0) return "";
-  if (!(Words(grad.d_o) && Words(grad.dq) && Words(grad.dkv) && Words(grad.dk_rope)))
-    return "rows of gradients begin at multiples of 16 bytes";
-  const std::string refusal = RefusalOf(desc);
+  const std::string refusal = RefusalOf(desc, &grad);
   return refusal.empty() ? Call(ctx, desc, &grad).Run() : refusal;
 }
 

@@ -5,19 +5,14 @@
 #include <vector>
 
 #include "kernels/cuda/attention_graph.h"
+#include "kernels/cuda/scratch.h"
 #include "kernels/ops/attention.h"
 
 namespace jevons::cuda {
 
-// The tensors that the library needs beside the operator's, for a group of heads. [T, heads of the group * key size] BF16 whole keys
-// and their gradients, [T, heads of the group] FP32 statistics.
-struct GroupTensors {
-  Tensor keys, stats, d_keys;
-};
-
 // The operands of the group that begins with head `first`; forward q k v o stats, backward also dO dq dk dv.
 std::vector<GraphOperand> OperandsOf(const AttentionDesc& desc, const AttentionGrad* grad,
-                                     const GroupTensors& group, int64_t first);
+                                     const CudnnRoom& room, int64_t first);
 
 }  // namespace jevons::cuda
 

@@ -4,6 +4,7 @@
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/block.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/scratch.h"
 
 namespace jevons::cuda {
 namespace {
@@ -365,19 +366,13 @@ int64_t SharedBytes(const AttentionDesc& d, int keys, int values, int scores) {
   return floats * 4;
 }
 
-constexpr int64_t kMostRopeBytes = int64_t{256} << 20;  // of dk_rope's parts by head
-
 template <typename S>
 void Backward(const OpContext& ctx, const AttentionDesc& d, const AttentionGrad& grad) {
   ArenaScope scope(*ctx.scratch);
   const int64_t rows = d.q.rows(), total = rows * d.heads, rope_size = rows * d.rope_dim;
   const Problem<S> p = ProblemOf<S>(d);
   const int64_t tiles = rows / d.sequence_length * p.tiles;
-  const int64_t fitting = rope_size == 0 ? d.heads : std::max<int64_t>(kMostRopeBytes / (rope_size * 4), 1);
-  const int group = static_cast<int>(std::min(d.heads, fitting));
-  float* delta = ctx.scratch->Allocate("attention.delta", DType::kF32, {total}).as<float>();
-  float* parts = ctx.scratch->Allocate("attention.dk_rope", DType::kF32, {group * rope_size}).as<float>();
-  float* sums = ctx.scratch->Allocate("attention.dk_rope", DType::kF32, {rope_size}).as<float>();
+  const auto [group, delta, parts, sums] = PlainBackwardRoom(ctx, d);
   Grads<S> g = {.d_o = RowsOf<S>(grad.d_o),
                 .dq = RowsOf<S>(grad.dq),
                 .dkv = RowsOf<S>(grad.dkv),
@@ -387,7 +382,7 @@ void Backward(const OpContext& ctx, const AttentionDesc& d, const AttentionGrad&
                 .first_head = 0};
   Launch(ctx, DeltaKernel<S>, CeilDiv(total, kBlockThreads), kBlockThreads, 0, p, g.d_o, total, delta);
   Launch(ctx, QueryGradKernel<S>, tiles * d.heads, kBlockThreads, SharedBytes(d, 3, 2, 2), p, g);
-  for (; g.first_head < d.heads; g.first_head += group) {
+  for (; g.first_head < d.heads; g.first_head += static_cast<int>(group)) {
     const int heads = static_cast<int>(std::min<int64_t>(group, d.heads - g.first_head));
     Launch(ctx, KeyGradKernel<S>, tiles * heads, kBlockThreads, SharedBytes(d, 3, 3, 2), p, g, heads);
     if (rope_size == 0) continue;

@@ -33,6 +33,17 @@ bool IsEmpty(const OpContext& ctx, const Desc& desc) {
   return true;
 }
 
+// On kNone: what the library takes for the product, if it is asked; nobody else takes anything.
+template <class Desc>
+bool Counted(const OpContext& ctx, bool (&by_library)(const OpContext&, const Desc&), bool is_asked, const Desc& desc) {
+  if (ctx.stream.device != Device::kNone) return false;
+  if (is_asked) by_library(ctx, desc);
+  return true;
+}
+
+bool LibraryIsAsked() { return TheBegin() != GemmImpl::kPlain; }
+bool LibraryIsAsked(const Fp8GemmDesc& desc) { return LibraryIsAsked() && desc.promote; }
+
 }  // namespace
 
 GemmImpl BeginOfGemmList() { return TheBegin(); }
@@ -45,8 +56,8 @@ std::string GemmImplementation() {
 
 void GroupedGemm(const OpContext& ctx, std::span<const GemmDesc> descs) {
   for (const GemmDesc& desc : descs) {
-    if (IsEmpty(ctx, desc)) continue;
-    if (TheBegin() != GemmImpl::kPlain) {
+    if (IsEmpty(ctx, desc) || Counted(ctx, LtGemm, LibraryIsAsked(), desc)) continue;
+    if (LibraryIsAsked()) {
       if (LtGemm(ctx, desc)) {
         CountServed(&Served::cublaslt);
         continue;
@@ -68,7 +79,7 @@ std::string Describe(const Fp8GemmDesc& d) {
 
 // What the own kernel does not take.
 void Fp8GemmByTheRest(const OpContext& ctx, const Fp8GemmDesc& desc) {
-  if (TheBegin() != GemmImpl::kPlain && desc.promote) {
+  if (LibraryIsAsked(desc)) {
     if (LtFp8Gemm(ctx, desc)) return CountServed(&Served::cublaslt);
     CountFallback("cuBLASLt refuses " + Describe(desc));
   }
@@ -81,7 +92,7 @@ void Fp8GemmByTheRest(const OpContext& ctx, const Fp8GemmDesc& desc) {
 void GroupedFp8Gemm(const OpContext& ctx, std::span<const Fp8GemmDesc> descs) {
   std::vector<Fp8GemmDesc> together;
   for (const Fp8GemmDesc& desc : descs) {
-    if (IsEmpty(ctx, desc)) continue;
+    if (IsEmpty(ctx, desc) || Counted(ctx, LtFp8Gemm, LibraryIsAsked(desc), desc)) continue;
     if (TheBegin() == GemmImpl::kWgmma && WgmmaServes(desc)) {
       together.push_back(desc);
       continue;

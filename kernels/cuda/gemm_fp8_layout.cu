@@ -80,44 +80,24 @@ __global__ void ScalesKernel(ScaleView scales, bool lines_inside, int64_t lines,
   out[i] = line < lines && block < blocks ? scales(line, block) : 1.0f;
 }
 
-Tensor Scales(const OpContext& ctx, const ScaleView& scales, bool lines_inside, int64_t lines, int64_t blocks,
-              int64_t outer, int64_t inner) {
-  const Tensor out = ctx.scratch->Allocate("gemm.scales", DType::kF32, {outer, inner});
-  Launch(ctx, ScalesKernel, CeilDiv(out.size(), kBlockThreads), kBlockThreads, 0, scales, lines_inside, lines,
-         blocks, inner, out.size(), out.as<float>());
-  return out;
-}
-
-Tensor Room(const OpContext& ctx, int64_t lines, int64_t k) {
-  return ctx.scratch->Allocate("gemm.codes", DType::kU8, {lines, RoundUp(k, kCodeAlignment)});
-}
-
 }  // namespace
 
-Tensor PaddedCodes(const OpContext& ctx, const Tensor& x, int64_t lines, int64_t k) {
-  const Tensor out = Room(ctx, lines, k);
-  const int64_t words = out.pitch / kWord, total = lines * words;
+void FillPaddedCodes(const OpContext& ctx, const Tensor& x, const Tensor& out) {
+  const int64_t words = out.pitch / kWord, total = out.rows() * words;
   Launch(ctx, PadKernel, CeilDiv(total, kBlockThreads), kBlockThreads, 0, CodesOf(x), out.as<uint8_t>(),
          words, total);
-  return out.Columns(0, k);
 }
 
-Tensor TransposedCodes(const OpContext& ctx, const Tensor& x, int64_t lines, int64_t k) {
-  const Tensor out = Room(ctx, lines, k);
-  const int64_t tiles_c = CeilDiv(lines, kSide);
+void FillTransposedCodes(const OpContext& ctx, const Tensor& x, const Tensor& out) {
+  const int64_t tiles_c = CeilDiv(out.rows(), kSide);
   Launch(ctx, TransposeKernel, CeilDiv(out.pitch, kSide) * tiles_c, kBlockThreads, 0, CodesOf(x), tiles_c,
-         out.as<uint8_t>(), out.pitch, lines);
-  return out.Columns(0, k);
+         out.as<uint8_t>(), out.pitch, out.rows());
 }
 
-Tensor VectorScales(const OpContext& ctx, const ScaleView& scales, int64_t count, int64_t lines, int64_t k) {
-  return Scales(ctx, scales, true, count, TilesOf(k), TilesOf(k), lines);
-}
-
-Tensor BlockScales(const OpContext& ctx, const ScaleView& scales, int64_t lines, int64_t k) {
-  ScaleView blocks = scales;
-  blocks.lines = 1;  // line i of this view is block i of lines
-  return Scales(ctx, blocks, false, TilesOf(lines), TilesOf(k), TilesOf(lines), RoundUp(TilesOf(k), 4));
+void FillScales(const OpContext& ctx, const ScaleView& scales, bool lines_inside, int64_t lines, int64_t blocks,
+                const Tensor& out) {
+  Launch(ctx, ScalesKernel, CeilDiv(out.size(), kBlockThreads), kBlockThreads, 0, scales, lines_inside, lines,
+         blocks, out.cols(), out.size(), out.as<float>());
 }
 
 }  // namespace jevons::cuda

@@ -29,6 +29,12 @@ Tensor VectorScales(const OpContext& ctx, const ScaleView& scales, int64_t count
 // LtScales::kBlocks: scales of 128 lines each, [L(lines)][L(k) up to a multiple of 4], filled up with 1.
 Tensor BlockScales(const OpContext& ctx, const ScaleView& scales, int64_t lines, int64_t k);
 
+// The kernels behind these four, which fill room that has been taken. out: whole lines, up to their pitch; [outer][inner], where the
+// line is the inner index or the outer one.
+void FillPaddedCodes(const OpContext& ctx, const Tensor& x, const Tensor& out);
+void FillTransposedCodes(const OpContext& ctx, const Tensor& x, const Tensor& out);
+void FillScales(const OpContext& ctx, const ScaleView& scales, bool lines_inside, int64_t lines, int64_t blocks, const Tensor& out);
+
 }  // namespace jevons::cuda
 
 #endif  // JEVONS_KERNELS_CUDA_GEMM_FP8_LAYOUT_H_

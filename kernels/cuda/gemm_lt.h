@@ -21,6 +21,10 @@ enum class LtScales {
   kBlocks,   // one per 128 lines and 128 of k: [ceil(lines / 128)][L up to a multiple of 4]
 };
 
+inline Tensor LtWorkspace(const OpContext& ctx) {
+  return ctx.scratch->Allocate("gemm.workspace", DType::kU8, {kLtWorkspaceBytes + kLtWorkspaceAlignment});
+}
+
 struct LtOperand {
   const void* data = nullptr;
   int64_t pitch = 0;        // elements between columns
@@ -41,6 +45,13 @@ struct LtProduct {
 // Sums are FP32 (CUBLAS_COMPUTE_32F): FP32 operands are not cut to TF32, whose 10 bits of mantissa would make the router's
 // scores depend on the machine, and D += adds the finished sum to D once. False: cuBLASLt has no algorithm for this product.
 bool RunLt(const OpContext& ctx, const LtProduct& product);
+
+// On kNone: the library is taken to have one.
+inline bool CountLt(const OpContext& ctx) {
+  ArenaScope scope(*ctx.scratch);
+  LtWorkspace(ctx);
+  return true;
+}
 
 std::string LtVersion();  // "13.1"
 

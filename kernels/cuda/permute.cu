@@ -3,6 +3,7 @@
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/fixed_point.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/scratch.h"
 #include "kernels/cuda/sort.h"
 #include "kernels/tensor/device.h"
 
@@ -259,7 +260,7 @@ void SumRowsByGroup(const OpContext& ctx, const Tensor& y, const Tensor& row_of,
                     int64_t experts_per_group, const Tensor& out, WriteMode mode) {
   ArenaScope scope(*ctx.scratch);
   const int64_t pairs = indices.size(), slots = indices.cols();
-  int32_t* order = ctx.scratch->Allocate("permute.groups", DType::kI32, {pairs}).as<int32_t>();
+  int32_t* order = GroupOrder(ctx, pairs);
   Launch(ctx, OrderByGroupKernel, CeilDiv(pairs, kBlockThreads), dim3(kBlockThreads), 0, indices.as<int32_t>(),
          row_of.as<int32_t>(), y.rows(), pairs, slots, static_cast<int32_t>(experts_per_group), order);
   ForReal(y.dtype, [&](auto a) {

@@ -2,6 +2,7 @@
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/fixed_point.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/scratch.h"
 #include "kernels/ops/reduce.h"
 
 namespace jevons::cuda {
@@ -126,18 +127,11 @@ __global__ void SumKernel(const float* x, int64_t n, double* out) {
   if (threadIdx.x == 0) *out = sum;
 }
 
-// Arenas hold no FP64; an I64 slice has its size and alignment.
-double* Doubles(const OpContext& ctx, int64_t n) {
-  return static_cast<double*>(ctx.scratch->Allocate("reduce.partial", DType::kI64, {n}).data);
-}
-
 }  // namespace
 
 void SumsOfSquares(const OpContext& ctx, std::span<const SquaresSlice> slices, int64_t chunk) {
   ArenaScope scope(*ctx.scratch);
-  int64_t blocks = 0;
-  for (const SquaresSlice& slice : slices) blocks += CeilDiv(slice.x.size(), kBlock);
-  double* partial = Doubles(ctx, blocks);
+  double* partial = SquaresParts(ctx, slices);
   std::vector<SizedJob<SquaresJob>> squares, trees;
   for (const auto& [x, sums, unit] : slices) {
     const SquaresJob job = {.x = x.data,

@@ -4,6 +4,7 @@
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/pack.cuh"
+#include "kernels/cuda/scratch.h"
 #include "kernels/ref/rmsnorm.h"
 #include "kernels/tensor/device.h"
 
@@ -168,9 +169,6 @@ __global__ void SumPartsKernel(const float* partial, int64_t parts, int64_t cols
   dgamma[c] = add ? dgamma[c] + sum : sum;
 }
 
-// Two blocks for each of an H100's 132 multiprocessors, or fewer for few rows: a part of dgamma costs as much as four rows.
-int64_t RowsPerBlock(int64_t rows) { return std::max<int64_t>(CeilDiv(rows, 264), 4); }
-
 template <typename S>
 void Backward(const OpContext& ctx, const RmsNormGrad& g, int64_t rows_per_block, float* partial) {
   constexpr int kWidth = kWidthOf<S>;
@@ -217,9 +215,9 @@ void RmsNormBackward(const OpContext& ctx, const RmsNormGrad& g) {
     return;
   }
   ArenaScope scope(*ctx.scratch);
-  const int64_t cols = g.x.cols(), rows_per_block = RowsPerBlock(g.x.rows()),
+  const int64_t cols = g.x.cols(), rows_per_block = GammaRowsPerBlock(g.x.rows()),
                 parts = CeilDiv(g.x.rows(), rows_per_block);
-  float* partial = ctx.scratch->Allocate("rmsnorm.dgamma", DType::kF32, {parts, cols}).as<float>();
+  float* partial = GammaParts(ctx, g.x.rows(), cols).as<float>();
   ForReal(g.x.dtype, [&](auto s) { Backward<decltype(s)>(ctx, g, rows_per_block, partial); });
   Launch(ctx, SumPartsKernel, CeilDiv(cols, 32), dim3(32, kSumGroups), 0, partial, parts, cols,
          g.dgamma_mode == WriteMode::kAdd, g.dgamma.as<float>());

@@ -4,6 +4,7 @@
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/rank.h"
+#include "kernels/cuda/scratch.h"
 #include "kernels/ref/router.h"
 #include "kernels/tensor/device.h"
 
@@ -11,7 +12,6 @@ namespace jevons::cuda {
 namespace {
 
 constexpr int kRouterWarps = 8;       // of a block, or fewer where many experts fill the shared memory
-constexpr int64_t kBalanceRows = 32;  // of a sequence for one block
 constexpr int kMostBlocks =
     132 * 8;  // of the router, eight for each multiprocessor of an H100: each adds its counts once
 
@@ -281,10 +281,8 @@ void Router(const OpContext& ctx, const RouterDesc& desc, const RouterForward& f
 void BalanceLoss(const OpContext& ctx, const RouterDesc& desc, const Tensor& scores, int64_t sequence_length,
                  const Tensor& fractions, const Tensor& losses) {
   ArenaScope scope(*ctx.scratch);
-  const int64_t sequences = fractions.rows(), blocks = CeilDiv(sequence_length, kBalanceRows);
-  const Tensor shares =
-      ctx.scratch->Allocate("router.shares", DType::kF32, {sequences, blocks, desc.experts});
-  const Tensor hits = ctx.scratch->Allocate("router.hits", DType::kI32, {sequences, desc.experts});
+  const int64_t sequences = fractions.rows();
+  const auto [blocks, shares, hits] = BalanceRoom(ctx, sequences, sequence_length, desc.experts);
   Zero(ctx.stream, hits);
   const Room room = RoomFor(2 * desc.experts, desc.experts);
   Launch(ctx, BalanceRowsKernel, sequences * blocks, WarpsOf(room), room.bytes, ShapeOf(desc),

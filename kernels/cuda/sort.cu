@@ -3,12 +3,13 @@
 // buckets, in its bucket in earlier blocks, in earlier warps of its block, in earlier lanes of its warp.
 #include "kernels/cuda/block.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/scratch.h"
 #include "kernels/cuda/sort.h"
 
 namespace jevons::cuda {
 namespace {
 
-constexpr int kItems = 512;  // of a block, one a thread
+constexpr int kItems = kSortItems;
 constexpr int kWarps = kItems / 32;
 constexpr int64_t kMostBuckets = 3072;  // (kWarps + 1) x 4 bytes each in shared memory
 
@@ -106,9 +107,8 @@ void StableSort(const OpContext& ctx, const SortPass& pass) {
   JEVONS_CHECK(pass.n > 0 && pass.n <= INT32_MAX && pass.buckets > 0 && pass.buckets <= kMostBuckets,
                "%lld items in %lld buckets; at most %lld", static_cast<long long>(pass.n),
                static_cast<long long>(pass.buckets), static_cast<long long>(kMostBuckets));
-  const int64_t blocks = CeilDiv(pass.n, kItems), word = sizeof(int32_t);
-  int32_t* counts = ctx.scratch->Allocate("sort.counts", DType::kI32, {pass.buckets, blocks}).as<int32_t>();
-  int32_t* totals = ctx.scratch->Allocate("sort.totals", DType::kI32, {pass.buckets}).as<int32_t>();
+  constexpr int64_t word = sizeof(int32_t);
+  const auto [blocks, counts, totals] = SortRoom(ctx, pass.n, pass.buckets);
   Launch(ctx, CountKernel, blocks, dim3(kItems), pass.buckets * word, pass, counts);
   Launch(ctx, ScanKernel, CeilDiv(pass.buckets * 32, kBlockThreads), dim3(kBlockThreads), 0, pass.buckets,
          blocks, counts, totals);
@@ -116,10 +116,7 @@ void StableSort(const OpContext& ctx, const SortPass& pass) {
 }
 
 const int32_t* SortByKey(const OpContext& ctx, const int32_t* keys, int64_t n, int64_t limit) {
-  const auto room = [&] { return ctx.scratch->Allocate("sort.order", DType::kI32, {n}).as<int32_t>(); };
-  const int bits = std::max(BitsOf(limit), 1), passes = (bits + kRadixBits - 1) / kRadixBits;
-  const int width = (bits + passes - 1) / passes;  // of a pass
-  int32_t* orders[2] = {room(), room()};
+  const auto [passes, width, orders] = RadixRoom(ctx, n, limit);
   const int32_t* order = nullptr;
   for (int pass = 0; pass < passes; ++pass) {
     ArenaScope scope(*ctx.scratch);

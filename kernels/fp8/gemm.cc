@@ -87,7 +87,8 @@ void Fp8Gemm(const OpContext& ctx, const Fp8GemmDesc& desc) { GroupedFp8Gemm(ctx
 
 void GroupedFp8Gemm(const OpContext& ctx, std::span<const Fp8GemmDesc> descs) {
   for (const Fp8GemmDesc& desc : descs) desc.Validate();
-  if (ctx.stream.device == Device::kCuda) return cuda::GroupedFp8Gemm(ctx, descs);
+  if (ctx.stream.backend() == Device::kCuda) return cuda::GroupedFp8Gemm(ctx, descs);
+  if (ctx.stream.device == Device::kNone) return;
   for (size_t begin = 0, end; begin < descs.size(); begin = end) {
     end = begin + 1;
     if (descs[begin].k() == 0) {

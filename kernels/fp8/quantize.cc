@@ -6,8 +6,13 @@
 namespace jevons {
 namespace {
 
+// For kNone: no backend takes scratch to quantise.
+constexpr QuantizeTable kCountedQuantize = {
+    .quantize = TakesNothing, .dequantize = TakesNothing, .requantize_transposed = TakesNothing};
+
 const QuantizeTable& Table(const Stream& stream) {
   if (stream.device == Device::kCuda) return cuda::Quantization();
+  if (stream.device == Device::kNone) return kCountedQuantize;
   return &Ops() == &kRefOps ? kRefQuantize : kCpuQuantize;
 }
 

@@ -37,17 +37,18 @@ void Transpose(const Tensor& from, const Tensor& to) {
 
 }  // namespace
 
-Fp8Weight AllocateFp8Weight(Arena& arena, int64_t n, int64_t k) {
+Fp8Weight AllocateFp8Weight(Arena& arena, Device backend, int64_t n, int64_t k) {
   Fp8Weight weight{.plain = Allocate(arena, n, k, k), .turned = {}};
-  if (!ReadsPlainB(arena.device())) weight.turned = Allocate(arena, k, n, TurnedPitch(n));
+  if (!ReadsPlainB(backend)) weight.turned = Allocate(arena, k, n, TurnedPitch(n));
   return weight;
 }
 
-int64_t Fp8WeightBytes(Device device, int64_t n, int64_t k) {
-  return Bytes(n, k, k) + (ReadsPlainB(device) ? 0 : Bytes(k, n, TurnedPitch(n)));
+int64_t Fp8WeightBytes(Device backend, int64_t n, int64_t k) {
+  return Bytes(n, k, k) + (ReadsPlainB(backend) ? 0 : Bytes(k, n, TurnedPitch(n)));
 }
 
 void QuantizeWeights(const OpContext& ctx, std::span<const QuantizeWeightDesc> descs, QuantStats* stats) {
+  if (ctx.stream.device == Device::kNone) return;
   const bool on_device = ctx.stream.device == Device::kCuda;
   for (const auto& [value, weight] : descs) {
     const auto& [plain, turned] = weight;

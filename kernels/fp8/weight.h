@@ -16,12 +16,12 @@ struct Fp8Weight {
   Fp8Operand turned;  // W^T [K,N], likewise; empty where products read a plain b
 };
 
-// Whether products on this device read a b of Form::kPlain where it lies. Those that do not turn it at each call.
-constexpr bool ReadsPlainB(Device device) { return device == Device::kCpu; }
+// Whether products of this backend read a b of Form::kPlain where it lies. Those that do not turn it at each call.
+constexpr bool ReadsPlainB(Device backend) { return backend == Device::kCpu; }
 
-// A weight [n, k] on the arena, for products on the arena's device; its codes are undefined. And the bytes that it takes there.
-Fp8Weight AllocateFp8Weight(Arena& arena, int64_t n, int64_t k);
-int64_t Fp8WeightBytes(Device device, int64_t n, int64_t k);
+// A weight [n, k] on the arena, for products of this backend; its codes are undefined. And the bytes that it takes there.
+Fp8Weight AllocateFp8Weight(Arena& arena, Device backend, int64_t n, int64_t k);
+int64_t Fp8WeightBytes(Device backend, int64_t n, int64_t k);
 
 // Codes of values [N,K], FP32 or BF16. stats as QuantizeDesc's: each element is counted once. A device is given hundreds of weights
 // in one launch.

@@ -39,7 +39,8 @@ void Gemm(const OpContext& ctx, const GemmDesc& desc) { GroupedGemm(ctx, {&desc,
 
 void GroupedGemm(const OpContext& ctx, std::span<const GemmDesc> descs) {
   for (const GemmDesc& desc : descs) desc.Validate();
-  if (ctx.stream.device == Device::kCuda) return cuda::GroupedGemm(ctx, descs);
+  if (ctx.stream.backend() == Device::kCuda) return cuda::GroupedGemm(ctx, descs);
+  if (ctx.stream.device == Device::kNone) return;  // the CPU's products take nothing of the arena
   for (size_t begin = 0, end; begin < descs.size(); begin = end) {
     const DType in = descs[begin].a.dtype;
     for (end = begin + 1; end < descs.size() && descs[end].a.dtype == in; ++end) continue;

@@ -24,7 +24,15 @@ const OpTable*& Selected() {
 
 std::span<const OpTable* const> OpTables() { return kTables; }
 const OpTable& Ops(const Stream& stream) {
-  return stream.device == Device::kCuda ? cuda::Operators() : *Selected();
+  switch (stream.device) {
+    case Device::kCpu:
+      return *Selected();
+    case Device::kCuda:
+      return cuda::Operators();
+    case Device::kNone:
+      return stream.counted == Device::kCuda ? cuda::kCountedOps : kCountedCpuOps;
+  }
+  JEVONS_CHECK(false, "device %d", static_cast<int>(stream.device));
 }
 void SelectOps(const OpTable& table) { Selected() = &table; }
 

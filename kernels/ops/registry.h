@@ -1,6 +1,7 @@
 // The ordered list of implementations: the first that this machine can run serves every operator but the
 // matrix product (which keeps its own list, gemm.h). The scalar reference comes last and runs everywhere.
-// JEVONS_OPS=NAME in the environment forces one. Streams of CUDA have one table, kernels/cuda.
+// JEVONS_OPS=NAME in the environment forces one. Streams of CUDA have one table, kernels/cuda. Those of kNone have one for each
+// backend that is counted: its operators take of ctx.scratch what that backend's take, and compute nothing.
 #ifndef JEVONS_KERNELS_OPS_REGISTRY_H_
 #define JEVONS_KERNELS_OPS_REGISTRY_H_
 
@@ -60,8 +61,13 @@ struct OpTable {
   decltype(&jevons::SwiGluQuantize) swiglu_quantize;
 };
 
-extern const OpTable kCpuOps;  // threaded, vectorised
-extern const OpTable kRefOps;  // kernels/ref in FP32
+extern const OpTable kCpuOps;         // threaded, vectorised
+extern const OpTable kRefOps;         // kernels/ref in FP32
+extern const OpTable kCountedCpuOps;  // for kNone
+
+// In a table for kNone: an operator that takes no scratch.
+template <typename... Arguments>
+void TakesNothing(const OpContext&, Arguments...) {}
 
 std::span<const OpTable* const> OpTables();  // best first, "ref" last
 
@@ -75,6 +81,7 @@ struct QuantizeTable;  // kernels/fp8/quantize.h
 namespace cuda {
 const OpTable& Operators();
 const QuantizeTable& Quantization();
+extern const OpTable kCountedOps;  // for kNone
 }  // namespace cuda
 
 }  // namespace jevons

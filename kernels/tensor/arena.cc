@@ -18,6 +18,10 @@ namespace {
 constexpr int64_t kAlignment = 64;
 constexpr int64_t kSmallPages = int64_t{4} << 20;  // bytes
 
+// Where slices on kNone begin: no address of this half of the space is ever valid on a 64-bit machine, so nobody reads one unnoticed.
+constexpr uintptr_t kNowhere = uintptr_t{1} << 62;
+constexpr int64_t kWithoutEnd = int64_t{1} << 61;
+
 // Host memory whose pages become resident when first written.
 char* ReservePages(const std::string& name, int64_t capacity) {
   void* address = mmap(nullptr, static_cast<size_t>(capacity), PROT_READ | PROT_WRITE,
@@ -34,12 +38,19 @@ char* ReservePages(const std::string& name, int64_t capacity) {
 
 Arena::Arena(std::string name, int64_t capacity, Device device)
     : name_(std::move(name)), device_(device), capacity_(capacity) {
-  poison_ = EnvironmentSwitch("JEVONS_POISON");
-  if (device_ == Device::kCuda) {
-    memory_ = std::make_unique<cuda::Memory>(capacity);
-    base_ = memory_->base();
-  } else {
-    base_ = ReservePages(name_, capacity);
+  poison_ = device != Device::kNone && EnvironmentSwitch("JEVONS_POISON");
+  switch (device_) {
+    case Device::kCpu:
+      base_ = ReservePages(name_, capacity);
+      break;
+    case Device::kCuda:
+      memory_ = std::make_unique<cuda::Memory>(capacity);
+      base_ = memory_->base();
+      break;
+    case Device::kNone:
+      base_ = reinterpret_cast<char*>(kNowhere);
+      capacity_ = kWithoutEnd;
+      break;
   }
 }
 

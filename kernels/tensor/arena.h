@@ -10,7 +10,8 @@
 //
 // Slices are 64-byte aligned. On Device::kCuda they are device memory, which grows under the same addresses when a slice first
 // needs it and stays until the arena ends; a released slice may be handed out while kernels that use it are still to run, so an
-// arena belongs to one stream. JEVONS_POISON=1 in the environment fills each slice with NaN bytes (0xFF) when it is new and
+// arena belongs to one stream. On Device::kNone there is no memory behind the addresses and no end of them: the arena counts, and whoever
+// reads a slice crashes. JEVONS_POISON=1 in the environment fills each slice with NaN bytes (0xFF) when it is new and
 // when it is released, so that a test fails on any read of memory that nobody wrote, or that its owner gave back.
 #ifndef JEVONS_KERNELS_TENSOR_ARENA_H_
 #define JEVONS_KERNELS_TENSOR_ARENA_H_
@@ -31,7 +32,7 @@ class Memory;
 
 class Arena {
  public:
-  // Reserves `capacity` bytes of address space; pages become resident when first written.
+  // Reserves `capacity` bytes of address space; pages become resident when first written. On kNone capacity says nothing.
   Arena(std::string name, int64_t capacity, Device device = Device::kCpu);
   ~Arena();
   Arena(const Arena&) = delete;

@@ -19,8 +19,8 @@ double NowMs() {
 
 }  // namespace
 
-OwnedStream::OwnedStream(Device device)
-    : stream_{device, device == Device::kCuda ? cuda::NewStream() : nullptr} {}
+OwnedStream::OwnedStream(Device device, Device counted)
+    : stream_{device, device == Device::kCuda ? cuda::NewStream() : nullptr, counted} {}
 
 OwnedStream::~OwnedStream() {
   if (stream_.handle != nullptr) cuda::DeleteStream(stream_.handle);
@@ -36,22 +36,22 @@ Event::~Event() {
 void Event::Record(const Stream& stream) {
   JEVONS_CHECK(stream.device == device_, "event and stream are of different devices");
   if (device_ == Device::kCuda) return cuda::RecordEvent(handle_, stream.handle);
-  recorded_ms_ = NowMs();
+  if (device_ == Device::kCpu) recorded_ms_ = NowMs();
 }
 
 void Event::Wait(const Stream& stream) const {
-  if (device_ == Device::kCpu) return;  // it happened when it was recorded
+  if (device_ != Device::kCuda) return;  // it happened when it was recorded
   if (stream.device == Device::kCuda) return cuda::WaitForEvent(stream.handle, handle_);
   Synchronize();  // the CPU's stream is the host itself
 }
 
 void Event::Synchronize() const {
-  if (device_ == Device::kCpu) return;
+  if (device_ != Device::kCuda) return;
   ++host_synchronizations;
   cuda::SynchronizeEvent(handle_);
 }
 
-bool Event::Happened() const { return device_ == Device::kCpu || cuda::EventHappened(handle_); }
+bool Event::Happened() const { return device_ != Device::kCuda || cuda::EventHappened(handle_); }
 
 double Event::MillisecondsSince(const Event& begin) const {
   JEVONS_CHECK(begin.device_ == device_, "events are of different devices");
@@ -60,7 +60,7 @@ double Event::MillisecondsSince(const Event& begin) const {
 }
 
 void Synchronize(const Stream& stream) {
-  if (stream.device == Device::kCpu) return;
+  if (stream.device != Device::kCuda) return;
   ++host_synchronizations;
   cuda::SynchronizeStream(stream.handle);
 }
@@ -68,19 +68,20 @@ void Synchronize(const Stream& stream) {
 int64_t HostSynchronizations() { return host_synchronizations; }
 
 void CopyBytes(const Stream& stream, const void* from, void* to, int64_t bytes) {
-  if (bytes == 0) return;
+  if (bytes == 0 || stream.device == Device::kNone) return;
   if (stream.device == Device::kCuda) return cuda::CopyBytes(stream.handle, from, to, bytes);
   std::memcpy(to, from, static_cast<size_t>(bytes));
 }
 
 void Fetch(const Stream& stream, const void* from, void* to, int64_t bytes) {
+  if (stream.device == Device::kNone && bytes > 0) std::memset(to, 0, static_cast<size_t>(bytes));
   CopyBytes(stream, from, to, bytes);
   Synchronize(stream);
 }
 
 void Zero(const Stream& stream, const Tensor& dst) {
   if (stream.device == Device::kCpu) return Zero(dst);
-  if (dst.size() == 0) return;
+  if (dst.size() == 0 || stream.device == Device::kNone) return;
   const int64_t size = SizeOf(dst.dtype);
   if (dst.contiguous()) return cuda::SetBytes(stream.handle, dst.data, 0, 1, dst.bytes(), dst.bytes());
   cuda::SetBytes(stream.handle, dst.data, 0, dst.rows(), dst.cols() * size, dst.pitch * size);
@@ -94,6 +95,7 @@ Staging::Staging(Device device, int64_t bytes) : device_(device), bytes_(bytes) 
               ? cuda::NewPinned(whole)
               : std::aligned_alloc(static_cast<size_t>(kAlignment), static_cast<size_t>(whole));
   JEVONS_CHECK(data_ != nullptr, "no memory for %lld bytes of staging", static_cast<long long>(bytes));
+  if (device == Device::kNone) std::memset(data_, 0, static_cast<size_t>(whole));
 }
 
 Staging::~Staging() {

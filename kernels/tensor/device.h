@@ -1,5 +1,6 @@
-// What a program asks of a device besides operators, with one meaning for both devices: streams, events, copies, page-locked
-// memory. On the CPU a stream runs everything at once, so a recorded event has happened and waiting returns.
+// What a program asks of a device besides operators, with one meaning for all devices: streams, events, copies, page-locked
+// memory. On the CPU a stream runs everything at once, so a recorded event has happened and waiting returns. On kNone nothing runs:
+// copies copy nothing, what is fetched is zero, every event has happened, and no time has passed.
 //
 //   OwnedStream compute(Device::kCuda), copies(Device::kCuda);
 //   Event ready(Device::kCuda);
@@ -25,7 +26,8 @@ namespace jevons {
 // A stream with its owner; work on different streams is ordered by events alone, never by a default stream.
 class OwnedStream {
  public:
-  explicit OwnedStream(Device device);
+  // counted: on kNone, the backend whose memory is counted.
+  explicit OwnedStream(Device device, Device counted = Device::kCpu);
   ~OwnedStream();
   OwnedStream(const OwnedStream&) = delete;
   OwnedStream& operator=(const OwnedStream&) = delete;
@@ -71,7 +73,8 @@ void Fetch(const Stream& stream, const void* from, void* to, int64_t bytes);
 // dst = 0 in stream order; respects the pitch.
 void Zero(const Stream& stream, const Tensor& dst);
 
-// Host memory that the device reads and writes directly; on the CPU plain memory. 64-byte aligned.
+// Host memory that the device reads and writes directly; on the CPU plain memory, on kNone plain memory of zeros, which is what
+// arrives from there. 64-byte aligned.
 class Staging {
  public:
   Staging(Device device, int64_t bytes);

@@ -1,5 +1,8 @@
 #include "parallel/ep/dispatcher.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "kernels/base/check.h"
 
 namespace jevons {
@@ -48,16 +51,17 @@ void DispatchHandle::BySource(const Tensor& by_expert, const Tensor& leaving, st
   });
 }
 
-Dispatcher::Dispatcher(Communicator& ep, int64_t experts, const Stream& stream)
-    : ep_(ep), experts_(experts), stream_(stream), local_(BlockOf(experts, ep.size(), ep.rank())) {
+Dispatcher::Dispatcher(Communicator& ep, int64_t experts, const Stream& stream, double load)
+    : ep_(ep), experts_(experts), stream_(stream), load_(load), local_(BlockOf(experts, ep.size(), ep.rank())) {
   JEVONS_CHECK(experts > 0, "%lld experts", static_cast<long long>(experts));
   if (stream.device == Device::kCuda)
     host_counts_ = std::make_unique<Staging>(stream.device, experts * static_cast<int64_t>(sizeof(int64_t)));
 }
 
-DispatchHandle Dispatcher::Plan(const Tensor& counts) {
+DispatchHandle Dispatcher::Plan(const Tensor& counts, int64_t rows) {
   JEVONS_CHECK(counts.size() == experts_ && counts.contiguous(), "counts %s for %lld experts",
                counts.ToString().c_str(), static_cast<long long>(experts_));
+  if (stream_.device == Device::kNone) return PlanByLoad(rows);
   const int64_t* host = counts.as<int64_t>();
   if (host_counts_ != nullptr) {
     CopyBytes(stream_, counts.data, host_counts_->data(), counts.bytes());
@@ -65,7 +69,32 @@ DispatchHandle Dispatcher::Plan(const Tensor& counts) {
     ++count_reads_;
     host = static_cast<const int64_t*>(host_counts_->data());
   }
-  return Plan(std::span(host, static_cast<size_t>(experts_)));
+  DispatchHandle handle = Plan(std::span(host, static_cast<size_t>(experts_)));
+  JEVONS_CHECK(handle.send_rows == rows, "counts of %lld rows, where %lld are sent", static_cast<long long>(handle.send_rows),
+               static_cast<long long>(rows));
+  return handle;
+}
+
+DispatchHandle Dispatcher::PlanByLoad(int64_t rows) const {
+  const int ranks = ep_.size();
+  DispatchHandle handle;
+  handle.send_rows = rows;
+  handle.local_experts = local_.size();
+  handle.sources = ranks;
+  const auto part_of = [rows, this](Range experts) {  // of the rows of one rank
+    return rows * experts.end / experts_ - rows * experts.begin / experts_;
+  };
+  for (int r = 0; r < ranks; ++r) handle.send_rows_to.push_back(part_of(BlockOf(experts_, ranks, r)));
+  // At most all of them; where one rank has all experts, no more and no less.
+  const auto loaded = static_cast<int64_t>(std::ceil(load_ * static_cast<double>(ranks * part_of(local_))));
+  const int64_t arriving = ranks == 1 ? rows : std::min(loaded, ranks * rows);
+  const int64_t segments = local_.size() * ranks;
+  for (int64_t i = 0; i <= segments; ++i) handle.segment_offsets.push_back(segments == 0 ? 0 : arriving * i / segments);
+  handle.receive_rows_from.assign(static_cast<size_t>(ranks), 0);
+  for (int64_t e = 0; e < local_.size(); ++e)
+    for (int source = 0; source < ranks; ++source) handle.receive_rows_from[static_cast<size_t>(source)] += handle.Segment(e, source).size();
+  handle.receive_rows = handle.segment_offsets.back();
+  return handle;
 }
 
 DispatchHandle Dispatcher::Plan(std::span<const int64_t> counts) {

@@ -14,7 +14,8 @@
 // expert, then by source, so that an expert's rows lie together.
 //
 // On a device nothing of this waits for it but Plan, which reads the counts that the router has left there: once for
-// each layer and micro-batch, counted in count_reads() and in HostSynchronizations(). Rows stay on the device.
+// each layer and micro-batch, counted in count_reads() and in HostSynchronizations(). Rows stay on the device. On kNone there are no
+// counts: as many rows arrive as the load says.
 #ifndef JEVONS_PARALLEL_EP_DISPATCHER_H_
 #define JEVONS_PARALLEL_EP_DISPATCHER_H_
 
@@ -55,15 +56,16 @@ struct DispatchHandle {
 
 class Dispatcher {
  public:
-  // Rows lie on stream.device; transfers are ordered with the stream's work. It outlives the dispatcher.
-  Dispatcher(Communicator& ep, int64_t experts, const Stream& stream = {});
+  // Rows lie on stream.device; transfers are ordered with the stream's work. It outlives the dispatcher. load: on kNone, the rows that
+  // come to this rank's experts, relative to an even share.
+  Dispatcher(Communicator& ep, int64_t experts, const Stream& stream = {}, double load = 1);
 
   Range local_experts() const { return local_; }
 
   // counts[e]: rows this rank will send to expert e, e in [0, experts). Collective over ep.
   DispatchHandle Plan(std::span<const int64_t> counts);
-  // counts: [experts] I64 where the stream works. On a device the host waits for them here, and only here.
-  DispatchHandle Plan(const Tensor& counts);
+  // counts: [experts] I64 where the stream works; rows: their sum. On a device the host waits for them here, and only here.
+  DispatchHandle Plan(const Tensor& counts, int64_t rows);
   int64_t count_reads() const { return count_reads_; }  // from a device, since construction
 
   // Rows of any type and width; `send` has handle.send_rows rows, `receive` handle.receive_rows; both
@@ -80,11 +82,14 @@ class Dispatcher {
   const Bytes& bytes_sent() const { return bytes_sent_; }
 
  private:
+  // What would come of an even choice of experts by `rows` rows on every rank, times the load.
+  DispatchHandle PlanByLoad(int64_t rows) const;
   CommRequest Begin(std::span<const int64_t> send_rows, std::span<const int64_t> receive_rows,
                     const Tensor& send, const Tensor& receive, int64_t& bytes_sent);
   Communicator& ep_;
   int64_t experts_;
   Stream stream_;
+  double load_;
   Range local_;
   std::unique_ptr<Staging> host_counts_;  // [experts] I64, on a device only
   int64_t count_reads_ = 0;

@@ -59,7 +59,7 @@ void Executor::Run() {
     // The two of an overlapped pair one after the other, the forward first. This is where they are to be zipped.
     for (const Task& task : action.tasks()) Do(task);
     if (observer_ != nullptr) observer_->Ran(action, begin, Now());
-    EndSendsThatAreDone();
+    MoveOn();
   }
   for (auto send = sends_.begin(); send != sends_.end();) send = EndSend(send);
 }
@@ -129,13 +129,15 @@ std::list<Executor::Message>::iterator Executor::EndSend(std::list<Message>::ite
   return sends_.erase(send);
 }
 
-// On a device the stream would wait for what the host saw done anyway, and memory would come free when the host happens
-// to look: there, sends end by number alone.
-void Executor::EndSendsThatAreDone() {
+// On the host messages travel while somebody asks. What is done ends by number all the same: the memory of a step is to tell nothing
+// of its timing.
+void Executor::MoveOn() {
   if (stream_.device != Device::kCpu) return;
-  for (auto send = sends_.begin(); send != sends_.end();)
-    send = pp_.Done(stream_, send->request) ? EndSend(send) : std::next(send);
-  if (!receives_.empty()) pp_.Done(stream_, receives_.front().request);  // takes in all that has come
+  if (!receives_.empty()) {
+    pp_.Done(stream_, receives_.front().request);
+  } else if (!sends_.empty()) {
+    pp_.Done(stream_, sends_.front().request);
+  }
 }
 
 Communicator::Bytes Executor::PlaceOf(const Task& receive) {

@@ -1,11 +1,12 @@
 // Executor: runs the list of one rank, action by action, whatever schedule it comes from.
 //
 //   RF, RB   ask the stage for the place, begin to receive, go on
-//   SF, SB   begin to send what the stage made, go on; the stage gets the memory back once it has been sent
+//   SF, SB   begin to send what the stage made, go on; the stage gets the memory back when the send has ended
 //   F, B, I  wait for what they read, if another rank makes it; copy it, if a stage of this rank does. Then compute
 //   R, W     compute
 //
-// Sends under way to one neighbour are at most kSends: the next one waits for the oldest. So a rank waits only for what
+// Sends under way to one neighbour are at most kSends: the next one waits for the oldest, and nothing else ends them before the step
+// does, so that memory does not depend on timing. So a rank waits only for what
 // stands before its own place in the total order in which validation ran the schedule, and no circle of waits exists,
 // whether the transport buffers messages or not, also where stages wait for their neighbours in ep or dp, which run the
 // same list.
@@ -61,7 +62,7 @@ class Executor {
   void Fetch(const Task& receive);
   void Await(const Task& receive);
   std::list<Message>::iterator EndSend(std::list<Message>::iterator send);
-  void EndSendsThatAreDone();
+  void MoveOn();
 
   int RankOf(const Task& task) const { return schedule_.RankOf(task.stage, task.micro_batch); }
   Communicator::Bytes PlaceOf(const Task& receive);

@@ -10,7 +10,7 @@ namespace jevons {
 namespace {
 
 int64_t ScratchBytes(const Stream& stream) {
-  return stream.device == Device::kCuda ? kExchangeScratchBytesOnDevice : kExchangeScratchBytes;
+  return stream.backend() == Device::kCuda ? kExchangeScratchBytesOnDevice : kExchangeScratchBytes;
 }
 
 // The owned elements of one rank, slice after slice, as one line of `total` elements, of which windows

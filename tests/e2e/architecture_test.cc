@@ -63,7 +63,7 @@ TEST(ArchitectureRules, FolderMayNotIncludeWhatIsAboveOrBesideIt) {
   EXPECT_TRUE(Violates("data/loader.cc", "#include \"kernels/tensor/tensor.h\""));
   EXPECT_TRUE(Violates("configs/load.cc", "#include \"data/loader.h\""));
   EXPECT_TRUE(Violates("trainer/train_loop.cc", "#include \"launch/cli.h\""));
-  EXPECT_TRUE(Violates("trainer/plan/memory_model.cc", "#include \"kernels/cpu/attention.h\""));
+  EXPECT_TRUE(Violates("trainer/plan/planned_memory.cc", "#include \"kernels/cpu/attention.h\""));
 }
 
 TEST(ArchitectureRules, OurHeadersAreNamedFromTheRoot) {
@@ -75,7 +75,7 @@ TEST(ArchitectureRules, OurHeadersAreNamedFromTheRoot) {
 TEST(ArchitectureRules, FolderMayIncludeWhatIsBelowIt) {
   EXPECT_FALSE(Violates("launch/train.cc", "#include \"trainer/train_loop.h\""));
   EXPECT_FALSE(Violates("trainer/train_loop.cc", "#include \"data/loader.h\""));
-  EXPECT_FALSE(Violates("trainer/plan/memory_model.cc", "#include \"kernels/tensor/arena.h\""));
+  EXPECT_FALSE(Violates("trainer/plan/planned_memory.cc", "#include \"kernels/tensor/arena.h\""));
   EXPECT_FALSE(Violates("parallel/zero/exchange.cc", "#include \"kernels/tensor/tensor.h\""));
   EXPECT_FALSE(Violates("data/loader.cc", "#include \"kernels/base/status.h\""));
   EXPECT_FALSE(Violates("data/loader.cc", "#include \"absl/strings/string_view.h\""));

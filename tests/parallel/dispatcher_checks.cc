@@ -80,7 +80,8 @@ void CheckDispatch(Communicator& ep, int64_t experts,
       }
     }
   }
-  const DispatchHandle handle = dispatcher.Plan(Tensor::Of(memory.Put(counts), {experts}));
+  const DispatchHandle handle =
+      dispatcher.Plan(Tensor::Of(memory.Put(counts), {experts}), static_cast<int64_t>(sent.size()) / kWidth);
   EXPECT_EQ(dispatcher.count_reads(), stream.device == Device::kCuda);
   EXPECT_EQ(handle.send_rows * kWidth, static_cast<int64_t>(sent.size()));
   EXPECT_EQ(handle.receive_rows * kWidth, static_cast<int64_t>(expected.size()));

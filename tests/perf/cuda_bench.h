@@ -44,7 +44,7 @@ class Bench {
     ArenaScope scope(scratch_);
     const Tensor value = scratch_.Allocate("value", DType::kF32, {n, k});
     FillNormal(ctx(), ++seed_, 0, 0, 1.0f, value.Reshape({n * k}));
-    const Fp8Weight weight = AllocateFp8Weight(memory_, n, k);
+    const Fp8Weight weight = AllocateFp8Weight(memory_, Device::kCuda, n, k);
     QuantizeWeights(ctx(), {{{value, weight}}}, nullptr);
     return weight;
   }

@@ -10,6 +10,8 @@ namespace jevons {
 
 // Calls `body` on `ranks` threads. On a device there is one rank: others would be other processes.
 int MostCudaRanks();
+// Whether the host plays NVIDIA's libraries: what they take is then known to the byte.
+bool LibrariesArePlayed();
 void RunCudaRanks(int ranks, const std::function<void(Communicator& world)>& body);
 
 }  // namespace jevons

@@ -7,11 +7,12 @@
 #include <string>
 #include <tuple>
 
+#include "tests/data/test_data.h"
 #include "tests/kernels/cuda/cuda_test.h"
 #include "tests/support/memory_disk.h"
 #include "tests/support/tiny_model.h"
 #include "tests/trainer/cuda_ranks.h"
-#include "trainer/plan/memory_model.h"
+#include "trainer/plan/planned_memory.h"
 #include "trainer/state.h"
 
 namespace jevons {
@@ -147,38 +148,77 @@ INSTANTIATE_TEST_SUITE_P(Precisions, CudaTraining,
                          testing::Values(Case{FP32, AS_COMPUTE, true}, Case{BF16, AS_COMPUTE, false}, Case{BF16, FP8_BLOCK, true}));
 
 // The plan counts what a backend keeps: weights in FP8 twice where its products take them turned.
-TEST(CudaMemory, OfWeightsIsPlanned) {
-  if (const std::string reason = CudaRefusal(); !reason.empty()) GTEST_SKIP() << "no CUDA device: " << reason;
+TEST(CudaWeights, ArePlannedForTheBackend) {
   std::map<BackendType, int64_t> weights;
-  for (const BackendType backend : {CPU, CUDA}) {
-    RunCudaRanks(1, [&](Communicator& world) {
-      const RunConfig config = On(backend, Tiny(BF16, FP8_BLOCK));
-      Mesh mesh(world, {.world = 1, .pp = 1, .ep = 1});
-      const TrainStep step(config, mesh);
-      weights[backend] = step.memory().weights;
-      EXPECT_EQ(step.memory().weights, PlanMemory(config, mesh.shape(), 0).weights);
-    });
-  }
+  for (const BackendType backend : {CPU, CUDA})
+    weights[backend] = PlanMemory(On(backend, Tiny(BF16, FP8_BLOCK)), {.world = 1, .pp = 1, .ep = 1}, 0).use.weights;
   EXPECT_GT(weights[CUDA], weights[CPU]);
 }
 
-// A device's operators take memory for themselves; the plan knows how much at most.
-TEST(CudaMemory, OfActivationsIsPlanned) {
+using MemoryCase = std::tuple<ComputeType, ProductType, bool, bool, SumType>;
+class CudaMemory : public testing::TestWithParam<MemoryCase> {};
+
+// What is planned is what is used, to the byte, where the host plays the libraries; with the real ones at most. Every token goes to every
+// expert: so the load is even, as planned; and documents are those of a plan.
+TEST_P(CudaMemory, IsPlanned) {
   if (const std::string reason = CudaRefusal(); !reason.empty()) GTEST_SKIP() << "no CUDA device: " << reason;
-  for (const ProductType product : {AS_COMPUTE, FP8_BLOCK}) {
-    RunCudaRanks(1, [&](Communicator& world) {
-      const RunConfig config = On(CUDA, Tiny(BF16, product));
-      Mesh mesh(world, {.world = 1, .pp = 1, .ep = 1});
-      TrainStep step(config, mesh);
-      step.Initialize();
-      ASSERT_TRUE(step.Run(PlanOf(0), BatchOf(step, config, 0)).ok());
-      const int64_t used = step.memory().activations, planned = PlanMemory(config, mesh.shape(), 0).activations;
-      std::printf("deviation OfActivationsIsPlanned: %.4f of the plan is used\n", static_cast<double>(used) / static_cast<double>(planned));
-      EXPECT_LE(used, planned);
-      EXPECT_GT(used, planned * 9 / 10);
-    });
+  const auto [compute, product, mask, whole_heads, sums] = GetParam();
+  RunConfig config = On(CUDA, Tiny(compute, product));
+  config.mutable_model()->set_hidden_size(48);
+  config.mutable_data()->set_document_mask(mask);
+  config.mutable_train()->set_eval_sequences(kBatch);
+  const TempFolder folder;
+  WriteDataset(folder / "set", {RandomTokens(kBatch * kS + 1, config.model().vocab_size(), 7)}, config.model().vocab_size());
+  const auto validation = ValidationSet::Open(folder / "set", kS, config.model().vocab_size());
+  ASSERT_TRUE(validation.ok()) << validation.status();
+  config.mutable_parallel()->set_sums(sums);
+  MoeConfig& moe = *config.mutable_model()->mutable_moe();
+  moe.set_routed_experts(4);
+  moe.set_groups(2);
+  moe.set_top_k(moe.routed_experts());
+  moe.set_kept_groups(moe.groups());
+  config.mutable_model()->mutable_mtp()->set_depth(1);
+  if (whole_heads) {  // cuDNN's
+    AttentionConfig& attention = *config.mutable_model()->mutable_attention();
+    attention.set_query_rank(8);
+    attention.set_kv_rank(8);
+    attention.set_nope_dim(8);
+    attention.set_rope_dim(8);
+    attention.set_value_dim(8);
   }
+  const int ranks = MostCudaRanks();
+  RunCudaRanks(ranks, [&](Communicator& world) {
+    Mesh mesh(world, {.world = ranks, .pp = 1, .ep = std::min(ranks, 2)});
+    TrainStep step(config, mesh);
+    step.Initialize();
+    SampleBatch batch = BatchOf(step, config, 0);
+    for (size_t i = 0; i < batch.document_start.size(); ++i)
+      batch.document_start[i] = static_cast<int32_t>(i % kS < kS / 2 ? 0 : i % kS);
+    ASSERT_TRUE(step.Run(PlanOf(0), batch).ok());
+    ASSERT_TRUE(step.Evaluate(*validation, kBatch).ok());
+    const PlannedMemory planned = PlanMemory(config, mesh.shape(), world.rank());
+    const MemoryUse used = step.memory();
+    SCOPED_TRACE(testing::Message() << "rank " << world.rank());
+    EXPECT_EQ(used.weights, planned.use.weights);
+    EXPECT_EQ(used.gradients, planned.use.gradients);
+    EXPECT_EQ(used.optimizer, planned.use.optimizer);
+    std::printf("deviation CudaMemory: %.4f of the plan is used\n",
+                static_cast<double>(used.activations) / static_cast<double>(planned.use.activations));
+    if (LibrariesArePlayed()) {
+      EXPECT_EQ(used.activations, planned.use.activations);
+      EXPECT_EQ(step.memory_ledger().saved, planned.ledger.saved);
+      EXPECT_EQ(step.memory_ledger().temporary, planned.ledger.temporary);
+    } else {
+      EXPECT_LE(used.activations, planned.use.activations);
+      EXPECT_GT(used.activations, planned.use.activations * 9 / 10);
+    }
+  });
 }
+
+INSTANTIATE_TEST_SUITE_P(Runs, CudaMemory,
+                         testing::Values(MemoryCase{FP32, AS_COMPUTE, true, false, EXACT}, MemoryCase{BF16, AS_COMPUTE, true, true, CHAIN},
+                                         MemoryCase{BF16, AS_COMPUTE, false, false, CHAIN}, MemoryCase{BF16, FP8_BLOCK, false, true, CHAIN},
+                                         MemoryCase{FP32, FP8_BLOCK, true, false, EXACT}));
 
 // A checkpoint knows no backend: each reads the other's, and goes on where it stopped.
 TEST(CudaCheckpoint, CrossesBackends) {

@@ -69,7 +69,7 @@ void ExpectNear(const Matrix& actual, const std::vector<double>& expected) {
 
 // What WeightBinding makes of a weight.
 Fp8Weight CodesOf(const LayerContext& ctx, const Tensor& w) {
-  const Fp8Weight weight = AllocateFp8Weight(*ctx.ops.scratch, w.rows(), w.cols());
+  const Fp8Weight weight = AllocateFp8Weight(*ctx.ops.scratch, Device::kCpu, w.rows(), w.cols());
   QuantizeWeights(ctx.ops, {{{w, weight}}}, nullptr);
   return weight;
 }
@@ -123,7 +123,7 @@ TEST(Fp8Turned, DgradReadsTurnedWeights) {
   ExpertWeight plain{.value = Tensor::Of(w.data(), {2, kN, kK}), .fp8 = {}, .grad = {}, .plan = {.fp8 = true}}, turned = plain;
   for (int64_t e = 0; e < 2; ++e) {
     plain.fp8.push_back(CodesOf(ctx, plain.value.Index(e)));
-    turned.fp8.push_back({.plain = {}, .turned = AllocateFp8Weight(scratch, kK, kN).plain});
+    turned.fp8.push_back({.plain = {}, .turned = AllocateFp8Weight(scratch, Device::kCpu, kK, kN).plain});
     TransposeBlocks(plain.fp8.back().plain, turned.fp8.back().turned);
   }
   const std::vector<ExpertSegment> segments = {{0, {0, 70}}, {1, {70, kT}}};
@@ -251,7 +251,7 @@ TEST(Fp8Ffn, ReadsSwiGluInCodesWithTheBitsOfItsValue) {
   FfnBackwardInput(ctx, w, View(dy, kT, kH), View(x, kT, kH), saved, View(dx, kT, kH));
   EXPECT_EQ(stats.activations.elements, kT * (kH + kI)) << "computed again, not counted again";
   int64_t bytes = 0;
-  for (const auto& [name, size] : memory.stash.PeakSlices())
+  for (const auto& [name, size] : memory.stash->PeakSlices())
     if (name == "ffn.activated") bytes += size;
   EXPECT_EQ(bytes, Arena::SliceBytes(DType::kU8, {kT, kI}) + Arena::SliceBytes(DType::kF32, {kT, TilesOf(kI)}));
   queue.Run(ctx.ops);

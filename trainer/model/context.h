@@ -10,6 +10,8 @@
 #ifndef JEVONS_TRAINER_MODEL_CONTEXT_H_
 #define JEVONS_TRAINER_MODEL_CONTEXT_H_
 
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -147,20 +149,27 @@ struct NonFinite {
 
 // What one micro-batch keeps at one stage, by its last reader (contract 2).
 struct MicroMemory {
-  explicit MicroMemory(const std::string& name, int64_t capacity, Device device = Device::kCpu)
-      : until_b(name + ", until B", capacity, device), until_w(name + ", until W", capacity, device), stash(name + ", stash", capacity, device) {}
-  Arena until_b;  // forward leaves it for BackwardInput
-  Arena until_w;  // forward leaves it for the weight gradients
-  Arena stash;    // BackwardInput leaves it for the weight gradients
+  MicroMemory() = default;
+  // With arenas of its own.
+  MicroMemory(const std::string& name, int64_t capacity, Device device = Device::kCpu) {
+    for (Arena** arena : {&until_b, &until_w, &stash}) *arena = own.emplace_back(std::make_unique<Arena>(name, capacity, device)).get();
+  }
+  Arena* until_b = nullptr;  // forward leaves it for BackwardInput
+  Arena* until_w = nullptr;  // forward leaves it for the weight gradients
+  Arena* stash = nullptr;    // BackwardInput leaves it for the weight gradients; forward needs none
+  std::vector<std::unique_ptr<Arena>> own;
 };
 
 // Gives back at its end what has been allocated since.
 class MicroScope {
  public:
-  explicit MicroScope(MicroMemory& memory) : until_b_(memory.until_b), until_w_(memory.until_w), stash_(memory.stash) {}
+  explicit MicroScope(MicroMemory& memory) : until_b_(*memory.until_b), until_w_(*memory.until_w) {
+    if (memory.stash != nullptr) stash_.emplace(*memory.stash);
+  }
 
  private:
-  ArenaScope until_b_, until_w_, stash_;
+  ArenaScope until_b_, until_w_;
+  std::optional<ArenaScope> stash_;
 };
 
 struct LayerContext {
@@ -174,9 +183,9 @@ struct LayerContext {
   Shadow* shadow = nullptr;  // set in shadow steps
   bool recompute_up_projections = false;  // MLA's queries, keys and values are not saved (report 3.2.3)
 
-  Tensor Save(const char* name, const Shape& shape) const { return memory->until_b.Allocate(name, dtype, shape); }
-  Tensor SaveAs(const char* name, DType type, const Shape& shape) const { return memory->until_b.Allocate(name, type, shape); }
-  Tensor Stash(const char* name, const Shape& shape) const { return memory->stash.Allocate(name, dtype, shape); }
+  Tensor Save(const char* name, const Shape& shape) const { return memory->until_b->Allocate(name, dtype, shape); }
+  Tensor SaveAs(const char* name, DType type, const Shape& shape) const { return memory->until_b->Allocate(name, type, shape); }
+  Tensor Stash(const char* name, const Shape& shape) const { return memory->stash->Allocate(name, dtype, shape); }
   Tensor Temp(const char* name, const Shape& shape) const { return ops.scratch->Allocate(name, dtype, shape); }
   Tensor TempAs(const char* name, DType type, const Shape& shape) const {
     return ops.scratch->Allocate(name, type, shape);
@@ -184,7 +193,7 @@ struct LayerContext {
   // For what gives temporaries back as results, where weight gradients read these.
   LayerContext OnStash() const {
     LayerContext ctx = *this;
-    ctx.ops.scratch = &memory->stash;
+    ctx.ops.scratch = memory->stash;
     return ctx;
   }
 };

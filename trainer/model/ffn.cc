@@ -29,7 +29,7 @@ void FfnForward(const LayerContext& ctx, const FfnWeights& w, const Tensor& x, c
                 FfnSaved& saved) {
   ArenaScope scope(*ctx.ops.scratch);
   const int64_t T = x.rows(), width = w.down.value.cols();
-  saved.until_b.gate_up = CachedActivation(ctx, ctx.memory->until_b, "ffn.gate_up", {T, 2 * width}, w.down.plan.fp8);
+  saved.until_b.gate_up = CachedActivation(ctx, *ctx.memory->until_b, "ffn.gate_up", {T, 2 * width}, w.down.plan.fp8);
   const Tensor gate_up = saved.until_b.gate_up.value();
   LinearForward(ctx, x, w.gate_up, gate_up);
   const Activation activated = Activated(ctx, gate_up, Tensor(), w.down.plan, ctx.fp8 == nullptr ? nullptr : &ctx.fp8->activations);

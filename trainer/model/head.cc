@@ -8,15 +8,15 @@
 
 namespace jevons {
 
-int64_t HeadChunkRows(int64_t vocab, Device device) {
-  const int64_t bytes = device == Device::kCuda ? kLogitBytesOnDevice : kLogitBytes;
+int64_t HeadChunkRows(int64_t vocab, Device backend) {
+  const int64_t bytes = backend == Device::kCuda ? kLogitBytesOnDevice : kLogitBytes;
   return std::max<int64_t>(16, bytes / (vocab * SizeOf(DType::kF32)));
 }
 
 void VisitLogits(const LayerContext& ctx, const Tensor& head, const Tensor& x,
                  const std::function<void(int64_t begin, const Tensor& logits)>& visit) {
   ArenaScope scope(*ctx.ops.scratch);
-  const int64_t chunk = HeadChunkRows(head.rows(), ctx.ops.stream.device);
+  const int64_t chunk = HeadChunkRows(head.rows(), ctx.ops.stream.backend());
   const Tensor logits = ctx.TempAs("head.logits", DType::kF32, {std::min(chunk, x.rows()), head.rows()});
   for (int64_t begin = 0; begin < x.rows(); begin += chunk) {
     const int64_t rows = std::min(chunk, x.rows() - begin);

@@ -15,7 +15,7 @@ inline constexpr int64_t kLogitBytes = int64_t{8} << 20;
 inline constexpr int64_t kLogitBytesOnDevice = int64_t{2} << 30;  // 4,096 rows of DeepSeek-V3: W and its gradient pass once
 
 // Rows of a chunk: as many as the bytes hold, at least 16. A function of V and the device alone, for the sums depend on it.
-int64_t HeadChunkRows(int64_t vocab, Device device);
+int64_t HeadChunkRows(int64_t vocab, Device backend);
 
 // Calls visit(first row, logits [rows,V] FP32) for each chunk of x [T,H], in order; head: [V,H]. The logits are scratch, gone
 // after the visit.

@@ -170,7 +170,7 @@ void WgradQueue::Run(const OpContext& ops) {
 // Many products at once keep all of a device, or all threads, at work.
 size_t WgradQueue::RunSome(const OpContext& ops, size_t first) {
   ArenaScope scope(*ops.scratch);
-  const int64_t room = ops.stream.device == Device::kCuda ? kWgradBytesOnDevice : kWgradBytes, begin = ops.scratch->used_bytes();
+  const int64_t room = ops.stream.backend() == Device::kCuda ? kWgradBytesOnDevice : kWgradBytes, begin = ops.scratch->used_bytes();
   std::vector<GemmDesc> plain;
   std::vector<Fp8GemmDesc> fp8;
   std::vector<RequantizeDesc> operands;

@@ -80,7 +80,7 @@ void Mla::Forward(const LayerContext& ctx, const MlaWeights& w, const RowLayout&
   const Tensor q = again ? ctx.Temp("mla.q", q_shape) : ctx.Save("mla.q", q_shape);
   const Tensor kv = again ? ctx.Temp("mla.kv", kv_shape) : ctx.Save("mla.kv", kv_shape);
   CachedActivation& o = saved.until_w.o;
-  o = CachedActivation(ctx, ctx.memory->until_w, "mla.o", {T, dims_.heads * dims_.value}, fp8);
+  o = CachedActivation(ctx, *ctx.memory->until_w, "mla.o", {T, dims_.heads * dims_.value}, fp8);
   b.lse = ctx.SaveAs("mla.lse", DType::kF32, {T, dims_.heads});
 
   const Activation input = AsInput(ctx, x, w.kv_a.plan);

@@ -31,7 +31,7 @@ class WeightBinding {
   // The codes of the weights that FP8 products read, turned too where these take them so, to be made again whenever the store's
   // values have changed. lost: where the stream works, or null.
   void Quantize(const OpContext& ops, QuantStats* lost);
-  static int64_t PlanBytes(const ModelConfig& model, int64_t local_experts, const PrecisionConfig& precision, Device device,
+  static int64_t PlanBytes(const ModelConfig& model, int64_t local_experts, const PrecisionConfig& precision, Device backend,
                            const HeldLayers& held = {});
   int64_t bytes() const { return codes_.used_bytes(); }
   // Where backward passes contribute from here on; nowhere before.
@@ -45,6 +45,7 @@ class WeightBinding {
   void Bind(const WeightStore& store, const std::string& name, ExpertWeight& weight);
   Fp8Weight Codes(const Tensor& value);
   PrecisionConfig precision_;
+  Device backend_;
   Arena codes_;
   ModelWeights weights_;
   std::vector<std::pair<size_t, Weight*>> dense_;

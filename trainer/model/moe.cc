@@ -122,12 +122,12 @@ void Moe::ForwardDispatch(const LayerContext& ctx, const MoeWeights& w, const Ro
   SortByExpert(ctx.ops, b.indices, counts, b.row_of, b.pair_of);
   {
     PhaseScope phase(ctx.timer, Phase::kDispatch);
-    saved.handle = dispatcher_.Plan(counts);
+    saved.handle = dispatcher_.Plan(counts, T * K);
   }
   const Tensor values =  // kept where nothing travels
-      (local() ? ctx.memory->until_b : *ctx.ops.scratch).Allocate("moe.sorted_weights", DType::kF32, {T * K, 1});
+      (local() ? *ctx.memory->until_b : *ctx.ops.scratch).Allocate("moe.sorted_weights", DType::kF32, {T * K, 1});
   GatherRows(ctx.ops, b.weights.Reshape({T * K, 1}), b.pair_of, 1, values);
-  Dispatch(ctx, saved, x, values, w.gate_up.plan.fp8, ctx.fp8 == nullptr ? nullptr : &ctx.fp8->activations, ctx.memory->until_w, transfer);
+  Dispatch(ctx, saved, x, values, w.gate_up.plan.fp8, ctx.fp8 == nullptr ? nullptr : &ctx.fp8->activations, *ctx.memory->until_w, transfer);
 }
 
 void Moe::ForwardShared(const LayerContext& ctx, const MoeWeights& w, const Tensor& x, const Tensor& y,
@@ -174,7 +174,7 @@ void Moe::ForwardExperts(const LayerContext& ctx, const MoeWeights& w, MoeSaved&
   const std::vector<ExpertSegment> segments = Segments(saved, {});
   {
     ArenaScope scope(*ctx.ops.scratch);
-    b.gate_up = CachedActivation(ctx, ctx.memory->until_b, "moe.gate_up", {R, 2 * dims_.intermediate}, w.down.plan.fp8);
+    b.gate_up = CachedActivation(ctx, *ctx.memory->until_b, "moe.gate_up", {R, 2 * dims_.intermediate}, w.down.plan.fp8);
     ExpertsForward(ctx, segments, saved.until_w.received, w.gate_up, b.gate_up.value());
     const Activation activated =
         Activated(ctx, b.gate_up.value(), b.row_weights, w.down.plan, ctx.fp8 == nullptr ? nullptr : &ctx.fp8->activations);
@@ -191,7 +191,7 @@ void Moe::ForwardCombine(const LayerContext& ctx, const MoeSaved& saved, MoeTran
 
 void Moe::BackwardCombine(const LayerContext& ctx, const MoeWeights& w, const Tensor& dy, const MoeSaved& saved,
                           MoeTransfer& transfer) const {
-  Dispatch(ctx, saved, dy, Tensor(), w.down.plan.fp8, ctx.fp8 == nullptr ? nullptr : &ctx.fp8->gradients, ctx.memory->stash, transfer);
+  Dispatch(ctx, saved, dy, Tensor(), w.down.plan.fp8, ctx.fp8 == nullptr ? nullptr : &ctx.fp8->gradients, *ctx.memory->stash, transfer);
 }
 
 void Moe::BackwardShared(const LayerContext& ctx, const MoeWeights& w, const Tensor& dy, const Tensor& x, const MoeSaved& saved,
@@ -236,7 +236,7 @@ void Moe::BackwardDispatch(const LayerContext& ctx, const MoeWeights& w, const R
   SumOfExperts(ctx, saved, transfer.rows.value, dx);
 
   const Tensor d_weights = ctx.TempAs("moe.d_weights", DType::kF32, {T * K, 1});
-  const Tensor d_logits = ctx.memory->stash.Allocate("moe.d_logits", DType::kF32, {T, dims_.router.experts});
+  const Tensor d_logits = ctx.memory->stash->Allocate("moe.d_logits", DType::kF32, {T, dims_.router.experts});
   SumRows(ctx.ops, transfer.row_values, b.row_of, 1, d_weights, WriteMode::kOverwrite);
   RouterBackward(ctx.ops, dims_.router,
                  {.scores = b.scores,

@@ -12,67 +12,38 @@ namespace jevons {
 MicroPool::MicroPool(int64_t micro_bytes, int64_t message_bytes, Device device)
     : micro_bytes_(micro_bytes), message_bytes_(message_bytes), device_(device) {}
 
-MicroMemory& MicroPool::Take() {
-  if (free_memories_.empty()) {
-    memories_.push_back(std::make_unique<MicroMemory>("micro-batch", micro_bytes_, device_));
-    return *memories_.back();
-  }
-  MicroMemory& memory = *free_memories_.back();
-  free_memories_.pop_back();
-  return memory;
+Arena& MicroPool::Take(Use use) {
+  static constexpr const char* kNames[kUses] = {"micro-batch, until B", "micro-batch, until W", "micro-batch, stash", "message between stages"};
+  std::vector<Place>& places = places_[use];
+  auto place = std::find_if(places.begin(), places.end(), [](const Place& p) { return p.free; });
+  if (place == places.end())
+    place = places.insert(place, {std::make_unique<Arena>(kNames[use], use == kMessage ? message_bytes_ : micro_bytes_, device_), true});
+  place->free = false;
+  return *place->arena;
 }
 
-void MicroPool::Give(MicroMemory& memory) {
-  for (Arena* arena : {&memory.until_b, &memory.until_w, &memory.stash}) arena->Release({0, 0});
-  free_memories_.push_back(&memory);
-}
-
-Arena& MicroPool::TakeMessage() {
-  if (free_messages_.empty()) {
-    messages_.push_back(std::make_unique<Arena>("message between stages", message_bytes_, device_));
-    return *messages_.back();
-  }
-  Arena& message = *free_messages_.back();
-  free_messages_.pop_back();
-  return message;
-}
-
-void MicroPool::GiveMessage(Arena& message) {
-  message.Release({0, 0});
-  free_messages_.push_back(&message);
+void MicroPool::Give(Use use, Arena*& arena) {
+  if (arena == nullptr) return;
+  arena->Release({0, 0});
+  std::find_if(places_[use].begin(), places_[use].end(), [&](const Place& p) { return p.arena.get() == arena; })->free = true;
+  arena = nullptr;
 }
 
 int64_t MicroPool::peak_bytes() const {
   int64_t bytes = 0;
-  for (const auto& memory : memories_) bytes += memory->until_b.peak_bytes() + memory->until_w.peak_bytes() + memory->stash.peak_bytes();
-  for (const auto& message : messages_) bytes += message->peak_bytes();
+  for (const std::vector<Place>& places : places_)
+    for (const auto& [arena, free] : places) bytes += arena->peak_bytes();
   return bytes;
 }
 
-namespace {
-
-MicroPool::Slices SumsByName(const std::vector<const Arena*>& arenas) {
+MicroPool::Slices MicroPool::SlicesOf(std::initializer_list<Use> uses) const {
   std::map<std::string, int64_t> sums;
-  for (const Arena* arena : arenas)
-    for (const auto& [name, bytes] : arena->PeakSlices()) sums[name] += bytes;
-  MicroPool::Slices slices(sums.begin(), sums.end());
+  for (const Use use : uses)
+    for (const auto& [arena, free] : places_[use])
+      for (const auto& [name, bytes] : arena->PeakSlices()) sums[name] += bytes;
+  Slices slices(sums.begin(), sums.end());
   std::stable_sort(slices.begin(), slices.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
   return slices;
-}
-
-}  // namespace
-
-MicroPool::Slices MicroPool::SavedSlices() const {
-  std::vector<const Arena*> arenas;
-  for (const auto& memory : memories_) arenas.insert(arenas.end(), {&memory->until_b, &memory->until_w});
-  for (const auto& message : messages_) arenas.push_back(message.get());
-  return SumsByName(arenas);
-}
-
-MicroPool::Slices MicroPool::StashSlices() const {
-  std::vector<const Arena*> arenas;
-  for (const auto& memory : memories_) arenas.push_back(&memory->stash);
-  return SumsByName(arenas);
 }
 
 namespace {
@@ -81,7 +52,7 @@ struct Marks {
   Arena::Mark until_b, until_w;
 };
 
-Marks MarksOf(const MicroMemory& memory) { return {memory.until_b.Save(), memory.until_w.Save()}; }
+Marks MarksOf(const MicroMemory& memory) { return {memory.until_b->Save(), memory.until_w->Save()}; }
 
 std::span<std::byte> BytesOf(const Tensor& tensor) {
   return {static_cast<std::byte*>(tensor.data), static_cast<size_t>(tensor.bytes())};
@@ -92,7 +63,7 @@ std::span<std::byte> BytesOf(const Tensor& tensor) {
 // One micro-batch at this stage, from its input to its weight gradients.
 struct NetworkStage::Open {
   int micro_batch = 0;
-  MicroMemory* memory = nullptr;
+  MicroMemory memory;
   WgradQueue wgrad;
   MicroBatch batch;
   RowLayout rows;
@@ -126,7 +97,8 @@ NetworkStage::Open& NetworkStage::OpenMicroBatch(int micro_batch) {
   JEVONS_CHECK(open == nullptr, "micro-batch %d is open", micro_batch);
   open = std::make_unique<Open>();
   open->micro_batch = micro_batch;
-  open->memory = &pool_.Take();
+  open->memory.until_b = &pool_.Take(MicroPool::kUntilB);
+  open->memory.until_w = &pool_.Take(MicroPool::kUntilW);
   open->batch = step_.batch(micro_batch);
   open->rows = model_.RowsOf(Context(*open), open->batch, 0);
   return *open;
@@ -140,29 +112,36 @@ NetworkStage::Open& NetworkStage::At(int micro_batch) {
 
 LayerContext NetworkStage::Context(Open& open) {
   LayerContext ctx = step_.ctx;
-  ctx.memory = open.memory;
+  ctx.memory = &open.memory;
   ctx.wgrad = &open.wgrad;
   if (ctx.non_finite != nullptr) ctx.non_finite = &non_finite_;
   return ctx;
 }
 
+void NetworkStage::TakeStash(Open& open) {
+  if (open.memory.stash == nullptr) open.memory.stash = &pool_.Take(MicroPool::kStash);
+}
+
 void NetworkStage::Close(int micro_batch) {
   const auto found = open_.find(micro_batch);
-  pool_.Give(*found->second->memory);
+  MicroMemory& memory = found->second->memory;
+  pool_.Give(MicroPool::kUntilB, memory.until_b);
+  pool_.Give(MicroPool::kUntilW, memory.until_w);
+  pool_.Give(MicroPool::kStash, memory.stash);
   open_.erase(found);
 }
 
 Tensor NetworkStage::MakeMessage(std::map<int, Message>& messages, const Open& open, const char* name) {
   Message& message = messages[open.micro_batch];
   JEVONS_CHECK(message.arena == nullptr, "the %s of micro-batch %d has not been sent", name, open.micro_batch);
-  message.arena = &pool_.TakeMessage();
+  message.arena = &pool_.Take(MicroPool::kMessage);
   return message.tensor = message.arena->Allocate(name, step_.ctx.dtype, {open.rows.rows(), model_.config().hidden_size()});
 }
 
 void NetworkStage::ReleaseMessage(std::map<int, Message>& messages, int micro_batch) {
   const auto found = messages.find(micro_batch);
   JEVONS_CHECK(found != messages.end(), "micro-batch %d has no message", micro_batch);
-  pool_.GiveMessage(*found->second.arena);
+  pool_.Give(MicroPool::kMessage, found->second.arena);
   messages.erase(found);
 }
 
@@ -184,6 +163,7 @@ void NetworkStage::ReleaseOutput(int micro_batch) {
 std::span<std::byte> NetworkStage::OutputGradient(int micro_batch) {
   if (part_.last) return {};
   Open& open = At(micro_batch);
+  TakeStash(open);
   open.output_gradient = Context(open).Stash("stage.output_gradient", {open.rows.rows(), model_.config().hidden_size()});
   return BytesOf(open.output_gradient);
 }
@@ -232,7 +212,7 @@ void NetworkStage::ForwardKeeping(const LayerContext& ctx, Open& open) {
   open.blocks.resize(count);
   for (size_t i = 0; i < count; ++i) {
     const int64_t layer = part_.layers.begin + static_cast<int64_t>(i);
-    open.marks.push_back(MarksOf(*open.memory));
+    open.marks.push_back(MarksOf(open.memory));
     const bool leaves = !part_.last && i + 1 == count;
     const Tensor y = leaves ? MakeMessage(outputs_, open, "stage.output") : ctx.Save("block.y", x.shape);
     BlockStats stats = StatsOf(open, model_.moe_layer(layer));
@@ -264,7 +244,7 @@ void NetworkStage::ForwardHeads(const LayerContext& ctx, Open& open, const Tenso
   open.mtp.resize(static_cast<size_t>(depth));
   for (int64_t k = 1; k <= depth; ++k) {
     const auto i = static_cast<size_t>(k - 1);
-    open.mtp_marks.push_back(MarksOf(*open.memory));
+    open.mtp_marks.push_back(MarksOf(open.memory));
     const RowLayout& rows = open.mtp_rows.emplace_back(model_.RowsOf(ctx, open.batch, k));
     open.mtp_ids.push_back(model_.Ids(ctx, open.batch, k));
     const Tensor embedded = ctx.Save("embedding.rows", {rows.rows(), H}), out = ctx.Save("mtp.out", {rows.rows(), H});
@@ -299,7 +279,7 @@ void NetworkStage::Recompute(int micro_batch) {
 void NetworkStage::BackwardInput(int micro_batch) {
   Open& open = At(micro_batch);
   RunBackward(open, /*fused=*/false);
-  open.memory->until_b.Release({0, 0});
+  pool_.Give(MicroPool::kUntilB, open.memory.until_b);
 }
 
 void NetworkStage::BackwardWeight(int micro_batch) {
@@ -318,22 +298,23 @@ void NetworkStage::Backward(int micro_batch) {
 }
 
 void NetworkStage::RunBackward(Open& open, bool fused) {
+  TakeStash(open);
   const ModelWeights& weights = *step_.weights;
   const LayerContext ctx = Context(open);
   const PhaseScope phase(ctx.timer, Phase::kBackward);
   const ArenaScope scope(*ctx.ops.scratch);
   const float balance = step_.scales.balance;
-  MicroMemory& memory = *open.memory;
+  MicroMemory& memory = open.memory;
   // Runs `backward` of what was kept from `marks` on; in one go with its weight gradients, whose operands then need not wait.
   const auto run = [&](const Marks& marks, const auto& backward) {
-    const Arena::Mark stash = memory.stash.Save();
+    const Arena::Mark stash = memory.stash->Save();
     backward();
     if (!fused) return;
     const PhaseScope weight_phase(ctx.timer, Phase::kWeightGrad);
     open.wgrad.Run(ctx.ops);
-    memory.stash.Release(stash);
-    memory.until_w.Release(marks.until_w);
-    memory.until_b.Release(marks.until_b);
+    memory.stash->Release(stash);
+    memory.until_w->Release(marks.until_w);
+    memory.until_b->Release(marks.until_b);
   };
   const Shape stream = {open.rows.rows(), model_.config().hidden_size()};
   // The gradients of the residual stream, which weight gradients read: in one go two places are enough.

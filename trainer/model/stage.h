@@ -6,7 +6,10 @@
 #ifndef JEVONS_TRAINER_MODEL_STAGE_H_
 #define JEVONS_TRAINER_MODEL_STAGE_H_
 
+#include <array>
+#include <array>
 #include <functional>
+#include <initializer_list>
 #include <map>
 #include <memory>
 #include <vector>
@@ -17,30 +20,31 @@
 
 namespace jevons {
 
-// The memory of micro-batches under way, of one rank. What is given back serves the next; it grows to the most that was ever open.
+// The memory of micro-batches under way, of one rank: arenas by use, for a micro-batch needs each at another time. What is given back
+// serves the next; there are as many as were ever in use at once. Who is next gets the first that is free: so a step, at whose begin all
+// are, takes the memory that every such step before it took.
 class MicroPool {
  public:
   // micro_bytes: address space for each of a micro-batch's arenas; message_bytes: of one message between stages.
   MicroPool(int64_t micro_bytes, int64_t message_bytes, Device device);
 
-  MicroMemory& Take();
-  void Give(MicroMemory& memory);  // frees what is in it
-  Arena& TakeMessage();
-  void GiveMessage(Arena& message);
+  enum Use { kUntilB, kUntilW, kStash, kMessage, kUses };
+  Arena& Take(Use use);
+  void Give(Use use, Arena*& arena);  // frees what is in it; null: none was taken. Then it is null
 
   int64_t peak_bytes() const;  // of all, at the most that each has held
-  // What forward passes leave, messages among it, and what backward passes leave for weight gradients: bytes by name, largest first.
+  // What these uses have held at their most: bytes by name, largest first.
   using Slices = std::vector<std::pair<std::string, int64_t>>;
-  Slices SavedSlices() const;
-  Slices StashSlices() const;
+  Slices SlicesOf(std::initializer_list<Use> uses) const;
 
  private:
   int64_t micro_bytes_, message_bytes_;
   Device device_;
-  std::vector<std::unique_ptr<MicroMemory>> memories_;
-  std::vector<std::unique_ptr<Arena>> messages_;
-  std::vector<MicroMemory*> free_memories_;
-  std::vector<Arena*> free_messages_;
+  struct Place {
+    std::unique_ptr<Arena> arena;
+    bool free;
+  };
+  std::array<std::vector<Place>, kUses> places_;
 };
 
 // What the micro-batches of a step have in common, and which they are.
@@ -91,6 +95,7 @@ class NetworkStage final : public Stage {
   Open& OpenMicroBatch(int micro_batch);
   Open& At(int micro_batch);
   LayerContext Context(Open& open);
+  void TakeStash(Open& open);
   void Close(int micro_batch);
 
   // What goes to another stage: until it has been sent, be the micro-batch still open or not.

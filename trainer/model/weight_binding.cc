@@ -71,17 +71,17 @@ void WeightBinding::Bind(const WeightStore& store, const std::string& name, Expe
   experts_.emplace_back(param, &weight);
 }
 
-int64_t WeightBinding::PlanBytes(const ModelConfig& model, int64_t local_experts, const PrecisionConfig& precision, Device device,
+int64_t WeightBinding::PlanBytes(const ModelConfig& model, int64_t local_experts, const PrecisionConfig& precision, Device backend,
                                  const HeldLayers& held) {
   int64_t bytes = 0;
   for (const ParamSpec& spec : ParameterTable(model)) {
     if (!PlanOf(spec, precision).fp8 || (held && !held(spec.layer))) continue;
-    bytes += (spec.expert ? local_experts : 1) * Fp8WeightBytes(device, spec.shape[spec.shape.rank - 2], spec.shape.cols());
+    bytes += (spec.expert ? local_experts : 1) * Fp8WeightBytes(backend, spec.shape[spec.shape.rank - 2], spec.shape.cols());
   }
   return bytes;
 }
 
-Fp8Weight WeightBinding::Codes(const Tensor& value) { return AllocateFp8Weight(codes_, value.rows(), value.cols()); }
+Fp8Weight WeightBinding::Codes(const Tensor& value) { return AllocateFp8Weight(codes_, backend_, value.rows(), value.cols()); }
 
 void WeightBinding::Quantize(const OpContext& ops, QuantStats* lost) {
   std::vector<QuantizeWeightDesc> descs;
@@ -125,7 +125,8 @@ void WeightBinding::BindBlock(const ModelConfig& model, const WeightStore& store
 
 WeightBinding::WeightBinding(const ModelConfig& model, const WeightStore& store, const PrecisionConfig& precision)
     : precision_(precision),
-      codes_("weight codes", std::max<int64_t>(1, PlanBytes(model, store.experts().size(), precision, store.device(), store.held())), store.device()) {
+      backend_(store.backend()),
+      codes_("weight codes", std::max<int64_t>(1, PlanBytes(model, store.experts().size(), precision, store.backend(), store.held())), store.device()) {
   const int64_t layers = model.layers(), depth = model.mtp().depth();
   weights_.blocks.resize(static_cast<size_t>(layers));
   weights_.mtp.resize(static_cast<size_t>(depth));

@@ -32,6 +32,7 @@ WeightStore::WeightStore(const ModelConfig& model, Range experts, DType compute,
       bias_names_(GateBiasNames(model)),
       experts_(experts),
       compute_(compute),
+      backend_(stream.backend()),
       held_(held),
       arena_("weights", std::max<int64_t>(1, PlanBytes(model, experts.size(), compute, held)), stream.device) {
   for (const ParamSpec& spec : specs_)

@@ -27,6 +27,7 @@ class WeightStore {
   DType compute() const { return compute_; }
   const HeldLayers& held() const { return held_; }
   Device device() const { return arena_.device(); }
+  Device backend() const { return backend_; }  // whose products read them: Stream::backend
   bool holds(size_t param) const { return static_cast<bool>(values_[param]); }
   const Tensor& value(size_t param) const { return values_[param]; }  // empty where not held
   const std::vector<std::string>& bias_names() const { return bias_names_; }
@@ -41,6 +42,7 @@ class WeightStore {
   std::vector<std::string> bias_names_;
   Range experts_;
   DType compute_;
+  Device backend_;
   HeldLayers held_;
   Arena arena_;
   std::vector<Tensor> values_, biases_;

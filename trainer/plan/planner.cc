@@ -44,6 +44,12 @@ StepLines MeanLines(const Schedule& schedule, const Timeline& timeline) {
   return mean;
 }
 
+int FullestOf(const std::vector<MemoryPlan>& ranks) {
+  const auto fullest =
+      std::max_element(ranks.begin(), ranks.end(), [](const MemoryPlan& a, const MemoryPlan& b) { return a.total() < b.total(); });
+  return static_cast<int>(fullest - ranks.begin());
+}
+
 }  // namespace
 
 double Plan::tflops(bool causal) const {
@@ -51,6 +57,12 @@ double Plan::tflops(bool causal) const {
 }
 
 double Plan::memory_limit() const { return (cluster.gpu().hbm_gib() - cluster.gpu().reserved_gib()) * kGiB; }
+
+void Plan::SetCountedMemory(std::vector<MemoryPlan> counted) {
+  memory = std::move(counted);
+  memory_is_counted = true;
+  fullest = FullestOf(memory);
+}
 
 double Plan::mean_memory() const {
   double sum = 0;
@@ -82,8 +94,8 @@ absl::StatusOr<Plan> MakePlan(const ModelShape& model, const Layout& layout, con
     memory.activations = static_cast<double>(plan.timeline.ranks[r].peak_activation_bytes);
     memory.temporary = plan.step.temporary[r];
     plan.memory.push_back(memory);
-    if (memory.total() > plan.memory[plan.fullest].total()) plan.fullest = r;
   }
+  plan.fullest = FullestOf(plan.memory);
   return plan;
 }
 

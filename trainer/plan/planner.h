@@ -32,7 +32,8 @@ struct Plan {
   double hidden = 0;  // what overlap saves of `work`, less what it slows down and the gap
   double waiting = 0;  // for the slowest pipeline
   double step_seconds = 0;
-  std::vector<MemoryPlan> memory;  // [ranks of a pipeline]
+  std::vector<MemoryPlan> memory;  // [ranks of a pipeline], by the closed form of pipeline_memory until SetCountedMemory
+  bool memory_is_counted = false;
   int fullest = 0;                 // rank
 
   double tokens_per_second() const { return layout.tokens_per_step() / step_seconds; }
@@ -41,6 +42,8 @@ struct Plan {
   double mfu(bool causal) const { return tflops(causal) / cluster.gpu().peak_bf16_tflops(); }
   double memory_limit() const;  // bytes for tensors on a GPU
   double mean_memory() const;      // bytes, of the ranks
+  // Takes the bytes that the program's own step has counted (planned_memory.h) in the closed form's place. [ranks of a pipeline]
+  void SetCountedMemory(std::vector<MemoryPlan> counted);
   bool fits() const { return memory[fullest].total() <= memory_limit(); }
   double gpu_hours(double tokens) const { return tokens / tokens_per_second_per_gpu() / 3600; }
   double dollars(double tokens) const { return gpu_hours(tokens) * cluster.hour().dollars_per_gpu(); }

@@ -43,10 +43,13 @@ std::string Figure(double value, int decimals) {
 
 std::string MemoryText(const Plan& plan) {
   const MemoryPlan& fullest = plan.memory[plan.fullest];
-  std::string text = absl::StrFormat("\nmemory of rank %d, the fullest                GiB\n", plan.fullest);
+  std::string text = absl::StrFormat("\nmemory of rank %d, the fullest, %s GiB\n", plan.fullest,
+                                     plan.memory_is_counted ? "counted     " : "by formulas ");
   for (const Row& row : MemoryRows(fullest)) absl::StrAppendFormat(&text, "  %-34s %9s\n", row.text, Figure(row.value / kGiB, 1));
   absl::StrAppendFormat(&text, "  %-34s %9s   of %.0f, less %.0f reserved; mean of the ranks %s\n", "total", Figure(fullest.total() / kGiB, 1),
                         plan.cluster.gpu().hbm_gib(), plan.cluster.gpu().reserved_gib(), Figure(plan.mean_memory() / kGiB, 1));
+  text += plan.memory_is_counted ? "  counted: the step of `jevons train`, executed on a device that only counts\n"
+                                 : "  formulas: for layouts that `jevons train` does not execute; estimates\n";
   return text;
 }
 
@@ -135,7 +138,7 @@ Json PlanJson(const Plan& plan, double tokens) {
   for (const Row& row : StepRows(plan.lines)) json["step"][row.key] = row.value;
   for (size_t i = 0; i < kCosts; ++i) json["kernels"][kCostNames[i]] = plan.work.seconds[i];
   json["kernels"]["hidden"] = plan.hidden;
-  json["memory"] = {{"limit_bytes", plan.memory_limit()}, {"fullest_rank", plan.fullest}};
+  json["memory"] = {{"limit_bytes", plan.memory_limit()}, {"fullest_rank", plan.fullest}, {"counted", plan.memory_is_counted}};
   for (const MemoryPlan& memory : plan.memory) {
     Json rank = {{"total", memory.total()}};
     for (const Row& row : MemoryRows(memory)) rank[row.key] = row.value;

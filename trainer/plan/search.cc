@@ -119,8 +119,10 @@ const Candidate* NearestFitting(const SearchResult& result, const Layout& base) 
   const auto nearer = [&](const Candidate& a, const Candidate& b) {
     return std::pair(!a.refusal.empty(), Differences(a.layout, base)) < std::pair(!b.refusal.empty(), Differences(b.layout, base));
   };
-  const auto nearest = std::min_element(result.fitting.begin(), result.fitting.end(), nearer);
-  return nearest == result.fitting.end() ? nullptr : &*nearest;
+  const Candidate* nearest = nullptr;
+  for (const Candidate& c : result.fitting)
+    if (Differences(c.layout, base) > 0 && (nearest == nullptr || nearer(c, *nearest))) nearest = &c;
+  return nearest;
 }
 
 absl::Status FitStatus(const SearchResult& result) {
@@ -156,6 +158,7 @@ std::string SearchText(const SearchResult& result, const Layout& base, const Clu
                                                                   : SetText(c));
   }
   if (!refusal.empty()) absl::StrAppend(&text, "train: no = `jevons train` refuses the layout; ", refusal, "\n");
+  absl::StrAppend(&text, "GiB: by formulas, which rank thousands of layouts; `jevons plan` of one layout counts them\n");
   if (!lines.empty()) absl::StrAppend(&text, "\nwhat makes these layouts, for the command lines of plan and train\n", lines);
   if (!result.rejected.empty()) text += "\nout    reason; the nearest\n";
   for (const auto& [reason, r] : result.rejected) {

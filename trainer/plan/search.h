@@ -33,7 +33,7 @@ struct SearchResult {
 
 // Varies pp, ep, schedule, stages per rank, micro-batch and recomputation of the run; batch, length and precision stay.
 SearchResult SearchLayouts(const RunConfig& config, const ClusterConfig& cluster, const Constants& constants = {});
-// The fitting layout that differs from `base` in the fewest fields, the cheapest of these, among those that can be trained if there
+// The fitting layout that differs from `base`, in the fewest fields, the cheapest of these, among those that can be trained if there
 // are any; nullptr where none fits.
 const Candidate* NearestFitting(const SearchResult& result, const Layout& base);
 // UsageError where nothing fits: the layout that came nearest, and by how much it does not.

@@ -53,7 +53,9 @@ class Call {
   absl::StatusOr<std::unique_ptr<AttentionGraph>> Plan(bool backward, size_t part = 0) {
     shape_ = PlanOf(desc_, backward).parts[part].shape;
     const Tensor keys = Of(shape_.rows, shape_.heads * (desc_.nope_dim + desc_.rope_dim));
-    const GroupTensors group = {keys, Tensor(room_, DType::kF32, {shape_.rows, shape_.heads}), keys};
+    CudnnRoom group;
+    group.keys = group.d_keys = keys;
+    group.stats = Tensor(room_, DType::kF32, {shape_.rows, shape_.heads});
     return AttentionGraph::Make(shape_, OperandsOf(desc_, backward ? &grad_ : nullptr, group, 0),
                                 {.description = kH100});
   }

@@ -138,7 +138,7 @@ TEST_P(CudaFp8Gemm, TakesAWeightTurnedOnce) {
     auto &plain = c.MakeContiguous(DType::kF32, kRows, k),
          &turned = c.MakeContiguous(DType::kF32, kRows, k);
     const int64_t before = ctx.scratch->used_bytes();
-    const Fp8Weight weight = AllocateFp8Weight(*ctx.scratch, n, k);
+    const Fp8Weight weight = AllocateFp8Weight(*ctx.scratch, Device::kCuda, n, k);
     EXPECT_EQ(ctx.scratch->used_bytes() - before, Fp8WeightBytes(Device::kCuda, n, k));
     QuantizeWeights(ctx, {{{value.tensor(), weight}}}, nullptr);
     Fp8Gemm(ctx, {.a = dy, .b = weight.plain, .c = plain.tensor(), .b_form = Form::kPlain});

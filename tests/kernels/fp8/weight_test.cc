@@ -10,7 +10,7 @@ namespace {
 
 TEST(Fp8WeightTest, OfTheCpuIsKeptOnce) {
   Arena arena("test", int64_t{1} << 20);
-  const Fp8Weight weight = AllocateFp8Weight(arena, 130, 70);
+  const Fp8Weight weight = AllocateFp8Weight(arena, Device::kCpu, 130, 70);
   EXPECT_EQ(arena.used_bytes(), Fp8WeightBytes(Device::kCpu, 130, 70));
   EXPECT_FALSE(weight.turned.codes);
   EXPECT_EQ(weight.plain.codes.shape, (Shape{130, 70}));
@@ -32,10 +32,10 @@ TEST(Fp8WeightTest, TurnedItGivesDgradTheSameBits) {
   Arena arena("test", int64_t{8} << 20);
   const OpContext ctx{.stream = {}, .scratch = &arena};
   QuantStats stats;
-  const Fp8Weight weight = AllocateFp8Weight(arena, kN, kK);
+  const Fp8Weight weight = AllocateFp8Weight(arena, Device::kCpu, kN, kK);
   QuantizeWeights(ctx, {{{value.view(), weight}}}, &stats);
   EXPECT_EQ(stats.elements, kN * kK);
-  const Fp8Operand turned = AllocateFp8Weight(arena, kK, kN).plain;
+  const Fp8Operand turned = AllocateFp8Weight(arena, Device::kCpu, kK, kN).plain;
   TransposeBlocks(weight.plain, turned);
   for (int64_t n = 0; n < kN; ++n)
     for (int64_t k = 0; k < kK; ++k) {

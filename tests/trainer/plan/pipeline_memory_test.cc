@@ -2,7 +2,7 @@
 #include "trainer/plan/pipeline_memory.h"
 
 #include "tests/trainer/plan/plan_cases.h"
-#include "trainer/plan/memory_model.h"
+#include "trainer/plan/planned_memory.h"
 
 namespace jevons {
 namespace {
@@ -17,7 +17,7 @@ Both PlanBoth(const std::string& preset, std::vector<std::string> overrides, int
   const ModelShape model = ShapeOf(config.model());
   const Layout layout = LayoutOf(config, gpus);
   const StageContent all{.dense_blocks = model.dense_layers, .moe_blocks = model.layers - model.dense_layers, .embedding = true, .tail = true};
-  Both both{.run = PlanMemory(config, {.world = gpus, .pp = 1, .ep = static_cast<int>(layout.ep)}, 0, 1.1),
+  Both both{.run = PlanMemory(config, {.world = gpus, .pp = 1, .ep = static_cast<int>(layout.ep)}, 0, 1.1).use,
             .pipeline = StateMemory(ParametersOf(all, model, layout), layout, 1)};
   both.pipeline.activations = ActivationsOf(all, model, layout, 1.1).total();
   both.pipeline.temporary = TemporaryOf(all, model, layout, 1.1);
