@@ -60,12 +60,17 @@ MeshShape MeshShapeOf(const RunConfig& config, int world) {
 absl::Status CheckPipeline(const RunConfig& config, int world) {
   const MeshShape mesh = MeshShapeOf(config, world);
   JEVONS_ASSIGN_OR_RETURN(const Partition partition, Partition::Of(config));
-  const int64_t count = MicroBatchCounts(config).back(), rounds = Rounds(mesh, count);
-  if (const absl::Status legal = partition.Shape(rounds).Validate(); !legal.ok())
-    return UsageError(absl::StrFormat(
-        "parallel.schedule = %s: a step of %d micro-batches (train.batch_sequences / train.micro_batch_sequences) brings %d to each of "
-        "the %d pipelines, and %s", ScheduleType_Name(config.parallel().schedule()), count, rounds, mesh.dp(), legal.message()));
-  return absl::OkStatus();
+  const auto takes = [&](int64_t count) { return partition.Shape(Rounds(mesh, count)).Validate(); };
+  const int64_t count = MicroBatchCounts(config).back();
+  const absl::Status legal = takes(count);
+  if (legal.ok()) return legal;
+  int64_t more = count, fewer = count;
+  while (!takes(more).ok()) ++more;
+  while (fewer > 0 && !takes(fewer).ok()) --fewer;
+  const int64_t nearest = fewer > 0 && count - fewer < more - count ? fewer : more;
+  return UsageError(absl::StrFormat("train.batch_sequences = %d: brings %d micro-batches to each of %d pipelines, and %s; nearest legal: %d",
+                                    config.train().batch_sequences(), Rounds(mesh, count), mesh.dp(), legal.message(),
+                                    nearest * config.train().micro_batch_sequences()));
 }
 
 std::vector<int64_t> MicroBatchCounts(const RunConfig& config) {

@@ -7,6 +7,7 @@
 #include <map>
 
 #include "tests/support/tiny_model.h"
+#include "trainer/train_step.h"
 
 namespace jevons {
 namespace {
@@ -101,6 +102,34 @@ TEST(Partition, EveryParameterIsSomewhereAndCopiesAreKnown) {
       EXPECT_LE(partition->HolderSets().size(), 8u);
     }
   }
+}
+
+// Every step's micro-batches have to suit the schedule; what would is said in the config's own words.
+TEST(CheckPipeline, NamesTheNearestLegalBatch) {
+  RunConfig config;
+  *config.mutable_model() = Model(4, 1);
+  config.mutable_train()->set_micro_batch_sequences(2);
+  config.mutable_parallel()->set_pp(2);
+  const auto refusal = [&](ScheduleType schedule, int64_t sequences, int64_t ramp_start = 0, int world = 2) {
+    config.mutable_parallel()->set_schedule(schedule);
+    config.mutable_parallel()->set_virtual_stages(schedule == INTERLEAVED ? 3 : 1);
+    config.mutable_train()->set_batch_sequences(sequences);
+    config.mutable_train()->set_batch_ramp_start(ramp_start);
+    return std::string(CheckPipeline(config, world).message());
+  };
+  EXPECT_EQ(refusal(ONE_F_ONE_B, 2), "");
+  EXPECT_EQ(refusal(ONE_F_ONE_B, 10, 2), "");
+  EXPECT_EQ(refusal(DUALPIPE, 12), "");
+  EXPECT_EQ(refusal(DUALPIPE, 22, 0, 4), "") << "11 micro-batches are 6 and 5: the second pipeline's last is empty";
+  EXPECT_THAT(refusal(DUALPIPE, 2), testing::AllOf(testing::StartsWith("train.batch_sequences = 2: "), testing::EndsWith("; nearest legal: 8")));
+  EXPECT_THAT(refusal(DUALPIPE, 22), testing::EndsWith("; nearest legal: 24"));
+  EXPECT_THAT(refusal(DUALPIPEV, 6), testing::EndsWith("; nearest legal: 8"));
+  EXPECT_THAT(refusal(DUALPIPEV, 6, 0, 4), HasSubstr("brings 2 micro-batches to each of 2 pipelines"));
+  EXPECT_THAT(refusal(DUALPIPEV, 6, 0, 4), testing::EndsWith("; nearest legal: 14"));
+  EXPECT_THAT(refusal(INTERLEAVED, 6), testing::EndsWith("; nearest legal: 8"));
+  EXPECT_THAT(refusal(INTERLEAVED, 12, 4), testing::AllOf(testing::StartsWith("train.batch_ramp_start = 4: "), HasSubstr("a step of 6 sequences")));
+  config.mutable_parallel()->set_pp(3);
+  EXPECT_THAT(refusal(DUALPIPE, 12, 0, 3), testing::StartsWith("parallel.pp = 3: schedule dualpipe"));
 }
 
 }  // namespace

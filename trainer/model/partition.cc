@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
 #include "kernels/base/check.h"
 
 namespace jevons {
@@ -33,7 +34,9 @@ absl::StatusOr<Partition> Partition::Of(const RunConfig& config) {
                       .pp = pp,
                       .micro_batches = 4 * pp,  // every kind takes so many: who holds what does not depend on it
                       .virtual_stages = pp == 1 ? 1 : static_cast<int>(config.parallel().virtual_stages())};
-  JEVONS_ASSIGN_OR_RETURN(const Schedule schedule, MakeSchedule(partition.shape_));
+  const absl::StatusOr<Schedule> made = MakeSchedule(partition.shape_);
+  if (!made.ok()) return UsageError(absl::StrCat("parallel.", made.status().message()));  // its fields are called the same
+  const Schedule& schedule = *made;
   JEVONS_ASSIGN_OR_RETURN(partition.parts_, CutIntoStages(config.model(), schedule.stages, pp == 1 ? "" : config.parallel().stages()));
   for (int rank = 0; rank < pp; ++rank) partition.stages_of_.push_back(schedule.StagesOf(rank));
   return partition;

@@ -106,14 +106,14 @@ std::optional<PartText> ParsePart(absl::string_view text) {
 
 absl::StatusOr<std::vector<StagePart>> CutIntoStages(const ModelConfig& model, int stages, const std::string& text) {
   const int64_t L = model.layers();
-  std::vector<int64_t> layers;
-  if (text.empty()) {
-    layers = EvenCut(UnitCosts(model), stages);
-  } else {
+  std::vector<int64_t> layers = EvenCut(UnitCosts(model), stages);
+  if (!text.empty()) {
+    const std::string even = absl::StrJoin(layers, "|");
     const auto wrong = [&](const std::string& what) {
-      return UsageError(absl::StrFormat("parallel.stages = \"%s\": %s. Write the number of layers of each stage, as in \"E5|4*14|MH\": here %d "
-                                        "stages that add up to %d layers", text, what, stages, L));
+      return UsageError(absl::StrFormat("parallel.stages = \"%s\": %s. Write the number of layers of each stage: here %d stages that add up to %d "
+                                        "layers, such as \"%s\"", text, what, stages, L, even));
     };
+    layers.clear();
     const std::vector<std::string> parts = absl::StrSplit(text, '|');
     for (size_t i = 0; i < parts.size(); ++i) {
       const std::optional<PartText> part = ParsePart(parts[i]);
