@@ -46,12 +46,19 @@ struct RunLayout {
   std::string stages = "";  // as parallel.stages
 };
 
-inline SampleBatch BatchOf(const TrainStep& step, const StepPlan& plan, int64_t vocab) {
+// `documents`: each sample is packed of several, cut at random.
+inline SampleBatch BatchOf(const TrainStep& step, const StepPlan& plan, int64_t vocab, bool documents = false) {
   const Range mine = step.SamplesOf(plan.sequences);
   SampleBatch batch{.first = plan.first_sample + mine.begin, .count = mine.size(), .tokens = {}, .document_start = {}};
-  for (int64_t s = 0; s < mine.size(); ++s)
-    for (int32_t token : RandomTokens(kTinySequence + 1, vocab, 100 + static_cast<uint64_t>(batch.first + s)))
-      batch.tokens.push_back(token);
+  for (int64_t s = 0; s < mine.size(); ++s) {
+    const uint64_t seed = 100 + static_cast<uint64_t>(batch.first + s);
+    for (int32_t token : RandomTokens(kTinySequence + 1, vocab, seed)) batch.tokens.push_back(token);
+    int32_t start = 0;
+    for (int32_t i = 0; documents && i < kTinySequence; ++i) {
+      if (RandomBits(seed, 1, static_cast<uint64_t>(i)) % 3 == 0) start = i;
+      batch.document_start.push_back(start);
+    }
+  }
   return batch;
 }
 
@@ -71,7 +78,7 @@ inline Outcome RunSteps(RunConfig config, const RunLayout& layout, int steps) {
       const StepPlan plan{.step = i, .first_sample = i * config.train().batch_sequences(),
                           .sequences = config.train().batch_sequences(), .tokens_before = 0, .learning_rate = 1e-2,
                           .gamma = 0.01, .mtp_weight = 0.3};
-      const auto stats = step.Run(plan, BatchOf(step, plan, config.model().vocab_size()));
+      const auto stats = step.Run(plan, BatchOf(step, plan, config.model().vocab_size(), config.data().document_mask()));
       ASSERT_TRUE(stats.ok()) << stats.status();
       const std::lock_guard lock(mutex);
       if (world.rank() != 0) continue;

@@ -1,5 +1,8 @@
 // Contract 8: losses, gradients and weights are bitwise equal for every world size, PP x EP x DP layout, schedule and thread count.
+#include <unistd.h>
+
 #include <cmath>
+#include <fstream>
 
 #include "kernels/cpu/gemm_impl.h"
 #include "tests/support/amx_model.h"
@@ -95,6 +98,59 @@ TEST(PipelineEquality, BitwiseForEveryNumberOfMicroBatches) {
       ExpectEqual(alone, RunSteps(config, {4, 1, 1, 4, schedule}, 2));
       ExpectEqual(alone, RunSteps(config, {6, 3, 1, 2, schedule}, 2));
     }
+  }
+}
+
+// Every stage knows where documents begin: those in the middle, and the modules of MTP on the last.
+TEST(PipelineEquality, BitwiseWithPackedDocuments) {
+  RunConfig config = TinyRun(16, 2);
+  config.mutable_model()->set_layers(4);
+  const Outcome unpacked = RunSteps(config, {1, 1, 1}, 2);
+  config.mutable_data()->set_document_mask(true);
+  const Outcome alone = RunSteps(config, {1, 1, 1}, 2);
+  EXPECT_NE(alone.figures, unpacked.figures);
+  for (const Layout& layout : {Layout{3, 1, 1, 3, ONE_F_ONE_B}, Layout{4, 1, 1, 4, ZB_H1, 1, "1|0|3|0"}, Layout{4, 1, 1, 4, DUALPIPE},
+                               Layout{3, 1, 1, 3, DUALPIPEV}, Layout{4, 1, 1, 4, INTERLEAVED, 2}}) {
+    SCOPED_TRACE(ScheduleType_Name(layout.schedule));
+    ExpectEqual(alone, RunSteps(config, layout, 2));
+  }
+}
+
+int64_t ResidentBytes() {
+  int64_t pages = 0, resident = 0;
+  std::ifstream("/proc/self/statm") >> pages >> resident;
+  return resident * sysconf(_SC_PAGESIZE);
+}
+
+// Whatever a step takes it gives back, and the next one finds it.
+TEST(Pipeline, MemoryIsFlatOverAHundredSteps) {
+  for (const ScheduleType schedule : {ZB_H1, DUALPIPE}) {
+    SCOPED_TRACE(ScheduleType_Name(schedule));
+    RunConfig config = TinyRun(8, 1);
+    config.mutable_model()->set_layers(4);
+    config.mutable_parallel()->set_pp(4);
+    config.mutable_parallel()->set_schedule(schedule);
+    RunLoopback(4, [&](Communicator& world) {
+      omp_set_num_threads(1);
+      Mesh mesh(world, {.world = 4, .pp = 4, .ep = 1});
+      TrainStep step(config, mesh);
+      step.Initialize();
+      const StepPlan plan{.step = 0, .first_sample = 0, .sequences = 8, .tokens_before = 0, .learning_rate = 0,  // all steps alike
+                          .gamma = 0, .mtp_weight = 0.3};
+      const SampleBatch batch = BatchOf(step, plan, config.model().vocab_size());
+      const auto run = [&](int steps) {
+        for (int i = 0; i < steps; ++i) ASSERT_TRUE(step.Run(plan, batch).ok());
+        world.Barrier();
+      };
+      run(10);
+      const int64_t peak = step.memory().activations, resident = ResidentBytes();
+      run(90);
+      // How many messages were under way at once is a matter of time.
+      const int64_t message = Arena::SliceBytes(DType::kF32, {kTinySequence, config.model().hidden_size()});
+      EXPECT_LE(step.memory().activations - peak, message * 4 * Executor::kSends);
+      EXPECT_LE(ResidentBytes() - resident, 1 << 20);
+      world.Barrier();
+    });
   }
 }
 

@@ -122,6 +122,37 @@ TEST_F(TrainTest, ResumesBitwiseAtEveryStepOnOtherLayouts) {
   }
 }
 
+// A run whose every step is another process's, in another schedule: each of them goes on from a checkpoint of each other one. Who
+// evaluates before, between and after leaves no trace either.
+TEST_F(TrainTest, EveryScheduleGoesOnFromEveryOther) {
+  struct Layout {
+    ScheduleType schedule;
+    int pp, ranks, virtual_stages;
+  };
+  const std::vector<Layout> layouts = {{GPIPE, 2, 2, 1},    {ONE_F_ONE_B, 4, 4, 1}, {INTERLEAVED, 2, 2, 2}, {ZB_H1, 2, 4, 1},
+                                       {DUALPIPE, 2, 2, 1}, {DUALPIPEV, 2, 2, 1},   {ONE_F_ONE_B, 1, 1, 1}};
+  const size_t kinds = layouts.size();  // a prime: steps of every length visit all of them
+  config_.mutable_model()->set_layers(4);
+  config_.mutable_train()->set_batch_sequences(8);
+  config_.mutable_train()->set_batch_ramp_start(0);
+  const int legs = static_cast<int>(kinds * (kinds - 1) + 1);
+  config_.mutable_train()->set_steps(legs);
+  ASSERT_TRUE(TrainOn(1, 1, Folder("straight")).ok());
+  config_.mutable_train()->set_eval_interval(1);
+  for (int leg = 0; leg < legs; ++leg) {
+    const size_t stride = 1 + static_cast<size_t>(leg) / kinds;
+    const Layout& layout = layouts[static_cast<size_t>(leg) * stride % kinds];
+    SCOPED_TRACE(absl::StrCat("step ", leg, ", ", ScheduleType_Name(layout.schedule), ", pp ", layout.pp));
+    ParallelConfig& parallel = *config_.mutable_parallel();
+    parallel.set_pp(layout.pp);
+    parallel.set_schedule(layout.schedule);
+    parallel.set_virtual_stages(layout.virtual_stages);
+    config_.mutable_train()->set_steps(leg + 1);
+    ASSERT_TRUE(TrainOn(layout.ranks, 1, Folder("relay")).ok());
+  }
+  EXPECT_EQ(Hash(Folder("relay")), Hash(Folder("straight")));
+}
+
 TEST_F(TrainTest, ResumesInBf16WithBf16Moments) {
   config_.mutable_precision()->set_compute(BF16);
   config_.mutable_optimizer()->set_moments(MOMENTS_BF16);
