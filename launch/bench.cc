@@ -19,6 +19,7 @@
 #include "launch/gpu.h"
 #include "launch/memory.h"
 #include "launch/runtime.h"
+#include "launch/trace.h"
 #include "parallel/comm/bandwidth.h"
 #include "trainer/plan/planned_memory.h"
 #include "trainer/train_step.h"
@@ -32,6 +33,7 @@ double Since(Clock::time_point begin) { return std::chrono::duration<double>(Clo
 
 struct StepOptions {
   ConfigOptions config;
+  std::string trace;
   bool no_mtp = false;
   int steps = 8;
 };
@@ -142,7 +144,7 @@ absl::StatusOr<RunConfig> LoadStepConfig(const StepOptions& options, int ranks) 
 
 absl::Status BenchStep(const StepOptions& options, Communicator& host) {
   const absl::StatusOr<RunConfig> loaded = LoadStepConfig(options, host.size());
-  JEVONS_RETURN_IF_ERROR(AgreeOnCommand(host, loaded));
+  JEVONS_RETURN_IF_ERROR(AgreeOnCommand(host, loaded, {{"--trace", options.trace}}));
   const RunConfig& config = *loaded;
   JEVONS_RETURN_IF_ERROR(CheckPipeline(config, host.size()));
   JEVONS_ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> gpus, OpenGpus(config, host));
@@ -157,7 +159,7 @@ absl::Status BenchStep(const StepOptions& options, Communicator& host) {
   JEVONS_ASSIGN_OR_RETURN(const StepFigures figures, TimeSteps(config, step, world, options.steps));
   const MemoryUse planned = PlanMemory(config, shape, world.rank(), step.peak_load()).use;
   if (world.rank() == 0) WriteOut(Report(config, figures, meter, step, planned, world.size(), cpu.threads));
-  return absl::OkStatus();
+  return options.trace.empty() ? absl::OkStatus() : WriteTrace(options.trace, step.MeasureLastStep());
 }
 
 absl::Status BenchAllToAll(Communicator& world) {
@@ -193,6 +195,7 @@ void RegisterBench(CLI::App& program, int* exit_code) {
   step->add_option("--steps", options->steps, "steps to time, after two that warm up")
       ->check(CLI::Range(1, 10000))
       ->capture_default_str();
+  AddTrace(*step, options->trace);
   step->callback([options, exit_code] {
     *exit_code = OnRanks([&](Communicator& world) { return BenchStep(*options, world); });
   });

@@ -15,6 +15,7 @@
 #include "launch/memory.h"
 #include "launch/runtime.h"
 #include "launch/stop_signal.h"
+#include "launch/trace.h"
 #include "launch/version.h"
 #include "parallel/comm/watchdog.h"
 #include "trainer/metrics/flops.h"
@@ -30,7 +31,7 @@ constexpr char kExamples[] =
 
 struct Options {
   ConfigOptions config;
-  std::string output;
+  std::string output, trace;
   const std::atomic<int>* stop = nullptr;
 };
 
@@ -40,7 +41,7 @@ absl::StatusOr<TrainOptions> Prepare(const Options& options, Communicator& world
   JEVONS_ASSIGN_OR_RETURN(RunInputs inputs, ResolveInputs(config));
   JEVONS_RETURN_IF_ERROR(ValidationStatus(inputs.config, world.size()));
   if (options.output.empty()) return UsageError("--output is not given: name the folder of the run");
-  return TrainOptions{.inputs = std::move(inputs), .output = options.output, .meter = {}, .stop = options.stop, .labels = {}};
+  return TrainOptions{.inputs = std::move(inputs), .output = options.output, .meter = {}, .measure_last_step = !options.trace.empty(), .stop = options.stop, .labels = {}};
 }
 
 // "pipeline of 4 ranks, ZB_H1, 8 micro-batches" and its stages.
@@ -64,16 +65,17 @@ void Describe(const TrainOptions& options, const Communicator& world, int thread
 }
 
 // What the ranks compare before they do anything together, or why this one has nothing to compare.
-absl::Status AgreeOnOptions(const absl::StatusOr<TrainOptions>& train, Communicator& host) {
+absl::Status AgreeOnOptions(const absl::StatusOr<TrainOptions>& train, const Options& options, Communicator& host) {
   if (!train.ok()) return AgreeOnCommand(host, train.status());
   return AgreeOnCommand(host, train->inputs.config,
                         {{"--output", std::filesystem::absolute(train->output).lexically_normal()},
+                         {"--trace", options.trace},
                          {"tokenizer hash", train->inputs.tokenizer_hash}});
 }
 
 absl::Status Train(const Options& options, Communicator& host) {
   absl::StatusOr<TrainOptions> prepared = Prepare(options, host);
-  JEVONS_RETURN_IF_ERROR(AgreeOnOptions(prepared, host));
+  JEVONS_RETURN_IF_ERROR(AgreeOnOptions(prepared, options, host));
   TrainOptions train = *std::move(prepared);
   const RunConfig& config = train.inputs.config;
   JEVONS_RETURN_IF_ERROR(CheckPipeline(config, host.size()));
@@ -90,6 +92,7 @@ absl::Status Train(const Options& options, Communicator& host) {
   JEVONS_ASSIGN_OR_RETURN(const RunSummary summary, jevons::Train(train, world));
   if (world.rank() != 0) return absl::OkStatus();
   WriteOut(SummaryText(summary, train));
+  JEVONS_RETURN_IF_ERROR(WriteTrace(options.trace, summary.last_step));
   std::ofstream file(train.output + "/summary.json");
   file << SummaryJson(summary) << std::flush;
   return file.good() ? absl::OkStatus() : FailureError(train.output + "/summary.json: cannot be written; look at the disk");
@@ -102,6 +105,7 @@ void RegisterTrain(CLI::App& program, int* exit_code) {
   auto options = std::make_shared<Options>();
   AddConfigOptions(*command, options->config, /*required=*/true);
   command->add_option("--output", options->output, "folder of the run: checkpoints, metrics, summary; needed");
+  AddTrace(*command, options->trace);
   command->callback([options, exit_code] {
     options->stop = CatchStopSignals();
     auto session = StartRanks();

@@ -83,6 +83,7 @@ class Run {
 
   absl::Status Open();
   absl::Status Loop();
+  void MeasureLastStep() { summary_.last_step = step_.MeasureLastStep(); }
   RunSummary Summarize() const;
 
  private:
@@ -489,6 +490,7 @@ absl::StatusOr<RunSummary> Train(const TrainOptions& options, Communicator& worl
   Run run(options, world);
   JEVONS_RETURN_IF_ERROR(run.Open());
   JEVONS_RETURN_IF_ERROR(run.Loop());
+  if (options.measure_last_step) run.MeasureLastStep();
   return run.Summarize();
 }
 

@@ -23,6 +23,7 @@ struct TrainOptions {
   RunInputs inputs;               // validated
   std::string output;
   Meter meter;
+  bool measure_last_step = false;
   const std::atomic<int>* stop = nullptr;  // a signal's number once one has come: save and return PreemptedError
   std::map<std::string, std::string> labels;  // kept in checkpoints: instruction set, version
 };
@@ -44,6 +45,7 @@ struct RunSummary {
   MemoryLedger memory_ledger;
   double peak_load = 0;           // most rows at this rank's experts in a micro-batch, relative to an even load
   int64_t resident_bytes = 0;     // the process's peak, as the system counts it
+  MeasuredStep last_step;         // where it was asked for, on rank 0
 };
 
 // Collective over world. PreemptedError after a signal, with a committed checkpoint; NumericalError after NaN or Inf, with the

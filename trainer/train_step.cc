@@ -163,7 +163,11 @@ void TrainStep::RunStages(const StageStep& step, int64_t micro_batches) {
     if (step.forward_only) schedule = ForwardOnly(std::move(schedule));
     std::vector<Stage*> stages;
     for (const auto& stage : stages_) stages.push_back(stage.get());
-    executor = std::make_unique<Executor>(std::move(schedule), mesh_.pp(), stream_.get(), stages);
+    executor = std::make_unique<Executor>(std::move(schedule), mesh_.pp(), stream_.get(), stages, step.forward_only ? nullptr : &recorder_);
+  }
+  if (!step.forward_only) {
+    recorder_.actions.clear();
+    recorded_ = executor.get();
   }
   for (const auto& stage : stages_)
     if (stage != nullptr) stage->Begin(step);

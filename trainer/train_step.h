@@ -22,6 +22,7 @@
 #include "trainer/model/stage.h"
 #include "trainer/optim/schedules.h"
 #include "trainer/optim/zero1.h"
+#include "trainer/plan/measured_step.h"
 #include "trainer/step_buffers.h"
 
 namespace jevons {
@@ -90,6 +91,8 @@ class TrainStep {
   MemoryLedger memory_ledger() const;
   // The most rows that a micro-batch brought to this rank's experts at a stage, relative to an even load.
   double peak_load() const;
+  // What the schedule of the last Run did, on rank 0 of the world; no ranks elsewhere, and before the first Run. Collective.
+  MeasuredStep MeasureLastStep();
   const Partition& partition() const { return partition_; }
   const WeightStore& weights() const { return *weights_; }
   const ModelWeights& model_weights() const { return binding_->weights(); }
@@ -147,6 +150,13 @@ class TrainStep {
   std::unique_ptr<ZeroOptimizer> optimizer_;
   std::unique_ptr<StepTotals> totals_;
   std::unique_ptr<Staging> bias_steps_;  // [moe layers, E] FP32
+  // Of the last step alone: its size does not grow with the run.
+  struct Recorder final : ActionObserver {
+    void Ran(const Action&, double begin, double end, double waited) override { actions.push_back({begin, end, waited}); }
+    std::vector<RanAction> actions;
+  };
+  Recorder recorder_;
+  const Executor* recorded_ = nullptr;  // whose actions those are
   std::vector<std::unique_ptr<NetworkStage>> stages_;  // by virtual stage; null: on another rank
   std::map<std::pair<int64_t, bool>, std::unique_ptr<Executor>> executors_;  // by micro-batches, and whether forward alone
 };

@@ -1,5 +1,7 @@
 // What a step tells beside its update: of NaN, of FP8 against the compute type, of what was lost and sent.
+#include <algorithm>
 #include <bit>
+#include <chrono>
 #include <cmath>
 #include <span>
 
@@ -56,6 +58,55 @@ absl::Status TrainStep::CheckLosses(const StepPlan& plan, const LossSums& sums, 
       "Lower optimizer.learning_rate.peak, or look at samples %d to %d",
       plan.step, sums.main, sums.mtp, sums.balance, FindNonFinite(block, rounds), plan.first_sample,
       plan.first_sample + plan.sequences - 1));
+}
+
+namespace {
+
+// What to take from this rank's steady clock to get that of rank 0: hosts count from different moments. Barriers let ranks go at nearly
+// the same time; the median of some leaves out those that the system held up.
+double ClockOffset(Communicator& world) {
+  constexpr size_t kBarriers = 9;
+  std::vector<double> offsets;
+  for (size_t i = 0; i < kBarriers; ++i) {
+    world.Barrier();
+    const double now = std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+    std::vector<double> all(static_cast<size_t>(world.size()));
+    world.AllGather(std::as_bytes(std::span(&now, 1)), std::as_writable_bytes(std::span(all)));
+    offsets.push_back(now - all.front());
+  }
+  std::nth_element(offsets.begin(), offsets.begin() + kBarriers / 2, offsets.end());
+  return offsets[kBarriers / 2];
+}
+
+}  // namespace
+
+MeasuredStep TrainStep::MeasureLastStep() {
+  if (recorded_ == nullptr) return {};
+  Communicator& world = mesh_.world();
+  std::vector<RanAction> mine = recorder_.actions, all;
+  const double offset = ClockOffset(world);
+  for (RanAction& action : mine) {
+    action.begin -= offset;
+    action.end -= offset;
+  }
+  const bool root = world.rank() == 0;
+  MeasuredStep step{.schedule = recorded_->schedule(), .ranks = {}};
+  std::vector<int64_t> sent(static_cast<size_t>(world.size()), 0), received(sent);
+  sent[0] = static_cast<int64_t>(mine.size() * sizeof(RanAction));
+  for (int r = 0; root && r < world.size(); ++r) {
+    const int pp_rank = RankOf(mesh_.shape(), r).pp;
+    const size_t count = step.schedule.actions[static_cast<size_t>(pp_rank)].size();
+    received[static_cast<size_t>(r)] = static_cast<int64_t>(count * sizeof(RanAction));
+    step.ranks.push_back({.pp_rank = pp_rank, .actions = std::vector<RanAction>(count)});
+    all.resize(all.size() + count);
+  }
+  world.AllToAllV(std::as_bytes(std::span(mine)), sent, std::as_writable_bytes(std::span(all)), received);
+  auto next = all.cbegin();
+  for (MeasuredRank& rank : step.ranks) {
+    std::copy_n(next, rank.actions.size(), rank.actions.begin());
+    next += static_cast<std::ptrdiff_t>(rank.actions.size());
+  }
+  return step;
 }
 
 bool TrainStep::ShadowDue(int64_t step) const {

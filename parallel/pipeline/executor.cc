@@ -56,9 +56,10 @@ Executor::Executor(Schedule schedule, Communicator& pp, const Stream& stream, st
 void Executor::Run() {
   for (const Action& action : schedule_.actions[pp_.rank()]) {
     const double begin = observer_ != nullptr ? Now() : 0;
+    waited_ = 0;
     // The two of an overlapped pair one after the other, the forward first. This is where they are to be zipped.
     for (const Task& task : action.tasks()) Do(task);
-    if (observer_ != nullptr) observer_->Ran(action, begin, Now());
+    if (observer_ != nullptr) observer_->Ran(action, begin, Now(), waited_);
     MoveOn();
   }
   for (auto send = sends_.begin(); send != sends_.end();) send = EndSend(send);
@@ -119,12 +120,18 @@ void Executor::Fetch(const Task& receive) {
 void Executor::Await(const Task& receive) {
   const auto message = std::find_if(receives_.begin(), receives_.end(),
                                     [&](const Message& message) { return message.task == receive; });
-  pp_.Wait(stream_, message->request);
+  WaitFor(message->request);
   receives_.erase(message);
 }
 
+void Executor::WaitFor(CommRequest request) {
+  const double begin = observer_ != nullptr ? Now() : 0;
+  pp_.Wait(stream_, request);
+  if (observer_ != nullptr) waited_ += Now() - begin;
+}
+
 std::list<Executor::Message>::iterator Executor::EndSend(std::list<Message>::iterator send) {
-  pp_.Wait(stream_, send->request);
+  WaitFor(send->request);
   Release(send->task);
   return sends_.erase(send);
 }

@@ -31,8 +31,9 @@ namespace jevons {
 class ActionObserver {
  public:
   virtual ~ActionObserver() = default;
-  // Seconds of the machine's steady clock. On a device: when the host gave the work, not when it ran.
-  virtual void Ran(const Action& action, double begin, double end) = 0;
+  // Seconds of the machine's steady clock, and how many of them it waited for messages. On a device: when the host gave the work,
+  // not when it ran.
+  virtual void Ran(const Action& action, double begin, double end, double waited) = 0;
 };
 
 class Executor {
@@ -48,6 +49,8 @@ class Executor {
   // One step. When it returns, nothing is under way and every span has been released.
   void Run();
 
+  const Schedule& schedule() const { return schedule_; }
+
  private:
   struct Message {
     Task task;  // of this rank: a send or a receive
@@ -61,6 +64,7 @@ class Executor {
   // Brings what F, B or I reads from the neighbouring stage: `receive` is the task for it, inserted or not.
   void Fetch(const Task& receive);
   void Await(const Task& receive);
+  void WaitFor(CommRequest request);
   std::list<Message>::iterator EndSend(std::list<Message>::iterator send);
   void MoveOn();
 
@@ -75,6 +79,7 @@ class Executor {
   const std::vector<Stage*> stages_;
   ActionObserver* const observer_;
   std::list<Message> sends_, receives_;  // under way, in the order in which they began
+  double waited_ = 0;                    // seconds, in the current action
 };
 
 }  // namespace jevons

@@ -1,8 +1,11 @@
-// Pipelines as a user meets them: what is refused, and how.
+// Pipelines as a user meets them: what is refused, and how; what is shown of a step.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -11,6 +14,7 @@
 namespace jevons {
 namespace {
 
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
@@ -54,6 +58,38 @@ TEST_F(PipelineCli, RefusesWhatDoesNotFit) {
   }
   EXPECT_FALSE(fs::exists(folder_ / "refused"));
   EXPECT_EQ(content(), before);
+}
+
+// The last step of a run, and of a bench.
+TEST_F(PipelineCli, TraceShowsEveryRankBesideTheSimulation) {
+  const auto check = [](const ProcessResult& result, const fs::path& path) {
+    ASSERT_EQ(result.exit_code, 0) << result.err;
+    EXPECT_THAT(result.out, ContainsRegex("last step's schedule predicted [0-9.]+ s from its mean durations, measured [0-9.]+ s, error [-+0-9.]+%"));
+    EXPECT_THAT(result.out, ContainsRegex("rank 3 +busy [0-9.]+ s, waiting [0-9.]+ s, predicted [0-9.]+ s, measured [0-9.]+ s, error [-+0-9.]+%"));
+    std::ifstream file(path);
+    const auto trace = nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);
+    ASSERT_TRUE(trace.is_object());
+    std::map<std::string, std::vector<int>> ranks;  // by action and process
+    for (const auto& event : trace["traceEvents"])
+      if (event["ph"] == "X") ranks[absl::StrCat(event["name"].get<std::string>(), event["pid"].get<int>() == 0 ? "" : " simulated")].push_back(event["tid"]);
+    // Two pipelines of two ranks, 3 micro-batches each; the first two ranks of the world have stage 0.
+    EXPECT_THAT(ranks["0F0"], testing::ElementsAre(0, 1));
+    EXPECT_THAT(ranks["1I2"], testing::ElementsAre(2, 3));
+    EXPECT_THAT(ranks["1W2"], testing::ElementsAre(2, 3));
+    EXPECT_THAT(ranks["0SF1"], testing::ElementsAre(0, 1));
+    EXPECT_THAT(ranks["1W2 simulated"], testing::ElementsAre(1));
+    EXPECT_EQ(ranks.count("0F3") + ranks.count("0SF1 simulated"), 0u);
+  };
+  std::vector<std::string> train = Command(4, 1, "traced", {"parallel.pp=2", "parallel.schedule=ZB_H1", "train.steps=2"});
+  std::vector<std::string> bench = train;
+  train.insert(train.end(), {"--trace", folder_ / "train.json"});
+  check(RunProcess(train, kTimeout), folder_ / "train.json");
+  const auto output = std::find(bench.begin(), bench.end(), "--output");
+  bench.erase(output, output + 2);
+  *std::find(bench.begin(), bench.end(), "train") = "step";
+  bench.insert(std::find(bench.begin(), bench.end(), "step"), "bench");
+  bench.insert(bench.end(), {"--set", "model.vocab_size=300", "--steps", "1", "--trace", folder_ / "bench.json"});
+  check(RunProcess(bench, kTimeout), folder_ / "bench.json");
 }
 
 }  // namespace

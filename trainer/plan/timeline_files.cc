@@ -58,22 +58,38 @@ std::string BarSvg(const std::vector<std::pair<std::string, double>>& bars) {
 
 }  // namespace
 
-std::string TraceJson(const Plan& plan) {
+std::string TraceJson(const std::vector<TraceProcess>& processes) {
   nlohmann::ordered_json events = nlohmann::ordered_json::array();
-  for (int r = 0; r < plan.schedule.ranks(); ++r) {
-    events.push_back({{"name", "thread_name"}, {"ph", "M"}, {"pid", 0}, {"tid", r}, {"args", {{"name", absl::StrFormat("rank %d", r)}}}});
-    for (size_t i = 0; i < plan.schedule.actions[r].size(); ++i) {
-      const TimeSpan& at = plan.timeline.ranks[r].actions[i];
-      events.push_back({{"name", ToString(plan.schedule.actions[r][i])},
-                        {"ph", "X"},
-                        {"ts", at.begin * 1e6},
-                        {"dur", (at.end - at.begin) * 1e6},
-                        {"pid", 0},
-                        {"tid", r}});
+  for (size_t pid = 0; pid < processes.size(); ++pid) {
+    const auto name = [&](const char* what, size_t tid, const std::string& value) {
+      events.push_back({{"name", what}, {"ph", "M"}, {"pid", pid}, {"tid", tid}, {"args", {{"name", value}}}});
+    };
+    if (!processes[pid].name.empty()) name("process_name", 0, processes[pid].name);
+    for (size_t tid = 0; tid < processes[pid].threads.size(); ++tid) {
+      const TraceThread& thread = processes[pid].threads[tid];
+      name("thread_name", tid, thread.name);
+      for (const TraceEvent& event : thread.events)
+        events.push_back({{"name", event.name},
+                          {"ph", "X"},
+                          {"ts", event.at.begin * 1e6},
+                          {"dur", (event.at.end - event.at.begin) * 1e6},
+                          {"pid", pid},
+                          {"tid", tid}});
     }
-    events.push_back({{"name", "optimizer"}, {"ph", "X"}, {"ts", plan.timeline.makespan * 1e6}, {"dur", plan.lines.optimizer * 1e6}, {"pid", 0}, {"tid", r}});
   }
   return nlohmann::ordered_json({{"displayTimeUnit", "ms"}, {"traceEvents", events}}).dump() + "\n";
+}
+
+std::string TraceJson(const Plan& plan) {
+  TraceProcess step;
+  for (int r = 0; r < plan.schedule.ranks(); ++r) {
+    TraceThread& thread = step.threads.emplace_back();
+    thread.name = absl::StrFormat("rank %d", r);
+    for (size_t i = 0; i < plan.schedule.actions[r].size(); ++i)
+      thread.events.push_back({ToString(plan.schedule.actions[r][i]), plan.timeline.ranks[r].actions[i]});
+    thread.events.push_back({"optimizer", {plan.timeline.makespan, plan.timeline.makespan + plan.lines.optimizer}});
+  }
+  return TraceJson({step});
 }
 
 std::string PlanHtml(const Plan& plan, double tokens) {

@@ -252,9 +252,11 @@ int PeakOpen(const Schedule& schedule, int rank) {
 // What the executor did is what the list says.
 class Recorder : public ActionObserver {
  public:
-  void Ran(const Action& action, double begin, double end) override {
+  void Ran(const Action& action, double begin, double end, double waited) override {
     EXPECT_LE(last_end_, begin);
     EXPECT_LE(begin, end);
+    EXPECT_GE(waited, 0);
+    EXPECT_LE(waited, end - begin);
     last_end_ = end;
     actions.push_back(action);
   }

@@ -1,0 +1,50 @@
+// A step of a pipeline as it ran, and beside it the simulation of the same lists with the durations that it had.
+#ifndef JEVONS_TRAINER_PLAN_MEASURED_STEP_H_
+#define JEVONS_TRAINER_PLAN_MEASURED_STEP_H_
+
+#include <string>
+#include <vector>
+
+#include "parallel/pipeline/simulate.h"
+
+namespace jevons {
+
+// Seconds. What it waits for messages comes first in an action.
+struct RanAction {
+  double begin = 0, end = 0, waited = 0;
+  double computed() const { return end - begin - waited; }
+};
+
+struct MeasuredRank {
+  int pp_rank = 0;
+  std::vector<RanAction> actions;  // beside the schedule's of pp_rank
+};
+
+struct MeasuredStep {
+  Schedule schedule;                // of every pipeline
+  std::vector<MeasuredRank> ranks;  // of the world, on one clock
+};
+
+// Durations without waiting, as means over micro-batches and over the ranks that run a stage.
+PipelineCosts CostsOf(const MeasuredStep& step);
+
+struct StepComparison {
+  struct Rank {
+    double busy = 0, waiting = 0;         // seconds of the step's, until this rank's last action ends
+    double predicted = 0, measured = 0;   // when that is
+    double error_percent() const { return measured > 0 ? 100 * (predicted / measured - 1) : 0; }
+  };
+  Timeline simulated;       // with CostsOf; messages take no time in it
+  std::vector<Rank> ranks;  // of the world
+  Rank slowest() const;
+};
+StepComparison Compare(const MeasuredStep& step);
+
+// A line per rank, and one for the step.
+std::string ComparisonText(const StepComparison& comparison);
+// For chrome://tracing and Perfetto: the measured step as one process, the simulated one as another.
+std::string TraceJson(const MeasuredStep& step, const StepComparison& comparison);
+
+}  // namespace jevons
+
+#endif  // JEVONS_TRAINER_PLAN_MEASURED_STEP_H_
