@@ -154,6 +154,23 @@ TEST(Pipeline, MemoryIsFlatOverAHundredSteps) {
   }
 }
 
+// By the loads of the whole batch, whoever counted them: from zero, one step leaves one move.
+TEST(Balance, AStepMovesTheBiasesOnce) {
+  RunConfig config = TinyRun(4, 1);
+  config.mutable_model()->set_layers(4);
+  for (const Layout& layout : {Layout{1, 1, 1}, Layout{4, 2, 1, 2, ZB_H1}, Layout{2, 1, 1, 2, DUALPIPE}}) {
+    const Outcome outcome = RunSteps(config, layout, 1);
+    const auto experts = static_cast<size_t>(config.model().moe().routed_experts());
+    size_t layer = 0;
+    for (const auto& [name, bytes] : outcome.state) {  // by name, and so by layer: there are fewer than ten
+      if (name.rfind("gate_bias/", 0) != 0) continue;
+      const std::vector<float> moves = GateBiasSteps({outcome.loads.data() + layer++ * experts, experts}, 0.01f);
+      EXPECT_EQ(std::memcmp(bytes.data(), moves.data(), bytes.size()), 0) << name;
+    }
+    EXPECT_EQ(layer * experts, outcome.loads.size());
+  }
+}
+
 // The loss is taken times a power of two on its way back. Neither the norm nor what the optimizer sees may show it: one
 // sequence and three copies of it, whose powers differ, have one mean gradient; and after a first step m = (1 - beta1) g.
 TEST(LossScale, IsGoneFromNormAndMoments) {
