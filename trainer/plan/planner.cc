@@ -99,6 +99,22 @@ absl::StatusOr<Plan> MakePlan(const ModelShape& model, const Layout& layout, con
   return plan;
 }
 
+AheadOfTrain WhatTrainLacks(const Plan& plan) {
+  AheadOfTrain ahead{.of = {}, .step_seconds = plan.step_seconds};
+  Layout layout = plan.layout;
+  const auto without = [&](const char* what) {
+    const double seconds = MakePlan(plan.model, layout, plan.cluster).value().step_seconds;
+    if (seconds == ahead.step_seconds) return;
+    ahead.of.push_back(what);
+    ahead.step_seconds = seconds;
+  };
+  layout.dispatch = Dispatch::kPlain;
+  without("rows that travel once per node and are forwarded there");
+  layout.overlap = false;
+  without("communication of experts beside computation in pairs");
+  return ahead;
+}
+
 Goodput EstimateGoodput(const Plan& plan) {
   const HourConfig& hour = plan.cluster.hour();
   const auto gpus = static_cast<double>(plan.layout.gpus);

@@ -53,6 +53,13 @@ struct Plan {
 absl::StatusOr<Plan> MakePlan(const ModelShape& model, const Layout& layout, const ClusterConfig& cluster,
                               const Constants& constants = {});
 
+// What a plan counts on that `jevons train` does not do yet, as far as it matters here, and the step without it.
+struct AheadOfTrain {
+  std::vector<std::string> of;
+  double step_seconds = 0;
+};
+AheadOfTrain WhatTrainLacks(const Plan& plan);
+
 // What of the hours trains, and what else a headline leaves out.
 struct Goodput {
   double checkpoint = 0, restart = 0, lost = 0;  // shares of the clock: stalls, restarts, work thrown away

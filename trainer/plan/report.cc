@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 
 namespace jevons {
 namespace {
@@ -114,8 +115,10 @@ std::string PlanText(const Plan& plan, double tokens) {
                                      Figure(plan.model.active_parameters() / 1e9, 2), plan.layout.batch, plan.layout.sequence, plan.layout.micro_batches());
   const double room = (plan.memory_limit() - plan.memory[plan.fullest].total()) / kGiB;
   absl::StrAppendFormat(&text, "fits            %s, %.1f GiB %s\n", plan.fits() ? "yes" : "NO", std::abs(room), plan.fits() ? "to spare" : "too much");
-  absl::StrAppendFormat(&text, "step            %.3f s\ntokens/s/GPU    %.1f   (%sB tokens a day)\n", plan.step_seconds,
-                        plan.tokens_per_second_per_gpu(), Figure(plan.tokens_per_second() * 86400 / 1e9, 1));
+  absl::StrAppendFormat(&text, "step            %.3f s\n", plan.step_seconds);
+  if (const AheadOfTrain ahead = WhatTrainLacks(plan); !ahead.of.empty())
+    absl::StrAppendFormat(&text, "  of train today  %.3f s, which does not do yet: %s\n", ahead.step_seconds, absl::StrJoin(ahead.of, "; "));
+  absl::StrAppendFormat(&text, "tokens/s/GPU    %.1f   (%sB tokens a day)\n", plan.tokens_per_second_per_gpu(), Figure(plan.tokens_per_second() * 86400 / 1e9, 1));
   absl::StrAppendFormat(&text, "MFU             %.2f%% causal, %.2f%% full: %s and %s TFLOPS of %s (BF16, MTP not counted)\n",
                         100 * plan.mfu(true), 100 * plan.mfu(false), Figure(plan.tflops(true), 0), Figure(plan.tflops(false), 0), Figure(plan.cluster.gpu().peak_bf16_tflops(), 0));
   text += "\nstep, mean of the ranks                         s   share\n";
@@ -135,6 +138,9 @@ Json PlanJson(const Plan& plan, double tokens) {
                {"tokens_per_second_per_gpu", plan.tokens_per_second_per_gpu()},
                {"mfu_causal", plan.mfu(true)},
                {"mfu_full", plan.mfu(false)}};
+  const AheadOfTrain ahead = WhatTrainLacks(plan);
+  json["not_in_train"] = ahead.of;
+  json["step_seconds_of_train"] = ahead.step_seconds;
   for (const Row& row : StepRows(plan.lines)) json["step"][row.key] = row.value;
   for (size_t i = 0; i < kCosts; ++i) json["kernels"][kCostNames[i]] = plan.work.seconds[i];
   json["kernels"]["hidden"] = plan.hidden;

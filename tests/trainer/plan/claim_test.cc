@@ -69,6 +69,24 @@ TEST(PlanReport, JsonHoldsTheFiguresOfTheText) {
   EXPECT_THAT(PlanText(plan, 14.8e12), HasSubstr("fits            yes"));
 }
 
+// A plan is of what the program will do; what it does not do yet is named and priced, where it makes a difference.
+TEST(PlanReport, SaysWhatTrainDoesNotDoYet) {
+  const Plan& plan = TheClaim().plan;
+  const AheadOfTrain ahead = WhatTrainLacks(plan);
+  EXPECT_EQ(ahead.of.size(), 2u);
+  EXPECT_GT(ahead.step_seconds, plan.step_seconds);
+  EXPECT_THAT(PlanText(plan, 0), testing::ContainsRegex("of train today +[0-9.]+ s, which does not do yet: rows .* forwarded there; communication"));
+  EXPECT_EQ(PlanJson(plan, 0)["step_seconds_of_train"], ahead.step_seconds);
+  Layout alone = plan.layout;
+  alone.ep = 1;
+  alone.pp = 1;
+  alone.batch = 16384;
+  alone.schedule = ScheduleKind::k1F1B;
+  const Plan plain = PlanOf(alone);
+  EXPECT_TRUE(WhatTrainLacks(plain).of.empty());
+  EXPECT_THAT(PlanText(plain, 0), testing::Not(HasSubstr("does not do yet")));
+}
+
 TEST(PlanReport, ClaimsJsonHoldsEveryLine) {
   const nlohmann::ordered_json json = ClaimJson(TheClaim());
   ASSERT_EQ(json["hours"].size(), TheClaim().hours.size());
