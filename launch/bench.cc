@@ -159,7 +159,9 @@ absl::Status BenchStep(const StepOptions& options, Communicator& host) {
   JEVONS_ASSIGN_OR_RETURN(const StepFigures figures, TimeSteps(config, step, world, options.steps));
   const MemoryUse planned = PlanMemory(config, shape, world.rank(), step.peak_load()).use;
   if (world.rank() == 0) WriteOut(Report(config, figures, meter, step, planned, world.size(), cpu.threads));
-  return options.trace.empty() ? absl::OkStatus() : WriteTrace(options.trace, step.MeasureLastStep());
+  if (options.trace.empty()) return absl::OkStatus();
+  const MeasuredStep last = step.MeasureLastStep();
+  return world.rank() == 0 ? WriteTrace(options.trace, last) : absl::OkStatus();
 }
 
 absl::Status BenchAllToAll(Communicator& world) {

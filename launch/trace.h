@@ -15,8 +15,7 @@ namespace jevons {
 
 void AddTrace(CLI::App& command, std::string& path);
 
-// Writes the step, as it ran and simulated, and says on stdout how far the two are apart. Nothing where no file was asked for or no
-// step was run.
+// Writes the step, as it ran and simulated, and says on stdout how far the two are apart; for rank 0.
 absl::Status WriteTrace(const std::string& path, const MeasuredStep& step);
 
 }  // namespace jevons

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_format.h"
 #include "configs/load.h"
 #include "configs/validate.h"
@@ -57,7 +58,7 @@ void Describe(const TrainOptions& options, const Communicator& world, int thread
   const ParamCount count = CountParameters(config.model());
   LogInfo(absl::StrFormat("%d ranks of %d threads, ep %d, products in %s", world.size(), threads, config.parallel().ep(),
                           ProductsText(config)));
-  if (config.parallel().pp() > 1) LogInfo(PipelineText(config, world.size()));
+  if (config.parallel().pp() > 1) LogInfo(absl::StripTrailingAsciiWhitespace(PipelineText(config, world.size())));
   if (const std::string cudnn = cuda::CudnnText(); config.parallel().backend() == CUDA && !cudnn.empty()) LogInfo("attention by " + cudnn);
   LogInfo(absl::StrFormat("%d parameters (%d active), %d more in MTP modules; %.4g MFLOP per token, peak %.4g GFLOP/s",
                           count.total, count.active_without_embedding, count.mtp_unique, options.meter.flops_per_token / 1e6,
@@ -92,10 +93,10 @@ absl::Status Train(const Options& options, Communicator& host) {
   JEVONS_ASSIGN_OR_RETURN(const RunSummary summary, jevons::Train(train, world));
   if (world.rank() != 0) return absl::OkStatus();
   WriteOut(SummaryText(summary, train));
-  JEVONS_RETURN_IF_ERROR(WriteTrace(options.trace, summary.last_step));
   std::ofstream file(train.output + "/summary.json");
   file << SummaryJson(summary) << std::flush;
-  return file.good() ? absl::OkStatus() : FailureError(train.output + "/summary.json: cannot be written; look at the disk");
+  if (!file.good()) return FailureError(train.output + "/summary.json: cannot be written; look at the disk");
+  return options.trace.empty() ? absl::OkStatus() : WriteTrace(options.trace, summary.last_step);
 }
 
 }  // namespace

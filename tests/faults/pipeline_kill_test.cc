@@ -4,8 +4,12 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <chrono>
+#include <fstream>
+#include <nlohmann/json.hpp>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -27,11 +31,12 @@ bool Runs(pid_t process) {
 }
 
 constexpr double kDeadline = 3;  // seconds: parallel.watchdog_seconds
+constexpr int kBatch = 96, kSequence = 32;
 
 // Four stages, and so many micro-batches that next to nothing of a step lies outside its schedule.
 std::vector<std::string> Overrides(const std::string& schedule) {
   return {"parallel.pp=4", "parallel.schedule=" + schedule, absl::StrCat("parallel.watchdog_seconds=", kDeadline),
-          "model.layers=4", "train.batch_sequences=96", "checkpoint.interval=1", "train.eval_interval=0"};
+          "model.layers=4", absl::StrCat("data.sequence_length=", kSequence), absl::StrCat("train.batch_sequences=", kBatch), "checkpoint.interval=1", "train.eval_interval=0"};
 }
 
 // A launcher that does not look, as if the rank's node were gone with it.
@@ -46,6 +51,17 @@ struct Strike {
 
 class PipelineKill : public TrainCli {
  protected:
+  // Of the last one that was recorded: so much later the next is in mid-schedule.
+  static std::chrono::duration<double> HalfAStep(const std::string& output) {
+    std::ifstream file(folder_ / output / "metrics.jsonl");
+    double seconds = 0;
+    for (std::string line; std::getline(file, line);) {
+      const auto record = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+      if (record.contains("tokens_per_second")) seconds = kBatch * kSequence / record["tokens_per_second"].get<double>();
+    }
+    return std::chrono::duration<double>(seconds / 2);
+  }
+
   static ProcessResult Run(const Strike& strike) {
     std::vector<std::string> command = Command(4, 1, strike.schedule, Overrides(strike.schedule));
     command.insert(std::find(command.begin(), command.end(), kJevons), strike.starter.begin(), strike.starter.end());
@@ -54,7 +70,7 @@ class PipelineKill : public TrainCli {
     std::sort(ranks.begin(), ranks.end());  // mpirun starts them in their order
     if (!strike.starter.empty())
       for (pid_t& rank : ranks) rank = ChildrenOf(rank).at(0);
-    std::this_thread::sleep_for(std::chrono::milliseconds(100));  // into the next step, which takes longer
+    std::this_thread::sleep_for(HalfAStep(strike.schedule));
     kill(ranks.at(strike.victim), strike.signal_number);
     const auto begin = std::chrono::steady_clock::now();
     const ProcessResult result = process.Wait(kTimeout);
