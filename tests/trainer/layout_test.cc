@@ -109,8 +109,8 @@ TEST(PipelineEquality, BitwiseWithPackedDocuments) {
   config.mutable_data()->set_document_mask(true);
   const Outcome alone = RunSteps(config, {1, 1, 1}, 2);
   EXPECT_NE(alone.figures, unpacked.figures);
-  for (const Layout& layout : {Layout{3, 1, 1, 3, ONE_F_ONE_B}, Layout{4, 1, 1, 4, ZB_H1, 1, "1|0|3|0"}, Layout{4, 1, 1, 4, DUALPIPE},
-                               Layout{3, 1, 1, 3, DUALPIPEV}, Layout{4, 1, 1, 4, INTERLEAVED, 2}}) {
+  for (const RunLayout& layout : {RunLayout{3, 1, 1, 3, ONE_F_ONE_B}, RunLayout{4, 1, 1, 4, ZB_H1, 1, "1|0|3|0"}, RunLayout{4, 1, 1, 4, DUALPIPE},
+                               RunLayout{3, 1, 1, 3, DUALPIPEV}, RunLayout{4, 1, 1, 4, INTERLEAVED, 2}}) {
     SCOPED_TRACE(ScheduleType_Name(layout.schedule));
     ExpectEqual(alone, RunSteps(config, layout, 2));
   }
@@ -158,7 +158,7 @@ TEST(Pipeline, MemoryIsFlatOverAHundredSteps) {
 TEST(Balance, AStepMovesTheBiasesOnce) {
   RunConfig config = TinyRun(4, 1);
   config.mutable_model()->set_layers(4);
-  for (const Layout& layout : {Layout{1, 1, 1}, Layout{4, 2, 1, 2, ZB_H1}, Layout{2, 1, 1, 2, DUALPIPE}}) {
+  for (const RunLayout& layout : {RunLayout{1, 1, 1}, RunLayout{4, 2, 1, 2, ZB_H1}, RunLayout{2, 1, 1, 2, DUALPIPE}}) {
     const Outcome outcome = RunSteps(config, layout, 1);
     const auto experts = static_cast<size_t>(config.model().moe().routed_experts());
     size_t layer = 0;

@@ -104,7 +104,7 @@ TEST(Partition, EveryParameterIsSomewhereAndCopiesAreKnown) {
   }
 }
 
-// Every step's micro-batches have to suit the schedule; what would is said in the config's own words.
+// The whole batch has to suit the schedule; what would is said in the config's own words.
 TEST(CheckPipeline, NamesTheNearestLegalBatch) {
   RunConfig config;
   *config.mutable_model() = Model(4, 1);
@@ -127,7 +127,7 @@ TEST(CheckPipeline, NamesTheNearestLegalBatch) {
   EXPECT_THAT(refusal(DUALPIPEV, 6, 0, 4), HasSubstr("brings 2 micro-batches to each of 2 pipelines"));
   EXPECT_THAT(refusal(DUALPIPEV, 6, 0, 4), testing::EndsWith("; nearest legal: 14"));
   EXPECT_THAT(refusal(INTERLEAVED, 6), testing::EndsWith("; nearest legal: 8"));
-  EXPECT_THAT(refusal(INTERLEAVED, 12, 4), testing::AllOf(testing::StartsWith("train.batch_ramp_start = 4: "), HasSubstr("a step of 6 sequences")));
+  EXPECT_EQ(refusal(INTERLEAVED, 12, 4), "") << "empty micro-batches make up for what a step on the way lacks";
   config.mutable_parallel()->set_pp(3);
   EXPECT_THAT(refusal(DUALPIPE, 12, 0, 3), testing::StartsWith("parallel.pp = 3: schedule dualpipe"));
 }

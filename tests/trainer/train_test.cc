@@ -134,7 +134,6 @@ TEST_F(TrainTest, EveryScheduleGoesOnFromEveryOther) {
   const size_t kinds = layouts.size();  // a prime: steps of every length visit all of them
   config_.mutable_model()->set_layers(4);
   config_.mutable_train()->set_batch_sequences(8);
-  config_.mutable_train()->set_batch_ramp_start(0);
   const int legs = static_cast<int>(kinds * (kinds - 1) + 1);
   config_.mutable_train()->set_steps(legs);
   ASSERT_TRUE(TrainOn(1, 1, Folder("straight")).ok());
