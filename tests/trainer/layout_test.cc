@@ -7,6 +7,7 @@
 #include "kernels/cpu/gemm_impl.h"
 #include "tests/support/amx_model.h"
 #include "tests/support/layout_run.h"
+#include "trainer/plan/memory_model.h"
 
 namespace jevons {
 namespace {
@@ -168,6 +169,26 @@ TEST(Balance, AStepMovesTheBiasesOnce) {
       EXPECT_EQ(std::memcmp(bytes.data(), moves.data(), bytes.size()), 0) << name;
     }
     EXPECT_EQ(layer * experts, outcome.loads.size());
+  }
+}
+
+// Of the ends too, which have embedding, MTP and head, and where DualPipe has two copies.
+TEST(Pipeline, StateIsPlannedToTheByteOnEveryRank) {
+  for (const RunLayout& layout : {RunLayout{4, 1, 1, 4, ZB_H1, 1, "1|0|3|0"}, RunLayout{8, 2, 1, 4, DUALPIPE}, RunLayout{4, 2, 1, 2, DUALPIPEV}}) {
+    RunConfig config = TinyRun(16, 1);
+    config.mutable_model()->set_layers(4);
+    config.mutable_parallel()->set_pp(layout.pp);
+    config.mutable_parallel()->set_ep(layout.ep);
+    config.mutable_parallel()->set_schedule(layout.schedule);
+    config.mutable_parallel()->set_stages(layout.stages);
+    RunLoopback(layout.ranks, [&](Communicator& world) {
+      Mesh mesh(world, {.world = layout.ranks, .pp = layout.pp, .ep = layout.ep});
+      const TrainStep step(config, mesh);
+      const MemoryUse used = step.memory(), planned = PlanMemory(config, mesh.shape(), world.rank(), /*load=*/1);
+      EXPECT_EQ(used.weights, planned.weights) << "rank " << world.rank();
+      EXPECT_EQ(used.gradients, planned.gradients) << "rank " << world.rank();
+      EXPECT_EQ(used.optimizer, planned.optimizer) << "rank " << world.rank();
+    });
   }
 }
 
