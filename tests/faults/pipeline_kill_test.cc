@@ -31,7 +31,7 @@ bool Runs(pid_t process) {
 }
 
 constexpr double kDeadline = 3;  // seconds: parallel.watchdog_seconds
-constexpr int kBatch = 96, kSequence = 32;
+constexpr int kBatch = 48, kSequence = 32;
 
 // Four stages, and so many micro-batches that next to nothing of a step lies outside its schedule.
 std::vector<std::string> Overrides(const std::string& schedule) {
