@@ -198,8 +198,8 @@ absl::Status Scorer::SumGradients() {
                .scales = scales,
                .totals = [&](int) { return totals; }});
   for (int64_t b = 0; b < tokens_.sequences; ++b) {
-    whole.Forward(static_cast<int>(b));
-    whole.Backward(static_cast<int>(b));
+    whole.Forward(static_cast<int>(b)).Finish();
+    whole.Backward(static_cast<int>(b)).Finish();
     non_finite_ = whole.non_finite();
     JEVONS_RETURN_IF_ERROR(CheckFinite(b, std::isfinite(losses[0])));
   }

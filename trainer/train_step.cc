@@ -161,6 +161,7 @@ void TrainStep::RunStages(const StageStep& step, int64_t micro_batches) {
   if (executor == nullptr) {
     Schedule schedule = ExecutableSchedule(partition_.Shape(micro_batches), /*recompute=*/false).value();
     if (step.forward_only) schedule = ForwardOnly(std::move(schedule));
+    if (schedule.has_pairs(mesh_.pp().rank())) mesh_.ep().MoveInBackground();
     std::vector<Stage*> stages;
     for (const auto& stage : stages_) stages.push_back(stage.get());
     executor = std::make_unique<Executor>(std::move(schedule), mesh_.pp(), stream_.get(), stages, step.forward_only ? nullptr : &recorder_);
@@ -434,7 +435,7 @@ MemoryLedger TrainStep::memory_ledger() const {
   for (const StateSlice& slice : optimizer_->State()) (slice.name.front() == 'w' ? ledger.masters : ledger.moments) += slice.data.bytes();
   ledger.saved = pool_.SlicesOf({MicroPool::kUntilB, MicroPool::kUntilW, MicroPool::kMessage});
   ledger.stash = pool_.SlicesOf({MicroPool::kStash});
-  ledger.temporary = scratch_.PeakSlices();
+  ledger.temporary = pool_.TemporarySlices(scratch_);
   return ledger;
 }
 

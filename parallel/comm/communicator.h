@@ -91,6 +91,10 @@ class Communicator {
   // on all transfers of the group: messages come in while somebody asks.
   virtual bool Done(const Stream& stream, CommRequest request) = 0;
 
+  // From here on transfers of the host move on while this rank computes, where the transport needs somebody to ask for them: a thread
+  // does as long as some are under way. It costs a little of a core, so whoever has something to compute meanwhile calls this.
+  virtual void MoveInBackground() {}
+
   void AllToAllV(const Stream& stream, ConstBytes send, Sizes send_bytes, Bytes recv, Sizes recv_bytes) {
     Wait(stream, BeginAllToAllV(stream, send, send_bytes, recv, recv_bytes));
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstring>
 #include <set>
 #include <utility>
@@ -21,6 +22,9 @@ int64_t MessageTag(int64_t number) { return 2 * number; }
 
 // Of what a reduce-scatter receives at a time, from all peers together: 8 MiB.
 constexpr size_t kSumWindow = size_t{1} << 20;
+
+// Between two looks at what is under way, so that the core belongs to who computes.
+constexpr std::chrono::microseconds kBackgroundPause(20);
 
 std::vector<Outgoing> Outgoings(const ExchangePlan& plan, std::span<const std::byte> send) {
   std::vector<Outgoing> messages;
@@ -120,6 +124,14 @@ MessageCommunicator::MessageCommunicator(std::unique_ptr<Transport> transport, s
       received_(transport_->size()) {}
 
 MessageCommunicator::~MessageCommunicator() {
+  if (background_.joinable()) {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      ends_ = true;
+    }
+    changed_.notify_one();
+    background_.join();
+  }
   JEVONS_CHECK(open_.empty(), "group %s ends with %zu transfers under way", name_.c_str(), open_.size());
 }
 
@@ -138,7 +150,9 @@ void MessageCommunicator::ExpectHost(const Stream& stream) const {
 
 CommRequest MessageCommunicator::KeepOpen(OpenCall open) {
   const int64_t id = next_request_++;
+  const std::lock_guard<std::mutex> lock(mutex_);
   open_.emplace(id, std::move(open));
+  changed_.notify_one();
   return {id};
 }
 
@@ -155,16 +169,36 @@ bool MessageCommunicator::Poll(const OpenCall& open, Transfer& transfer) {
   return *done;
 }
 
-void MessageCommunicator::PollAll() {
+bool MessageCommunicator::PollAll() {
+  bool done = true;
   for (const auto& [id, open] : open_)
-    if (open.transfer != nullptr) Poll(open, *open.transfer);
+    if (open.transfer != nullptr && !Poll(open, *open.transfer)) done = false;
+  return done;
+}
+
+void MessageCommunicator::MoveInBackground() {
+  if (size() > 1 && !background_.joinable()) background_ = std::thread([this] { Background(); });
+}
+
+void MessageCommunicator::Background() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  while (!ends_) {
+    if (PollAll())
+      changed_.wait(lock);
+    else
+      changed_.wait_for(lock, kBackgroundPause);
+  }
 }
 
 void MessageCommunicator::Finish(const OpenCall& open, Transfer& transfer) {
   PatientWait wait;
-  while (!Poll(open, transfer)) {
+  for (;;) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    if (Poll(open, transfer)) return;
     PollAll();
+    lock.unlock();
     if (!wait.Pause()) {
+      lock.lock();
       const std::vector<int> missing = transfer.MissingPeers();
       const std::set<int> peers(missing.begin(), missing.end());
       log_->Die(open.call, CallLog::Waited(open.call, wait.seconds(), "", absl::StrJoin(peers, ", ")));
@@ -273,14 +307,18 @@ CommRequest MessageCommunicator::BeginReceive(const Stream& stream, Bytes data, 
 
 void MessageCommunicator::Wait(const Stream& stream, CommRequest request) {
   ExpectHost(stream);
+  std::unique_lock<std::mutex> lock(mutex_);
   const OpenCall& open = Find(request);
+  lock.unlock();
   if (open.transfer != nullptr) Finish(open, *open.transfer);
+  lock.lock();
   Leave(open);
   open_.erase(request.id);
 }
 
 bool MessageCommunicator::Done(const Stream& stream, CommRequest request) {
   ExpectHost(stream);
+  const std::lock_guard<std::mutex> lock(mutex_);
   PollAll();
   const OpenCall& open = Find(request);
   return open.transfer == nullptr || Poll(open, *open.transfer);

@@ -2,13 +2,16 @@
 //
 // All-to-all, gathers and reduce-scatters send each part straight to its reader: every byte travels once. Sums and
 // maxima that all ranks get and broadcasts go along a binomial tree, barriers by dissemination: log2(size) rounds. Use one communicator
-// from one thread at a time.
+// from one thread at a time: its own, in the background, touches nothing but transfers that are under way.
 #ifndef JEVONS_PARALLEL_COMM_MESSAGE_COMMUNICATOR_H_
 #define JEVONS_PARALLEL_COMM_MESSAGE_COMMUNICATOR_H_
 
+#include <condition_variable>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "parallel/comm/communicator.h"
@@ -36,6 +39,7 @@ class MessageCommunicator : public Communicator {
   CommRequest BeginReceive(const Stream& stream, Bytes data, int peer, const MessageNames& names) override;
   void Wait(const Stream& stream, CommRequest request) override;
   bool Done(const Stream& stream, CommRequest request) override;
+  void MoveInBackground() override;
   void AllReduceSum(std::span<int64_t> values) override;
   void AllReduceMax(std::span<int64_t> values) override;
   void ReduceScatterSum(const Stream& stream, std::span<const int64_t> send,
@@ -58,11 +62,13 @@ class MessageCommunicator : public Communicator {
   OpenCall EnterMessage(const char* kind, int64_t bytes, int peer, const MessageNames& names,
                         std::vector<int64_t>& count);
   void Leave(const OpenCall& call) { log_->Leave(call.log_id); }
+  // What follows, to PollAll, with `mutex_` held.
   const OpenCall& Find(CommRequest request) const;
   bool Poll(const OpenCall& call, Transfer& transfer);
   // MPI takes a message in only while its receiver polls: whoever polls, polls for all that is under way. So a rank that
-  // waits for its sends to be taken never waits for one that took no notice of them.
-  void PollAll();
+  // waits for its sends to be taken never waits for one that took no notice of them. Returns whether all are done.
+  bool PollAll();
+  void Background();
   void Finish(const OpenCall& call, Transfer& transfer);  // waits, under the watchdog
 
   // One message of a tree or dissemination round; blocks.
@@ -79,7 +85,11 @@ class MessageCommunicator : public Communicator {
   int64_t sequence_ = 0;
   std::vector<int64_t> sent_, received_;  // [size] messages to and from each rank
   int64_t next_request_ = 0;
+  std::mutex mutex_;                  // on open_, and on the transfers in it
   std::map<int64_t, OpenCall> open_;  // by request: begun and not yet waited for
+  std::condition_variable changed_;   // something has begun, or all ends
+  bool ends_ = false;
+  std::thread background_;
 };
 
 }  // namespace jevons

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "kernels/base/check.h"
 
@@ -52,27 +53,14 @@ void DispatchHandle::BySource(const Tensor& by_expert, const Tensor& leaving, st
 }
 
 Dispatcher::Dispatcher(Communicator& ep, int64_t experts, const Stream& stream, double load)
-    : ep_(ep), experts_(experts), stream_(stream), load_(load), local_(BlockOf(experts, ep.size(), ep.rank())) {
+    : ep_(ep),
+      experts_(experts),
+      stream_(stream),
+      load_(load),
+      local_(BlockOf(experts, ep.size(), ep.rank())),
+      host_counts_(std::make_unique<Staging>(stream.device, experts * static_cast<int64_t>(sizeof(int64_t)))),
+      counts_are_there_(stream.device) {
   JEVONS_CHECK(experts > 0, "%lld experts", static_cast<long long>(experts));
-  if (stream.device == Device::kCuda)
-    host_counts_ = std::make_unique<Staging>(stream.device, experts * static_cast<int64_t>(sizeof(int64_t)));
-}
-
-DispatchHandle Dispatcher::Plan(const Tensor& counts, int64_t rows) {
-  JEVONS_CHECK(counts.size() == experts_ && counts.contiguous(), "counts %s for %lld experts",
-               counts.ToString().c_str(), static_cast<long long>(experts_));
-  if (stream_.device == Device::kNone) return PlanByLoad(rows);
-  const int64_t* host = counts.as<int64_t>();
-  if (host_counts_ != nullptr) {
-    CopyBytes(stream_, counts.data, host_counts_->data(), counts.bytes());
-    Synchronize(stream_);
-    ++count_reads_;
-    host = static_cast<const int64_t*>(host_counts_->data());
-  }
-  DispatchHandle handle = Plan(std::span(host, static_cast<size_t>(experts_)));
-  JEVONS_CHECK(handle.send_rows == rows, "counts of %lld rows, where %lld are sent", static_cast<long long>(handle.send_rows),
-               static_cast<long long>(rows));
-  return handle;
 }
 
 DispatchHandle Dispatcher::PlanByLoad(int64_t rows) const {
@@ -97,15 +85,25 @@ DispatchHandle Dispatcher::PlanByLoad(int64_t rows) const {
   return handle;
 }
 
-DispatchHandle Dispatcher::Plan(std::span<const int64_t> counts) {
-  JEVONS_CHECK(static_cast<int64_t>(counts.size()) == experts_, "%zu counts for %lld experts", counts.size(),
-               static_cast<long long>(experts_));
+void Dispatcher::BeginPlan(const Tensor& counts, int64_t rows) {
+  JEVONS_CHECK(counts.size() == experts_ && counts.contiguous(), "counts %s for %lld experts",
+               counts.ToString().c_str(), static_cast<long long>(experts_));
+  JEVONS_CHECK(!std::exchange(planning_, true), "a plan is under way");
+  planned_rows_ = rows;
+  if (stream_.device == Device::kNone) return;
+  CopyBytes(stream_, counts.data, host_counts_->data(), counts.bytes());
+  counts_are_there_.Record(stream_);
+  if (stream_.device == Device::kCpu) BeginCounts();
+}
+
+void Dispatcher::BeginCounts() {
+  const std::span counts(static_cast<const int64_t*>(host_counts_->data()), static_cast<size_t>(experts_));
   const int ranks = ep_.size();
-  DispatchHandle handle;
-  handle.local_experts = local_.size();
-  handle.sources = ranks;
-  handle.send_rows_to.resize(ranks);
-  handle.receive_rows_from.resize(ranks);
+  planned_ = {};
+  planned_.local_experts = local_.size();
+  planned_.sources = ranks;
+  planned_.send_rows_to.resize(ranks);
+  planned_.receive_rows_from.resize(ranks);
   std::vector<int64_t> send_counts(ranks);  // how many counts, not rows: those of the other rank's experts
   for (int r = 0; r < ranks; ++r) {
     const Range owned = BlockOf(experts_, ranks, r);
@@ -113,19 +111,33 @@ DispatchHandle Dispatcher::Plan(std::span<const int64_t> counts) {
     for (int64_t e = owned.begin; e < owned.end; ++e) {
       JEVONS_CHECK(counts[e] >= 0, "%lld rows for expert %lld", static_cast<long long>(counts[e]),
                    static_cast<long long>(e));
-      handle.send_rows_to[r] += counts[e];
+      planned_.send_rows_to[r] += counts[e];
     }
-    handle.send_rows += handle.send_rows_to[r];
+    planned_.send_rows += planned_.send_rows_to[r];
   }
-  std::vector<int64_t> received(ranks * local_.size());  // [source][local expert]
-  ep_.AllToAllV(std::as_bytes(counts), Scaled(send_counts, sizeof(int64_t)),
-                std::as_writable_bytes(std::span(received)),
-                std::vector<int64_t>(ranks, local_.size() * static_cast<int64_t>(sizeof(int64_t))));
-  handle.segment_offsets.reserve(received.size() + 1);
+  received_.assign(ranks * local_.size(), 0);
+  counts_request_ = ep_.BeginAllToAllV(std::as_bytes(counts), Scaled(send_counts, sizeof(int64_t)),
+                                       std::as_writable_bytes(std::span(received_)),
+                                       std::vector<int64_t>(ranks, local_.size() * static_cast<int64_t>(sizeof(int64_t))));
+}
+
+DispatchHandle Dispatcher::FinishPlan() {
+  JEVONS_CHECK(std::exchange(planning_, false), "no plan is under way");
+  if (stream_.device == Device::kNone) return PlanByLoad(planned_rows_);
+  if (stream_.device == Device::kCuda) {
+    counts_are_there_.Synchronize();
+    ++count_reads_;
+    BeginCounts();
+  }
+  ep_.Wait(counts_request_);
+  DispatchHandle handle = std::move(planned_);
+  JEVONS_CHECK(handle.send_rows == planned_rows_, "counts of %lld rows, where %lld are sent", static_cast<long long>(handle.send_rows),
+               static_cast<long long>(planned_rows_));
+  handle.segment_offsets.reserve(received_.size() + 1);
   handle.segment_offsets.push_back(0);
   for (int64_t e = 0; e < local_.size(); ++e) {
-    for (int source = 0; source < ranks; ++source) {
-      const int64_t rows = received[source * local_.size() + e];
+    for (int source = 0; source < handle.sources; ++source) {
+      const int64_t rows = received_[source * local_.size() + e];
       handle.receive_rows_from[source] += rows;
       handle.receive_rows += rows;
       handle.segment_offsets.push_back(handle.receive_rows);

@@ -3,7 +3,8 @@
 // share is contiguous. The backward pass of a dispatch is a combine with the same handle, and the reverse
 // (trainer/DESIGN.md, contract 5).
 //
-//   DispatchHandle handle = dispatcher.Plan(counts);                 // exchanges counts: the one small collective
+//   dispatcher.BeginPlan(counts);                                    // exchanges counts: the one small collective
+//   DispatchHandle handle = dispatcher.FinishPlan();
 //   auto r = dispatcher.BeginDispatch(handle, rows, arrived);  dispatcher.Finish(r);
 //   handle.ByExpert(arrived, rows_of_experts, parts);  CopyParts(ops, parts);
 //   ... experts work on their rows: handle.Expert(expert), of which handle.Segment(expert, source) came from one source ...
@@ -13,7 +14,7 @@
 // Rows arrive and leave by source rank, then by local expert, then as the source sent them; experts have theirs by local
 // expert, then by source, so that an expert's rows lie together.
 //
-// On a device nothing of this waits for it but Plan, which reads the counts that the router has left there: once for
+// On a device nothing of this waits for it but FinishPlan, which reads the counts that the router has left there: once for
 // each layer and micro-batch, counted in count_reads() and in HostSynchronizations(). Rows stay on the device. On kNone there are no
 // counts: as many rows arrive as the load says.
 #ifndef JEVONS_PARALLEL_EP_DISPATCHER_H_
@@ -62,10 +63,15 @@ class Dispatcher {
 
   Range local_experts() const { return local_; }
 
-  // counts[e]: rows this rank will send to expert e, e in [0, experts). Collective over ep.
-  DispatchHandle Plan(std::span<const int64_t> counts);
-  // counts: [experts] I64 where the stream works; rows: their sum. On a device the host waits for them here, and only here.
-  DispatchHandle Plan(const Tensor& counts, int64_t rows);
+  // counts: [experts] I64 where the stream works, the rows that this rank will send to each expert; rows: their sum. Collective over
+  // ep. One plan is under way at a time; other transfers may begin and end meanwhile.
+  void BeginPlan(const Tensor& counts, int64_t rows);
+  // On a device the host waits here, and only here, and for the counts alone: what the stream was given after them may go on.
+  DispatchHandle FinishPlan();
+  DispatchHandle Plan(const Tensor& counts, int64_t rows) {
+    BeginPlan(counts, rows);
+    return FinishPlan();
+  }
   int64_t count_reads() const { return count_reads_; }  // from a device, since construction
 
   // Rows of any type and width; `send` has handle.send_rows rows, `receive` handle.receive_rows; both
@@ -84,6 +90,7 @@ class Dispatcher {
  private:
   // What would come of an even choice of experts by `rows` rows on every rank, times the load.
   DispatchHandle PlanByLoad(int64_t rows) const;
+  void BeginCounts();  // those that the host has
   CommRequest Begin(std::span<const int64_t> send_rows, std::span<const int64_t> receive_rows,
                     const Tensor& send, const Tensor& receive, int64_t& bytes_sent);
   Communicator& ep_;
@@ -91,7 +98,14 @@ class Dispatcher {
   Stream stream_;
   double load_;
   Range local_;
-  std::unique_ptr<Staging> host_counts_;  // [experts] I64, on a device only
+  std::unique_ptr<Staging> host_counts_;  // [experts] I64
+  Event counts_are_there_;
+  // Of the plan under way.
+  bool planning_ = false;
+  int64_t planned_rows_ = 0;
+  DispatchHandle planned_;
+  std::vector<int64_t> received_;  // [source][local expert]
+  CommRequest counts_request_;
   int64_t count_reads_ = 0;
   Bytes bytes_sent_;
 };

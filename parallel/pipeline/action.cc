@@ -130,6 +130,10 @@ int64_t Schedule::action_count() const {
   return count;
 }
 
+bool Schedule::has_pairs(int rank) const {
+  return std::any_of(actions[rank].begin(), actions[rank].end(), [](const Action& action) { return action.overlapped(); });
+}
+
 bool Schedule::communicates() const {
   return std::any_of(actions.begin(), actions.end(), [](const std::vector<Action>& list) {
     return std::any_of(list.begin(), list.end(), [](const Action& action) { return action.communicates(); });

@@ -97,6 +97,7 @@ struct Schedule {
   std::vector<int> StagesOf(int rank) const;  // ascending, each once
   int64_t action_count() const;
   bool communicates() const;  // holds sends or receives
+  bool has_pairs(int rank) const;
   bool operator==(const Schedule&) const = default;
 };
 

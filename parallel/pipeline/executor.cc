@@ -57,18 +57,20 @@ void Executor::Run() {
   for (const Action& action : schedule_.actions[pp_.rank()]) {
     const double begin = observer_ != nullptr ? Now() : 0;
     waited_ = 0;
-    // The two of an overlapped pair one after the other, the forward first. This is where they are to be zipped.
-    for (const Task& task : action.tasks()) Do(task);
+    Do(action);
     if (observer_ != nullptr) observer_->Ran(action, begin, Now(), waited_);
     MoveOn();
   }
   for (auto send = sends_.begin(); send != sends_.end();) send = EndSend(send);
 }
 
-void Executor::Do(const Task& task) {
-  const auto [kind, stage, micro_batch] = task;
-  Stage& here = *stages_[stage];
-  switch (kind) {
+void Executor::Do(const Action& action) {
+  if (action.overlapped()) {
+    Phases forward = PhasesOf(action.tasks()[0]), backward = PhasesOf(action.tasks()[1]);
+    return RunPair(std::move(forward), std::move(backward));
+  }
+  const Task& task = action.first();
+  switch (task.kind) {
     case Kind::kRecvForward:
     case Kind::kRecvBackward:
       return Receive(task);
@@ -76,19 +78,25 @@ void Executor::Do(const Task& task) {
     case Kind::kSendBackward:
       return Send(task);
     case Kind::kForward:
-      Fetch({Kind::kRecvForward, stage, micro_batch});
-      return here.Forward(micro_batch);
     case Kind::kBackward:
-      Fetch({Kind::kRecvBackward, stage, micro_batch});
-      return here.Backward(micro_batch);
     case Kind::kBackwardInput:
-      Fetch({Kind::kRecvBackward, stage, micro_batch});
-      return here.BackwardInput(micro_batch);
+      return PhasesOf(task).Finish();
     case Kind::kBackwardWeight:
-      return here.BackwardWeight(micro_batch);
+      return stages_[task.stage]->BackwardWeight(task.micro_batch);
     case Kind::kRecompute:
-      return here.Recompute(micro_batch);
+      return stages_[task.stage]->Recompute(task.micro_batch);
   }
+}
+
+Phases Executor::PhasesOf(const Task& task) {
+  const auto [kind, stage, micro_batch] = task;
+  Stage& here = *stages_[stage];
+  if (kind == Kind::kForward) {
+    Fetch({Kind::kRecvForward, stage, micro_batch});
+    return here.Forward(micro_batch);
+  }
+  Fetch({Kind::kRecvBackward, stage, micro_batch});
+  return kind == Kind::kBackward ? here.Backward(micro_batch) : here.BackwardInput(micro_batch);
 }
 
 void Executor::Receive(const Task& task) {

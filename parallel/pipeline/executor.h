@@ -4,6 +4,7 @@
 //   SF, SB   begin to send what the stage made, go on; the stage gets the memory back when the send has ended
 //   F, B, I  wait for what they read, if another rank makes it; copy it, if a stage of this rank does. Then compute
 //   R, W     compute
+//   F&B, F&I wait for what both read, then run their phases in turn (phases.h)
 //
 // Sends under way to one neighbour are at most kSends: the next one waits for the oldest, and nothing else ends them before the step
 // does, so that memory does not depend on timing. So a rank waits only for what
@@ -58,7 +59,9 @@ class Executor {
     CommRequest request;
   };
 
-  void Do(const Task& task);
+  void Do(const Action& action);
+  // Of F, B or I, when what it reads is there.
+  Phases PhasesOf(const Task& task);
   void Receive(const Task& task);
   void Send(const Task& task);
   // Brings what F, B or I reads from the neighbouring stage: `receive` is the task for it, inserted or not.

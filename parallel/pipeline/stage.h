@@ -16,11 +16,17 @@
 // beside the one in the making. Inputs and output gradients may arrive ahead of the task that reads them, so a stage
 // does well to take no more for Input than the input, and the rest in Forward. Any span may be empty: a micro-batch may
 // have no rows.
+//
+// Forward and the backwards come in phases (phases.h), so that the executor may zip a forward and a backward, be they of this
+// stage or of two: the one's next phase runs while the other's messages travel. No more than two are under way at once on a
+// rank. Their number depends on the stage alone, not on the micro-batch: what the ranks that meet in it exchange has one order.
 #ifndef JEVONS_PARALLEL_PIPELINE_STAGE_H_
 #define JEVONS_PARALLEL_PIPELINE_STAGE_H_
 
 #include <cstddef>
 #include <span>
+
+#include "parallel/pipeline/phases.h"
 
 namespace jevons {
 
@@ -32,7 +38,7 @@ class Stage {
   // for no input, Forward does. Asked once; valid until B or W ends.
   virtual std::span<std::byte> Input(int micro_batch) = 0;
   // Input -> Output. A stage of a forward-only schedule keeps nothing beyond it but the output.
-  virtual void Forward(int micro_batch) = 0;
+  virtual Phases Forward(int micro_batch) = 0;
   // Not asked of the last stage. Valid until released: it has been sent, or copied to the next stage.
   virtual std::span<const std::byte> Output(int micro_batch) = 0;
   virtual void ReleaseOutput(int micro_batch) = 0;
@@ -41,9 +47,9 @@ class Stage {
 
   // Where the gradient of Output arrives; not asked of the last stage. Asked once; valid until B or W ends.
   virtual std::span<std::byte> OutputGradient(int micro_batch) = 0;
-  virtual void BackwardInput(int micro_batch) = 0;   // OutputGradient -> InputGradient; weight gradients wait
-  virtual void BackwardWeight(int micro_batch) = 0;  // those; frees the micro-batch
-  virtual void Backward(int micro_batch) = 0;        // both in one, which needs less memory
+  virtual Phases BackwardInput(int micro_batch) = 0;  // OutputGradient -> InputGradient; weight gradients wait
+  virtual void BackwardWeight(int micro_batch) = 0;   // those; frees the micro-batch
+  virtual Phases Backward(int micro_batch) = 0;       // both in one, which needs less memory
   // Not asked of the first stage. Valid until released.
   virtual std::span<const std::byte> InputGradient(int micro_batch) = 0;
   virtual void ReleaseInputGradient(int micro_batch) = 0;

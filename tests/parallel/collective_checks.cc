@@ -173,6 +173,21 @@ void CheckSubgroups(Communicator& world) {
   }
 }
 
+void CheckBackground(Communicator& world) {
+  const auto group = world.Split(0, "background");
+  group->MoveInBackground();
+  for (int64_t round = 0; round < 20; ++round) {
+    Exchange exchange(*group, 800 + round);
+    const CommRequest request = exchange.Begin(*group);
+    world.Barrier();
+    group->Wait(request);
+    EXPECT_EQ(exchange.recv, exchange.expected);
+  }
+  CheckInterleaved(*group);
+  CheckReductions(*group);
+  CheckLargeParts(*group);
+}
+
 void CheckEverything(Communicator& world) {
   CheckBarrier(world);
   CheckAllGather(world);
@@ -183,6 +198,7 @@ void CheckEverything(Communicator& world) {
   CheckEmptyCalls(world);
   CheckLargeParts(world);
   CheckSubgroups(world);
+  CheckBackground(world);
 }
 
 namespace {

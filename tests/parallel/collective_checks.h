@@ -18,6 +18,7 @@ void CheckSubgroups(
     Communicator& world);  // each group of a split repeats the checks; groups do not mix messages
 void CheckEmptyCalls(Communicator& group);  // zero bytes everywhere
 void CheckLargeParts(Communicator& group);  // parts of 3 MiB, past every eager limit
+void CheckBackground(Communicator& world);  // a group whose transfers a thread moves on, beside one without
 
 void CheckEverything(Communicator& world);
 

@@ -20,7 +20,8 @@ TEST(DispatcherTest, TransfersOverlap) {
   RunLoopback(3, [](Communicator& ep) {
     Dispatcher dispatcher(ep, 3);
     std::vector<float> first = {1, 2, 3}, second = {10, 20, 30}, a(3), b(3);
-    const DispatchHandle handle = dispatcher.Plan(std::vector<int64_t>{1, 1, 1});
+    std::vector<int64_t> counts = {1, 1, 1};
+    const DispatchHandle handle = dispatcher.Plan(Tensor::Of(counts.data(), {3}), 3);
     const CommRequest r =
         dispatcher.BeginDispatch(handle, Tensor::Of(first.data(), {3, 1}), Tensor::Of(a.data(), {3, 1}));
     const CommRequest s =
@@ -38,7 +39,8 @@ TEST(DispatcherDeathTest, ACallThatContradictsItsHandleAborts) {
                            [](Communicator& ep) {
                              Dispatcher dispatcher(ep, 1);
                              std::vector<float> rows(2);
-                             const DispatchHandle handle = dispatcher.Plan(std::vector<int64_t>{1});
+                             int64_t count = 1;
+                             const DispatchHandle handle = dispatcher.Plan(Tensor::Of(&count, {1}), 1);
                              dispatcher.BeginDispatch(handle, Tensor::Of(rows.data(), {2, 1}),
                                                       Tensor::Of(rows.data(), {1, 1}));
                            }),

@@ -1,12 +1,14 @@
 #include "parallel/comm/loopback.h"
 
 #include <atomic>
+#include <chrono>
 #include <thread>
 #include <vector>
 
 #include "gtest/gtest.h"
 #include "parallel/comm/bandwidth.h"
 #include "tests/parallel/collective_checks.h"
+#include "tests/support/slow_transport.h"
 
 namespace jevons {
 namespace {
@@ -40,6 +42,30 @@ TEST_P(LoopbackTest, NobodyPassesABarrierBeforeTheLastHasCome) {
       EXPECT_GE(arrived, round * world.size());
     }
   });
+}
+
+// Of a transport that moves nothing unless it is asked, a transfer arrives though its rank does not ask.
+TEST(LoopbackBackgroundTest, TransfersArriveWhileARankComputes) {
+  RunLoopback(
+      2,
+      [](Communicator& world) {
+        const auto group = world.Split(0, "background");
+        group->MoveInBackground();
+        const int64_t sent = 7;
+        std::atomic<int64_t> arrived{0};
+        const std::vector<int64_t> out = world.rank() == 0 ? std::vector<int64_t>{0, 8} : std::vector<int64_t>{0, 0};
+        const std::vector<int64_t> in = world.rank() == 1 ? std::vector<int64_t>{8, 0} : std::vector<int64_t>{0, 0};
+        const CommRequest request =
+            group->BeginAllToAllV(std::as_bytes(std::span(&sent, world.rank() == 0 ? 1 : 0)), out,
+                                  std::span(reinterpret_cast<std::byte*>(&arrived), world.rank() == 1 ? 8 : 0), in);
+        const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+        while (world.rank() == 1 && arrived != sent && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+        if (world.rank() == 1) {
+          EXPECT_EQ(arrived, sent);
+        }
+        group->Wait(request);
+      },
+      Slow());
 }
 
 TEST_P(LoopbackTest, BandwidthIsTheSameOnEveryRank) {

@@ -177,7 +177,7 @@ TEST(NcclTest, TheHostWaitsForCountsAlone) {
     const Tensor counts = memory.Allocate("counts", DType::kI64, {2});
     CopyBytes(rank.compute, rows, counts.data, counts.bytes());
     for (int layer = 0; layer < kLayers; ++layer) {
-      const DispatchHandle handle = dispatcher.Plan(counts);
+      const DispatchHandle handle = dispatcher.Plan(counts, rows[0] + rows[1]);
       const Tensor send = memory.Allocate("send", DType::kU8, {handle.send_rows, 8});
       const Tensor receive = memory.Allocate("receive", DType::kU8, {handle.receive_rows, 8});
       dispatcher.Finish(dispatcher.BeginDispatch(handle, send, receive));

@@ -97,7 +97,8 @@ TEST_F(WatchdogDeathTest, RanksThatDisagreeOnTheNumberOfExperts) {
   EXPECT_EXIT(RunLoopback(2,
                           [](Communicator& world) {
                             Dispatcher dispatcher(world, 4 + 2 * world.rank());
-                            dispatcher.Plan(std::vector<int64_t>(4 + 2 * world.rank(), 1));
+                            std::vector<int64_t> counts(4 + 2 * world.rank(), 1);
+                            dispatcher.Plan(Tensor::Of(counts.data(), {4 + 2 * world.rank()}), 4 + 2 * world.rank());
                           }),
               testing::ExitedWithCode(kPeerLost), "world.AllToAllV.*this rank");
 }

@@ -72,8 +72,8 @@ class ModelHarness {
                  .batch = [&](int) { return batch; },
                  .scales = scales,
                  .totals = [&](int) { return totals; }});
-    whole.Forward(0);
-    whole.Backward(0);
+    whole.Forward(0).Finish();
+    whole.Backward(0).Finish();
     Finish();
     return LossSums::Of(losses, config_.mtp().depth());
   }
@@ -112,7 +112,7 @@ class ModelHarness {
                  .forward_only = true,
                  .labels = [&](int) { return labels; },
                  .loss = [&](int) { return &sum; }});
-    whole.Forward(0);
+    whole.Forward(0).Finish();
     return sum;
   }
 

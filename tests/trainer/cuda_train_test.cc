@@ -144,6 +144,27 @@ TEST_P(CudaTraining, GivesTheSameBitsOnEveryLayout) {
   }
 }
 
+// Two micro-batches at once on one stream, and the host waits no more often.
+TEST_P(CudaTraining, GivesTheSameBitsInPairs) {
+  RunConfig config = Config(), pairs = Config();
+  config.mutable_parallel()->set_sums(EXACT);
+  pairs.mutable_parallel()->set_sums(EXACT);
+  pairs.mutable_parallel()->set_schedule(DUALPIPEV);
+  const std::vector<StepStats> apart = Train(On(CUDA, config), 1, 1);
+  for (const int ranks : {1, 2}) {
+    if (ranks > MostCudaRanks()) continue;
+    const std::vector<StepStats> paired = Train(On(CUDA, pairs), ranks, ranks);
+    for (size_t i = 0; i < apart.size(); ++i) {
+      EXPECT_EQ(apart[i].loss, paired[i].loss);
+      EXPECT_EQ(apart[i].gradient_norm, paired[i].gradient_norm);
+      EXPECT_EQ(apart[i].loads, paired[i].loads);
+      if (ranks == 1) {  // a count of the process
+        EXPECT_EQ(apart[i].host_waits, paired[i].host_waits);
+      }
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Precisions, CudaTraining,
                          testing::Values(Case{FP32, AS_COMPUTE, true}, Case{BF16, AS_COMPUTE, false}, Case{BF16, FP8_BLOCK, true}));
 

@@ -28,17 +28,17 @@ std::vector<std::vector<double>> Gradients(Communicator& world, PrecisionConfig 
                                          .counts = Tensor::Of(counts.data(), {harness.model().moe_layers(), config.moe().routed_experts()})};
                }});
   if (deferred) {
-    whole.Forward(0);
-    whole.Forward(1);
-    whole.BackwardInput(0);
-    whole.Forward(2);
-    whole.BackwardInput(1);
-    whole.BackwardInput(2);
+    whole.Forward(0).Finish();
+    whole.Forward(1).Finish();
+    whole.BackwardInput(0).Finish();
+    whole.Forward(2).Finish();
+    whole.BackwardInput(1).Finish();
+    whole.BackwardInput(2).Finish();
     for (const int i : {2, 0, 1}) whole.BackwardWeight(i);
   } else {
     for (const int i : {0, 1, 2}) {
-      whole.Forward(i);
-      whole.Backward(i);
+      whole.Forward(i).Finish();
+      whole.Backward(i).Finish();
     }
   }
   harness.Finish();

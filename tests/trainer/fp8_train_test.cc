@@ -186,8 +186,9 @@ TEST(Fp8Dispatch, CarriesCodesByPowersOfTwo) {
       MoeSaved saved;
       MoeTransfer transfer;
       double balance_loss = 0;
-      moe.ForwardDispatch(ctx, binding.weights().blocks[1].moe, {.sequences = 2, .sequence_length = kS}, x,
-                          Tensor::Of(counts.data(), {m.routed_experts()}), &balance_loss, saved, transfer);
+      moe.ForwardGate(ctx, binding.weights().blocks[1].moe, {.sequences = 2, .sequence_length = kS}, x,
+                      Tensor::Of(counts.data(), {m.routed_experts()}), &balance_loss, saved);
+      moe.ForwardDispatch(ctx, binding.weights().blocks[1].moe, x, saved, transfer);
       moe.ForwardExperts(ctx, binding.weights().blocks[1].moe, saved, transfer);
       const Activation& received = saved.until_w.received;
       EXPECT_TRUE(received.quantised());

@@ -7,7 +7,6 @@
 #include "kernels/cpu/gemm_impl.h"
 #include "tests/support/amx_model.h"
 #include "tests/support/layout_run.h"
-#include "trainer/plan/memory_model.h"
 
 namespace jevons {
 namespace {
@@ -76,6 +75,9 @@ TEST_P(PipelineEquality, BitwiseInEverySchedule) {
       {6, 3, 1, 2, INTERLEAVED, 3},
       {8, 1, 1, 8, ONE_F_ONE_B, 1, "2*3|0*5"},
       {8, 2, 1, 4, DUALPIPEV, 1, "E0|2|1*4|0*2"},
+      {1, 1, 2, 1, DUALPIPEV},  // pairs without a pipeline
+      {2, 2, 1, 1, DUALPIPEV, 1, "1|5"},
+      {4, 2, 1, 1, DUALPIPEV},
   };
   for (const RunLayout& layout : layouts) {
     SCOPED_TRACE(testing::Message() << layout.ranks << " ranks, pp " << layout.pp << ", ep " << layout.ep << ", "
@@ -169,26 +171,6 @@ TEST(Balance, AStepMovesTheBiasesOnce) {
       EXPECT_EQ(std::memcmp(bytes.data(), moves.data(), bytes.size()), 0) << name;
     }
     EXPECT_EQ(layer * experts, outcome.loads.size());
-  }
-}
-
-// Of the ends too, which have embedding, MTP and head, and where DualPipe has two copies.
-TEST(Pipeline, StateIsPlannedToTheByteOnEveryRank) {
-  for (const RunLayout& layout : {RunLayout{4, 1, 1, 4, ZB_H1, 1, "1|0|3|0"}, RunLayout{8, 2, 1, 4, DUALPIPE}, RunLayout{4, 2, 1, 2, DUALPIPEV}}) {
-    RunConfig config = TinyRun(16, 1);
-    config.mutable_model()->set_layers(4);
-    config.mutable_parallel()->set_pp(layout.pp);
-    config.mutable_parallel()->set_ep(layout.ep);
-    config.mutable_parallel()->set_schedule(layout.schedule);
-    config.mutable_parallel()->set_stages(layout.stages);
-    RunLoopback(layout.ranks, [&](Communicator& world) {
-      Mesh mesh(world, {.world = layout.ranks, .pp = layout.pp, .ep = layout.ep});
-      const TrainStep step(config, mesh);
-      const MemoryUse used = step.memory(), planned = PlanMemory(config, mesh.shape(), world.rank(), /*load=*/1);
-      EXPECT_EQ(used.weights, planned.weights) << "rank " << world.rank();
-      EXPECT_EQ(used.gradients, planned.gradients) << "rank " << world.rank();
-      EXPECT_EQ(used.optimizer, planned.optimizer) << "rank " << world.rank();
-    });
   }
 }
 

@@ -18,51 +18,56 @@ void Block::NormHidden(const LayerContext& ctx, const BlockWeights& w, const Ten
   NormForward(ctx, {layer_, "attention output (residual stream)", eps_}, h, w.post_attention_norm, normed, rstd);
 }
 
-void Block::Forward(const LayerContext& ctx, const BlockWeights& w, const RowLayout& rows, const Tensor& x,
-                    const Tensor& y, BlockSaved& saved, BlockStats& stats) const {
-  if (ctx.shadow != nullptr) ctx.shadow->layer = static_cast<size_t>(layer_);
+Phases Block::Forward(const LayerContext& outer, const BlockWeights& w, const RowLayout& rows, Tensor x, Tensor y,
+                      BlockSaved& saved, BlockStats& stats) const {
+  const LayerContext ctx = outer.InLayer(layer_);
   saved.x = x;
   saved.h = ctx.Save("block.h", x.shape);
 
-  ArenaScope scope(*ctx.ops.scratch);
+  const ArenaScope scope(*ctx.ops.scratch);
   const Tensor normed = ctx.Temp("block.normed", x.shape), rstd = ctx.TempAs("block.rstd", DType::kF32, {rows.rows()});
   NormInput(ctx, w, x, normed, rstd);
   attention_.Forward(ctx, w.attention, rows, normed, saved.h, saved.attention);
   Add(ctx.ops, saved.h, x, saved.h);
   NormHidden(ctx, w, saved.h, normed, rstd);
-  ForwardFfn(ctx, w, rows, normed, y, saved, stats);
+  MoeTransfer transfer;
+  if (!dense()) moe_->ForwardGate(ctx, w.moe, rows, normed, stats.counts, stats.balance_loss, saved.moe);
+  co_await NextPhase();
+  if (!dense()) {
+    moe_->ForwardDispatch(ctx, w.moe, normed, saved.moe, transfer);
+    stats.received_rows = saved.moe.handle.receive_rows;
+    moe_->ForwardShared(ctx, w.moe, normed, y, saved.moe);
+  }
+  co_await NextPhase();
+  if (dense())
+    FfnForward(ctx, w.ffn, normed, y, WriteMode::kOverwrite, saved.ffn);
+  else
+    moe_->ForwardExperts(ctx, w.moe, saved.moe, transfer);
+  co_await NextPhase();
+  if (!dense()) moe_->ForwardCombine(ctx, saved.moe, transfer, y);
   Add(ctx.ops, y, saved.h, y);
 }
 
-void Block::ForwardFfn(const LayerContext& ctx, const BlockWeights& w, const RowLayout& rows, const Tensor& normed,
-                       const Tensor& y, BlockSaved& saved, BlockStats& stats) const {
-  if (dense()) return FfnForward(ctx, w.ffn, normed, y, WriteMode::kOverwrite, saved.ffn);
-  MoeTransfer transfer;
-  moe_->ForwardDispatch(ctx, w.moe, rows, normed, stats.counts, stats.balance_loss, saved.moe, transfer);
-  stats.received_rows = saved.moe.handle.receive_rows;
-  moe_->ForwardShared(ctx, w.moe, normed, y, saved.moe);
-  moe_->ForwardExperts(ctx, w.moe, saved.moe, transfer);
-  moe_->ForwardCombine(ctx, saved.moe, transfer, y);
-}
-
-void Block::BackwardInput(const LayerContext& ctx, const BlockWeights& w, const RowLayout& rows, const Tensor& dy,
-                          const BlockSaved& saved, float balance_scale, const Tensor& dx) const {
-  if (ctx.shadow != nullptr) ctx.shadow->layer = static_cast<size_t>(layer_);
-  ArenaScope scope(*ctx.ops.scratch);
+Phases Block::BackwardInput(const LayerContext& outer, const BlockWeights& w, const RowLayout& rows, Tensor dy,
+                            const BlockSaved& saved, float balance_scale, Tensor dx) const {
+  const LayerContext ctx = outer.InLayer(layer_);
+  const ArenaScope scope(*ctx.ops.scratch);
   const Tensor d_normed = ctx.Temp("block.d_normed", dy.shape);
   const Tensor dh = ctx.Stash("block.dh", dy.shape);
   const Tensor h_normed = ctx.Stash("block.normed", dy.shape), x_normed = ctx.Stash("block.normed", dy.shape);
   const Tensor rstd = ctx.TempAs("block.rstd", DType::kF32, {rows.rows()});
+  MoeTransfer transfer;
+  if (!dense()) moe_->BackwardCombine(ctx, w.moe, dy, saved.moe, transfer);
   NormHidden(ctx, w, saved.h, h_normed, rstd);
-  if (dense()) {
+  co_await NextPhase();
+  if (!dense()) moe_->BackwardShared(ctx, w.moe, dy, h_normed, saved.moe, d_normed);
+  co_await NextPhase();
+  if (dense())
     FfnBackwardInput(ctx, w.ffn, dy, h_normed, saved.ffn, d_normed);
-  } else {
-    MoeTransfer transfer;
-    moe_->BackwardCombine(ctx, w.moe, dy, saved.moe, transfer);
-    moe_->BackwardShared(ctx, w.moe, dy, h_normed, saved.moe, d_normed);
+  else
     moe_->BackwardExperts(ctx, w.moe, saved.moe, transfer);
-    moe_->BackwardDispatch(ctx, w.moe, rows, h_normed, saved.moe, balance_scale, transfer, d_normed);
-  }
+  co_await NextPhase();
+  if (!dense()) moe_->BackwardDispatch(ctx, w.moe, rows, h_normed, saved.moe, balance_scale, transfer, d_normed);
   Copy(ctx.ops, dy, dh);
   NormBackward(ctx, d_normed, saved.h, w.post_attention_norm, rstd, dh, WriteMode::kAdd);
 

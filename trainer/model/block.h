@@ -1,8 +1,21 @@
 // A transformer block: h = x + attention(norm(x)); y = h + ffn(norm(h)), the FFN dense or a mixture of experts.
-// It calls attention and the phases of Moe, which are split at communication (trainer/DESIGN.md, contract 4), in order.
+//
+// Both passes are four phases, split at communication (trainer/DESIGN.md, contract 4). A dense block has the same, with nothing to
+// communicate, so that the blocks of two micro-batches that are zipped meet phase by phase:
+//
+//   forward                                             backward
+//   attention, gate, counts begin to be exchanged       gradients begin to travel to the experts
+//   rows begin to travel to the experts; shared         shared experts
+//   experts, their results begin to travel back         experts, their gradients begin to travel back
+//   sum of the results                                  sum of those; attention
+//
+// Zipped, the backward first, each transfer has products of the other micro-batch beside it, in the order of the report's trace
+// (3.2.1, figure 4): gradients out beside attention, counts beside the shared experts' backward, rows out beside the experts' backward, gradients back beside
+// their weight gradients and the experts' forward, results back beside attention's backward.
 #ifndef JEVONS_TRAINER_MODEL_BLOCK_H_
 #define JEVONS_TRAINER_MODEL_BLOCK_H_
 
+#include "parallel/pipeline/phases.h"
 #include "trainer/model/mla.h"
 #include "trainer/model/moe.h"
 
@@ -36,18 +49,16 @@ class Block {
   bool dense() const { return !moe_; }
 
   // x, y: [T,H], different buffers that outlive the backward pass.
-  void Forward(const LayerContext& ctx, const BlockWeights& w, const RowLayout& rows, const Tensor& x, const Tensor& y,
-               BlockSaved& saved, BlockStats& stats) const;
+  Phases Forward(const LayerContext& ctx, const BlockWeights& w, const RowLayout& rows, Tensor x, Tensor y, BlockSaved& saved,
+                 BlockStats& stats) const;
   // dx overwritten; must not be dy. The queued weight gradients read dy.
-  void BackwardInput(const LayerContext& ctx, const BlockWeights& w, const RowLayout& rows, const Tensor& dy,
-                     const BlockSaved& saved, float balance_scale, const Tensor& dx) const;
+  Phases BackwardInput(const LayerContext& ctx, const BlockWeights& w, const RowLayout& rows, Tensor dy, const BlockSaved& saved,
+                       float balance_scale, Tensor dx) const;
 
  private:
   // normed [T,H], rstd [T] of the stream at the block's input, and after attention.
   void NormInput(const LayerContext& ctx, const BlockWeights& w, const Tensor& x, const Tensor& normed, const Tensor& rstd) const;
   void NormHidden(const LayerContext& ctx, const BlockWeights& w, const Tensor& h, const Tensor& normed, const Tensor& rstd) const;
-  void ForwardFfn(const LayerContext& ctx, const BlockWeights& w, const RowLayout& rows, const Tensor& normed, const Tensor& y,
-                  BlockSaved& saved, BlockStats& stats) const;
   int layer_;
   float eps_;
   Mla attention_;

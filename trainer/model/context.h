@@ -181,6 +181,7 @@ struct LayerContext {
   NonFinite* non_finite = nullptr;  // nullptr: nobody looks
   Fp8Stats* fp8 = nullptr;   // where the stream works; nullptr: nobody counts
   Shadow* shadow = nullptr;  // set in shadow steps
+  size_t layer = 0;          // whose products these are, in the order of Shadow::layers
   bool recompute_up_projections = false;  // MLA's queries, keys and values are not saved (report 3.2.3)
 
   Tensor Save(const char* name, const Shape& shape) const { return memory->until_b->Allocate(name, dtype, shape); }
@@ -189,6 +190,13 @@ struct LayerContext {
   Tensor Temp(const char* name, const Shape& shape) const { return ops.scratch->Allocate(name, dtype, shape); }
   Tensor TempAs(const char* name, DType type, const Shape& shape) const {
     return ops.scratch->Allocate(name, type, shape);
+  }
+  // Where a shadow step adds the errors of this layer's products, or null.
+  ProductError* ShadowError(Verb verb) const { return shadow == nullptr ? nullptr : &shadow->layers[layer][static_cast<size_t>(verb)]; }
+  LayerContext InLayer(int index) const {
+    LayerContext ctx = *this;
+    ctx.layer = static_cast<size_t>(index);
+    return ctx;
   }
   // For what gives temporaries back as results, where weight gradients read these.
   LayerContext OnStash() const {

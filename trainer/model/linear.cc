@@ -92,7 +92,7 @@ void CompareInShadow(const LayerContext& ctx, const Fp8GemmDesc& product, const 
   if (ctx.shadow == nullptr) return;
   ArenaScope scope(*ctx.ops.scratch);
   CompareProducts(ctx.ops, product, Unrounded(ctx.ops, x, w.dtype), Form::kPlain, w, FormOf(role),
-                  *ctx.shadow->at(role == Role::kInput ? Verb::kForward : Verb::kDgrad));
+                  *ctx.ShadowError(role == Role::kInput ? Verb::kForward : Verb::kDgrad));
 }
 
 // The product of a Linear with the activation: forward x W^T, dgrad dy W.
@@ -148,7 +148,7 @@ void LinearForward(const LayerContext& ctx, const Activation& x, const Weight& w
 void LinearBackwardInput(const LayerContext& ctx, const Activation& dy, const Activation& x, const Weight& w, const Tensor& dx,
                          WriteMode mode) {
   const Activation gradient = AsGradient(ctx.OnStash(), dy, w.plan);
-  ctx.wgrad->Push(gradient, x, w.grad, w.plan, ctx.shadow == nullptr ? nullptr : ctx.shadow->at(Verb::kWgrad));
+  ctx.wgrad->Push(gradient, x, w.grad, w.plan, ctx.ShadowError(Verb::kWgrad));
   Product(ctx, gradient, w, Role::kGradient, dx, mode);
 }
 

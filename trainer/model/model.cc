@@ -148,7 +148,7 @@ Tensor Model::ForwardBlocks(const LayerContext& ctx, const ModelWeights& weights
   for (int64_t layer = layers.begin; layer < layers.end; ++layer) {
     const MicroScope scope(*ctx.memory);
     BlockSaved saved;
-    block(layer).Forward(ctx, weights.blocks[static_cast<size_t>(layer)], rows, from, to, saved, stats);
+    block(layer).Forward(ctx, weights.blocks[static_cast<size_t>(layer)], rows, from, to, saved, stats).Finish();
     std::swap(from, to);
   }
   return from;
@@ -164,8 +164,10 @@ void Model::ForwardEnd(const LayerContext& ctx, const ModelWeights& weights, con
     const ArenaScope scratch_module(*ctx.ops.scratch);
     const auto shift = static_cast<int64_t>(k);
     MtpSaved saved;
-    mtp_[k - 1].Forward(ctx, weights.mtp[k - 1], RowsOf(ctx, batch, shift), Embedded(ctx, weights, batch, shift), hidden[k - 1],
-                        hidden[k], saved, stats);
+    const RowLayout rows = RowsOf(ctx, batch, shift);
+    mtp_[k - 1]
+        .Forward(ctx, weights.mtp[k - 1], rows, Embedded(ctx, weights, batch, shift), hidden[k - 1], hidden[k], saved, stats)
+        .Finish();
   }
 }
 

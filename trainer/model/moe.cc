@@ -101,8 +101,8 @@ Tensor Moe::GateInput(const LayerContext& ctx, const Tensor& x) {
   return x_fp32;
 }
 
-void Moe::ForwardDispatch(const LayerContext& ctx, const MoeWeights& w, const RowLayout& rows, const Tensor& x,
-                          const Tensor& counts, double* balance_loss, MoeSaved& saved, MoeTransfer& transfer) const {
+void Moe::ForwardGate(const LayerContext& ctx, const MoeWeights& w, const RowLayout& rows, const Tensor& x, const Tensor& counts,
+                      double* balance_loss, MoeSaved& saved) const {
   const int64_t T = rows.rows(), E = dims_.router.experts, K = dims_.router.top_k;
   MoeSaved::UntilB& b = saved.until_b;
   b.scores = ctx.SaveAs("moe.scores", DType::kF32, {T, E});
@@ -119,14 +119,23 @@ void Moe::ForwardDispatch(const LayerContext& ctx, const MoeWeights& w, const Ro
          {.logits = logits, .bias = w.bias, .scores = b.scores, .indices = b.indices, .weights = b.weights, .counts = counts});
   BalanceLoss(ctx.ops, dims_.router, b.scores, rows.sequence_length, b.fractions, losses);
   Sum(ctx.ops, losses, balance_loss);
-  SortByExpert(ctx.ops, b.indices, counts, b.row_of, b.pair_of);
   {
     PhaseScope phase(ctx.timer, Phase::kDispatch);
-    saved.handle = dispatcher_.Plan(counts, T * K);
+    dispatcher_.BeginPlan(counts, b.indices.size());
   }
+  SortByExpert(ctx.ops, b.indices, counts, b.row_of, b.pair_of);
+}
+
+void Moe::ForwardDispatch(const LayerContext& ctx, const MoeWeights& w, const Tensor& x, MoeSaved& saved, MoeTransfer& transfer) const {
+  {
+    PhaseScope phase(ctx.timer, Phase::kDispatch);
+    saved.handle = dispatcher_.FinishPlan();
+  }
+  const MoeSaved::UntilB& b = saved.until_b;
+  const int64_t pairs = b.pair_of.size();
   const Tensor values =  // kept where nothing travels
-      (local() ? *ctx.memory->until_b : *ctx.ops.scratch).Allocate("moe.sorted_weights", DType::kF32, {T * K, 1});
-  GatherRows(ctx.ops, b.weights.Reshape({T * K, 1}), b.pair_of, 1, values);
+      (local() ? *ctx.memory->until_b : *ctx.ops.scratch).Allocate("moe.sorted_weights", DType::kF32, {pairs, 1});
+  GatherRows(ctx.ops, b.weights.Reshape({pairs, 1}), b.pair_of, 1, values);
   Dispatch(ctx, saved, x, values, w.gate_up.plan.fp8, ctx.fp8 == nullptr ? nullptr : &ctx.fp8->activations, *ctx.memory->until_w, transfer);
 }
 
@@ -158,8 +167,7 @@ void Moe::PushExpertGradients(const LayerContext& ctx, const MoeSaved& saved, co
     for (int s = 0; s < (grad.exact() ? saved.handle.sources : 1); ++s) {
       const Range rows = grad.exact() ? saved.handle.Segment(e, s) : saved.handle.Expert(e);
       if (rows.empty()) continue;
-      ctx.wgrad->Push(dy.Rows(rows.begin, rows.size()), x.Rows(rows.begin, rows.size()), grad, w.plan,
-                      ctx.shadow == nullptr ? nullptr : ctx.shadow->at(Verb::kWgrad));
+      ctx.wgrad->Push(dy.Rows(rows.begin, rows.size()), x.Rows(rows.begin, rows.size()), grad, w.plan, ctx.ShadowError(Verb::kWgrad));
     }
   }
 }

@@ -1,5 +1,5 @@
 // DeepSeekMoE (DeepSeek-V3 report 2.1.2): y = shared(x) + sum over the chosen experts of weight * expert(x); no token is
-// dropped. Written as the phases of a block (trainer/DESIGN.md, contract 4): dispatch | experts | combine, each forward and
+// dropped. Written as the phases of a block (trainer/DESIGN.md, contract 4): gate | dispatch | experts | combine, each forward and
 // backward; the backward of a combine is a dispatch with the same handle, and the reverse (contract 5).
 #ifndef JEVONS_TRAINER_MODEL_MOE_H_
 #define JEVONS_TRAINER_MODEL_MOE_H_
@@ -51,10 +51,12 @@ class Moe {
  public:
   Moe(const MoeDims& dims, Dispatcher& dispatcher) : dims_(dims), dispatcher_(dispatcher) {}
 
-  // Forward. counts: [E] I64, rows per expert of this micro-batch. *balance_loss: the sum of the sequences' balance losses. Both
-  // lie where the stream works.
-  void ForwardDispatch(const LayerContext& ctx, const MoeWeights& w, const RowLayout& rows, const Tensor& x,
-                       const Tensor& counts, double* balance_loss, MoeSaved& saved, MoeTransfer& transfer) const;
+  // Forward. counts: [E] I64, rows per expert of this micro-batch, which begin to be exchanged. *balance_loss: the sum of the sequences'
+  // balance losses. Both lie where the stream works.
+  void ForwardGate(const LayerContext& ctx, const MoeWeights& w, const RowLayout& rows, const Tensor& x, const Tensor& counts,
+                   double* balance_loss, MoeSaved& saved) const;
+  // Sends the rows to their experts.
+  void ForwardDispatch(const LayerContext& ctx, const MoeWeights& w, const Tensor& x, MoeSaved& saved, MoeTransfer& transfer) const;
   // y: [T,H] = shared(x), while the rows travel.
   void ForwardShared(const LayerContext& ctx, const MoeWeights& w, const Tensor& x, const Tensor& y, MoeSaved& saved) const;
   // Takes what arrived, runs this rank's experts, sends the results back.

@@ -18,8 +18,8 @@ MtpModule::Joined MtpModule::Join(const LayerContext& ctx, const MtpWeights& w, 
   return joined;
 }
 
-void MtpModule::Forward(const LayerContext& ctx, const MtpWeights& w, const RowLayout& rows, const Tensor& embedded,
-                        const Tensor& previous, const Tensor& out, MtpSaved& saved, BlockStats& stats) const {
+Phases MtpModule::Forward(const LayerContext& ctx, const MtpWeights& w, const RowLayout& rows, Tensor embedded, Tensor previous,
+                          Tensor out, MtpSaved& saved, BlockStats& stats) const {
   const int64_t T = rows.rows(), S = rows.sequence_length, H = embedded.cols();
   saved.embedded = embedded;
   saved.hidden = ctx.Save("mtp.hidden", {T, H});
@@ -32,19 +32,18 @@ void MtpModule::Forward(const LayerContext& ctx, const MtpWeights& w, const RowL
     ArenaScope scope(*ctx.ops.scratch);
     LinearForward(ctx, Join(ctx, w, saved).rows, w.projection, saved.x);
   }
-  block_.Forward(ctx, w.block, rows, saved.x, saved.y, saved.block, stats);
+  co_await block_.Forward(ctx, w.block, rows, saved.x, saved.y, saved.block, stats);
   NormForward(ctx, {layer_, "output (residual stream)", eps_}, saved.y, w.out_norm, out, saved.y_rstd);
 }
 
-void MtpModule::BackwardInput(const LayerContext& ctx, const MtpWeights& w, const RowLayout& rows, const Tensor& d_out,
-                              const MtpSaved& saved, float balance_scale, const Tensor& d_embedded,
-                              const Tensor& d_previous) const {
+Phases MtpModule::BackwardInput(const LayerContext& ctx, const MtpWeights& w, const RowLayout& rows, Tensor d_out,
+                                const MtpSaved& saved, float balance_scale, Tensor d_embedded, Tensor d_previous) const {
   const int64_t T = rows.rows(), S = rows.sequence_length, H = d_out.cols();
   ArenaScope scope(*ctx.ops.scratch);
   const Tensor dy = ctx.Stash("mtp.dy", {T, H});
   const Tensor dx = ctx.Stash("mtp.dx", {T, H});
   NormBackward(ctx, d_out, saved.y, w.out_norm, saved.y_rstd, dy, WriteMode::kOverwrite);
-  block_.BackwardInput(ctx, w.block, rows, dy, saved.block, balance_scale, dx);
+  co_await block_.BackwardInput(ctx, w.block, rows, dy, saved.block, balance_scale, dx);
 
   const Joined joined = Join(ctx.OnStash(), w, saved);
   const Tensor d_joined = ctx.Temp("mtp.d_joined", {T, 2 * H});

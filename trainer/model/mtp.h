@@ -28,11 +28,11 @@ class MtpModule {
   MtpModule(int layer, float norm_eps, const Block& block) : layer_(layer), eps_(norm_eps), block_(block) {}
 
   // rows: S - k positions of each sequence. embedded: [T',H]. previous: [sequences * (S-k+1), H]. out: [T',H].
-  void Forward(const LayerContext& ctx, const MtpWeights& w, const RowLayout& rows, const Tensor& embedded,
-               const Tensor& previous, const Tensor& out, MtpSaved& saved, BlockStats& stats) const;
+  Phases Forward(const LayerContext& ctx, const MtpWeights& w, const RowLayout& rows, Tensor embedded, Tensor previous, Tensor out,
+                 MtpSaved& saved, BlockStats& stats) const;
   // d_embedded overwritten; d_previous added to.
-  void BackwardInput(const LayerContext& ctx, const MtpWeights& w, const RowLayout& rows, const Tensor& d_out,
-                const MtpSaved& saved, float balance_scale, const Tensor& d_embedded, const Tensor& d_previous) const;
+  Phases BackwardInput(const LayerContext& ctx, const MtpWeights& w, const RowLayout& rows, Tensor d_out, const MtpSaved& saved,
+                       float balance_scale, Tensor d_embedded, Tensor d_previous) const;
 
  private:
   // The projection's input: both, normalised; computed again in backward.

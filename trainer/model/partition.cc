@@ -29,15 +29,17 @@ ScheduleKind KindOf(ScheduleType type) {
 absl::StatusOr<Partition> Partition::Of(const RunConfig& config) {
   Partition partition;
   const int pp = static_cast<int>(config.parallel().pp());
+  // One rank takes micro-batches one after the other, or in pairs: the two stages of DUALPIPEV are what it has to pair.
+  const bool one_by_one = pp == 1 && config.parallel().schedule() != DUALPIPEV;
   partition.model_ = config.model();
-  partition.shape_ = {.kind = pp == 1 ? ScheduleKind::k1F1B : KindOf(config.parallel().schedule()),
+  partition.shape_ = {.kind = one_by_one ? ScheduleKind::k1F1B : KindOf(config.parallel().schedule()),
                       .pp = pp,
                       .micro_batches = 4 * pp,  // every kind takes so many: who holds what does not depend on it
-                      .virtual_stages = pp == 1 ? 1 : static_cast<int>(config.parallel().virtual_stages())};
+                      .virtual_stages = one_by_one ? 1 : static_cast<int>(config.parallel().virtual_stages())};
   const absl::StatusOr<Schedule> made = MakeSchedule(partition.shape_);
   if (!made.ok()) return UsageError(absl::StrCat("parallel.", made.status().message()));  // its fields are called the same
   const Schedule& schedule = *made;
-  JEVONS_ASSIGN_OR_RETURN(partition.parts_, CutIntoStages(config.model(), schedule.stages, pp == 1 ? "" : config.parallel().stages()));
+  JEVONS_ASSIGN_OR_RETURN(partition.parts_, CutIntoStages(config.model(), schedule.stages, one_by_one ? "" : config.parallel().stages()));
   for (int rank = 0; rank < pp; ++rank) partition.stages_of_.push_back(schedule.StagesOf(rank));
   return partition;
 }

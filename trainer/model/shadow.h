@@ -24,9 +24,6 @@ struct ProductError {
 struct Shadow {
   using Layer = std::array<ProductError, kVerbNames.size()>;
   std::vector<Layer> layers;  // the model's, then the MTP modules'
-  size_t layer = 0;           // whose products run now
-
-  ProductError* at(Verb verb) { return &layers[layer][static_cast<size_t>(verb)]; }
 };
 
 // Adds the errors of the product `fp8` against op(a) op(b). Its c is not written. The host waits.

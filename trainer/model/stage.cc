@@ -29,33 +29,82 @@ void MicroPool::Give(Use use, Arena*& arena) {
   arena = nullptr;
 }
 
+Arena& MicroPool::TakeScratch(Arena& first) {
+  const bool free = taken_scratch_.empty();
+  JEVONS_CHECK(free || (taken_scratch_.size() == 1 && taken_scratch_[0] == &first), "a third action begins while two are under way");
+  if (!free && second_scratch_ == nullptr) second_scratch_ = std::make_unique<Arena>("scratch of the other of a pair", micro_bytes_, device_);
+  return *taken_scratch_.emplace_back(free ? &first : second_scratch_.get());
+}
+
+void MicroPool::GiveScratch(Arena& scratch) { std::erase(taken_scratch_, &scratch); }
+
 int64_t MicroPool::peak_bytes() const {
-  int64_t bytes = 0;
+  int64_t bytes = second_scratch_ == nullptr ? 0 : second_scratch_->peak_bytes();
   for (const std::vector<Place>& places : places_)
     for (const auto& [arena, free] : places) bytes += arena->peak_bytes();
   return bytes;
 }
 
-MicroPool::Slices MicroPool::SlicesOf(std::initializer_list<Use> uses) const {
+namespace {
+
+MicroPool::Slices SumsByName(const std::vector<const Arena*>& arenas) {
   std::map<std::string, int64_t> sums;
-  for (const Use use : uses)
-    for (const auto& [arena, free] : places_[use])
-      for (const auto& [name, bytes] : arena->PeakSlices()) sums[name] += bytes;
-  Slices slices(sums.begin(), sums.end());
+  for (const Arena* arena : arenas)
+    for (const auto& [name, bytes] : arena->PeakSlices()) sums[name] += bytes;
+  MicroPool::Slices slices(sums.begin(), sums.end());
   std::stable_sort(slices.begin(), slices.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
   return slices;
 }
 
+}  // namespace
+
+MicroPool::Slices MicroPool::SlicesOf(std::initializer_list<Use> uses) const {
+  std::vector<const Arena*> arenas;
+  for (const Use use : uses)
+    for (const auto& [arena, free] : places_[use]) arenas.push_back(arena.get());
+  return SumsByName(arenas);
+}
+
+MicroPool::Slices MicroPool::TemporarySlices(const Arena& first) const {
+  std::vector<const Arena*> arenas = {&first};
+  if (second_scratch_ != nullptr) arenas.push_back(second_scratch_.get());
+  return SumsByName(arenas);
+}
+
 namespace {
-
-struct Marks {
-  Arena::Mark until_b, until_w;
-};
-
-Marks MarksOf(const MicroMemory& memory) { return {memory.until_b->Save(), memory.until_w->Save()}; }
 
 std::span<std::byte> BytesOf(const Tensor& tensor) {
   return {static_cast<std::byte*>(tensor.data), static_cast<size_t>(tensor.bytes())};
+}
+
+// The scratch of one action, until it is over.
+class ActionScratch {
+ public:
+  ActionScratch(MicroPool& pool, LayerContext& ctx) : pool_(pool), arena_(pool.TakeScratch(*ctx.ops.scratch)), mark_(arena_.Save()) {
+    ctx.ops.scratch = &arena_;
+  }
+  ~ActionScratch() {
+    arena_.Release(mark_);
+    pool_.GiveScratch(arena_);
+  }
+  ActionScratch(const ActionScratch&) = delete;
+  ActionScratch& operator=(const ActionScratch&) = delete;
+
+ private:
+  MicroPool& pool_;
+  Arena& arena_;
+  const Arena::Mark mark_;
+};
+
+// Counts each phase's time as `phase`, whatever runs between them.
+Phases Timed(PhaseTimer* timer, Phase phase, Phases work) {
+  for (;;) {
+    {
+      const PhaseScope scope(timer, phase);
+      if (!work.Next()) co_return;
+    }
+    co_await NextPhase();
+  }
 }
 
 }  // namespace
@@ -184,11 +233,12 @@ BlockStats NetworkStage::StatsOf(const Open& open, int64_t moe_layer) const {
           .received_rows = 0};
 }
 
-void NetworkStage::Forward(int micro_batch) {
+Phases NetworkStage::Forward(int micro_batch) { return Timed(step_.ctx.timer, Phase::kForward, RunForward(micro_batch)); }
+
+Phases NetworkStage::RunForward(int micro_batch) {
   Open& open = part_.first ? OpenMicroBatch(micro_batch) : At(micro_batch);
-  const LayerContext ctx = Context(open);
-  const PhaseScope phase(ctx.timer, Phase::kForward);
-  const ArenaScope scope(*ctx.ops.scratch);
+  LayerContext ctx = Context(open);
+  const ActionScratch scratch(pool_, ctx);
   const bool seen = non_finite_.tensor != nullptr;
   if (part_.first) {
     open.ids = model_.Ids(ctx, open.batch, 0);
@@ -199,14 +249,14 @@ void NetworkStage::Forward(int micro_batch) {
     ForwardAlone(ctx, open);
     Close(micro_batch);
   } else {
-    ForwardKeeping(ctx, open);
+    co_await ForwardKeeping(ctx, open);
     if (const int64_t even = model_.EvenRows(part_.layers, part_.last, open.batch.sequence_length) * open.batch.sequences; even > 0)
       peak_load_ = std::max(peak_load_, static_cast<double>(open.received_rows) / static_cast<double>(even));
   }
   if (!seen && non_finite_.tensor != nullptr) non_finite_.micro_batch = micro_batch;
 }
 
-void NetworkStage::ForwardKeeping(const LayerContext& ctx, Open& open) {
+Phases NetworkStage::ForwardKeeping(const LayerContext& ctx, Open& open) {
   Tensor x = open.input;
   const auto count = static_cast<size_t>(part_.layers.size());
   open.blocks.resize(count);
@@ -216,15 +266,19 @@ void NetworkStage::ForwardKeeping(const LayerContext& ctx, Open& open) {
     const bool leaves = !part_.last && i + 1 == count;
     const Tensor y = leaves ? MakeMessage(outputs_, open, "stage.output") : ctx.Save("block.y", x.shape);
     BlockStats stats = StatsOf(open, model_.moe_layer(layer));
-    model_.block(layer).Forward(ctx, step_.weights->blocks[static_cast<size_t>(layer)], open.rows, x, y, open.blocks[i], stats);
+    co_await model_.block(layer).Forward(ctx, step_.weights->blocks[static_cast<size_t>(layer)], open.rows, x, y, open.blocks[i], stats);
+    co_await NextPhase();
     open.received_rows += stats.received_rows;
     x = y;
   }
-  if (part_.last) return ForwardHeads(ctx, open, x);
-  if (count == 0) Copy(ctx.ops, x, MakeMessage(outputs_, open, "stage.output"));
+  if (part_.last) {
+    co_await ForwardHeads(ctx, open, x);
+  } else if (count == 0) {
+    Copy(ctx.ops, x, MakeMessage(outputs_, open, "stage.output"));
+  }
 }
 
-void NetworkStage::ForwardHeads(const LayerContext& ctx, Open& open, const Tensor& x) {
+Phases NetworkStage::ForwardHeads(const LayerContext& ctx, Open& open, Tensor x) {
   const ModelWeights& weights = *step_.weights;
   const MicroBatchTotals totals = step_.totals(open.micro_batch);
   const int64_t depth = model_.config().mtp().depth(), S = open.batch.sequence_length, H = model_.config().hidden_size();
@@ -242,15 +296,18 @@ void NetworkStage::ForwardHeads(const LayerContext& ctx, Open& open, const Tenso
   head(hidden, 0, step_.scales.main);
   Tensor previous = hidden;
   open.mtp.resize(static_cast<size_t>(depth));
+  open.mtp_rows.resize(static_cast<size_t>(depth));
   for (int64_t k = 1; k <= depth; ++k) {
     const auto i = static_cast<size_t>(k - 1);
     open.mtp_marks.push_back(MarksOf(open.memory));
-    const RowLayout& rows = open.mtp_rows.emplace_back(model_.RowsOf(ctx, open.batch, k));
+    RowLayout& rows = open.mtp_rows[i];
+    rows = model_.RowsOf(ctx, open.batch, k);
     open.mtp_ids.push_back(model_.Ids(ctx, open.batch, k));
     const Tensor embedded = ctx.Save("embedding.rows", {rows.rows(), H}), out = ctx.Save("mtp.out", {rows.rows(), H});
     Embedding(ctx.ops, weights.embedding.value, open.mtp_ids.back(), embedded);
     BlockStats stats = StatsOf(open, model_.moe_layer(model_.config().layers() + k - 1));
-    model_.mtp(i).Forward(ctx, weights.mtp[i], rows, embedded, previous, out, open.mtp[i], stats);
+    co_await model_.mtp(i).Forward(ctx, weights.mtp[i], rows, embedded, previous, out, open.mtp[i], stats);
+    co_await NextPhase();
     open.received_rows += stats.received_rows;
     head(out, k, step_.scales.mtp);
     previous = out;
@@ -276,10 +333,8 @@ void NetworkStage::Recompute(int micro_batch) {
   JEVONS_CHECK(false, "forward keeps everything of micro-batch %d: there is nothing to recompute", micro_batch);
 }
 
-void NetworkStage::BackwardInput(int micro_batch) {
-  Open& open = At(micro_batch);
-  RunBackward(open, /*fused=*/false);
-  pool_.Give(MicroPool::kUntilB, open.memory.until_b);
+Phases NetworkStage::BackwardInput(int micro_batch) {
+  return Timed(step_.ctx.timer, Phase::kBackward, RunBackward(micro_batch, /*fused=*/false));
 }
 
 void NetworkStage::BackwardWeight(int micro_batch) {
@@ -292,29 +347,43 @@ void NetworkStage::BackwardWeight(int micro_batch) {
   Close(micro_batch);
 }
 
-void NetworkStage::Backward(int micro_batch) {
-  RunBackward(At(micro_batch), /*fused=*/true);
-  Close(micro_batch);
+Phases NetworkStage::Backward(int micro_batch) {
+  return Timed(step_.ctx.timer, Phase::kBackward, RunBackward(micro_batch, /*fused=*/true));
 }
 
-void NetworkStage::RunBackward(Open& open, bool fused) {
+// In one go with the weight gradients, whose operands then need not wait: `backward` of what was kept from `marks` on.
+Phases NetworkStage::BackwardThenWeights(const LayerContext& ctx, Open& open, Marks marks, Phases backward) {
+  const Arena::Mark stash = open.memory.stash->Save();
+  for (bool more = true; more;) {
+    more = backward.Next();
+    {
+      const PhaseScope phase(ctx.timer, Phase::kWeightGrad);
+      open.wgrad.Run(ctx.ops);
+    }
+    if (more) co_await NextPhase();
+  }
+  open.memory.stash->Release(stash);
+  open.memory.until_w->Release(marks.until_w);
+  open.memory.until_b->Release(marks.until_b);
+}
+
+Phases NetworkStage::BackwardModule(const LayerContext& ctx, Open& open, size_t i) {
+  const ModelWeights& weights = *step_.weights;
+  const ArenaScope scope(*ctx.ops.scratch);
+  const Tensor d_embedded = ctx.Temp("d_embedded", {open.mtp_rows[i].rows(), model_.config().hidden_size()});
+  co_await model_.mtp(i).BackwardInput(ctx, weights.mtp[i], open.mtp_rows[i], open.d_hidden[i + 1], open.mtp[i], step_.scales.balance,
+                                       d_embedded, open.d_hidden[i]);
+  EmbeddingGradient(ctx, d_embedded, open.mtp_ids[i], weights.embedding.grad);
+}
+
+Phases NetworkStage::RunBackward(int micro_batch, bool fused) {
+  Open& open = At(micro_batch);
   TakeStash(open);
   const ModelWeights& weights = *step_.weights;
-  const LayerContext ctx = Context(open);
-  const PhaseScope phase(ctx.timer, Phase::kBackward);
-  const ArenaScope scope(*ctx.ops.scratch);
-  const float balance = step_.scales.balance;
-  MicroMemory& memory = open.memory;
-  // Runs `backward` of what was kept from `marks` on; in one go with its weight gradients, whose operands then need not wait.
-  const auto run = [&](const Marks& marks, const auto& backward) {
-    const Arena::Mark stash = memory.stash->Save();
-    backward();
-    if (!fused) return;
-    const PhaseScope weight_phase(ctx.timer, Phase::kWeightGrad);
-    open.wgrad.Run(ctx.ops);
-    memory.stash->Release(stash);
-    memory.until_w->Release(marks.until_w);
-    memory.until_b->Release(marks.until_b);
+  LayerContext ctx = Context(open);
+  const ActionScratch scratch(pool_, ctx);
+  const auto run = [&](const Marks& marks, Phases backward) {
+    return fused ? BackwardThenWeights(ctx, open, marks, std::move(backward)) : std::move(backward);
   };
   const Shape stream = {open.rows.rows(), model_.config().hidden_size()};
   // The gradients of the residual stream, which weight gradients read: in one go two places are enough.
@@ -325,13 +394,8 @@ void NetworkStage::RunBackward(Open& open, bool fused) {
   Tensor dy = open.output_gradient;
   if (part_.last) {
     for (size_t i = open.mtp.size(); i-- > 0;) {
-      run(open.mtp_marks[i], [&] {
-        const ArenaScope module_scope(*ctx.ops.scratch);
-        const Tensor d_embedded = ctx.Temp("d_embedded", {open.mtp_rows[i].rows(), stream[1]});
-        model_.mtp(i).BackwardInput(ctx, weights.mtp[i], open.mtp_rows[i], open.d_hidden[i + 1], open.mtp[i], balance, d_embedded,
-                                    open.d_hidden[i]);
-        EmbeddingGradient(ctx, d_embedded, open.mtp_ids[i], weights.embedding.grad);
-      });
+      co_await run(open.mtp_marks[i], BackwardModule(ctx, open, i));
+      co_await NextPhase();
     }
     dy = place();
     NormBackward(ctx, open.d_hidden[0], open.x, weights.final_norm, open.rstd, dy, WriteMode::kOverwrite);
@@ -339,14 +403,21 @@ void NetworkStage::RunBackward(Open& open, bool fused) {
   for (size_t i = open.blocks.size(); i-- > 0;) {
     const bool leaves = i == 0 && !part_.first;
     const Tensor dx = leaves ? MakeMessage(input_gradients_, open, "stage.input_gradient") : place();
-    const int64_t layer = part_.layers.begin + static_cast<int64_t>(i);
-    run(open.marks[i], [&] {
-      model_.block(layer).BackwardInput(ctx, weights.blocks[static_cast<size_t>(layer)], open.rows, dy, open.blocks[i], balance, dx);
-    });
+    const auto layer = static_cast<size_t>(part_.layers.begin) + i;
+    co_await run(open.marks[i], model_.block(static_cast<int64_t>(layer))
+                                    .BackwardInput(ctx, weights.blocks[layer], open.rows, dy, open.blocks[i], step_.scales.balance, dx));
+    co_await NextPhase();
     dy = dx;
   }
-  if (part_.first) return EmbeddingGradient(ctx, dy, open.ids, weights.embedding.grad);
-  if (open.blocks.empty()) Copy(ctx.ops, dy, MakeMessage(input_gradients_, open, "stage.input_gradient"));
+  if (part_.first) {
+    EmbeddingGradient(ctx, dy, open.ids, weights.embedding.grad);
+  } else if (open.blocks.empty()) {
+    Copy(ctx.ops, dy, MakeMessage(input_gradients_, open, "stage.input_gradient"));
+  }
+  if (fused)
+    Close(micro_batch);
+  else
+    pool_.Give(MicroPool::kUntilB, open.memory.until_b);
 }
 
 }  // namespace jevons

@@ -31,11 +31,16 @@ class MicroPool {
   enum Use { kUntilB, kUntilW, kStash, kMessage, kUses };
   Arena& Take(Use use);
   void Give(Use use, Arena*& arena);  // frees what is in it; null: none was taken. Then it is null
+  // Scratch for one action: `first`, or where another action is under way, a second one. Slices are given back last-in-first-out, which
+  // two micro-batches that run in turn would not do.
+  Arena& TakeScratch(Arena& first);
+  void GiveScratch(Arena& scratch);
 
-  int64_t peak_bytes() const;  // of all, at the most that each has held
+  int64_t peak_bytes() const;  // of all, at the most that each has held; without the first scratch, which is not the pool's
   // What these uses have held at their most: bytes by name, largest first.
   using Slices = std::vector<std::pair<std::string, int64_t>>;
   Slices SlicesOf(std::initializer_list<Use> uses) const;
+  Slices TemporarySlices(const Arena& first) const;  // of `first` and the second scratch
 
  private:
   int64_t micro_bytes_, message_bytes_;
@@ -45,6 +50,8 @@ class MicroPool {
     bool free;
   };
   std::array<std::vector<Place>, kUses> places_;
+  std::unique_ptr<Arena> second_scratch_;
+  std::vector<Arena*> taken_scratch_;
 };
 
 // What the micro-batches of a step have in common, and which they are.
@@ -73,14 +80,14 @@ class NetworkStage final : public Stage {
   void Begin(const StageStep& step);
 
   std::span<std::byte> Input(int micro_batch) override;
-  void Forward(int micro_batch) override;
+  Phases Forward(int micro_batch) override;
   std::span<const std::byte> Output(int micro_batch) override;
   void ReleaseOutput(int micro_batch) override;
   void Recompute(int micro_batch) override;
   std::span<std::byte> OutputGradient(int micro_batch) override;
-  void BackwardInput(int micro_batch) override;
+  Phases BackwardInput(int micro_batch) override;
   void BackwardWeight(int micro_batch) override;
-  void Backward(int micro_batch) override;
+  Phases Backward(int micro_batch) override;
   std::span<const std::byte> InputGradient(int micro_batch) override;
   void ReleaseInputGradient(int micro_batch) override;
 
@@ -92,6 +99,10 @@ class NetworkStage final : public Stage {
 
  private:
   struct Open;
+  struct Marks {
+    Arena::Mark until_b, until_w;
+  };
+  static Marks MarksOf(const MicroMemory& memory) { return {memory.until_b->Save(), memory.until_w->Save()}; }
   Open& OpenMicroBatch(int micro_batch);
   Open& At(int micro_batch);
   LayerContext Context(Open& open);
@@ -107,11 +118,14 @@ class NetworkStage final : public Stage {
   void ReleaseMessage(std::map<int, Message>& messages, int micro_batch);
 
   BlockStats StatsOf(const Open& open, int64_t moe_layer) const;
-  void ForwardKeeping(const LayerContext& ctx, Open& open);
-  void ForwardHeads(const LayerContext& ctx, Open& open, const Tensor& x);
+  Phases RunForward(int micro_batch);
+  Phases ForwardKeeping(const LayerContext& ctx, Open& open);
+  Phases ForwardHeads(const LayerContext& ctx, Open& open, Tensor x);
   void ForwardAlone(const LayerContext& ctx, Open& open);
-  // fused: weight gradients run block by block, and what they read is given back.
-  void RunBackward(Open& open, bool fused);
+  // fused: weight gradients run with the phase that makes them, and block by block what they read is given back.
+  Phases RunBackward(int micro_batch, bool fused);
+  Phases BackwardModule(const LayerContext& ctx, Open& open, size_t module);
+  Phases BackwardThenWeights(const LayerContext& ctx, Open& open, Marks marks, Phases backward);
 
   const Model& model_;
   StagePart part_;

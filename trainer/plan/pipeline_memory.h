@@ -1,5 +1,5 @@
 // Bytes of one rank of a pipeline, by class: what the stages that it holds keep all the time, and what each micro-batch
-// under way adds. Beside memory_model, which asks the code that allocates, this one also knows pipelines and other
+// under way adds. Beside planned_memory, which runs the code that allocates, this one also knows what other
 // trainers' models; at pp = 1 the two agree (pipeline_memory_test).
 #ifndef JEVONS_TRAINER_PLAN_PIPELINE_MEMORY_H_
 #define JEVONS_TRAINER_PLAN_PIPELINE_MEMORY_H_

@@ -153,22 +153,38 @@ std::span<std::byte> ToyStage::Input(int micro_batch) {
   return BytesOf(*Open(micro_batch).input);
 }
 
-void ToyStage::Forward(int micro_batch) {
+// At least one boundary, so that the two of a pair are open together.
+Phases ToyStage::InPhases(TaskKind kind, int micro_batch, std::function<void(size_t begin, size_t end)> compute) {
+  const size_t phases = 2 + (2 * stage_ + static_cast<int>(kind)) % 3, size = Size(micro_batch, options_.width);
+  for (size_t phase = 0; phase < phases; ++phase) {
+    if (phase > 0) {
+      co_await NextPhase();
+      Before(kind, micro_batch);
+    }
+    options_.enqueue([=] { compute(phase * size / phases, (phase + 1) * size / phases); });
+  }
+}
+
+Phases ToyStage::Forward(int micro_batch) {
   Before(Kind::kForward, micro_batch);
   MicroBatch& state = first() ? Open(micro_batch) : Opened(micro_batch);
   JEVONS_CHECK(!std::exchange(state.forwarded, true), "forward twice");
   memory_.peak_held = std::max(memory_.peak_held, ++memory_.held);
   const Buffer output = NewBuffer(micro_batch);
-  options_.enqueue([this, micro_batch, input = state.input, output] {
-    for (size_t i = 0; i < output->size(); ++i) {
+  const std::function<void(size_t, size_t)> compute = [this, micro_batch, input = state.input, output](size_t begin, size_t end) {
+    for (size_t i = begin; i < end; ++i) {
       if (first()) (*input)[i] = FirstInput(micro_batch, i);
       (*output)[i] = OutputOf(stage_, micro_batch, i, (*input)[i]);
       if (last()) loss_ += LossOf((*output)[i]);
     }
-  });
+  };
+  co_await InPhases(Kind::kForward, micro_batch, compute);
   if (!last()) Publish(outputs_, micro_batch, output);
-  if (schedule_.forward_only) return Close(micro_batch);
-  if (!recomputed_[micro_batch]) MakeKept(micro_batch, state);
+  if (schedule_.forward_only) {
+    Close(micro_batch);
+  } else if (!recomputed_[micro_batch]) {
+    MakeKept(micro_batch, state);
+  }
 }
 
 std::span<const std::byte> ToyStage::Output(int micro_batch) { return BytesOf(*outputs_.at(micro_batch)); }
@@ -190,7 +206,7 @@ std::span<std::byte> ToyStage::OutputGradient(int micro_batch) {
   return BytesOf(*state.gradient);
 }
 
-void ToyStage::BackwardInput(int micro_batch) {
+Phases ToyStage::BackwardInput(int micro_batch) {
   Before(Kind::kBackwardInput, micro_batch);
   MicroBatch& state = Opened(micro_batch);
   JEVONS_CHECK(state.has_kept && !std::exchange(state.input_done, true), "the backward of stage %d", stage_);
@@ -198,12 +214,14 @@ void ToyStage::BackwardInput(int micro_batch) {
   if (last()) state.gradient = NewBuffer(micro_batch);
   state.stash = NewBuffer(micro_batch);
   const Buffer result = NewBuffer(micro_batch);
-  options_.enqueue([this, kept = state.kept, gradient = state.gradient, stash = state.stash, result] {
-    for (size_t i = 0; i < result->size(); ++i) {
+  const std::function<void(size_t, size_t)> compute = [this, kept = state.kept, gradient = state.gradient, stash = state.stash,
+                                                       result](size_t begin, size_t end) {
+    for (size_t i = begin; i < end; ++i) {
       (*stash)[i] = last() ? LastGradient((*kept)[i]) : (*gradient)[i];
       (*result)[i] = InputGradientOf(stage_, (*stash)[i], (*kept)[i]);
     }
-  });
+  };
+  co_await InPhases(Kind::kBackwardInput, micro_batch, compute);
   Poison(state.gradient);
   Poison(state.input);
   if (!first()) Publish(input_gradients_, micro_batch, result);
@@ -219,8 +237,8 @@ void ToyStage::BackwardWeight(int micro_batch) {
   Close(micro_batch);
 }
 
-void ToyStage::Backward(int micro_batch) {
-  BackwardInput(micro_batch);
+Phases ToyStage::Backward(int micro_batch) {
+  co_await BackwardInput(micro_batch);
   BackwardWeight(micro_batch);
 }
 

@@ -22,7 +22,7 @@ struct ToyOptions {
   size_t width = 1;  // values per row
   // Gives work to the stream; at once on the host.
   std::function<void(std::function<void()>)> enqueue = [](const std::function<void()>& work) { work(); };
-  // Called first by everything that computes: to delay it, or to stop.
+  // Called first by everything that computes, and by each of its phases: to delay it, or to stop.
   std::function<void(const Task& task)> before = {};
 };
 
@@ -39,14 +39,14 @@ class ToyStage : public Stage {
   ~ToyStage() override;
 
   std::span<std::byte> Input(int micro_batch) override;
-  void Forward(int micro_batch) override;
+  Phases Forward(int micro_batch) override;
   std::span<const std::byte> Output(int micro_batch) override;
   void ReleaseOutput(int micro_batch) override;
   void Recompute(int micro_batch) override;
   std::span<std::byte> OutputGradient(int micro_batch) override;
-  void BackwardInput(int micro_batch) override;
+  Phases BackwardInput(int micro_batch) override;
   void BackwardWeight(int micro_batch) override;
-  void Backward(int micro_batch) override;
+  Phases Backward(int micro_batch) override;
   std::span<const std::byte> InputGradient(int micro_batch) override;
   void ReleaseInputGradient(int micro_batch) override;
 
@@ -73,6 +73,8 @@ class ToyStage : public Stage {
   void Publish(std::map<int, Buffer>& spans, int micro_batch, Buffer buffer);
   void ReleaseSpan(std::map<int, Buffer>& spans, int micro_batch);
   void Before(TaskKind kind, int micro_batch) const;
+  // Computes the values of a micro-batch in as many parts as the stage has phases.
+  Phases InPhases(TaskKind kind, int micro_batch, std::function<void(size_t begin, size_t end)> compute);
 
   const Schedule& schedule_;
   const int stage_;
