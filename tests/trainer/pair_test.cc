@@ -31,6 +31,12 @@ struct Result {
   bool operator==(const Result&) const = default;
 };
 
+int64_t SumOf(const MicroPool::Slices& slices) {
+  int64_t sum = 0;
+  for (const auto& [name, bytes] : slices) sum += bytes;
+  return sum;
+}
+
 // Micro-batch m of this rank: m sequences on rank 0, one or none on rank 1.
 int64_t SequencesOf(int rank, int micro_batch) { return rank == 0 ? micro_batch : micro_batch != 1; }
 
@@ -83,6 +89,13 @@ Result RunLists(Communicator& ep, const Case& test, const std::string& lists) {
   const auto schedule = ParseSchedule("schedule test stages 2 micro_batches 3\nroute 0 0\n" + lists);
   Executor(schedule.value(), *pp, {}, {&first, &second}).Run();
   harness.Finish();
+  // Each of a pair has its scratch, and both count.
+  const Arena& scratch = *step.ctx.ops.scratch;
+  if (lists == kApart) {
+    EXPECT_EQ(SumOf(pool.TemporarySlices(scratch)), scratch.peak_bytes());
+  } else if (test.layers[0] > 0 && SequencesOf(ep.rank(), 1) > 0) {
+    EXPECT_GT(SumOf(pool.TemporarySlices(scratch)), scratch.peak_bytes());
+  }
   for (size_t p = 0; p < harness.weights().specs().size(); ++p) result.gradients.push_back(harness.Gradient(p));
   return result;
 }
