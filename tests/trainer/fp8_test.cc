@@ -192,7 +192,7 @@ TEST(Fp8Cache, GivesBackWhatTheFormatHolds) {
   const LayerContext ctx{.ops = {.stream = {}, .scratch = &scratch}, .memory = &memory, .fp8 = &stats};
   const Matrix x = Random(kT, kC, 11);
   const auto kept = [&](bool compress, const CacheFormat& format) {
-    CachedActivation cached(ctx, memory.until_w, "x", {kT, kC}, compress);
+    CachedActivation cached(ctx, *memory.until_w, "x", {kT, kC}, compress);
     std::copy(x.begin(), x.end(), cached.value().as<float>());
     cached.Keep(ctx, "x", format);
     const Tensor back = cached.Restore(ctx, "x");

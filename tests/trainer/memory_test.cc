@@ -18,7 +18,7 @@ RunConfig EvenRun(int64_t batch, int64_t micro) {
   return config;
 }
 
-void ExpectPlanned(RunConfig config, const Layout& layout) {
+void ExpectPlanned(RunConfig config, const RunLayout& layout) {
   ParallelConfig& parallel = *config.mutable_parallel();
   parallel.set_ep(layout.ep);
   parallel.set_pp(layout.pp);
@@ -61,7 +61,7 @@ void ExpectPlanned(RunConfig config, const Layout& layout) {
   });
 }
 
-const std::vector<Layout> kLayouts = {{1, 1, 1}, {1, 1, 3}, {2, 1, 1}, {2, 2, 1}, {4, 1, 1}, {4, 2, 1}, {4, 4, 1}};
+const std::vector<RunLayout> kLayouts = {{1, 1, 1}, {1, 1, 3}, {2, 1, 1}, {2, 2, 1}, {4, 1, 1}, {4, 2, 1}, {4, 4, 1}};
 
 using Change = void (*)(RunConfig& config);
 struct Case {
@@ -73,7 +73,7 @@ class MemoryOfRuns : public testing::TestWithParam<Case> {};
 
 TEST_P(MemoryOfRuns, IsWhatIsUsed) {
   for (const SumType sums : {EXACT, CHAIN}) {
-    for (const Layout& layout : kLayouts) {
+    for (const RunLayout& layout : kLayouts) {
       SCOPED_TRACE(SumType_Name(sums));
       RunConfig config = EvenRun(8, 1);
       config.mutable_parallel()->set_sums(sums);
@@ -128,7 +128,7 @@ TEST_P(MemoryOfPipelines, IsWhatIsUsed) {
   config.mutable_model()->mutable_mtp()->set_depth(1);
   config.mutable_precision()->set_compute(std::get<0>(GetParam()));
   config.mutable_precision()->set_gemm(std::get<1>(GetParam()));
-  for (const Layout& layout : std::vector<Layout>{{2, 1, 1, 2, GPIPE},
+  for (const RunLayout& layout : std::vector<RunLayout>{{2, 1, 1, 2, GPIPE},
                                                   {2, 1, 1, 2, ONE_F_ONE_B},
                                                   {4, 2, 1, 2, ONE_F_ONE_B},
                                                   {4, 1, 1, 4, ZB_H1},
