@@ -16,6 +16,7 @@
 #include "parallel/mesh.h"
 #include "trainer/checkpoint/agreement.h"
 #include "trainer/plan/planned_memory.h"
+#include "trainer/train_step.h"
 
 namespace jevons {
 namespace {

@@ -40,6 +40,8 @@ int64_t ArenaBytes(RunConfig config, int64_t length) {
   config.mutable_data()->set_sequence_length(length);
   config.mutable_data()->set_document_mask(false);
   config.mutable_train()->set_micro_batch_sequences(1);
+  MtpConfig& mtp = *config.mutable_model()->mutable_mtp();
+  mtp.set_depth(std::min(mtp.depth(), length - 1));  // a module further on has no position in such a sequence
   return 2 * PlanMemory(config, {.world = 1, .pp = 1, .ep = 1}, 0).use.activations + (int64_t{4} << 30);
 }
 

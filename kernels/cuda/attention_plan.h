@@ -102,19 +102,6 @@ inline int64_t WorkspaceBytes(const GraphShape& s) {
   return s.backward ? ScoreBytes(s) * s.heads + (s.rows + s.batch * 64) * s.heads * 4 + tables : tables;
 }
 
-// All that a call takes from its scratch arena, at most.
-inline int64_t ScratchBytes(const AttentionDesc& d, bool backward) {
-  const CallPlan plan = PlanOf(d, backward);
-  const int64_t rows = d.q.rows(), keys = rows * plan.heads() * (d.nope_dim + d.rope_dim) * 2;
-  const int64_t sums = rows * (plan.heads() + (backward ? d.rope_dim : 0)) * 4;
-  int64_t workspace = 0, tables = 0;
-  for (const PartPlan& part : plan.parts) {
-    workspace = std::max(workspace, WorkspaceBytes(part.shape));
-    tables += part.documents * 80 + (int64_t{1} << 16);
-  }
-  return (backward ? 2 : 1) * keys + sums + workspace + tables;
-}
-
 }  // namespace jevons::cuda
 
 #endif  // JEVONS_KERNELS_CUDA_ATTENTION_PLAN_H_

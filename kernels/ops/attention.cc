@@ -1,6 +1,5 @@
 #include "kernels/ops/attention.h"
 
-#include "kernels/cuda/attention_plan.h"
 #include "kernels/ops/expect.h"
 #include "kernels/ops/registry.h"
 
@@ -34,10 +33,6 @@ void CheckForward(const OpContext& ctx, const AttentionDesc& d) {
 }
 
 }  // namespace
-
-int64_t AttentionScratchBytes(const AttentionDesc& desc, bool backward, Device device) {
-  return device == Device::kCpu || desc.q.rows() == 0 ? 0 : cuda::ScratchBytes(desc, backward);
-}
 
 void Attention(const OpContext& ctx, const AttentionDesc& desc) {
   CheckForward(ctx, desc);

@@ -24,10 +24,6 @@ struct AttentionDesc {
 };
 void Attention(const OpContext& ctx, const AttentionDesc& desc);
 
-// What a call with such sizes takes from its scratch arena, at most and where cuDNN serves; nothing to speak of on the CPU. Of `desc`
-// sizes, counts and types matter, no address.
-int64_t AttentionScratchBytes(const AttentionDesc& desc, bool backward, Device device);
-
 struct AttentionGrad {
   Tensor d_o;     // [T, heads * value]
   Tensor dq;      // as q

@@ -6,7 +6,6 @@
 #include "kernels/base/environment.h"
 #include "kernels/cpu/gemm_impl.h"
 #include "kernels/cuda/gemm.h"
-#include "kernels/cuda/gemm_lt.h"
 
 namespace jevons {
 namespace {
@@ -46,10 +45,6 @@ void GroupedGemm(const OpContext& ctx, std::span<const GemmDesc> descs) {
     for (end = begin + 1; end < descs.size() && descs[end].a.dtype == in; ++end) continue;
     cpu::ChosenGemmImpl(in).run(descs.subspan(begin, end - begin));
   }
-}
-
-int64_t ProductScratchBytes(Device device) {
-  return device == Device::kCuda ? cuda::kLtWorkspaceBytes + cuda::kLtWorkspaceAlignment : 0;
 }
 
 std::string GemmImplementation(DType dtype, Device device) {

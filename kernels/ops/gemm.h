@@ -41,10 +41,6 @@ void Gemm(const OpContext& ctx, const GemmDesc& desc);
 // the same b are packed once: list segments of one expert next to each other.
 void GroupedGemm(const OpContext& ctx, std::span<const GemmDesc> descs);
 
-// What a product takes from its scratch arena whatever its size: the workspace of a device's library. Copies of operands that the
-// library does not take as they lie come on top.
-int64_t ProductScratchBytes(Device device);
-
 // Which implementation serves products of this type on this machine, for the log: "cpu avx3_zen4", ...
 std::string GemmImplementation(DType dtype, Device device = Device::kCpu);
 

@@ -49,7 +49,7 @@ TEST_F(Install, FindsItsFilesBelowThePrefix) {
 
   const ProcessResult plan = Jevons({"plan", "--config", "configs/presets/deepseek_v3_671b.textproto", "--cluster",
                                      "configs/clusters/h800_2048.textproto"});
-  EXPECT_EQ(plan.exit_code, 0) << plan.err;
+  EXPECT_THAT(plan.out, HasSubstr("memory of rank")) << plan.err;  // it is read and planned, be it that it fits or not
 
   const ProcessResult preset = Jevons({"inspect", "--config", "configs/presets/quickstart_cpu.textproto", "--print-config"});
   EXPECT_EQ(preset.exit_code, 0) << preset.err;

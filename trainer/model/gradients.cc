@@ -13,18 +13,12 @@ constexpr double kRange = 0x1p62;  // of a sum, in units: half of what 64 bits h
 
 DType TypeOf(SumType sums) { return sums == EXACT ? DType::kI64 : DType::kF32; }
 
-Shape LocalShape(const ParamSpec& spec, int64_t local_experts) {
-  Shape shape = spec.shape;
-  if (spec.expert) shape.dims[0] = local_experts;
-  return shape;
-}
-
-int64_t BytesOf(const std::vector<ParamSpec>& specs, int64_t local_experts, SumType sums, const std::function<bool(size_t)>& held) {
+int64_t BytesOf(const WeightStore& weights, SumType sums) {
   int64_t bytes = 0, flags = 0;
-  for (size_t p = 0; p < specs.size(); ++p) {
-    if (!held(p)) continue;
-    bytes += Arena::SliceBytes(TypeOf(sums), LocalShape(specs[p], local_experts));
-    flags += specs[p].expert ? local_experts : 1;
+  for (size_t p = 0; p < weights.specs().size(); ++p) {
+    if (!weights.holds(p)) continue;
+    bytes += Arena::SliceBytes(TypeOf(sums), weights.value(p).shape);
+    flags += weights.specs()[p].expert ? weights.experts().size() : 1;
   }
   return bytes + Arena::SliceBytes(DType::kI64, {flags});
 }
@@ -40,17 +34,10 @@ FixedPoint StepFixedPoint(double scale, int64_t contributions) {
   return {.shift = kMeanGradientBits - std::ilogb(scale), .limit = kRange / static_cast<double>(std::max<int64_t>(1, contributions))};
 }
 
-int64_t GradientStore::PlanBytes(const ModelConfig& model, int64_t local_experts, SumType sums, const HeldLayers& held) {
-  const std::vector<ParamSpec> specs = ParameterTable(model);
-  return BytesOf(specs, local_experts, sums, [&](size_t p) { return !held || held(specs[p].layer); });
-}
-
 GradientStore::GradientStore(const WeightStore& weights, SumType sums, Device device)
     : weights_(weights),
       sums_(sums),
-      arena_("gradients",
-             std::max<int64_t>(1, BytesOf(weights.specs(), weights.experts().size(), sums, [&](size_t p) { return weights.holds(p); })),
-             device),
+      arena_("gradients", std::max<int64_t>(1, BytesOf(weights, sums)), device),
       format_(std::make_unique<FixedPoint>()) {
   int64_t count = 0;
   for (size_t p = 0; p < weights.specs().size(); ++p) {

@@ -46,7 +46,6 @@ class GradientStore {
 
   bool exact() const { return sums_ == EXACT; }
   int64_t bytes() const { return arena_.used_bytes(); }
-  static int64_t PlanBytes(const ModelConfig& model, int64_t local_experts, SumType sums, const HeldLayers& held = {});
 
  private:
   GradientSum At(size_t param, int64_t index, const Shape& shape) const;

@@ -31,14 +31,14 @@ class WeightBinding {
   // The codes of the weights that FP8 products read, turned too where these take them so, to be made again whenever the store's
   // values have changed. lost: where the stream works, or null.
   void Quantize(const OpContext& ops, QuantStats* lost);
-  static int64_t PlanBytes(const ModelConfig& model, int64_t local_experts, const PrecisionConfig& precision, Device backend,
-                           const HeldLayers& held = {});
   int64_t bytes() const { return codes_.used_bytes(); }
   // Where backward passes contribute from here on; nowhere before.
   void BindGradients(const GradientStore& gradients);
   const ModelWeights& weights() const { return weights_; }
 
  private:
+  static int64_t BytesOf(const ModelConfig& model, int64_t local_experts, const PrecisionConfig& precision, Device backend,
+                         const HeldLayers& held);
   void BindBlock(const ModelConfig& model, const WeightStore& store, const std::string& prefix, bool dense,
                  BlockWeights& block);
   void Bind(const WeightStore& store, const std::string& name, Weight& weight);

@@ -71,7 +71,7 @@ void WeightBinding::Bind(const WeightStore& store, const std::string& name, Expe
   experts_.emplace_back(param, &weight);
 }
 
-int64_t WeightBinding::PlanBytes(const ModelConfig& model, int64_t local_experts, const PrecisionConfig& precision, Device backend,
+int64_t WeightBinding::BytesOf(const ModelConfig& model, int64_t local_experts, const PrecisionConfig& precision, Device backend,
                                  const HeldLayers& held) {
   int64_t bytes = 0;
   for (const ParamSpec& spec : ParameterTable(model)) {
@@ -126,7 +126,7 @@ void WeightBinding::BindBlock(const ModelConfig& model, const WeightStore& store
 WeightBinding::WeightBinding(const ModelConfig& model, const WeightStore& store, const PrecisionConfig& precision)
     : precision_(precision),
       backend_(store.backend()),
-      codes_("weight codes", std::max<int64_t>(1, PlanBytes(model, store.experts().size(), precision, store.backend(), store.held())), store.device()) {
+      codes_("weight codes", std::max<int64_t>(1, BytesOf(model, store.experts().size(), precision, store.backend(), store.held())), store.device()) {
   const int64_t layers = model.layers(), depth = model.mtp().depth();
   weights_.blocks.resize(static_cast<size_t>(layers));
   weights_.mtp.resize(static_cast<size_t>(depth));

@@ -18,7 +18,7 @@ Shape WeightStore::LocalShape(const ParamSpec& spec, int64_t local_experts) {
   return shape;
 }
 
-int64_t WeightStore::PlanBytes(const ModelConfig& model, int64_t local_experts, DType compute, const HeldLayers& held) {
+int64_t WeightStore::BytesOf(const ModelConfig& model, int64_t local_experts, DType compute, const HeldLayers& held) {
   int64_t bytes = 0;
   for (const ParamSpec& spec : ParameterTable(model))
     if (!held || held(spec.layer)) bytes += Arena::SliceBytes(StoredType(spec, compute), LocalShape(spec, local_experts));
@@ -34,7 +34,7 @@ WeightStore::WeightStore(const ModelConfig& model, Range experts, DType compute,
       compute_(compute),
       backend_(stream.backend()),
       held_(held),
-      arena_("weights", std::max<int64_t>(1, PlanBytes(model, experts.size(), compute, held)), stream.device) {
+      arena_("weights", std::max<int64_t>(1, BytesOf(model, experts.size(), compute, held)), stream.device) {
   for (const ParamSpec& spec : specs_)
     values_.push_back(!held || held(spec.layer)
                           ? arena_.Allocate("weight", StoredType(spec, compute), LocalShape(spec, experts.size()))

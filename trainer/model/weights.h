@@ -34,9 +34,8 @@ class WeightStore {
   const Tensor& bias(size_t i) const { return biases_[i]; }  // [E] FP32; empty where not held
   int64_t bytes() const { return arena_.used_bytes(); }
 
-  static int64_t PlanBytes(const ModelConfig& model, int64_t local_experts, DType compute, const HeldLayers& held = {});
-
  private:
+  static int64_t BytesOf(const ModelConfig& model, int64_t local_experts, DType compute, const HeldLayers& held);
   static Shape LocalShape(const ParamSpec& spec, int64_t local_experts);
   std::vector<ParamSpec> specs_;
   std::vector<std::string> bias_names_;

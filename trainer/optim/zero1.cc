@@ -78,20 +78,6 @@ int64_t ZeroOptimizer::SliceBytes(const OptimizerConfig& config, const Group& gr
   return bytes;
 }
 
-int64_t ZeroOptimizer::PlanBytes(const ModelConfig& model, const OptimizerConfig& config, DType compute,
-                                 const Partition& partition, const MeshShape& mesh, int world_rank) {
-  const MeshRank rank = RankOf(mesh, world_rank);
-  const Range experts = BlockOf(model.moe().routed_experts(), mesh.ep, rank.ep);
-  int64_t bytes = 0;
-  for (const Group& group : MakeGroups(ParameterTable(model), experts, compute, partition, rank.pp)) {
-    const int copies = group.expert ? mesh.edp() : mesh.dp();
-    const auto place = std::find(group.holders.begin(), group.holders.end(), rank.pp) - group.holders.begin();
-    bytes += SliceBytes(config, group, static_cast<int>(group.holders.size()) * copies,
-                        static_cast<int>(place) * copies + (group.expert ? rank.edp : rank.dp));
-  }
-  return bytes;
-}
-
 ZeroOptimizer::ZeroOptimizer(const OptimizerConfig& config, WeightStore& weights, const Partition& partition, Mesh& mesh)
     : config_(config),
       weights_(weights),
@@ -205,6 +191,7 @@ GradientSummary ZeroOptimizer::Summarize(const OpContext& ops, const GradientSto
   }
   mesh_.world().AllReduceSum(all);
   std::vector<double> squares;
+  squares.reserve(static_cast<size_t>(chunks_));
   for (int64_t i = 0; i < chunks_; ++i) squares.push_back(std::bit_cast<double>(all[static_cast<size_t>(i)]));
   GradientSummary summary{.norm = std::sqrt(TreeSum(squares)), .refused = {}};
   const auto is_bad = [](double square) { return !std::isfinite(square); };

@@ -54,8 +54,6 @@ class ZeroOptimizer {
   void RestoreWeights(const OpContext& ops);
 
   int64_t bytes() const { return arena_.used_bytes(); }
-  static int64_t PlanBytes(const ModelConfig& model, const OptimizerConfig& config, DType compute, const Partition& partition,
-                           const MeshShape& mesh, int world_rank);
 
  private:
   struct Entry {               // one tensor that ownership is decided on: a dense parameter, or one expert of a stack
@@ -81,7 +79,6 @@ class ZeroOptimizer {
     std::vector<int64_t> sizes;
     std::vector<Slice> slices;
   };
-  // Ownership is arithmetic: the same code serves the constructor and the plan, which has no communicators.
   static std::vector<Group> MakeGroups(const std::vector<ParamSpec>& specs, Range experts, DType compute, const Partition& partition,
                                        int pp_rank);
   static int64_t SliceBytes(const OptimizerConfig& config, const Group& group, int ranks, int rank);
