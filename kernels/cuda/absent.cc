@@ -3,6 +3,7 @@
 #include "kernels/cuda/gemm.h"
 #include "kernels/cuda/gemm_fp8_layout.h"
 #include "kernels/cuda/gemm_lt.h"
+#include "kernels/cuda/quantize_columns.h"
 #include "kernels/cuda/report.h"
 #include "kernels/ops/registry.h"
 #include "kernels/tensor/cuda_backend.h"
@@ -43,7 +44,7 @@ std::string LtVersion() { Absent("CUDA product"); }
 void PlainGemm(const OpContext&, const GemmDesc&) { Absent("CUDA product"); }
 void PlainFp8Gemm(const OpContext&, const Fp8GemmDesc&) { Absent("CUDA product"); }
 bool WgmmaServes(const Fp8GemmDesc&) { Absent("CUDA product"); }
-void WgmmaFp8Gemms(const OpContext&, std::span<const Fp8GemmDesc>) { Absent("CUDA product"); }
+void WgmmaFp8Gemms(const OpContext&, std::span<const Fp8GemmDesc>, int) { Absent("CUDA product"); }
 void FillPaddedCodes(const OpContext&, const Tensor&, const Tensor&) { Absent("CUDA product"); }
 void FillTransposedCodes(const OpContext&, const Tensor&, const Tensor&) { Absent("CUDA product"); }
 void FillScales(const OpContext&, const ScaleView&, bool, int64_t, int64_t, const Tensor&) { Absent("CUDA product"); }

@@ -14,7 +14,7 @@ struct OpContext {
 
 // What an operator does to an output that gradients are summed in: c = sum, or c = c + sum, where the sum is complete
 // before the one addition. So "overwrite with micro-batch 0, then add micro-batch 1" has the bits of adding the two
-// finished gradients, which is what the fixed summation tree needs (architecture, contract 8).
+// finished gradients, and a chain of sums the order in which it was made (trainer/DESIGN.md, contract 8).
 enum class WriteMode { kOverwrite, kAdd };
 
 }  // namespace jevons

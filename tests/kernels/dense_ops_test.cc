@@ -55,7 +55,7 @@ TEST(RmsNorm, BackwardAgreesWithTheReference) {
                       ToleranceOf(dtype, dtype == DType::kBF16 ? 1e-3 : 4e-6));
 }
 
-// The promise that the summation tree needs: c + sum, the sum complete before the addition.
+// The promise of WriteMode::kAdd: c + sum, the sum complete before the addition.
 TEST(RmsNorm, AddingIsOneAddition) {
   TableScope scope(kCpuOps, 1);
   const Outputs sum = RunRmsNormBackward(DType::kF32, 150, 33, WriteMode::kOverwrite);
