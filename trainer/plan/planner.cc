@@ -110,8 +110,6 @@ AheadOfTrain WhatTrainLacks(const Plan& plan) {
   };
   layout.dispatch = Dispatch::kPlain;
   without("rows that travel once per node and are forwarded there");
-  layout.overlap = false;
-  without("communication of experts beside computation in pairs");
   return ahead;
 }
 
