@@ -189,7 +189,7 @@ absl::Status Scorer::SumGradients() {
   gradients_ = std::make_unique<GradientStore>(weights_, CHAIN);
   gradients_->Begin(ctx.ops, {});
   binding_.BindGradients(*gradients_);
-  MicroPool pool(arena_bytes_, 0, Device::kCpu);
+  MicroPool pool(arena_bytes_, Device::kCpu);
   NetworkStage whole(main, {.layers = {0, config.layers()}}, pool);
   std::vector<int32_t> row;
   const MicroBatchTotals totals{.losses = losses.data(),

@@ -69,8 +69,9 @@ std::string SummaryText(const RunSummary& s, const TrainOptions& options) {
                         100 * PlanError(s), Mebibytes(s.resident_bytes));
   absl::StrAppendFormat(&text, "  optimizer          masters %.1f, moments %.1f\n", Mebibytes(s.memory_ledger.masters),
                         Mebibytes(s.memory_ledger.moments));
-  absl::StrAppendFormat(&text, "  saved for backward %s\n  for weight grads   %s\n  temporary          %s\n", Named(s.memory_ledger.saved),
-                        Named(s.memory_ledger.stash), Named(s.memory_ledger.temporary));
+  absl::StrAppendFormat(&text, "  saved for backward %s\n  for weight grads   %s\n  between these      %.1f\n  temporary          %s\n",
+                        Named(s.memory_ledger.saved), Named(s.memory_ledger.stash), Mebibytes(s.memory_ledger.holes),
+                        Named(s.memory_ledger.temporary));
   absl::StrAppendFormat(&text, "files                %s: checkpoints/, tokenizer.json, metrics.jsonl, tensorboard/, summary.json\n",
                         options.output);
   return text;
@@ -106,6 +107,7 @@ std::string SummaryJson(const RunSummary& s) {
                                {"memory_bytes", s.memory.total()},
                                {"memory_saved_bytes", NamedJson(s.memory_ledger.saved)},
                                {"memory_stash_bytes", NamedJson(s.memory_ledger.stash)},
+                               {"memory_hole_bytes", s.memory_ledger.holes},
                                {"memory_temporary_bytes", NamedJson(s.memory_ledger.temporary)},
                                {"planned_memory_bytes", s.planned.total()},
                                {"peak_expert_load", s.peak_load},

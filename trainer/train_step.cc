@@ -94,10 +94,7 @@ TrainStep::TrainStep(const RunConfig& config, Mesh& mesh, Device device, int64_t
       mesh_(mesh),
       partition_(Partition::Of(config).value()),
       stream_(device, DeviceOf(config)),
-      pool_(reserved,
-            Arena::SliceBytes(ComputeDType(config),
-                              {config.train().micro_batch_sequences() * config.data().sequence_length(), config.model().hidden_size()}),
-            device),
+      pool_(reserved, device),
       scratch_("scratch", reserved, device),
       timer_(stream_.get()),
       dispatcher_(mesh.ep(), std::max<int64_t>(1, config.model().moe().routed_experts()), stream_.get(), load),
@@ -435,6 +432,7 @@ MemoryLedger TrainStep::memory_ledger() const {
   for (const StateSlice& slice : optimizer_->State()) (slice.name.front() == 'w' ? ledger.masters : ledger.moments) += slice.data.bytes();
   ledger.saved = pool_.SlicesOf({MicroPool::kUntilB, MicroPool::kUntilW, MicroPool::kMessage});
   ledger.stash = pool_.SlicesOf({MicroPool::kStash});
+  ledger.holes = pool_.HoleBytes();
   ledger.temporary = pool_.TemporarySlices(scratch_);
   return ledger;
 }

@@ -8,7 +8,7 @@
 //   }
 //   arena.peak_bytes();  arena.PeakSlices();                // high-water mark, and which slices made it
 //
-// Slices are 64-byte aligned. On Device::kCuda they are device memory, which grows under the same addresses when a slice first
+// Several arenas may share the memory of a Heap. Slices are 64-byte aligned. On Device::kCuda they are device memory, which grows under the same addresses when a slice first
 // needs it and stays until the arena ends; a released slice may be handed out while kernels that use it are still to run, so an
 // arena belongs to one stream. On Device::kNone there is no memory behind the addresses and no end of them: the arena counts, and whoever
 // reads a slice crashes. JEVONS_POISON=1 in the environment fills each slice with NaN bytes (0xFF) when it is new and
@@ -22,23 +22,24 @@
 #include <utility>
 #include <vector>
 
-#include "kernels/tensor/stream.h"
+#include "kernels/tensor/heap.h"
 #include "kernels/tensor/tensor.h"
 
 namespace jevons {
-namespace cuda {
-class Memory;
-}
 
 class Arena {
  public:
   // Reserves `capacity` bytes of address space; pages become resident when first written. On kNone capacity says nothing.
   Arena(std::string name, int64_t capacity, Device device = Device::kCpu);
-  ~Arena();
+  // Takes each slice of a heap that outlives it. `name`: a literal.
+  Arena(const char* name, Heap& heap);
+  ~Arena() {
+    if (heap_ != nullptr) Release({0, 0});
+  }
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
 
-  Device device() const { return device_; }
+  Device device() const { return heap_ == nullptr ? own_->device() : heap_->device(); }
 
   // A slice named after its content. `name` must outlive the arena (a literal). Aborts when the reservation is used up.
   Tensor Allocate(const char* name, DType dtype, const Shape& shape);
@@ -62,16 +63,14 @@ class Arena {
  private:
   struct Slice {
     const char* name;
+    char* data;
     int64_t bytes;
   };
-  void Poison(void* data, int64_t bytes) const;
 
-  std::string name_;
-  Device device_;
-  std::unique_ptr<cuda::Memory> memory_;  // on kCuda
-  char* base_ = nullptr;
-  int64_t capacity_, used_ = 0, peak_ = 0;
-  bool poison_;
+  const char* label_ = nullptr;   // on a heap
+  Heap* heap_ = nullptr;
+  std::unique_ptr<Region> own_;   // elsewhere
+  int64_t used_ = 0, peak_ = 0;
   std::vector<Slice> slices_, peak_slices_;
   bool peak_is_current_ =
       true;  // peak_slices_ is copied lazily, when the first slice alive at the peak is released

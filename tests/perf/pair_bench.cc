@@ -128,7 +128,7 @@ Times RunLists(Communicator& world, TimedGroup& ep, bool pairs) {
   const int64_t experts = config.moe().routed_experts();
   std::vector<double> losses(static_cast<size_t>(harness.model().loss_terms()));
   std::vector<int64_t> counts(static_cast<size_t>(config.layers() * experts));
-  MicroPool pool(int64_t{1} << 30, int64_t{1} << 24, Device::kCpu);
+  MicroPool pool(int64_t{1} << 30, Device::kCpu);
   NetworkStage first(harness.model(), {.layers = {0, 2}, .first = true, .last = false}, pool);
   NetworkStage second(harness.model(), {.layers = {2, 4}, .first = false, .last = true}, pool);
   const StageStep step{.ctx = harness.Context(),

@@ -20,7 +20,7 @@ class ModelHarness {
       : config_(config),
         memory_("activations", int64_t{1} << 30),
         scratch_("scratch", int64_t{1} << 30),
-        pool_(int64_t{1} << 30, 0, Device::kCpu),
+        pool_(int64_t{1} << 30, Device::kCpu),
         dispatcher_(world, std::max<int64_t>(1, config.moe().routed_experts())),  // none in a dense model
         weights_(config, dispatcher_.local_experts(), DType::kF32),
         model_(config, sequence_length, dispatcher_),

@@ -17,7 +17,7 @@ std::vector<std::vector<double>> Gradients(Communicator& world, PrecisionConfig 
   for (uint64_t i = 0; i < 3; ++i) tokens.push_back(RandomTokens(2 * (kS + 1), config.vocab_size(), 40 + i));
   std::vector<int64_t> counts(static_cast<size_t>(harness.model().moe_layers() * config.moe().routed_experts()));
   std::vector<double> losses(static_cast<size_t>(harness.model().loss_terms()));
-  MicroPool pool(int64_t{1} << 28, 0, Device::kCpu);
+  MicroPool pool(int64_t{1} << 28, Device::kCpu);
   NetworkStage whole(harness.model(), {.layers = {0, config.layers()}}, pool);
   whole.Begin({.ctx = harness.Context(),
                .weights = &harness.binding().weights(),

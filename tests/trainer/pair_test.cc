@@ -60,7 +60,7 @@ Result RunLists(Communicator& ep, const Case& test, const std::string& lists) {
   Result result;
   result.losses.resize(static_cast<size_t>(3 * terms));
   result.counts.resize(static_cast<size_t>(3 * harness.model().moe_layers() * experts));
-  MicroPool pool(int64_t{1} << 26, int64_t{1} << 20, Device::kCpu);
+  MicroPool pool(int64_t{1} << 26, Device::kCpu);
   NetworkStage first(harness.model(), {.layers = {0, test.layers[0]}, .first = true, .last = false}, pool);
   NetworkStage second(harness.model(), {.layers = {test.layers[0], config.layers()}, .first = false, .last = true}, pool);
   const StageStep step{

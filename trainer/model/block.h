@@ -51,9 +51,11 @@ class Block {
   // x, y: [T,H], different buffers that outlive the backward pass.
   Phases Forward(const LayerContext& ctx, const BlockWeights& w, const RowLayout& rows, Tensor x, Tensor y, BlockSaved& saved,
                  BlockStats& stats) const;
-  // dx overwritten; must not be dy. The queued weight gradients read dy.
+  // dx overwritten; must not be dy. dy must live until the weight gradients have run if KeepsGradient says so.
   Phases BackwardInput(const LayerContext& ctx, const BlockWeights& w, const RowLayout& rows, Tensor dy, const BlockSaved& saved,
                        float balance_scale, Tensor dx) const;
+
+  bool KeepsGradient(const LayerContext& ctx, const BlockWeights& w) const;
 
  private:
   // normed [T,H], rstd [T] of the stream at the block's input, and after attention.

@@ -150,14 +150,13 @@ struct NonFinite {
 // What one micro-batch keeps at one stage, by its last reader (contract 2).
 struct MicroMemory {
   MicroMemory() = default;
-  // With arenas of its own.
+  // With memory of its own.
   MicroMemory(const std::string& name, int64_t capacity, Device device = Device::kCpu) {
-    for (Arena** arena : {&until_b, &until_w, &stash}) *arena = own.emplace_back(std::make_unique<Arena>(name, capacity, device)).get();
+    for (std::unique_ptr<Arena>* arena : {&until_b, &until_w, &stash}) *arena = std::make_unique<Arena>(name, capacity, device);
   }
-  Arena* until_b = nullptr;  // forward leaves it for BackwardInput
-  Arena* until_w = nullptr;  // forward leaves it for the weight gradients
-  Arena* stash = nullptr;    // BackwardInput leaves it for the weight gradients; forward needs none
-  std::vector<std::unique_ptr<Arena>> own;
+  std::unique_ptr<Arena> until_b;  // forward leaves it for BackwardInput
+  std::unique_ptr<Arena> until_w;  // forward leaves it for the weight gradients
+  std::unique_ptr<Arena> stash;    // BackwardInput leaves it for the weight gradients; forward needs none
 };
 
 // Gives back at its end what has been allocated since.
@@ -201,7 +200,7 @@ struct LayerContext {
   // For what gives temporaries back as results, where weight gradients read these.
   LayerContext OnStash() const {
     LayerContext ctx = *this;
-    ctx.ops.scratch = memory->stash;
+    ctx.ops.scratch = memory->stash.get();
     return ctx;
   }
 };

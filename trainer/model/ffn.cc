@@ -42,7 +42,7 @@ void FfnBackwardInput(const LayerContext& ctx, const FfnWeights& w, const Tensor
   ArenaScope scope(*ctx.ops.scratch);
   const int64_t T = dy.rows(), width = w.down.value.cols();
   const Tensor d_activated = ctx.Temp("ffn.d_activated", {T, width});
-  const Tensor d_gate_up = ctx.Stash("ffn.d_gate_up", {T, 2 * width});
+  const Tensor d_gate_up = ForGradient(ctx, w.gate_up.plan).Temp("ffn.d_gate_up", {T, 2 * width});
   const Tensor gate_up = saved.until_b.gate_up.Restore(ctx, "ffn.gate_up");
   const Activation activated = Activated(ctx.OnStash(), gate_up, Tensor(), w.down.plan, /*lost=*/nullptr);  // counted in forward
   LinearBackwardInput(ctx, dy, activated, w.down, d_activated);

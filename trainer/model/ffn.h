@@ -25,7 +25,7 @@ Activation Activated(const LayerContext& ctx, const Tensor& gate_up, const Tenso
 // y (=|+=) ffn(x); y: [T, H].
 void FfnForward(const LayerContext& ctx, const FfnWeights& w, const Tensor& x, const Tensor& y, WriteMode mode,
                 FfnSaved& saved);
-// x: as in forward. dx overwritten. The queued weight gradients read dy and x.
+// x: as in forward. dx overwritten. How long dy and x must live: KeptGradient of down's plan, KeptInput of gate_up's (linear.h).
 void FfnBackwardInput(const LayerContext& ctx, const FfnWeights& w, const Tensor& dy, const Tensor& x, const FfnSaved& saved,
                       const Tensor& dx);
 

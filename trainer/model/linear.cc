@@ -141,14 +141,38 @@ Activation AsGradient(const LayerContext& ctx, const Activation& dy, const Produ
   return plan.dy_tiling == Tiling::kRows1x128 ? InCodes(ctx, dy, plan, Role::kGradient) : dy;
 }
 
+bool KeepsInput(const LayerContext& ctx, const ProductPlan& plan) { return !plan.fp8 || ctx.shadow != nullptr; }
+
+bool KeepsGradient(const LayerContext& ctx, const ProductPlan& plan) {
+  return KeepsInput(ctx, plan) || plan.dy_tiling != Tiling::kRows1x128;
+}
+
+Activation KeptInput(const LayerContext& ctx, const Activation& x, const ProductPlan& plan) {
+  LayerContext uncounted = ctx.OnStash();  // forward counted what is lost
+  uncounted.fp8 = nullptr;
+  Activation kept = AsInput(uncounted, x, plan);
+  if (!KeepsInput(ctx, plan)) kept.value = {};
+  return kept;
+}
+
+Activation KeptGradient(const LayerContext& ctx, const Activation& dy, const ProductPlan& plan) {
+  Activation kept = AsGradient(ctx.OnStash(), dy, plan);
+  if (!KeepsGradient(ctx, plan)) kept.value = {};
+  return kept;
+}
+
+LayerContext ForInput(const LayerContext& ctx, const ProductPlan& plan) { return KeepsInput(ctx, plan) ? ctx.OnStash() : ctx; }
+
+LayerContext ForGradient(const LayerContext& ctx, const ProductPlan& plan) { return KeepsGradient(ctx, plan) ? ctx.OnStash() : ctx; }
+
 void LinearForward(const LayerContext& ctx, const Activation& x, const Weight& w, const Tensor& y, WriteMode mode) {
   Product(ctx, x, w, Role::kInput, y, mode);
 }
 
 void LinearBackwardInput(const LayerContext& ctx, const Activation& dy, const Activation& x, const Weight& w, const Tensor& dx,
                          WriteMode mode) {
-  const Activation gradient = AsGradient(ctx.OnStash(), dy, w.plan);
-  ctx.wgrad->Push(gradient, x, w.grad, w.plan, ctx.ShadowError(Verb::kWgrad));
+  const Activation gradient = KeptGradient(ctx, dy, w.plan);
+  if (w.grad.sum) ctx.wgrad->Push(gradient, KeptInput(ctx, x, w.plan), w.grad, w.plan, ctx.ShadowError(Verb::kWgrad));
   Product(ctx, gradient, w, Role::kGradient, dx, mode);
 }
 

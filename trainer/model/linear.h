@@ -14,11 +14,22 @@ namespace jevons {
 Activation AsInput(const LayerContext& ctx, const Activation& x, const ProductPlan& plan);
 Activation AsGradient(const LayerContext& ctx, const Activation& dy, const ProductPlan& plan);
 
+// What a queued weight gradient reads of x (or dy): its codes, on the stash, or where there are none, the value itself. Made once, where
+// several products have the same.
+Activation KeptInput(const LayerContext& ctx, const Activation& x, const ProductPlan& plan);
+Activation KeptGradient(const LayerContext& ctx, const Activation& dy, const ProductPlan& plan);
+// Whether it reads the value.
+bool KeepsInput(const LayerContext& ctx, const ProductPlan& plan);
+bool KeepsGradient(const LayerContext& ctx, const ProductPlan& plan);
+// A context whose temporaries live as long as that: on the stash if the value is read, else on scratch.
+LayerContext ForInput(const LayerContext& ctx, const ProductPlan& plan);
+LayerContext ForGradient(const LayerContext& ctx, const ProductPlan& plan);
+
 // y (=|+=) x W^T
 void LinearForward(const LayerContext& ctx, const Activation& x, const Weight& w, const Tensor& y,
                    WriteMode mode = WriteMode::kOverwrite);
 
-// dx (=|+=) dy W; the weight gradient dy^T x is queued: dy and x must live until the queue has run. dy's codes go to the stash.
+// dx (=|+=) dy W; the weight gradient dy^T x is queued with KeptGradient(dy) and KeptInput(x): see there how long these must live.
 void LinearBackwardInput(const LayerContext& ctx, const Activation& dy, const Activation& x, const Weight& w, const Tensor& dx,
                          WriteMode mode = WriteMode::kOverwrite);
 

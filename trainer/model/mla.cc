@@ -102,8 +102,9 @@ void Mla::BackwardInput(const LayerContext& ctx, const MlaWeights& w, const RowL
   ArenaScope scope(*ctx.ops.scratch);
   const int64_t T = rows.rows();
   const MlaSaved::UntilB& b = saved.until_b;
-  const Normed normed = NormLatents(ctx.OnStash(), w, saved);
-  const Tensor o = saved.until_w.o.Restore(ctx.OnStash(), "mla.o");
+  const Normed normed = NormLatents(ForInput(ctx, w.kv_b.plan), w, saved);
+  const Tensor o = saved.until_w.o.Restore(ForInput(ctx, w.o.plan), "mla.o");
+  const Activation input = KeptInput(ctx, x, w.kv_a.plan);
   Tensor q = b.q, kv = b.kv;
   if (!q) {
     q = ctx.Temp("mla.q", {T, dims_.query_width()});
@@ -116,9 +117,10 @@ void Mla::BackwardInput(const LayerContext& ctx, const MlaWeights& w, const RowL
   const Tensor d_o = ctx.Temp("mla.d_o", {T, dims_.heads * dims_.value});
   LinearBackwardInput(ctx, dy, o, w.o, d_o);
 
-  const Tensor dq = ctx.Stash("mla.dq", {T, dims_.query_width()});
-  const Tensor dkv = ctx.Stash("mla.dkv", {T, dims_.kv_width()});
-  const Tensor d_kv_latent = ctx.Stash("mla.d_kv_latent", {T, dims_.kv_rank + dims_.rope});
+  const LayerContext gradients = ForGradient(ctx, w.kv_b.plan);
+  const Tensor dq = gradients.Temp("mla.dq", {T, dims_.query_width()});
+  const Tensor dkv = gradients.Temp("mla.dkv", {T, dims_.kv_width()});
+  const Tensor d_kv_latent = gradients.Temp("mla.d_kv_latent", {T, dims_.kv_rank + dims_.rope});
   AttentionBackward(ctx.ops, Core(rows, {.q = q, .kv = kv, .kv_latent = b.kv_latent, .o = o, .lse = b.lse}),
                     {.d_o = d_o, .dq = dq, .dkv = dkv, .dk_rope = d_kv_latent.Columns(dims_.kv_rank, dims_.rope)});
   RopeBackward(ctx.ops, QueryRope(dq, rows.sequence_length));
@@ -128,16 +130,16 @@ void Mla::BackwardInput(const LayerContext& ctx, const MlaWeights& w, const RowL
   LinearBackwardInput(ctx, dkv, normed.kv, w.kv_b, d_kv_normed);
   NormBackward(ctx, d_kv_normed, b.kv_latent.Columns(0, dims_.kv_rank), w.kv_a_norm, normed.kv_rstd,
                d_kv_latent.Columns(0, dims_.kv_rank), WriteMode::kOverwrite);
-  LinearBackwardInput(ctx, d_kv_latent, x, w.kv_a, dx);
+  LinearBackwardInput(ctx, d_kv_latent, input, w.kv_a, dx);
 
   if (dims_.query_rank > 0) {
     const Tensor d_q_normed = ctx.Temp("mla.d_q_normed", {T, dims_.query_rank});
-    const Tensor d_q_latent = ctx.Stash("mla.d_q_latent", {T, dims_.query_rank});
+    const Tensor d_q_latent = gradients.Temp("mla.d_q_latent", {T, dims_.query_rank});
     LinearBackwardInput(ctx, dq, normed.q, w.q_b, d_q_normed);
     NormBackward(ctx, d_q_normed, b.q_latent, w.q_a_norm, normed.q_rstd, d_q_latent, WriteMode::kOverwrite);
-    LinearBackwardInput(ctx, d_q_latent, x, w.q_a, dx, WriteMode::kAdd);
+    LinearBackwardInput(ctx, d_q_latent, input, w.q_a, dx, WriteMode::kAdd);
   } else {
-    LinearBackwardInput(ctx, dq, x, w.q, dx, WriteMode::kAdd);
+    LinearBackwardInput(ctx, dq, input, w.q, dx, WriteMode::kAdd);
   }
 }
 

@@ -48,7 +48,7 @@ class Mla {
   // x, y: [T, H].
   void Forward(const LayerContext& ctx, const MlaWeights& w, const RowLayout& rows, const Tensor& x, const Tensor& y,
                MlaSaved& saved) const;
-  // x: as in forward; dx: [T, H] overwritten. The queued weight gradients read dy and x.
+  // x: as in forward; dx: [T, H] overwritten. How long dy and x must live: KeptGradient, KeptInput (linear.h), of the plan of all weights here.
   void BackwardInput(const LayerContext& ctx, const MlaWeights& w, const RowLayout& rows, const Tensor& dy, const Tensor& x,
                      const MlaSaved& saved, const Tensor& dx) const;
 

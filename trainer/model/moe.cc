@@ -217,7 +217,7 @@ void Moe::BackwardExperts(const LayerContext& ctx, const MoeWeights& w, const Mo
   const MoeSaved::UntilB& b = saved.until_b;
   const Activation dy = transfer.rows;
   const Tensor d_activated = ctx.Temp("moe.d_activated", {R, width});
-  const Tensor d_gate_up = ctx.Stash("moe.d_gate_up", {R, 2 * width});
+  const Tensor d_gate_up = ForGradient(ctx, w.gate_up.plan).Temp("moe.d_gate_up", {R, 2 * width});
   const Tensor d_weights = ctx.TempAs("moe.d_row_weights", DType::kF32, {R, 1});
   const Tensor dx = ctx.Temp("moe.d_received", {R, dims_.hidden});
   const std::vector<ExpertSegment> segments = Segments(saved, w.down.plan);
@@ -229,7 +229,7 @@ void Moe::BackwardExperts(const LayerContext& ctx, const MoeWeights& w, const Mo
                            .weight = b.row_weights,
                            .dgate_up = d_gate_up,
                            .dweight = d_weights.Reshape({R})});
-  const Activation gradient = AsGradient(ctx.OnStash(), d_gate_up, w.gate_up.plan);
+  const Activation gradient = KeptGradient(ctx, d_gate_up, w.gate_up.plan);
   ExpertsBackwardInput(ctx, segments, gradient, w.gate_up, dx);
   PushExpertGradients(ctx, saved, dy, activated, w.down);
   PushExpertGradients(ctx, saved, gradient, saved.until_w.received, w.gate_up);
@@ -244,7 +244,7 @@ void Moe::BackwardDispatch(const LayerContext& ctx, const MoeWeights& w, const R
   SumOfExperts(ctx, saved, transfer.rows.value, dx);
 
   const Tensor d_weights = ctx.TempAs("moe.d_weights", DType::kF32, {T * K, 1});
-  const Tensor d_logits = ctx.memory->stash->Allocate("moe.d_logits", DType::kF32, {T, dims_.router.experts});
+  const Tensor d_logits = ctx.TempAs("moe.d_logits", DType::kF32, {T, dims_.router.experts});
   SumRows(ctx.ops, transfer.row_values, b.row_of, 1, d_weights, WriteMode::kOverwrite);
   RouterBackward(ctx.ops, dims_.router,
                  {.scores = b.scores,
@@ -255,7 +255,13 @@ void Moe::BackwardDispatch(const LayerContext& ctx, const MoeWeights& w, const R
                   .balance_scale = balance_scale,
                   .sequence_length = rows.sequence_length,
                   .dlogits = d_logits});
-  LinearBackwardInput(ctx, d_logits, GateInput(ctx.OnStash(), x), w.gate, dx, WriteMode::kAdd);
+  // Not put off as the others: this gradient is a small product of operands in FP32, which would be a tenth of all that the block keeps.
+  WgradQueue gate;
+  LayerContext at_once = ctx;
+  at_once.wgrad = &gate;
+  LinearBackwardInput(at_once, d_logits, GateInput(ctx, x), w.gate, dx, WriteMode::kAdd);
+  const PhaseScope phase(ctx.timer, Phase::kWeightGrad);
+  gate.Run(ctx.ops);
 }
 
 }  // namespace jevons

@@ -40,7 +40,7 @@ Phases MtpModule::BackwardInput(const LayerContext& ctx, const MtpWeights& w, co
                                 const MtpSaved& saved, float balance_scale, Tensor d_embedded, Tensor d_previous) const {
   const int64_t T = rows.rows(), S = rows.sequence_length, H = d_out.cols();
   ArenaScope scope(*ctx.ops.scratch);
-  const Tensor dy = ctx.Stash("mtp.dy", {T, H});
+  const Tensor dy = (block_.KeepsGradient(ctx, w.block) ? ctx.OnStash() : ctx).Temp("mtp.dy", {T, H});
   const Tensor dx = ctx.Stash("mtp.dx", {T, H});
   NormBackward(ctx, d_out, saved.y, w.out_norm, saved.y_rstd, dy, WriteMode::kOverwrite);
   co_await block_.BackwardInput(ctx, w.block, rows, dy, saved.block, balance_scale, dx);

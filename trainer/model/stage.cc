@@ -9,48 +9,11 @@
 
 namespace jevons {
 
-MicroPool::MicroPool(int64_t micro_bytes, int64_t message_bytes, Device device)
-    : micro_bytes_(micro_bytes), message_bytes_(message_bytes), device_(device) {}
-
-Arena& MicroPool::Take(Use use) {
-  static constexpr const char* kNames[kUses] = {"micro-batch, until B", "micro-batch, until W", "micro-batch, stash", "message between stages"};
-  std::vector<Place>& places = places_[use];
-  auto place = std::find_if(places.begin(), places.end(), [](const Place& p) { return p.free; });
-  if (place == places.end())
-    place = places.insert(place, {std::make_unique<Arena>(kNames[use], use == kMessage ? message_bytes_ : micro_bytes_, device_), true});
-  place->free = false;
-  return *place->arena;
-}
-
-void MicroPool::Give(Use use, Arena*& arena) {
-  if (arena == nullptr) return;
-  arena->Release({0, 0});
-  std::find_if(places_[use].begin(), places_[use].end(), [&](const Place& p) { return p.arena.get() == arena; })->free = true;
-  arena = nullptr;
-}
-
-Arena& MicroPool::TakeScratch(Arena& first) {
-  const bool free = taken_scratch_.empty();
-  JEVONS_CHECK(free || (taken_scratch_.size() == 1 && taken_scratch_[0] == &first), "a third action begins while two are under way");
-  if (!free && second_scratch_ == nullptr) second_scratch_ = std::make_unique<Arena>("scratch of the other of a pair", micro_bytes_, device_);
-  return *taken_scratch_.emplace_back(free ? &first : second_scratch_.get());
-}
-
-void MicroPool::GiveScratch(Arena& scratch) { std::erase(taken_scratch_, &scratch); }
-
-int64_t MicroPool::peak_bytes() const {
-  int64_t bytes = second_scratch_ == nullptr ? 0 : second_scratch_->peak_bytes();
-  for (const std::vector<Place>& places : places_)
-    for (const auto& [arena, free] : places) bytes += arena->peak_bytes();
-  return bytes;
-}
-
 namespace {
 
-MicroPool::Slices SumsByName(const std::vector<const Arena*>& arenas) {
-  std::map<std::string, int64_t> sums;
-  for (const Arena* arena : arenas)
-    for (const auto& [name, bytes] : arena->PeakSlices()) sums[name] += bytes;
+constexpr const char* kUseNames[MicroPool::kUses] = {"micro-batch, until B", "micro-batch, until W", "micro-batch, stash", "message between stages"};
+
+MicroPool::Slices LargestFirst(const std::map<std::string, int64_t>& sums) {
   MicroPool::Slices slices(sums.begin(), sums.end());
   std::stable_sort(slices.begin(), slices.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
   return slices;
@@ -58,17 +21,40 @@ MicroPool::Slices SumsByName(const std::vector<const Arena*>& arenas) {
 
 }  // namespace
 
+std::unique_ptr<Arena> MicroPool::Take(Use use) { return std::make_unique<Arena>(kUseNames[use], heap_); }
+
+Arena& MicroPool::TakeScratch(Arena& first) {
+  const bool free = taken_scratch_.empty();
+  JEVONS_CHECK(free || (taken_scratch_.size() == 1 && taken_scratch_[0] == &first), "a third action begins while two are under way");
+  if (!free && second_scratch_ == nullptr) second_scratch_ = std::make_unique<Arena>("scratch of the other of a pair", bytes_, heap_.device());
+  return *taken_scratch_.emplace_back(free ? &first : second_scratch_.get());
+}
+
+void MicroPool::GiveScratch(Arena& scratch) { std::erase(taken_scratch_, &scratch); }
+
+int64_t MicroPool::peak_bytes() const {
+  return heap_.peak_bytes() + (second_scratch_ == nullptr ? 0 : second_scratch_->peak_bytes());
+}
+
 MicroPool::Slices MicroPool::SlicesOf(std::initializer_list<Use> uses) const {
-  std::vector<const Arena*> arenas;
-  for (const Use use : uses)
-    for (const auto& [arena, free] : places_[use]) arenas.push_back(arena.get());
-  return SumsByName(arenas);
+  std::map<std::string, int64_t> sums;
+  for (const Heap::Use& part : heap_.PeakUse())
+    for (const Use use : uses)
+      if (part.owner == kUseNames[use]) sums[part.name] += part.bytes;
+  return LargestFirst(sums);
+}
+
+int64_t MicroPool::HoleBytes() const {
+  for (const Heap::Use& part : heap_.PeakUse())
+    if (part.owner.empty()) return part.bytes;
+  return 0;
 }
 
 MicroPool::Slices MicroPool::TemporarySlices(const Arena& first) const {
-  std::vector<const Arena*> arenas = {&first};
-  if (second_scratch_ != nullptr) arenas.push_back(second_scratch_.get());
-  return SumsByName(arenas);
+  std::map<std::string, int64_t> sums;
+  for (const Arena* arena : {&first, static_cast<const Arena*>(second_scratch_.get())})
+    for (const auto& [name, bytes] : arena == nullptr ? Slices() : arena->PeakSlices()) sums[name] += bytes;
+  return LargestFirst(sums);
 }
 
 namespace {
@@ -146,8 +132,8 @@ NetworkStage::Open& NetworkStage::OpenMicroBatch(int micro_batch) {
   JEVONS_CHECK(open == nullptr, "micro-batch %d is open", micro_batch);
   open = std::make_unique<Open>();
   open->micro_batch = micro_batch;
-  open->memory.until_b = &pool_.Take(MicroPool::kUntilB);
-  open->memory.until_w = &pool_.Take(MicroPool::kUntilW);
+  open->memory.until_b = pool_.Take(MicroPool::kUntilB);
+  open->memory.until_w = pool_.Take(MicroPool::kUntilW);
   open->batch = step_.batch(micro_batch);
   open->rows = model_.RowsOf(Context(*open), open->batch, 0);
   return *open;
@@ -168,29 +154,27 @@ LayerContext NetworkStage::Context(Open& open) {
 }
 
 void NetworkStage::TakeStash(Open& open) {
-  if (open.memory.stash == nullptr) open.memory.stash = &pool_.Take(MicroPool::kStash);
+  if (open.memory.stash == nullptr) open.memory.stash = pool_.Take(MicroPool::kStash);
 }
 
 void NetworkStage::Close(int micro_batch) {
-  const auto found = open_.find(micro_batch);
-  MicroMemory& memory = found->second->memory;
-  pool_.Give(MicroPool::kUntilB, memory.until_b);
-  pool_.Give(MicroPool::kUntilW, memory.until_w);
-  pool_.Give(MicroPool::kStash, memory.stash);
-  open_.erase(found);
+  open_.erase(micro_batch);
+}
+
+bool NetworkStage::KeepsGradient(const LayerContext& ctx, int64_t layer) const {
+  return model_.block(layer).KeepsGradient(ctx, step_.weights->blocks[static_cast<size_t>(layer)]);
 }
 
 Tensor NetworkStage::MakeMessage(std::map<int, Message>& messages, const Open& open, const char* name) {
   Message& message = messages[open.micro_batch];
   JEVONS_CHECK(message.arena == nullptr, "the %s of micro-batch %d has not been sent", name, open.micro_batch);
-  message.arena = &pool_.Take(MicroPool::kMessage);
+  message.arena = pool_.Take(MicroPool::kMessage);
   return message.tensor = message.arena->Allocate(name, step_.ctx.dtype, {open.rows.rows(), model_.config().hidden_size()});
 }
 
 void NetworkStage::ReleaseMessage(std::map<int, Message>& messages, int micro_batch) {
   const auto found = messages.find(micro_batch);
   JEVONS_CHECK(found != messages.end(), "micro-batch %d has no message", micro_batch);
-  pool_.Give(MicroPool::kMessage, found->second.arena);
   messages.erase(found);
 }
 
@@ -213,7 +197,9 @@ std::span<std::byte> NetworkStage::OutputGradient(int micro_batch) {
   if (part_.last) return {};
   Open& open = At(micro_batch);
   TakeStash(open);
-  open.output_gradient = Context(open).Stash("stage.output_gradient", {open.rows.rows(), model_.config().hidden_size()});
+  const LayerContext ctx = Context(open);
+  Arena& place = !part_.layers.empty() && KeepsGradient(ctx, part_.layers.end - 1) ? *open.memory.stash : *open.memory.until_b;
+  open.output_gradient = place.Allocate("stage.output_gradient", ctx.dtype, {open.rows.rows(), model_.config().hidden_size()});
   return BytesOf(open.output_gradient);
 }
 
@@ -386,10 +372,12 @@ Phases NetworkStage::RunBackward(int micro_batch, bool fused) {
     return fused ? BackwardThenWeights(ctx, open, marks, std::move(backward)) : std::move(backward);
   };
   const Shape stream = {open.rows.rows(), model_.config().hidden_size()};
-  // The gradients of the residual stream, which weight gradients read: in one go two places are enough.
-  const Tensor places[] = {fused ? ctx.Temp("d_stream", stream) : Tensor(), fused ? ctx.Temp("d_stream", stream) : Tensor()};
+  // The gradients of the residual stream: two places are enough, where no weight gradient reads them later.
+  const Tensor places[] = {ctx.Temp("d_stream", stream), ctx.Temp("d_stream", stream)};
   size_t next = 0;
-  const auto place = [&] { return fused ? places[next++ % 2] : ctx.Stash("d_stream", stream); };
+  const auto place = [&](int64_t reader) {
+    return !fused && reader >= part_.layers.begin && KeepsGradient(ctx, reader) ? ctx.Stash("d_stream", stream) : places[next++ % 2];
+  };
 
   Tensor dy = open.output_gradient;
   if (part_.last) {
@@ -397,13 +385,13 @@ Phases NetworkStage::RunBackward(int micro_batch, bool fused) {
       co_await run(open.mtp_marks[i], BackwardModule(ctx, open, i));
       co_await NextPhase();
     }
-    dy = place();
+    dy = place(part_.layers.end - 1);
     NormBackward(ctx, open.d_hidden[0], open.x, weights.final_norm, open.rstd, dy, WriteMode::kOverwrite);
   }
   for (size_t i = open.blocks.size(); i-- > 0;) {
     const bool leaves = i == 0 && !part_.first;
-    const Tensor dx = leaves ? MakeMessage(input_gradients_, open, "stage.input_gradient") : place();
     const auto layer = static_cast<size_t>(part_.layers.begin) + i;
+    const Tensor dx = leaves ? MakeMessage(input_gradients_, open, "stage.input_gradient") : place(static_cast<int64_t>(layer) - 1);
     co_await run(open.marks[i], model_.block(static_cast<int64_t>(layer))
                                     .BackwardInput(ctx, weights.blocks[layer], open.rows, dy, open.blocks[i], step_.scales.balance, dx));
     co_await NextPhase();
@@ -417,7 +405,7 @@ Phases NetworkStage::RunBackward(int micro_batch, bool fused) {
   if (fused)
     Close(micro_batch);
   else
-    pool_.Give(MicroPool::kUntilB, open.memory.until_b);
+    open.memory.until_b = nullptr;
 }
 
 }  // namespace jevons

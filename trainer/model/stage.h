@@ -7,7 +7,6 @@
 #define JEVONS_TRAINER_MODEL_STAGE_H_
 
 #include <array>
-#include <array>
 #include <functional>
 #include <initializer_list>
 #include <map>
@@ -20,36 +19,29 @@
 
 namespace jevons {
 
-// The memory of micro-batches under way, of one rank: arenas by use, for a micro-batch needs each at another time. What is given back
-// serves the next; there are as many as were ever in use at once. Who is next gets the first that is free: so a step, at whose begin all
-// are, takes the memory that every such step before it took.
+// The memory of micro-batches under way, of one rank: arenas by use, on one heap, for at each moment a micro-batch needs others, and what one
+// has given back serves the next. A step, at whose begin all is free, takes what every such step before it took.
 class MicroPool {
  public:
-  // micro_bytes: address space for each of a micro-batch's arenas; message_bytes: of one message between stages.
-  MicroPool(int64_t micro_bytes, int64_t message_bytes, Device device);
+  MicroPool(int64_t bytes, Device device) : bytes_(bytes), heap_("micro-batches", bytes, device) {}
 
   enum Use { kUntilB, kUntilW, kStash, kMessage, kUses };
-  Arena& Take(Use use);
-  void Give(Use use, Arena*& arena);  // frees what is in it; null: none was taken. Then it is null
+  std::unique_ptr<Arena> Take(Use use);
   // Scratch for one action: `first`, or where another action is under way, a second one. Slices are given back last-in-first-out, which
   // two micro-batches that run in turn would not do.
   Arena& TakeScratch(Arena& first);
   void GiveScratch(Arena& scratch);
 
-  int64_t peak_bytes() const;  // of all, at the most that each has held; without the first scratch, which is not the pool's
-  // What these uses have held at their most: bytes by name, largest first.
+  int64_t peak_bytes() const;  // without the first scratch, which is not the pool's
+  // What these uses held when most was held: bytes by name, largest first.
   using Slices = std::vector<std::pair<std::string, int64_t>>;
   Slices SlicesOf(std::initializer_list<Use> uses) const;
-  Slices TemporarySlices(const Arena& first) const;  // of `first` and the second scratch
+  int64_t HoleBytes() const;  // between them
+  Slices TemporarySlices(const Arena& first) const;  // of `first` and the second scratch, each at its peak
 
  private:
-  int64_t micro_bytes_, message_bytes_;
-  Device device_;
-  struct Place {
-    std::unique_ptr<Arena> arena;
-    bool free;
-  };
-  std::array<std::vector<Place>, kUses> places_;
+  int64_t bytes_;
+  Heap heap_;
   std::unique_ptr<Arena> second_scratch_;
   std::vector<Arena*> taken_scratch_;
 };
@@ -109,9 +101,12 @@ class NetworkStage final : public Stage {
   void TakeStash(Open& open);
   void Close(int micro_batch);
 
+  // Whether weight gradients of this block read the gradient of its output.
+  bool KeepsGradient(const LayerContext& ctx, int64_t layer) const;
+
   // What goes to another stage: until it has been sent, be the micro-batch still open or not.
   struct Message {
-    Arena* arena = nullptr;
+    std::unique_ptr<Arena> arena;
     Tensor tensor;
   };
   Tensor MakeMessage(std::map<int, Message>& messages, const Open& open, const char* name);

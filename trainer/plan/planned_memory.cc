@@ -1,6 +1,7 @@
 #include "trainer/plan/planned_memory.h"
 
 #include <algorithm>
+#include <set>
 
 #include "kernels/base/check.h"
 #include "trainer/train_step.h"
@@ -24,15 +25,20 @@ PlannedMemory PlanMemory(const RunConfig& config, const MeshShape& shape, int wo
   TrainStep step(config, mesh, TrainStep::Counting{.load = load});
   step.Initialize();
   const int64_t micro = config.train().micro_batch_sequences();
-  const StepPlan plan{.step = std::max<int64_t>(config.precision().shadow_interval(), 1) - 1,
-                      .first_sample = 0,
-                      .sequences = MicroBatchCounts(config).back() * micro,
-                      .tokens_before = 0,
-                      .learning_rate = 0,
-                      .gamma = 0,
-                      .mtp_weight = 0};
-  const auto stats = step.Run(plan, BatchToCount(config, step.SamplesOf(plan.sequences).size()));
-  JEVONS_CHECK(stats.ok(), "%s", std::string(stats.status().message()).c_str());
+  StepPlan plan{.step = 0,
+                .first_sample = 0,
+                .sequences = MicroBatchCounts(config).back() * micro,
+                .tokens_before = 0,
+                .learning_rate = 0,
+                .gamma = 0,
+                .mtp_weight = 0};
+  const SampleBatch batch = BatchToCount(config, step.SamplesOf(plan.sequences).size());
+  const int64_t shadowed = config.precision().shadow_interval() - 1;  // a shadowed step keeps more, and has less on scratch
+  for (const int64_t index : std::set<int64_t>{0, std::max<int64_t>(0, shadowed)}) {
+    plan.step = index;
+    const auto stats = step.Run(plan, batch);
+    JEVONS_CHECK(stats.ok(), "%s", std::string(stats.status().message()).c_str());
+  }
   step.CountEvaluation(config.train().eval_sequences());
   return {.use = step.memory(), .ledger = step.memory_ledger()};
 }

@@ -18,7 +18,7 @@ struct PlannedMemory {
 };
 
 // config: valid, vocab_size resolved. load: rows that come to this rank's experts with every micro-batch, relative to an even share; they
-// are spread evenly over these experts. The step is the one with the most micro-batches, a shadowed one where there are such, and an
+// are spread evenly over these experts. The steps are those with the most micro-batches, plain and shadowed where there are such, and an
 // evaluation follows. With document masks, a sequence is one document of half its length and then documents of one token.
 PlannedMemory PlanMemory(const RunConfig& config, const MeshShape& mesh, int world_rank, double load = 1);
 
