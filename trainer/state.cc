@@ -58,15 +58,21 @@ absl::Status LoadState(CheckpointReader& reader, TrainStep& train_step) {
   return ReadBiases(reader, train_step.weights(), stream);
 }
 
-absl::Status LoadWeights(CheckpointReader& reader, const WeightStore& weights, const Stream& stream) {
+absl::Status LoadWeights(CheckpointReader& reader, const WeightStore& weights, const Stream& stream, const TakeWeights& take) {
   constexpr int64_t kPiece = int64_t{1} << 20;  // elements converted at a time
-  Arena arena("weights on their way", Arena::SliceBytes(DType::kF32, {kPiece}), stream.device);
+  int64_t largest = 0;
+  for (size_t p = 0; p < weights.specs().size(); ++p)
+    if (weights.holds(p) && weights.passing(p)) largest = std::max(largest, weights.value(p).bytes());
+  Arena arena("weights on their way", Arena::SliceBytes(DType::kF32, {kPiece}) + Arena::SliceBytes(DType::kU8, {largest}), stream.device);
   const Tensor piece = arena.Allocate("piece", DType::kF32, {kPiece});
-  const OpContext ops{.stream = stream, .scratch = nullptr};
+  const OpContext ops{.stream = stream, .scratch = &arena};
   for (size_t p = 0; p < weights.specs().size(); ++p) {
     const ParamSpec& spec = weights.specs()[p];
     if (!weights.holds(p)) continue;
-    const Tensor& value = weights.value(p);
+    const ArenaScope scope(arena);
+    const bool passing = weights.passing(p);
+    const Tensor& stored = weights.value(p);
+    const Tensor value = passing ? arena.Allocate("passing weight", stored.dtype, stored.shape) : stored;
     const int64_t begin = spec.expert ? weights.experts().begin * (spec.shape.size() / spec.shape[0]) : 0;
     for (int64_t done = 0; done < value.size(); done += kPiece) {
       const Tensor masters = Tensor::Of(piece.as<float>(), {std::min(kPiece, value.size() - done)});
@@ -74,6 +80,9 @@ absl::Status LoadWeights(CheckpointReader& reader, const WeightStore& weights, c
       Copy(ops, masters,
            Tensor(static_cast<char*>(value.data) + done * SizeOf(value.dtype), value.dtype, {masters.size()}));
     }
+    if (!passing) continue;
+    const PassingWeight weight{p, -1, value};
+    take(ops, {&weight, 1});
   }
   JEVONS_RETURN_IF_ERROR(ReadBiases(reader, weights, stream));
   Synchronize(stream);  // the piece goes
@@ -81,7 +90,8 @@ absl::Status LoadWeights(CheckpointReader& reader, const WeightStore& weights, c
 }
 
 absl::Status LoadWeights(CheckpointReader& reader, TrainStep& train_step) {
-  JEVONS_RETURN_IF_ERROR(LoadWeights(reader, train_step.weights(), train_step.stream()));
+  const auto take = [&](const OpContext&, std::span<const PassingWeight> weights) { train_step.TakeWeights(weights); };
+  JEVONS_RETURN_IF_ERROR(LoadWeights(reader, train_step.weights(), train_step.stream(), take));
   train_step.WeightsChanged();
   return absl::OkStatus();
 }

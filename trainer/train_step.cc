@@ -101,15 +101,20 @@ TrainStep::TrainStep(const RunConfig& config, Mesh& mesh, Device device, int64_t
       batch_(stream_.get()) {
   const Stream& stream = stream_.get();
   const int pp_rank = mesh.rank().pp;
+  // Masters, where the compute type is FP32, and what a shadowed step compares its products with are not passing.
+  const bool keeps_all = ComputeDType(config) == DType::kF32 || config.precision().shadow_interval() > 0;
+  const PassingParams codes_alone = [precision = config.precision()](const ParamSpec& spec) { return PlanOf(spec, precision).fp8; };
   weights_ = std::make_unique<WeightStore>(config.model(), dispatcher_.local_experts(), ComputeDType(config), stream,
-                                           partition_.HeldBy(pp_rank));
+                                           partition_.HeldBy(pp_rank), keeps_all ? PassingParams() : codes_alone);
   model_ = std::make_unique<Model>(config.model(), config.data().sequence_length(), dispatcher_, stream);
   binding_ = std::make_unique<WeightBinding>(config.model(), *weights_, config.precision());
   if (config.precision().shadow_interval() > 0)
     shadow_binding_ = std::make_unique<WeightBinding>(config.model(), *weights_);
   gradients_ = std::make_unique<GradientStore>(*weights_, SumsOf(config), stream.device);
   binding_->BindGradients(*gradients_);
-  optimizer_ = std::make_unique<ZeroOptimizer>(config.optimizer(), *weights_, partition_, mesh);
+  optimizer_ = std::make_unique<ZeroOptimizer>(
+      config.optimizer(), *weights_, partition_, mesh,
+      [this](const OpContext&, std::span<const PassingWeight> weights) { TakeWeights(weights); });
   totals_ = std::make_unique<StepTotals>(stream, MostRounds(mesh.shape(), config), model_->loss_terms(), model_->moe_layers(),
                                          config.model().moe().routed_experts());
   bias_steps_ = std::make_unique<Staging>(stream.device, model_->moe_layers() * config.model().moe().routed_experts() *
@@ -141,6 +146,10 @@ void TrainStep::RestoreWeights() {
 }
 
 void TrainStep::WeightsChanged() { binding_->Quantize(Context().ops, &totals_->fp8()->weights); }
+
+void TrainStep::TakeWeights(std::span<const PassingWeight> weights) {
+  binding_->Quantize(Context().ops, weights, &totals_->fp8()->weights);
+}
 
 Range TrainStep::SamplesOf(int64_t sequences) const {
   const int64_t micro = config_.train().micro_batch_sequences();

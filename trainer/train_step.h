@@ -85,6 +85,8 @@ class TrainStep {
   void RestoreWeights();
   // To be called when somebody else has changed weights(): remakes what is made of them.
   void WeightsChanged();
+  // Likewise of those that weights() does not keep.
+  void TakeWeights(std::span<const PassingWeight> weights);
   const Stream& stream() const { return stream_.get(); }
 
   MemoryUse memory() const;

@@ -50,7 +50,7 @@ Phases Block::Forward(const LayerContext& outer, const BlockWeights& w, const Ro
 
 bool Block::KeepsGradient(const LayerContext& ctx, const BlockWeights& w) const {
   const Weight& reader = dense() ? w.ffn.down : w.moe.shared.down;  // none where there are no shared experts: rows are copied to the others
-  return reader.value && jevons::KeepsGradient(ctx, reader.plan);
+  return reader.value.shape.rank > 0 && jevons::KeepsGradient(ctx, reader.plan);
 }
 
 Phases Block::BackwardInput(const LayerContext& outer, const BlockWeights& w, const RowLayout& rows, Tensor dy,
@@ -60,7 +60,7 @@ Phases Block::BackwardInput(const LayerContext& outer, const BlockWeights& w, co
   const Tensor d_normed = ctx.Temp("block.d_normed", dy.shape);
   const Tensor dh = ForGradient(ctx, w.attention.o.plan).Temp("block.dh", dy.shape);
   const Weight& up = dense() ? w.ffn.gate_up : w.moe.shared.gate_up;
-  const Tensor h_normed = (up.value ? ForInput(ctx, up.plan) : ctx).Temp("block.normed", dy.shape);
+  const Tensor h_normed = (up.value.shape.rank > 0 ? ForInput(ctx, up.plan) : ctx).Temp("block.normed", dy.shape);
   const Tensor x_normed = ForInput(ctx, w.attention.kv_a.plan).Temp("block.normed", dy.shape);
   const Tensor rstd = ctx.TempAs("block.rstd", DType::kF32, {rows.rows()});
   MoeTransfer transfer;

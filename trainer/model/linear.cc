@@ -89,7 +89,6 @@ Fp8GemmDesc ProductWith(const Fp8Weight& w, const Fp8Operand& x, Role role, cons
 }
 
 void CompareInShadow(const LayerContext& ctx, const Fp8GemmDesc& product, const Activation& x, const Tensor& w, Role role) {
-  if (ctx.shadow == nullptr) return;
   ArenaScope scope(*ctx.ops.scratch);
   CompareProducts(ctx.ops, product, Unrounded(ctx.ops, x, w.dtype), Form::kPlain, w, FormOf(role),
                   *ctx.ShadowError(role == Role::kInput ? Verb::kForward : Verb::kDgrad));
@@ -101,7 +100,7 @@ void Product(const LayerContext& ctx, const Activation& x, const Weight& w, Role
   ArenaScope scope(*ctx.ops.scratch);
   const Fp8GemmDesc product = ProductWith(w.fp8, RowsOperand(ctx, x, w.plan, role), role, w.plan, y, mode);
   Fp8Gemm(ctx.ops, product);
-  CompareInShadow(ctx, product, x, w.value, role);
+  if (ctx.shadow != nullptr) CompareInShadow(ctx, product, x, w.value, role);
 }
 
 // The same for each segment with its expert.
@@ -125,7 +124,7 @@ void ExpertProducts(const LayerContext& ctx, std::span<const ExpertSegment> segm
     const int64_t begin = segment.rows.begin, count = segment.rows.size();
     products.push_back(ProductWith(w.fp8[static_cast<size_t>(segment.expert)],
                                    RowsOperand(ctx, whole.Rows(begin, count), w.plan, role), role, w.plan, y.Rows(begin, count)));
-    CompareInShadow(ctx, products.back(), x.Rows(begin, count), w.value.Index(segment.expert), role);
+    if (ctx.shadow != nullptr) CompareInShadow(ctx, products.back(), x.Rows(begin, count), w.value.Index(segment.expert), role);
   }
   GroupedFp8Gemm(ctx.ops, products);
 }

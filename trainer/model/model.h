@@ -28,9 +28,10 @@ class WeightBinding {
   // precision: which products run in FP8. Without it none do: scores and texts are those of the weights themselves.
   // The codes lie where the store does.
   WeightBinding(const ModelConfig& model, const WeightStore& store, const PrecisionConfig& precision = {});
-  // The codes of the weights that FP8 products read, turned too where these take them so, to be made again whenever the store's
-  // values have changed. lost: where the stream works, or null.
+  // The codes of the weights that FP8 products read, turned too where these take them so, to be made again whenever the values have changed: of
+  // those that the store keeps, and of others as they pass. lost: where the stream works, or null.
   void Quantize(const OpContext& ops, QuantStats* lost);
+  void Quantize(const OpContext& ops, std::span<const PassingWeight> weights, QuantStats* lost);
   int64_t bytes() const { return codes_.used_bytes(); }
   // Where backward passes contribute from here on; nowhere before.
   void BindGradients(const GradientStore& gradients);

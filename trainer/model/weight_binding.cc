@@ -86,9 +86,26 @@ Fp8Weight WeightBinding::Codes(const Tensor& value) { return AllocateFp8Weight(c
 void WeightBinding::Quantize(const OpContext& ops, QuantStats* lost) {
   std::vector<QuantizeWeightDesc> descs;
   for (const auto& [param, weight] : dense_)
-    if (weight->plan.fp8) descs.push_back({weight->value, weight->fp8});
+    if (weight->plan.fp8 && weight->value) descs.push_back({weight->value, weight->fp8});
   for (const auto& [param, weight] : experts_)
-    for (size_t e = 0; e < weight->fp8.size(); ++e) descs.push_back({weight->value.Index(static_cast<int64_t>(e)), weight->fp8[e]});
+    for (size_t e = 0; e < weight->fp8.size() && weight->value; ++e)
+      descs.push_back({weight->value.Index(static_cast<int64_t>(e)), weight->fp8[e]});
+  QuantizeWeights(ops, descs, lost);
+}
+
+void WeightBinding::Quantize(const OpContext& ops, std::span<const PassingWeight> weights, QuantStats* lost) {
+  std::vector<QuantizeWeightDesc> descs;
+  for (const PassingWeight& passing : weights) {
+    const auto same = [&](const auto& bound) { return bound.first == passing.param; };
+    if (const auto dense = std::find_if(dense_.begin(), dense_.end(), same); dense != dense_.end()) {
+      descs.push_back({passing.value.Reshape(dense->second->value.shape), dense->second->fp8});
+      continue;
+    }
+    const ExpertWeight& stack = *std::find_if(experts_.begin(), experts_.end(), same)->second;
+    const int64_t whole = passing.local_expert < 0, count = whole != 0 ? stack.value.shape[0] : 1, first = whole != 0 ? 0 : passing.local_expert;
+    const Tensor values = passing.value.Reshape({count, stack.value.shape[1], stack.value.shape[2]});
+    for (int64_t i = 0; i < count; ++i) descs.push_back({values.Index(i), stack.fp8[static_cast<size_t>(first + i)]});
+  }
   QuantizeWeights(ops, descs, lost);
 }
 

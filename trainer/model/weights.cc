@@ -18,27 +18,34 @@ Shape WeightStore::LocalShape(const ParamSpec& spec, int64_t local_experts) {
   return shape;
 }
 
-int64_t WeightStore::BytesOf(const ModelConfig& model, int64_t local_experts, DType compute, const HeldLayers& held) {
+int64_t WeightStore::BytesOf(const ModelConfig& model, int64_t local_experts, DType compute, const HeldLayers& held,
+                             const PassingParams& passing) {
   int64_t bytes = 0;
   for (const ParamSpec& spec : ParameterTable(model))
-    if (!held || held(spec.layer)) bytes += Arena::SliceBytes(StoredType(spec, compute), LocalShape(spec, local_experts));
+    if ((!held || held(spec.layer)) && !(passing && passing(spec)))
+      bytes += Arena::SliceBytes(StoredType(spec, compute), LocalShape(spec, local_experts));
   for (size_t i = 0; i < GateBiasNames(model).size(); ++i)
     if (!held || held(GateBiasLayer(model, i))) bytes += Arena::SliceBytes(DType::kF32, {model.moe().routed_experts()});
   return bytes;
 }
 
-WeightStore::WeightStore(const ModelConfig& model, Range experts, DType compute, const Stream& stream, const HeldLayers& held)
+WeightStore::WeightStore(const ModelConfig& model, Range experts, DType compute, const Stream& stream, const HeldLayers& held,
+                         const PassingParams& passing)
     : specs_(ParameterTable(model)),
       bias_names_(GateBiasNames(model)),
       experts_(experts),
       compute_(compute),
       backend_(stream.backend()),
       held_(held),
-      arena_("weights", std::max<int64_t>(1, BytesOf(model, experts.size(), compute, held)), stream.device) {
-  for (const ParamSpec& spec : specs_)
-    values_.push_back(!held || held(spec.layer)
-                          ? arena_.Allocate("weight", StoredType(spec, compute), LocalShape(spec, experts.size()))
-                          : Tensor());
+      passing_(passing),
+      arena_("weights", std::max<int64_t>(1, BytesOf(model, experts.size(), compute, held, passing)), stream.device) {
+  for (size_t p = 0; p < specs_.size(); ++p) {
+    values_.emplace_back();
+    if (!holds(p)) continue;
+    const DType type = StoredType(specs_[p], compute);
+    const Shape shape = LocalShape(specs_[p], experts.size());
+    values_.back() = this->passing(p) ? Tensor(nullptr, type, shape) : arena_.Allocate("weight", type, shape);
+  }
   for (size_t i = 0; i < bias_names_.size(); ++i) {
     biases_.emplace_back();
     if (held && !held(GateBiasLayer(model, i))) continue;

@@ -33,14 +33,21 @@ constexpr int64_t kMinimumArena = 64;  // bytes: a rank may own nothing
 
 }  // namespace
 
-std::vector<ZeroOptimizer::Group> ZeroOptimizer::MakeGroups(const std::vector<ParamSpec>& specs, Range experts, DType compute,
-                                                            const Partition& partition, int pp_rank) {
+std::vector<ZeroOptimizer::Group> ZeroOptimizer::MakeGroups(const WeightStore& weights, const Partition& partition, int pp_rank) {
+  const std::vector<ParamSpec>& specs = weights.specs();
+  const Range experts = weights.experts();
   std::vector<Group> groups;
-  auto group_of = [&](bool expert, DType type, const std::vector<int>& holders) -> Group& {
+  auto group_of = [&](bool expert, DType type, const std::vector<int>& holders, std::optional<int> passing) -> Group& {
     for (Group& group : groups)
-      if (group.expert == expert && group.type == type && group.holders == holders) return group;
-    groups.push_back(
-        {.ranks = nullptr, .expert = expert, .type = type, .holders = holders, .entries = {}, .sizes = {}, .slices = {}});
+      if (group.expert == expert && group.type == type && group.holders == holders && group.passing == passing) return group;
+    groups.push_back({.ranks = nullptr,
+                      .expert = expert,
+                      .type = type,
+                      .holders = holders,
+                      .passing = passing,
+                      .entries = {},
+                      .sizes = {},
+                      .slices = {}});
     return groups.back();
   };
   int64_t chunk = 0;
@@ -53,7 +60,7 @@ std::vector<ZeroOptimizer::Group> ZeroOptimizer::MakeGroups(const std::vector<Pa
       chunk += copies * chunks;
       continue;
     }
-    Group& group = group_of(spec.expert, spec.low_precision ? compute : DType::kF32, holders);
+    Group& group = group_of(spec.expert, weights.value(p).dtype, holders, weights.passing(p) ? std::optional(spec.layer) : std::nullopt);
     for (int64_t e = 0; e < copies; ++e, chunk += chunks) {
       if (spec.expert && (e < experts.begin || e >= experts.end)) continue;
       group.entries.push_back({.param = p,
@@ -78,11 +85,12 @@ int64_t ZeroOptimizer::SliceBytes(const OptimizerConfig& config, const Group& gr
   return bytes;
 }
 
-ZeroOptimizer::ZeroOptimizer(const OptimizerConfig& config, WeightStore& weights, const Partition& partition, Mesh& mesh)
+ZeroOptimizer::ZeroOptimizer(const OptimizerConfig& config, WeightStore& weights, const Partition& partition, Mesh& mesh, TakeWeights take)
     : config_(config),
       weights_(weights),
       mesh_(mesh),
-      groups_(MakeGroups(weights.specs(), weights.experts(), weights.compute(), partition, mesh.rank().pp)),
+      take_(std::move(take)),
+      groups_(MakeGroups(weights, partition, mesh.rank().pp)),
       arena_("optimizer",
              [&] {
                mesh.MakeHolderGroups(partition.HolderSets());
@@ -98,7 +106,7 @@ ZeroOptimizer::ZeroOptimizer(const OptimizerConfig& config, WeightStore& weights
   for (Group& group : groups_) {
     for (Entry& entry : group.entries) {
       const Tensor& value = weights.value(entry.param);
-      entry.value = (entry.local_expert < 0 ? value : value.Index(entry.local_expert)).Reshape({entry.size});
+      if (value) entry.value = (entry.local_expert < 0 ? value : value.Index(entry.local_expert)).Reshape({entry.size});
     }
     for (const OwnedSlice& owned : OwnedSlices(group.sizes, group.ranks->size(), group.ranks->rank())) {
       const Shape shape = {owned.elements.size()};
@@ -129,14 +137,28 @@ void ZeroOptimizer::Initialize(const OpContext& ops, double init_std, uint64_t s
 
 void ZeroOptimizer::RestoreWeights(const OpContext& ops) {
   for (Group& group : groups_) {
-    if (group.type != DType::kF32)
+    if (group.type != DType::kF32 && !group.passing)
       for (Slice& slice : group.slices)
         Copy(ops, slice.master, Part(group.entries[slice.entry].value, slice.elements));
     GatherWeights(group, ops);
   }
 }
 
+void ZeroOptimizer::PassWeights(Group& group, const OpContext& ops) {
+  const ArenaScope scope(*ops.scratch);
+  std::vector<PassingWeight> weights;
+  std::vector<void*> values;
+  for (const Entry& entry : group.entries) {
+    weights.push_back({entry.param, entry.local_expert, ops.scratch->Allocate("passing weight", group.type, {entry.size})});
+    values.push_back(weights.back().value.data);
+  }
+  for (const Slice& slice : group.slices) Copy(ops, slice.master, Part(weights[slice.entry].value, slice.elements));
+  AllGatherOwned(*group.ranks, values, group.sizes, SizeOf(group.type), ops);
+  take_(ops, weights);
+}
+
 void ZeroOptimizer::GatherWeights(Group& group, const OpContext& ops) {
+  if (group.passing) return PassWeights(group, ops);
   if (group.ranks->size() == 1) return;
   std::vector<void*> values;
   for (Entry& entry : group.entries) values.push_back(entry.value.data);
@@ -226,7 +248,7 @@ void ZeroOptimizer::Update(const OpContext& ops, double learning_rate, const Gra
                         .grad = slice.gradient,
                         .m = slice.m,
                         .v = slice.v,
-                        .compute = group.type == DType::kF32 ? Tensor() : Part(entry.value, slice.elements),
+                        .compute = group.type == DType::kF32 || group.passing ? Tensor() : Part(entry.value, slice.elements),
                         .decay = weights_.specs()[entry.param].decay ? static_cast<float>(config_.weight_decay()) : 0.0f});
     }
   }

@@ -2,7 +2,7 @@
 // gradients of those from everybody's sums, updates them, and gives the new weights to the others.
 //
 // Dense parameters are shared over dp, an expert's over edp, each over all ranks of the pipeline that hold it; each kind is cut for
-// its compute type apart, so that one gather moves one type. Squares for the norm are summed per chunk of a parameter, and the chunks in the order of the table over a
+// its compute type apart, so that one gather moves one type, and what only passes for each layer apart, so that little of it is there at once. Squares for the norm are summed per chunk of a parameter, and the chunks in the order of the table over a
 // fixed tree: the norm does not feel the layout.
 #ifndef JEVONS_TRAINER_OPTIM_ZERO1_H_
 #define JEVONS_TRAINER_OPTIM_ZERO1_H_
@@ -35,8 +35,8 @@ struct GradientSummary {
 
 class ZeroOptimizer {
  public:
-  // Collective over the world.
-  ZeroOptimizer(const OptimizerConfig& config, WeightStore& weights, const Partition& partition, Mesh& mesh);
+  // take: gets the new values of weights that are only passing, a layer's at a time, whenever there are such. Collective over the world.
+  ZeroOptimizer(const OptimizerConfig& config, WeightStore& weights, const Partition& partition, Mesh& mesh, TakeWeights take = {});
 
   // Fresh weights and moments. Every rank computes its own part from (seed, parameter, element).
   void Initialize(const OpContext& ops, double init_std, uint64_t seed);
@@ -62,7 +62,7 @@ class ZeroOptimizer {
     int64_t size;              // elements
     int64_t first_chunk;       // index of its first chunk among all chunks of the model
     Range global;              // flat range in the logical tensor
-    Tensor value;              // [size] compute weights
+    Tensor value;              // [size] compute weights; empty: they only pass
   };
   struct Slice {
     size_t entry = 0;
@@ -75,20 +75,23 @@ class ZeroOptimizer {
     bool expert;
     DType type;
     std::vector<int> holders;  // pp ranks
+    std::optional<int> passing;  // the layer whose weights only pass
     std::vector<Entry> entries;
     std::vector<int64_t> sizes;
     std::vector<Slice> slices;
   };
-  static std::vector<Group> MakeGroups(const std::vector<ParamSpec>& specs, Range experts, DType compute, const Partition& partition,
-                                       int pp_rank);
+  static std::vector<Group> MakeGroups(const WeightStore& weights, const Partition& partition, int pp_rank);
   static int64_t SliceBytes(const OptimizerConfig& config, const Group& group, int ranks, int rank);
 
   GradientSummary Summarize(const OpContext& ops, const GradientStore& gradients) const;
+  // Weights that the ranks have written each its slices of, or that are to be made of masters, to everybody.
   void GatherWeights(Group& group, const OpContext& ops);
+  void PassWeights(Group& group, const OpContext& ops);
 
   OptimizerConfig config_;
   WeightStore& weights_;
   Mesh& mesh_;
+  TakeWeights take_;
   std::vector<Group> groups_;
   Arena arena_;
   int64_t chunks_ = 0;      // of the model

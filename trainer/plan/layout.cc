@@ -202,6 +202,7 @@ Layout LayoutOf(const RunConfig& config, int64_t gpus) {
           .value_bytes = fp32 ? 4.0 : 2.0,
           .recompute = config.train().recompute_up_projections() ? Recompute::kSelective : Recompute::kElementwise,
           .weight_codes = ReadsPlainB(config.parallel().backend() == CUDA ? Device::kCuda : Device::kCpu) ? 1 : 2,
+          .values_of_codes = config.precision().compute() == FP32 || config.precision().shadow_interval() > 0,
           .bf16_moments = config.optimizer().moments() == MOMENTS_BF16};
 }
 

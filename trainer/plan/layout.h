@@ -37,6 +37,7 @@ struct Layout {
   bool overlap = true;          // in pairs of the schedule: experts' communication beside the other micro-batch's computation
   bool overlap_all = false;     // every forward beside a backward, as other trainers pair them in any schedule
   int weight_codes = 1;         // copies of a weight in FP8: as it is, and turned where the backend's products take it so
+  bool values_of_codes = true;  // weights in FP8 are kept in the compute type too
   bool bf16_moments = false;
   bool bf16_gradients = false;  // summed over micro-batches in BF16, as some trainers do; ours never
   bool limit_nodes = true;      // false: the gate's limit on groups is ignored

@@ -116,7 +116,7 @@ MemoryPlan StateMemory(const StageParameters& p, const Layout& l, int copies) {
   const double moments = l.bf16_moments ? 4 : 8, master = l.value_bytes < kMaster ? kMaster : 0;  // FP32 weights are their own
   const auto state = [&](double parameters, int64_t ranks) { return parameters / static_cast<double>(ranks) * (master + moments); };
   MemoryPlan memory;
-  memory.weights = l.value_bytes * (p.dense + p.experts) + l.weight_codes * (1 + kBlockScales) * p.coded;
+  memory.weights = l.value_bytes * (p.dense + p.experts - (l.values_of_codes ? 0 : p.coded)) + l.weight_codes * (1 + kBlockScales) * p.coded;
   memory.gradients = (l.bf16_gradients ? 2 : 4) * (p.dense + p.experts);
   memory.optimizer = state(p.dense, l.dp() * l.cp * copies) + state(p.experts, std::max<int64_t>(l.edp(), 1) * copies);
   return memory;

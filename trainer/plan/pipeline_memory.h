@@ -19,7 +19,7 @@ struct StageContent {
 struct StageParameters {
   double dense = 0;    // on each rank of the stage's dp group
   double experts = 0;  // on this rank, of its experts
-  double coded = 0;    // of both, those that FP8 products read: kept as codes beside their values
+  double coded = 0;    // of both, those that FP8 products read: kept as codes, and as values or not
 };
 StageParameters ParametersOf(const StageContent& stage, const ModelShape& model, const Layout& layout);
 

@@ -95,6 +95,9 @@ TEST(Plan, LinesAddUp) {
 TEST(Plan, CountsTheCodesOfWeights) {
   Layout layout = PublishedLayout();
   EXPECT_EQ(layout.weight_codes, 2) << "of CUDA";
+  EXPECT_FALSE(layout.values_of_codes);
+  const Plan alone = PlanOf(layout);
+  layout.values_of_codes = true;
   const Plan twice = PlanOf(layout);
   layout.weight_codes = 1;
   const Plan once = PlanOf(layout);
@@ -105,6 +108,7 @@ TEST(Plan, CountsTheCodesOfWeights) {
     EXPECT_GT(codes, 0.3 * values);  // a byte beside two, for all but embedding, head and gates
     EXPECT_LT(codes, 0.51 * values);
     EXPECT_DOUBLE_EQ(twice.memory[rank].weights, values + 2 * codes);
+    EXPECT_NEAR(twice.memory[rank].weights - alone.memory[rank].weights, 2 * codes, 1e-3 * codes);  // two bytes; codes have scales too
   }
 }
 
