@@ -27,6 +27,7 @@ inline constexpr int64_t kHeaderBytes =
 
 inline std::string BinPath(const std::string& prefix) { return prefix + ".bin"; }
 inline std::string IdxPath(const std::string& prefix) { return prefix + ".idx"; }
+inline std::string SumsPath(const std::string& prefix) { return prefix + ".sums"; }
 
 inline absl::Status CheckVocabSize(const std::string& prefix, int64_t vocab_size) {
   if (vocab_size >= 1 && vocab_size <= std::numeric_limits<int32_t>::max()) return absl::OkStatus();

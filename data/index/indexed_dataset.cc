@@ -116,6 +116,7 @@ absl::StatusOr<IndexedDataset> IndexedDataset::Open(const std::string& prefix, i
   JEVONS_RETURN_IF_ERROR(dataset.ParseHeader());
   JEVONS_RETURN_IF_ERROR(dataset.CheckSequences());
   JEVONS_RETURN_IF_ERROR(dataset.CheckDocuments());
+  JEVONS_ASSIGN_OR_RETURN(dataset.sums_, BlockSums::Open(prefix, dataset.bin_.bytes(), dataset.idx_.bytes()));
   dataset.fingerprint_ = dataset.ComputeFingerprint();
   return dataset;
 }
@@ -238,7 +239,9 @@ int64_t IndexedDataset::DocumentStart(int64_t d) const {
 absl::Status IndexedDataset::Read(int64_t start, std::span<int32_t> out) const {
   JEVONS_CHECK(start >= 0 && start <= tokens() && static_cast<int64_t>(out.size()) <= tokens() - start,
                "start = %ld, size = %zu, tokens = %ld", start, out.size(), tokens());
-  const std::byte* from = bin_.bytes().data() + start * TokenBytes(type_);
+  const int64_t begin = start * TokenBytes(type_), end = begin + static_cast<int64_t>(out.size()) * TokenBytes(type_);
+  if (sums_) JEVONS_RETURN_IF_ERROR(sums_->Check(bin_.bytes(), begin, end));
+  const std::byte* from = bin_.bytes().data() + begin;
   const int64_t bad = WidenAs(type_, from, vocab_size_, out);
   if (bad < 0) return absl::OkStatus();
   return IntegrityError(absl::StrFormat(

@@ -1,5 +1,5 @@
 // Tokenised documents on disk: Megatron's pair PREFIX.bin (the tokens) and PREFIX.idx (where each sequence
-// and document lies). The bytes are specified in FORMAT.md.
+// and document lies), and their checksums in PREFIX.sums. The bytes are specified in FORMAT.md.
 //
 //   JEVONS_ASSIGN_OR_RETURN(IndexedDatasetWriter writer, IndexedDatasetWriter::Create("runs/bible", 4096));
 //   JEVONS_RETURN_IF_ERROR(writer.AddDocument(tokens));
@@ -15,6 +15,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "data/index/block_sums.h"
 #include "data/index/mapped_file.h"
 #include "data/index/output_file.h"
 
@@ -31,8 +32,8 @@ inline TokenType TokenTypeFor(int64_t vocab_size) {
   return vocab_size < 65500 ? TokenType::kU16 : TokenType::kI32;
 }
 
-// Writes a dataset, one sequence per document. Both files appear under their names only when Finish succeeds,
-// and an .idx never stands beside a .bin that is not its own.
+// Writes a dataset, one sequence per document. The files appear under their names only when Finish succeeds,
+// and an .idx never stands beside a .bin or .sums that is not its own.
 class IndexedDatasetWriter {
  public:
   // UsageError unless 1 <= vocab_size <= 2^31 - 1; FailureError where the disk refuses.
@@ -41,7 +42,7 @@ class IndexedDatasetWriter {
   // UsageError for a token outside [0, vocab_size) or a document of 2^31 tokens or more. May be empty.
   absl::Status AddDocument(std::span<const int32_t> tokens);
 
-  // Writes the index and makes both files durable (fsync). Call it once, last.
+  // Writes sums and index and makes all files durable (fsync). Call it once, last.
   absl::Status Finish();
 
   int64_t documents() const { return static_cast<int64_t>(lengths_.size()); }
@@ -54,6 +55,7 @@ class IndexedDatasetWriter {
   std::string prefix_;
   int64_t vocab_size_;
   OutputFile bin_;
+  BlockSummer sums_;
   std::vector<int32_t> lengths_;  // [documents], in tokens
   int64_t tokens_ = 0;
   std::vector<std::byte> encoded_;  // scratch of AddDocument
@@ -63,9 +65,9 @@ class IndexedDatasetWriter {
 // while it lives: they are memory-mapped.
 class IndexedDataset {
  public:
-  // Checks the whole .idx against itself and against the size of the .bin before anything is used. Tokens are
-  // checked as they are read. IntegrityError names file, field, value and remedy; UsageError for the
-  // vocabulary.
+  // Checks the whole .idx against itself, the size of the .bin, and its checksum before anything is used. Tokens are checked as they are read,
+  // and the first time with the whole block that they lie in, if there are checksums. IntegrityError names file, field, value
+  // and remedy; UsageError for the vocabulary.
   static absl::StatusOr<IndexedDataset> Open(const std::string& prefix, int64_t vocab_size);
 
   const std::string& prefix() const { return prefix_; }
@@ -79,8 +81,10 @@ class IndexedDataset {
   int64_t DocumentStart(int64_t d) const;  // d == documents() gives tokens()
 
   // out[i] = token start + i of the dataset, documents end to end. REQUIRES: within [0, tokens()).
-  // IntegrityError for a token outside [0, vocab_size).
+  // IntegrityError for a token outside [0, vocab_size), and for a block that has changed since it was prepared.
   absl::Status Read(int64_t start, std::span<int32_t> out) const;
+
+  bool has_sums() const { return sums_.has_value(); }
 
   // What a checkpoint knows a dataset by: XXH3-64 of the whole .idx (so of every length) and of 64 pages
   // spread over the .bin. Neither path nor date counts.
@@ -100,6 +104,7 @@ class IndexedDataset {
   int64_t vocab_size_;
   MappedFile bin_;
   MappedFile idx_;
+  std::optional<BlockSums> sums_;
   TokenType type_ = TokenType::kI32;
   int64_t sequences_ = 0;
   int64_t documents_ = 0;

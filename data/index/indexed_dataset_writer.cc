@@ -1,9 +1,11 @@
 #include <unistd.h>
+#include <xxhash.h>
 
 #include <bit>
 #include <cerrno>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -14,9 +16,29 @@
 namespace jevons {
 namespace {
 
+// An .idx on its way to the disk, and its checksum.
+class SummedFile {
+ public:
+  explicit SummedFile(OutputFile& file) : file_(file), state_(XXH3_createState(), XXH3_freeState) { XXH3_64bits_reset(state_.get()); }
+  absl::Status Append(std::span<const std::byte> bytes) {
+    XXH3_64bits_update(state_.get(), bytes.data(), bytes.size());
+    return file_.Append(bytes);
+  }
+  uint64_t sum() const { return XXH3_64bits_digest(state_.get()); }
+
+ private:
+  OutputFile& file_;
+  std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state_;
+};
+
 template <typename T>
-absl::Status AppendValue(OutputFile& file, T value) {
+absl::Status AppendValue(SummedFile& file, T value) {
   return file.Append(std::as_bytes(std::span(&value, 1)));
+}
+
+absl::Status Remove(const std::string& path) {
+  if (unlink(path.c_str()) == 0 || errno == ENOENT) return absl::OkStatus();
+  return FailureError(absl::StrFormat("%s: cannot replace the older file: %s; remove it or choose another output", path, std::strerror(errno)));
 }
 
 template <typename T>
@@ -29,7 +51,7 @@ void Encode(std::span<const int32_t> tokens, std::vector<std::byte>& out) {
 }
 
 // Header, lengths, pointers, document indices: FORMAT.md, "PREFIX.idx".
-absl::Status WriteIndex(OutputFile& file, TokenType type, std::span<const int32_t> lengths) {
+absl::Status WriteIndex(SummedFile& file, TokenType type, std::span<const int32_t> lengths) {
   const uint64_t sequences = lengths.size();
   JEVONS_RETURN_IF_ERROR(file.Append(std::as_bytes(std::span(index_layout::kMagic))));
   JEVONS_RETURN_IF_ERROR(AppendValue(file, index_layout::kVersion));
@@ -77,6 +99,7 @@ absl::Status IndexedDatasetWriter::AddDocument(std::span<const int32_t> tokens) 
     Encode<int32_t>(tokens, encoded_);
   }
   JEVONS_RETURN_IF_ERROR(bin_.Append(encoded_));
+  sums_.Append(encoded_);
   lengths_.push_back(static_cast<int32_t>(tokens.size()));
   tokens_ += static_cast<int64_t>(tokens.size());
   return absl::OkStatus();
@@ -85,14 +108,16 @@ absl::Status IndexedDatasetWriter::AddDocument(std::span<const int32_t> tokens) 
 absl::Status IndexedDatasetWriter::Finish() {
   const std::string idx_path = index_layout::IdxPath(prefix_);
   JEVONS_ASSIGN_OR_RETURN(OutputFile idx, OutputFile::Create(idx_path));
-  JEVONS_RETURN_IF_ERROR(WriteIndex(idx, TokenTypeFor(vocab_size_), lengths_));
+  SummedFile summed(idx);
+  JEVONS_RETURN_IF_ERROR(WriteIndex(summed, TokenTypeFor(vocab_size_), lengths_));
+  const std::string sums_path = index_layout::SumsPath(prefix_);
+  JEVONS_ASSIGN_OR_RETURN(OutputFile sums, OutputFile::Create(sums_path));
+  JEVONS_RETURN_IF_ERROR(sums_.Write(sums, summed.sum()));
   // An older index goes first: at no instant may it stand beside the new tokens.
-  if (unlink(idx_path.c_str()) != 0 && errno != ENOENT) {
-    return FailureError(
-        absl::StrFormat("%s: cannot replace the older file: %s; remove it or choose another output", idx_path,
-                        std::strerror(errno)));
-  }
+  JEVONS_RETURN_IF_ERROR(Remove(idx_path));
+  JEVONS_RETURN_IF_ERROR(Remove(sums_path));
   JEVONS_RETURN_IF_ERROR(bin_.Close());
+  JEVONS_RETURN_IF_ERROR(sums.Close());
   return idx.Close();
 }
 

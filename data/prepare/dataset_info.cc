@@ -3,6 +3,7 @@
 #include <xxhash.h>
 
 #include <filesystem>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <set>
@@ -204,8 +205,11 @@ absl::StatusOr<FileRecord> DescribeFile(const std::string& path) {
   return FileRecord{stream.file_position(), absl::StrFormat("%016x%016x", hash.high64, hash.low64)};
 }
 
-absl::Status VerifyDataset(const std::string& folder, const DatasetInfo& info) {
+namespace {
+
+absl::Status VerifyFiles(const std::string& folder, const DatasetInfo& info, const std::function<bool(const std::string&)>& wanted) {
   for (const auto& [name, expected] : info.files) {
+    if (!wanted(name)) continue;
     JEVONS_ASSIGN_OR_RETURN(const FileRecord found, DescribeFile(folder + "/" + name));
     if (found == expected) continue;
     return IntegrityError(absl::StrFormat(
@@ -213,6 +217,19 @@ absl::Status VerifyDataset(const std::string& folder, const DatasetInfo& info) {
         kDatasetInfoFile, found.xxh3_128, found.bytes, expected.xxh3_128, expected.bytes));
   }
   return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status VerifyDataset(const std::string& folder, const DatasetInfo& info) {
+  return VerifyFiles(folder, info, [](const std::string&) { return true; });
+}
+
+absl::Status VerifyFilesWithoutSums(const std::string& folder, const DatasetInfo& info) {
+  return VerifyFiles(folder, info, [&](const std::string& name) {
+    const std::filesystem::path path = name;
+    return (path.extension() == ".bin" || path.extension() == ".idx") && !info.files.contains(path.stem().string() + ".sums");
+  });
 }
 
 }  // namespace jevons

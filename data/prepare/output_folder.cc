@@ -25,8 +25,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kFiles[] = {kTokenizerFile, kDatasetInfoFile, "train.bin",
-                                  "train.idx",    "validation.bin", "validation.idx"};
+constexpr const char* kFiles[] = {kTokenizerFile,   kDatasetInfoFile, "train.bin",      "train.idx",
+                                  "train.sums",     "validation.bin", "validation.idx", "validation.sums"};
 constexpr absl::string_view kPartial = ".partial";  // the suffix of a file that is being written
 
 // The names in a folder; empty if there is no such folder.

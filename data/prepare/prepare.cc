@@ -141,8 +141,8 @@ void WarnOfWhatIsLeftOut(const Corpus& corpus, const Survey& survey) {
 }
 
 absl::Status DescribeFiles(const std::string& folder, DatasetInfo& info) {
-  std::vector<std::string> names = {kTokenizerFile, "train.bin", "train.idx"};
-  if (info.validation.documents > 0) names.insert(names.end(), {"validation.bin", "validation.idx"});
+  std::vector<std::string> names = {kTokenizerFile, "train.bin", "train.idx", "train.sums"};
+  if (info.validation.documents > 0) names.insert(names.end(), {"validation.bin", "validation.idx", "validation.sums"});
   for (const std::string& name : names) {
     JEVONS_ASSIGN_OR_RETURN(info.files[name], DescribeFile(folder + "/" + name));
   }

@@ -1,5 +1,6 @@
 // Damaged files are refused with an integrity error that names the file; never a crash.
 #include <cstring>
+#include <filesystem>
 #include <limits>
 
 #include "data/index/indexed_dataset.h"
@@ -19,6 +20,7 @@ class CorruptIndexTest : public ::testing::Test {
     WriteDataset(folder_ / "set", {{1, 2, 3}, {}, {4, 5}, {6}}, 100);
     idx_ = ReadBytes(folder_ / "set.idx");
     bin_ = ReadBytes(folder_ / "set.bin");
+    std::filesystem::remove(folder_ / "set.sums");  // as beside other programs' files: block_sums_test.cc has them
     ASSERT_EQ(idx_.size(), kIndexBytes);
   }
 

@@ -159,7 +159,7 @@ TEST(IndexedDatasetTest, AnAbandonedWriterLeavesTheOldDatasetAlone) {
     const IndexedDatasetWriter moved = *std::move(writer);
     EXPECT_EQ(moved.tokens(), 2);
   }
-  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 2)
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 3)
       << "partial files remain";
   EXPECT_EQ(ReadDocuments(*IndexedDataset::Open(folder / "set", 9)), Documents{{1}});
   WriteDataset(folder / "set", {{2, 3}}, 9);

@@ -51,6 +51,9 @@ TEST_F(DatasetInfoTest, VerifyNoticesAChangedByte) {
   folder_.Write("train.bin", "abd");
   EXPECT_TRUE(LoadDatasetInfo(folder_.path()).ok());
   const absl::Status status = VerifyDataset(folder_.path(), info_);
+  EXPECT_EQ(VerifyFilesWithoutSums(folder_.path(), info_), status);
+  info_.files["train.sums"] = {};
+  EXPECT_TRUE(VerifyFilesWithoutSums(folder_.path(), info_).ok());  // checked as it is read
   EXPECT_EQ(ExitCodeOf(status), ExitCode::kIntegrity);
   EXPECT_THAT(std::string(status.message()),
               HasSubstr("/train.bin: the contents are not those of dataset.json"));

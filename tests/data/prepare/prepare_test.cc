@@ -128,7 +128,7 @@ TEST_F(PrepareTest, MakesADatasetOfPlainText) {
   EXPECT_EQ(info.train.bytes + info.validation.bytes, static_cast<int64_t>(bytes));
   EXPECT_EQ(info.train.tokens, IndexedDataset::Open(options_.output + "/train", 400)->tokens());
   EXPECT_EQ(LoadDatasetInfo(options_.output).value(), info);
-  EXPECT_EQ(info.files.size(), 5);
+  EXPECT_EQ(info.files.size(), 7);
   EXPECT_TRUE(VerifyDataset(options_.output, info).ok());
   EXPECT_FALSE(fs::exists(options_.output + ".partial"));
 }
