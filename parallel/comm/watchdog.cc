@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <thread>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -25,10 +26,13 @@ constexpr std::chrono::seconds kLongestPause(1);
 
 std::atomic<double> g_deadline_seconds{300};
 std::atomic<int64_t> g_step{-1};
+thread_local const char* t_phase = nullptr;
+thread_local double t_times = 1;
 
 std::string StepName() {
   const int64_t step = g_step.load(std::memory_order_relaxed);
-  return step < 0 ? "before the first step" : absl::StrFormat("step %d", step);
+  std::string name = step < 0 ? "before the first step" : absl::StrFormat("step %d", step);
+  return t_phase == nullptr ? name : absl::StrCat(name, ", ", t_phase);
 }
 
 }  // namespace
@@ -38,7 +42,15 @@ void SetWatchdogDeadline(double seconds) {
   g_deadline_seconds = seconds;
 }
 
-double WatchdogDeadline() { return g_deadline_seconds; }
+double WatchdogDeadline() { return g_deadline_seconds * t_times; }
+
+WatchdogPhase::WatchdogPhase(const char* name, double times)
+    : outer_name_(std::exchange(t_phase, name)), outer_times_(std::exchange(t_times, times)) {}
+
+WatchdogPhase::~WatchdogPhase() {
+  t_phase = outer_name_;
+  t_times = outer_times_;
+}
 
 void SetWatchdogStep(int64_t step) { g_step = step; }
 

@@ -19,7 +19,20 @@ namespace jevons {
 
 // How long any rank of this process may wait inside one call; 300 s unless set. seconds > 0.
 void SetWatchdogDeadline(double seconds);
-double WatchdogDeadline();
+double WatchdogDeadline();  // of this thread, in its phase
+// While one lives, this thread's verdicts name it and its waits may take `times` as long: a peer whose disk is slow is not lost. `name` is a
+// literal.
+class WatchdogPhase {
+ public:
+  WatchdogPhase(const char* name, double times);
+  ~WatchdogPhase();
+  WatchdogPhase(const WatchdogPhase&) = delete;
+  WatchdogPhase& operator=(const WatchdogPhase&) = delete;
+
+ private:
+  const char* outer_name_;
+  double outer_times_;
+};
 // The training step that verdicts name; -1, "before the first step", unless set.
 void SetWatchdogStep(int64_t step);
 

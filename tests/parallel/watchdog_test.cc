@@ -115,6 +115,18 @@ TEST(WatchdogTest, ALateRankInTimeIsNoHang) {
   SetWatchdogDeadline(300);
 }
 
+TEST_F(WatchdogDeathTest, APhaseIsNamedAndHasADeadlineOfItsOwn) {
+  EXPECT_EXIT(RunLoopback(2,
+                          [](Communicator& world) {
+                            SetWatchdogDeadline(0.1);
+                            if (world.rank() == 1) return;
+                            const WatchdogPhase phase("saving", 3);
+                            { const WatchdogPhase inner("looking", 30); }
+                            world.Barrier();
+                          }),
+              testing::ExitedWithCode(kPeerLost), "step, saving, 0 bytes sent: waited 0.3 s for rank 1");
+}
+
 TEST(WatchdogTest, PauseEndsAtTheDeadline) {
   SetWatchdogDeadline(0.02);
   PatientWait wait;

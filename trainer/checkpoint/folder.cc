@@ -67,13 +67,14 @@ absl::Status Retire(FileSystem& files, const std::string& path) {
 absl::Status RemovePartial(FileSystem& files, const std::string& directory) {
   JEVONS_ASSIGN_OR_RETURN(const std::vector<std::string> names, files.List(directory));
   bool durable = false;
+  absl::Status first;
   for (const std::string& name : names) {
     if (!absl::StartsWith(name, "step-") || !absl::EndsWith(name, kPartialSuffix)) continue;
     if (!durable) JEVONS_RETURN_IF_ERROR(files.SyncDirectory(directory));
     durable = true;
-    JEVONS_RETURN_IF_ERROR(RemoveTree(files, JoinPath(directory, name)));
+    first.Update(RemoveTree(files, JoinPath(directory, name)));
   }
-  return absl::OkStatus();
+  return first;
 }
 
 }  // namespace jevons

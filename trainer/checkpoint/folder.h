@@ -36,7 +36,7 @@ absl::StatusOr<std::vector<CommittedFolder>> ListCommitted(FileSystem& files, co
 absl::Status Retire(FileSystem& files, const std::string& path);
 
 // Removes all partial folders, once it is durable that they are partial: a power loss must not bring back the
-// name of a checkpoint whose files are gone.
+// name of a checkpoint whose files are gone. The error is that of the first which stays; the others go.
 absl::Status RemovePartial(FileSystem& files, const std::string& directory);
 
 }  // namespace jevons

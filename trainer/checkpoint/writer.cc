@@ -10,6 +10,7 @@
 #include "absl/strings/str_format.h"
 #include "kernels/base/check.h"
 #include "kernels/base/log.h"
+#include "parallel/comm/watchdog.h"
 #include "trainer/checkpoint/agreement.h"
 #include "trainer/checkpoint/folder.h"
 #include "trainer/checkpoint/manifest.h"
@@ -17,6 +18,9 @@
 
 namespace jevons {
 namespace {
+
+// A disk that stalls is no lost peer: ranks wait for each other's files so many times as long as for anything else.
+constexpr double kPatience = 12;
 
 // Adds the time until its end to `seconds`.
 class Stopwatch {
@@ -104,7 +108,8 @@ absl::Status CheckpointWriter::PrepareFolder() {
   JEVONS_RETURN_IF_ERROR(MakeDirectories(files_, directory_));
   // It may stem from a run that was killed before it could make the folder durable.
   JEVONS_RETURN_IF_ERROR(files_.SyncDirectory(ParentPath(directory_)));
-  JEVONS_RETURN_IF_ERROR(RemovePartial(files_, directory_));
+  // What cannot be removed, as on NFS while somebody reads it, is in nobody's way: RemoveOld will say so.
+  RemovePartial(files_, directory_).IgnoreError();
   return files_.MakeDirectory(partial_);
 }
 
@@ -125,13 +130,14 @@ absl::StatusOr<std::optional<int64_t>> CheckpointWriter::Finish() {
 
 absl::StatusOr<std::optional<int64_t>> CheckpointWriter::Commit() {
   in_flight_ = false;
+  const WatchdogPhase phase("waiting for checkpoint files to be written", kPatience);
   absl::Status status = AgreeOnStatus(world_, file_->Join());
   if (status.ok()) {
     const std::vector<std::string> indexes = GatherIndexes();
     status = AgreeOnStatus(world_, is_root() ? Publish(indexes) : absl::OkStatus());
   }
   if (!status.ok()) {
-    if (is_root()) RemovePartial(files_, directory_).IgnoreError();  // the next Begin tries again and reports
+    if (is_root()) RemovePartial(files_, directory_).IgnoreError();  // the next Begin tries again
     return status;
   }
   last_committed_ = info_.step;

@@ -4,6 +4,8 @@
 
 #include <functional>
 
+#include "absl/strings/match.h"
+#include "kernels/base/status.h"
 #include "parallel/comm/loopback.h"
 #include "tests/support/memory_disk.h"
 #include "tests/trainer/checkpoint/test_state.h"
@@ -65,6 +67,35 @@ TEST(Writer, RanksAgreeOnShapeAndType) {
     if (rank == 0) slices[0].dtype = DType::kI32;
   });
   EXPECT_THAT(message, HasSubstr("rank 1 calls it F32"));
+}
+
+// A disk that keeps one folder, as NFS does while somebody reads a file in it.
+class HeldFolder : public MemoryDisk {
+ public:
+  absl::Status RemoveDirectory(const std::string& path) override {
+    if (held.empty() || !absl::StrContains(path, held)) return MemoryDisk::RemoveDirectory(path);
+    return FailureError(path + ": Directory not empty");
+  }
+  std::string held;
+};
+
+TEST(Writer, AFolderThatCannotBeRemovedStopsNoSave) {
+  HeldFolder disk;
+  disk.held = "step-00000002";
+  RunLoopback(2, [&](Communicator& world) {
+    CheckpointWriter writer(disk, "checkpoints", world, 2);
+    for (int64_t step = 2; step <= 12; step += 2) {
+      EXPECT_EQ(Save(writer, TestState(step), world), absl::OkStatus());
+      EXPECT_EQ(writer.last_committed(), step);
+    }
+  });
+  EXPECT_THAT(disk.List("checkpoints").value(), ElementsAre("step-00000002.partial", "step-00000010", "step-00000012"));
+  disk.held.clear();
+  RunLoopback(2, [&](Communicator& world) {
+    CheckpointWriter writer(disk, "checkpoints", world, 2);
+    EXPECT_EQ(Save(writer, TestState(14), world), absl::OkStatus());
+  });
+  EXPECT_THAT(disk.List("checkpoints").value(), ElementsAre("step-00000012", "step-00000014"));
 }
 
 TEST(Writer, AFolderThatRanksDoNotShareIsNoticed) {
