@@ -1,5 +1,6 @@
-// jevons doctor: what this machine has, what is missing, and the command that mends it.
+// jevons doctor: what this machine, or each host of a job, has, what is missing, and the command that mends it.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -9,6 +10,7 @@
 #include "kernels/tensor/device.h"
 #include "launch/cli.h"
 #include "launch/commands.h"
+#include "launch/doctor_hosts.h"
 #include "launch/machine.h"
 #include "launch/version.h"
 #include "parallel/comm/nccl.h"
@@ -19,6 +21,9 @@ namespace {
 struct Options {
   bool json = false;
   int check_ranks = 0;
+  std::string hosts;
+  RunFolders folders;
+  bool be_host = false;
 };
 
 const char* NameOf(Verdict verdict) {
@@ -76,12 +81,20 @@ std::string Conclusion(bool can_train) {
   return absl::StrFormat("This machine can train %s. Start with ./launch/quickstart.sh", where);
 }
 
-void PrintTable(const std::vector<Finding>& findings, bool can_train) {
-  WriteOut(VersionText() + "\n\n");
+void PrintFindings(const std::vector<Finding>& findings) {
   for (const Finding& f : findings) {
     WriteOut(absl::StrFormat("%-6s  %-13s  %s\n", NameOf(f.verdict), f.topic, f.value));
     if (!f.remedy.empty()) WriteOut(absl::StrFormat("%-6s  %-13s  -> %s\n", "", "", f.remedy));
   }
+}
+
+bool NoneBad(const std::vector<Finding>& findings) {
+  return std::none_of(findings.begin(), findings.end(), [](const Finding& f) { return f.verdict == Verdict::kBad; });
+}
+
+void PrintTable(const std::vector<Finding>& findings, bool can_train) {
+  WriteOut(VersionText() + "\n\n");
+  PrintFindings(findings);
   WriteOut("\n" + Conclusion(can_train) + "\n");
 }
 
@@ -95,14 +108,32 @@ void PrintJson(const std::vector<Finding>& findings, bool can_train) {
   WriteOut(report.dump(2) + "\n");
 }
 
+int RunOnHosts(const Options& options, const std::string& program) {
+  const absl::StatusOr<HostReport> report = ExamineHosts(program, options.hosts, options.folders);
+  if (!report.ok()) return Finish(report.status());
+  const std::vector<Finding> findings = CompareHosts(*report);
+  const bool alike = NoneBad(findings);
+  if (options.json) {
+    WriteOut(TextOf(*report) + "\n");
+  } else {
+    PrintFindings(findings);
+    if (!report->pairs.empty()) WriteOut("\n" + PairTable(*report));
+    WriteOut(absl::StrFormat("\n%d host(s): %s\n", report->hosts.size(),
+                             alike ? "they can train together" : "mend what is marked bad before a job starts"));
+  }
+  return static_cast<int>(alike ? ExitCode::kOk : ExitCode::kFailure);
+}
+
 int Run(const Options& options) {
   if (options.check_ranks > 0) return CheckRanks(options.check_ranks);
-  std::vector<Finding> findings = ExamineMachine(std::filesystem::read_symlink("/proc/self/exe"));
+  if (options.be_host) return BeHost(options.folders);
+  const std::string program = std::filesystem::read_symlink("/proc/self/exe");
+  if (!options.hosts.empty()) return RunOnHosts(options, program);
+  std::vector<Finding> findings = ExamineMachine(program);
   findings.push_back(CudaBackend());
   findings.push_back(Nccl());
   findings.push_back(GpuAttention());
-  bool can_train = true;
-  for (const Finding& f : findings) can_train &= f.verdict != Verdict::kBad;
+  const bool can_train = NoneBad(findings);
   (options.json ? PrintJson : PrintTable)(findings, can_train);
   return static_cast<int>(can_train ? ExitCode::kOk : ExitCode::kFailure);
 }
@@ -112,9 +143,20 @@ int Run(const Options& options) {
 void RegisterDoctor(CLI::App& program, int* exit_code) {
   auto options = std::make_shared<Options>();
   CLI::App* command =
-      AddCommand(program, "doctor", "what this machine has, what is missing, and the command that mends it",
-                 "jevons doctor\njevons doctor --json");
+      AddCommand(program, "doctor",
+                 "what this machine, or each host of a job, has, what is missing, and the command that mends it. Exit codes: 0 all is "
+                 "well, 1 something is bad, a host differs, a pair is slow or a host cannot be reached, 2 command line or hostfile, 5 a "
+                 "host stopped answering",
+                 "jevons doctor\njevons doctor --json\njevons doctor --hosts hostfile --output /shared/run --data /shared/data");
   command->add_flag("--json", options->json, "print JSON");
+  CLI::Option* hosts = command->add_option("--hosts", options->hosts,
+                                           "a hostfile of mpirun's: starts a rank on each host by mpirun, compares the hosts' programs, "
+                                           "libraries, clocks, GPUs and limits, and measures every pair");
+  command->add_flag("--be-host", options->be_host, "be the rank of a host")->group("")->needs(hosts);
+  for (CLI::Option* folder :
+       {command->add_option("--output", options->folders.output, "with --hosts: a folder that all hosts must share, for checkpoints"),
+        command->add_option("--data", options->folders.data, "with --hosts: a prepared folder, which must be the same on all hosts")})
+    folder->needs(hosts);
   command->add_option("--check-ranks", options->check_ranks, "be one rank of the MPI self-test")->group("");
   command->callback([options, exit_code] { *exit_code = Run(*options); });
 }

@@ -216,6 +216,14 @@ absl::Status RefuseSilentSingleton(int world_size) {
 
 }  // namespace
 
+std::string MpiLibraryVersion() {
+  char text[MPI_MAX_LIBRARY_VERSION_STRING];
+  int length = 0;
+  CheckMpi(MPI_Get_library_version(text, &length), "MPI_Get_library_version");
+  const std::string version(text, static_cast<size_t>(length));
+  return version.substr(0, version.find(','));  // "Open MPI v4.1.4, package: ..., ident: ..."
+}
+
 namespace internal {
 void SetMaxMessageBytes(int64_t bytes) { g_max_message_bytes = bytes; }
 }  // namespace internal

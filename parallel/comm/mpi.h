@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "kernels/base/status.h"
 #include "parallel/comm/communicator.h"
@@ -30,6 +31,9 @@ class MpiSession {
   MpiSession(std::unique_ptr<Communicator> world, std::unique_ptr<Communicator> machine);
   std::unique_ptr<Communicator> world_, machine_;
 };
+
+// "Open MPI v4.1.4", of the library that this process has loaded.
+std::string MpiLibraryVersion();
 
 namespace internal {
 // Longer messages travel in pieces of this size; for tests. The same on every rank.
