@@ -145,12 +145,14 @@ void ExpectCommandExists(std::vector<std::string> words, const std::string& from
 }
 
 TEST(Cli, ExamplesOfHelpAndReadmeAreCommands) {
-  std::ifstream file(SourcePath("README.md"));
-  const std::string readme{std::istreambuf_iterator<char>(file), {}};
   size_t count = 0;
-  for (const auto& words : Examples(readme)) {
-    ExpectCommandExists(words, "README.md");
-    ++count;
+  for (const char* name : {"README.md", "launch/README.md"}) {
+    std::ifstream file(SourcePath(name));
+    const std::string readme{std::istreambuf_iterator<char>(file), {}};
+    for (const auto& words : Examples(readme)) {
+      ExpectCommandExists(words, name);
+      ++count;
+    }
   }
   EXPECT_GT(count, 15u);
   for (const std::vector<std::string>& command : std::vector<std::vector<std::string>>{
@@ -290,6 +292,38 @@ TEST(Doctor, SaysWhatIsMissing) {
   EXPECT_EQ(result.exit_code, 1);
   EXPECT_THAT(result.out, HasSubstr("bad     mpi "));
   EXPECT_THAT(result.out, HasSubstr("-> ./launch/setup.sh"));
+}
+
+// Hosts that are there: tests/hosts/run.sh has several.
+TEST(Doctor, ComparesHosts) {
+  std::string pattern = fs::temp_directory_path() / "jevons_doctor_XXXXXX";
+  const fs::path folder = mkdtemp(pattern.data());
+  std::ofstream(folder / "hostfile") << "localhost slots=2  # this machine\n";
+  const ProcessResult result = Jevons({"doctor", "--json", "--hosts", folder / "hostfile", "--output", folder});
+  EXPECT_EQ(result.exit_code, 0) << result.out << result.err;
+  const auto json = nlohmann::json::parse(result.out, nullptr, /*allow_exceptions=*/false);
+  ASSERT_TRUE(json.is_object()) << result.out;
+  ASSERT_EQ(json["hosts"].size(), 1u);
+  EXPECT_EQ(json["hosts"][0]["facts"][0]["topic"], "program");
+  EXPECT_EQ(json["pairs"].size(), 0u);
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder), {}), 1);  // no mark stays
+
+  const ProcessResult missing = Jevons({"doctor", "--hosts", folder / "hostfile", "--data", folder / "nothing"});
+  EXPECT_EQ(missing.exit_code, 1) << missing.out << missing.err;
+  EXPECT_THAT(missing.out, ::testing::ContainsRegex("bad +data .*/nothing is not there"));
+
+  std::ofstream(folder / "hostfile") << "localhost\nno-such-host.invalid\n";
+  const ProcessResult unreachable = Jevons({"doctor", "--hosts", folder / "hostfile"});
+  EXPECT_EQ(unreachable.exit_code, 1);
+  EXPECT_THAT(unreachable.err, HasSubstr("1 of 2 hosts cannot run a rank:\n  no-such-host.invalid: "));
+
+  std::ofstream(folder / "hostfile") << "# none yet\n";
+  const ProcessResult empty = Jevons({"doctor", "--hosts", folder / "hostfile"});
+  EXPECT_EQ(empty.exit_code, 2);
+  EXPECT_THAT(empty.err, HasSubstr("names no host"));
+  EXPECT_EQ(Jevons({"doctor", "--hosts", folder / "no_such_file"}).exit_code, 2);
+  EXPECT_EQ(Jevons({"doctor", "--output", folder}).exit_code, 2);
+  fs::remove_all(folder);
 }
 
 class PrepareCommand : public ::testing::Test {

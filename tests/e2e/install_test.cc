@@ -72,6 +72,7 @@ TEST_F(Install, NamesTheFolderWhereItsFilesAreMissing) {
 TEST_F(Install, BringsTheScriptsOfClusters) {
   EXPECT_TRUE(fs::exists(Prefix() + "/share/jevons/launch/slurm/jevons.sbatch"));
   EXPECT_TRUE(fs::exists(Prefix() + "/share/jevons/launch/kubernetes/mpijob.yaml"));
+  EXPECT_TRUE(fs::exists(Prefix() + "/share/jevons/launch/mpirun.sh"));
   EXPECT_TRUE(fs::exists(Prefix() + "/share/jevons/configs/run.proto"));
 }
 

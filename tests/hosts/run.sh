@@ -45,7 +45,7 @@ if [[ -z ${JEVONS_HOSTS:-} ]]; then
       kill -KILL $(cat "/proc/$inside/task/$inside/children" 2>/dev/null) 2>/dev/null || true
       wait "$inside" 2>/dev/null || true
     fi
-    rm -rf "$root" /tmp/ompi.jevons-h[1-4].0
+    rm -rf "$root"
   }
   trap finish EXIT
   trap 'exit 130' INT
@@ -71,7 +71,7 @@ on() { nsenter --target "${pid[$1]}" --net --uts --mount "${@:2}"; }
 
 make_hosts() {
   local i name
-  mkdir "$shared" "$root/own"
+  mkdir "$shared" "$root/own" "$TMPDIR"
   ip link add switch type bridge
   ip link set switch up
   echo "127.0.0.1 localhost" >"$root/hosts"
@@ -101,6 +101,7 @@ END
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 export OMPI_MCA_plm_rsh_agent=$root/agent OMPI_MCA_btl_tcp_if_include=eth0 OMPI_MCA_oob_tcp_if_include=eth0
 export OMPI_MCA_hwloc_base_binding_policy=none
+export TMPDIR=$root/tmp  # processes of another such script, in its namespace, may have our numbers
 
 hostfile() {  # of $1 hosts with $2 ranks each
   local i
