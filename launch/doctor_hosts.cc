@@ -21,10 +21,10 @@
 namespace jevons {
 namespace {
 
-constexpr double kReach = 30;         // seconds for mpirun to start one rank on a host
-constexpr double kJob = 300;          // for all hosts together
-constexpr double kDeadline = 30;      // for a rank to come to a call
-constexpr double kPairSeconds = 0.1;  // of one direction of a pair
+constexpr double kReach = 30;          // seconds for mpirun to start one rank on a host
+constexpr double kJob = 300;           // for all hosts together
+constexpr double kDeadline = 30;       // for a rank to come to a call
+constexpr double kPairSeconds = 0.05;  // of one direction of a pair
 
 // What mpirun and a rank say in vain, without mpirun's frames: "ssh: connect to host h2 port 22: No route to host".
 std::string Complaint(const ProcessResult& result) {
@@ -45,17 +45,13 @@ absl::StatusOr<Process> StartMpi(std::vector<std::string> arguments, const std::
   return Process::Start(std::move(arguments), root);
 }
 
-// All at once: a host that is down costs its deadline, however many there are.
+// One after the other: an mpirun that ends removes the folder in which one that starts is making its own.
 absl::Status Reach(const std::string& program, const std::vector<std::string>& hosts) {
-  std::vector<Process> processes;
+  std::vector<std::string> lines;
   for (const std::string& host : hosts) {
     JEVONS_ASSIGN_OR_RETURN(Process process, StartMpi({"--host", host, "-np", "1"}, {program, "doctor", "--check-ranks", "1"}));
-    processes.push_back(std::move(process));
-  }
-  std::vector<std::string> lines;
-  for (size_t i = 0; i < hosts.size(); ++i) {
-    const ProcessResult result = processes[i].Wait(kReach);
-    if (result.exit_code != 0) lines.push_back(absl::StrCat(hosts[i], ": ", Complaint(result)));
+    const ProcessResult result = process.Wait(kReach);
+    if (result.exit_code != 0) lines.push_back(absl::StrCat(host, ": ", Complaint(result)));
   }
   if (lines.empty()) return absl::OkStatus();
   return FailureError(absl::StrFormat("%d of %d hosts cannot run a rank:\n  %s\n`ssh HOST %s version` must work on each without a question",

@@ -18,8 +18,8 @@ struct PairSpeed {
   double slower() const { return there < back ? there : back; }
 };
 
-// Every pair once, ordered by `first`, then `second`; pairs that share no rank are measured at the same time. A direction takes the
-// messages that last `seconds` or have 64 MiB, whichever comes first. Collective; every rank gets the same result.
+// Every pair once, ordered by `first`, then `second`; pairs that share no rank are measured at the same time. A direction is measured
+// with messages that last `seconds` or have 64 MiB, whichever comes first; the fastest of three counts. Collective; every rank gets the same result.
 std::vector<PairSpeed> MeasurePairs(Communicator& group, double seconds);
 
 // With whom `rank` of `size` plays in each round of a tournament in which all play in every round, against each other once; -1 where
