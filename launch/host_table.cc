@@ -15,9 +15,12 @@
 namespace jevons {
 namespace {
 
-constexpr double kClockTolerance = 1;    // second: from there on the lines of two hosts' logs cannot be put in order
-constexpr double kSlowPair = 0.5;        // of the median pair's bytes/s: a step waits for the slowest
-constexpr char kAlike[] = "make these hosts alike: a step waits for the slowest, and ranks that differ are refused or give other bits";
+constexpr double kClockTolerance =
+    1;  // second: from there on the lines of two hosts' logs cannot be put in order
+constexpr double kSlowPair = 0.5;  // of the median pair's bytes/s: a step waits for the slowest
+constexpr char kAlike[] =
+    "make these hosts alike: a step waits for the slowest, and ranks that differ are refused or give other "
+    "bits";
 
 std::string Dump(const nlohmann::ordered_json& json, int indent) {
   return json.dump(indent, ' ', false, nlohmann::json::error_handler_t::replace);
@@ -26,21 +29,24 @@ std::string Dump(const nlohmann::ordered_json& json, int indent) {
 nlohmann::ordered_json JsonOf(const HostFacts& host) {
   nlohmann::ordered_json json = {{"host", host.host}, {"facts", nlohmann::ordered_json::array()}};
   for (const Finding& f : host.facts)
-    json["facts"].push_back({{"topic", f.topic}, {"bad", f.verdict == Verdict::kBad}, {"value", f.value}, {"remedy", f.remedy}});
+    json["facts"].push_back(
+        {{"topic", f.topic}, {"bad", f.verdict == Verdict::kBad}, {"value", f.value}, {"remedy", f.remedy}});
   return json;
 }
 
 HostFacts FactsOf(const nlohmann::ordered_json& json) {
   HostFacts host{.host = json.at("host").get<std::string>(), .facts = {}};
   for (const auto& f : json.at("facts"))
-    host.facts.push_back({f.at("topic").get<std::string>(), f.at("bad").get<bool>() ? Verdict::kBad : Verdict::kGood,
+    host.facts.push_back({f.at("topic").get<std::string>(),
+                          f.at("bad").get<bool>() ? Verdict::kBad : Verdict::kGood,
                           f.at("value").get<std::string>(), f.at("remedy").get<std::string>()});
   return host;
 }
 
 // Reads what `parse` takes from JSON; every way in which it can be something else is one error.
 template <typename Parse>
-auto FromText(const std::string& text, const Parse& parse) -> absl::StatusOr<decltype(parse(nlohmann::ordered_json()))> {
+auto FromText(const std::string& text, const Parse& parse)
+    -> absl::StatusOr<decltype(parse(nlohmann::ordered_json()))> {
   try {
     return parse(nlohmann::ordered_json::parse(text));
   } catch (const nlohmann::json::exception& error) {
@@ -51,7 +57,8 @@ auto FromText(const std::string& text, const Parse& parse) -> absl::StatusOr<dec
 double MedianSpeed(const std::vector<PairSpeed>& pairs) {
   std::vector<double> speeds;
   for (const PairSpeed& pair : pairs) speeds.push_back(pair.slower());
-  std::nth_element(speeds.begin(), speeds.begin() + static_cast<std::ptrdiff_t>(speeds.size() / 2), speeds.end());
+  std::nth_element(speeds.begin(), speeds.begin() + static_cast<std::ptrdiff_t>(speeds.size() / 2),
+                   speeds.end());
   return speeds[speeds.size() / 2];
 }
 
@@ -70,7 +77,8 @@ Finding CompareTopic(const HostReport& report, size_t topic) {
   }
   if (values.size() == 1) return all;
   std::vector<std::string> parts;
-  for (const std::string& value : values) parts.push_back(absl::StrJoin(hosts_of[value], ", ") + ": " + value);
+  for (const std::string& value : values)
+    parts.push_back(absl::StrJoin(hosts_of[value], ", ") + ": " + value);
   all.value = absl::StrJoin(parts, "; ");
   if (all.verdict != Verdict::kBad) all.remedy = kAlike;
   all.verdict = Verdict::kBad;
@@ -83,28 +91,35 @@ Finding CompareClocks(const HostReport& report) {
     if (std::abs(report.clock_offsets[i]) > std::abs(report.clock_offsets[worst])) worst = i;
   const double offset = report.clock_offsets[worst];
   const std::string value =
-      std::abs(offset) < 1e-3 ? "less than 1 ms apart from " + report.hosts[0].host + "'s"
-                              : absl::StrFormat("that of %s is %.3f s %s that of %s", report.hosts[worst].host, std::abs(offset),
-                                                offset > 0 ? "ahead of" : "behind", report.hosts[0].host);
+      std::abs(offset) < 1e-3
+          ? "less than 1 ms apart from " + report.hosts[0].host + "'s"
+          : absl::StrFormat("that of %s is %.3f s %s that of %s", report.hosts[worst].host, std::abs(offset),
+                            offset > 0 ? "ahead of" : "behind", report.hosts[0].host);
   if (std::abs(offset) < kClockTolerance) return {"clocks", Verdict::kGood, value, ""};
   return {"clocks", Verdict::kBad, value, "apt-get install chrony  # on every host"};
 }
 
 Finding ComparePairs(const HostReport& report) {
-  const auto slowest = std::min_element(report.pairs.begin(), report.pairs.end(),
-                                        [](const PairSpeed& a, const PairSpeed& b) { return a.slower() < b.slower(); });
+  const auto slowest =
+      std::min_element(report.pairs.begin(), report.pairs.end(),
+                       [](const PairSpeed& a, const PairSpeed& b) { return a.slower() < b.slower(); });
   const double median = MedianSpeed(report.pairs);
   const auto name = [&](int rank) { return report.hosts[static_cast<size_t>(rank)].host; };
-  const std::string value = absl::StrFormat("%d measured, median %.3f GB/s; slowest %s and %s: %.3f GB/s, %.0f us", report.pairs.size(),
-                                            median * 1e-9, name(slowest->first), name(slowest->second), slowest->slower() * 1e-9,
-                                            slowest->latency * 1e6);
+  const std::string value =
+      absl::StrFormat("%d measured, median %.3f GB/s; slowest %s and %s: %.3f GB/s, %.0f us",
+                      report.pairs.size(), median * 1e-9, name(slowest->first), name(slowest->second),
+                      slowest->slower() * 1e-9, slowest->latency * 1e6);
   if (!Slow(*slowest, median)) return {"pairs", Verdict::kGood, value, ""};
   std::set<int> suspects = {slowest->first, slowest->second};  // in every slow pair
   for (const PairSpeed& pair : report.pairs)
-    if (Slow(pair, median)) std::erase_if(suspects, [&](int rank) { return rank != pair.first && rank != pair.second; });
-  const std::string where = suspects.size() == 1 ? name(*suspects.begin()) + ", which is in every slow pair," : "these two";
-  return {"pairs", Verdict::kBad, value,
-          absl::StrFormat("compare cable, port, speed (ethtool), MTU and chosen interface of %s with the others'", where)};
+    if (Slow(pair, median))
+      std::erase_if(suspects, [&](int rank) { return rank != pair.first && rank != pair.second; });
+  const std::string where =
+      suspects.size() == 1 ? name(*suspects.begin()) + ", which is in every slow pair," : "these two";
+  return {
+      "pairs", Verdict::kBad, value,
+      absl::StrFormat("compare cable, port, speed (ethtool), MTU and chosen interface of %s with the others'",
+                      where)};
 }
 
 }  // namespace
@@ -114,11 +129,15 @@ std::string TextOf(const HostFacts& host) { return Dump(JsonOf(host), -1); }
 absl::StatusOr<HostFacts> ParseHostFacts(const std::string& text) { return FromText(text, FactsOf); }
 
 std::string TextOf(const HostReport& report) {
-  nlohmann::ordered_json json = {{"hosts", nlohmann::ordered_json::array()}, {"clock_offsets", report.clock_offsets},
+  nlohmann::ordered_json json = {{"hosts", nlohmann::ordered_json::array()},
+                                 {"clock_offsets", report.clock_offsets},
                                  {"pairs", nlohmann::ordered_json::array()}};
   for (const HostFacts& host : report.hosts) json["hosts"].push_back(JsonOf(host));
   for (const PairSpeed& p : report.pairs)
-    json["pairs"].push_back({{"first", p.first}, {"second", p.second}, {"seconds", p.latency}, {"bytes_per_second_there", p.there},
+    json["pairs"].push_back({{"first", p.first},
+                             {"second", p.second},
+                             {"seconds", p.latency},
+                             {"bytes_per_second_there", p.there},
                              {"bytes_per_second_back", p.back}});
   return Dump(json, 2);
 }
@@ -147,13 +166,15 @@ absl::StatusOr<std::vector<std::string>> ParseHostfile(const std::string& text, 
     const std::string name = words[0].substr(words[0].rfind('@') + 1);  // npos + 1 is 0
     if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
   }
-  if (names.empty()) return UsageError(absl::StrFormat("%s: names no host; a line is \"node1 slots=8\"", path));
+  if (names.empty())
+    return UsageError(absl::StrFormat("%s: names no host; a line is \"node1 slots=8\"", path));
   return names;
 }
 
 std::vector<Finding> CompareHosts(const HostReport& report) {
   std::vector<Finding> findings;
-  for (size_t topic = 0; topic < report.hosts[0].facts.size(); ++topic) findings.push_back(CompareTopic(report, topic));
+  for (size_t topic = 0; topic < report.hosts[0].facts.size(); ++topic)
+    findings.push_back(CompareTopic(report, topic));
   if (report.hosts.size() == 1) return findings;
   findings.push_back(CompareClocks(report));
   findings.push_back(ComparePairs(report));
@@ -164,11 +185,13 @@ std::string PairTable(const HostReport& report) {
   size_t width = 4;
   for (const HostFacts& host : report.hosts) width = std::max(width, host.host.size());
   const int columns = static_cast<int>(width);
-  std::string table = absl::StrFormat("%-*s  %-*s  %10s  %11s  %11s\n", columns, "from", columns, "to", "us", "GB/s there", "GB/s back");
+  std::string table = absl::StrFormat("%-*s  %-*s  %10s  %11s  %11s\n", columns, "from", columns, "to", "us",
+                                      "GB/s there", "GB/s back");
   for (const PairSpeed& p : report.pairs)
-    absl::StrAppendFormat(&table, "%-*s  %-*s  %10.1f  %11.3f  %11.3f%s\n", columns, report.hosts[static_cast<size_t>(p.first)].host,
-                          columns, report.hosts[static_cast<size_t>(p.second)].host, p.latency * 1e6, p.there * 1e-9, p.back * 1e-9,
-                          Slow(p, MedianSpeed(report.pairs)) ? "  slow" : "");
+    absl::StrAppendFormat(&table, "%-*s  %-*s  %10.1f  %11.3f  %11.3f%s\n", columns,
+                          report.hosts[static_cast<size_t>(p.first)].host, columns,
+                          report.hosts[static_cast<size_t>(p.second)].host, p.latency * 1e6, p.there * 1e-9,
+                          p.back * 1e-9, Slow(p, MedianSpeed(report.pairs)) ? "  slow" : "");
   return table;
 }
 
@@ -181,7 +204,8 @@ std::string TopologyText(const std::string& matrix) {
     if (columns.empty()) {  // "GPU0 GPU1 NIC0 CPU Affinity ...", in colours
       for (const std::string& word : words)
         for (const char* kind : {"GPU", "NIC"})
-          if (const size_t at = word.find(kind); at != std::string::npos && at + 3 < word.size() && std::isdigit(word[at + 3]) != 0)
+          if (const size_t at = word.find(kind);
+              at != std::string::npos && at + 3 < word.size() && std::isdigit(word[at + 3]) != 0)
             columns.push_back(kind);
       if (columns.empty()) return "";
       continue;

@@ -12,9 +12,9 @@
 namespace jevons {
 
 struct PairSpeed {
-  int first = 0, second = 0;              // ranks, first < second
-  double latency = 0;                     // seconds from one to the other: half of the median round trip of 8 bytes
-  double there = 0, back = 0;             // bytes/s from the first to the second, and from the second to the first
+  int first = 0, second = 0;   // ranks, first < second
+  double latency = 0;          // seconds from one to the other: half of the median round trip of 8 bytes
+  double there = 0, back = 0;  // bytes/s from the first to the second, and from the second to the first
   double slower() const { return there < back ? there : back; }
 };
 
