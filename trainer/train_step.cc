@@ -165,7 +165,7 @@ MicroBatch TrainStep::MicroBatchAt(int64_t round, bool exists) const {
 void TrainStep::RunStages(const StageStep& step, int64_t micro_batches) {
   std::unique_ptr<Executor>& executor = executors_[{micro_batches, step.forward_only}];
   if (executor == nullptr) {
-    Schedule schedule = ExecutableSchedule(partition_.Shape(micro_batches), /*recompute=*/false).value();
+    Schedule schedule = ExecutableSchedule(partition_.Shape(micro_batches), config_.train().recompute_stages() && !step.forward_only).value();
     if (step.forward_only) schedule = ForwardOnly(std::move(schedule));
     if (schedule.has_pairs(mesh_.pp().rank())) mesh_.ep().MoveInBackground();
     std::vector<Stage*> stages;
@@ -241,6 +241,7 @@ absl::StatusOr<StepStats> TrainStep::Run(const StepPlan& plan, const SampleBatch
   RunStages({.ctx = ctx,
              .weights = &binding_->weights(),
              .batch = [&](int i) { return MicroBatchAt(i, i < block.size()); },
+             .recompute = config_.train().recompute_stages(),
              .scales = scales,
              .totals = [&](int i) { return totals_->Row(i); }},
             rounds);

@@ -84,7 +84,7 @@ void Executor::Do(const Action& action) {
     case Kind::kBackwardWeight:
       return stages_[task.stage]->BackwardWeight(task.micro_batch);
     case Kind::kRecompute:
-      return stages_[task.stage]->Recompute(task.micro_batch);
+      return stages_[task.stage]->Recompute(task.micro_batch).Finish();
   }
 }
 

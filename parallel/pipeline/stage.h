@@ -43,7 +43,7 @@ class Stage {
   virtual std::span<const std::byte> Output(int micro_batch) = 0;
   virtual void ReleaseOutput(int micro_batch) = 0;
 
-  virtual void Recompute(int micro_batch) = 0;  // what Forward did not keep
+  virtual Phases Recompute(int micro_batch) = 0;  // what Forward did not keep
 
   // Where the gradient of Output arrives; not asked of the last stage. Asked once; valid until B or W ends.
   virtual std::span<std::byte> OutputGradient(int micro_batch) = 0;

@@ -79,11 +79,20 @@ TEST_P(PipelineEquality, BitwiseInEverySchedule) {
       {2, 2, 1, 1, DUALPIPEV, 1, "1|5"},
       {4, 2, 1, 1, DUALPIPEV},
   };
-  for (const RunLayout& layout : layouts) {
+  const auto same = [&](const RunLayout& layout) {
     SCOPED_TRACE(testing::Message() << layout.ranks << " ranks, pp " << layout.pp << ", ep " << layout.ep << ", "
                                     << ScheduleType_Name(layout.schedule) << " " << layout.stages);
     ExpectEqual(alone, RunSteps(config, layout, 2));
-  }
+  };
+  for (const RunLayout& layout : layouts) same(layout);
+  if (modules != 1) return;
+  // Stages that run again, with the routing that they had.
+  config.mutable_train()->set_recompute_stages(true);
+  for (const RunLayout& layout : std::vector<RunLayout>{{3, 1, 1, 3, ONE_F_ONE_B, 1, "E1|2|3H"},
+                                                        {4, 2, 1, 2, ZB_H1},
+                                                        {4, 2, 1, 2, DUALPIPEV},
+                                                        {2, 2, 1, 1, INTERLEAVED, 6}})  // of one rank, a block at a time
+    same(layout);
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, PipelineEquality,

@@ -110,6 +110,7 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"NoModules", [](RunConfig& config) { config.mutable_model()->mutable_mtp()->set_depth(0); }},
                     Case{"Documents", [](RunConfig& config) { config.mutable_data()->set_document_mask(true); }},
                     Case{"Recomputed", [](RunConfig& config) { config.mutable_train()->set_recompute_up_projections(true); }},
+                    Case{"RunAgain", [](RunConfig& config) { config.mutable_train()->set_recompute_stages(true); }},
                     Case{"DirectQueries", [](RunConfig& config) { config.mutable_model()->mutable_attention()->set_query_rank(0); }},
                     Case{"Dense",
                          [](RunConfig& config) {
@@ -137,6 +138,28 @@ TEST_P(MemoryOfPipelines, IsWhatIsUsed) {
                                                   {4, 2, 1, 2, DUALPIPEV},
                                                   {2, 1, 1, 2, INTERLEAVED, 2},
                                                   {4, 1, 1, 4, ONE_F_ONE_B, 1, "2*3|0"}})
+    ExpectPlanned(config, layout);
+}
+
+// What is kept of a micro-batch under way is then little, and of a stage's blocks that run again only so many.
+TEST(MemoryOfStages, ThatRunAgainIsLess) {
+  RunConfig config = EvenRun(16, 1);
+  config.mutable_model()->set_layers(8);
+  const auto kept = [&](const MeshShape& mesh, ScheduleType schedule, int virtual_stages, bool again) {
+    config.mutable_parallel()->set_pp(mesh.pp);
+    config.mutable_parallel()->set_schedule(schedule);
+    config.mutable_parallel()->set_virtual_stages(virtual_stages);
+    config.mutable_train()->set_recompute_stages(again);
+    const MemoryLedger ledger = PlanMemory(config, mesh, 0).ledger;
+    int64_t bytes = ledger.holes;
+    for (const auto* slices : {&ledger.saved, &ledger.stash})
+      for (const auto& [name, size] : *slices) bytes += size;
+    return bytes;
+  };
+  const MeshShape pipeline{.world = 4, .pp = 4, .ep = 1}, alone{.world = 1, .pp = 1, .ep = 1};
+  EXPECT_LT(kept(pipeline, ONE_F_ONE_B, 1, true), kept(pipeline, ONE_F_ONE_B, 1, false) / 2);
+  EXPECT_LT(kept(alone, INTERLEAVED, 8, true), kept(alone, ONE_F_ONE_B, 1, false) / 2);
+  for (const RunLayout& layout : std::vector<RunLayout>{{4, 2, 1, 2, ONE_F_ONE_B}, {4, 1, 1, 4, DUALPIPE}, {2, 2, 1, 1, INTERLEAVED, 8}})
     ExpectPlanned(config, layout);
 }
 

@@ -182,9 +182,11 @@ struct LayerContext {
   Shadow* shadow = nullptr;  // set in shadow steps
   size_t layer = 0;          // whose products these are, in the order of Shadow::layers
   bool recompute_up_projections = false;  // MLA's queries, keys and values are not saved (report 3.2.3)
+  Arena* routing = nullptr;  // where routing is saved, if not in memory->until_b: for a forward pass that runs again with the same
 
   Tensor Save(const char* name, const Shape& shape) const { return memory->until_b->Allocate(name, dtype, shape); }
   Tensor SaveAs(const char* name, DType type, const Shape& shape) const { return memory->until_b->Allocate(name, type, shape); }
+  Arena& Routing() const { return routing == nullptr ? *memory->until_b : *routing; }
   Tensor Stash(const char* name, const Shape& shape) const { return memory->stash->Allocate(name, dtype, shape); }
   Tensor Temp(const char* name, const Shape& shape) const { return ops.scratch->Allocate(name, dtype, shape); }
   Tensor TempAs(const char* name, DType type, const Shape& shape) const {

@@ -104,13 +104,15 @@ Tensor Moe::GateInput(const LayerContext& ctx, const Tensor& x) {
 void Moe::ForwardGate(const LayerContext& ctx, const MoeWeights& w, const RowLayout& rows, const Tensor& x, const Tensor& counts,
                       double* balance_loss, MoeSaved& saved) const {
   const int64_t T = rows.rows(), E = dims_.router.experts, K = dims_.router.top_k;
+  if (saved.routed) return;
   MoeSaved::UntilB& b = saved.until_b;
-  b.scores = ctx.SaveAs("moe.scores", DType::kF32, {T, E});
-  b.indices = ctx.SaveAs("moe.indices", DType::kI32, {T, K});
-  b.weights = ctx.SaveAs("moe.weights", DType::kF32, {T, K});
-  b.fractions = ctx.SaveAs("moe.fractions", DType::kF32, {rows.sequences, E});
-  b.row_of = ctx.SaveAs("moe.row_of", DType::kI32, {T * K});
-  b.pair_of = ctx.SaveAs("moe.pair_of", DType::kI32, {T * K});
+  Arena& routing = ctx.Routing();
+  b.scores = routing.Allocate("moe.scores", DType::kF32, {T, E});
+  b.indices = routing.Allocate("moe.indices", DType::kI32, {T, K});
+  b.weights = routing.Allocate("moe.weights", DType::kF32, {T, K});
+  b.fractions = routing.Allocate("moe.fractions", DType::kF32, {rows.sequences, E});
+  b.row_of = routing.Allocate("moe.row_of", DType::kI32, {T * K});
+  b.pair_of = routing.Allocate("moe.pair_of", DType::kI32, {T * K});
 
   const Tensor logits = ctx.TempAs("moe.logits", DType::kF32, {T, E});
   const Tensor losses = ctx.TempAs("moe.balance_losses", DType::kF32, {rows.sequences});
@@ -127,9 +129,10 @@ void Moe::ForwardGate(const LayerContext& ctx, const MoeWeights& w, const RowLay
 }
 
 void Moe::ForwardDispatch(const LayerContext& ctx, const MoeWeights& w, const Tensor& x, MoeSaved& saved, MoeTransfer& transfer) const {
-  {
+  if (!saved.routed) {
     PhaseScope phase(ctx.timer, Phase::kDispatch);
     saved.handle = dispatcher_.FinishPlan();
+    saved.routed = true;
   }
   const MoeSaved::UntilB& b = saved.until_b;
   const int64_t pairs = b.pair_of.size();

@@ -25,6 +25,7 @@ struct MoeWeights {
 };
 
 struct MoeSaved {
+  bool routed = false;    // the gate has chosen, here or in a forward pass before this one (contract 5)
   DispatchHandle handle;
   FfnSaved shared;
   struct UntilB {
@@ -52,7 +53,7 @@ class Moe {
   Moe(const MoeDims& dims, Dispatcher& dispatcher) : dims_(dims), dispatcher_(dispatcher) {}
 
   // Forward. counts: [E] I64, rows per expert of this micro-batch, which begin to be exchanged. *balance_loss: the sum of the sequences'
-  // balance losses. Both lie where the stream works.
+  // balance losses. Both lie where the stream works. Where it is routed, nothing is to be done.
   void ForwardGate(const LayerContext& ctx, const MoeWeights& w, const RowLayout& rows, const Tensor& x, const Tensor& counts,
                    double* balance_loss, MoeSaved& saved) const;
   // Sends the rows to their experts.

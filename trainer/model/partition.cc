@@ -29,8 +29,10 @@ ScheduleKind KindOf(ScheduleType type) {
 absl::StatusOr<Partition> Partition::Of(const RunConfig& config) {
   Partition partition;
   const int pp = static_cast<int>(config.parallel().pp());
-  // One rank takes micro-batches one after the other, or in pairs: the two stages of DUALPIPEV are what it has to pair.
-  const bool one_by_one = pp == 1 && config.parallel().schedule() != DUALPIPEV;
+  // One rank takes micro-batches one after the other; or in pairs: the two stages of DUALPIPEV are what it has to pair; or cut into the
+  // stages of INTERLEAVED, each of which may run again by itself.
+  const ScheduleType type = config.parallel().schedule();
+  const bool one_by_one = pp == 1 && type != DUALPIPEV && type != INTERLEAVED;
   partition.model_ = config.model();
   partition.shape_ = {.kind = one_by_one ? ScheduleKind::k1F1B : KindOf(config.parallel().schedule()),
                       .pp = pp,

@@ -26,7 +26,8 @@ class Partition {
   // All sets of holders, each once, in an order that is the same on all ranks.
   std::vector<std::vector<int>> HolderSets() const;
 
-  // The schedule of a step of so many micro-batches per pipeline: at pp = 1 one after the other, or in the pairs of DUALPIPEV.
+  // The schedule of a step of so many micro-batches per pipeline: at pp = 1 one after the other, in the pairs of DUALPIPEV, or through the
+  // stages of INTERLEAVED.
   ScheduleShape Shape(int64_t micro_batches) const;
 
  private:

@@ -235,41 +235,59 @@ Phases NetworkStage::RunForward(int micro_batch) {
     ForwardAlone(ctx, open);
     Close(micro_batch);
   } else {
-    co_await ForwardKeeping(ctx, open);
+    co_await ForwardPass(ctx, open, step_.recompute ? Pass::kFirst : Pass::kOnly);
     if (const int64_t even = model_.EvenRows(part_.layers, part_.last, open.batch.sequence_length) * open.batch.sequences; even > 0)
       peak_load_ = std::max(peak_load_, static_cast<double>(open.received_rows) / static_cast<double>(even));
   }
   if (!seen && non_finite_.tensor != nullptr) non_finite_.micro_batch = micro_batch;
 }
 
-Phases NetworkStage::ForwardKeeping(const LayerContext& ctx, Open& open) {
+// What the first of two passes makes lies in a memory of its own, a block's until the next.
+Phases NetworkStage::ForwardPass(const LayerContext& ctx, Open& open, Pass pass) {
   Tensor x = open.input;
   const auto count = static_cast<size_t>(part_.layers.size());
   open.blocks.resize(count);
+  open.marks.clear();
+  const bool passing = pass == Pass::kFirst;
+  const Tensor places[] = {passing ? ctx.Temp("stream", x.shape) : Tensor(), passing ? ctx.Temp("stream", x.shape) : Tensor()};
   for (size_t i = 0; i < count; ++i) {
     const int64_t layer = part_.layers.begin + static_cast<int64_t>(i);
     open.marks.push_back(MarksOf(open.memory));
-    const bool leaves = !part_.last && i + 1 == count;
-    const Tensor y = leaves ? MakeMessage(outputs_, open, "stage.output") : ctx.Save("block.y", x.shape);
+    MicroMemory own;
+    const LayerContext here = passing ? Passing(ctx, open, own) : ctx;
+    const bool leaves = !part_.last && i + 1 == count && pass != Pass::kSecond;
+    const Tensor y = leaves ? MakeMessage(outputs_, open, "stage.output") : passing ? places[i % 2] : ctx.Save("block.y", x.shape);
     BlockStats stats = StatsOf(open, model_.moe_layer(layer));
-    co_await model_.block(layer).Forward(ctx, step_.weights->blocks[static_cast<size_t>(layer)], open.rows, x, y, open.blocks[i], stats);
+    co_await model_.block(layer).Forward(here, step_.weights->blocks[static_cast<size_t>(layer)], open.rows, x, y, open.blocks[i], stats);
     co_await NextPhase();
-    open.received_rows += stats.received_rows;
+    if (pass != Pass::kSecond) open.received_rows += stats.received_rows;
     x = y;
   }
   if (part_.last) {
-    co_await ForwardHeads(ctx, open, x);
-  } else if (count == 0) {
+    co_await ForwardHeads(ctx, open, pass, x);
+  } else if (count == 0 && pass != Pass::kSecond) {
     Copy(ctx.ops, x, MakeMessage(outputs_, open, "stage.output"));
   }
 }
 
-Phases NetworkStage::ForwardHeads(const LayerContext& ctx, Open& open, Tensor x) {
+LayerContext NetworkStage::Passing(const LayerContext& ctx, Open& open, MicroMemory& own) {
+  own.until_b = pool_.Take(MicroPool::kUntilB);
+  own.until_w = pool_.Take(MicroPool::kUntilW);
+  LayerContext passing = ctx;
+  passing.memory = &own;
+  passing.routing = open.memory.until_b.get();
+  return passing;
+}
+
+Phases NetworkStage::ForwardHeads(const LayerContext& outer, Open& open, Pass pass, Tensor x) {
   const ModelWeights& weights = *step_.weights;
   const MicroBatchTotals totals = step_.totals(open.micro_batch);
   const int64_t depth = model_.config().mtp().depth(), S = open.batch.sequence_length, H = model_.config().hidden_size();
+  MicroMemory own;
+  const LayerContext ctx = pass == Pass::kFirst ? Passing(outer, open, own) : outer;
   const auto head = [&](const Tensor& hidden, int64_t k, float scale) {
-    open.d_hidden.push_back(ctx.Save("d_hidden", hidden.shape));
+    if (pass == Pass::kSecond) return;
+    open.d_hidden.push_back(outer.Save("d_hidden", hidden.shape));
     const ArenaScope scope(*ctx.ops.scratch);
     const Tensor labels = ctx.TempAs("head.labels", DType::kI32, {hidden.rows()});
     CopyPositions(ctx.ops, open.batch.tokens, k + 1, S - k, labels);
@@ -283,6 +301,8 @@ Phases NetworkStage::ForwardHeads(const LayerContext& ctx, Open& open, Tensor x)
   Tensor previous = hidden;
   open.mtp.resize(static_cast<size_t>(depth));
   open.mtp_rows.resize(static_cast<size_t>(depth));
+  open.mtp_marks.clear();
+  open.mtp_ids.clear();
   for (int64_t k = 1; k <= depth; ++k) {
     const auto i = static_cast<size_t>(k - 1);
     open.mtp_marks.push_back(MarksOf(open.memory));
@@ -294,7 +314,7 @@ Phases NetworkStage::ForwardHeads(const LayerContext& ctx, Open& open, Tensor x)
     BlockStats stats = StatsOf(open, model_.moe_layer(model_.config().layers() + k - 1));
     co_await model_.mtp(i).Forward(ctx, weights.mtp[i], rows, embedded, previous, out, open.mtp[i], stats);
     co_await NextPhase();
-    open.received_rows += stats.received_rows;
+    if (pass != Pass::kSecond) open.received_rows += stats.received_rows;
     head(out, k, step_.scales.mtp);
     previous = out;
   }
@@ -315,8 +335,15 @@ void NetworkStage::ForwardAlone(const LayerContext& ctx, Open& open) {
   HeadLoss(ctx, weights.head.value, hidden[0], labels, step_.loss(open.micro_batch));
 }
 
-void NetworkStage::Recompute(int micro_batch) {
-  JEVONS_CHECK(false, "forward keeps everything of micro-batch %d: there is nothing to recompute", micro_batch);
+Phases NetworkStage::Recompute(int micro_batch) { return Timed(step_.ctx.timer, Phase::kForward, RunRecompute(micro_batch)); }
+
+Phases NetworkStage::RunRecompute(int micro_batch) {
+  JEVONS_CHECK(step_.recompute, "forward has kept everything of micro-batch %d: there is nothing to recompute", micro_batch);
+  Open& open = At(micro_batch);
+  LayerContext ctx = Context(open);
+  ctx.fp8 = nullptr;  // the first pass has counted what is lost
+  const ActionScratch scratch(pool_, ctx);
+  co_await ForwardPass(ctx, open, Pass::kSecond);
 }
 
 Phases NetworkStage::BackwardInput(int micro_batch) {

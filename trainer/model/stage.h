@@ -52,6 +52,9 @@ struct StageStep {
   const ModelWeights* weights = nullptr;
   std::function<MicroBatch(int micro_batch)> batch = {};
 
+  // Forward keeps a stage's input, its routing and what the heads found alone, and Recompute makes the rest.
+  bool recompute = false;
+
   // For training: the constants of the loss, and where the totals of a micro-batch go.
   LossScales scales = {};
   std::function<MicroBatchTotals(int micro_batch)> totals = {};
@@ -75,7 +78,7 @@ class NetworkStage final : public Stage {
   Phases Forward(int micro_batch) override;
   std::span<const std::byte> Output(int micro_batch) override;
   void ReleaseOutput(int micro_batch) override;
-  void Recompute(int micro_batch) override;
+  Phases Recompute(int micro_batch) override;
   std::span<std::byte> OutputGradient(int micro_batch) override;
   Phases BackwardInput(int micro_batch) override;
   void BackwardWeight(int micro_batch) override;
@@ -114,8 +117,13 @@ class NetworkStage final : public Stage {
 
   BlockStats StatsOf(const Open& open, int64_t moe_layer) const;
   Phases RunForward(int micro_batch);
-  Phases ForwardKeeping(const LayerContext& ctx, Open& open);
-  Phases ForwardHeads(const LayerContext& ctx, Open& open, Tensor x);
+  Phases RunRecompute(int micro_batch);
+  // A context whose layers save in `own`, their routing with the micro-batch.
+  LayerContext Passing(const LayerContext& ctx, Open& open, MicroMemory& own);
+  // A forward pass in training: the only one; or the first, which keeps little; or the second, whose outputs and losses are there.
+  enum class Pass { kOnly, kFirst, kSecond };
+  Phases ForwardPass(const LayerContext& ctx, Open& open, Pass pass);
+  Phases ForwardHeads(const LayerContext& ctx, Open& open, Pass pass, Tensor x);
   void ForwardAlone(const LayerContext& ctx, Open& open);
   // fused: weight gradients run with the phase that makes them, and block by block what they read is given back.
   Phases RunBackward(int micro_batch, bool fused);

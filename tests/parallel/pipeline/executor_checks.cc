@@ -191,10 +191,11 @@ std::span<const std::byte> ToyStage::Output(int micro_batch) { return BytesOf(*o
 
 void ToyStage::ReleaseOutput(int micro_batch) { ReleaseSpan(outputs_, micro_batch); }
 
-void ToyStage::Recompute(int micro_batch) {
+Phases ToyStage::Recompute(int micro_batch) {
   Before(Kind::kRecompute, micro_batch);
   MicroBatch& state = Opened(micro_batch);
   JEVONS_CHECK(state.forwarded && !state.has_kept, "recomputes what is there");
+  co_await NextPhase();
   MakeKept(micro_batch, state);
 }
 

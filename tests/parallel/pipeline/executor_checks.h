@@ -42,7 +42,7 @@ class ToyStage : public Stage {
   Phases Forward(int micro_batch) override;
   std::span<const std::byte> Output(int micro_batch) override;
   void ReleaseOutput(int micro_batch) override;
-  void Recompute(int micro_batch) override;
+  Phases Recompute(int micro_batch) override;
   std::span<std::byte> OutputGradient(int micro_batch) override;
   Phases BackwardInput(int micro_batch) override;
   void BackwardWeight(int micro_batch) override;
