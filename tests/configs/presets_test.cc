@@ -1,5 +1,7 @@
 #include "tests/configs/presets.h"
 
+#include <cmath>
+
 #include "configs/validate.h"
 
 namespace jevons {
@@ -16,6 +18,7 @@ TEST(Presets, AllValidate) {
   EXPECT_TRUE(ValidationStatus(Preset("deepseek_v3_671b"), 2048).ok());
   EXPECT_EQ(Validate(Preset("deepseek_v3_671b"), 64).size(), 1) << "4 ranks for each of the stages, whose experts are on 64";
   EXPECT_TRUE(ValidationStatus(Preset("v3_thousandth_cpu"), 8).ok());
+  EXPECT_TRUE(ValidationStatus(Preset("mlperf_v6_deepseek_v3"), 256).ok()) << ValidationStatus(Preset("mlperf_v6_deepseek_v3"), 256);
 }
 
 TEST(Presets, AnExpertCountThatTheGroupsDoNotDivide) {
@@ -44,6 +47,21 @@ TEST(Presets, DeepSeekV3HasTheReportsHyperParameters) {
   EXPECT_EQ(config.optimizer().moments(), MOMENTS_BF16);
   EXPECT_EQ(config.balance().sequence_loss(), 1e-4);
   EXPECT_EQ(config.parallel().ep(), 64);
+}
+
+// The benchmark's rule for the learning rate, and the model of the report but for its vocabulary.
+TEST(Presets, MlperfsBenchmarkKeepsItsRules) {
+  const RunConfig config = Preset("mlperf_v6_deepseek_v3");
+  const auto batch = static_cast<double>(config.train().batch_sequences());
+  const LearningRateConfig& rate = config.optimizer().learning_rate();
+  EXPECT_NEAR(rate.peak(), 2.4e-5 * std::sqrt(batch / 16384), 1e-9);
+  const double step = batch * static_cast<double>(config.data().sequence_length());
+  EXPECT_EQ(rate.constant_tokens(), 4 * step);
+  EXPECT_EQ(rate.decay_tokens(), 11996 * step);
+  EXPECT_EQ(static_cast<double>(config.train().steps()) * batch, 721920);
+  ModelConfig model = config.model();
+  model.set_vocab_size(Preset("deepseek_v3_671b").model().vocab_size());
+  EXPECT_EQ(model.SerializeAsString(), Preset("deepseek_v3_671b").model().SerializeAsString());
 }
 
 }  // namespace

@@ -84,7 +84,7 @@ double KernelModel::Exchange(double tokens, double row_bytes, const ModelShape& 
   const double network = cluster_.network().gbs() * 1e9 * constants_.network_share;
   const double k = static_cast<double>(model.top_k), latency = cluster_.network().latency_us() * 1e-6;
   const Spread spread = SpreadOf(model, layout, nodes);
-  if (layout.dispatch == Dispatch::kPlain) {
+  if (layout.dispatch == Dispatch::kFlat) {
     const double remote = bytes * k * (1 - 1 / nodes), local = bytes * k * (1 / nodes - 1 / ep);
     return (nodes > 1 ? remote / (network / constants_.network_share * constants_.plain_share) : 0) +
            local / link + latency * ep;

@@ -18,7 +18,7 @@ inline bool IsFp8(Precision precision) { return precision == Precision::kFp8Bloc
 // What backward computes again instead of keeping: nothing; outputs of norms and SwiGLU (the least that our runs do); these and
 // up-projections of latents (DeepSeek-V3 report, 3.2.3); whole blocks from their inputs.
 enum class Recompute { kNone, kElementwise, kSelective, kFull };
-enum class Dispatch { kForwarding, kPlain };  // a row travels once per node and is forwarded there; once per expert
+enum class Dispatch { kForwarding, kFlat };  // a row travels once per node and is forwarded there; once per expert
 
 const char* Name(Precision precision);
 const char* Name(Recompute recompute);

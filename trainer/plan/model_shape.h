@@ -20,6 +20,7 @@ struct Projection {
 
 struct ModelShape {
   std::string name;
+  std::string unpriced = {};  // parts of a published model that the rest does not express; "" for a run's
   int64_t hidden = 0, vocab = 0;
   int64_t layers = 0, dense_layers = 0, mtp_modules = 0;  // dense layers stand first
   std::vector<Projection> attention;                      // projections of one layer

@@ -108,7 +108,7 @@ AheadOfTrain WhatTrainLacks(const Plan& plan) {
     ahead.of.push_back(what);
     ahead.step_seconds = seconds;
   };
-  layout.dispatch = Dispatch::kPlain;
+  layout.dispatch = Dispatch::kFlat;
   without("rows that travel once per node and are forwarded there");
   return ahead;
 }

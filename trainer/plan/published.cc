@@ -41,7 +41,7 @@ int64_t CommunicationSms(const std::string& notes) {
 ModelShape ShapeOf(const PublishedModel& m) {
   const bool latent = m.kv_heads() == 0;
   const int64_t rope = m.rope_dim(), qk = m.head_dim() + rope, query = m.heads() * qk;
-  ModelShape s{.name = m.name(0), .hidden = m.hidden(), .vocab = m.vocab(), .layers = m.layers(), .dense_layers = m.dense_layers(),
+  ModelShape s{.name = m.name(0), .unpriced = m.unpriced(), .hidden = m.hidden(), .vocab = m.vocab(), .layers = m.layers(), .dense_layers = m.dense_layers(),
                .mtp_modules = m.mtp_modules(), .attention = {}, .heads = m.heads(), .qk_dim = qk, .v_dim = m.head_dim(),
                .query_width = query, .kv_width = latent ? 2 * m.heads() * m.head_dim() + rope : 2 * m.kv_heads() * m.head_dim(),
                .latent_width = latent ? m.query_rank() + m.kv_rank() + rope : 0, .dense_width = m.dense_width(), .experts = m.experts(),
@@ -64,13 +64,25 @@ Precision PrecisionOf(const std::string& text) {
   return Says(text, "tensor") || Says(text, "cs") ? Precision::kFp8Tensor : Precision::kFp8Block;
 }
 
+// Degrees that nobody can guess: speed and memory of one model differ by factors between layouts. On one GPU all are 1.
+absl::Status CheckStated(const PublishedRun& run, const ModelShape& model) {
+  std::vector<std::string> missing;
+  if (!run.tp) missing.push_back("tp");
+  if (!run.pp) missing.push_back("pp");
+  if (model.moe() && !run.ep) missing.push_back("ep");
+  if (run.gpus == 1 || missing.empty()) return absl::OkStatus();
+  return UsageError(absl::StrFormat("layout not stated (%s), and none is guessed", absl::StrJoin(missing, ", ")));
+}
+
 // What the row says or leaves open, by the same rules for every row.
 Layout LayoutOf(const PublishedRun& run, const ModelShape& model, std::string& assumed) {
   Layout l{.gpus = run.gpus, .pp = run.pp.value_or(1), .ep = run.ep.value_or(1), .tp = run.tp.value_or(1), .cp = run.cp.value_or(1)};
   const auto suppose = [&](const std::string& what) { absl::StrAppend(&assumed, assumed.empty() ? "" : ", ", what); };
   l.micro_batch = run.mbs.value_or(1);
+  if (!run.mbs) suppose("micro-batch 1");
   l.sequence = run.seq.value_or(4096);
   if (!run.seq) suppose("length 4096");
+  if (l.cp > 1) suppose("cp's exchange free");
   l.precision = PrecisionOf(run.precision);
   l.bf16_moments = false;
   const bool dual = Says(run.notes, "dualpipe");
@@ -82,7 +94,7 @@ Layout LayoutOf(const PublishedRun& run, const ModelShape& model, std::string& a
   if (l.virtual_stages == 1 && l.schedule == ScheduleKind::kInterleaved) l.schedule = ScheduleKind::k1F1B;
   l.overlap = dual;
   l.overlap_all = !dual && l.ep > 1 && Says(run.notes, "overlap") && !Says(run.notes, "no overlap");
-  l.dispatch = Says(run.notes, "plain") ? Dispatch::kPlain : Dispatch::kForwarding;
+  l.dispatch = Says(run.notes, "plain") ? Dispatch::kFlat : Dispatch::kForwarding;
   const int64_t dp = std::max<int64_t>(l.dp(), 1), unit = dp * l.micro_batch;
   int64_t micro_batches = std::max<int64_t>(1, (run.gbs.value_or(4 * l.pp * unit) + unit / 2) / unit);
   if (!run.gbs) suppose(absl::StrFormat("%d micro-batches", micro_batches));
@@ -138,7 +150,10 @@ absl::StatusOr<PublishedWorld> PublishedWorld::Load(const std::string& configs) 
 absl::StatusOr<ModelShape> PublishedWorld::Model(const std::string& name) const {
   std::vector<std::string> known;
   for (const auto& [plain, shape] : models_) {
-    if (plain == Plain(name)) return shape;
+    if (plain == Plain(name)) {
+      if (shape.layers == 0) return UsageError(absl::StrFormat("model %s: its layers are of kinds that are not priced: %s", shape.name, shape.unpriced));
+      return shape;
+    }
     known.push_back(shape.name);
   }
   known.erase(std::unique(known.begin(), known.end()), known.end());
@@ -160,9 +175,12 @@ absl::StatusOr<ClusterConfig> PublishedWorld::Cluster(const std::string& hardwar
 
 Prediction Predict(const PublishedRun& run, const PublishedWorld& world, const Constants& constants) {
   Prediction p{.run = run, .status = {}, .plan = {}, .assumed = {}, .speed_error = {}, .memory_error = {}};
-  const absl::StatusOr<ModelShape> model = world.Model(run.model);
+  absl::StatusOr<ModelShape> model = world.Model(run.model);
   absl::StatusOr<ClusterConfig> cluster = world.Cluster(run.hardware, run.gpus);
   if (!model.ok() || !cluster.ok()) return p.status = model.ok() ? cluster.status() : model.status(), p;
+  if (const absl::Status stated = CheckStated(run, *model); !stated.ok()) return p.status = stated, p;
+  if (Says(run.notes, "no mtp")) model->mtp_modules = 0;
+  if (!model->unpriced.empty()) p.assumed = "without " + model->unpriced;
   const int64_t sms = CommunicationSms(run.notes);
   if (sms > 0 && sms < cluster->gpu().sms()) cluster->mutable_gpu()->set_communication_sms(sms);
   Constants used = constants;

@@ -20,6 +20,7 @@ struct PublishedRun {
   int64_t gpus = 0;
   std::optional<int64_t> seq, gbs, mbs, tp, pp, cp, vpp, ep;
   std::optional<double> tokens_per_s, tflops, mem_gb;
+  bool in_sight = false;  // known when constants were chosen: its error says how well they fit, not how well they predict
 };
 // '#' begins a comment line; cells may be quoted. Usage errors name the line, the column and the value.
 absl::StatusOr<std::vector<PublishedRun>> ParsePublished(const std::string& text, const std::string& name);
@@ -46,7 +47,8 @@ struct Prediction {
   // Relative errors of the prediction, where the row has the figure: of tokens/s (or TFLOPS where that is all), of memory (mean of the ranks).
   std::optional<double> speed_error, memory_error;
 };
-// What a row leaves open is chosen by fixed rules, the same for all: README.md.
+// No layout is guessed: a row of several GPUs must state tp, pp and, of a model with experts, ep. What else it leaves open is chosen by
+// fixed rules, the same for all: README.md.
 Prediction Predict(const PublishedRun& run, const PublishedWorld& world, const Constants& constants = {});
 
 nlohmann::ordered_json ValidationJson(const std::vector<Prediction>& predictions);

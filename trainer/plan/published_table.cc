@@ -84,6 +84,12 @@ class RowReader {
     return std::nullopt;
   }
 
+  bool Yes(absl::string_view column) {
+    const std::string cell = Text(column);
+    if (!cell.empty() && !absl::EqualsIgnoreCase(cell, "yes")) Complain(column, cell, "must be yes, or empty");
+    return !cell.empty();
+  }
+
   void Complain(absl::string_view column, const std::string& value, const std::string& rule) {
     if (problem_.empty())
       problem_ = absl::StrFormat("%s:%d: %s = %s: %s", name_, record_.line, column, value.empty() ? "not set" : value, rule);
@@ -98,7 +104,7 @@ class RowReader {
 };
 
 constexpr const char* kColumns[] = {"source", "model", "hardware", "gpus", "precision", "seq", "gbs", "mbs", "tp", "pp", "cp", "vpp",
-                                    "ep", "tokens_per_s", "tflops", "mem_gb", "notes"};
+                                    "ep", "tokens_per_s", "tflops", "mem_gb", "in_sight", "notes"};
 
 // Needed columns must be there, and none may be misspelt; others are the table's own.
 absl::Status CheckHeader(const Cells& header, const std::string& place) {
@@ -134,7 +140,7 @@ absl::StatusOr<std::vector<PublishedRun>> ParsePublished(const std::string& text
                      .precision = row.Text("precision"), .notes = row.Text("notes"), .gpus = row.Count("gpus").value_or(0),
                      .seq = row.Count("seq"), .gbs = row.Count("gbs"), .mbs = row.Count("mbs"), .tp = row.Count("tp"), .pp = row.Count("pp"),
                      .cp = row.Count("cp"), .vpp = row.Count("vpp"), .ep = row.Count("ep"), .tokens_per_s = row.Real("tokens_per_s"),
-                     .tflops = row.Real("tflops"), .mem_gb = row.Real("mem_gb")};
+                     .tflops = row.Real("tflops"), .mem_gb = row.Real("mem_gb"), .in_sight = row.Yes("in_sight")};
     if (run.model.empty()) row.Complain("model", "", "must name the model");
     if (run.hardware.empty()) row.Complain("hardware", "", "must name the GPU");
     if (run.gpus == 0) row.Complain("gpus", "", "must say how many");
