@@ -1,7 +1,8 @@
 #include "trainer/plan/kernel_model.h"
 
 #include <algorithm>
-#include <cmath>
+
+#include "trainer/plan/dispatch_rows.h"
 
 namespace jevons {
 namespace {
@@ -9,25 +10,6 @@ namespace {
 constexpr double kBackwardProducts = 2.5; // attention's backward has five products for forward's two
 
 double Bytes(Precision precision) { return precision == Precision::kFp32 ? 4 : precision == Precision::kBf16 ? 2 : 1; }
-
-// How many of `parts` equal parts hold at least one of `draws` different ones of `all`; all / parts stand in each.
-double PartsHit(double parts, double draws, double all) {
-  return parts * (1 - std::pow(1 - std::min(1.0, draws / all), all / parts));
-}
-
-// On how many nodes and GPUs a token's experts lie, on average; its own counted.
-struct Spread {
-  double nodes = 1, gpus = 1;
-};
-Spread SpreadOf(const ModelShape& model, const Layout& layout, double nodes) {
-  const double k = static_cast<double>(model.top_k), experts = static_cast<double>(model.experts), ep = static_cast<double>(layout.ep);
-  const bool limited = layout.limit_nodes && model.kept_groups < model.groups;
-  if (!limited) return {PartsHit(nodes, k, experts), PartsHit(ep, k, experts)};
-  const double groups = static_cast<double>(model.groups), kept = static_cast<double>(model.kept_groups), share = kept / groups;
-  const double gpus = ep * share < 1 ? 1 : PartsHit(ep * share, k, experts * share);
-  if (nodes >= groups) return {PartsHit(nodes * share, k, experts * share), gpus};
-  return {PartsHit(nodes, PartsHit(kept, k, experts * share), groups), gpus};
-}
 
 }  // namespace
 
@@ -82,16 +64,14 @@ double KernelModel::Exchange(double tokens, double row_bytes, const ModelShape& 
   const double per_node = std::min<double>(ep, static_cast<double>(cluster_.node().gpus())), nodes = ep / per_node;
   const double link = cluster_.node().nvlink_gbs() * 1e9 * constants_.nvlink_share;
   const double network = cluster_.network().gbs() * 1e9 * constants_.network_share;
-  const double k = static_cast<double>(model.top_k), latency = cluster_.network().latency_us() * 1e-6;
-  const Spread spread = SpreadOf(model, layout, nodes);
+  const double latency = cluster_.network().latency_us() * 1e-6;
+  const DispatchRows rows = RowsOfToken(model, layout, cluster_.node().gpus());
   if (layout.dispatch == Dispatch::kFlat) {
-    const double remote = bytes * k * (1 - 1 / nodes), local = bytes * k * (1 / nodes - 1 / ep);
-    return (nodes > 1 ? remote / (network / constants_.network_share * constants_.plain_share) : 0) +
-           local / link + latency * ep;
+    return (nodes > 1 ? bytes * rows.network / (network / constants_.network_share * constants_.plain_share) : 0) + bytes * rows.links / link +
+           latency * ep;
   }
-  const double sent = nodes > 1 ? bytes * spread.nodes * (1 - 1 / nodes) / network : 0;
-  const double forwarded = bytes * spread.gpus * (1 - 1 / ep) / link;
-  return std::max(sent, forwarded) + (nodes > 1 ? 2 * latency * nodes : latency);
+  const double sent = nodes > 1 ? bytes * rows.network / network : 0;
+  return std::max(sent, bytes * rows.links / link) + (nodes > 1 ? 2 * latency * nodes : latency);
 }
 
 double KernelModel::Ring(double bytes, int64_t ranks, int64_t inside) const {

@@ -166,6 +166,8 @@ const char* Name(Recompute recompute) {
   return "";
 }
 
+const char* Name(Dispatch dispatch) { return dispatch == Dispatch::kFlat ? "flat" : "forwarded"; }
+
 ScheduleShape Layout::schedule_shape() const {
   return {.kind = schedule,
           .pp = static_cast<int>(pp),

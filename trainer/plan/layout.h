@@ -22,6 +22,7 @@ enum class Dispatch { kForwarding, kFlat };  // a row travels once per node and 
 
 const char* Name(Precision precision);
 const char* Name(Recompute recompute);
+const char* Name(Dispatch dispatch);
 
 struct Layout {
   int64_t gpus = 1;

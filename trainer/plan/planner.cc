@@ -4,6 +4,7 @@
 
 #include "kernels/base/status.h"
 #include "trainer/optim/schedules.h"
+#include "trainer/plan/dispatch_rows.h"
 
 namespace jevons {
 namespace {
@@ -111,6 +112,12 @@ AheadOfTrain WhatTrainLacks(const Plan& plan) {
   layout.dispatch = Dispatch::kFlat;
   without("rows that travel once per node and are forwarded there");
   return ahead;
+}
+
+double NetworkRowsOf(const Plan& plan, Dispatch dispatch) {
+  Layout layout = plan.layout;
+  layout.dispatch = dispatch;
+  return RowsOfToken(plan.model, layout, plan.cluster.node().gpus()).network;
 }
 
 Goodput EstimateGoodput(const Plan& plan) {

@@ -60,6 +60,9 @@ struct AheadOfTrain {
 };
 AheadOfTrain WhatTrainLacks(const Plan& plan);
 
+// Rows of a token that the plan's dispatch, or another, sends over the network; 0 where an expert-parallel group is within a node.
+double NetworkRowsOf(const Plan& plan, Dispatch dispatch);
+
 // What of the hours trains, and what else a headline leaves out.
 struct Goodput {
   double checkpoint = 0, restart = 0, lost = 0;  // shares of the clock: stalls, restarts, work thrown away

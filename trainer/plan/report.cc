@@ -118,6 +118,9 @@ std::string PlanText(const Plan& plan, double tokens) {
   absl::StrAppendFormat(&text, "step            %.3f s\n", plan.step_seconds);
   if (const AheadOfTrain ahead = WhatTrainLacks(plan); !ahead.of.empty())
     absl::StrAppendFormat(&text, "  of train today  %.3f s, which does not do yet: %s\n", ahead.step_seconds, absl::StrJoin(ahead.of, "; "));
+  if (const double flat = NetworkRowsOf(plan, Dispatch::kFlat); flat > 0)
+    absl::StrAppendFormat(&text, "dispatch        %s: %.2f rows of a token over the network; %.2f forwarded, %.2f flat\n", Name(plan.layout.dispatch),
+                          NetworkRowsOf(plan, plan.layout.dispatch), NetworkRowsOf(plan, Dispatch::kForwarding), flat);
   absl::StrAppendFormat(&text, "tokens/s/GPU    %.1f   (%sB tokens a day)\n", plan.tokens_per_second_per_gpu(), Figure(plan.tokens_per_second() * 86400 / 1e9, 1));
   absl::StrAppendFormat(&text, "MFU             %.2f%% causal, %.2f%% full: %s and %s TFLOPS of %s (BF16, MTP not counted)\n",
                         100 * plan.mfu(true), 100 * plan.mfu(false), Figure(plan.tflops(true), 0), Figure(plan.tflops(false), 0), Figure(plan.cluster.gpu().peak_bf16_tflops(), 0));
@@ -138,6 +141,9 @@ Json PlanJson(const Plan& plan, double tokens) {
                {"tokens_per_second_per_gpu", plan.tokens_per_second_per_gpu()},
                {"mfu_causal", plan.mfu(true)},
                {"mfu_full", plan.mfu(false)}};
+  json["dispatch"] = {{"kind", Name(plan.layout.dispatch)},
+                      {"network_rows_per_token", NetworkRowsOf(plan, plan.layout.dispatch)},
+                      {"network_rows_per_token_flat", NetworkRowsOf(plan, Dispatch::kFlat)}};
   const AheadOfTrain ahead = WhatTrainLacks(plan);
   json["not_in_train"] = ahead.of;
   json["step_seconds_of_train"] = ahead.step_seconds;

@@ -1,7 +1,13 @@
 // Kernels beside the published tables they are fitted on, and limits.
 #include "trainer/plan/kernel_model.h"
 
+#include <algorithm>
+#include <random>
+#include <set>
+#include <vector>
+
 #include "tests/trainer/plan/plan_cases.h"
+#include "trainer/plan/dispatch_rows.h"
 
 namespace jevons {
 namespace {
@@ -27,7 +33,7 @@ TEST(KernelModel, DeepGemmsTable) {
 // DeepEP, 4096 tokens of 7168, FP8 there and BF16 back, top 4 groups of as many as nodes: milliseconds from the published GB/s.
 TEST(KernelModel, DeepEpsTable) {
   const KernelModel kernels(H800(), {});
-  constexpr double kRows[][3] = {{8, 153, 5.1}, {16, 43, 1.99}, {32, 58, 3.48}, {64, 51, 3.6}};  // EP, GB/s, copies of a row counted
+  constexpr double kRows[][3] = {{8, 153, 5.29}, {16, 43, 1.99}, {32, 58, 3.61}, {64, 51, 3.63}};  // EP, GB/s, copies of a row counted
   for (const auto& row : kRows) {
     ModelShape model = DeepSeekV3();
     Layout layout = PublishedLayout();
@@ -66,6 +72,48 @@ TEST(KernelModel, TimeGrowsWithEverySize) {
     EXPECT_GT(kernels.Gemm({1024, 2048, 8192}, precision), base);
     EXPECT_GT(kernels.Gemm({1024, 2048, 4096, 64}, precision), base);  // padding of each group
     EXPECT_GE(kernels.Gemm({0, 2048, 4096}, precision), 0);
+  }
+}
+
+// By hand from the formulas: N (1 - C(128-32g, 8) / C(128, 8)), over the choices of 4 of 8 groups.
+TEST(DispatchRows, OfDeepSeekV3OnEightNodes) {
+  const ModelShape model = DeepSeekV3();
+  Layout layout = PublishedLayout();
+  EXPECT_NEAR(PartsOfToken(8, model, true), 3.629, 5e-4);
+  EXPECT_NEAR(PartsOfToken(4, model, true), 2.928, 5e-4);
+  EXPECT_NEAR(PartsOfToken(2, model, true), 1.926, 5e-4);
+  EXPECT_NEAR(PartsOfToken(8, model, false), 5.295, 5e-4);
+  EXPECT_NEAR(PartsOfToken(64, model, true), 7.36, 5e-3);
+  EXPECT_EQ(PartsOfToken(1, model, true), 1);
+  EXPECT_NEAR(RowsOfToken(model, layout, 8).network, 3.175, 5e-4);
+  layout.dispatch = Dispatch::kFlat;
+  EXPECT_EQ(RowsOfToken(model, layout, 8).network, 7);
+  EXPECT_EQ(RowsOfToken(model, layout, 64).network, 0);
+}
+
+// Counted on routing drawn at random, of nodes that hold parts of groups too.
+TEST(DispatchRows, AgreeWithCounting) {
+  std::mt19937 random(1);
+  ModelShape model = DeepSeekV3();
+  model.experts = 48;
+  model.groups = 4;
+  model.kept_groups = 2;
+  model.top_k = 5;
+  std::vector<int> groups = {0, 1, 2, 3};
+  for (const int nodes : {1, 2, 3, 4, 6, 8}) {
+    int64_t hit = 0;
+    constexpr int kTokens = 40000;
+    for (int t = 0; t < kTokens; ++t) {
+      std::shuffle(groups.begin(), groups.end(), random);
+      std::vector<int> allowed;
+      for (const int g : {groups[0], groups[1]})
+        for (int e = 0; e < 12; ++e) allowed.push_back(12 * g + e);
+      std::shuffle(allowed.begin(), allowed.end(), random);
+      std::set<int> of;
+      for (int i = 0; i < 5; ++i) of.insert(allowed[i] / (48 / nodes));
+      hit += static_cast<int64_t>(of.size());
+    }
+    EXPECT_NEAR(PartsOfToken(nodes, model, true), static_cast<double>(hit) / kTokens, 0.01) << nodes;
   }
 }
 
