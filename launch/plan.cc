@@ -11,6 +11,7 @@
 #include "launch/cli.h"
 #include "launch/commands.h"
 #include "launch/data_files.h"
+#include "trainer/plan/counted_search.h"
 #include "trainer/plan/layout_fields.h"
 #include "trainer/plan/planned_memory.h"
 #include "trainer/plan/planner.h"
@@ -35,7 +36,7 @@ struct Options {
   ConfigOptions config;
   std::string cluster, reproduce, validate, trace, html;
   bool json = false, stages = false, constants = false, search = false;
-  int shown = 20;
+  int shown = 10;
 };
 
 absl::StatusOr<RunConfig> LoadConfig(const std::string& path, const std::vector<std::string>& overrides) {
@@ -48,11 +49,13 @@ absl::StatusOr<RunConfig> LoadConfig(const std::string& path, const std::vector<
 
 nlohmann::ordered_json CandidateJson(const Candidate& c) {
   return {{"layout", c.layout.ToString()}, {"train", c.refusal.empty()}, {"refusal", c.refusal}, {"set", c.assignments}, {"step_seconds", c.step_seconds}, {"dollars_per_million_tokens", c.dollars_per_million_tokens},
-          {"mfu_causal", c.mfu}, {"memory_bytes", c.memory}};
+          {"mfu_causal", c.mfu}, {"memory_bytes", c.memory}, {"counted_bytes", c.counted ? nlohmann::ordered_json(c.counted->bytes) : nullptr},
+          {"fits", !c.overfull()}};
 }
 
 absl::Status Search(const Options& options, const RunConfig& config, const ClusterConfig& cluster) {
-  const SearchResult result = SearchLayouts(config, cluster);
+  SearchResult result = SearchLayouts(config, cluster);
+  CountBest(config, cluster, options.shown, result);
   if (!options.json) {
     WriteOut(SearchText(result, LayoutOf(config, cluster.gpus()), cluster, options.shown));
   } else {
@@ -70,8 +73,8 @@ absl::Status PlanStatus(const Plan& plan, const SearchResult& others, const Cand
   const double excess = (plan.memory[plan.fullest].total() - plan.memory_limit()) / kGiB;
   if (nearest == nullptr)
     return UsageError(absl::StrFormat("this layout does not fit, %.1f GiB too much; nor does any other: %s", excess, FitStatus(others).message()));
-  return UsageError(absl::StrFormat("this layout does not fit, %.1f GiB too much; the nearest that does by formulas: %s, %.3f s a step, by %s%s; --search lists all",
-                                    excess, nearest->layout.ToString(), nearest->step_seconds, SetText(*nearest),
+  return UsageError(absl::StrFormat("this layout does not fit, %.1f GiB too much; the nearest that does%s: %s, %.3f s a step, by %s%s; --search lists all",
+                                    excess, nearest->counted ? "" : " by formulas", nearest->layout.ToString(), nearest->step_seconds, SetText(*nearest),
                                     nearest->refusal.empty() ? "" : " (which train refuses)"));
 }
 
@@ -104,8 +107,8 @@ absl::Status PlanRun(const Options& options) {
   if (!options.trace.empty()) JEVONS_RETURN_IF_ERROR(WriteFile(options.trace, TraceJson(plan)));
   if (!options.html.empty()) JEVONS_RETURN_IF_ERROR(WriteFile(options.html, PlanHtml(plan, tokens)));
   const std::string refusal = TrainRefusal(config, plan.layout);
-  const SearchResult others = plan.fits() ? SearchResult() : SearchLayouts(config, cluster);
-  const Candidate* nearest = NearestFitting(others, plan.layout);
+  SearchResult others = plan.fits() ? SearchResult() : SearchLayouts(config, cluster);
+  const Candidate* nearest = NearestThatFits(config, cluster, others, plan.layout);
   if (options.json) {
     nlohmann::ordered_json json = PlanJson(plan, tokens);
     json["train"] = refusal.empty();
@@ -158,7 +161,7 @@ void RegisterPlan(CLI::App& program, int* exit_code) {
   AddConfigOptions(*command, options->config, /*required=*/false);
   command->add_option("--cluster", options->cluster, "what it would run on: a table such as configs/clusters/h800_2048.textproto")->type_name("FILE")->transform(FindFile);
   CLI::Option* search = command->add_flag("--search", options->search, "rank all legal layouts by the cost of a token, those that can be trained first, with the --set line of each");
-  command->add_option("--shown", options->shown, "lines of the ranking")->check(CLI::Range(1, 100000))->capture_default_str()->needs(search);
+  command->add_option("--shown", options->shown, "lines of the ranking, and how many layouts are counted until so many fit")->check(CLI::Range(1, 100000))->capture_default_str()->needs(search);
   CLI::Option* reproduce = command->add_option("--reproduce", options->reproduce, "a published claim beside its prediction: deepseek-v3")->type_name("CLAIM");
   CLI::Option* validate = command->add_option("--validate", options->validate, "published speeds (CSV) beside their predictions")->type_name("FILE")->transform(FindFile)->excludes(reproduce);
   command->add_option("--trace", options->trace, "write the simulated step for chrome://tracing or Perfetto")->type_name("FILE");

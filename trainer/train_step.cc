@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <set>
 #include <span>
 
 #include "absl/strings/str_cat.h"
@@ -76,11 +75,13 @@ absl::Status CheckPipeline(const RunConfig& config, int world) {
 std::vector<int64_t> MicroBatchCounts(const RunConfig& config) {
   const TrainConfig& train = config.train();
   const int64_t micro = train.micro_batch_sequences();
-  std::set<int64_t> counts = {train.batch_sequences() / micro};
+  std::vector<int64_t> counts;
   if (train.batch_ramp_start() > 0)
     for (int64_t sequences = train.batch_ramp_start(); sequences < train.batch_sequences(); sequences += micro)
-      counts.insert(std::max<int64_t>(1, sequences / micro));
-  return {counts.begin(), counts.end()};
+      counts.push_back(std::max<int64_t>(1, sequences / micro));
+  counts.push_back(train.batch_sequences() / micro);
+  counts.erase(std::unique(counts.begin(), counts.end()), counts.end());
+  return counts;
 }
 
 TrainStep::TrainStep(const RunConfig& config, Mesh& mesh)
@@ -256,7 +257,8 @@ absl::StatusOr<StepStats> TrainStep::Run(const StepPlan& plan, const SampleBatch
   std::vector<double> losses;
   for (int64_t round = 0; round < block.size(); ++round) {
     losses.insert(losses.end(), totals_->losses(round).begin(), totals_->losses(round).end());
-    for (size_t i = 0; i < stats.loads.size(); ++i) stats.loads[i] += totals_->counts(round)[i];
+    const auto counts = totals_->counts(round);
+    for (size_t i = 0; i < stats.loads.size(); ++i) stats.loads[i] += counts[i];
   }
   const LossSums sums = SumLosses(GatherLosses(losses, model_->loss_terms(), block, count), count);
   JEVONS_RETURN_IF_ERROR(CheckLosses(plan, sums, block, rounds));

@@ -184,7 +184,7 @@ GradientSummary ZeroOptimizer::Reduce(const OpContext& ops, const GradientStore&
 // counts.
 GradientSummary ZeroOptimizer::Summarize(const OpContext& ops, const GradientStore& gradients) const {
   const int64_t own_flags = gradients.flags().size();
-  std::vector<int64_t> mine(static_cast<size_t>(chunks_ + own_flags), 0);
+  std::vector<int64_t> mine;
   {
     ArenaScope scope(*ops.scratch);
     const Tensor sums = ops.scratch->Allocate("gradient.squares", DType::kI64, {chunks_ + own_flags});
@@ -198,6 +198,8 @@ GradientSummary ZeroOptimizer::Summarize(const OpContext& ops, const GradientSto
     }
     SumsOfSquares(ops, slices, kChunk);
     CopyBytes(ops.stream, gradients.flags().data, sums.as<int64_t>() + chunks_, gradients.flags().bytes());
+    if (ops.stream.device == Device::kNone) return {};  // nothing to add; a large model has millions of chunks
+    mine.resize(static_cast<size_t>(sums.size()));
     Fetch(ops.stream, sums.data, mine.data(), sums.bytes());
   }
   // The flags of this rank's experts among those of all.

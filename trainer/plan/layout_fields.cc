@@ -40,11 +40,15 @@ std::vector<std::string> LayoutAssignments(const RunConfig& config, const Layout
   return assignments;
 }
 
-std::string TrainRefusal(const RunConfig& config, const Layout& layout) {
+RunConfig WithLayout(const RunConfig& config, const Layout& layout) {
   RunConfig changed = config;
   for (const std::string& assignment : LayoutAssignments(config, layout))
     JEVONS_CHECK(ApplyOverride(assignment, changed).ok(), "%s is no assignment", assignment.c_str());
-  const std::vector<Violation> violations = Validate(changed, static_cast<int>(layout.gpus));
+  return changed;
+}
+
+std::string TrainRefusal(const RunConfig& config, const Layout& layout) {
+  const std::vector<Violation> violations = Validate(WithLayout(config, layout), static_cast<int>(layout.gpus));
   if (!violations.empty()) return violations.front().ToString();
   return layout.recompute == Recompute::kFull ? "whole blocks that run again: no field asks for it" : "";
 }

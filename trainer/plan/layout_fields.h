@@ -13,6 +13,9 @@ namespace jevons {
 // something. Of pp, ep, schedule, stages per rank, micro-batch and recomputation: what a search varies.
 std::vector<std::string> LayoutAssignments(const RunConfig& config, const Layout& layout);
 
+// The run with this layout.
+RunConfig WithLayout(const RunConfig& config, const Layout& layout);
+
 // Why `jevons train` refuses the run with this layout on its GPUs; "" where it does not. The rules are those of
 // configs/validate.h; beside them, no field asks for whole blocks to run again.
 std::string TrainRefusal(const RunConfig& config, const Layout& layout);

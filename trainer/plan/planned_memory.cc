@@ -18,6 +18,12 @@ SampleBatch BatchToCount(const RunConfig& config, int64_t sequences) {
   return batch;
 }
 
+absl::Status CheckExecuted(const RunConfig& config, const MeshShape& mesh) {
+  JEVONS_RETURN_IF_ERROR(mesh.Validate());
+  JEVONS_ASSIGN_OR_RETURN(const Partition partition, Partition::Of(config));
+  return partition.Shape(Rounds(mesh, MicroBatchCounts(config).back())).Validate();
+}
+
 }  // namespace
 
 PlannedMemory PlanMemory(const RunConfig& config, const MeshShape& shape, int world_rank, double load) {
@@ -44,12 +50,22 @@ PlannedMemory PlanMemory(const RunConfig& config, const MeshShape& shape, int wo
 }
 
 absl::StatusOr<std::vector<PlannedMemory>> PlanPipelineMemory(const RunConfig& config, const MeshShape& mesh, double load) {
-  JEVONS_RETURN_IF_ERROR(mesh.Validate());
-  JEVONS_ASSIGN_OR_RETURN(const Partition partition, Partition::Of(config));
-  JEVONS_RETURN_IF_ERROR(partition.Shape(Rounds(mesh, MicroBatchCounts(config).back())).Validate());
+  JEVONS_RETURN_IF_ERROR(CheckExecuted(config, mesh));
   std::vector<PlannedMemory> ranks;
   for (int pp_rank = 0; pp_rank < mesh.pp; ++pp_rank) ranks.push_back(PlanMemory(config, mesh, pp_rank * mesh.dp(), load));
   return ranks;
+}
+
+absl::StatusOr<CountedRank> CountUntilOver(int64_t limit, const RunConfig& config, const MeshShape& mesh, std::span<const int> pp_ranks,
+                                           double load) {
+  JEVONS_RETURN_IF_ERROR(CheckExecuted(config, mesh));
+  CountedRank fullest;
+  for (const int pp_rank : pp_ranks) {
+    const int64_t bytes = PlanMemory(config, mesh, pp_rank * mesh.dp(), load).use.total();
+    if (bytes > fullest.bytes) fullest = {.pp_rank = pp_rank, .bytes = bytes};
+    if (bytes > limit) break;
+  }
+  return fullest;
 }
 
 }  // namespace jevons

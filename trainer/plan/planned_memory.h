@@ -3,6 +3,7 @@
 #ifndef JEVONS_TRAINER_PLAN_PLANNED_MEMORY_H_
 #define JEVONS_TRAINER_PLAN_PLANNED_MEMORY_H_
 
+#include <span>
 #include <vector>
 
 #include "configs/run.pb.h"
@@ -25,6 +26,14 @@ PlannedMemory PlanMemory(const RunConfig& config, const MeshShape& mesh, int wor
 // Of the first rank of each stage, [mesh.pp]; the other ranks of a stage differ from it by a chunk of optimizer state at most. UsageError
 // where this program does not execute the layout.
 absl::StatusOr<std::vector<PlannedMemory>> PlanPipelineMemory(const RunConfig& config, const MeshShape& mesh, double load);
+
+// Of these ranks of a pipeline, counted in their order, the first that needs more than `limit` bytes, or else the fullest. UsageError as above.
+struct CountedRank {
+  int pp_rank = 0;
+  int64_t bytes = 0;
+};
+absl::StatusOr<CountedRank> CountUntilOver(int64_t limit, const RunConfig& config, const MeshShape& mesh, std::span<const int> pp_ranks,
+                                           double load);
 
 }  // namespace jevons
 

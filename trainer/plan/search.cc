@@ -1,6 +1,7 @@
 #include "trainer/plan/search.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -101,12 +102,15 @@ SearchResult SearchLayouts(const RunConfig& config, const ClusterConfig& cluster
       continue;
     }
     const double memory = plan->memory[plan->fullest].total();
+    std::vector<int> ranks(plan->memory.size());
+    std::iota(ranks.begin(), ranks.end(), 0);
+    std::stable_sort(ranks.begin(), ranks.end(), [&](int a, int b) { return plan->memory[a].total() > plan->memory[b].total(); });
     if (memory > limit) {
       Reject("memory: with activations", layout.ToString(), memory - limit, result);
       continue;
     }
     result.fitting.push_back({.layout = layout, .step_seconds = plan->step_seconds, .dollars_per_million_tokens = plan->dollars(1e6),
-                              .mfu = plan->mfu(true), .memory = memory, .refusal = TrainRefusal(config, layout),
+                              .mfu = plan->mfu(true), .memory = memory, .fullest_first = std::move(ranks), .counted = {}, .refusal = TrainRefusal(config, layout),
                               .assignments = LayoutAssignments(config, layout)});
   }
   std::stable_sort(result.fitting.begin(), result.fitting.end(), [](const Candidate& a, const Candidate& b) {
@@ -115,18 +119,25 @@ SearchResult SearchLayouts(const RunConfig& config, const ClusterConfig& cluster
   return result;
 }
 
-const Candidate* NearestFitting(const SearchResult& result, const Layout& base) {
-  const auto nearer = [&](const Candidate& a, const Candidate& b) {
-    return std::pair(!a.refusal.empty(), Differences(a.layout, base)) < std::pair(!b.refusal.empty(), Differences(b.layout, base));
-  };
-  const Candidate* nearest = nullptr;
-  for (const Candidate& c : result.fitting)
-    if (Differences(c.layout, base) > 0 && (nearest == nullptr || nearer(c, *nearest))) nearest = &c;
-  return nearest;
+std::vector<Candidate*> ByNearness(SearchResult& result, const Layout& base) {
+  std::vector<Candidate*> candidates;
+  for (Candidate& c : result.fitting)
+    if (Differences(c.layout, base) > 0) candidates.push_back(&c);
+  std::stable_sort(candidates.begin(), candidates.end(), [&](const Candidate* a, const Candidate* b) {
+    return std::pair(!a->refusal.empty(), Differences(a->layout, base)) < std::pair(!b->refusal.empty(), Differences(b->layout, base));
+  });
+  return candidates;
 }
 
 absl::Status FitStatus(const SearchResult& result) {
-  if (!result.fitting.empty()) return absl::OkStatus();
+  const Candidate* least = nullptr;
+  for (const Candidate& c : result.fitting) {
+    if (!c.overfull()) return absl::OkStatus();
+    if (least == nullptr || c.counted->bytes < least->counted->bytes) least = &c;
+  }
+  if (least != nullptr)
+    return UsageError(absl::StrFormat("no layout fits once its memory is counted: %s comes nearest with %.1f GiB on a GPU; more GPUs, or more memory on each",
+                                      least->layout.ToString(), least->counted->bytes / kGiB));
   const Rejection* nearest = nullptr;
   for (const auto& [reason, rejection] : result.rejected)
     if (rejection.excess > 0 && (nearest == nullptr || rejection.excess < nearest->excess)) nearest = &rejection;
@@ -142,15 +153,18 @@ std::string SetText(const Candidate& candidate) {
 }
 
 std::string SearchText(const SearchResult& result, const Layout& base, const ClusterConfig& cluster, int shown) {
-  std::string text = absl::StrFormat("%d layouts tried on %d %s, %d fit\n\nrank   $/M tokens  step s    MFU    GiB  train  layout\n", result.tried, base.gpus,
-                                     cluster.name(), result.fitting.size());
+  std::string text = absl::StrFormat("%d layouts tried on %d %s, %d fit by formulas\n\nrank   $/M tokens  step s    MFU    GiB  counted  train  layout\n",
+                                     result.tried, base.gpus, cluster.name(), result.fitting.size());
   std::string lines, refusal;
+  int overfull = 0;
   for (size_t i = 0; i < result.fitting.size(); ++i) {
     const Candidate& c = result.fitting[i];
     const bool is_base = Differences(c.layout, base) == 0;
+    overfull += c.overfull();
     if (static_cast<int>(i) >= shown && !is_base) continue;
-    absl::StrAppendFormat(&text, "%4d   %10.4f %7.3f %5.1f%% %6.1f  %-5s  %s%s\n", i + 1, c.dollars_per_million_tokens, c.step_seconds, 100 * c.mfu,
-                          c.memory / kGiB, c.refusal.empty() ? "yes" : "no", c.layout.ToString(), is_base ? "   <- the config's" : "");
+    const std::string counted = c.counted ? absl::StrFormat("%.1f%s", c.counted->bytes / kGiB, c.counted->fits ? "" : "!") : "-";
+    absl::StrAppendFormat(&text, "%4d   %10.4f %7.3f %5.1f%% %6.1f %8s  %-5s  %s%s\n", i + 1, c.dollars_per_million_tokens, c.step_seconds, 100 * c.mfu,
+                          c.memory / kGiB, counted, c.refusal.empty() ? "yes" : "no", c.layout.ToString(), is_base ? "   <- the config's" : "");
     if (refusal.empty() && !c.refusal.empty()) refusal = absl::StrFormat("%d is refused: %s", i + 1, c.refusal);
     absl::StrAppendFormat(&lines, "%4d   %s\n", i + 1,
                           c.layout.recompute == Recompute::kFull ? "no fields make it: other trainers run whole blocks again"
@@ -158,7 +172,9 @@ std::string SearchText(const SearchResult& result, const Layout& base, const Clu
                                                                   : SetText(c));
   }
   if (!refusal.empty()) absl::StrAppend(&text, "train: no = `jevons train` refuses the layout; ", refusal, "\n");
-  absl::StrAppend(&text, "GiB: by formulas, which rank thousands of layouts; `jevons plan` of one layout counts them\n");
+  text += "GiB: of the fullest rank, by formulas; counted: by the run's own step, as `jevons plan` of one layout does\n";
+  if (overfull > 0)
+    absl::StrAppendFormat(&text, "!: does not fit once counted (of the first rank that does not), behind those that do: %d layouts\n", overfull);
   if (!lines.empty()) absl::StrAppend(&text, "\nwhat makes these layouts, for the command lines of plan and train\n", lines);
   if (!result.rejected.empty()) text += "\nout    reason; the nearest\n";
   for (const auto& [reason, r] : result.rejected) {
