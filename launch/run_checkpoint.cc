@@ -22,15 +22,15 @@ absl::StatusOr<OpenedCheckpoint> OpenForUse(const CheckpointOptions& options, Ne
   JEVONS_ASSIGN_OR_RETURN(const RunConfig own, ParseRunConfig(reader.config_text(), reader.path() + " (its config)", {}));
   // The run's own tokenizer, unless another place is named; to data belongs the one that it was made with.
   const bool named = config.data().tokenizer() != own.data().tokenizer() || config.data().path() != own.data().path();
-  if (const std::string kept = KeptTokenizer(reader.path()); needs != Needs::kData && !named && !kept.empty())
+  if (const std::string kept = KeptTokenizer(reader.path()); needs != Needs::kValidation && !named && !kept.empty())
     config.mutable_data()->set_tokenizer(kept);
   const bool tokenizer = !config.data().tokenizer().empty() || !config.data().path().empty();
   RunInputs inputs;
   if (needs == Needs::kModel && !tokenizer) {
     inputs.config = config;
   } else {
-    JEVONS_ASSIGN_OR_RETURN(inputs, needs == Needs::kData ? ResolveInputs(config) : ResolveTokenizer(config));
-    JEVONS_RETURN_IF_ERROR(CheckTokenizer(inputs, reader.labels()));
+    if (needs == Needs::kValidation) JEVONS_RETURN_IF_ERROR(CheckValidation(config.data()));
+    JEVONS_ASSIGN_OR_RETURN(inputs, needs == Needs::kValidation ? ResolveInputs(config, reader.labels()) : ResolveTokenizer(config, reader.labels()));
   }
   return OpenedCheckpoint{std::move(reader), std::move(inputs)};
 }

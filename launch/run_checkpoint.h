@@ -16,7 +16,7 @@ namespace jevons {
 enum class Needs {
   kModel,      // the tokenizer only if there is one
   kTokenizer,
-  kData,
+  kValidation,  // the validation set, and the tokenizer that it was made with
 };
 
 struct OpenedCheckpoint {

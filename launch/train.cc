@@ -89,7 +89,7 @@ absl::Status Train(const Options& options, Communicator& host) {
   train.labels = {{"version", VersionText()},
                   {"instruction_set", ProductsText(config)},
                   {kTokenizerLabel, train.inputs.tokenizer_hash}};
-  Describe(train, world, cpu.threads);
+  train.begins = [&] { Describe(train, world, cpu.threads); };
   JEVONS_ASSIGN_OR_RETURN(const RunSummary summary, jevons::Train(train, world));
   if (world.rank() != 0) return absl::OkStatus();
   WriteOut(SummaryText(summary, train));

@@ -25,9 +25,19 @@ absl::Status ResolveVocabulary(const Tokenizer& tokenizer, const std::string& pa
                                     model.vocab_size(), path, needed, needed));
 }
 
-}  // namespace
+// A folder that `jevons prepare` made says which tokenizer its tokens are of.
+absl::Status CheckTokenizerOfData(const RunInputs& inputs) {
+  const std::string& folder = inputs.config.data().path();
+  if (std::error_code error; folder.empty() || !std::filesystem::exists(JoinPath(folder, kDatasetInfoFile), error)) return absl::OkStatus();
+  JEVONS_ASSIGN_OR_RETURN(const DatasetInfo info, LoadDatasetInfo(folder));
+  const auto made_with = info.files.find(kTokenizerFile);
+  if (made_with == info.files.end() || made_with->second.xxh3_128 == inputs.tokenizer_hash) return absl::OkStatus();
+  return IntegrityError(absl::StrFormat("%s: its hash is %s, but the data in %s was made with a tokenizer of hash %s; give that one, or prepare the data anew",
+                                        inputs.tokenizer_path, inputs.tokenizer_hash, folder, made_with->second.xxh3_128));
+}
 
-absl::StatusOr<RunInputs> ResolveTokenizer(const RunConfig& config) {
+// The file's path and hash, and paths that are absolute.
+absl::StatusOr<RunInputs> LocateTokenizer(const RunConfig& config) {
   RunInputs inputs{.config = config, .stream = {}, .validation_prefix = {}, .tokenizer_path = {}, .tokenizer_hash = {}};
   // Absolute, for the checkpoint keeps it and is used from other folders.
   DataConfig& data = *inputs.config.mutable_data();
@@ -44,10 +54,14 @@ absl::StatusOr<RunInputs> ResolveTokenizer(const RunConfig& config) {
         inputs.tokenizer_path));
   JEVONS_ASSIGN_OR_RETURN(const FileRecord tokenizer_file, DescribeFile(inputs.tokenizer_path));
   inputs.tokenizer_hash = tokenizer_file.xxh3_128;
+  return inputs;
+}
+
+absl::Status ReadTokenizer(RunInputs& inputs) {
   JEVONS_ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::Load(inputs.tokenizer_path));
   JEVONS_RETURN_IF_ERROR(ResolveVocabulary(tokenizer, inputs.tokenizer_path, *inputs.config.mutable_model()));
   inputs.stream.eos = tokenizer.eos_id();
-  if (data.fim_rate() > 0) {
+  if (const DataConfig& data = inputs.config.data(); data.fim_rate() > 0) {
     const auto fim = tokenizer.fim_ids();
     if (!fim)
       return UsageError(absl::StrFormat("data.fim_rate = %g: the tokenizer %s has no fill-in-the-middle tokens; set it to 0",
@@ -56,13 +70,25 @@ absl::StatusOr<RunInputs> ResolveTokenizer(const RunConfig& config) {
     inputs.stream.fim_hole = fim->hole;
     inputs.stream.fim_end = fim->end;
   }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<RunInputs> ResolveTokenizer(const RunConfig& config, const Labels& labels) {
+  JEVONS_ASSIGN_OR_RETURN(RunInputs inputs, LocateTokenizer(config));
+  JEVONS_RETURN_IF_ERROR(CheckTokenizer(inputs, labels));
+  JEVONS_RETURN_IF_ERROR(ReadTokenizer(inputs));
   return inputs;
 }
 
-absl::StatusOr<RunInputs> ResolveInputs(const RunConfig& config) {
+absl::StatusOr<RunInputs> ResolveInputs(const RunConfig& config, const Labels& labels) {
   if (config.data().path().empty() && config.data().mixture().empty())
     return UsageError("data.path is not set: name the folder that `jevons prepare` made, with --set data.path=FOLDER");
-  JEVONS_ASSIGN_OR_RETURN(RunInputs inputs, ResolveTokenizer(config));
+  JEVONS_ASSIGN_OR_RETURN(RunInputs inputs, LocateTokenizer(config));
+  JEVONS_RETURN_IF_ERROR(CheckTokenizer(inputs, labels));
+  JEVONS_RETURN_IF_ERROR(CheckTokenizerOfData(inputs));
+  JEVONS_RETURN_IF_ERROR(ReadTokenizer(inputs));
   const DataConfig& data = inputs.config.data();
   StreamConfig& stream = inputs.stream;
   for (const DatasetConfig& dataset : data.mixture()) stream.datasets.push_back({dataset.prefix(), dataset.weight()});
@@ -78,7 +104,7 @@ absl::StatusOr<RunInputs> ResolveInputs(const RunConfig& config) {
   return inputs;
 }
 
-absl::Status CheckTokenizer(const RunInputs& inputs, const std::map<std::string, std::string>& labels) {
+absl::Status CheckTokenizer(const RunInputs& inputs, const Labels& labels) {
   const auto saved = labels.find(kTokenizerLabel);
   if (saved == labels.end() || saved->second == inputs.tokenizer_hash) return absl::OkStatus();
   return IntegrityError(absl::StrFormat(
@@ -117,11 +143,18 @@ std::string KeptTokenizer(const std::string& checkpoint) {
   return absl::EndsWith(checkpoints, "/checkpoints") && std::filesystem::exists(kept, error) ? kept : "";
 }
 
+absl::Status CheckValidation(const DataConfig& data) {
+  if (data.path().empty())
+    return UsageError("data.path is not set: the validation set is in the folder that `jevons prepare` made; name it with --set data.path=FOLDER");
+  if (std::error_code error; std::filesystem::exists(data.path() + "/validation.idx", error)) return absl::OkStatus();
+  return IntegrityError(absl::StrFormat(
+      "data.path = \"%s\": there is no validation set (validation.idx); name another folder with --set data.path=FOLDER, or make one: `jevons prepare "
+      "--validation-fraction`, of two documents or more",
+      data.path()));
+}
+
 absl::StatusOr<ValidationSet> OpenValidation(const RunInputs& inputs) {
-  if (inputs.validation_prefix.empty())
-    return IntegrityError(absl::StrFormat(
-        "data.path = \"%s\": there is no validation.idx; `jevons prepare --validation-fraction` makes one of two documents or more",
-        inputs.config.data().path()));
+  JEVONS_RETURN_IF_ERROR(CheckValidation(inputs.config.data()));
   return ValidationSet::Open(inputs.validation_prefix, inputs.stream.seq_len, inputs.stream.vocab_size);
 }
 

@@ -23,15 +23,21 @@ struct RunInputs {
   std::string tokenizer_hash;     // of the file's bytes: kept in checkpoints, so that another one is noticed
 };
 
+using Labels = std::map<std::string, std::string>;  // of a checkpoint
+
 // Only what follows from the tokenizer: its path and hash, the vocabulary, the stream's special tokens; no data is asked for.
 // Errors as ResolveInputs.
-absl::StatusOr<RunInputs> ResolveTokenizer(const RunConfig& config);
+absl::StatusOr<RunInputs> ResolveTokenizer(const RunConfig& config, const Labels& labels = {});
 
-// Reads the tokenizer. UsageError where the config does not fit it; IntegrityError for damaged or missing files.
-absl::StatusOr<RunInputs> ResolveInputs(const RunConfig& config);
+// Reads the tokenizer. IntegrityError for damaged or missing files, and for a tokenizer that is another than the data was made with, or than
+// `labels` name; only then UsageError where the config does not fit it.
+absl::StatusOr<RunInputs> ResolveInputs(const RunConfig& config, const Labels& labels = {});
 
 // IntegrityError where `labels` of a checkpoint name another tokenizer.
-absl::Status CheckTokenizer(const RunInputs& inputs, const std::map<std::string, std::string>& labels);
+absl::Status CheckTokenizer(const RunInputs& inputs, const Labels& labels);
+
+// Whether the data folder has a validation set; else UsageError or IntegrityError.
+absl::Status CheckValidation(const DataConfig& data);
 
 // Puts the tokenizer, with the files beside it that belong to it, into the folder of a run, each whole or not at all: whoever sees
 // a checkpoint there sees it. What is there already stays; IntegrityError for a tokenizer that is another.

@@ -1,12 +1,8 @@
 #include "trainer/train_loop.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <chrono>
 #include <cmath>
 #include <filesystem>
@@ -15,7 +11,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "absl/strings/str_format.h"
@@ -27,6 +22,7 @@
 #include "parallel/comm/watchdog.h"
 #include "trainer/checkpoint/agreement.h"
 #include "trainer/checkpoint/folder.h"
+#include "trainer/folder_lock.h"
 #include "trainer/metrics/jsonl.h"
 #include "trainer/metrics/tensorboard.h"
 #include "trainer/plan/planned_memory.h"
@@ -38,36 +34,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::chrono::seconds kLockPatience(3);
-
 double Seconds(Clock::duration duration) { return std::chrono::duration<double>(duration).count(); }
 double WallTime() { return Seconds(std::chrono::system_clock::now().time_since_epoch()); }
-
-// Keeps other runs out of a run's folder.
-class FolderLock {
- public:
-  FolderLock() = default;
-  FolderLock(const FolderLock&) = delete;
-  FolderLock& operator=(const FolderLock&) = delete;
-  ~FolderLock() {
-    if (handle_ >= 0) close(handle_);
-  }
-  absl::Status Take(const std::string& folder) {
-    handle_ = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    // The ranks of a job whose launcher was killed live on for a moment: a supervisor that starts the next at once waits for them.
-    const auto deadline = Clock::now() + kLockPatience;
-    // A file system without locks is no reason not to train.
-    while (handle_ >= 0 && flock(handle_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
-      if (Clock::now() >= deadline)
-        return UsageError(folder + ": another process is training here; wait for it, or choose another --output");
-      std::this_thread::sleep_for(std::chrono::milliseconds(100));
-    }
-    return absl::OkStatus();
-  }
-
- private:
-  int handle_ = -1;
-};
 
 class Run {
  public:
@@ -133,10 +101,13 @@ absl::Status Run::Open() {
   std::optional<CheckpointReader> checkpoint;
   const auto open_checkpoint = [&]() -> absl::Status {
     JEVONS_ASSIGN_OR_RETURN(checkpoint, NewestCheckpoint());
-    return checkpoint ? KeepOrder(*checkpoint) : absl::OkStatus();
+    if (!checkpoint) return absl::OkStatus();
+    JEVONS_RETURN_IF_ERROR(CheckSameModel(*checkpoint));
+    return KeepOrder(*checkpoint);
   };
   mesh_.world().Barrier();  // nobody looks while another still makes the folder
   JEVONS_RETURN_IF_ERROR(OfferOlder(AgreeOnStatus(mesh_.world(), open_checkpoint())));
+  if (options_.begins) options_.begins();
   std::optional<SampleStream> stream;
   const auto open_data = [&]() -> absl::Status {
     StreamConfig stream_config = options_.inputs.stream;
@@ -224,7 +195,6 @@ absl::Status Run::KeepOrder(const CheckpointReader& reader) {
 }
 
 absl::Status Run::Resume(CheckpointReader& reader, const SampleStream& stream) {
-  JEVONS_RETURN_IF_ERROR(CheckSameModel(reader));
   if (reader.step() > 0) {  // an imported checkpoint has seen no sample: any data and batch will do
     JEVONS_ASSIGN_OR_RETURN(const SamplerState saved, SamplerState::Parse(reader.sampler_state()));
     JEVONS_RETURN_IF_ERROR(CheckSameRun(reader, saved));

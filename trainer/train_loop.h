@@ -10,6 +10,7 @@
 #define JEVONS_TRAINER_TRAIN_LOOP_H_
 
 #include <atomic>
+#include <functional>
 #include <map>
 #include <string>
 
@@ -26,6 +27,7 @@ struct TrainOptions {
   bool measure_last_step = false;
   const std::atomic<int>* stop = nullptr;  // a signal's number once one has come: save and return PreemptedError
   std::map<std::string, std::string> labels;  // kept in checkpoints: instruction set, version
+  std::function<void()> begins = {};          // called once it is known that the run is this config's: time to say what is trained
 };
 
 struct RunSummary {

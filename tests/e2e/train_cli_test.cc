@@ -20,6 +20,7 @@ namespace jevons {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 // Told before anything is taken, and nothing is left behind.
@@ -193,6 +194,28 @@ TEST_F(TrainCli, EvalAndGenerateUseTheRun) {
   EXPECT_EQ(Jevons({"generate", "--checkpoint", folder_ / "nothing"}).exit_code, 3);
 }
 
+// A tokenizer that is not the data's is damage to the data, whatever its size; and of another model nothing is told as if it were trained.
+TEST_F(TrainCli, ATokenizerOfOtherDataIsNoticedFirst) {
+  ASSERT_EQ(Train(1, 1, "own", {"train.steps=1"}).exit_code, 0);
+  const std::string other = folder_ / "other";
+  std::ofstream text(folder_ / "other.txt");
+  for (int i = 0; i < 900; ++i) text << "number " << i * i * 7919 % 100003 << " of " << i * 31 % 977 << "\n\n";
+  text.close();
+  const ProcessResult prepared = Jevons({"prepare", "--input", folder_ / "other.txt", "--output", other, "--vocab-size", "400"});
+  ASSERT_EQ(prepared.exit_code, 0) << prepared.err;
+  const std::string tokenizer = absl::StrCat("data.tokenizer=", other, "/tokenizer.json");
+  const ProcessResult eval = Jevons({"eval", "--checkpoint", folder_ / "own", "--set", tokenizer});
+  EXPECT_EQ(eval.exit_code, 3) << eval.err;
+  EXPECT_THAT(eval.err, HasSubstr("the checkpoint was trained with a tokenizer of hash"));
+  const ProcessResult train = Train(1, 1, "new", {tokenizer, "model.vocab_size=320"});
+  EXPECT_EQ(train.exit_code, 3) << train.err;
+  EXPECT_THAT(train.err, HasSubstr("was made with a tokenizer of hash"));
+  const ProcessResult resumed = Train(1, 1, "own", {"train.steps=2", "data.path=" + other});
+  EXPECT_EQ(resumed.exit_code, 3) << resumed.err;
+  EXPECT_THAT(resumed.err, Not(HasSubstr("parameters (")));
+  EXPECT_THAT(Train(1, 1, "own", {"train.steps=2"}).err, HasSubstr("parameters ("));
+}
+
 // A run has its tokenizer: once the data is gone, what needs no data works.
 TEST_F(TrainCli, ARunIsUsableWithoutItsData) {
   fs::copy(folder_ / "data", folder_ / "lent", fs::copy_options::recursive);
@@ -216,7 +239,9 @@ TEST_F(TrainCli, ARunIsUsableWithoutItsData) {
   };
   EXPECT_EQ(text(folder_ / "model/tokenizer.json"), text(folder_ / "elsewhere/tokenizer.json"));
   EXPECT_TRUE(fs::exists(folder_ / "model/tokenizer_config.json"));
-  EXPECT_EQ(Jevons({"eval", "--checkpoint", folder_ / "alone"}).exit_code, 3) << "the validation set is data";
+  const ProcessResult eval = Jevons({"eval", "--checkpoint", folder_ / "alone"});
+  EXPECT_EQ(eval.exit_code, 3) << "the validation set is data";
+  EXPECT_THAT(eval.err, HasSubstr(absl::StrCat("data.path = \"", (folder_ / "lent").string(), "\": there is no validation set")));
 
   std::ofstream(folder_ / "alone/tokenizer.json", std::ios::app) << " ";
   const ProcessResult damaged = generate();
