@@ -59,6 +59,9 @@ void Describe(const TrainOptions& options, const Communicator& world, int thread
   LogInfo(absl::StrFormat("%d ranks of %d threads, ep %d, products in %s", world.size(), threads, config.parallel().ep(),
                           ProductsText(config)));
   if (config.parallel().pp() > 1) LogInfo(absl::StripTrailingAsciiWhitespace(PipelineText(config, world.size())));
+  if (const ParallelConfig& parallel = config.parallel(); parallel.pp() == 1 && parallel.has_schedule() && parallel.schedule() != DUALPIPEV)
+    LogInfo(absl::StrFormat("parallel.schedule = %s is for pipelines: with parallel.pp = 1 each rank takes one micro-batch after the other",
+                            ScheduleType_Name(parallel.schedule())));
   if (const std::string cudnn = cuda::CudnnText(); config.parallel().backend() == CUDA && !cudnn.empty()) LogInfo("attention by " + cudnn);
   LogInfo(absl::StrFormat("%d parameters (%d active), %d more in MTP modules; %.4g MFLOP per token, peak %.4g GFLOP/s",
                           count.total, count.active_without_embedding, count.mtp_unique, options.meter.flops_per_token / 1e6,

@@ -31,6 +31,17 @@ int64_t MostRounds(const MeshShape& mesh, const RunConfig& config) {
   return most;
 }
 
+// DualPipe's ranks come in twos. Of the even numbers of stages that this many ranks can have, the nearest.
+absl::Status CheckHalves(const ParallelConfig& parallel, int world) {
+  if (parallel.schedule() != DUALPIPE || parallel.pp() % 2 == 0 || parallel.pp() == 1) return absl::OkStatus();
+  int64_t nearest = 0;
+  for (int64_t pp = 2; pp <= world; pp += 2)
+    if (world % pp == 0 && world / pp % parallel.ep() == 0 && (nearest == 0 || std::abs(pp - parallel.pp()) < std::abs(nearest - parallel.pp())))
+      nearest = pp;
+  return UsageError(absl::StrFormat("parallel.pp = %d: schedule DUALPIPE pairs each rank with one of the other half: even; nearest legal: %s", parallel.pp(),
+                                    nearest > 0 ? absl::StrCat(nearest) : absl::StrFormat("none for %d ranks, but parallel.schedule = DUALPIPEV", world)));
+}
+
 }  // namespace
 
 DType ComputeDType(const RunConfig& config) {
@@ -58,7 +69,10 @@ MeshShape MeshShapeOf(const RunConfig& config, int world) {
 
 absl::Status CheckPipeline(const RunConfig& config, int world) {
   const MeshShape mesh = MeshShapeOf(config, world);
+  JEVONS_RETURN_IF_ERROR(CheckHalves(config.parallel(), world));
   JEVONS_ASSIGN_OR_RETURN(const Partition partition, Partition::Of(config));
+  if (partition.parts().size() == 1)  // which reads no cut: one that is meant for more stages is refused all the same
+    JEVONS_RETURN_IF_ERROR(CutIntoStages(config.model(), 1, config.parallel().stages()).status());
   const auto takes = [&](int64_t count) { return partition.Shape(Rounds(mesh, count)).Validate(); };
   const int64_t count = MicroBatchCounts(config).back();
   const absl::Status legal = takes(count);

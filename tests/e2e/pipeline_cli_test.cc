@@ -34,11 +34,14 @@ TEST_F(PipelineCli, RefusesWhatDoesNotFit) {
        "nearest legal: 8"},
       {4, {"parallel.pp=3"}, "parallel.pp = 3: must divide the 4 ranks", "nearest legal: 4"},
       {4, {"parallel.pp=2", "parallel.ep=4"}, "parallel.ep = 4: must divide the 2 ranks of a stage", "nearest legal: 2"},
-      {3, {"parallel.pp=3", dualpipe}, "parallel.pp = 3: schedule dualpipe pairs each rank", "nearest: 2 or 4"},
+      {3, {"parallel.pp=3", dualpipe}, "parallel.pp = 3: schedule DUALPIPE pairs each rank", "nearest legal: none for 3 ranks, but parallel.schedule = DUALPIPEV"},
+      {2, {"parallel.stages=3|1"}, "parallel.stages = \"3|1\": ", "1"},
       {2, {"parallel.pp=2", "parallel.stages=1|1"}, "parallel.stages = \"1|1\": that is 2 layers", "such as \"3|1\""},
       {2, {"parallel.pp=2", "parallel.virtual_stages=2"}, "parallel.virtual_stages = 2: schedule 1f1b", "nearest: 1"},
   };
-  ASSERT_EQ(Train(1, 1, "kept", {"train.steps=1"}).exit_code, 0);
+  const ProcessResult kept = Train(1, 1, "kept", {"train.steps=1", "parallel.schedule=ZB_H1"});
+  ASSERT_EQ(kept.exit_code, 0);
+  EXPECT_THAT(kept.err, HasSubstr("parallel.schedule = ZB_H1 is for pipelines"));
   const auto content = [] {
     std::vector<std::string> files;
     for (const auto& entry : fs::recursive_directory_iterator(folder_ / "kept"))

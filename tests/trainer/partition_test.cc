@@ -129,7 +129,27 @@ TEST(CheckPipeline, NamesTheNearestLegalBatch) {
   EXPECT_THAT(refusal(INTERLEAVED, 6), testing::EndsWith("; nearest legal: 8"));
   EXPECT_EQ(refusal(INTERLEAVED, 12, 4), "") << "empty micro-batches make up for what a step on the way lacks";
   config.mutable_parallel()->set_pp(3);
-  EXPECT_THAT(refusal(DUALPIPE, 12, 0, 3), testing::StartsWith("parallel.pp = 3: schedule dualpipe"));
+  EXPECT_THAT(refusal(DUALPIPE, 12, 0, 3), testing::StartsWith("parallel.pp = 3: schedule DUALPIPE"));
+  EXPECT_THAT(refusal(DUALPIPE, 12, 0, 3), testing::EndsWith("; nearest legal: none for 3 ranks, but parallel.schedule = DUALPIPEV"));
+  EXPECT_THAT(refusal(DUALPIPE, 12, 0, 6), testing::EndsWith("; nearest legal: 2")) << "4 does not divide 6";
+  config.mutable_parallel()->set_pp(5);
+  EXPECT_THAT(refusal(DUALPIPE, 12, 0, 30), testing::EndsWith("; nearest legal: 6"));
+  config.mutable_parallel()->set_ep(2);
+  EXPECT_THAT(refusal(DUALPIPE, 12, 0, 30), testing::EndsWith("; nearest legal: none for 30 ranks, but parallel.schedule = DUALPIPEV"));
+}
+
+// A cut for several stages is no cut for one.
+TEST(CheckPipeline, OneStageRefusesACutForMore) {
+  RunConfig config;
+  *config.mutable_model() = Model(4, 1);
+  config.mutable_train()->set_batch_sequences(4);
+  config.mutable_parallel()->set_stages("2|2");
+  EXPECT_THAT(std::string(CheckPipeline(config, 1).message()), testing::StartsWith("parallel.stages = \"2|2\""));
+  config.mutable_parallel()->set_schedule(DUALPIPEV);
+  EXPECT_TRUE(CheckPipeline(config, 1).ok()) << "whose one rank has two";
+  config.mutable_parallel()->set_schedule(ZB_H1);
+  config.mutable_parallel()->set_stages("4");
+  EXPECT_TRUE(CheckPipeline(config, 1).ok());
 }
 
 }  // namespace
