@@ -77,6 +77,7 @@ class Checker {
     Stages("balance.bias_speed", config_.balance().bias_speed(), 1);
     Stages("balance.mtp_weight", config_.balance().mtp_weight(), 10);
     Parallel();
+    if (config_.cost().device().empty()) Add("cost.device", "\"\"", "must name what is priced", "leave it out, or a name such as \"H800\"");
     Sizes();
     return std::move(violations_);
   }

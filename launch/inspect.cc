@@ -157,7 +157,8 @@ absl::Status DescribeCheckpoint(const CheckpointReader& reader, Answer& answer) 
                                               config.data().sequence_length(), ComputeType_Name(config.precision().compute()),
                                               config.parallel().ep(), config.parallel().pp(), BackendType_Name(config.parallel().backend())));
   AddLine(answer, "tensors", absl::StrFormat("%d, %s in %d files", reader.tensors().size(), HumanBytes(static_cast<double>(reader.bytes())), reader.files()));
-  AddLine(answer, "cost", CostSummary(ledger, "device", ledger.dollars() > 0));
+  const bool unnamed = config.parallel().backend() == CUDA && config.cost().device() == CostConfig::default_instance().device();  // the run knew its GPU
+  AddLine(answer, "cost", CostSummary(ledger, unnamed ? "GPU" : config.cost().device(), ledger.dollars() > 0));
   for (const auto& [name, value] : reader.labels()) AddLine(answer, name, value);
   answer.json["checkpoint"] = {{"path", reader.path()},     {"step", reader.step()},
                                {"bytes", reader.bytes()},   {"files", reader.files()},

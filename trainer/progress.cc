@@ -129,6 +129,14 @@ std::string ShadowLine(const StepPlan& plan, const StepStats& stats) {
   return line;
 }
 
+std::string PeakWarning(const Meter& meter, const Interval& interval) {
+  const double mfu = Mfu(meter, interval);
+  if (mfu <= 1) return "";
+  return absl::StrFormat("MFU %.0f%%: the peak that it relates to, %.4g GFLOP/s, is less than was reached; %s", 100 * mfu, meter.peak_flops / 1e9,
+                         meter.peak_source.empty() ? "set cost.peak_tflops to what one device can do, or to 0 to have it measured"
+                                                   : "it was measured while the machine was busy; set cost.peak_tflops to what one device can do");
+}
+
 std::string ProgressLine(const StepPlan& plan, int64_t steps, int64_t tokens_left, const StepStats& stats, const Meter& meter,
                          const Interval& interval, const CostLedger& ledger) {
   const double rate = TokensPerSecond(interval);

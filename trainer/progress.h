@@ -50,6 +50,9 @@ MetricsRecord StepRecord(const StepPlan& plan, const StepStats& stats, const Met
 // 1.42x 2 dead | forward 40% ...": ETA is the time that is left, and the dollars of the whole run; "price not set" where there are none.
 // At most kProgressColumns long: the smallest phases, and then whole figures from the end on, are left out. tokens_left: of the run.
 inline constexpr size_t kProgressColumns = 160 - 11;  // beside the log's time and level
+// Empty, or why an MFU above 100% is no speed: the peak that it relates to is too low.
+std::string PeakWarning(const Meter& meter, const Interval& interval);
+
 std::string ProgressLine(const StepPlan& plan, int64_t steps, int64_t tokens_left, const StepStats& stats, const Meter& meter,
                          const Interval& interval, const CostLedger& ledger);
 // A shadow step's: the loss gap, and the worst layer of each product.

@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_format.h"
@@ -91,6 +92,7 @@ class Run {
   std::optional<EventFile> events_;
   int64_t first_step_ = 0, saving_ = 0;  // steps done: at the start, and by what was last given to writer_
   CostLedger ledger_;
+  bool peak_warned_ = false;
   Clock::time_point charged_until_ = Clock::now();
   Interval interval_, session_;
   RunSummary summary_;
@@ -325,6 +327,7 @@ void Run::Log(const StepPlan& plan, const StepStats& stats, double seconds) {
   if ((plan.step + 1) % config_.log().interval() == 0 || plan.step + 1 == schedule_.steps()) {
     const int64_t tokens_left = schedule_.At(schedule_.steps()).tokens_before - plan.tokens_before - tokens;
     LogInfo(ProgressLine(plan, schedule_.steps(), tokens_left, stats, meter_, interval_, ledger_));
+    if (const std::string warning = PeakWarning(meter_, interval_); !warning.empty() && !std::exchange(peak_warned_, true)) LogWarning(warning);
     interval_ = {};
   }
 }

@@ -48,6 +48,11 @@ TEST(Validate, ExpertRules) {
   EXPECT_THAT(Lines({"model.moe.shared_experts=0"}), IsEmpty());
 }
 
+TEST(Validate, WhatIsPricedHasAName) {
+  ExpectOnly({"cost.device="}, "cost.device = \"\": must name what is priced; nearest legal: leave it out, or a name such as \"H800\"");
+  EXPECT_THAT(Lines({"cost.device=H800"}), IsEmpty());
+}
+
 TEST(Validate, DenseModelsNeedNoExpertsAndMoeModelsNoDenseWidth) {
   EXPECT_THAT(Lines({"model.dense_layers=8", "model.mtp.depth=0", "model.moe="}), IsEmpty());
   EXPECT_THAT(Lines({"model.dense_layers=8", "model.moe="}),

@@ -41,6 +41,7 @@ TEST_F(TrainCli, EveryLayoutEndsInTheSameState) {
   ASSERT_EQ(Train(1, 1, "one").exit_code, 0);
   EXPECT_EQ(Hash("four"), Hash("three"));
   EXPECT_EQ(Hash("four"), Hash("one"));
+  EXPECT_THAT(Jevons({"inspect", folder_ / "four"}).out, HasSubstr(" CPU core hours (")) << "in the words of the run's summary";
   const ProcessResult diff = Jevons({"inspect", folder_ / "four", "--diff", folder_ / "three"});
   EXPECT_EQ(diff.exit_code, 0);
   EXPECT_EQ(diff.out, "identical\n");

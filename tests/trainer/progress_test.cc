@@ -47,6 +47,16 @@ TEST(Progress, SaysHowLongAndHowMuchIsLeft) {
   EXPECT_THAT(line.Text(), Not(HasSubstr("ETA")));
 }
 
+TEST(Progress, WarnsOfAPeakThatIsTooLow) {
+  Line line;
+  EXPECT_EQ(PeakWarning(line.meter, line.interval), "");
+  line.meter.peak_flops /= 10;  // MFU 12.3% is 123% now
+  EXPECT_THAT(PeakWarning(line.meter, line.interval), HasSubstr("MFU 123%: the peak"));
+  EXPECT_THAT(PeakWarning(line.meter, line.interval), HasSubstr("set cost.peak_tflops to what one device can do, or to 0"));
+  line.meter.peak_source = "2 x some CPU";
+  EXPECT_THAT(PeakWarning(line.meter, line.interval), HasSubstr("measured while the machine was busy"));
+}
+
 TEST(Progress, LargeNumbersFitTheTerminal) {
   Line line;
   line.plan.step = 123'456'788;
