@@ -70,7 +70,7 @@ absl::StatusOr<ByteStream> ByteStream::Open(const std::string& path, Compression
   stream.compression_ = compression;
   stream.file_.reset(std::fopen(path.c_str(), "rbe"));
   if (stream.file_ == nullptr) {
-    return UsageError(absl::StrFormat("%s: cannot open: %s", path, std::strerror(errno)));
+    return IntegrityError(absl::StrFormat("%s: cannot open: %s", path, std::strerror(errno)));
   }
   if (compression == Compression::kZstd) {
     stream.zstd_.reset(ZSTD_createDCtx());

@@ -29,7 +29,7 @@ absl::StatusOr<std::string> FileFront(const std::string& path, size_t size);
 
 class ByteStream {
  public:
-  // Usage error if the file cannot be opened or is not a regular file (it is read twice, so a pipe will not
+  // Integrity error if the file cannot be opened, usage error if it is not a regular file (it is read twice, so a pipe will not
   // do).
   static absl::StatusOr<ByteStream> Open(const std::string& path, Compression compression);
 

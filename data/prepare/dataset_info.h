@@ -42,8 +42,8 @@ struct DatasetInfo {
   bool operator==(const DatasetInfo&) const = default;
 };
 
-// Reads FOLDER/dataset.json and compares the files' sizes with it. Usage error if there is none; integrity
-// error if it is damaged, has a field that is not known or a value that cannot be, or a file is missing or of another size.
+// Reads FOLDER/dataset.json and compares the files' sizes with it. Integrity error if there is none, it is damaged, has a field that is
+// not known or a value that cannot be, or a file is missing or of another size.
 absl::StatusOr<DatasetInfo> LoadDatasetInfo(const std::string& folder);
 absl::Status SaveDatasetInfo(const std::string& folder, const DatasetInfo& info);
 

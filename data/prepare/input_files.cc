@@ -56,9 +56,9 @@ absl::Status AddFolder(const std::string& folder, std::vector<std::string>& file
       (PartsOf(path).format ? found : others).push_back(path);
     }
   }
-  if (error) return UsageError(absl::StrFormat("%s: cannot list the folder: %s", folder, error.message()));
+  if (error) return IntegrityError(absl::StrFormat("%s: cannot list the folder: %s", folder, error.message()));
   if (found.empty())
-    return UsageError(
+    return IntegrityError(
         absl::StrFormat("%s: the folder has no file whose name ends in %s", folder, kInputNames));
   std::sort(found.begin(), found.end());
   std::sort(others.begin(), others.end());
@@ -111,7 +111,7 @@ absl::StatusOr<std::vector<std::string>> ExpandInputs(std::span<const std::strin
     const int result = ::glob(input.c_str(), GLOB_ERR, nullptr, &found);
     std::vector<std::string> matches(found.gl_pathv, found.gl_pathv + found.gl_pathc);
     ::globfree(&found);
-    if (result != 0) return UsageError(absl::StrFormat("%s: no file has such a name", input));
+    if (result != 0) return IntegrityError(absl::StrFormat("%s: no file has such a name", input));
     std::sort(matches.begin(), matches.end());  // glob's own order depends on the locale
     for (const std::string& match : matches) JEVONS_RETURN_IF_ERROR(AddPath(match, files));
   }

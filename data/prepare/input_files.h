@@ -24,13 +24,13 @@ struct InputFile {
 };
 
 // The format by the name's ending, in small letters or capitals; the compression by the file's first bytes. Usage error that
-// lists the endings for any other, or for a file that cannot be opened; integrity error for a file that is compressed by its
+// lists the endings for any other; integrity error for a file that cannot be opened, for one that is compressed by its
 // name only, and for one that is something else altogether (kernels/base/foreign_file.h).
 absl::StatusOr<InputFile> InputFileFor(const std::string& path);
 
 // The files that `inputs` name, in order: a file is itself; a folder is all files below it that have an input's name, in the
 // order of their paths, without hidden ones (a warning says which others were left out); where there is no such file, what
-// the pattern (*, ?, [...]) matches, likewise. Usage error if a folder or a pattern gives none.
+// the pattern (*, ?, [...]) matches, likewise. Integrity error if a folder or a pattern gives none.
 absl::StatusOr<std::vector<std::string>> ExpandInputs(std::span<const std::string> inputs);
 
 }  // namespace jevons

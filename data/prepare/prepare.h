@@ -54,7 +54,7 @@ struct PrepareReport {
   double seconds = 0;  // wall time
 };
 
-// Usage error for options and unusable inputs, integrity error for damaged ones (with file and line or byte
+// Usage error for options and unusable inputs, integrity error for missing and damaged ones (with file and line or byte
 // offset), failure for a disk that refuses. Whatever goes wrong, `output` is left as it was.
 absl::StatusOr<PrepareReport> Prepare(const PrepareOptions& options);
 

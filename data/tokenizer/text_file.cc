@@ -54,7 +54,7 @@ absl::StatusOr<std::string> ReadTextFile(const std::string& path, int64_t max_by
   const Descriptor file(path, O_RDONLY);
   struct stat info;
   if (file.get() < 0 || ::fstat(file.get(), &info) != 0) {
-    return UsageError(absl::StrFormat("%s: cannot open: %s", path, std::strerror(errno)));
+    return IntegrityError(absl::StrFormat("%s: cannot open: %s", path, std::strerror(errno)));
   }
   if (!S_ISREG(info.st_mode)) return UsageError(absl::StrFormat("%s: not a regular file", path));
   if (info.st_size > max_bytes) {

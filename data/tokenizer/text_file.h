@@ -11,7 +11,7 @@
 
 namespace jevons {
 
-// Usage error if the file cannot be opened or is not a regular file; integrity error if it is larger than
+// Usage error if it is not a regular file; integrity error if it is missing or cannot be opened, is larger than
 // `max_bytes`, or of another kind altogether (kernels/base/foreign_file.h).
 absl::StatusOr<std::string> ReadTextFile(const std::string& path, int64_t max_bytes);
 

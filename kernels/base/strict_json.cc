@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_format.h"
 
 namespace jevons {
@@ -12,7 +13,14 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr int kMaxDepth = 16;
-constexpr int kMaxReason = 300;  // bytes
+
+// What stands where the parser gave up. byte: how many it had read, one more than there are at the end.
+std::string Place(absl::string_view text, size_t byte) {
+  if (byte == 0 || byte > text.size()) return absl::StrFormat("it ends at byte %d in the middle of a value", text.size());
+  const char c = text[byte - 1];
+  return absl::ascii_isprint(c) ? absl::StrFormat("'%c' at byte %d does not belong there", c, byte - 1)
+                                : absl::StrFormat("byte %d, 0x%02x, does not belong there", byte - 1, static_cast<uint8_t>(c));
+}
 
 }  // namespace
 
@@ -37,8 +45,12 @@ absl::StatusOr<Json> ParseStrictJson(absl::string_view text) {
   };
   try {  // the exceptions do not leave this function
     return Json::parse(text.begin(), text.end(), check);
-  } catch (const std::exception& error) {
-    return IntegrityError(absl::StrFormat("not valid JSON: %.*s", kMaxReason, error.what()));  // it may quote the file
+  } catch (const Json::parse_error& error) {
+    return IntegrityError("not valid JSON: " + Place(text, error.byte));
+  } catch (const Json::out_of_range&) {
+    return IntegrityError("not valid JSON: it has a number that is too large");
+  } catch (const std::exception& error) {  // of `check`
+    return IntegrityError(absl::StrFormat("not valid JSON: %s", error.what()));
   }
 }
 

@@ -10,7 +10,7 @@ namespace jevons {
 
 // Refuses, beside what is not JSON (NaN and Infinity are not), duplicate keys, which parsers silently let overwrite each other, NUL
 // characters, which end a text for some parsers, and nesting deeper than 16. A byte order mark of UTF-8 at the start is passed over.
-// IntegrityError that begins with "not valid JSON".
+// IntegrityError that begins with "not valid JSON" and says at which byte.
 absl::StatusOr<nlohmann::json> ParseStrictJson(absl::string_view text);
 
 // At most 60 characters of a value, for messages.

@@ -396,7 +396,7 @@ TEST_F(PrepareCommand, OptionsThatWouldBeIgnoredAreRefused) {
 TEST_F(PrepareCommand, MissingInputLeavesNothing) {
   const ProcessResult result =
       Jevons({"prepare", "--input", root_ + "/none.txt", "--output", root_ + "/data", "--vocab-size", "300"});
-  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_EQ(result.exit_code, 3);
   EXPECT_THAT(result.err, HasSubstr("none.txt"));
   EXPECT_FALSE(fs::exists(root_ + "/data"));
 }

@@ -20,6 +20,7 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 
 constexpr double kTimeout = 120;  // seconds; a run here takes a few
@@ -172,6 +173,22 @@ TEST_F(InteropCli, VerifyExportProvesEachPrecisionAndNamesDamage) {
     EXPECT_EQ(bad.out, "");
     EXPECT_THAT(bad.err, AllOf(HasSubstr(output.string()), HasSubstr("differs in 1 of "))) << bad.err;
   }
+  // MTP modules may be left out, and nothing else.
+  const fs::path output = folder_ / "without_mtp";
+  const std::vector<std::string> without = {"--set", "model.mtp.depth=0"};
+  const auto with = [](std::vector<std::string> command, const std::vector<std::string>& more) {
+    command.insert(command.end(), more.begin(), more.end());
+    return Jevons(command);
+  };
+  const ProcessResult exported = with({"export", "--checkpoint", folder_ / "run", "--output", output}, without);
+  ASSERT_EQ(exported.exit_code, 0) << exported.err;
+  EXPECT_EQ(nlohmann::json::parse(Contents(output / "config.json"))["num_nextn_predict_layers"], 0);
+  EXPECT_THAT(Contents(output / "model.safetensors.index.json"), Not(HasSubstr("eh_proj")));
+  EXPECT_EQ(with({"verify-export", folder_ / "run", output}, without).exit_code, 0);
+  EXPECT_EQ(Jevons({"verify-export", folder_ / "run", output}).exit_code, 3) << "the whole network is not there";
+  const ProcessResult fewer = with({"export", "--checkpoint", folder_ / "run", "--output", folder_ / "fewer"}, {"--set", "model.layers=3"});
+  EXPECT_EQ(fewer.exit_code, 3);
+  EXPECT_THAT(fewer.err, HasSubstr("has no place in the network"));
   const fs::path spoiled = Copy("unproven");
   std::ofstream(spoiled / "tokenizer.json", std::ios::app) << "\n";
   const ProcessResult bad = Jevons({"verify-export", folder_ / "run", spoiled});

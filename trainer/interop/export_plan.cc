@@ -4,11 +4,14 @@
 #include <bit>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "configs/differences.h"
+#include "configs/load.h"
 #include "data/tokenizer/tokenizer.h"
 #include "kernels/fp8/quantize.h"
 #include "trainer/interop/hf_files.h"
@@ -62,7 +65,21 @@ int64_t Elements(const SafetensorsSpec& spec) {
 // Moments are of the optimizer, and stay.
 bool IsOfTheNetwork(const std::string& tensor) { return !absl::StartsWith(tensor, "m/") && !absl::StartsWith(tensor, "v/"); }
 
+// Tensors of the MTP modules that the checkpoint's network has and `model`, otherwise the same, has not: `--set model.mtp.depth=0` leaves
+// them out.
+absl::StatusOr<std::set<std::string>> MtpLeftOut(const CheckpointReader& reader, const ModelConfig& model, const std::vector<ExportItem>& items) {
+  JEVONS_ASSIGN_OR_RETURN(const RunConfig config, ParseRunConfig(reader.config_text(), reader.path() + " (its config)", {}));
+  ModelConfig same = config.model();
+  same.mutable_mtp()->set_depth(model.mtp().depth());
+  std::set<std::string> left;
+  if (model.mtp().depth() >= config.model().mtp().depth() || !Differences(same, model).empty()) return left;
+  for (const ExportItem& item : ItemsOf(config.model(), HfPrecision::kFp32)) left.insert(item.source.tensor);
+  for (const ExportItem& item : items) left.erase(item.source.tensor);
+  return left;
+}
+
 absl::Status CheckWhole(const CheckpointReader& reader, const ModelConfig& model, const std::vector<ExportItem>& items) {
+  JEVONS_ASSIGN_OR_RETURN(const std::set<std::string> left_out, MtpLeftOut(reader, model, items));
   std::map<std::string, int64_t> covered;  // elements of each tensor, from the first
   std::vector<std::string> problems;
   const std::vector<SharedCopy> copies = SharedCopies(model);
@@ -75,7 +92,7 @@ absl::Status CheckWhole(const CheckpointReader& reader, const ModelConfig& model
     end = item.source.begin + Elements(item.spec);
   }
   for (const TensorInfo& tensor : reader.tensors()) {
-    if (!IsOfTheNetwork(tensor.name)) continue;
+    if (!IsOfTheNetwork(tensor.name) || left_out.count(tensor.name) > 0) continue;
     const auto found = covered.find(tensor.name);
     if (found == covered.end())
       problems.push_back(absl::StrCat(tensor.name, " ", tensor.shape.ToString(), " has no place in the network that the config describes"));

@@ -101,9 +101,10 @@ absl::Status CompareIndex(FileSystem& files, const std::string& path, int64_t by
   JEVONS_ASSIGN_OR_RETURN(const std::optional<FileInfo> info, files.Stat(path));
   if (!info) return problems.push_back(absl::StrCat(kHfIndexName, " is missing")), absl::OkStatus();
   JEVONS_ASSIGN_OR_RETURN(const std::string text, ReadSmallFile(files, path));
-  JEVONS_ASSIGN_OR_RETURN(const Json index, ParseStrictJson(text));
+  const absl::StatusOr<Json> index = ParseStrictJson(text);
+  if (!index.ok()) return Annotate(index.status(), path);
   const Json::json_pointer place("/metadata/total_size");
-  const Json size = index.contains(place) ? index[place] : Json();
+  const Json size = index->contains(place) ? (*index)[place] : Json();
   if (size != bytes) problems.push_back(absl::StrCat(kHfIndexName, ": metadata.total_size is ", ShownJson(size), "; the tensors have ", bytes, " bytes"));
   return absl::OkStatus();
 }

@@ -106,7 +106,7 @@ TEST_F(DatasetInfoTest, ReadsAFolderOfBeforeSomeFieldsWereRecorded) {
 
 TEST_F(DatasetInfoTest, SaysWhereThereIsNone) {
   const absl::Status status = LoadDatasetInfo("/no/such/folder").status();
-  EXPECT_EQ(ExitCodeOf(status), ExitCode::kUsage);
+  EXPECT_EQ(ExitCodeOf(status), ExitCode::kIntegrity);
   EXPECT_THAT(std::string(status.message()), HasSubstr("/no/such/folder/dataset.json: cannot open"));
 }
 

@@ -89,7 +89,7 @@ TEST(InputFilesTest, AFolderAndAPatternStandForTheirFiles) {
   for (const auto& [input, message] : {std::pair("empty", "the folder has no file whose name ends in .txt"),
                                        std::pair("none*", "no file has such a name")}) {
     const absl::Status status = ExpandInputs(std::vector<std::string>{folder / input}).status();
-    EXPECT_EQ(ExitCodeOf(status), ExitCode::kUsage);
+    EXPECT_EQ(ExitCodeOf(status), ExitCode::kIntegrity) << "missing data";
     EXPECT_THAT(std::string(status.message()), HasSubstr(message));
   }
 }

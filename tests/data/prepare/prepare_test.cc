@@ -428,7 +428,7 @@ TEST_F(PrepareTest, RefusesOptions) {
   ExpectError(ExitCode::kUsage, "give either vocab_size");
   options_.vocab_size = 0;
   options_.tokenizer = folder_ / "missing.json";
-  ExpectError(ExitCode::kUsage, "missing.json: cannot open");
+  ExpectError(ExitCode::kIntegrity, "missing.json: cannot open");
   options_.tokenizer = folder_.Write("bad.json", "{}");
   ExpectError(ExitCode::kIntegrity, "bad.json: version is null");
   options_.tokenizer = "";
@@ -461,7 +461,7 @@ TEST_F(PrepareTest, RefusesOptions) {
 
 TEST_F(PrepareTest, RefusesInputs) {
   options_.inputs = {folder_ / "missing.txt"};
-  ExpectError(ExitCode::kUsage, "missing.txt: cannot open: No such file");
+  ExpectError(ExitCode::kIntegrity, "missing.txt: cannot open: No such file");
   options_.inputs = {folder_.Write("a.pdf", "x")};
   ExpectError(ExitCode::kUsage, "a.pdf: unknown kind of input");
   options_.inputs = {

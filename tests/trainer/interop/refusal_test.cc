@@ -227,6 +227,7 @@ TEST_F(Refusals, TensorsThatNobodyReads) {
 TEST_F(Refusals, CheckpointsThatAnExportCannotHold) {
   RunConfig smaller = config_;
   smaller.mutable_model()->mutable_mtp()->set_depth(1);
+  smaller.mutable_model()->mutable_moe()->set_routed_experts(config_.model().moe().routed_experts() / 2);
   const absl::Status left = Export(disk_, "/a", smaller, {.output = "/out"}).status();
   EXPECT_EQ(ExitCodeOf(left), ExitCode::kIntegrity);
   EXPECT_THAT(std::string(left.message()), AllOf(HasSubstr("weight/model.layers.3.eh_proj.weight"), HasSubstr("has no place in the network")));
