@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 #include <set>
 #include <utility>
 #include <vector>
@@ -45,6 +46,17 @@ absl::Status CheckFiles(const CheckpointManifest& manifest, const std::string& p
       return Damaged(path, absl::StrFormat("file %s is listed twice", file.name()));
     if (file.bytes() < 0)
       return Damaged(path, absl::StrFormat("file %s: bytes = %d", file.name(), file.bytes()));
+  }
+  return absl::OkStatus();
+}
+
+// Readers take labels by name: of two of one name the second would hide the first.
+absl::Status CheckLabels(const CheckpointManifest& manifest, const std::string& path) {
+  std::map<std::string, int> places;
+  for (int i = 0; i < manifest.labels_size(); ++i) {
+    const std::string& name = manifest.labels(i).name();
+    if (const auto [first, is_new] = places.emplace(name, i + 1); !is_new)
+      return Damaged(path, absl::StrFormat("label %s is there twice, as entries %d and %d of labels", name, first->second, i + 1));
   }
   return absl::OkStatus();
 }
@@ -194,6 +206,7 @@ absl::StatusOr<CheckpointManifest> UnsealManifest(absl::string_view bytes, const
 absl::Status CheckManifest(const CheckpointManifest& manifest, const std::string& path) {
   if (manifest.step() < 0) return Damaged(path, absl::StrFormat("step = %d", manifest.step()));
   JEVONS_RETURN_IF_ERROR(CheckFiles(manifest, path));
+  JEVONS_RETURN_IF_ERROR(CheckLabels(manifest, path));
   for (int i = 0; i < manifest.tensors_size(); ++i) {
     JEVONS_RETURN_IF_ERROR(CheckTensor(manifest, manifest.tensors(i), path));
     if (i > 0 && manifest.tensors(i - 1).name() >= manifest.tensors(i).name()) {

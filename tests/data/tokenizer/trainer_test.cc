@@ -64,6 +64,24 @@ TEST(TrainerTest, FollowsTheDefinition) {
   }
 }
 
+// In long words only the places of a pair are visited: runs of one letter, and tokens of several lengths, meet there.
+TEST(TrainerTest, LongWordsFollowTheDefinition) {
+  std::mt19937_64 random(6);
+  for (int trial = 0; trial < 8; ++trial) {
+    WordCounts counts;
+    for (int i = 0; i < 6; ++i) {
+      std::string word(i < 3 ? 500 + random() % 900 : 2 + random() % 9, 'a');
+      const uint64_t letters = 1 + trial % 4;
+      for (char& c : word) c = static_cast<char>('a' + random() % letters);
+      if (trial >= 4) word.replace(word.size() / 2, 1, std::string(random() % 40, 'a'));
+      counts[word] += 1 + static_cast<int64_t>(random() % 3);
+    }
+    const auto trained = TrainTokenizer(counts, {.vocab_size = 340});
+    ASSERT_TRUE(trained.ok()) << trained.status();
+    ASSERT_EQ(trained->parts().merges, MergesByDefinition(counts, 340)) << "trial " << trial;
+  }
+}
+
 TEST(TrainerTest, LaysOutTheVocabulary) {
   const Tokenizer tokenizer = TinyTokenizer();
   EXPECT_EQ(tokenizer.vocab_size(), 320);

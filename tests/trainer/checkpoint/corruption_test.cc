@@ -166,6 +166,14 @@ TEST_F(Corruption, ManifestsThatLie) {
   } lies[] = {
       {"format_version 2, but this program reads 1", [](Manifest& m) { m.set_format_version(2); }},
       {"step = -1", [](Manifest& m) { m.set_step(-1); }},
+      {"label twin is there twice, as entries ",
+       [](Manifest& m) {
+         for (const char* value : {"1", "2"}) {
+           auto* label = m.add_labels();
+           label->set_name("twin");
+           label->set_value(value);
+         }
+       }},
       {"listed twice", [](Manifest& m) { m.mutable_files(1)->set_name(m.files(0).name()); }},
       {"bytes = -5", [](Manifest& m) { m.mutable_files(0)->set_bytes(-5); }},
       {"no tensor", [](Manifest& m) { m.mutable_tensors()->DeleteSubrange(2, 1); }},
