@@ -48,7 +48,8 @@ class MergeRanks {
   absl::flat_hash_map<uint64_t, Rank> ranks_;
 };
 
-// Scratch for the loop, used again from word to word. O(n log n) for a word of n bytes, n < 2^31.
+// Scratch for the loop, used again from word to word. O(n log n) for a word of n bytes, n < 2^31; a long word's candidates lie by rank, for a heap
+// of millions misses the caches at each step.
 class MergeLoop {
  public:
   // Appends the tokens of the word whose byte tokens are `symbols`.
@@ -69,7 +70,12 @@ class MergeLoop {
   static bool Later(const Candidate& a, const Candidate& b) {
     return a.rank != b.rank ? a.rank > b.rank : a.position > b.position;
   }
-  void Propose(const MergeRanks& ranks, int32_t position);
+  // The candidate at this position; none at the word's ends and where the pair has no merge.
+  std::optional<Candidate> CandidateAt(const MergeRanks& ranks, int32_t position) const;
+  // Joins the candidate's symbols; false if it is stale: one of them has grown since.
+  bool Join(const Candidate& candidate);
+  void RunShort(const MergeRanks& ranks);
+  void RunLong(const MergeRanks& ranks);
 
   std::vector<Symbol> symbols_;
   std::vector<Candidate> heap_;

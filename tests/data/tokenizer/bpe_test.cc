@@ -53,6 +53,20 @@ TEST(MergeLoopTest, FollowsTheDefinition) {
   }
 }
 
+// Words whose candidates lie by rank; ranks come up that are lower than the one under way.
+TEST(MergeLoopTest, LongWordsFollowTheDefinition) {
+  std::mt19937_64 random(7);
+  MergeLoop loop;
+  for (int trial = 0; trial < 6; ++trial) {
+    const MergeRanks ranks = RandomMerges(random);
+    std::vector<int32_t> symbols(4096 + random() % 64);
+    for (int32_t& symbol : symbols) symbol = static_cast<int32_t>(random() % 3);
+    std::vector<int32_t> merged;
+    loop.Run(ranks, symbols, merged);
+    ASSERT_EQ(merged, MergedByDefinition(ranks, symbols)) << trial;
+  }
+}
+
 TEST(MergeLoopTest, AppendsAndTakesLongWords) {
   MergeRanks ranks;
   EXPECT_TRUE(ranks.Insert({0, 0, 1}));

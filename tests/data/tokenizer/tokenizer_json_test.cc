@@ -61,7 +61,7 @@ TEST(TokenizerJsonTest, ReadsAddedTokensBeyondTheVocabulary) {
 
 TEST(TokenizerJsonTest, LoadNamesTheFile) {
   const absl::Status missing = Tokenizer::Load("/no/such/tokenizer.json").status();
-  EXPECT_EQ(ExitCodeOf(missing), ExitCode::kUsage);
+  EXPECT_EQ(ExitCodeOf(missing), ExitCode::kIntegrity);
   EXPECT_THAT(std::string(missing.message()),
               HasSubstr("/no/such/tokenizer.json: cannot open: No such file"));
   EXPECT_THAT(std::string(Tokenizer::Load("/tmp").status().message()), HasSubstr("/tmp: not a regular file"));
