@@ -67,6 +67,20 @@ TEST(MergeLoopTest, LongWordsFollowTheDefinition) {
   }
 }
 
+// "ab" + "a" goes before "a" + "b", whose result it needs: each "ab" that is made takes the "a" of the next away.
+TEST(MergeLoopTest, ALowerRankThatComesUpGoesFirst) {
+  MergeRanks ranks;
+  ASSERT_TRUE(ranks.Insert({2, 0, 3}));
+  ASSERT_TRUE(ranks.Insert({0, 1, 2}));
+  for (const size_t pairs : {size_t{8}, size_t{4000}}) {
+    std::vector<int32_t> symbols, expected, merged;
+    for (size_t i = 0; i < pairs; ++i) symbols.insert(symbols.end(), {0, 1});
+    for (size_t i = 0; i < pairs / 2; ++i) expected.insert(expected.end(), {3, 1});
+    MergeLoop().Run(ranks, symbols, merged);
+    EXPECT_EQ(merged, expected) << pairs;
+  }
+}
+
 TEST(MergeLoopTest, AppendsAndTakesLongWords) {
   MergeRanks ranks;
   EXPECT_TRUE(ranks.Insert({0, 0, 1}));
