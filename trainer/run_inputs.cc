@@ -25,11 +25,13 @@ absl::Status ResolveVocabulary(const Tokenizer& tokenizer, const std::string& pa
                                     model.vocab_size(), path, needed, needed));
 }
 
-// A folder that `jevons prepare` made says which tokenizer its tokens are of.
-absl::Status CheckTokenizerOfData(const RunInputs& inputs) {
+// A folder that `jevons prepare` made says which tokenizer its tokens are of, and what their files are; those that have sums are checked as they
+// are read.
+absl::Status CheckData(const RunInputs& inputs) {
   const std::string& folder = inputs.config.data().path();
   if (std::error_code error; folder.empty() || !std::filesystem::exists(JoinPath(folder, kDatasetInfoFile), error)) return absl::OkStatus();
   JEVONS_ASSIGN_OR_RETURN(const DatasetInfo info, LoadDatasetInfo(folder));
+  JEVONS_RETURN_IF_ERROR(VerifyFilesWithoutSums(folder, info));
   const auto made_with = info.files.find(kTokenizerFile);
   if (made_with == info.files.end() || made_with->second.xxh3_128 == inputs.tokenizer_hash) return absl::OkStatus();
   return IntegrityError(absl::StrFormat("%s: its hash is %s, but the data in %s was made with a tokenizer of hash %s; give that one, or prepare the data anew",
@@ -87,7 +89,7 @@ absl::StatusOr<RunInputs> ResolveInputs(const RunConfig& config, const Labels& l
     return UsageError("data.path is not set: name the folder that `jevons prepare` made, with --set data.path=FOLDER");
   JEVONS_ASSIGN_OR_RETURN(RunInputs inputs, LocateTokenizer(config));
   JEVONS_RETURN_IF_ERROR(CheckTokenizer(inputs, labels));
-  JEVONS_RETURN_IF_ERROR(CheckTokenizerOfData(inputs));
+  JEVONS_RETURN_IF_ERROR(CheckData(inputs));
   JEVONS_RETURN_IF_ERROR(ReadTokenizer(inputs));
   const DataConfig& data = inputs.config.data();
   StreamConfig& stream = inputs.stream;

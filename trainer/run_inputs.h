@@ -29,7 +29,7 @@ using Labels = std::map<std::string, std::string>;  // of a checkpoint
 // Errors as ResolveInputs.
 absl::StatusOr<RunInputs> ResolveTokenizer(const RunConfig& config, const Labels& labels = {});
 
-// Reads the tokenizer. IntegrityError for damaged or missing files, and for a tokenizer that is another than the data was made with, or than
+// Reads the tokenizer, and tokens whose files have no sums. IntegrityError for damaged or missing files, and for a tokenizer that is another than the data was made with, or than
 // `labels` name; only then UsageError where the config does not fit it.
 absl::StatusOr<RunInputs> ResolveInputs(const RunConfig& config, const Labels& labels = {});
 

@@ -25,6 +25,7 @@
 #include "trainer/checkpoint/folder.h"
 #include "trainer/folder_lock.h"
 #include "trainer/metrics/jsonl.h"
+#include "trainer/metrics/patient_log.h"
 #include "trainer/metrics/tensorboard.h"
 #include "trainer/plan/planned_memory.h"
 #include "trainer/same_run.h"
@@ -88,8 +89,9 @@ class Run {
   std::optional<SamplerState> sampler_;  // which stream; next_sample is set at each save
   std::optional<ValidationSet> validation_;
   double bytes_per_token_ = 0;
-  std::optional<MetricsLog> metrics_;
-  std::optional<EventFile> events_;
+  std::optional<PatientLog<MetricsLog>> metrics_;
+  std::optional<PatientLog<EventFile>> events_;
+  bool metrics_wait_ = false;
   int64_t first_step_ = 0, saving_ = 0;  // steps done: at the start, and by what was last given to writer_
   CostLedger ledger_;
   bool peak_warned_ = false;
@@ -217,15 +219,16 @@ absl::Status Run::OfferOlder(const absl::Status& status) {
 absl::Status Run::OpenLogs() {
   // A new run begins with the validation at step 0; what an earlier process left before any checkpoint goes.
   const int64_t kept = first_step_ > 0 ? first_step_ : -1;
-  JEVONS_ASSIGN_OR_RETURN(metrics_, MetricsLog::Open(options_.output + "/metrics.jsonl", kept));
-  if (metrics_->lost())
+  JEVONS_ASSIGN_OR_RETURN(MetricsLog metrics, MetricsLog::Open(options_.output + "/metrics.jsonl", kept));
+  const std::optional<MetricsRecord>& lost = metrics_.emplace(std::move(metrics)).log().lost();
+  if (lost)
     LogWarning(absl::StrFormat("a process before this one got to step %d; its work after step %d was in no checkpoint and is done again",
-                               metrics_->lost()->step, first_step_));
-  if (first_step_ > 0 || metrics_->lost()) {
+                               lost->step, first_step_));
+  if (first_step_ > 0 || lost) {
     // What the last process did after its checkpoint is paid for and gone.
     auto value = [&](const char* name, double otherwise) {
-      if (metrics_->lost())
-        for (const auto& [key, number] : metrics_->lost()->values)
+      if (lost)
+        for (const auto& [key, number] : lost->values)
           if (key == name) return number;
       return otherwise;
     };
@@ -233,7 +236,8 @@ absl::Status Run::OpenLogs() {
                std::max(0.0, value("cost/dollars", 0) - ledger_.dollars()));
   }
   if (config_.log().tensorboard()) {
-    JEVONS_ASSIGN_OR_RETURN(events_, EventFile::Create(options_.output + "/tensorboard", WallTime(), kept + 1));
+    JEVONS_ASSIGN_OR_RETURN(EventFile events, EventFile::Create(options_.output + "/tensorboard", WallTime(), kept + 1));
+    events_.emplace(std::move(events));
   }
   return absl::OkStatus();
 }
@@ -300,14 +304,16 @@ void Run::ChargeNow() {
   charged_until_ = now;
 }
 
-// A record that cannot be written is no reason to lose the training: it goes on without records, and says so once.
+// A record that cannot be written is no reason to lose the training: it waits, and so do those after it.
 void Run::Record(const MetricsRecord& record) {
   absl::Status status = metrics_ ? metrics_->Append(record) : absl::OkStatus();
-  if (status.ok() && events_) status = events_->Append(record);
-  if (status.ok()) return;
-  LogWarning(absl::StrFormat("training goes on, but without metrics: %s", std::string(status.message())));
-  metrics_.reset();
-  events_.reset();
+  if (events_) status.Update(events_->Append(record));
+  if (status.ok() != metrics_wait_) return;
+  metrics_wait_ = !status.ok();
+  if (metrics_wait_)
+    LogWarning(absl::StrFormat("training goes on, and metrics wait until they can be written: %s", std::string(status.message())));
+  else
+    LogInfo("metrics that waited are written");
 }
 
 void Run::Log(const StepPlan& plan, const StepStats& stats, double seconds) {

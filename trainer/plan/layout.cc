@@ -202,7 +202,9 @@ Layout LayoutOf(const RunConfig& config, int64_t gpus) {
           .micro_batch = config.train().micro_batch_sequences(),
           .precision = fp8 ? Precision::kFp8Block : fp32 ? Precision::kFp32 : Precision::kBf16,
           .value_bytes = fp32 ? 4.0 : 2.0,
-          .recompute = config.train().recompute_up_projections() ? Recompute::kSelective : Recompute::kElementwise,
+          .recompute = config.train().recompute_stages()           ? Recompute::kFull
+                       : config.train().recompute_up_projections() ? Recompute::kSelective
+                                                                    : Recompute::kElementwise,
           .weight_codes = ReadsPlainB(config.parallel().backend() == CUDA ? Device::kCuda : Device::kCpu) ? 1 : 2,
           .values_of_codes = config.precision().compute() == FP32 || config.precision().shadow_interval() > 0,
           .bf16_moments = config.optimizer().moments() == MOMENTS_BF16};

@@ -16,7 +16,7 @@ namespace jevons {
 enum class Precision { kFp32, kBf16, kFp8Block, kFp8Tensor };  // of products
 inline bool IsFp8(Precision precision) { return precision == Precision::kFp8Block || precision == Precision::kFp8Tensor; }
 // What backward computes again instead of keeping: nothing; outputs of norms and SwiGLU (the least that our runs do); these and
-// up-projections of latents (DeepSeek-V3 report, 3.2.3); whole blocks from their inputs.
+// up-projections of latents (DeepSeek-V3 report, 3.2.3); whole blocks from their inputs, which `train` does a stage at a time.
 enum class Recompute { kNone, kElementwise, kSelective, kFull };
 enum class Dispatch { kForwarding, kFlat };  // a row travels once per node and is forwarded there; once per expert
 

@@ -34,9 +34,12 @@ std::vector<std::string> LayoutAssignments(const RunConfig& config, const Layout
   if (is.schedule != layout.schedule) assignments.push_back(absl::StrCat("parallel.schedule=", ScheduleType_Name(TypeOf(layout.schedule))));
   set("parallel.virtual_stages", is.virtual_stages, layout.virtual_stages);
   set("train.micro_batch_sequences", is.micro_batch, layout.micro_batch);
-  const bool up_projections = layout.recompute == Recompute::kSelective;
-  if (config.train().recompute_up_projections() != up_projections)
-    assignments.push_back(absl::StrCat("train.recompute_up_projections=", up_projections ? "true" : "false"));
+  const auto set_bool = [&](const char* path, bool was, bool wanted) {
+    if (was != wanted) assignments.push_back(absl::StrCat(path, "=", wanted ? "true" : "false"));
+  };
+  const bool whole = layout.recompute == Recompute::kFull;
+  if (!whole) set_bool("train.recompute_up_projections", config.train().recompute_up_projections(), layout.recompute == Recompute::kSelective);
+  set_bool("train.recompute_stages", config.train().recompute_stages(), whole);
   return assignments;
 }
 
@@ -49,8 +52,7 @@ RunConfig WithLayout(const RunConfig& config, const Layout& layout) {
 
 std::string TrainRefusal(const RunConfig& config, const Layout& layout) {
   const std::vector<Violation> violations = Validate(WithLayout(config, layout), static_cast<int>(layout.gpus));
-  if (!violations.empty()) return violations.front().ToString();
-  return layout.recompute == Recompute::kFull ? "whole blocks that run again: no field asks for it" : "";
+  return violations.empty() ? "" : violations.front().ToString();
 }
 
 }  // namespace jevons

@@ -17,7 +17,7 @@ std::vector<std::string> LayoutAssignments(const RunConfig& config, const Layout
 RunConfig WithLayout(const RunConfig& config, const Layout& layout);
 
 // Why `jevons train` refuses the run with this layout on its GPUs; "" where it does not. The rules are those of
-// configs/validate.h; beside them, no field asks for whole blocks to run again.
+// configs/validate.h.
 std::string TrainRefusal(const RunConfig& config, const Layout& layout);
 
 }  // namespace jevons

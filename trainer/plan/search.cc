@@ -167,9 +167,7 @@ std::string SearchText(const SearchResult& result, const Layout& base, const Clu
                           c.memory / kGiB, counted, c.refusal.empty() ? "yes" : "no", c.layout.ToString(), is_base ? "   <- the config's" : "");
     if (refusal.empty() && !c.refusal.empty()) refusal = absl::StrFormat("%d is refused: %s", i + 1, c.refusal);
     absl::StrAppendFormat(&lines, "%4d   %s\n", i + 1,
-                          c.layout.recompute == Recompute::kFull ? "no fields make it: other trainers run whole blocks again"
-                          : is_base                               ? "as the config is"
-                                                                  : SetText(c));
+                          is_base ? "as the config is" : SetText(c));
   }
   if (!refusal.empty()) absl::StrAppend(&text, "train: no = `jevons train` refuses the layout; ", refusal, "\n");
   text += "GiB: of the fullest rank, by formulas; counted: by the run's own step, as `jevons plan` of one layout does\n";

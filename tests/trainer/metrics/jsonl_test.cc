@@ -1,4 +1,5 @@
 #include "trainer/metrics/jsonl.h"
+#include "trainer/metrics/patient_log.h"
 
 #include <gmock/gmock.h>
 #include <sys/resource.h>
@@ -132,6 +133,48 @@ TEST_F(JsonlTest, ARecordThatDoesNotFitLeavesNoPartAndTheNextOneDoes) {
   EXPECT_EQ(Read(), ToJsonLine(Record(1)));
   ASSERT_TRUE(log->Append(Record(3)).ok());
   EXPECT_EQ(Read(), ToJsonLine(Record(1)) + ToJsonLine(Record(3)));
+}
+
+// Takes nothing while it is full.
+struct FullLog {
+  bool full = false;
+  std::vector<int64_t> steps = {};
+  absl::Status Append(const MetricsRecord& record) {
+    if (full) return FailureError("full");
+    steps.push_back(record.step);
+    return absl::OkStatus();
+  }
+};
+
+struct View {
+  FullLog& disk;
+  absl::Status Append(const MetricsRecord& record) { return disk.Append(record); }
+};
+
+TEST(PatientLogTest, WhatCannotBeWrittenWaitsInOrder) {
+  FullLog disk;
+  PatientLog<View> log(View{disk});
+  EXPECT_TRUE(log.Append(Record(1)).ok());
+  disk.full = true;
+  EXPECT_FALSE(log.Append(Record(2)).ok());
+  EXPECT_FALSE(log.Append(Record(3)).ok());
+  EXPECT_EQ(log.waiting(), 2u);
+  disk.full = false;
+  EXPECT_TRUE(log.Append(Record(4)).ok());
+  EXPECT_EQ(disk.steps, (std::vector<int64_t>{1, 2, 3, 4}));
+  EXPECT_EQ(log.waiting(), 0u);
+}
+
+TEST(PatientLogTest, OnlySoManyWait) {
+  FullLog disk{.full = true};
+  PatientLog<View> log(View{disk});
+  const auto most = static_cast<int64_t>(PatientLog<View>::kMost);
+  for (int64_t step = 1; step <= most + 5; ++step) EXPECT_FALSE(log.Append(Record(step)).ok());
+  EXPECT_EQ(log.waiting(), PatientLog<View>::kMost);
+  disk.full = false;
+  EXPECT_TRUE(log.Append(Record(most + 6)).ok());
+  EXPECT_EQ(disk.steps.front(), 7);
+  EXPECT_EQ(disk.steps.back(), most + 6);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include "configs/overrides.h"
 #include "configs/validate.h"
 #include "tests/trainer/plan/plan_cases.h"
+#include "trainer/plan/layout_fields.h"
 
 namespace jevons {
 namespace {
@@ -46,15 +47,14 @@ TEST(Search, MarksWhatTrainRefuses) {
     RunConfig changed = config;
     for (const std::string& assignment : c.assignments) ASSERT_TRUE(ApplyOverride(assignment, changed).ok()) << assignment;
     const bool legal = Validate(changed, static_cast<int>(c.layout.gpus)).empty();
-    const bool whole_blocks = c.layout.recompute == Recompute::kFull;
-    full += whole_blocks;
-    EXPECT_EQ(c.refusal.empty(), legal && !whole_blocks) << c.layout.ToString() << ": " << c.refusal;
-    if (!whole_blocks) {
-      EXPECT_EQ(LayoutOf(changed, c.layout.gpus).ToString(), c.layout.ToString());
-    }
+    full += c.layout.recompute == Recompute::kFull;
+    EXPECT_EQ(c.refusal.empty(), legal) << c.layout.ToString() << ": " << c.refusal;
+    EXPECT_EQ(LayoutOf(changed, c.layout.gpus).ToString(), c.layout.ToString());
   }
-  EXPECT_TRUE(refused);
   EXPECT_GT(full, 0);
+  Layout uneven = LayoutOf(config, result.fitting.front().layout.gpus);
+  uneven.micro_batch = config.train().batch_sequences() - 1;
+  EXPECT_THAT(TrainRefusal(config, uneven), HasSubstr("micro_batch_sequences"));
 }
 
 TEST(Search, SmallerMemoryFitsFewerAndSaysWhy) {
