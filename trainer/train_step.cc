@@ -191,8 +191,12 @@ void TrainStep::RunStages(const StageStep& step, int64_t micro_batches) {
     recorder_.actions.clear();
     recorded_ = executor.get();
   }
-  for (const auto& stage : stages_)
-    if (stage != nullptr) stage->Begin(step);
+  for (size_t stage = 0; stage < stages_.size(); ++stage) {
+    if (stages_[stage] == nullptr) continue;
+    StageStep own = step;
+    own.reduce = [&, stage] { optimizer_->BeginReduce(step.ctx.ops, *gradients_, static_cast<int>(stage)); };
+    stages_[stage]->Begin(own);
+  }
   executor->Run();
 }
 
@@ -262,7 +266,6 @@ absl::StatusOr<StepStats> TrainStep::Run(const StepPlan& plan, const SampleBatch
             rounds);
 
   PhaseScope reduce(&timer_, Phase::kReduce);
-  gradients_->Finish(ctx.ops);
   totals_->BeginRead();
   totals_->Clear();  // what the new weights' codes lose is the next step's
   const GradientSummary gradient = optimizer_->Reduce(ctx.ops, *gradients_, scale);  // waits: the totals are here
@@ -450,7 +453,7 @@ MemoryUse TrainStep::memory() const {
   return {.weights = weights_->bytes() + binding_->bytes(),
           .gradients = gradients_->bytes(),
           .optimizer = optimizer_->bytes(),
-          .activations = pool_.peak_bytes() + scratch_.peak_bytes()};
+          .activations = pool_.peak_bytes() + scratch_.peak_bytes() + optimizer_->reduction().scratch().peak_bytes()};
 }
 
 MemoryLedger TrainStep::memory_ledger() const {
@@ -459,7 +462,7 @@ MemoryLedger TrainStep::memory_ledger() const {
   ledger.saved = pool_.SlicesOf({MicroPool::kUntilB, MicroPool::kUntilW, MicroPool::kMessage});
   ledger.stash = pool_.SlicesOf({MicroPool::kStash});
   ledger.holes = pool_.HoleBytes();
-  ledger.temporary = pool_.TemporarySlices(scratch_);
+  ledger.temporary = pool_.TemporarySlices({&scratch_, &optimizer_->reduction().scratch()});
   return ledger;
 }
 

@@ -84,6 +84,14 @@ MeasuredStep TrainStep::MeasureLastStep() {
   if (recorded_ == nullptr) return {};
   Communicator& world = mesh_.world();
   std::vector<RanAction> mine = recorder_.actions, all;
+  // What G has begun ran beside the actions.
+  auto span = optimizer_->reduction().spans().cbegin();
+  const std::vector<Action>& actions = recorded_->schedule().actions[static_cast<size_t>(mesh_.rank().pp)];
+  for (size_t i = 0; i < actions.size(); ++i) {
+    if (actions[i].first().kind != TaskKind::kReduce) continue;
+    mine[i] = {.begin = span->begin, .end = span->end, .waited = 0};
+    ++span;
+  }
   const double offset = ClockOffset(world);
   for (RanAction& action : mine) {
     action.begin -= offset;

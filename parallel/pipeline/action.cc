@@ -13,11 +13,11 @@
 namespace jevons {
 namespace {
 
-constexpr std::array<const char*, 9> kNames = {"F", "B", "I", "W", "R", "SF", "RF", "SB", "RB"};
+constexpr std::array<const char*, 10> kNames = {"F", "B", "I", "W", "R", "G", "SF", "RF", "SB", "RB"};
 
 absl::Status NotAnAction(absl::string_view text) {
   return UsageError(absl::StrFormat(
-      "'%s' is no action: write stage, kind (F, B, I, W, R, SF, RF, SB, RB) and micro-batch, as in 2F0; "
+      "'%s' is no action: write stage, kind (F, B, I, W, R, G, SF, RF, SB, RB) and micro-batch, as in 2F0; "
       "or a forward and a backward overlapped, as in 2F0&5B1",
       text));
 }
@@ -83,6 +83,12 @@ absl::Status ParseLine(const Words& words, Schedule& schedule) {
   return UsageError(absl::StrFormat("'%s': a line begins with schedule, route, rank or #", words[0]));
 }
 
+template <typename Predicate>
+bool AnyAction(const Schedule& schedule, Predicate predicate) {
+  return std::any_of(schedule.actions.begin(), schedule.actions.end(),
+                     [&](const std::vector<Action>& list) { return std::any_of(list.begin(), list.end(), predicate); });
+}
+
 }  // namespace
 
 absl::string_view Name(TaskKind kind) { return kNames[static_cast<size_t>(kind)]; }
@@ -124,6 +130,12 @@ std::vector<int> Schedule::StagesOf(int rank) const {
   return held;
 }
 
+int Schedule::FirstOf(int stage, int rank) const {
+  size_t route = 0;
+  while (routes[route][stage] != rank) ++route;
+  return static_cast<int>(static_cast<int64_t>(route) * micro_batches / static_cast<int64_t>(routes.size()));
+}
+
 int64_t Schedule::action_count() const {
   int64_t count = 0;
   for (const auto& list : actions) count += static_cast<int64_t>(list.size());
@@ -135,9 +147,11 @@ bool Schedule::has_pairs(int rank) const {
 }
 
 bool Schedule::communicates() const {
-  return std::any_of(actions.begin(), actions.end(), [](const std::vector<Action>& list) {
-    return std::any_of(list.begin(), list.end(), [](const Action& action) { return action.communicates(); });
-  });
+  return AnyAction(*this, [](const Action& action) { return action.communicates(); });
+}
+
+bool Schedule::reduces() const {
+  return AnyAction(*this, [](const Action& action) { return action.first().kind == TaskKind::kReduce; });
 }
 
 std::string ToString(const Schedule& schedule) {

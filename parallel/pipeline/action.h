@@ -9,6 +9,8 @@
 //   0F7&5B1    two at once: a forward overlapped with a backward (B or I)
 //   2SF0 3RF0  stage 2 sends its output, the activations of micro-batch 0; stage 3 receives them
 //   3SB0 2RB0  stage 3 sends the gradient of its input; stage 2 receives it
+//   2G0        begins to reduce the weight gradients of stage 2 over the ranks that hold it; they are all made. It goes on beside what
+//              follows, to the end of the step. 0: the first micro-batch that this rank takes through the stage
 #ifndef JEVONS_PARALLEL_PIPELINE_ACTION_H_
 #define JEVONS_PARALLEL_PIPELINE_ACTION_H_
 
@@ -29,6 +31,7 @@ enum class TaskKind : uint8_t {
   kBackwardInput,   // I
   kBackwardWeight,  // W
   kRecompute,       // R
+  kReduce,          // G
   kSendForward,     // SF
   kRecvForward,     // RF
   kSendBackward,    // SB
@@ -36,7 +39,7 @@ enum class TaskKind : uint8_t {
 };
 
 absl::string_view Name(TaskKind kind);
-// Sends and receives; everything else computes.
+// Sends and receives; everything else computes, or begins to reduce.
 constexpr bool IsCommunication(TaskKind kind) { return kind >= TaskKind::kSendForward; }
 // B or I: what the stage before waits for.
 constexpr bool MakesInputGradient(TaskKind kind) {
@@ -95,8 +98,11 @@ struct Schedule {
                  [stage];
   }
   std::vector<int> StagesOf(int rank) const;  // ascending, each once
+  // The first micro-batch that `rank` takes through a stage that it holds.
+  int FirstOf(int stage, int rank) const;
   int64_t action_count() const;
   bool communicates() const;  // holds sends or receives
+  bool reduces() const;
   bool has_pairs(int rank) const;
   bool operator==(const Schedule&) const = default;
 };

@@ -83,6 +83,8 @@ void Executor::Do(const Action& action) {
       return PhasesOf(task).Finish();
     case Kind::kBackwardWeight:
       return stages_[task.stage]->BackwardWeight(task.micro_batch);
+    case Kind::kReduce:
+      return stages_[task.stage]->ReduceGradients();
     case Kind::kRecompute:
       return stages_[task.stage]->Recompute(task.micro_batch).Finish();
   }

@@ -4,6 +4,7 @@
 //   SF, SB   begin to send what the stage made, go on; the stage gets the memory back when the send has ended
 //   F, B, I  wait for what they read, if another rank makes it; copy it, if a stage of this rank does. Then compute
 //   R, W     compute
+//   G        has the stage begin to reduce its gradients, goes on
 //   F&B, F&I wait for what both read, then run their phases in turn (phases.h)
 //
 // Sends under way to one neighbour are at most kSends: the next one waits for the oldest, and nothing else ends them before the step
@@ -47,7 +48,7 @@ class Executor {
   Executor(Schedule schedule, Communicator& pp, const Stream& stream, std::vector<Stage*> stages,
            ActionObserver* observer = nullptr);
 
-  // One step. When it returns, nothing is under way and every span has been released.
+  // One step. When it returns, no message is under way and every span has been released. What G has begun, the stages know.
   void Run();
 
   const Schedule& schedule() const { return schedule_; }

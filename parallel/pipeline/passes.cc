@@ -16,7 +16,7 @@ namespace {
 using Kind = TaskKind;
 
 void CheckBare(const Schedule& schedule) {
-  JEVONS_CHECK(!schedule.communicates(), "communication is inserted last: schedule %s",
+  JEVONS_CHECK(!schedule.communicates() && !schedule.reduces(), "communication and reductions are inserted last: schedule %s",
                schedule.name.c_str());
 }
 
@@ -147,6 +147,23 @@ Schedule InsertCommunication(const Schedule& schedule) {
   return result;
 }
 
+Schedule InsertReductions(Schedule schedule) {
+  for (int rank = 0; rank < schedule.ranks(); ++rank) {
+    std::vector<Action>& list = schedule.actions[rank];
+    std::vector<int> stages = schedule.StagesOf(rank);
+    size_t place = 0;  // of the next G: not before the last one
+    for (auto stage = stages.rbegin(); stage != stages.rend(); ++stage) {
+      for (size_t i = place; i < list.size(); ++i) {
+        const Task& task = list[i].tasks().back();
+        if (task.stage == *stage && (task.kind == Kind::kBackward || task.kind == Kind::kBackwardWeight)) place = i + 1;
+      }
+      while (place < list.size() && list[place].communicates()) ++place;
+      list.insert(list.begin() + static_cast<std::ptrdiff_t>(place++), Action(Kind::kReduce, *stage, schedule.FirstOf(*stage, rank)));
+    }
+  }
+  return schedule;
+}
+
 Schedule ForwardOnly(Schedule schedule) {
   schedule.forward_only = true;
   for (auto& list : schedule.actions) {
@@ -161,7 +178,7 @@ Schedule ForwardOnly(Schedule schedule) {
 absl::StatusOr<Schedule> ExecutableSchedule(const ScheduleShape& shape, bool recompute) {
   JEVONS_ASSIGN_OR_RETURN(Schedule schedule, MakeSchedule(shape));
   if (recompute) schedule = InsertRecompute(std::move(schedule), [](int, const Task&) { return true; });
-  schedule = InsertCommunication(schedule);
+  schedule = InsertReductions(InsertCommunication(schedule));
   JEVONS_RETURN_IF_ERROR(Validate(schedule));
   return schedule;
 }

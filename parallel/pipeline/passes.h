@@ -1,5 +1,5 @@
 // From one schedule to another. The order: split or join backward passes, insert recomputation, then
-// communication. Those passes take a valid schedule without communication (checked) and give a valid one.
+// communication, then reductions. The passes before the last take a valid schedule without either (checked); all give a valid one.
 #ifndef JEVONS_PARALLEL_PIPELINE_PASSES_H_
 #define JEVONS_PARALLEL_PIPELINE_PASSES_H_
 
@@ -31,11 +31,16 @@ Schedule InsertRecompute(Schedule schedule, const TaskFilter& filter);
 // of what it reads, not for the receives between.
 Schedule InsertCommunication(const Schedule& schedule);
 
+// A G for each stage of each rank, where it may stand first: after the last W or B of the stage, and the messages next to it, which others wait
+// for; stages in descending order, which is that in which backward passes leave them. So on all ranks reductions begin in one
+// order, and no circle of waits exists among them.
+Schedule InsertReductions(Schedule schedule);
+
 // The forwards of a valid schedule with their messages, in the same order: an evaluation. Communication may be inserted
 // already: forwards read forwards alone, so what is left over completes in the order in which the whole did.
 Schedule ForwardOnly(Schedule schedule);
 
-// What an executor takes: the schedule with communication inserted, and before every backward the recomputation of its
+// What an executor takes: the schedule with communication and reductions inserted, and before every backward the recomputation of its
 // forward if asked for.
 absl::StatusOr<Schedule> ExecutableSchedule(const ScheduleShape& shape, bool recompute);
 

@@ -36,9 +36,9 @@ absl::Status CheckCosts(const Schedule& schedule, const PipelineCosts& costs) {
   }
   for (size_t s = 0; s < stages; ++s) {
     const StageCosts& c = costs.stages[s];
-    if (!IsDuration(c.forward) || !IsDuration(c.input) || !IsDuration(c.weight) || !IsDuration(c.recompute)) {
-      return UsageError(absl::StrFormat("stage %d: durations F %g, I %g, W %g, R %g: finite, none negative",
-                                        s, c.forward, c.input, c.weight, c.recompute));
+    if (!IsDuration(c.forward) || !IsDuration(c.input) || !IsDuration(c.weight) || !IsDuration(c.recompute) || !IsDuration(c.reduce)) {
+      return UsageError(absl::StrFormat("stage %d: durations F %g, I %g, W %g, R %g, G %g: finite, none negative",
+                                        s, c.forward, c.input, c.weight, c.recompute, c.reduce));
     }
     if (std::min({c.until_b, c.until_w, c.stash, c.kept, c.weights}) < 0) {
       return UsageError(absl::StrFormat("stage %d: no number of bytes may be negative", s));
@@ -67,6 +67,7 @@ class Simulator {
       timeline_.ranks.emplace_back().actions.resize(list.size());
     }
     for (const Position& at : WalkGrid(schedule_).order) Time(at);
+    TimeReductions();
     for (int rank = 0; rank < schedule_.ranks(); ++rank) {
       timeline_.makespan = std::max(timeline_.makespan, clock_[rank]);
       MeasureMemory(rank);
@@ -139,6 +140,10 @@ class Simulator {
       return;
     }
     double& clock = clock_[at.rank];
+    if (action.first().kind == Kind::kReduce) {
+      interval = {clock, clock};
+      return;
+    }
     interval.begin = clock;
     for (const Task& task : action.tasks()) interval.begin = std::max(interval.begin, Arrival(task, at.rank));
     const double duration = Duration(action);
@@ -147,6 +152,29 @@ class Simulator {
     for (const Task& task : action.tasks()) {
       if (task.kind == Kind::kForward) forward_end_[Slot(task)] = clock;
       if (MakesInputGradient(task.kind)) backward_end_[Slot(task)] = clock;
+    }
+  }
+
+  // In the order that all ranks have: a stage's begins when each of its ranks has come to it and is through with the one before.
+  void TimeReductions() {
+    struct Part {
+      int rank;
+      TimeSpan* span;
+    };
+    std::vector<std::vector<Part>> reductions(schedule_.stages);
+    for (int rank = 0; rank < schedule_.ranks(); ++rank)
+      for (size_t i = 0; i < schedule_.actions[rank].size(); ++i)
+        if (const Task& task = schedule_.actions[rank][i].first(); task.kind == Kind::kReduce)
+          reductions[task.stage].push_back({rank, &timeline_.ranks[rank].actions[i]});
+    std::vector<double> through(schedule_.ranks());
+    for (int stage = schedule_.stages - 1; stage >= 0; --stage) {
+      double begin = 0;
+      for (const auto& [rank, span] : reductions[stage]) begin = std::max({begin, span->begin, through[rank]});
+      for (const auto& [rank, span] : reductions[stage]) {
+        *span = {begin, begin + costs_.stages[stage].reduce};
+        through[rank] = span->end;
+        timeline_.makespan = std::max(timeline_.makespan, span->end);
+      }
     }
   }
 

@@ -18,6 +18,7 @@ struct StageCosts {
   double input = 1;      // I
   double weight = 1;     // W
   double recompute = 0;  // R
+  double reduce = 0;     // G, from when all ranks that hold the stage have come to it
   // Bytes of one micro-batch, after the last reader of each: F leaves until_b + until_w; I adds the stash,
   // what W needs of the gradients; the end of I frees until_b, that of W frees until_w and stash; the end of
   // B frees all. Where the schedule recomputes, F leaves `kept` alone, and R replaces it by until_b +
@@ -42,9 +43,9 @@ struct TimeSpan {
 };
 
 struct RankTimeline {
-  std::vector<TimeSpan> actions;  // beside Schedule::actions; of a send or receive: its message under way
+  std::vector<TimeSpan> actions;  // beside Schedule::actions; of a send or receive: its message under way; of G: the reduction
   double busy = 0;                // sum of the computing actions
-  double idle = 0;                // makespan - busy: the bubble
+  double idle = 0;                // makespan - busy: the bubble, and reductions that end later
   // busy by kind: B alone counts as its input and its weight part, pairs count apart.
   double forward = 0, input = 0, weight = 0, recompute = 0, overlapped = 0;
   int64_t weight_bytes = 0;  // of the stages that the rank holds
@@ -61,7 +62,7 @@ struct Timeline {
 
 // Runs `schedule`, with communication inserted or not: a task begins when its rank is free and its input has
 // arrived; a message leaves when its rank comes to the send (without one: when its result is made) and
-// travels beside the computation. UsageError if the schedule is not valid, or a cost is missing, negative or
+// travels beside the computation. Reductions run beside it too, one after the other on each rank. UsageError if the schedule is not valid, or a cost is missing, negative or
 // not finite.
 absl::StatusOr<Timeline> Simulate(const Schedule& schedule, const PipelineCosts& costs);
 

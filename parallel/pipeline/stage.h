@@ -53,6 +53,10 @@ class Stage {
   // Not asked of the first stage. Valid until released.
   virtual std::span<const std::byte> InputGradient(int micro_batch) = 0;
   virtual void ReleaseInputGradient(int micro_batch) = 0;
+
+  // All weight gradients of the step are made: begins to reduce them over the ranks that hold the stage, and returns. Whoever takes the
+  // step's results ends it. Other tasks of this rank go on meanwhile, and none of them waits for it.
+  virtual void ReduceGradients() = 0;
 };
 
 }  // namespace jevons

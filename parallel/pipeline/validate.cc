@@ -13,7 +13,7 @@ namespace jevons {
 namespace {
 
 using Kind = TaskKind;
-constexpr int kKinds = 9;
+constexpr int kKinds = 10;
 constexpr int kAbsent = -1;
 
 absl::Status CheckShape(const Schedule& schedule) {
@@ -49,7 +49,8 @@ absl::Status CheckShape(const Schedule& schedule) {
 // Reads the lists once, rank by rank, and keeps where each task was seen.
 class Checker {
  public:
-  explicit Checker(const Schedule& schedule) : schedule_(schedule), communicates_(schedule.communicates()) {
+  explicit Checker(const Schedule& schedule)
+      : schedule_(schedule), communicates_(schedule.communicates()), reduces_(schedule.reduces()) {
     const size_t slots = static_cast<size_t>(schedule.stages) * schedule.micro_batches;
     for (int kind = 0; kind < kKinds; ++kind) {
       if (communicates_ || !IsCommunication(static_cast<Kind>(kind))) seen_[kind].assign(slots, kAbsent);
@@ -100,6 +101,7 @@ class Checker {
       }
       JEVONS_RETURN_IF_ERROR(CheckPlace(task));
       JEVONS_RETURN_IF_ERROR(IsCommunication(task.kind) ? CheckCommunication(task) : CheckOrder(task));
+      JEVONS_RETURN_IF_ERROR(CheckReduction(task));
       Seen(task.kind, task.stage, task.micro_batch) = at_.index;
     }
     return absl::OkStatus();
@@ -144,6 +146,20 @@ class Checker {
     }
   }
 
+  // Stages are reduced from the last to the first of a rank, each when nothing is added to it any more.
+  absl::Status CheckReduction(const Task& task) {
+    if (at_.index == 0) lowest_reduced_ = schedule_.stages;
+    const bool adds = task.kind == Kind::kBackward || task.kind == Kind::kBackwardWeight;
+    if (adds && task.stage >= lowest_reduced_) return Wrong(task, absl::StrFormat("after the gradients of stage %d were reduced", lowest_reduced_));
+    if (task.kind != Kind::kReduce) return absl::OkStatus();
+    if (const int first = schedule_.FirstOf(task.stage, at_.rank); task.micro_batch != first)
+      return Wrong(task, absl::StrCat("where it is called ", ToString(Task{task.kind, task.stage, first})));
+    if (task.stage >= lowest_reduced_)
+      return Wrong(task, absl::StrFormat("after stage %d: all ranks reduce the higher stage first", lowest_reduced_));
+    lowest_reduced_ = task.stage;
+    return absl::OkStatus();
+  }
+
   absl::Status CheckCommunication(const Task& task) {
     const Task peer = PeerOf(task);
     if (peer.stage < 0 || peer.stage >= schedule_.stages) return Wrong(task, "past the end of the pipeline");
@@ -174,6 +190,9 @@ class Checker {
         !Has(Kind::kBackwardWeight, task(Kind::kBackwardWeight))) {
       return Missing(task(Kind::kBackwardWeight));
     }
+    if (const Task reduce = task(Kind::kReduce); reduces_ && micro_batch == schedule_.FirstOf(stage, schedule_.RankOf(stage, micro_batch)) &&
+                                                 !Has(Kind::kReduce, reduce))
+      return Missing(reduce);
     if (!communicates_ || stage == 0) return absl::OkStatus();
     if (schedule_.RankOf(stage, micro_batch) == schedule_.RankOf(stage - 1, micro_batch))
       return absl::OkStatus();
@@ -188,8 +207,9 @@ class Checker {
   }
 
   const Schedule& schedule_;
-  const bool communicates_;
+  const bool communicates_, reduces_;
   Position at_;
+  int lowest_reduced_ = 0;  // of the stages whose G this rank's list had so far
   std::array<std::vector<int>, kKinds>
       seen_;  // [kind][stages x micro-batches] -> index in the list of its rank
 };

@@ -13,6 +13,8 @@ namespace jevons {
 //   - counts and routes are in range; every cell is a known action of a stage that its rank holds;
 //   - F, and either B or I and W, exactly once for each stage and micro-batch; R at most once, between F and
 //     B or I; of a forward-only schedule F alone;
+//   - with reductions: G of each stage of a rank exactly once, after every W or B of it there, higher stages first: in the
+//     one order that all ranks have. A forward-only schedule has none;
 //   - with communication: each result that another rank reads is sent once, after it is made, and received
 //     once, before it is read; and nothing else is sent;
 //   - no deadlock, even where a send waits for its receive and each rank does one thing at a time.

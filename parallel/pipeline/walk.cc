@@ -95,6 +95,7 @@ class Walker {
 
 std::optional<Task> InputOf(const Schedule& schedule, const Task& computing) {
   const auto [kind, stage, micro_batch] = computing;
+  if (kind == TaskKind::kReduce) return std::nullopt;
   if (kind == TaskKind::kForward) {
     if (stage == 0) return std::nullopt;
     return Task{TaskKind::kForward, stage - 1, micro_batch};

@@ -18,8 +18,8 @@ struct Position {
 
 // The task whose result `task` reads, on whichever rank it runs; nullopt where it reads none (the forward of
 // the first stage). The input part of a backward stands for the whole: B and I both answer to kBackwardInput.
-//   F(s) reads F(s-1);  B(s), I(s) read I(s+1), at the last stage F(s);  W(s) reads I(s);  R(s) reads F(s)
-// B(s) and I(s) also read F(s), W(s) and R(s): those run on the same rank, where the validator compares
+//   F(s) reads F(s-1);  B(s), I(s) read I(s+1), at the last stage F(s);  W(s) reads I(s);  R(s) reads F(s);  G(s) reads none
+// B(s) and I(s) also read F(s), W(s) and R(s), G(s) all W(s): those run on the same rank, where the validator compares
 // positions.
 std::optional<Task> InputOf(const Schedule& schedule, const Task& computing);
 

@@ -9,6 +9,8 @@
 namespace jevons {
 namespace {
 
+constexpr int64_t kLeastWindow = 256;  // elements
+
 int64_t ScratchBytes(const Stream& stream) {
   return stream.backend() == Device::kCuda ? kExchangeScratchBytesOnDevice : kExchangeScratchBytes;
 }
@@ -141,6 +143,11 @@ class Reduction {
 
 }  // namespace
 
+int64_t ExchangeScratchBytes(const Stream& stream, int ranks) {
+  const int64_t least = 2 * int64_t{ranks} * kLeastWindow * SizeOf(DType::kI64);
+  return std::max(ScratchBytes(stream), least) + 2 * Arena::SliceBytes(DType::kU8, {1});
+}
+
 void ReduceScatterOwned(Communicator& group, std::span<const Tensor> sums, const OpContext& ops) {
   if (group.size() == 1 || sums.empty()) return;
   std::vector<int64_t> sizes;
@@ -155,7 +162,7 @@ void ReduceScatterOwned(Communicator& group, std::span<const Tensor> sums, const
   const Reduction reduction(group, sums, type, lines, ops);
   // Exact: what leaves for all ranks, and what comes back. Else: what leaves for the others, and what each of them sends.
   const int64_t windows = exact ? group.size() + 1 : 2 * (group.size() - 1);
-  const int64_t width = std::max<int64_t>(ScratchBytes(ops.stream) / (windows * SizeOf(type)), 256);
+  const int64_t width = std::max<int64_t>(ScratchBytes(ops.stream) / (windows * SizeOf(type)), kLeastWindow);
   for (int64_t round = 0; round * width < LongestLine(lines); ++round) {
     const ArenaScope scope(*ops.scratch);
     exact ? reduction.SumExactly(round, width) : reduction.SumInOrder(round, width);
@@ -169,7 +176,7 @@ void AllGatherOwned(Communicator& group, std::span<void* const> params, std::spa
   const int ranks = group.size();
   if (ranks == 1) return;
   const std::vector<OwnedLine> lines = OwnedLines(sizes, ranks);
-  const int64_t width = std::max<int64_t>(ScratchBytes(ops.stream) / ((ranks + 1) * element_bytes), 256);
+  const int64_t width = std::max<int64_t>(ScratchBytes(ops.stream) / ((ranks + 1) * element_bytes), kLeastWindow);
   const auto address = [&](const OwnedLine& line, size_t slice, Range elements) {
     return static_cast<std::byte*>(params[line.slices[slice].param]) + elements.begin * element_bytes;
   };

@@ -16,6 +16,9 @@ namespace jevons {
 inline constexpr int64_t kExchangeScratchBytes = int64_t{8} << 20;
 inline constexpr int64_t kExchangeScratchBytesOnDevice = int64_t{256} << 20;
 
+// So much at most, over `ranks` ranks.
+int64_t ExchangeScratchBytes(const Stream& stream, int ranks);
+
 // Both work where ops.stream does: gradients, results, parameters and scratch lie on its device, and on a device nothing
 // waits for it: what the stream is given afterwards finds the result.
 

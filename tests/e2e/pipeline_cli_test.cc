@@ -81,6 +81,10 @@ TEST_F(PipelineCli, TraceShowsEveryRankBesideTheSimulation) {
     EXPECT_THAT(ranks["1W2"], testing::ElementsAre(2, 3));
     EXPECT_THAT(ranks["0SF1"], testing::ElementsAre(0, 1));
     EXPECT_THAT(ranks["1W2 simulated"], testing::ElementsAre(1));
+    // Four ranks, then what each of them reduces.
+    EXPECT_THAT(ranks["0G0"], testing::ElementsAre(4, 5));
+    EXPECT_THAT(ranks["1G0"], testing::ElementsAre(6, 7));
+    EXPECT_THAT(ranks["1G0 simulated"], testing::ElementsAre(3));
     EXPECT_EQ(ranks.count("0F3") + ranks.count("0SF1 simulated"), 0u);
   };
   std::vector<std::string> train = Command(4, 1, "traced", {"parallel.pp=2", "parallel.schedule=ZB_H1", "train.steps=2"});

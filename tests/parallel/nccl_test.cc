@@ -1,5 +1,6 @@
 // The communicator over NCCL, the dispatcher and ZeRO's collectives on device tensors, by the checks that the host's
 // transports pass too. Streams are threads here, and NCCL is a stand-in: what is tested is ours.
+#include <latch>
 #include <thread>
 
 #include "gtest/gtest.h"
@@ -7,6 +8,7 @@
 #include "parallel/mesh.h"
 #include "parallel/pipeline/executor.h"
 #include "parallel/pipeline/passes.h"
+#include "parallel/zero/background_reduction.h"
 #include "parallel/zero/exchange.h"
 #include "tests/parallel/collective_checks.h"
 #include "tests/parallel/dispatcher_checks.h"
@@ -196,6 +198,34 @@ TEST(NcclTest, TheHostWaitsForCountsAlone) {
     AllGatherOwned(*group, {&param, 1}, sizes, 4, ops);
   });
   EXPECT_EQ(HostSynchronizations() - before, kRanks * kLayers);
+}
+
+// On a stream of its own: what the compute stream is given after Begin does not wait for it, what it is given after Finish does; nor does
+// the host wait.
+TEST(NcclTest, AReductionRunsBesideTheComputeStream) {
+  SetWatchdogDeadline(20);
+  std::latch beside(1);
+  const int64_t waits = HostSynchronizations();
+  int64_t total = 0;
+  RunFakeNccl(2, [&](FakeRank& rank) {
+    const auto group = rank.Connect();
+    Arena memory("memory", 1 << 20, Device::kCuda);
+    const Tensor sum = memory.Allocate("gradient", DType::kI64, {1});
+    const int64_t mine = 1 + group->rank();
+    BackgroundReduction reduction(rank.compute, group->size());
+    if (group->rank() == 1) EnqueueOnStream(rank.compute.handle, [&] { beside.wait(); });
+    CopyBytes(rank.compute, &mine, sum.data, sizeof(mine));
+    reduction.Begin(rank.compute, {{group.get(), {sum}}});
+    if (group->rank() == 0) EnqueueOnStream(rank.compute.handle, [&] { beside.count_down(); });
+    reduction.Finish(rank.compute);
+    if (!OwnedSlices(std::vector<int64_t>{1}, 2, group->rank()).empty()) CopyBytes(rank.compute, sum.data, &total, sizeof(total));
+    std::latch done(1);
+    EnqueueOnStream(rank.compute.handle, [&] { done.count_down(); });
+    done.wait();
+  });
+  EXPECT_EQ(total, 3);
+  EXPECT_EQ(HostSynchronizations(), waits);
+  SetWatchdogDeadline(300);
 }
 
 // A stream that computes for longer than the deadline before a transfer can begin is no hang.

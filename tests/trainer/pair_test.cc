@@ -92,9 +92,9 @@ Result RunLists(Communicator& ep, const Case& test, const std::string& lists) {
   // Each of a pair has its scratch, and both count.
   const Arena& scratch = *step.ctx.ops.scratch;
   if (lists == kApart) {
-    EXPECT_EQ(SumOf(pool.TemporarySlices(scratch)), scratch.peak_bytes());
+    EXPECT_EQ(SumOf(pool.TemporarySlices({&scratch})), scratch.peak_bytes());
   } else if (test.layers[0] > 0 && SequencesOf(ep.rank(), 1) > 0) {
-    EXPECT_GT(SumOf(pool.TemporarySlices(scratch)), scratch.peak_bytes());
+    EXPECT_GT(SumOf(pool.TemporarySlices({&scratch})), scratch.peak_bytes());
   }
   for (size_t p = 0; p < harness.weights().specs().size(); ++p) result.gradients.push_back(harness.Gradient(p));
   return result;

@@ -77,12 +77,14 @@ Tensor GradientStore::ExpertTotal(size_t param, int64_t local_expert) const {
   return sum.Reshape({sum.size()});
 }
 
-void GradientStore::Finish(const OpContext& ops) {
-  for (size_t p = 0; p < values_.size(); ++p) {
-    if (!values_[p]) continue;
-    for (int64_t i = 0; i < SumsOf(p); ++i)
-      if (const GradientSum sum = weights_.specs()[p].expert ? Expert(p, i) : Dense(p); !*sum.started) Zero(ops.stream, sum.sum);
-  }
+void GradientStore::Finish(const OpContext& ops, size_t param) const {
+  for (int64_t i = 0; i < SumsOf(param); ++i)
+    if (const GradientSum sum = weights_.specs()[param].expert ? Expert(param, i) : Dense(param); !*sum.started) Zero(ops.stream, sum.sum);
+}
+
+void GradientStore::Finish(const OpContext& ops) const {
+  for (size_t p = 0; p < values_.size(); ++p)
+    if (values_[p]) Finish(ops, p);
 }
 
 }  // namespace jevons

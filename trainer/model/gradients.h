@@ -32,8 +32,9 @@ class GradientStore {
   // Where to contribute, as long as the store lives.
   GradientSum Dense(size_t param) const;
   GradientSum Expert(size_t param, int64_t local_expert) const;
-  // After the last contribution: what has got none is zero.
-  void Finish(const OpContext& ops);
+  // After the last contribution, to one parameter or to all: what has got none is zero.
+  void Finish(const OpContext& ops, size_t param) const;
+  void Finish(const OpContext& ops) const;
 
   // The sums, which a reduction over the ranks may change in place: flat, I64 or FP32.
   Tensor Whole(size_t param) const { return values_[param].Reshape({values_[param].size()}); }

@@ -60,6 +60,16 @@ std::vector<int> Partition::HoldersOf(int layer) const {
   return holders;
 }
 
+std::optional<int> Partition::OnlyStageOf(int layer) const {
+  std::optional<int> only;
+  for (size_t stage = 0; stage < parts_.size(); ++stage) {
+    if (!Holds(parts_[stage], layer, model_)) continue;
+    if (only.has_value()) return std::nullopt;
+    only = static_cast<int>(stage);
+  }
+  return only;
+}
+
 std::vector<std::vector<int>> Partition::HolderSets() const {
   std::vector<std::vector<int>> sets;
   for (const ParamSpec& spec : ParameterTable(model_))

@@ -2,6 +2,7 @@
 #ifndef JEVONS_TRAINER_MODEL_PARTITION_H_
 #define JEVONS_TRAINER_MODEL_PARTITION_H_
 
+#include <optional>
 #include <vector>
 
 #include "parallel/pipeline/schedules.h"
@@ -21,6 +22,8 @@ class Partition {
   // The pp ranks that hold the parameters at a place in the order of execution (ParamSpec::layer), ascending: more than one have
   // copies of the stage, or read the embedding.
   std::vector<int> HoldersOf(int layer) const;
+  // The one stage that computes with them; nothing where several do, as with the embedding that MTP modules read.
+  std::optional<int> OnlyStageOf(int layer) const;
   // For a WeightStore of this rank. The partition outlives it.
   HeldLayers HeldBy(int pp_rank) const;
   // All sets of holders, each once, in an order that is the same on all ranks.

@@ -50,10 +50,11 @@ int64_t MicroPool::HoleBytes() const {
   return 0;
 }
 
-MicroPool::Slices MicroPool::TemporarySlices(const Arena& first) const {
+MicroPool::Slices MicroPool::TemporarySlices(std::vector<const Arena*> arenas) const {
+  if (second_scratch_ != nullptr) arenas.push_back(second_scratch_.get());
   std::map<std::string, int64_t> sums;
-  for (const Arena* arena : {&first, static_cast<const Arena*>(second_scratch_.get())})
-    for (const auto& [name, bytes] : arena == nullptr ? Slices() : arena->PeakSlices()) sums[name] += bytes;
+  for (const Arena* arena : arenas)
+    for (const auto& [name, bytes] : arena->PeakSlices()) sums[name] += bytes;
   return LargestFirst(sums);
 }
 

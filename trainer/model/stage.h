@@ -37,7 +37,7 @@ class MicroPool {
   using Slices = std::vector<std::pair<std::string, int64_t>>;
   Slices SlicesOf(std::initializer_list<Use> uses) const;
   int64_t HoleBytes() const;  // between them
-  Slices TemporarySlices(const Arena& first) const;  // of `first` and the second scratch, each at its peak
+  Slices TemporarySlices(std::vector<const Arena*> others) const;  // of those and the second scratch, each at its peak
 
  private:
   int64_t bytes_;
@@ -58,6 +58,8 @@ struct StageStep {
   // For training: the constants of the loss, and where the totals of a micro-batch go.
   LossScales scales = {};
   std::function<MicroBatchTotals(int micro_batch)> totals = {};
+  // Begins to reduce the gradients of this stage, for schedules that say when.
+  std::function<void()> reduce = {};
 
   // Forward alone, for evaluation: the last stage writes the sum of a micro-batch's cross-entropies, of the main model, to loss(i), where
   // the stream works; labels(i): [sequences, S] I32, -1 = ignored. Without `loss` modules of MTP run too, but no head.
@@ -85,6 +87,7 @@ class NetworkStage final : public Stage {
   Phases Backward(int micro_batch) override;
   std::span<const std::byte> InputGradient(int micro_batch) override;
   void ReleaseInputGradient(int micro_batch) override;
+  void ReduceGradients() override { step_.reduce(); }
 
   const StagePart& part() const { return part_; }
   // The most rows that a micro-batch has brought to this rank's experts in the part's layers, relative to an even load.

@@ -37,14 +37,15 @@ std::vector<ZeroOptimizer::Group> ZeroOptimizer::MakeGroups(const WeightStore& w
   const std::vector<ParamSpec>& specs = weights.specs();
   const Range experts = weights.experts();
   std::vector<Group> groups;
-  auto group_of = [&](bool expert, DType type, const std::vector<int>& holders, std::optional<int> passing) -> Group& {
+  auto group_of = [&](bool expert, DType type, const std::vector<int>& holders, std::optional<int> passing, std::optional<int> stage) -> Group& {
     for (Group& group : groups)
-      if (group.expert == expert && group.type == type && group.holders == holders && group.passing == passing) return group;
+      if (group.expert == expert && group.type == type && group.holders == holders && group.passing == passing && group.stage == stage) return group;
     groups.push_back({.ranks = nullptr,
                       .expert = expert,
                       .type = type,
                       .holders = holders,
                       .passing = passing,
+                      .stage = stage,
                       .entries = {},
                       .sizes = {},
                       .slices = {}});
@@ -60,7 +61,8 @@ std::vector<ZeroOptimizer::Group> ZeroOptimizer::MakeGroups(const WeightStore& w
       chunk += copies * chunks;
       continue;
     }
-    Group& group = group_of(spec.expert, weights.value(p).dtype, holders, weights.passing(p) ? std::optional(spec.layer) : std::nullopt);
+    Group& group = group_of(spec.expert, weights.value(p).dtype, holders, weights.passing(p) ? std::optional(spec.layer) : std::nullopt,
+                            partition.OnlyStageOf(spec.layer));
     for (int64_t e = 0; e < copies; ++e, chunk += chunks) {
       if (spec.expert && (e < experts.begin || e >= experts.end)) continue;
       group.entries.push_back({.param = p,
@@ -102,6 +104,7 @@ ZeroOptimizer::ZeroOptimizer(const OptimizerConfig& config, WeightStore& weights
                return bytes;
              }(),
              weights.device()),
+      reduction_({.device = weights.device(), .counted = weights.backend()}, mesh.world().size()),
       chunks_(ChunksOfModel(weights.specs())) {
   for (Group& group : groups_) {
     for (Entry& entry : group.entries) {
@@ -165,15 +168,32 @@ void ZeroOptimizer::GatherWeights(Group& group, const OpContext& ops) {
   AllGatherOwned(*group.ranks, values, group.sizes, SizeOf(group.type), ops);
 }
 
+template <typename Wanted>
+void ZeroOptimizer::Begin(const OpContext& ops, const GradientStore& gradients, Wanted wanted) {
+  std::vector<BackgroundReduction::Part> parts;
+  for (Group& group : groups_) {
+    if (group.reduces || !wanted(group)) continue;
+    group.reduces = true;
+    BackgroundReduction::Part& part = parts.emplace_back(BackgroundReduction::Part{group.ranks, {}});
+    for (const Entry& entry : group.entries) {
+      if (entry.local_expert <= 0) gradients.Finish(ops, entry.param);
+      part.sums.push_back(group.expert ? gradients.ExpertTotal(entry.param, entry.local_expert) : gradients.Whole(entry.param));
+    }
+    for (Slice& slice : group.slices) slice.gradient = Part(part.sums[slice.entry], slice.elements);
+  }
+  reduction_.Begin(ops.stream, std::move(parts));
+}
+
+void ZeroOptimizer::BeginReduce(const OpContext& ops, const GradientStore& gradients, int stage) {
+  Begin(ops, gradients, [stage](const Group& group) { return group.stage == stage; });
+}
+
+// What several stages compute with comes last: the first of them, which has the embedding, is the last to end in any pipeline.
 GradientSummary ZeroOptimizer::Reduce(const OpContext& ops, const GradientStore& gradients, double scale) {
   gradient_unit_ = gradients.unit();
-  for (Group& group : groups_) {
-    std::vector<Tensor> sums;
-    for (const Entry& entry : group.entries)
-      sums.push_back(group.expert ? gradients.ExpertTotal(entry.param, entry.local_expert) : gradients.Whole(entry.param));
-    ReduceScatterOwned(*group.ranks, sums, ops);
-    for (Slice& slice : group.slices) slice.gradient = Part(sums[slice.entry], slice.elements);
-  }
+  Begin(ops, gradients, [](const Group&) { return true; });
+  reduction_.Finish(ops.stream);
+  for (Group& group : groups_) group.reduces = false;
   GradientSummary summary = Summarize(ops, gradients);
   summary.norm /= scale;
   summary.scale = scale;

@@ -2,7 +2,8 @@
 // gradients of those from everybody's sums, updates them, and gives the new weights to the others.
 //
 // Dense parameters are shared over dp, an expert's over edp, each over all ranks of the pipeline that hold it; each kind is cut for
-// its compute type apart, so that one gather moves one type, and what only passes for each layer apart, so that little of it is there at once. Squares for the norm are summed per chunk of a parameter, and the chunks in the order of the table over a
+// its compute type apart, so that one gather moves one type; what only passes for each layer apart, so that little of it is there at once; and each
+// stage apart, so that it is reduced when it is done. Squares for the norm are summed per chunk of a parameter, and the chunks in the order of the table over a
 // fixed tree: the norm does not feel the layout.
 #ifndef JEVONS_TRAINER_OPTIM_ZERO1_H_
 #define JEVONS_TRAINER_OPTIM_ZERO1_H_
@@ -13,6 +14,7 @@
 
 #include "configs/run.pb.h"
 #include "parallel/mesh.h"
+#include "parallel/zero/background_reduction.h"
 #include "trainer/model/gradients.h"
 #include "trainer/model/partition.h"
 #include "trainer/model/weights.h"
@@ -41,8 +43,12 @@ class ZeroOptimizer {
   // Fresh weights and moments. Every rank computes its own part from (seed, parameter, element).
   void Initialize(const OpContext& ops, double init_std, uint64_t seed);
 
-  // Reduces the step's gradients, which are those of the loss times `scale`, a power of two, into this rank's slices and
-  // returns the global norm. The host waits for it. Collective over the world.
+  // Begins to reduce the gradients of a stage of this rank, to which nothing is added any more, into the slices of their owners: of the
+  // parameters that no other stage computes with. Other work goes on meanwhile, without the groups dp and edp. Collective over the
+  // ranks that hold the stage; a rank's stages come in descending order.
+  void BeginReduce(const OpContext& ops, const GradientStore& gradients, int stage);
+  // Reduces what BeginReduce has not, and ends what it has begun. The gradients are those of the loss times `scale`, a power of two. Returns
+  // the global norm, for which the host waits. Collective over the world.
   GradientSummary Reduce(const OpContext& ops, const GradientStore& gradients, double scale);
 
   // AdamW on the slices, t = 1, 2, ..., then everybody's new weights to everybody. Collective over the world.
@@ -54,6 +60,7 @@ class ZeroOptimizer {
   void RestoreWeights(const OpContext& ops);
 
   int64_t bytes() const { return arena_.used_bytes(); }
+  const BackgroundReduction& reduction() const { return reduction_; }
 
  private:
   struct Entry {               // one tensor that ownership is decided on: a dense parameter, or one expert of a stack
@@ -68,7 +75,7 @@ class ZeroOptimizer {
     size_t entry = 0;
     Range elements;            // of the entry
     Tensor master, m, v;       // [elements]
-    Tensor gradient;           // [elements] of the gradient's sum: set by Reduce
+    Tensor gradient;           // [elements] of the gradient's sum: set when its reduction begins
   };
   struct Group {
     Communicator* ranks;
@@ -76,13 +83,18 @@ class ZeroOptimizer {
     DType type;
     std::vector<int> holders;  // pp ranks
     std::optional<int> passing;  // the layer whose weights only pass
+    std::optional<int> stage;    // the one that computes with it; none where several do
     std::vector<Entry> entries;
     std::vector<int64_t> sizes;
     std::vector<Slice> slices;
+    bool reduces = false;      // has begun to, in this step
   };
   static std::vector<Group> MakeGroups(const WeightStore& weights, const Partition& partition, int pp_rank);
   static int64_t SliceBytes(const OptimizerConfig& config, const Group& group, int ranks, int rank);
 
+  // Those groups that `wanted` takes and that have not begun.
+  template <typename Wanted>
+  void Begin(const OpContext& ops, const GradientStore& gradients, Wanted wanted);
   GradientSummary Summarize(const OpContext& ops, const GradientStore& gradients) const;
   // Weights that the ranks have written each its slices of, or that are to be made of masters, to everybody.
   void GatherWeights(Group& group, const OpContext& ops);
@@ -94,6 +106,7 @@ class ZeroOptimizer {
   TakeWeights take_;
   std::vector<Group> groups_;
   Arena arena_;
+  BackgroundReduction reduction_;
   int64_t chunks_ = 0;      // of the model
   double gradient_unit_ = 1;  // what 1 of a slice's gradient is worth
 };

@@ -9,7 +9,7 @@
 
 namespace jevons {
 
-// Seconds. What it waits for messages comes first in an action.
+// Seconds. What it waits for messages comes first in an action. Of G: the reduction that it began, beside the actions that follow.
 struct RanAction {
   double begin = 0, end = 0, waited = 0;
   double computed() const { return end - begin - waited; }
@@ -25,12 +25,14 @@ struct MeasuredStep {
   std::vector<MeasuredRank> ranks;  // of the world, on one clock
 };
 
-// Durations without waiting, as means over micro-batches and over the ranks that run a stage.
+// Durations without waiting, as means over micro-batches and over the ranks that run a stage. Of a reduction the shortest over its ranks: what it
+// takes when all have come.
 PipelineCosts CostsOf(const MeasuredStep& step);
 
 struct StepComparison {
   struct Rank {
-    double busy = 0, waiting = 0;         // seconds of the step's, until this rank's last action ends
+    double busy = 0, waiting = 0;         // seconds of the step's, until this rank's last action and reduction end
+    double reduction = 0, hidden = 0;     // seconds in which it reduces, and those of them in which some rank's actions are not over
     double predicted = 0, measured = 0;   // when that is
     double error_percent() const { return measured > 0 ? 100 * (predicted / measured - 1) : 0; }
   };

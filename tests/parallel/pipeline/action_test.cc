@@ -13,7 +13,7 @@ using testing::HasSubstr;
 
 TEST(ActionTest, PrintsAndParsesEveryKind) {
   for (const char* text :
-       {"2F0", "2B0", "2I0", "2W0", "13R119", "0SF7", "1RF7", "1SB7", "0RB7", "0F7&5B1", "3F0&3I1"}) {
+       {"2F0", "2B0", "2I0", "2W0", "13R119", "3G0", "0SF7", "1RF7", "1SB7", "0RB7", "0F7&5B1", "3F0&3I1"}) {
     const auto action = ParseAction(text);
     ASSERT_TRUE(action.ok()) << action.status();
     EXPECT_EQ(ToString(*action), text);
@@ -27,7 +27,7 @@ TEST(ActionTest, PrintsAndParsesEveryKind) {
 TEST(ActionTest, RefusesWhatIsNoAction) {
   for (const char* text :
        {"", "F", "2F", "F0", "2X0", "2f0", "2F0x", "-2F0", "2F-1", "2 F0", "2F0&", "&2F0", "2B0&2F1",
-        "2F0&2W1", "2F0&2F1", "2F0&2B1&2B2", "2F99999999999", "2SF0&2B1", "2SX0"}) {
+        "2F0&2W1", "2F0&2F1", "2F0&2B1&2B2", "2F99999999999", "2SF0&2B1", "2F0&2G1", "2G", "2SX0"}) {
     const auto action = ParseAction(text);
     ASSERT_FALSE(action.ok()) << text;
     EXPECT_EQ(ExitCodeOf(action.status()), ExitCode::kUsage);
@@ -72,6 +72,8 @@ TEST(ScheduleTest, KnowsWhichRankRunsWhat) {
   EXPECT_THAT(schedule.StagesOf(1), ElementsAre(1, 2));
   EXPECT_THAT(Make(ScheduleKind::kInterleaved, 2, 4, 3).StagesOf(1), ElementsAre(1, 3, 5));
   EXPECT_THAT(Make(ScheduleKind::kDualPipeV, 3, 6).StagesOf(2), ElementsAre(2, 3));
+  EXPECT_EQ(schedule.FirstOf(0, 0), 0);
+  EXPECT_EQ(schedule.FirstOf(0, 3), 4);
 }
 
 }  // namespace

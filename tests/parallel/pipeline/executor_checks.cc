@@ -249,6 +249,13 @@ std::span<const std::byte> ToyStage::InputGradient(int micro_batch) {
 
 void ToyStage::ReleaseInputGradient(int micro_batch) { ReleaseSpan(input_gradients_, micro_batch); }
 
+// What is added later is missing from the sum.
+void ToyStage::ReduceGradients() {
+  Before(Kind::kReduce, 0);
+  JEVONS_CHECK(open_.empty(), "stage %d reduces while micro-batches are open", stage_);
+  options_.enqueue([this] { reduced_ = weight_gradient_; });
+}
+
 namespace {
 
 // The most micro-batches that are open at once by the list of a rank: from their receive, or their forward.

@@ -49,8 +49,10 @@ class ToyStage : public Stage {
   Phases Backward(int micro_batch) override;
   std::span<const std::byte> InputGradient(int micro_batch) override;
   void ReleaseInputGradient(int micro_batch) override;
+  void ReduceGradients() override;
 
-  int64_t weight_gradient() const { return weight_gradient_; }
+  // Of the steps reduced so far; where the schedule reduces nothing, of all.
+  int64_t weight_gradient() const { return schedule_.reduces() ? reduced_ : weight_gradient_; }
   int64_t loss() const { return loss_; }  // of the last stage
   bool empty() const { return open_.empty() && outputs_.empty() && input_gradients_.empty(); }
   size_t peak_spans() const { return peak_spans_; }  // outputs, or input gradients, not released
@@ -84,7 +86,7 @@ class ToyStage : public Stage {
   std::map<int, MicroBatch> open_;
   std::map<int, Buffer> outputs_, input_gradients_;  // not released
   size_t peak_spans_ = 0;
-  int64_t weight_gradient_ = 0, loss_ = 0;
+  int64_t weight_gradient_ = 0, reduced_ = 0, loss_ = 0;
 };
 
 // Two steps of `schedule`, which has its communication, on the ranks of `pp`: the results are those of a serial run,

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdlib>
+#include <latch>
 #include <string>
 #include <thread>
 
@@ -14,6 +15,8 @@
 #include "parallel/mesh.h"
 #include "parallel/pipeline/passes.h"
 #include "parallel/pipeline/validate.h"
+#include "parallel/zero/background_reduction.h"
+#include "parallel/zero/ownership.h"
 #include "tests/parallel/pipeline/executor_checks.h"
 #include "tests/parallel/pipeline/pipeline_cases.h"
 #include "tests/support/slow_transport.h"
@@ -68,6 +71,7 @@ TEST_P(ExecutorTest, AnyValidListRuns) {
     ASSERT_TRUE(Validate(bare).ok()) << Validate(bare).ToString();
     const Schedule schedule = InsertCommunication(bare);
     RunOverLoopback(schedule);
+    RunOverLoopback(InsertReductions(schedule));
     RunOverSlowTransport(ForwardOnly(schedule));
   }
 }
@@ -118,9 +122,9 @@ TEST(ExecutorFuzzTest, DelaysChangeNothing) {
 
 TEST(ExecutableScheduleTest, OneRankTakesMicroBatchesOneByOne) {
   EXPECT_THAT(ToString(Executable({.kind = ScheduleKind::k1F1B, .pp = 1, .micro_batches = 3})),
-              HasSubstr("\nrank 0F0 0B0 0F1 0B1 0F2 0B2\n"));
+              HasSubstr("\nrank 0F0 0B0 0F1 0B1 0F2 0B2 0G0\n"));
   EXPECT_THAT(ToString(Executable({.kind = ScheduleKind::k1F1B, .pp = 1, .micro_batches = 2}, true)),
-              HasSubstr("\nrank 0F0 0R0 0B0 0F1 0R1 0B1\n"));
+              HasSubstr("\nrank 0F0 0R0 0B0 0F1 0R1 0B1 0G0\n"));
   EXPECT_EQ(ExitCodeOf(ExecutableSchedule({.kind = ScheduleKind::kDualPipe, .pp = 3}, false).status()),
             ExitCode::kUsage);
 }
@@ -130,7 +134,7 @@ TEST(ForwardOnlyTest, KeepsTheForwardsAndTheirMessages) {
       ForwardOnly(Executable({.kind = ScheduleKind::kDualPipeV, .pp = 2, .micro_batches = 4}));
   const std::string text = ToString(schedule);
   EXPECT_THAT(text, HasSubstr("schedule dualpipev stages 4 micro_batches 4 forward_only\n"));
-  EXPECT_EQ(text.find_first_of("BIW&", text.find("rank")), std::string::npos) << text;
+  EXPECT_EQ(text.find_first_of("BIWG&", text.find("rank")), std::string::npos) << text;
   EXPECT_THAT(text, HasSubstr("1RF3"));
   const auto parsed = ParseSchedule(text);
   ASSERT_TRUE(parsed.ok());
@@ -149,6 +153,39 @@ TEST(ForwardOnlyTest, IsValidatedByTheSameRules) {
   EXPECT_THAT(message("rank 0F0 0SF0 0F1 0SF1\nrank 1RF0 1F0 1RF1\n"), HasSubstr("rank 1 never runs 1F1"));
   EXPECT_THAT(message("rank 0F0 0SF0 0F1\nrank 1RF0 1F0 1F1\n"), HasSubstr("rank 1 never runs 1RF1"));
   EXPECT_THAT(message("rank 0F0 0SF0 0F1 0SF1\nrank 1RF1 1F1 1RF0 1F0\n"), HasSubstr("deadlock"));
+}
+
+// Two pipelines whose ranks hold the same two stages. The ranks of the second come to a reduction when those of the first have run their lists to
+// the end: so nothing in these has waited for a reduction.
+TEST(ExecutorReductionTest, StopsNobody) {
+  SetWatchdogDeadline(20);
+  const Schedule schedule = Executable({.kind = ScheduleKind::kDualPipeV, .pp = 2, .micro_batches = 4});
+  std::latch first_is_over(schedule.ranks());
+  RunLoopback(2 * schedule.ranks(), [&](Communicator& world) {
+    Mesh mesh(world, {.world = 2 * schedule.ranks(), .pp = schedule.ranks(), .ep = 1});
+    const int pipeline = mesh.rank().dp;
+    std::vector<int64_t> gradients(schedule.stages, 1 + pipeline);
+    BackgroundReduction reduction({}, world.size());
+    const ToyOptions options{.before = [&](const Task& task) {
+      if (task.kind != TaskKind::kReduce) return;
+      if (pipeline == 1) first_is_over.wait();
+      reduction.Begin({}, {{&mesh.dp(), {Tensor::Of(&gradients[task.stage], {1})}}});
+    }};
+    ToyMemory memory;
+    std::vector<std::unique_ptr<ToyStage>> stages(schedule.stages);
+    std::vector<Stage*> given(schedule.stages);
+    for (const int stage : schedule.StagesOf(mesh.rank().pp)) {
+      stages[stage] = std::make_unique<ToyStage>(schedule, stage, options, memory);
+      given[stage] = stages[stage].get();
+    }
+    Executor(schedule, mesh.pp(), {}, given).Run();
+    if (pipeline == 0) first_is_over.count_down();
+    reduction.Finish({});
+    EXPECT_EQ(reduction.spans().size(), 2u);
+    if (OwnedSlices(std::vector<int64_t>{1}, 2, pipeline).empty()) return;
+    for (const int stage : schedule.StagesOf(mesh.rank().pp)) EXPECT_EQ(gradients[stage], 3);
+  });
+  SetWatchdogDeadline(300);
 }
 
 class ExecutorDeathTest : public testing::Test {

@@ -86,10 +86,53 @@ TEST(PassesTest, BothEndsOfEveryPairOfRanksAgreeOnTheOrder) {
   }
 }
 
+// When the last W or B of the stage is over, what others wait for goes first; and no higher stage is left.
+TEST(PassesTest, ReducesAStageAsSoonAsItIsDone) {
+  EXPECT_EQ(ToString(InsertReductions(Parse("schedule s stages 2 micro_batches 2\nroute 0 0\n"
+                                            "rank 0F0 1F0 0F1 1F1 1B0 1I1 0I0 1W1 0W0 0B1\n"))),
+            "schedule s stages 2 micro_batches 2\nroute 0 0\n"
+            "rank 0F0 1F0 0F1 1F1 1B0 1I1 0I0 1W1 1G0 0W0 0B1 0G0\n");
+  EXPECT_EQ(ToString(InsertReductions(Parse("schedule s stages 2 micro_batches 1\nroute 0 0\nrank 0F0 1F0 1I0 0B0 1W0\n"))),
+            "schedule s stages 2 micro_batches 1\nroute 0 0\nrank 0F0 1F0 1I0 0B0 1W0 1G0 0G0\n")
+      << "stage 0 is done first, but its turn is second";
+  EXPECT_EQ(ToString(InsertReductions(Parse("schedule s stages 2 micro_batches 1\nroute 0 1\nrank 0F0 0SF0 0RB0 0B0\nrank 1RF0 1F0 1B0 1SB0\n"))),
+            "schedule s stages 2 micro_batches 1\nroute 0 1\nrank 0F0 0SF0 0RB0 0B0 0G0\nrank 1RF0 1F0 1B0 1SB0 1G0\n");
+}
+
+TEST(PassesTest, ReductionsOfEveryScheduleAreValid) {
+  for (const ScheduleShape& shape : SmallShapes(4, 9)) {
+    for (const Schedule& before : {*MakeSchedule(shape), InsertCommunication(*MakeSchedule(shape))}) {
+      Schedule schedule = InsertReductions(before);
+      ASSERT_EQ(Validate(schedule), absl::OkStatus());
+      ASSERT_TRUE(schedule.reduces());
+      ASSERT_FALSE(ForwardOnly(schedule).reduces());
+      for (auto& list : schedule.actions)
+        std::erase_if(list, [](const Action& action) { return action.first().kind == TaskKind::kReduce; });
+      ASSERT_EQ(schedule, before);
+    }
+  }
+}
+
+// A rank that holds both ends goes on with the early stage when the late one is done.
+TEST(PassesTest, SomethingIsLeftToComputeBesideTheFirstReduction) {
+  for (const ScheduleKind kind : {ScheduleKind::kInterleaved, ScheduleKind::kDualPipe, ScheduleKind::kDualPipeV}) {
+    const Schedule schedule = InsertReductions(Make(kind, 4, 8, kind == ScheduleKind::kInterleaved ? 2 : 1));
+    for (const auto& list : schedule.actions) {
+      const auto reduces = [](const Action& action) { return action.first().kind == TaskKind::kReduce; };
+      const auto first = std::find_if(list.begin(), list.end(), reduces), second = std::find_if(first + 1, list.end(), reduces);
+      EXPECT_GT(second - first, 1) << ToString(schedule);
+      EXPECT_EQ(second, list.end() - 1);
+    }
+  }
+}
+
 TEST(PassesDeathTest, CommunicationComesLast) {
   const Schedule schedule = InsertCommunication(Make(ScheduleKind::k1F1B, 2, 2));
-  EXPECT_DEATH(SplitBackward(schedule, All), "communication is inserted last");
-  EXPECT_DEATH(InsertCommunication(schedule), "communication is inserted last");
+  const Schedule reduces = InsertReductions(Make(ScheduleKind::k1F1B, 2, 2));
+  for (const Schedule& late : {schedule, reduces}) {
+    EXPECT_DEATH(SplitBackward(late, All), "communication and reductions are inserted last");
+    EXPECT_DEATH(InsertCommunication(late), "communication and reductions are inserted last");
+  }
 }
 
 }  // namespace

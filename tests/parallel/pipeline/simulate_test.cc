@@ -72,6 +72,31 @@ TEST(SimulateTest, CostsOfEachStageAndPair) {
   EXPECT_EQ(TimelineOf(schedule, apart).ranks[0].actions[3], (TimeSpan{114, 114 + 16 + 2}));
 }
 
+// By hand: beside the computation, when all that hold the stage have come, one after the other on a rank.
+TEST(SimulateTest, ReductionsBesideTheComputation) {
+  const Schedule schedule = Parse(
+      "schedule s stages 2 micro_batches 2\nroute 0 1\nroute 1 0\n"
+      "rank 0F0 1F1 1B1 1G1 0B0 0G0\nrank 0F1 1F0 1B0 1G0 0B1 0G1\n");
+  PipelineCosts costs = PipelineCosts::Uniform(2, {.forward = 1, .input = 2, .weight = 1});
+  costs.stages[0].reduce = 5;
+  costs.stages[1].reduce = 8;
+  costs.stages[1].weight = 2;  // F0 0 to 1, F1 to 2, B1 to 6, B0 to 9
+  const Timeline timeline = TimelineOf(schedule, costs);
+  for (const RankTimeline& rank : timeline.ranks) {
+    EXPECT_THAT(rank.actions, ElementsAre(TimeSpan{0, 1}, TimeSpan{1, 2}, TimeSpan{2, 6}, TimeSpan{6, 14}, TimeSpan{6, 9}, TimeSpan{14, 19}));
+    EXPECT_EQ(rank.busy, 9);
+    EXPECT_EQ(rank.idle, 10);
+  }
+  EXPECT_EQ(timeline.makespan, 19);
+  // Who comes late keeps the others of the stage, and nobody else.
+  const Schedule apart = Parse(
+      "schedule s stages 1 micro_batches 4\nroute 0\nroute 1\nrank 0F0 0B0 0F1 0B1 0G0\nrank 0F2 0F3 0B2 0B3 0G2\n");
+  PipelineCosts one = PipelineCosts::Uniform(1, {.reduce = 3});
+  EXPECT_EQ(TimelineOf(apart, one).ranks[1].actions[4], (TimeSpan{6, 9}));
+  one.stages[0].reduce = -1;
+  EXPECT_THAT(std::string(Simulate(apart, one).status().message()), HasSubstr("G -1: finite, none negative"));
+}
+
 TEST(SimulateTest, RecomputationRunsWhileTheGradientIsOnItsWay) {
   const Schedule schedule =
       InsertRecompute(Make(ScheduleKind::k1F1B, 2, 1), [](int rank, const Task&) { return rank == 0; });

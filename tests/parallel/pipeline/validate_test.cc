@@ -110,6 +110,27 @@ TEST(ValidateTest, SendsMatchReceives) {
               AllOf(HasSubstr("to itself"), HasSubstr(">>0SF0<<")));
 }
 
+TEST(ValidateTest, ReducesEveryStageOnceWhenItIsDone) {
+  EXPECT_EQ(Validate(Parse(Two("0F0 0F1 0B0 0B1 0G0", "1F0 1I0 1F1 1B1 1W0 1G0"))), absl::OkStatus());
+  EXPECT_THAT(Refusal(Two("0F0 0F1 0B0 0B1 0G0", kRank1)), AllOf(HasSubstr("rank 1 never runs 1G0"), HasSubstr(">>end<<")));
+  EXPECT_THAT(Refusal(Two("0F0 0F1 0B0 0G0 0B1", "1F0 1B0 1F1 1B1 1G0")),
+              AllOf(HasSubstr("0B1 after the gradients of stage 0 were reduced"), HasSubstr(">>0B1<<")));
+  EXPECT_THAT(Refusal(Two("0F0 0F1 0B0 0I1 0G0 0W1", "1F0 1B0 1F1 1B1 1G0")), HasSubstr(">>0W1<<"));
+  EXPECT_THAT(Refusal(Two("0F0 0F1 0B0 0B1 0G0 0G0", kRank1)), HasSubstr("0G0 twice"));
+  EXPECT_THAT(Refusal(Two("0F0 0F1 0B0 0B1 0G1", kRank1)), HasSubstr("0G1 where it is called 0G0"));
+  EXPECT_THAT(Refusal(Two("0F0 0F1 0B0 0B1 1G0", kRank1)), HasSubstr("belongs on rank 1"));
+  // Both copies of a stage, and both ranks in one order.
+  const auto both = [](const std::string& rank0, const std::string& rank1) {
+    return Parse("schedule both stages 2 micro_batches 2\nroute 0 1\nroute 1 0\nrank " + rank0 + "\nrank " + rank1 + "\n");
+  };
+  EXPECT_EQ(Validate(both("0F0 1F1 1B1 0B0 1G1 0G0", "0F1 1F0 1B0 1G0 0B1 0G1")), absl::OkStatus());
+  EXPECT_THAT(Refusal(both("0F0 1F1 1B1 0B0 0G0 1G1", "0F1 1F0 1B0 1G0 0B1 0G1")),
+              HasSubstr("rank 0 runs 1G1 after stage 0: all ranks reduce the higher stage first"));
+  EXPECT_THAT(Refusal(both("0F0 1F1 1B1 0B0 1G1", "0F1 1F0 1B0 1G0 0B1 0G1")), HasSubstr("rank 0 never runs 0G0"));
+  EXPECT_THAT(Refusal("schedule s stages 1 micro_batches 1 forward_only\nroute 0\nrank 0F0 0G0\n"),
+              HasSubstr("0G0 in a forward-only schedule"));
+}
+
 TEST(ValidateTest, CountsAndRoutes) {
   EXPECT_THAT(Refusal("schedule s stages 0 micro_batches 1\nroute\nrank 0F0\n"), HasSubstr("0 stages"));
   EXPECT_THAT(Refusal("schedule s stages 1 micro_batches 1\nrank 0F0 0B0\n"), HasSubstr("0 routes"));
@@ -205,6 +226,19 @@ TEST_P(MutationTest, BackwardBeforeItsForwardIsMarked) {
                                          HasSubstr(">>" + ToString(early) + "<<")));
 }
 
+TEST_P(MutationTest, DroppedReductionIsMissed) {
+  Mutant m = Random();
+  m.schedule = InsertReductions(m.schedule);
+  auto& list = m.schedule.actions[m.rank];
+  std::vector<size_t> reductions;
+  for (size_t i = 0; i < list.size(); ++i)
+    if (list[i].first().kind == TaskKind::kReduce) reductions.push_back(i);
+  const size_t at = reductions[static_cast<size_t>(Pick(reductions.size()))];
+  const std::string dropped = ToString(list[at]);
+  list.erase(list.begin() + static_cast<std::ptrdiff_t>(at));
+  EXPECT_THAT(Refusal(m.schedule), HasSubstr("rank " + std::to_string(m.rank) + " never runs " + dropped));
+}
+
 TEST_P(MutationTest, DroppedMessageIsMissed) {
   Mutant m = Random();
   m.schedule = InsertCommunication(m.schedule);
@@ -224,10 +258,11 @@ TEST_P(MutationTest, RandomCellsGetAnAnswer) {
   for (int round = 0; round < 50; ++round) {
     Mutant m = Random();
     if (round % 2 == 0) m.schedule = InsertCommunication(m.schedule);
+    if (round % 3 == 0) m.schedule = InsertReductions(m.schedule);
     for (int changes = 1 + Pick(4); changes > 0; --changes) {
       auto& list = m.schedule.actions[Pick(m.schedule.ranks())];
       if (list.empty()) continue;
-      const Task task = {static_cast<TaskKind>(Pick(9)), Pick(m.schedule.stages + 2) - 1,
+      const Task task = {static_cast<TaskKind>(Pick(10)), Pick(m.schedule.stages + 2) - 1,
                          Pick(m.schedule.micro_batches + 2) - 1};
       Action& cell = list[Pick(list.size())];
       cell = Pick(3) == 0 ? Action::Overlap(cell.first(), task) : Action(task);
@@ -243,6 +278,7 @@ TEST_P(MutationTest, SwappedNeighboursAreRefusedOrRun) {
   for (int round = 0; round < 20; ++round) {
     Mutant m = Random();
     if (round % 2 == 0) m.schedule = InsertCommunication(m.schedule);
+    if (round % 3 == 0) m.schedule = InsertReductions(m.schedule);
     auto& list = m.schedule.actions[m.rank];
     const int at = Pick(list.size() - 1);
     std::swap(list[at], list[at + 1]);

@@ -16,7 +16,7 @@ namespace {
 // Durations that differ from stage to stage; pairs take less than both alone.
 PipelineCosts Costs(int stages) {
   PipelineCosts costs;
-  for (int s = 0; s < stages; ++s) costs.stages.push_back({.forward = 1.0 + s, .input = 1.5 + s, .weight = 0.5 + 0.1 * s});
+  for (int s = 0; s < stages; ++s) costs.stages.push_back({.forward = 1.0 + s, .input = 1.5 + s, .weight = 0.5 + 0.1 * s, .reduce = 0.75 + 0.25 * s});
   for (int f = 0; f < stages; ++f)
     for (int b = 0; b < stages; ++b) costs.overlapped.push_back(0.8 * (1.0 + f + 2.0 + 1.1 * b));
   return costs;
@@ -32,6 +32,10 @@ MeasuredStep StepOf(const Schedule& schedule, const Timeline& timeline) {
       double now = start;
       for (size_t i = 0; i < schedule.actions[r].size(); ++i) {
         const TimeSpan& at = timeline.ranks[r].actions[i];
+        if (schedule.actions[r][i].first().kind == TaskKind::kReduce) {  // beside the others
+          rank.actions.push_back({.begin = start + at.begin, .end = start + at.end, .waited = 0});
+          continue;
+        }
         const bool message = schedule.actions[r][i].communicates();  // no time of the rank's own
         const double ready = message ? now : start + at.begin, end = message ? now : start + at.end;
         rank.actions.push_back({.begin = now, .end = end, .waited = ready - now});
@@ -56,6 +60,7 @@ TEST_P(MeasuredStepTest, GivesBackItsCosts) {
     const StageCosts &is = measured.stages[s], &was = costs.stages[s];
     EXPECT_NEAR(is.forward, was.forward, 1e-9);
     EXPECT_NEAR(is.input + is.weight, was.input + was.weight, 1e-9);
+    EXPECT_NEAR(is.reduce, was.reduce, 1e-9);
     EXPECT_NEAR(is.weight, GetParam() == ScheduleKind::k1F1B ? 0 : was.weight, 1e-9) << "1F1B has whole backwards alone";
   }
   const StepComparison comparison = Compare(step);
@@ -66,10 +71,17 @@ TEST_P(MeasuredStepTest, GivesBackItsCosts) {
     EXPECT_NEAR(rank.busy, timeline.ranks[r % 4].busy, 1e-9);
     EXPECT_NEAR(rank.measured, rank.predicted + late, 1e-9);
     EXPECT_NEAR(rank.waiting, rank.measured - rank.busy, 1e-9);
+    double reduction = 0;
+    for (const int stage : schedule.StagesOf(static_cast<int>(r % 4))) reduction += costs.stages[static_cast<size_t>(stage)].reduce;
+    EXPECT_NEAR(rank.reduction, reduction, 1e-9);
+    if (GetParam() != ScheduleKind::k1F1B) continue;
+    // The first stage ends last, and in the second pipeline so much later.
+    EXPECT_NEAR(rank.hidden, r == 0 ? 0.25 : r == 4 ? 0 : reduction, 1e-9);
   }
   EXPECT_NEAR(comparison.slowest().predicted, timeline.makespan, 1e-9);
   EXPECT_NEAR(comparison.slowest().error_percent(), 100 * (timeline.makespan / (timeline.makespan + 0.25) - 1), 1e-6);
   EXPECT_THAT(ComparisonText(comparison), testing::ContainsRegex("\n  rank 7 +busy [0-9.]+ s, waiting [0-9.]+ s, predicted [0-9.]+ s"));
+  EXPECT_THAT(ComparisonText(comparison), testing::ContainsRegex("\n  its gradients were reduced in [0-9.]+ s of all ranks, [0-9]+% of them beside actions"));
 
   // Two processes: every action once in each, messages only where they were measured, and nothing overlaps within a thread.
   const auto trace = nlohmann::json::parse(TraceJson(step, comparison));
@@ -86,7 +98,7 @@ TEST_P(MeasuredStepTest, GivesBackItsCosts) {
     last = begin + duration;
     if (event["name"] != "wait") ++(event["pid"] == 0 ? measured_actions : simulated_actions);
   }
-  EXPECT_EQ(end.size(), 12u);
+  EXPECT_EQ(end.size(), 24u) << "reductions have a line of their own";
   EXPECT_EQ(measured_actions, 2 * schedule.action_count());
   EXPECT_EQ(simulated_actions, schedule.action_count() - messages);
 }
