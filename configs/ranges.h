@@ -83,6 +83,7 @@ inline constexpr RealRange kRealRanges[] = {
     {"optimizer.eps", 1e-30, 1},
     {"optimizer.weight_decay", 0, 100},
     {"optimizer.clip_norm", 0, 1e9},
+    {"optimizer.ema_decay", 0, 0.9999999},
     {"optimizer.learning_rate.peak", 0, 10},
     {"optimizer.learning_rate.constant_tokens", 0, 1e18},
     {"optimizer.learning_rate.decay_tokens", 0, 1e18},

@@ -127,6 +127,7 @@ std::string Report(const RunConfig& config, const StepFigures& f, const Meter& m
                         100.0 * (static_cast<double>(used.total()) / static_cast<double>(planned.total()) - 1),
                         HumanBytes(static_cast<double>(used.weights)), HumanBytes(static_cast<double>(used.gradients)),
                         HumanBytes(static_cast<double>(used.optimizer)), HumanBytes(static_cast<double>(used.activations)));
+  if (used.host > 0) absl::StrAppendFormat(&text, "  on the host: average of the weights %s\n", HumanBytes(static_cast<double>(used.host)));
   return text;
 }
 

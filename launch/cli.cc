@@ -93,6 +93,11 @@ void AddCheckpointOptions(CLI::App& command, CheckpointOptions& options) {
       ->required();
   AddRepeatable(command, "--set", options.overrides, "change one field of the checkpoint's config; may be repeated")
       ->type_name("PATH=VALUE");
+  AddEma(command, options);
+}
+
+void AddEma(CLI::App& command, CheckpointOptions& options) {
+  command.add_flag("--ema", options.ema, "the moving average of the weights in place of the weights; of a run with optimizer.ema_decay");
 }
 
 CLI::Option* AddSeed(CLI::App& command, uint64_t& seed, const std::string& description) {

@@ -36,8 +36,10 @@ void AddConfigOptions(CLI::App& command, ConfigOptions& options, bool required);
 struct CheckpointOptions {
   std::string path;
   std::vector<std::string> overrides;
+  bool ema = false;
 };
 void AddCheckpointOptions(CLI::App& command, CheckpointOptions& options);
+void AddEma(CLI::App& command, CheckpointOptions& options);  // of them, --ema alone
 
 // --seed, with its default.
 CLI::Option* AddSeed(CLI::App& command, uint64_t& seed, const std::string& description);

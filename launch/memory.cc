@@ -50,11 +50,22 @@ Room RoomOf(const RunConfig& config) {
                           Sharing(ranks), Bytes(cuda::kLibraryBytes))};
 }
 
+// The average of the weights, beside all else where the host computes.
+absl::Status JudgeHost(const RunConfig& config, const MemoryUse& plan) {
+  const int ranks = MachineRanks().size();
+  const int64_t needed = plan.host + (config.parallel().backend() == CPU ? plan.total() : 0), host = MachineBytes();
+  if (plan.host == 0 || needed <= host / ranks) return absl::OkStatus();
+  return UsageError(absl::StrFormat(
+      "optimizer.ema_decay = %g: the average of the weights takes %s of the host's memory, a rank then needs %s of it, and this machine "
+      "has %s%s: set it to 0, or use more ranks on more machines",
+      config.optimizer().ema_decay(), Bytes(plan.host), Bytes(needed), Bytes(host), Sharing(ranks)));
+}
+
 absl::Status Judge(const RunConfig& config, const Communicator& world) {
   const MeshShape shape = MeshShapeOf(config, world.size());
   const MemoryUse plan = PlanMemory(config, shape, world.rank()).use;
   const Room room = RoomOf(config);
-  if (plan.total() <= room.bytes) return absl::OkStatus();
+  if (plan.total() <= room.bytes) return JudgeHost(config, plan);
   return UsageError(absl::StrFormat(
       "a rank needs %s (weights %s, gradients %s, optimizer %s, activations %s), and %s: lower "
       "train.micro_batch_sequences = %d, data.sequence_length = %d or the model's size, set train.recompute_up_projections or recompute_stages, or "

@@ -91,7 +91,8 @@ void CountMemory(const RunConfig& config, Plan& plan) {
                        .gradients = static_cast<double>(use.gradients),
                        .optimizer = static_cast<double>(use.optimizer),
                        .activations = static_cast<double>(use.activations - temporary),
-                       .temporary = static_cast<double>(temporary)});
+                       .temporary = static_cast<double>(temporary),
+                       .host = static_cast<double>(use.host)});
   }
   plan.SetCountedMemory(std::move(counted));
 }

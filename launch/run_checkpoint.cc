@@ -5,6 +5,7 @@
 #include "configs/load.h"
 #include "configs/validate.h"
 #include "launch/checkpoint_path.h"
+#include "trainer/state.h"
 
 namespace jevons {
 
@@ -18,6 +19,7 @@ absl::StatusOr<RunConfig> ConfigForOneRank(const CheckpointReader& reader, std::
 
 absl::StatusOr<OpenedCheckpoint> OpenForUse(const CheckpointOptions& options, Needs needs) {
   JEVONS_ASSIGN_OR_RETURN(CheckpointReader reader, OpenCheckpointAt(PosixFileSystem(), options.path));
+  if (options.ema) JEVONS_RETURN_IF_ERROR(UseAverage(reader));
   JEVONS_ASSIGN_OR_RETURN(RunConfig config, ConfigForOneRank(reader, options.overrides));
   JEVONS_ASSIGN_OR_RETURN(const RunConfig own, ParseRunConfig(reader.config_text(), reader.path() + " (its config)", {}));
   // The run's own tokenizer, unless another place is named; to data belongs the one that it was made with.

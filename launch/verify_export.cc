@@ -48,6 +48,7 @@ void RegisterVerifyExport(CLI::App& program, int* exit_code) {
   command->add_option("RUN", options->checkpoint.path, "a run, or one of its checkpoints")->required();
   command->add_option("FOLDER", options->folder, "what `jevons export` has written of it, in any precision")->required();
   command->add_option("--set", options->checkpoint.overrides, "path=value: overrides a field of the checkpoint's config, as at the export");
+  AddEma(*command, options->checkpoint);
   command->callback([options, exit_code] { *exit_code = Finish(Verify(*options)); });
 }
 

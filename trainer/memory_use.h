@@ -12,6 +12,7 @@ namespace jevons {
 struct MemoryUse {
   int64_t weights = 0, gradients = 0, optimizer = 0;
   int64_t activations = 0;  // the peak of what micro-batches under way need, saved and temporary
+  int64_t host = 0;         // of the host's memory, apart from the device's: the average of the weights. Not in the total
   int64_t total() const { return weights + gradients + optimizer + activations; }
 };
 

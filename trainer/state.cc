@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_format.h"
 #include "kernels/ops/elementwise.h"
 #include "kernels/tensor/device.h"
 
@@ -44,8 +45,20 @@ absl::Status ReadBiases(CheckpointReader& reader, const WeightStore& weights, co
 
 }  // namespace
 
+bool HasAverage(const CheckpointReader& reader) {
+  return std::any_of(reader.tensors().begin(), reader.tensors().end(), [](const TensorInfo& tensor) { return absl::StartsWith(tensor.name, "ema/"); });
+}
+
+absl::Status UseAverage(CheckpointReader& reader) {
+  if (!HasAverage(reader))
+    return UsageError(absl::StrFormat("--ema: %s holds no average of the weights: its run had optimizer.ema_decay = 0; leave --ema out", reader.path()));
+  reader.ReadInstead("weight/", "ema/");
+  return absl::OkStatus();
+}
+
 absl::Status LoadState(CheckpointReader& reader, TrainStep& train_step) {
   const Stream& stream = train_step.stream();
+  const bool has_average = HasAverage(reader);
   for (const StateSlice& slice : train_step.State()) {
     const bool moment = absl::StartsWith(slice.name, "m/") || absl::StartsWith(slice.name, "v/");
     if (reader.step() == 0 && moment) {
@@ -53,7 +66,9 @@ absl::Status LoadState(CheckpointReader& reader, TrainStep& train_step) {
       continue;
     }
     if (absl::StartsWith(slice.name, "gate_bias/")) continue;  // one rank saves them, all read them
-    JEVONS_RETURN_IF_ERROR(ReadTo(reader, slice.name, slice.shape, slice.elements.begin, slice.data, stream));
+    const bool begins = absl::StartsWith(slice.name, "ema/") && !has_average;
+    const std::string name = begins ? "weight/" + slice.name.substr(4) : slice.name;
+    JEVONS_RETURN_IF_ERROR(ReadTo(reader, name, slice.shape, slice.elements.begin, slice.data, stream));
   }
   return ReadBiases(reader, train_step.weights(), stream);
 }

@@ -13,9 +13,15 @@ namespace jevons {
 
 std::vector<TensorSlice> SlicesOf(const std::vector<StateSlice>& state);
 
-// A checkpoint of step 0 was imported: it holds weights and biases only, and its moments are zero.
+// Whether a checkpoint holds the moving average of its run's weights (optimizer.ema_decay).
+bool HasAverage(const CheckpointReader& reader);
+// From here on the weights that are read are their averages; gate biases, which have none, stay. UsageError where there is no average.
+absl::Status UseAverage(CheckpointReader& reader);
+
+// A checkpoint of step 0 was imported: it holds weights and biases only, and its moments are zero. Where a checkpoint has no average of the
+// weights, the average begins with its weights.
 //
-// Masters, moments and biases from `reader` into `train_step`, whatever layout wrote them. Each rank reads its own; once all
+// Masters, moments, averages and biases from `reader` into `train_step`, whatever layout wrote them. Each rank reads its own; once all
 // have, train_step.RestoreWeights() gives everybody the weights.
 absl::Status LoadState(CheckpointReader& reader, TrainStep& train_step);
 

@@ -67,6 +67,7 @@ std::string SummaryText(const RunSummary& s, const TrainOptions& options) {
                         Mebibytes(s.memory.total()), Mebibytes(s.memory.weights), Mebibytes(s.memory.gradients),
                         Mebibytes(s.memory.optimizer), Mebibytes(s.memory.activations), s.peak_load, Mebibytes(s.planned.total()),
                         100 * PlanError(s), Mebibytes(s.resident_bytes));
+  if (s.memory.host > 0) absl::StrAppendFormat(&text, "  on the host        average of the weights %.1f\n", Mebibytes(s.memory.host));
   absl::StrAppendFormat(&text, "  optimizer          masters %.1f, moments %.1f\n", Mebibytes(s.memory_ledger.masters),
                         Mebibytes(s.memory_ledger.moments));
   absl::StrAppendFormat(&text, "  saved for backward %s\n  for weight grads   %s\n  between these      %.1f\n  temporary          %s\n",
@@ -110,6 +111,7 @@ std::string SummaryJson(const RunSummary& s) {
                                {"memory_hole_bytes", s.memory_ledger.holes},
                                {"memory_temporary_bytes", NamedJson(s.memory_ledger.temporary)},
                                {"planned_memory_bytes", s.planned.total()},
+                               {"host_memory_bytes", s.memory.host},
                                {"peak_expert_load", s.peak_load},
                                {"resident_bytes", s.resident_bytes}};
   return json.dump(2) + "\n";

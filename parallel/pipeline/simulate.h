@@ -62,8 +62,8 @@ struct Timeline {
 
 // Runs `schedule`, with communication inserted or not: a task begins when its rank is free and its input has
 // arrived; a message leaves when its rank comes to the send (without one: when its result is made) and
-// travels beside the computation. Reductions run beside it too, one after the other on each rank. UsageError if the schedule is not valid, or a cost is missing, negative or
-// not finite.
+// travels beside the computation. Reductions run beside it too, one after the other on each rank. UsageError if the
+// schedule is not valid, or a cost is missing, negative or not finite.
 absl::StatusOr<Timeline> Simulate(const Schedule& schedule, const PipelineCosts& costs);
 
 }  // namespace jevons

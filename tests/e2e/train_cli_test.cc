@@ -144,7 +144,7 @@ TEST_F(TrainCli, ASecondStartWaitsForTheRanksOfTheFirst) {
 // However a run dies, the same command goes on from its newest checkpoint and ends where an undisturbed run ends.
 TEST_F(TrainCli, KillNineLosesNothingThatWasCommitted) {
   {
-    Process process = StartLongRun("killed", 9);
+    Process process = StartLongRun("killed", 9, Command(2, 2, "killed", {"optimizer.ema_decay=0.9"}));
     const std::vector<pid_t> ranks = ChildrenOf(process.pid());
     ASSERT_FALSE(ranks.empty());
     kill(ranks.front(), SIGKILL);
@@ -153,11 +153,11 @@ TEST_F(TrainCli, KillNineLosesNothingThatWasCommitted) {
   const ProcessResult before = Jevons({"inspect", folder_ / "killed"});
   ASSERT_EQ(before.exit_code, 0) << before.err;
   const std::string steps = absl::StrCat("train.steps=", NewestStep("killed") + 6);
-  const ProcessResult resumed = Train(3, 3, "killed", {steps});
+  const ProcessResult resumed = Train(3, 3, "killed", {steps, "optimizer.ema_decay=0.9"});
   ASSERT_EQ(resumed.exit_code, 0) << resumed.err;
   EXPECT_THAT(resumed.err, HasSubstr("resumed after step"));
   EXPECT_THAT(resumed.out, HasSubstr("1 restart"));
-  ASSERT_EQ(Train(1, 1, "undisturbed", {steps}).exit_code, 0);
+  ASSERT_EQ(Train(1, 1, "undisturbed", {steps, "optimizer.ema_decay=0.9"}).exit_code, 0);
   EXPECT_EQ(Hash("killed"), Hash("undisturbed"));
 }
 
@@ -215,6 +215,44 @@ TEST_F(TrainCli, ATokenizerOfOtherDataIsNoticedFirst) {
   EXPECT_EQ(resumed.exit_code, 3) << resumed.err;
   EXPECT_THAT(resumed.err, Not(HasSubstr("parameters (")));
   EXPECT_THAT(Train(1, 1, "own", {"train.steps=2"}).err, HasSubstr("parameters ("));
+}
+
+// The average in place of the weights, wherever a checkpoint is used; a run without one says so.
+TEST_F(TrainCli, TheAverageOfTheWeightsIsUsedWhereItIsAskedFor) {
+  const ProcessResult averaged = Train(2, 2, "averaged", {"optimizer.ema_decay=0.9"});
+  ASSERT_EQ(averaged.exit_code, 0) << averaged.err;
+  EXPECT_THAT(averaged.out, testing::ContainsRegex("on the host +average of the weights [0-9.]+"));
+  ASSERT_EQ(Train(1, 1, "plain").exit_code, 0);
+  const auto loss = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), {"eval", "--json", "--checkpoint"});
+    const ProcessResult result = Jevons(more);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return nlohmann::json::parse(result.out, nullptr, false)["validation_loss"].get<double>();
+  };
+  EXPECT_EQ(loss({folder_ / "averaged"}), loss({folder_ / "plain"})) << "an average changes nothing else";
+  EXPECT_NE(loss({folder_ / "averaged", "--ema"}), loss({folder_ / "averaged"}));
+  const std::vector<std::string> generate = {"generate", "--checkpoint", folder_ / "averaged", "--prompt", "In the", "--tokens", "5", "--ema"};
+  EXPECT_EQ(Jevons(generate).exit_code, 0);
+
+  // What is exported of it, and comes back, is what was evaluated.
+  const std::string model = folder_ / "averaged_model", back = folder_ / "averaged_back";
+  ASSERT_EQ(Jevons({"export", "--checkpoint", folder_ / "averaged", "--output", model, "--precision", "fp32", "--ema"}).exit_code, 0);
+  EXPECT_EQ(Jevons({"verify-export", folder_ / "averaged", model, "--ema"}).exit_code, 0);
+  EXPECT_EQ(Jevons({"verify-export", folder_ / "averaged", model}).exit_code, 3);
+  ASSERT_EQ(Jevons({"import", "--input", model, "--output", back}).exit_code, 0);
+  EXPECT_EQ(loss({back, "--set", absl::StrCat("data.path=", (folder_ / "data").string()), "--set", "data.sequence_length=32"}), loss({folder_ / "averaged", "--ema"}));
+
+  for (const std::vector<std::string>& command : std::vector<std::vector<std::string>>{{"eval", "--checkpoint", folder_ / "plain"},
+                                                                                      {"generate", "--checkpoint", folder_ / "plain", "--prompt", "A"},
+                                                                                      {"export", "--checkpoint", folder_ / "plain", "--output", folder_ / "no_model"}}) {
+    std::vector<std::string> asks = command;
+    asks.push_back("--ema");
+    const ProcessResult refused = Jevons(asks);
+    EXPECT_EQ(refused.exit_code, 2);
+    EXPECT_EQ(refused.out, "");
+    EXPECT_THAT(refused.err, HasSubstr("plain/checkpoints/step-00000012 holds no average of the weights: its run had optimizer.ema_decay = 0; leave --ema out")) << refused.err;
+  }
+  EXPECT_FALSE(fs::exists(folder_ / "no_model"));
 }
 
 // A run has its tokenizer: once the data is gone, what needs no data works.

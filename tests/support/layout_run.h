@@ -28,6 +28,7 @@ inline RunConfig TinyRun(int64_t batch, int64_t micro) {
   config.mutable_train()->set_batch_sequences(batch);
   config.mutable_train()->set_micro_batch_sequences(micro);
   config.mutable_optimizer()->mutable_learning_rate()->set_peak(1e-2);
+  config.mutable_optimizer()->set_ema_decay(0.75);
   return config;
 }
 

@@ -6,7 +6,9 @@
 #include <map>
 #include <string>
 #include <tuple>
+#include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "tests/data/test_data.h"
 #include "tests/kernels/cuda/cuda_test.h"
 #include "tests/support/memory_disk.h"
@@ -30,6 +32,7 @@ RunConfig Tiny(ComputeType compute, ProductType product) {
   config.mutable_precision()->set_compute(compute);
   config.mutable_precision()->set_gemm(product);
   if (compute == BF16) config.mutable_optimizer()->set_moments(MOMENTS_BF16);
+  config.mutable_optimizer()->set_ema_decay(0.9);
   return config;
 }
 
@@ -223,6 +226,8 @@ TEST_P(CudaMemory, IsPlanned) {
     EXPECT_EQ(used.weights, planned.use.weights);
     EXPECT_EQ(used.gradients, planned.use.gradients);
     EXPECT_EQ(used.optimizer, planned.use.optimizer);
+    EXPECT_EQ(used.host, planned.use.host);
+    EXPECT_GT(used.host, 0);
     std::printf("deviation CudaMemory: %.4f of the plan is used\n",
                 static_cast<double>(used.activations) / static_cast<double>(planned.use.activations));
     if (LibrariesArePlayed()) {
@@ -240,6 +245,40 @@ INSTANTIATE_TEST_SUITE_P(Runs, CudaMemory,
                          testing::Values(MemoryCase{FP32, AS_COMPUTE, true, false, EXACT}, MemoryCase{BF16, AS_COMPUTE, true, true, CHAIN},
                                          MemoryCase{BF16, AS_COMPUTE, false, false, CHAIN}, MemoryCase{BF16, FP8_BLOCK, false, true, CHAIN},
                                          MemoryCase{FP32, FP8_BLOCK, true, false, EXACT}));
+
+// The average of the masters, which are copied to the host beside the next step: that of a scalar recomputation.
+TEST(CudaAverage, IsExact) {
+  if (const std::string reason = CudaRefusal(); !reason.empty()) GTEST_SKIP() << "no CUDA device: " << reason;
+  const RunConfig config = On(CUDA, Tiny(BF16, AS_COMPUTE));
+  RunCudaRanks(1, [&](Communicator& world) {
+    Mesh mesh(world, {.world = 1, .pp = 1, .ep = 1});
+    TrainStep step(config, mesh);
+    step.Initialize();
+    std::map<std::string, std::vector<float>> expected;  // by parameter: a rank alone owns them whole
+    for (int64_t i = 0; i <= kSteps; ++i) {
+      if (i > 0) {
+        ASSERT_TRUE(step.Run(PlanOf(i - 1), BatchOf(step, config, i - 1)).ok());
+      }
+      std::map<std::string, std::vector<float>> weights;
+      for (const StateSlice& slice : step.State()) {
+        const std::string parameter = slice.name.substr(slice.name.find('/') + 1) + absl::StrCat(":", slice.elements.begin);
+        std::vector<float> values(static_cast<size_t>(slice.data.size()));
+        if (slice.name.rfind("weight/", 0) == 0) {
+          Fetch(step.stream(), slice.data.data, values.data(), slice.data.bytes());
+          std::vector<float>& average = expected.try_emplace(parameter, values).first->second;
+          for (size_t j = 0; j < values.size(); ++j) average[j] += static_cast<float>(1 - 0.9) * (values[j] - average[j]);
+          weights[parameter] = values;
+        } else if (slice.name.rfind("ema/", 0) == 0) {
+          std::copy_n(slice.data.as<float>(), values.size(), values.begin());
+          ASSERT_EQ(values, expected.at(parameter)) << slice.name << " after step " << i;
+          if (i > 0 && slice.name == "ema/model.norm.weight") {
+            EXPECT_NE(values, weights.at(parameter));
+          }
+        }
+      }
+    }
+  });
+}
 
 // A checkpoint knows no backend: each reads the other's, and goes on where it stopped.
 TEST(CudaCheckpoint, CrossesBackends) {

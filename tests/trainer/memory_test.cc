@@ -53,6 +53,8 @@ void ExpectPlanned(RunConfig config, const RunLayout& layout) {
     EXPECT_EQ(planned.use.gradients, used.gradients);
     EXPECT_EQ(planned.use.optimizer, used.optimizer);
     EXPECT_EQ(planned.use.activations, used.activations);
+    EXPECT_EQ(planned.use.host, used.host);
+    EXPECT_GT(used.host, 0);
     const MemoryLedger ledger = step.memory_ledger();
     EXPECT_EQ(planned.ledger.masters, ledger.masters);
     EXPECT_EQ(planned.ledger.moments, ledger.moments);

@@ -62,6 +62,7 @@ class TrainTest : public testing::Test {
     train.set_eval_sequences(4);
     config_.mutable_optimizer()->mutable_learning_rate()->set_peak(3e-3);
     config_.mutable_optimizer()->mutable_learning_rate()->set_warmup_steps(2);
+    config_.mutable_optimizer()->set_ema_decay(0.9);
     config_.mutable_log()->set_interval(1000);
   }
 
@@ -150,6 +151,33 @@ TEST_F(TrainTest, EveryScheduleGoesOnFromEveryOther) {
     ASSERT_TRUE(TrainOn(layout.ranks, 1, Folder("relay")).ok());
   }
   EXPECT_EQ(Hash(Folder("relay")), Hash(Folder("straight")));
+}
+
+// A run that had none begins its average with the weights that it has.
+TEST_F(TrainTest, AnAverageMayBeginLater) {
+  config_.mutable_optimizer()->set_ema_decay(0);
+  config_.mutable_train()->set_steps(3);
+  ASSERT_TRUE(TrainOn(2, 2, Folder("run")).ok());
+  config_.mutable_optimizer()->set_ema_decay(0.9);
+  config_.mutable_train()->set_steps(4);
+  config_.mutable_checkpoint()->set_keep(2);
+  ASSERT_TRUE(TrainOn(3, 3, Folder("run")).ok());
+  const auto open = [&](int64_t step) {
+    return CheckpointReader::Open(PosixFileSystem(), CheckpointPath(PosixFileSystem(), Folder("run") + "/checkpoints", step).value()).value();
+  };
+  CheckpointReader before = open(3), after = open(4);
+  EXPECT_FALSE(HasAverage(before));
+  EXPECT_EQ(ExitCodeOf(UseAverage(before)), ExitCode::kUsage);
+  const Shape shape = {config_.model().hidden_size()};
+  std::vector<float> old(static_cast<size_t>(shape.size())), weights(old), average(old), instead(old);
+  ASSERT_TRUE(before.Read("weight/model.norm.weight", DType::kF32, shape, {0, shape.size()}, old.data()).ok());
+  ASSERT_TRUE(after.Read("weight/model.norm.weight", DType::kF32, shape, {0, shape.size()}, weights.data()).ok());
+  ASSERT_TRUE(after.Read("ema/model.norm.weight", DType::kF32, shape, {0, shape.size()}, average.data()).ok());
+  for (size_t i = 0; i < old.size(); ++i) EXPECT_EQ(average[i], old[i] + static_cast<float>(1 - 0.9) * (weights[i] - old[i]));
+  EXPECT_NE(average, old);
+  ASSERT_TRUE(UseAverage(after).ok());
+  ASSERT_TRUE(after.Read("weight/model.norm.weight", DType::kF32, shape, {0, shape.size()}, instead.data()).ok());
+  EXPECT_EQ(instead, average);
 }
 
 TEST_F(TrainTest, ResumesInBf16WithBf16Moments) {

@@ -125,6 +125,7 @@ struct CheckpointReader::State {
   std::vector<std::byte> chunk = {};     // the one last read in part, checked
   const CheckpointSlice* chunk_slice = nullptr;
   int64_t chunk_index = -1;  // in chunk_slice
+  std::string replaced = {}, other = {};  // of names, by ReadInstead
 
   absl::Status ReadSlice(const CheckpointTensor& tensor, const CheckpointSlice& slice, Range bytes,
                          std::byte* dst);
@@ -221,9 +222,16 @@ int64_t CheckpointReader::bytes() const {
   return total;
 }
 
-absl::Status CheckpointReader::Read(const std::string& name, DType dtype, const Shape& shape, Range elements,
+void CheckpointReader::ReadInstead(const std::string& prefix, const std::string& other) {
+  state_->replaced = prefix;
+  state_->other = other;
+}
+
+absl::Status CheckpointReader::Read(const std::string& asked, DType dtype, const Shape& shape, Range elements,
                                     void* dst) {
   const std::vector<TensorInfo>& tensors = state_->tensors;
+  const bool instead = !state_->replaced.empty() && absl::StartsWith(asked, state_->replaced);
+  const std::string name = instead ? state_->other + asked.substr(state_->replaced.size()) : asked;
   const auto found =
       std::lower_bound(tensors.begin(), tensors.end(), name,
                        [](const TensorInfo& tensor, const std::string& key) { return tensor.name < key; });

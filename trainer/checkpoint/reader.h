@@ -64,6 +64,9 @@ class CheckpointReader {
   // [0, shape.size()).
   absl::Status Read(const std::string& name, DType dtype, const Shape& shape, Range elements, void* dst);
 
+  // From here on Read takes a name that begins with `prefix` to begin with `other`.
+  void ReadInstead(const std::string& prefix, const std::string& other);
+
   // Reads everything and checks all hashes.
   absl::Status Verify();
 

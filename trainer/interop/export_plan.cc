@@ -63,7 +63,9 @@ int64_t Elements(const SafetensorsSpec& spec) {
 }
 
 // Moments are of the optimizer, and stay.
-bool IsOfTheNetwork(const std::string& tensor) { return !absl::StartsWith(tensor, "m/") && !absl::StartsWith(tensor, "v/"); }
+bool IsOfTheNetwork(const std::string& tensor) {
+  return !absl::StartsWith(tensor, "m/") && !absl::StartsWith(tensor, "v/") && !absl::StartsWith(tensor, "ema/");
+}
 
 // Tensors of the MTP modules that the checkpoint's network has and `model`, otherwise the same, has not: `--set model.mtp.depth=0` leaves
 // them out.

@@ -123,6 +123,11 @@ ZeroOptimizer::ZeroOptimizer(const OptimizerConfig& config, WeightStore& weights
       group.slices.push_back(slice);
     }
   }
+  if (config.ema_decay() == 0) return;
+  std::vector<Tensor> masters;
+  for (const Group& group : groups_)
+    for (const Slice& slice : group.slices) masters.push_back(slice.master);
+  average_ = std::make_unique<WeightAverage>(config.ema_decay(), std::move(masters), Stream{.device = weights.device(), .counted = weights.backend()});
 }
 
 void ZeroOptimizer::Initialize(const OpContext& ops, double init_std, uint64_t seed) {
@@ -135,6 +140,7 @@ void ZeroOptimizer::Initialize(const OpContext& ops, double init_std, uint64_t s
       Zero(ops.stream, slice.v);
     }
   }
+  if (average_ != nullptr) average_->Reset(ops.stream);
   RestoreWeights(ops);
 }
 
@@ -262,6 +268,7 @@ GradientSummary ZeroOptimizer::Summarize(const OpContext& ops, const GradientSto
 void ZeroOptimizer::Update(const OpContext& ops, double learning_rate, const GradientSummary& gradient, int64_t t) {
   const double clip = config_.clip_norm();
   const double clipping = clip > 0 && gradient.norm > clip ? clip / (gradient.norm + 1e-6) : 1.0;
+  if (average_ != nullptr) average_->Finish();
   std::vector<AdamWSlice> slices;
   for (const Group& group : groups_) {
     for (const Slice& slice : group.slices) {
@@ -283,11 +290,14 @@ void ZeroOptimizer::Update(const OpContext& ops, double learning_rate, const Gra
          .grad_unit = gradient_unit_,
          .step = t},
         slices);
+  if (average_ != nullptr) average_->Begin(ops.stream);
   for (Group& group : groups_) GatherWeights(group, ops);
 }
 
 std::vector<StateSlice> ZeroOptimizer::State() const {
+  if (average_ != nullptr) average_->Finish();
   std::vector<StateSlice> state;
+  size_t place = 0;  // among the slices of all groups
   for (const Group& group : groups_) {
     for (const Slice& slice : group.slices) {
       const Entry& entry = group.entries[slice.entry];
@@ -296,6 +306,7 @@ std::vector<StateSlice> ZeroOptimizer::State() const {
       state.push_back({"weight/" + spec.name, spec.shape, elements, slice.master});
       state.push_back({"m/" + spec.name, spec.shape, elements, slice.m});
       state.push_back({"v/" + spec.name, spec.shape, elements, slice.v});
+      if (average_ != nullptr) state.push_back({"ema/" + spec.name, spec.shape, elements, average_->of(place++)});
     }
   }
   return state;

@@ -1,13 +1,14 @@
-// AdamW with ZeRO stage 1 (DeepSeek-V3 report 3.2, 4.2): each rank keeps masters and moments of its own slices, reduces the
-// gradients of those from everybody's sums, updates them, and gives the new weights to the others.
+// AdamW with ZeRO stage 1 (DeepSeek-V3 report 3.2, 4.2): each rank keeps masters and moments of its own slices, and the masters' average
+// if one is asked for, reduces the gradients of those from everybody's sums, updates them, and gives the new weights to the others.
 //
 // Dense parameters are shared over dp, an expert's over edp, each over all ranks of the pipeline that hold it; each kind is cut for
-// its compute type apart, so that one gather moves one type; what only passes for each layer apart, so that little of it is there at once; and each
-// stage apart, so that it is reduced when it is done. Squares for the norm are summed per chunk of a parameter, and the chunks in the order of the table over a
-// fixed tree: the norm does not feel the layout.
+// its compute type apart, so that one gather moves one type; what only passes for each layer apart, so that little of it is there at once;
+// and each stage apart, so that it is reduced when it is done. Squares for the norm are summed per chunk of a parameter, and the chunks in
+// the order of the table over a fixed tree: the norm does not feel the layout.
 #ifndef JEVONS_TRAINER_OPTIM_ZERO1_H_
 #define JEVONS_TRAINER_OPTIM_ZERO1_H_
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -18,15 +19,16 @@
 #include "trainer/model/gradients.h"
 #include "trainer/model/partition.h"
 #include "trainer/model/weights.h"
+#include "trainer/optim/weight_average.h"
 
 namespace jevons {
 
 // A slice of a logical tensor that a checkpoint holds: see trainer/checkpoint/writer.h.
 struct StateSlice {
-  std::string name;  // "weight/...", "m/...", "v/...", "gate_bias/..."
+  std::string name;  // "weight/...", "m/...", "v/...", "ema/...", "gate_bias/..."
   Shape shape;       // global
   Range elements;    // flat range of it
-  Tensor data;
+  Tensor data;       // where the stream of the step works; an average of weights on the host
 };
 
 struct GradientSummary {
@@ -51,15 +53,18 @@ class ZeroOptimizer {
   // the global norm, for which the host waits. Collective over the world.
   GradientSummary Reduce(const OpContext& ops, const GradientStore& gradients, double scale);
 
-  // AdamW on the slices, t = 1, 2, ..., then everybody's new weights to everybody. Collective over the world.
+  // AdamW on the slices, t = 1, 2, ..., then everybody's new weights to everybody; the average follows beside what comes next. Collective over the
+  // world.
   void Update(const OpContext& ops, double learning_rate, const GradientSummary& gradient, int64_t t);
 
-  // The state of this rank: what a checkpoint of all ranks' slices holds exactly once. Also, for loading, where to read to.
+  // The state of this rank: what a checkpoint of all ranks' slices holds exactly once. Also, for loading, where to read to. Valid until the next
+  // Update.
   std::vector<StateSlice> State() const;
   // After the masters of State() have been read: the compute weights from everybody's masters. Collective.
   void RestoreWeights(const OpContext& ops);
 
   int64_t bytes() const { return arena_.used_bytes(); }
+  int64_t host_bytes() const { return average_ == nullptr ? 0 : average_->bytes(); }
   const BackgroundReduction& reduction() const { return reduction_; }
 
  private:
@@ -107,6 +112,7 @@ class ZeroOptimizer {
   std::vector<Group> groups_;
   Arena arena_;
   BackgroundReduction reduction_;
+  std::unique_ptr<WeightAverage> average_;  // of the slices, group after group; null: none is kept
   int64_t chunks_ = 0;      // of the model
   double gradient_unit_ = 1;  // what 1 of a slice's gradient is worth
 };

@@ -38,7 +38,7 @@ struct StepComparison {
   };
   Timeline simulated;       // with CostsOf; messages take no time in it
   std::vector<Rank> ranks;  // of the world
-  Rank slowest() const;
+  Rank slowest() const;     // of each figure the largest; of reductions the sum
 };
 StepComparison Compare(const MeasuredStep& step);
 

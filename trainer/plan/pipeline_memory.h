@@ -35,6 +35,7 @@ struct MemoryPlan {
   double weights = 0, gradients = 0, optimizer = 0;
   double activations = 0;  // the most that micro-batches under way keep at once
   double temporary = 0;    // of one action at a time: expanded rows, exchange buffers, logits
+  double host = 0;         // of the host's memory: the average of the weights. Not in the total
   double total() const { return weights + gradients + optimizer + activations + temporary; }
 };
 

@@ -49,6 +49,8 @@ std::string MemoryText(const Plan& plan) {
   for (const Row& row : MemoryRows(fullest)) absl::StrAppendFormat(&text, "  %-34s %9s\n", row.text, Figure(row.value / kGiB, 1));
   absl::StrAppendFormat(&text, "  %-34s %9s   of %.0f, less %.0f reserved; mean of the ranks %s\n", "total", Figure(fullest.total() / kGiB, 1),
                         plan.cluster.gpu().hbm_gib(), plan.cluster.gpu().reserved_gib(), Figure(plan.mean_memory() / kGiB, 1));
+  if (fullest.host > 0)
+    absl::StrAppendFormat(&text, "  %-34s %9s   average of the weights\n", "and of the host's memory", Figure(fullest.host / kGiB, 1));
   text += plan.memory_is_counted ? "  counted: the step of `jevons train`, executed on a device that only counts\n"
                                  : "  formulas: for layouts that `jevons train` does not execute; estimates\n";
   return text;
@@ -154,6 +156,7 @@ Json PlanJson(const Plan& plan, double tokens) {
   for (const MemoryPlan& memory : plan.memory) {
     Json rank = {{"total", memory.total()}};
     for (const Row& row : MemoryRows(memory)) rank[row.key] = row.value;
+    rank["host"] = memory.host;
     json["memory"]["ranks"].push_back(rank);
   }
   if (tokens <= 0) return json;
