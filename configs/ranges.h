@@ -58,6 +58,7 @@ inline constexpr IntRange kIntRanges[] = {
     {"optimizer.learning_rate.warmup_steps", 0, 10 * kBillion},
     {"parallel.ep", 1, 8192},
     {"parallel.pp", 1, 1024},
+    {"parallel.ep_nodes", 0, 8192},
     {"parallel.virtual_stages", 1, 64},
     {"parallel.threads", 0, 4096},
     {"checkpoint.interval", 0, 10 * kBillion},

@@ -148,12 +148,13 @@ absl::Status BenchStep(const StepOptions& options, Communicator& host) {
   JEVONS_RETURN_IF_ERROR(AgreeOnCommand(host, loaded, {{"--trace", options.trace}}));
   const RunConfig& config = *loaded;
   JEVONS_RETURN_IF_ERROR(CheckPipeline(config, host.size()));
+  JEVONS_RETURN_IF_ERROR(MeshShapeOn(config, host).status());
   JEVONS_ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> gpus, OpenGpus(config, host));
   JEVONS_RETURN_IF_ERROR(CheckMemory(config, host));
   Communicator& world = gpus ? *gpus : host;
   const CpuUse cpu = SetThreads(config, world);
   const Meter meter = MeasureMeter(config, world, cpu);
-  const MeshShape shape = MeshShapeOf(config, world.size());
+  JEVONS_ASSIGN_OR_RETURN(const MeshShape shape, MeshShapeOn(config, world));
   Mesh mesh(world, shape);
   TrainStep step(config, mesh);
   step.Initialize();

@@ -21,6 +21,7 @@
 #include "trainer/checkpoint/reader.h"
 #include "trainer/metrics/cost.h"
 #include "trainer/model/params.h"
+#include "trainer/progress.h"
 
 namespace jevons {
 namespace {
@@ -96,6 +97,9 @@ void DescribeMetrics(const std::string& run, int64_t step, Answer& answer) {
   std::ifstream file(JoinPath(run, "metrics.jsonl"));
   std::map<std::string, std::pair<int64_t, double>> newest;
   int64_t bad = 0;
+  RowsPerToken rows;
+  std::vector<std::string> names = {"loss/main", "validation/loss", "validation/bits_per_byte"};
+  for (const auto& [name, value] : rows.Named()) names.emplace_back(name);
   for (std::string line; std::getline(file, line);) {
     const Json metrics = Json::parse(line, nullptr, /*allow_exceptions=*/false);
     const auto at = metrics.is_object() ? metrics.find("step") : metrics.end();
@@ -104,7 +108,7 @@ void DescribeMetrics(const std::string& run, int64_t step, Answer& answer) {
       continue;
     }
     if (at->get<int64_t>() > step) continue;
-    for (const char* name : {"loss/main", "validation/loss", "validation/bits_per_byte"})
+    for (const std::string& name : names)
       if (const auto value = metrics.find(name); value != metrics.end() && value->is_number())
         newest[name] = {at->get<int64_t>(), value->get<double>()};
   }
@@ -116,6 +120,13 @@ void DescribeMetrics(const std::string& run, int64_t step, Answer& answer) {
     AddLine(answer, label, absl::StrFormat("%.4f%s, of step %d", value, std::string(name) == "validation/bits_per_byte" ? "" : " nats per token", when));
     answer.json["run"]["metrics"][name] = {{"step", when}, {"value", value}};
   }
+  for (const auto& [name, value] : rows.Named()) {
+    const auto found = newest.find(name);
+    if (found == newest.end()) continue;
+    *value = found->second.second;
+    answer.json["run"]["metrics"][name] = {{"step", found->second.first}, {"value", *value}};
+  }
+  if (newest.contains(rows.Named()[0].first)) AddLine(answer, "between nodes", RowsText(rows));
   if (bad > 0) AddLine(answer, "metrics", absl::StrFormat("%d lines of metrics.jsonl are no metrics", bad));
 }
 

@@ -62,7 +62,7 @@ absl::Status JudgeHost(const RunConfig& config, const MemoryUse& plan) {
 }
 
 absl::Status Judge(const RunConfig& config, const Communicator& world) {
-  const MeshShape shape = MeshShapeOf(config, world.size());
+  JEVONS_ASSIGN_OR_RETURN(const MeshShape shape, MeshShapeOn(config, world));
   const MemoryUse plan = PlanMemory(config, shape, world.rank()).use;
   const Room room = RoomOf(config);
   if (plan.total() <= room.bytes) return JudgeHost(config, plan);

@@ -80,8 +80,9 @@ absl::Status PlanStatus(const Plan& plan, const SearchResult& others, const Cand
 
 // Bytes from the program's own step, if it executes the layout.
 void CountMemory(const RunConfig& config, Plan& plan) {
-  const MeshShape mesh{.world = static_cast<int>(plan.layout.gpus), .pp = static_cast<int>(plan.layout.pp), .ep = static_cast<int>(plan.layout.ep)};
-  const auto planned = PlanPipelineMemory(config, mesh, Constants().expert_imbalance);
+  const auto mesh = MeshOn(config, plan.cluster, plan.layout);
+  if (!mesh.ok()) return;
+  const auto planned = PlanPipelineMemory(config, *mesh, Constants().expert_imbalance);
   if (!planned.ok()) return;
   std::vector<MemoryPlan> counted;
   for (const auto& [use, ledger] : *planned) {

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <functional>
+#include <set>
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -38,8 +40,28 @@ absl::Status MeshShape::Validate() const {
   if (world < 1) return UsageError(absl::StrFormat("world = %d ranks: must be at least 1", world));
   JEVONS_RETURN_IF_ERROR(
       CheckDivides("parallel.pp", pp, world, absl::StrFormat("the world of %d ranks", world)));
-  return CheckDivides("parallel.ep", ep, dp(),
-                      absl::StrFormat("the %d data-parallel ranks (world %d / pp %d)", dp(), world, pp));
+  JEVONS_RETURN_IF_ERROR(CheckDivides("parallel.ep", ep, dp(),
+                                      absl::StrFormat("the %d data-parallel ranks (world %d / pp %d)", dp(), world, pp)));
+  return CheckDivides("parallel.ep_nodes", ep_nodes, ep, absl::StrFormat("parallel.ep = %d", ep));
+}
+
+int NodesOf(const Communicator& world, const MeshShape& shape) {
+  int nodes = 0;
+  for (int first = 0; first < shape.world; first += shape.ep) {
+    std::vector<int> firsts = {0};  // of each run of ranks on one machine
+    std::set<int> seen = {world.NodeOf(first)};
+    for (int e = 1; e < shape.ep; ++e) {
+      if (world.NodeOf(first + e) == world.NodeOf(first + e - 1)) continue;
+      if (!seen.insert(world.NodeOf(first + e)).second) return 0;
+      firsts.push_back(e);
+    }
+    const auto here = static_cast<int>(firsts.size());
+    for (int n = 0; n < here; ++n)
+      if (firsts[static_cast<size_t>(n)] * here != n * shape.ep) return 0;
+    if (first > 0 && here != nodes) return 0;
+    nodes = here;
+  }
+  return nodes;
 }
 
 MeshRank RankOf(const MeshShape& shape, int world_rank) {
@@ -63,6 +85,11 @@ Mesh::Mesh(std::unique_ptr<Communicator> pretended, Communicator* world, const M
   dp_ = Group(rank_.pp, "dp", rank_.dp, shape.dp());
   ep_ = Group(rank_.pp * shape.edp() + rank_.edp, "ep", rank_.ep, shape.ep);
   edp_ = Group(rank_.pp * shape.ep + rank_.ep, "edp", rank_.edp, shape.edp());
+  if (!shape.forwards) return;
+  const int locals = shape.ep / shape.ep_nodes, node = rank_.ep / locals, local = rank_.ep % locals;
+  const int first = (rank_.pp * shape.edp() + rank_.edp) * shape.ep;  // of the group, in the world
+  ep_rail_ = Group(first + local, "ep_rail", node, shape.ep_nodes);
+  ep_local_ = Group(first + node * locals, "ep_local", local, locals);
 }
 
 std::unique_ptr<Communicator> Mesh::Group(int color, const std::string& name, int rank, int size) {

@@ -1,6 +1,6 @@
 // Mesh: named axes as views over one world; arithmetic, and the communicators of the axes.
 //   world = pp x dp;  dp = edp x ep, ep varying fastest: the ep ranks of a group are neighbours (on one node
-//   first).
+//   first). ep = nodes x ranks of a node, where it spans several.
 // Dense parameters are replicated over dp; an expert lives on one rank of ep and is replicated over edp.
 #ifndef JEVONS_PARALLEL_MESH_H_
 #define JEVONS_PARALLEL_MESH_H_
@@ -18,6 +18,8 @@ namespace jevons {
 
 struct MeshShape {
   int world = 1, pp = 1, ep = 1;
+  int ep_nodes = 1;       // over which the ranks of each ep group lie evenly, neighbours first; divides ep
+  bool forwards = false;  // tokens cross the network once for each node, and are forwarded there (ep/forward_plan.h)
   int dp() const { return world / pp; }
   int edp() const { return dp() / ep; }
   // UsageError naming field, value, rule and the nearest legal values, unless pp divides world and ep divides
@@ -29,6 +31,9 @@ struct MeshRank {
   int pp, dp, ep, edp;
 };
 MeshRank RankOf(const MeshShape& shape, int world_rank);
+
+// Over how many machines of `world` the ranks of each ep group lie, evenly and neighbours first; 0: unevenly.
+int NodesOf(const Communicator& world, const MeshShape& shape);
 
 // The communicators of one rank. Collective over `world` when built.
 class Mesh {
@@ -43,6 +48,9 @@ class Mesh {
   Communicator& dp() { return *dp_; }
   Communicator& ep() { return *ep_; }
   Communicator& edp() { return *edp_; }
+  // Where the shape forwards, of an ep group: the ranks of the same place in each node, by node; the ranks of one node.
+  Communicator& ep_rail() { return *ep_rail_; }
+  Communicator& ep_local() { return *ep_local_; }
 
   // Several pp ranks may hold copies of something: a stage of DualPipe, the embedding of a prediction module. Each set
   // of `holder_sets` (pp ranks, ascending) gets its groups. Collective over the world, with one list on all ranks; who
@@ -67,7 +75,7 @@ class Mesh {
   Communicator& world_;
   MeshShape shape_;
   MeshRank rank_;
-  std::unique_ptr<Communicator> pp_, dp_, ep_, edp_;
+  std::unique_ptr<Communicator> pp_, dp_, ep_, edp_, ep_rail_, ep_local_;
   std::map<std::vector<int>, HolderGroups> holder_groups_;  // null where this rank holds nothing
 };
 

@@ -41,8 +41,7 @@ std::string Duration(double seconds) {
 void Interval::Add(const StepStats& stats, int64_t step_tokens, double step_seconds) {
   ++steps;
   tokens += step_tokens;
-  exchanged.dispatch += stats.exchanged.dispatch;
-  exchanged.combine += stats.exchanged.combine;
+  exchanged += stats.exchanged;
   seconds += step_seconds;
   Add(stats.seconds);
 }
@@ -73,6 +72,26 @@ double Mfu(const Meter& meter, const Interval& interval) {
   return meter.peak_flops > 0 ? TokensPerSecond(interval) * meter.flops_per_token / meter.peak_flops : 0;
 }
 
+RowsPerToken RowsPerToken::Of(const Traffic& traffic) {
+  if (traffic.tokens == 0) return {};
+  const auto rows = [&](int64_t count) { return static_cast<double>(count) / static_cast<double>(traffic.tokens); };
+  return {.network = rows(traffic.dispatch.network_rows),
+          .saved = rows(traffic.network_pairs - traffic.dispatch.network_rows),
+          .local = rows(traffic.dispatch.local_rows),
+          .network_back = rows(traffic.combine.network_rows),
+          .local_back = rows(traffic.combine.local_rows)};
+}
+
+std::array<std::pair<const char*, double*>, 5> RowsPerToken::Named() {
+  return {{{"rows/network", &network}, {"rows/saved", &saved}, {"rows/local", &local}, {"rows/network_back", &network_back},
+           {"rows/local_back", &local_back}}};
+}
+
+std::string RowsText(const RowsPerToken& rows) {
+  return absl::StrFormat("%.2f rows a token over the network and %.2f saved, %.2f inside nodes; back %.2f and %.2f", rows.network, rows.saved,
+                         rows.local, rows.network_back, rows.local_back);
+}
+
 MetricsRecord StepRecord(const StepPlan& plan, const StepStats& stats, const Meter& meter, const Interval& step,
                          const CostLedger& ledger, double wall_time) {
   MetricsRecord record{.step = plan.step + 1, .wall_time = wall_time, .values = {}};
@@ -88,8 +107,12 @@ MetricsRecord StepRecord(const StepPlan& plan, const StepStats& stats, const Met
   add("mfu", Mfu(meter, step));
   add("load/max_over_mean", stats.max_over_mean);
   add("load/dead_experts", static_cast<double>(stats.dead_experts));
-  add("dispatch_bytes", static_cast<double>(stats.exchanged.dispatch));
-  add("combine_bytes", static_cast<double>(stats.exchanged.combine));
+  add("dispatch_bytes", static_cast<double>(stats.exchanged.dispatch.bytes()));
+  add("combine_bytes", static_cast<double>(stats.exchanged.combine.bytes()));
+  if (stats.exchanged.network_pairs > 0) {
+    RowsPerToken rows = RowsPerToken::Of(stats.exchanged);
+    for (const auto& [name, value] : rows.Named()) add(name, *value);
+  }
   const auto add_fp8 = [&](const char* name, const QuantStats& lost) {
     if (lost.elements == 0) return;
     const auto elements = static_cast<double>(lost.elements);

@@ -2,9 +2,11 @@
 #ifndef JEVONS_TRAINER_PROGRESS_H_
 #define JEVONS_TRAINER_PROGRESS_H_
 
+#include <array>
 #include <cstddef>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "trainer/metrics/cost.h"
 #include "trainer/metrics/record.h"
@@ -27,12 +29,23 @@ struct Meter {
 // between them too.
 struct Interval {
   int64_t steps = 0, tokens = 0;
-  Dispatcher::Bytes exchanged;
+  Traffic exchanged;
   double seconds = 0;
   PhaseTimer::Seconds phases{};
   void Add(const StepStats& stats, int64_t step_tokens, double step_seconds);
   void Add(const PhaseTimer::Seconds& between);  // what no step's stats have
 };
+
+// Rows that a token sends, of one dispatch and its combine; 0 where it never leaves its node.
+struct RowsPerToken {
+  double network = 0, saved = 0, local = 0;        // over the network, left out since another of the token goes there, inside nodes
+  double network_back = 0, local_back = 0;
+  static RowsPerToken Of(const Traffic& traffic);
+  // Each with the name that it has in metrics.
+  std::array<std::pair<const char*, double*>, 5> Named();
+};
+// "1.93 rows a token over the network and 2.07 saved, 3.10 inside nodes; back 1.52 and 2.80".
+std::string RowsText(const RowsPerToken& rows);
 
 // "forward 27% backward 32% validation 5%": shares of the sum, in the order of the phases. What is below half a percent is left out,
 // and of the rest the smallest, until `columns` suffice.

@@ -102,7 +102,7 @@ Scorer::Scorer(const RunConfig& config, int64_t arena_bytes, const TokenTable& t
       arena_bytes_(arena_bytes),
       memory_("activations", arena_bytes),
       scratch_("scratch", arena_bytes),
-      dispatcher_(world, std::max<int64_t>(1, full_.moe().routed_experts())),
+      dispatcher_(world, RoutingOf(full_.moe())),
       weights_(model_config_, dispatcher_.local_experts(), compute_),
       binding_(model_config_, weights_),
       model_(model_config_, tokens.length, dispatcher_),

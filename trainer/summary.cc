@@ -61,6 +61,9 @@ std::string SummaryText(const RunSummary& s, const TrainOptions& options) {
   if (s.dispatch_bytes_per_token > 0)
     absl::StrAppendFormat(&text, "between ranks        dispatch %.0f, combine %.0f bytes per token\n", s.dispatch_bytes_per_token,
                           s.combine_bytes_per_token);
+  if (s.exchanged.network_pairs > 0)
+    absl::StrAppendFormat(&text, "between nodes        %s; if choices were even, %.2f over the network\n",
+                          RowsText(RowsPerToken::Of(s.exchanged)), s.even_network_rows);
   absl::StrAppendFormat(&text,
                         "memory, rank 0       %.1f MiB: weights %.1f, gradients %.1f, optimizer %.1f, activations %.1f "
                         "(planned for %.2fx the even expert load: %.1f MiB, %+.1f%%); process %.1f MiB\n",
@@ -82,7 +85,7 @@ std::string SummaryJson(const RunSummary& s) {
   nlohmann::ordered_json phases = nlohmann::ordered_json::object();
   for (size_t i = 0; i < s.phases.size(); ++i) phases[kPhaseNames[i]] = s.phases[i];
   const auto money = [&](double dollars) { return Priced(s) ? nlohmann::ordered_json(dollars) : nlohmann::ordered_json(); };
-  const nlohmann::ordered_json json = {{"steps", s.steps},
+  nlohmann::ordered_json json = {{"steps", s.steps},
                                {"tokens", s.ledger.tokens()},
                                {"seconds", s.seconds},
                                {"phase_seconds", phases},
@@ -114,6 +117,11 @@ std::string SummaryJson(const RunSummary& s) {
                                {"host_memory_bytes", s.memory.host},
                                {"peak_expert_load", s.peak_load},
                                {"resident_bytes", s.resident_bytes}};
+  if (s.exchanged.network_pairs > 0) {
+    RowsPerToken rows = RowsPerToken::Of(s.exchanged);
+    for (const auto& [name, value] : rows.Named()) json[name] = *value;
+    json["rows/network_even"] = s.even_network_rows;
+  }
   return json.dump(2) + "\n";
 }
 

@@ -44,7 +44,7 @@ class Run {
   Run(const TrainOptions& options, Communicator& world)
       : options_(options),
         config_(options.inputs.config),
-        mesh_(world, MeshShapeOf(config_, world.size())),
+        mesh_(world, MeshShapeOn(config_, world).value()),
         world_rank_(world.rank()),
         meter_(options.meter),
         schedule_(config_),
@@ -439,8 +439,14 @@ RunSummary Run::Summarize() const {
   summary.phases = session_.phases;
   if (session_.tokens > 0) {
     const auto tokens = static_cast<double>(session_.tokens);
-    summary.dispatch_bytes_per_token = static_cast<double>(session_.exchanged.dispatch) / tokens;
-    summary.combine_bytes_per_token = static_cast<double>(session_.exchanged.combine) / tokens;
+    summary.dispatch_bytes_per_token = static_cast<double>(session_.exchanged.dispatch.bytes()) / tokens;
+    summary.combine_bytes_per_token = static_cast<double>(session_.exchanged.combine.bytes()) / tokens;
+    summary.exchanged = session_.exchanged;
+    const MeshShape& shape = mesh_.shape();
+    const RoutingShape routing = RoutingOf(config_.model().moe());
+    const ExpectedTraffic even = Expect(routing, {.experts = routing.experts, .groups = routing.groups, .nodes = shape.ep_nodes,
+                                                  .locals = shape.ep / shape.ep_nodes});
+    summary.even_network_rows = shape.forwards ? even.rows : even.pairs;
   }
   summary.memory = step_.memory();
   summary.memory_ledger = step_.memory_ledger();

@@ -39,6 +39,8 @@ struct RunSummary {
   PhaseTimer::Seconds phases{};   // of this process from its first step on, with what is between steps
   double mfu = 0;
   double dispatch_bytes_per_token = 0, combine_bytes_per_token = 0;  // between ranks
+  Traffic exchanged;              // by this process's steps
+  double even_network_rows = 0;   // a token would send over the network if all choices of experts were equally likely
   double first_validation = 0, last_validation = 0;  // nats per token; 0: there was none; NaN where it was that
   double bits_per_byte = 0;       // of the last validation; 0: not known
   double max_over_mean = 0;       // expert load of the last step

@@ -67,6 +67,32 @@ MeshShape MeshShapeOf(const RunConfig& config, int world) {
   return {.world = world, .pp = static_cast<int>(config.parallel().pp()), .ep = static_cast<int>(config.parallel().ep())};
 }
 
+absl::StatusOr<MeshShape> OverNodes(const RunConfig& config, MeshShape shape, int nodes_found) {
+  const ParallelConfig& parallel = config.parallel();
+  const int nodes = parallel.ep_nodes() > 0 ? static_cast<int>(parallel.ep_nodes()) : nodes_found;
+  const bool asked = parallel.dispatch() == FORWARDING;
+  if (nodes == 0) {
+    if (asked)
+      return UsageError(absl::StrFormat("parallel.dispatch = FORWARDING: the parallel.ep = %d ranks of a group do not lie evenly on machines, "
+                                        "neighbours first; start as many ranks on each, or say FLAT", shape.ep));
+    return shape;
+  }
+  shape.ep_nodes = nodes;
+  JEVONS_RETURN_IF_ERROR(shape.Validate());
+  const int64_t groups = std::max<int64_t>(1, config.model().moe().groups());
+  const bool whole = groups % nodes == 0;
+  if (asked && !whole)
+    return UsageError(absl::StrFormat("parallel.dispatch = FORWARDING: the %d nodes of an ep group have to divide model.moe.groups = %d, so "
+                                      "that each has whole groups of experts, whose results it adds; say FLAT", nodes, groups));
+  shape.forwards = asked || (parallel.dispatch() == AUTO && nodes > 1 && whole);
+  return shape;
+}
+
+absl::StatusOr<MeshShape> MeshShapeOn(const RunConfig& config, const Communicator& world) {
+  const MeshShape shape = MeshShapeOf(config, world.size());
+  return OverNodes(config, shape, NodesOf(world, shape));
+}
+
 absl::Status CheckPipeline(const RunConfig& config, int world) {
   const MeshShape mesh = MeshShapeOf(config, world);
   JEVONS_RETURN_IF_ERROR(CheckHalves(config.parallel(), world));
@@ -112,7 +138,9 @@ TrainStep::TrainStep(const RunConfig& config, Mesh& mesh, Device device, int64_t
       pool_(reserved, device),
       scratch_("scratch", reserved, device),
       timer_(stream_.get()),
-      dispatcher_(mesh.ep(), std::max<int64_t>(1, config.model().moe().routed_experts()), stream_.get(), load),
+      dispatcher_(mesh.shape().forwards ? EpGroups(mesh.ep(), mesh.shape().ep_nodes, &mesh.ep_rail(), &mesh.ep_local())
+                                        : EpGroups(mesh.ep(), mesh.shape().ep_nodes),
+                  RoutingOf(config.model().moe()), {.stream = stream_.get(), .load = load, .verify = config.parallel().verify_transfers()}),
       batch_(stream_.get()) {
   const Stream& stream = stream_.get();
   const int pp_rank = mesh.rank().pp;
@@ -182,7 +210,7 @@ void TrainStep::RunStages(const StageStep& step, int64_t micro_batches) {
   if (executor == nullptr) {
     Schedule schedule = ExecutableSchedule(partition_.Shape(micro_batches), config_.train().recompute_stages() && !step.forward_only).value();
     if (step.forward_only) schedule = ForwardOnly(std::move(schedule));
-    if (schedule.has_pairs(mesh_.pp().rank())) mesh_.ep().MoveInBackground();
+    if (schedule.has_pairs(mesh_.pp().rank())) dispatcher_.MoveInBackground();
     std::vector<Stage*> stages;
     for (const auto& stage : stages_) stages.push_back(stage.get());
     executor = std::make_unique<Executor>(std::move(schedule), mesh_.pp(), stream_.get(), stages, step.forward_only ? nullptr : &recorder_);
@@ -234,7 +262,7 @@ absl::StatusOr<StepStats> TrainStep::Run(const StepPlan& plan, const SampleBatch
                 config_.data().sequence_length());
   const bool shadowed = ShadowDue(plan.step);
   const double shadow_loss = shadowed ? ShadowLoss(plan) : 0;  // before the weights move
-  const Dispatcher::Bytes bytes_before = dispatcher_.bytes_sent();
+  const Traffic traffic_before = dispatcher_.traffic();
   LayerContext ctx = Context();
   if (shadowed) {
     shadow_.layers.assign(static_cast<size_t>(config_.model().layers() + config_.model().mtp().depth()), {});
@@ -295,7 +323,7 @@ absl::StatusOr<StepStats> TrainStep::Run(const StepPlan& plan, const SampleBatch
   stats.balance_loss = sums.balance / static_cast<double>(plan.sequences);
   stats.gradient_norm = gradient.norm;
   stats.fp8 = SumFp8Stats();
-  stats.exchanged = SumExchanged(bytes_before);
+  stats.exchanged = SumTraffic(traffic_before);
   if (shadowed) stats.shadow = ShadowReport{.loss = shadow_loss / tokens, .errors = SumShadowErrors()};
   stats.seconds = timer_.Take();
   stats.host_waits = HostSynchronizations() - waits_before;

@@ -42,7 +42,7 @@ struct StepStats {
   int64_t dead_experts = 0; // over all layers
   std::vector<int64_t> loads;  // [moe layers, E] rows per expert, of the whole batch
   PhaseTimer::Seconds seconds{};
-  Dispatcher::Bytes exchanged; // between ranks, over all of them
+  Traffic exchanged;           // between ranks, over all of them
   Fp8Stats fp8;                // of all ranks' quantisations in the step
   std::optional<ShadowReport> shadow;
   int64_t host_waits = 0;      // of this rank for its device: MoE layers times micro-batches, and one more
@@ -132,7 +132,7 @@ class TrainStep {
                                     const Tensor& labels);
   std::vector<std::array<double, 3>> SumShadowErrors();
   Fp8Stats SumFp8Stats();
-  Dispatcher::Bytes SumExchanged(const Dispatcher::Bytes& before);
+  Traffic SumTraffic(Traffic before);
 
   RunConfig config_;
   Mesh& mesh_;
@@ -166,7 +166,13 @@ class TrainStep {
 // A step's micro-batches are given to the dp ranks in contiguous blocks. This many rounds it takes until the longest is done.
 inline int64_t Rounds(const MeshShape& mesh, int64_t count) { return (count + mesh.dp() - 1) / mesh.dp(); }
 
-MeshShape MeshShapeOf(const RunConfig& config, int world);
+MeshShape MeshShapeOf(const RunConfig& config, int world);  // all on one node
+// A shape over the nodes that parallel.ep_nodes says, or else those found for each ep group, 0 if unevenly; and whether it forwards, as
+// parallel.dispatch says. UsageError naming the field, its value and the way out, where that cannot be. Whole groups of experts lie on
+// one node: what forwarders add are their sums (trainer/DESIGN.md, contract 8).
+absl::StatusOr<MeshShape> OverNodes(const RunConfig& config, MeshShape shape, int nodes_found);
+// The mesh of a run.
+absl::StatusOr<MeshShape> MeshShapeOn(const RunConfig& config, const Communicator& world);
 
 // UsageError naming the field, its value and the nearest legal ones, unless the model can be cut into the pipeline's stages and the
 // schedule takes the micro-batches of the whole batch; smaller ones, while it grows, are made up with empty ones. config: valid for

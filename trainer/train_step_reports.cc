@@ -165,11 +165,14 @@ Fp8Stats TrainStep::SumFp8Stats() {
   return {.activations = at(0), .gradients = at(4), .weights = at(8), .cached = at(12)};
 }
 
-Dispatcher::Bytes TrainStep::SumExchanged(const Dispatcher::Bytes& before) {
-  const Dispatcher::Bytes& now = dispatcher_.bytes_sent();
-  int64_t bytes[] = {now.dispatch - before.dispatch, now.combine - before.combine};
-  mesh_.world().AllReduceSum(bytes);
-  return {.dispatch = bytes[0], .combine = bytes[1]};
+Traffic TrainStep::SumTraffic(Traffic before) {
+  Traffic sum = dispatcher_.traffic();
+  std::vector<int64_t> numbers;
+  const auto earlier = before.Numbers();
+  for (size_t i = 0; i < earlier.size(); ++i) numbers.push_back(*sum.Numbers()[i] - *earlier[i]);
+  mesh_.world().AllReduceSum(numbers);
+  for (size_t i = 0; i < earlier.size(); ++i) *sum.Numbers()[i] = numbers[i];
+  return sum;
 }
 
 }  // namespace jevons

@@ -32,6 +32,8 @@ void SumRows(const OpContext& ctx, const Tensor& y, const Tensor& row_of, int64_
              WriteMode mode);
 void SumRowsByGroup(const OpContext& ctx, const Tensor& y, const Tensor& row_of, const Tensor& indices,
                     int64_t experts_per_group, const Tensor& out, WriteMode mode);
+void SumSegments(const OpContext& ctx, const Tensor& y, const Tensor& rows, const Tensor& offsets, const Tensor& out,
+                 WriteMode mode);
 void SumsOfSquares(const OpContext& ctx, std::span<const SquaresSlice> slices, int64_t chunk);
 void JoinSums(const OpContext& ctx, std::span<const PartialSums> vectors,
               std::span<const std::pair<int, int>> order);

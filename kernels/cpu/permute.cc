@@ -71,6 +71,16 @@ void GroupSums(const Tensor& y, const int32_t* order, int64_t slots, const Tenso
   if (!from_bf16 && !to_bf16) SumGroups<float>(y, order, slots, mode, out.row<float>(token));
 }
 
+void SegmentSums(const Tensor& y, const int32_t* rows, const int32_t* offsets, const Tensor& out, WriteMode mode, Range range) {
+  for (int64_t s = range.begin; s < range.end; ++s) {
+    const int64_t terms = offsets[s + 1] - offsets[s];
+    if (terms > 0)
+      Sums(y, rows + offsets[s], terms, out.Rows(s, 1), mode, {0, 1});
+    else if (mode == WriteMode::kOverwrite)
+      Zero(out.Rows(s, 1));
+  }
+}
+
 }  // namespace
 }  // namespace jevons::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -81,6 +91,7 @@ namespace {
 
 HWY_EXPORT(Sums);
 HWY_EXPORT(GroupSums);
+HWY_EXPORT(SegmentSums);
 
 // The rows of a token's slots in the order of their groups, stably; the last of each group as its complement.
 void OrderByGroup(const int32_t* row_of, const int32_t* experts, int64_t slots, int64_t experts_per_group, int32_t* group,
@@ -155,6 +166,14 @@ void SumRowsByGroup(const OpContext& ctx, const Tensor& y, const Tensor& row_of,
                    order);
       sums(y, order, slots, out, mode, t);
     }
+  });
+}
+
+void SumSegments(const OpContext&, const Tensor& y, const Tensor& rows, const Tensor& offsets, const Tensor& out,
+                 WriteMode mode) {
+  const auto sums = &HWY_DYNAMIC_DISPATCH(SegmentSums);
+  ParallelRanges(out.rows(), rows.size() * out.cols(), [&](Range segments) {
+    sums(y, rows.as<int32_t>(), offsets.as<int32_t>(), out, mode, segments);
   });
 }
 

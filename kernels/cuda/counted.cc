@@ -94,6 +94,7 @@ const OpTable kCountedOps = {
     .gather_rows = TakesNothing,
     .sum_rows = TakesNothing,
     .sum_rows_by_group = CountSumRowsByGroup,
+    .sum_segments = TakesNothing,
     .sums_of_squares = CountSumsOfSquares,
     .join_sums = TakesNothing,
     .sum = TakesNothing,

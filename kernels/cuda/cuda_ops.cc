@@ -22,6 +22,7 @@ const OpTable& Operators() {
     t.gather_rows = GatherRows;
     t.sum_rows = SumRows;
     t.sum_rows_by_group = SumRowsByGroup;
+    t.sum_segments = SumSegments;
     t.sums_of_squares = SumsOfSquares;
     t.join_sums = JoinSums;
     t.sum = Sum;

@@ -27,6 +27,8 @@ void SortByExpert(const OpContext& ctx, const Tensor& indices, const Tensor& cou
 void GatherRows(const OpContext& ctx, const Tensor& x, const Tensor& pair_of, int64_t slots, const Tensor& y);
 void SumRows(const OpContext& ctx, const Tensor& y, const Tensor& row_of, int64_t slots, const Tensor& out,
              WriteMode mode);
+void SumSegments(const OpContext& ctx, const Tensor& y, const Tensor& rows, const Tensor& offsets, const Tensor& out,
+                 WriteMode mode);
 void SumRowsByGroup(const OpContext& ctx, const Tensor& y, const Tensor& row_of, const Tensor& indices,
                     int64_t experts_per_group, const Tensor& out, WriteMode mode);
 void SumsOfSquares(const OpContext& ctx, std::span<const SquaresSlice> slices, int64_t chunk);

@@ -42,18 +42,23 @@ void Gather(const OpContext& ctx, const Tensor& x, const Tensor& pair_of, int64_
              static_cast<Word*>(y.data), y.pitch * size / kBytes);
 }
 
+// The rows of sum t: rows [t * slots, (t + 1) * slots), or where there are offsets [offsets[t], offsets[t + 1]).
 template <typename A, typename B>
-__global__ void SumRowsKernel(RowGrid grid, View<const A> y, int64_t y_rows, const int32_t* row_of,
+__global__ void SumRowsKernel(RowGrid grid, View<const A> y, int64_t y_rows, const int32_t* row_of, const int32_t* offsets,
                               int64_t slots, View<B> out, bool add, int64_t cols) {
   constexpr int kWidth = kWidthOf<A, B>;
   ForPacks(grid, [&](int64_t t, int64_t p) {
     const int64_t c = p * kWidth, n = cols - c;
-    const int32_t* rows = row_of + t * slots;
+    const int64_t begin = offsets == nullptr ? t * slots : offsets[t];
+    const int64_t terms_here = offsets == nullptr ? slots : offsets[t + 1] - begin;
+    const int32_t* rows = row_of + begin;
     Pack<kWidth> sum;
-    for (int64_t k = 0; k < slots; k += kRowsAtOnce) {
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) sum.v[i] = 0;
+    for (int64_t k = 0; k < terms_here; k += kRowsAtOnce) {
       int64_t from[kRowsAtOnce];
 #pragma unroll
-      for (int j = 0; j < kRowsAtOnce; ++j) from[j] = k + j < slots ? Checked(rows[k + j], y_rows) : -1;
+      for (int j = 0; j < kRowsAtOnce; ++j) from[j] = k + j < terms_here ? Checked(rows[k + j], y_rows) : -1;
       RawPack<A, kWidth> terms[kRowsAtOnce];
 #pragma unroll
       for (int j = 0; j < kRowsAtOnce; ++j)
@@ -72,6 +77,20 @@ __global__ void SumRowsKernel(RowGrid grid, View<const A> y, int64_t y_rows, con
       for (int i = 0; i < kWidth; ++i) sum.v[i] = before.v[i] + sum.v[i];
     }
     Store(sum, out.row(t) + c, n, out.vector);
+  });
+}
+
+void SumListed(const OpContext& ctx, const Tensor& y, const int32_t* row_of, const int32_t* offsets, int64_t slots,
+               const Tensor& out, WriteMode mode) {
+  ForReal(y.dtype, [&](auto a) {
+    ForReal(out.dtype, [&](auto b) {
+      using A = decltype(a);
+      using B = decltype(b);
+      constexpr int kWidth = kWidthOf<A, B>;
+      LaunchRows(ctx, SumRowsKernel<A, B>, out.rows(), CeilDiv(out.cols(), kWidth),
+                 ViewOf<const A>(y, kWidth), y.rows(), row_of, offsets, slots, ViewOf<B>(out, kWidth),
+                 mode == WriteMode::kAdd, out.cols());
+    });
   });
 }
 
@@ -244,16 +263,12 @@ void GatherRows(const OpContext& ctx, const Tensor& x, const Tensor& pair_of, in
 
 void SumRows(const OpContext& ctx, const Tensor& y, const Tensor& row_of, int64_t slots, const Tensor& out,
              WriteMode mode) {
-  ForReal(y.dtype, [&](auto a) {
-    ForReal(out.dtype, [&](auto b) {
-      using A = decltype(a);
-      using B = decltype(b);
-      constexpr int kWidth = kWidthOf<A, B>;
-      LaunchRows(ctx, SumRowsKernel<A, B>, out.rows(), CeilDiv(out.cols(), kWidth),
-                 ViewOf<const A>(y, kWidth), y.rows(), row_of.as<int32_t>(), slots, ViewOf<B>(out, kWidth),
-                 mode == WriteMode::kAdd, out.cols());
-    });
-  });
+  SumListed(ctx, y, row_of.as<int32_t>(), nullptr, slots, out, mode);
+}
+
+void SumSegments(const OpContext& ctx, const Tensor& y, const Tensor& rows, const Tensor& offsets, const Tensor& out,
+                 WriteMode mode) {
+  SumListed(ctx, y, rows.as<int32_t>(), offsets.as<int32_t>(), 0, out, mode);
 }
 
 void SumRowsByGroup(const OpContext& ctx, const Tensor& y, const Tensor& row_of, const Tensor& indices,

@@ -47,4 +47,13 @@ void SumRowsByGroup(const OpContext& ctx, const Tensor& y, const Tensor& row_of,
   if (out.size() > 0) Ops(ctx.stream).sum_rows_by_group(ctx, y, row_of, indices, experts_per_group, out, mode);
 }
 
+void SumSegments(const OpContext& ctx, const Tensor& y, const Tensor& rows, const Tensor& offsets, const Tensor& out, WriteMode mode) {
+  ExpectReal("y", y);
+  ExpectReal("out", out);
+  ExpectMatrix("out", out, out.dtype, out.rows(), y.cols());
+  ExpectIndices(ctx, "rows", rows, rows.size(), 0, y.rows());
+  ExpectIndices(ctx, "offsets", offsets, out.rows() + 1, 0, rows.size() + 1);
+  if (out.size() > 0) Ops(ctx.stream).sum_segments(ctx, y, rows, offsets, out, mode);
+}
+
 }  // namespace jevons

@@ -24,6 +24,10 @@ void SumRows(const OpContext& ctx, const Tensor& y, const Tensor& row_of, int64_
 void SumRowsByGroup(const OpContext& ctx, const Tensor& y, const Tensor& row_of, const Tensor& indices, int64_t experts_per_group,
                     const Tensor& out, WriteMode mode);
 
+// out[s] (=|+=) the sum in FP32, in this order, of y[rows[i]] for i from offsets[s] to offsets[s+1]: 0 where there are none. y: [R,H];
+// rows: [N] I32; offsets: [S+1] I32, ascending from 0 to N; out: [S,H].
+void SumSegments(const OpContext& ctx, const Tensor& y, const Tensor& rows, const Tensor& offsets, const Tensor& out, WriteMode mode);
+
 }  // namespace jevons
 
 #endif  // JEVONS_KERNELS_OPS_PERMUTE_H_

@@ -195,6 +195,14 @@ void RefSumRowsByGroup(const OpContext& ctx, const Tensor& y, const Tensor& row_
   Store(sum, out, mode);
 }
 
+void RefSumSegments(const OpContext& ctx, const Tensor& y, const Tensor& rows, const Tensor& offsets, const Tensor& out,
+                    WriteMode mode) {
+  ArenaScope scope(*ctx.scratch);
+  float* sum = Room(ctx, out);
+  ref::SumSegments(out.rows(), out.cols(), Load(ctx, y), rows.as<int32_t>(), offsets.as<int32_t>(), sum);
+  Store(sum, out, mode);
+}
+
 void RefSumsOfSquares(const OpContext&, std::span<const SquaresSlice> slices, int64_t chunk) {
   for (const SquaresSlice& slice : slices) {
     for (int64_t i = 0; i < slice.x.size(); ++i) {
@@ -351,6 +359,7 @@ const OpTable kRefOps = {
     .gather_rows = RefGatherRows,
     .sum_rows = RefSumRows,
     .sum_rows_by_group = RefSumRowsByGroup,
+    .sum_segments = RefSumSegments,
     .sums_of_squares = RefSumsOfSquares,
     .join_sums = RefJoinSums,
     .sum = RefSum,

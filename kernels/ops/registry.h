@@ -44,6 +44,7 @@ struct OpTable {
   decltype(&jevons::GatherRows) gather_rows;
   decltype(&jevons::SumRows) sum_rows;
   decltype(&jevons::SumRowsByGroup) sum_rows_by_group;
+  decltype(&jevons::SumSegments) sum_segments;
   decltype(&jevons::SumsOfSquares) sums_of_squares;
   decltype(&jevons::JoinSums) join_sums;
   decltype(&jevons::Sum) sum;

@@ -63,6 +63,21 @@ void SumRowsByGroup(int64_t tokens, int64_t cols, const T* y, const int32_t* row
   }
 }
 
+// rows: [offsets[segments]]; offsets: [segments + 1]; out: [segments, cols].
+template <typename T>
+void SumSegments(int64_t segments, int64_t cols, const T* y, const int32_t* rows, const int32_t* offsets, T* out) {
+  for (int64_t s = 0; s < segments; ++s) {
+    for (int64_t c = 0; c < cols; ++c) {
+      T sum = 0;
+      for (int32_t i = offsets[s]; i < offsets[s + 1]; ++i) {
+        const T term = y[rows[i] * cols + c];
+        sum = i == offsets[s] ? term : sum + term;
+      }
+      out[s * cols + c] = sum;
+    }
+  }
+}
+
 }  // namespace jevons::ref
 
 #endif  // JEVONS_KERNELS_REF_PERMUTE_H_

@@ -35,6 +35,15 @@ struct MessageNames {
   std::string here, there;
 };
 
+// One all-to-all among those that travel together. Bytes [sum(send_bytes[0..r)), +send_bytes[r]) of `send` go to rank r; what rank r
+// sent arrives at sum(recv_bytes[0..r)) of `recv`. Zero is a legal size.
+struct Exchange {
+  std::span<const std::byte> send;
+  std::span<const int64_t> send_bytes;  // [size]
+  std::span<std::byte> recv;
+  std::span<const int64_t> recv_bytes;  // [size]
+};
+
 class Communicator {
  public:
   using ConstBytes = std::span<const std::byte>;
@@ -50,6 +59,9 @@ class Communicator {
   virtual const std::string& name()
       const = 0;  // the axis it serves: "world", "ep", ...; the watchdog prints it
 
+  // The machine of a rank of the group: ranks of one share its memory and have one number.
+  virtual int NodeOf(int rank) const = 0;
+
   virtual void Barrier() = 0;
 
   // Rank r's `send` arrives at recv[r * send.size()] everywhere; recv.size() == size() * send.size().
@@ -60,11 +72,12 @@ class Communicator {
   virtual void AllGatherV(const Stream& stream, ConstBytes send, Bytes recv, Sizes recv_bytes) = 0;
   void AllGatherV(ConstBytes send, Bytes recv, Sizes recv_bytes) { AllGatherV({}, send, recv, recv_bytes); }
 
-  // Bytes [sum(send_bytes[0..r)), +send_bytes[r]) go to rank r; what rank r sent arrives at
-  // sum(recv_bytes[0..r)). Zero is a legal size. BeginAllToAllV returns at once where the transport can; Wait
-  // ends it.
-  virtual CommRequest BeginAllToAllV(const Stream& stream, ConstBytes send, Sizes send_bytes, Bytes recv,
-                                     Sizes recv_bytes) = 0;
+  // All `exchanges` as one transfer, the same number of them on every rank. It returns at once where the transport can; Wait ends it.
+  virtual CommRequest BeginAllToAllV(const Stream& stream, std::span<const Exchange> exchanges) = 0;
+  CommRequest BeginAllToAllV(const Stream& stream, ConstBytes send, Sizes send_bytes, Bytes recv, Sizes recv_bytes) {
+    const Exchange exchange{send, send_bytes, recv, recv_bytes};
+    return BeginAllToAllV(stream, {&exchange, 1});
+  }
   CommRequest BeginAllToAllV(ConstBytes send, Sizes send_bytes, Bytes recv, Sizes recv_bytes) {
     return BeginAllToAllV({}, send, send_bytes, recv, recv_bytes);
   }

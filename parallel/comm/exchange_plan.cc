@@ -1,8 +1,5 @@
 #include "parallel/comm/exchange_plan.h"
 
-#include <set>
-
-#include "absl/strings/str_join.h"
 #include "kernels/base/check.h"
 
 namespace jevons {
@@ -42,11 +39,11 @@ ExchangePlan PlanParts(int rank, const std::vector<Part>& sends, const std::vect
 
 }  // namespace
 
-std::string ExchangePlan::Peers() const {
+std::set<int> ExchangePlan::Peers() const {
   std::set<int> peers;
   for (const Part& part : sends) peers.insert(part.peer);
   for (const Part& part : receives) peers.insert(part.peer);
-  return absl::StrJoin(peers, ", ");
+  return peers;
 }
 
 ExchangePlan PlanAllToAllV(int rank, std::span<const int64_t> send_bytes, size_t send_total,

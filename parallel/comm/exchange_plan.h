@@ -6,8 +6,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <set>
 #include <span>
-#include <string>
 #include <vector>
 
 namespace jevons {
@@ -24,7 +24,7 @@ struct ExchangePlan {
   std::vector<Part> sends, receives;
   Part own_send, own_receive;  // of one size; may be empty
   bool travels() const { return !sends.empty() || !receives.empty(); }
-  std::string Peers() const;  // "1, 3": everybody that this rank exchanges bytes with
+  std::set<int> Peers() const;  // everybody that this rank exchanges bytes with
 };
 
 // Of BeginAllToAllV: parts lie in rank order in both buffers. Aborts where sizes are negative, do not fill their buffer

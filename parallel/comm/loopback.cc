@@ -99,6 +99,7 @@ class LoopbackTransport : public Transport {
   int rank() const override { return rank_; }
   int size() const override { return static_cast<int>(mailbox_->world_ranks.size()); }
   int WorldRank(int rank) const override { return mailbox_->world_ranks[rank]; }
+  int NodeOf(int) const override { return 0; }
 
   std::unique_ptr<Transfer> Start(std::span<const Outgoing> sends, std::span<const Incoming> receives,
                                   int64_t tag) override {

@@ -26,17 +26,14 @@ constexpr size_t kSumWindow = size_t{1} << 20;
 // Between two looks at what is under way, so that the core belongs to who computes.
 constexpr std::chrono::microseconds kBackgroundPause(20);
 
-std::vector<Outgoing> Outgoings(const ExchangePlan& plan, std::span<const std::byte> send) {
-  std::vector<Outgoing> messages;
-  for (const Part& part : plan.sends) messages.push_back({part.peer, send.subspan(part.offset, part.bytes)});
-  return messages;
-}
-std::vector<Incoming> Incomings(const ExchangePlan& plan, std::span<std::byte> recv) {
-  std::vector<Incoming> messages;
-  for (const Part& part : plan.receives)
-    messages.push_back({part.peer, recv.subspan(part.offset, part.bytes)});
-  return messages;
-}
+struct Messages {
+  std::vector<Outgoing> sends;
+  std::vector<Incoming> receives;
+  void Add(const ExchangePlan& plan, std::span<const std::byte> send, std::span<std::byte> recv) {
+    for (const Part& part : plan.sends) sends.push_back({part.peer, send.subspan(part.offset, part.bytes)});
+    for (const Part& part : plan.receives) receives.push_back({part.peer, recv.subspan(part.offset, part.bytes)});
+  }
+};
 
 void CopyOwnPart(const ExchangePlan& plan, std::span<const std::byte> send, std::span<std::byte> recv) {
   const std::byte* from = send.data() + plan.own_send.offset;
@@ -245,20 +242,27 @@ void MessageCommunicator::GatherParts(const char* kind, ConstBytes send, Bytes r
   const ExchangePlan plan = PlanAllGatherV(rank(), send.size(), recv_bytes, recv.size());
   const OpenCall open = Enter(kind, static_cast<int64_t>(send.size()));
   CopyOwnPart(plan, send, recv);
-  Finish(open, *transport_->Start(Outgoings(plan, send), Incomings(plan, recv), open.tag));
+  Messages messages;
+  messages.Add(plan, send, recv);
+  Finish(open, *transport_->Start(messages.sends, messages.receives, open.tag));
   Leave(open);
 }
 
-CommRequest MessageCommunicator::BeginAllToAllV(const Stream& stream, ConstBytes send, Sizes send_bytes,
-                                                Bytes recv, Sizes recv_bytes) {
+CommRequest MessageCommunicator::BeginAllToAllV(const Stream& stream, std::span<const Exchange> exchanges) {
   ExpectHost(stream);
-  JEVONS_CHECK(static_cast<int>(send_bytes.size()) == size(), "AllToAllV sizes for %zu of %d ranks",
-               send_bytes.size(), size());
-  const ExchangePlan plan = PlanAllToAllV(rank(), send_bytes, send.size(), recv_bytes, recv.size());
-  OpenCall open = Enter("AllToAllV", static_cast<int64_t>(send.size()));
-  if (plan.travels())
-    open.transfer = transport_->Start(Outgoings(plan, send), Incomings(plan, recv), open.tag);
-  CopyOwnPart(plan, send, recv);
+  int64_t bytes = 0;
+  Messages messages;
+  std::vector<ExchangePlan> plans;
+  for (const auto& [send, send_bytes, recv, recv_bytes] : exchanges) {
+    JEVONS_CHECK(static_cast<int>(send_bytes.size()) == size(), "AllToAllV sizes for %zu of %d ranks", send_bytes.size(), size());
+    plans.push_back(PlanAllToAllV(rank(), send_bytes, send.size(), recv_bytes, recv.size()));
+    messages.Add(plans.back(), send, recv);
+    bytes += static_cast<int64_t>(send.size());
+  }
+  OpenCall open = Enter("AllToAllV", bytes);
+  if (!messages.sends.empty() || !messages.receives.empty())
+    open.transfer = transport_->Start(messages.sends, messages.receives, open.tag);
+  for (size_t i = 0; i < plans.size(); ++i) CopyOwnPart(plans[i], exchanges[i].send, exchanges[i].recv);
   return KeepOpen(std::move(open));
 }
 

@@ -29,12 +29,12 @@ class MessageCommunicator : public Communicator {
   int rank() const override { return transport_->rank(); }
   int size() const override { return transport_->size(); }
   const std::string& name() const override { return name_; }
+  int NodeOf(int rank) const override { return transport_->NodeOf(rank); }
 
   void Barrier() override;
   void AllGather(ConstBytes send, Bytes recv) override;
   void AllGatherV(const Stream& stream, ConstBytes send, Bytes recv, Sizes recv_bytes) override;
-  CommRequest BeginAllToAllV(const Stream& stream, ConstBytes send, Sizes send_bytes, Bytes recv,
-                             Sizes recv_bytes) override;
+  CommRequest BeginAllToAllV(const Stream& stream, std::span<const Exchange> exchanges) override;
   CommRequest BeginSend(const Stream& stream, ConstBytes data, int peer, const MessageNames& names) override;
   CommRequest BeginReceive(const Stream& stream, Bytes data, int peer, const MessageNames& names) override;
   void Wait(const Stream& stream, CommRequest request) override;

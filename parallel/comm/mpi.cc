@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -54,11 +55,13 @@ class MpiTransfer : public Transfer {
   }
 
   absl::StatusOr<bool> Poll() override {
-    bool all_arrived = true;
+    std::set<int> incomplete;  // peers: what comes next from one belongs to its first inflow that is not complete
     for (Inflow& inflow : inflows_) {
+      if (inflow.rest.empty() || incomplete.contains(inflow.peer)) continue;
       TakeArrived(inflow);
-      all_arrived = all_arrived && inflow.rest.empty();
+      if (!inflow.rest.empty()) incomplete.insert(inflow.peer);
     }
+    const bool all_arrived = incomplete.empty();
     if (status_.ok() && open_ > 0) Progress();
     if (!status_.ok()) return status_;
     return all_arrived && open_ == 0;
@@ -139,9 +142,9 @@ class MpiTransfer : public Transfer {
 
 class MpiTransport : public Transport {
  public:
-  // Takes over `comm`.
-  MpiTransport(MPI_Comm comm, std::vector<int> world_ranks)
-      : comm_(comm), world_ranks_(std::move(world_ranks)) {
+  // Takes over `comm`. nodes: the machine of each rank of the world.
+  MpiTransport(MPI_Comm comm, std::vector<int> world_ranks, std::shared_ptr<const std::vector<int>> nodes)
+      : comm_(comm), world_ranks_(std::move(world_ranks)), nodes_(std::move(nodes)) {
     CheckMpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
     CheckMpi(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
     int* bound = nullptr;
@@ -159,6 +162,7 @@ class MpiTransport : public Transport {
   int rank() const override { return rank_; }
   int size() const override { return static_cast<int>(world_ranks_.size()); }
   int WorldRank(int rank) const override { return world_ranks_[rank]; }
+  int NodeOf(int rank) const override { return (*nodes_)[WorldRank(rank)]; }
 
   std::unique_ptr<Transfer> Start(std::span<const Outgoing> sends, std::span<const Incoming> receives,
                                   int64_t tag) override {
@@ -174,12 +178,13 @@ class MpiTransport : public Transport {
     CheckMpi(MPI_Comm_split(comm_, members[0], rank_, &made), "MPI_Comm_split");
     std::vector<int> world_ranks;
     for (const int member : members) world_ranks.push_back(WorldRank(member));
-    return std::make_unique<MpiTransport>(made, std::move(world_ranks));
+    return std::make_unique<MpiTransport>(made, std::move(world_ranks), nodes_);
   }
 
  private:
   MPI_Comm comm_;
   std::vector<int> world_ranks_;
+  std::shared_ptr<const std::vector<int>> nodes_;
   int rank_ = 0;
   int64_t tags_ = 0;
 };
@@ -252,13 +257,17 @@ absl::StatusOr<std::unique_ptr<MpiSession>> MpiSession::Start(int* argc, char***
   MPI_Comm world, machine;
   CheckMpi(MPI_Comm_dup(MPI_COMM_WORLD, &world), "MPI_Comm_dup");
   CheckMpi(MPI_Comm_split_type(world, MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &machine), "MPI_Comm_split_type");
+  int first_here = rank;  // a machine is known by its first rank
+  CheckMpi(MPI_Bcast(&first_here, 1, MPI_INT, 0, machine), "MPI_Bcast");
+  const auto nodes = std::make_shared<std::vector<int>>(static_cast<size_t>(size));
+  CheckMpi(MPI_Allgather(&first_here, 1, MPI_INT, nodes->data(), 1, MPI_INT, world), "MPI_Allgather");
   auto log = std::make_shared<CallLog>(rank, size, [](int exit_code) { Abort(exit_code); });
   const auto group = [&](MPI_Comm comm, const char* name) {
     int members = 0;
     CheckMpi(MPI_Comm_size(comm, &members), "MPI_Comm_size");
     std::vector<int> world_ranks(static_cast<size_t>(members));
     CheckMpi(MPI_Allgather(&rank, 1, MPI_INT, world_ranks.data(), 1, MPI_INT, comm), "MPI_Allgather");
-    return std::make_unique<MessageCommunicator>(std::make_unique<MpiTransport>(comm, std::move(world_ranks)), log, name);
+    return std::make_unique<MessageCommunicator>(std::make_unique<MpiTransport>(comm, std::move(world_ranks), nodes), log, name);
   };
   return std::unique_ptr<MpiSession>(new MpiSession(group(world, "world"), group(machine, "machine")));
 }

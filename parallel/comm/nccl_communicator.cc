@@ -1,6 +1,7 @@
 #include "parallel/comm/nccl_communicator.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -100,11 +101,14 @@ void NcclCommunicator::RunGroup(const CallLog::Call& call, const Enqueue& enqueu
 }
 
 CommRequest NcclCommunicator::Begin(const Stream& stream, const CallLog::Call& call, const std::string& peers,
-                                    const Copy& own, const Enqueue& enqueue) {
+                                    const std::vector<Copy>& own, const Enqueue& enqueue) {
   const int64_t id = next_request_++;
-  const bool copies = own.bytes > 0 && own.from != own.to;
+  const auto copy = [&own](const Stream& on) {
+    for (const Copy& part : own)
+      if (part.bytes > 0 && part.from != part.to) CopyBytes(on, part.from, part.to, part.bytes);
+  };
   if (comm_ == nullptr) {
-    if (copies) CopyBytes(stream, own.from, own.to, own.bytes);
+    copy(stream);
     open_.emplace(id, nullptr);
     return {id};
   }
@@ -115,7 +119,7 @@ CommRequest NcclCommunicator::Begin(const Stream& stream, const CallLog::Call& c
   running->ready.Record(stream);
   running->ready.Wait(stream_.get());
   if (options_.shared_gpu) Synchronize(stream);
-  if (copies) CopyBytes(stream_.get(), own.from, own.to, own.bytes);
+  copy(stream_.get());
   if (enqueue) RunGroup(call, enqueue);
   running->done.Record(stream_.get());
   watch_->Follow(running);
@@ -144,21 +148,30 @@ bool NcclCommunicator::Done(const Stream& stream, CommRequest request) {
   return found->second == nullptr || found->second->done.Happened();
 }
 
-CommRequest NcclCommunicator::BeginAllToAllV(const Stream& stream, ConstBytes send, Sizes send_bytes,
-                                             Bytes recv, Sizes recv_bytes) {
-  if (OnHost(stream)) return host_->BeginAllToAllV(stream, send, send_bytes, recv, recv_bytes);
-  JEVONS_CHECK(static_cast<int>(send_bytes.size()) == size(), "AllToAllV sizes for %zu of %d ranks",
-               send_bytes.size(), size());
-  const ExchangePlan plan = PlanAllToAllV(rank(), send_bytes, send.size(), recv_bytes, recv.size());
+CommRequest NcclCommunicator::BeginAllToAllV(const Stream& stream, std::span<const Exchange> exchanges) {
+  if (OnHost(stream)) return host_->BeginAllToAllV(stream, exchanges);
+  std::vector<ExchangePlan> plans;
+  std::vector<Copy> own;
+  std::set<int> peers;
+  size_t bytes = 0;
+  for (const Exchange& exchange : exchanges) {
+    const auto& [send, send_bytes, recv, recv_bytes] = exchange;
+    JEVONS_CHECK(static_cast<int>(send_bytes.size()) == size(), "AllToAllV sizes for %zu of %d ranks", send_bytes.size(), size());
+    const ExchangePlan& plan = plans.emplace_back(PlanAllToAllV(rank(), send_bytes, send.size(), recv_bytes, recv.size()));
+    own.push_back(OwnPart(plan, send, recv));
+    peers.merge(plan.Peers());
+    bytes += exchange.send.size();
+  }
   const Enqueue enqueue = [&](const CallLog::Call& call) {
-    void* own = stream_.get().handle;
-    for (const Part& part : plan.sends)
-      Check(call, "ncclSend", api_.Send(send.data() + part.offset, part.bytes, part.peer, comm_, own));
-    for (const Part& part : plan.receives)
-      Check(call, "ncclRecv", api_.Receive(recv.data() + part.offset, part.bytes, part.peer, comm_, own));
+    void* stream_here = stream_.get().handle;
+    for (size_t i = 0; i < exchanges.size(); ++i) {
+      for (const Part& part : plans[i].sends)
+        Check(call, "ncclSend", api_.Send(exchanges[i].send.data() + part.offset, part.bytes, part.peer, comm_, stream_here));
+      for (const Part& part : plans[i].receives)
+        Check(call, "ncclRecv", api_.Receive(exchanges[i].recv.data() + part.offset, part.bytes, part.peer, comm_, stream_here));
+    }
   };
-  return Begin(stream, NextCall("AllToAllV", send.size()), plan.Peers(), OwnPart(plan, send, recv),
-               plan.travels() ? enqueue : nullptr);
+  return Begin(stream, NextCall("AllToAllV", bytes), absl::StrJoin(peers, ", "), own, peers.empty() ? nullptr : enqueue);
 }
 
 // Every part goes where it belongs in `recv` first, and from there to the others.
@@ -182,7 +195,7 @@ void NcclCommunicator::AllGatherV(const Stream& stream, ConstBytes send, Bytes r
         Check(call, "ncclBroadcast",
               api_.Broadcast(recv.data() + offset, recv_bytes[root], root, comm_, own));
   };
-  Wait(stream, Begin(stream, NextCall("AllGatherV", send.size()), plan.Peers(), OwnPart(plan, send, recv),
+  Wait(stream, Begin(stream, NextCall("AllGatherV", send.size()), absl::StrJoin(plan.Peers(), ", "), {OwnPart(plan, send, recv)},
                      plan.travels() ? enqueue : nullptr));
 }
 
@@ -204,7 +217,7 @@ void NcclCommunicator::ReduceScatterSum(const Stream& stream, std::span<const in
   for (int r = 0; r < size(); ++r)
     if (r != rank()) others.push_back(r);
   Wait(stream, Begin(stream, NextCall("ReduceScatterSum", send.size_bytes()), absl::StrJoin(others, ", "),
-                     own, recv.empty() || size() == 1 ? nullptr : enqueue));
+                     {own}, recv.empty() || size() == 1 ? nullptr : enqueue));
 }
 
 void NcclCommunicator::Broadcast(const Stream& stream, Bytes data, int root) {

@@ -14,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "kernels/tensor/device.h"
 #include "parallel/comm/communicator.h"
@@ -34,6 +35,7 @@ class NcclCommunicator : public Communicator {
   int rank() const override { return host_->rank(); }
   int size() const override { return host_->size(); }
   const std::string& name() const override { return host_->name(); }
+  int NodeOf(int rank) const override { return host_->NodeOf(rank); }
   const std::shared_ptr<CallLog>& call_log() const override { return host_->call_log(); }
 
   void Barrier() override { host_->Barrier(); }
@@ -42,8 +44,7 @@ class NcclCommunicator : public Communicator {
   void AllReduceMax(std::span<int64_t> values) override { host_->AllReduceMax(values); }
 
   void AllGatherV(const Stream& stream, ConstBytes send, Bytes recv, Sizes recv_bytes) override;
-  CommRequest BeginAllToAllV(const Stream& stream, ConstBytes send, Sizes send_bytes, Bytes recv,
-                             Sizes recv_bytes) override;
+  CommRequest BeginAllToAllV(const Stream& stream, std::span<const Exchange> exchanges) override;
   CommRequest BeginSend(const Stream& stream, ConstBytes data, int peer, const MessageNames& names) override;
   CommRequest BeginReceive(const Stream& stream, Bytes data, int peer, const MessageNames& names) override;
   void ReduceScatterSum(const Stream& stream, std::span<const int64_t> send,
@@ -67,9 +68,9 @@ class NcclCommunicator : public Communicator {
   void Connect();
   using Open = std::map<int64_t, std::shared_ptr<DeviceCall>>;
   Open::iterator Find(CommRequest request);
-  // A transfer: the own part, then what `enqueue` asks of NCCL; nothing where nothing travels.
+  // A transfer: the own parts, then what `enqueue` asks of NCCL; nothing where nothing travels.
   CommRequest Begin(const Stream& stream, const CallLog::Call& call, const std::string& peers,
-                    const Copy& own, const Enqueue& enqueue);
+                    const std::vector<Copy>& own, const Enqueue& enqueue);
   CommRequest BeginMessage(const Stream& stream, const char* kind, int64_t bytes, int peer,
                            const MessageNames& names, const Enqueue& enqueue);
   CallLog::Call NextCall(const char* kind, size_t bytes);

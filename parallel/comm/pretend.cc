@@ -16,11 +16,12 @@ class PretendCommunicator final : public Communicator {
   int rank() const override { return rank_; }
   int size() const override { return size_; }
   const std::string& name() const override { return name_; }
+  int NodeOf(int) const override { return 0; }
 
   void Barrier() override {}
   void AllGather(ConstBytes, Bytes) override {}
   void AllGatherV(const Stream& stream, ConstBytes, Bytes, Sizes) override { ExpectNone(stream); }
-  CommRequest BeginAllToAllV(const Stream& stream, ConstBytes, Sizes, Bytes, Sizes) override { return Begin(stream); }
+  CommRequest BeginAllToAllV(const Stream& stream, std::span<const Exchange>) override { return Begin(stream); }
   CommRequest BeginSend(const Stream& stream, ConstBytes, int, const MessageNames&) override { return Begin(stream); }
   CommRequest BeginReceive(const Stream& stream, Bytes, int, const MessageNames&) override { return Begin(stream); }
   void Wait(const Stream&, CommRequest) override {}

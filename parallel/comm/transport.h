@@ -41,6 +41,7 @@ class Transport {
   virtual int rank() const = 0;
   virtual int size() const = 0;
   virtual int WorldRank(int rank) const = 0;
+  virtual int NodeOf(int rank) const = 0;  // ranks that share a machine have one number
 
   // Starts all messages and returns at once. A message is received by the call of the same tag on the peer;
   // messages of one tag between two ranks keep their order.

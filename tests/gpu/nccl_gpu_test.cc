@@ -78,6 +78,8 @@ TEST_F(NcclGpuTest, DataArrivesInStreamOrder) { CheckDataPlane(world(), stream()
 
 TEST_F(NcclGpuTest, EveryRowReachesItsExpertAndComesBack) { CheckDispatchCases(world(), stream()); }
 
+TEST_F(NcclGpuTest, DevicesForwardTokens) { CheckForwardedCases(world(), stream()); }
+
 TEST_F(NcclGpuTest, TheStepsGradientHasTheSameBitsOnEveryLayout) { CheckExchangeCases(world(), stream()); }
 
 TEST_F(NcclGpuTest, AMeshOfDevices) {

@@ -120,6 +120,28 @@ TEST(Permute, SumHasTheBitsOfTheReference) {
   }
 }
 
+// Segments of none, one and more rows than a token has slots.
+TEST(Permute, SumSegmentsHasTheBitsOfTheReference) {
+  std::vector<int32_t> offsets = {0};
+  for (const int32_t terms : {0, 1, 2, 0, 33, 8, 1, 0}) offsets.push_back(offsets.back() + terms);
+  const auto segments = static_cast<int64_t>(offsets.size()) - 1;
+  for (DType from : kTypes) {
+    for (DType to : kTypes) {
+      for (WriteMode mode : kModes) {
+        CompareTables(
+            [&]() -> Outputs {
+              Guarded y(from, 50, 67), out(to, segments, 67);
+              out.Fill(2);
+              std::vector<int32_t> rows = RandomIds(offsets.back(), 50, 6);
+              SumSegments(TestContext(), y.Fill(1).tensor, VectorOf(rows), VectorOf(offsets), out.tensor, mode);
+              return {{"out", out.Values()}};
+            },
+            {});
+      }
+    }
+  }
+}
+
 // Slots of a group stand together, apart or alone; the groups come in any order.
 TEST(Permute, SumByGroupHasTheBitsOfTheReference) {
   for (DType from : kTypes) {

@@ -9,6 +9,12 @@ namespace {
 
 TEST(MpiTest, EveryRowReachesItsExpertAndComesBack) { CheckDispatchCases(TestWorld()); }
 
+TEST(MpiTest, ForwardedTokensDo) { CheckForwardedCases(TestWorld()); }
+
+TEST(MpiTest, RanksOfOneMachineKnowIt) {
+  for (int r = 0; r < TestWorld().size(); ++r) EXPECT_EQ(TestWorld().NodeOf(r), TestWorld().NodeOf(0));
+}
+
 TEST(MpiTest, TheStepsGradientHasTheSameBitsOnEveryLayout) { CheckExchangeCases(TestWorld()); }
 
 }  // namespace

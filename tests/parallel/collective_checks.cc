@@ -25,11 +25,11 @@ int64_t PartBytes(int64_t round, int from, int to) {
   return bits % 3 == 0 ? 0 : static_cast<int64_t>(bits / 3 % 300);
 }
 
-struct Exchange {
+struct RandomExchange {
   std::vector<int64_t> send_bytes, recv_bytes;
   std::vector<std::byte> send, recv, expected;
 
-  Exchange(const Communicator& group, int64_t round) {
+  RandomExchange(const Communicator& group, int64_t round) {
     for (int r = 0; r < group.size(); ++r) {
       send_bytes.push_back(PartBytes(round, group.rank(), r));
       AppendContent(round, group.rank(), r, send_bytes.back(), send);
@@ -70,9 +70,26 @@ void CheckAllGather(Communicator& group) {
   }
 }
 
+namespace {
+
+// Several in one transfer, some of which have nothing for a rank that others have something for.
+void CheckExchangesTogether(Communicator& group) {
+  for (int64_t round = 0; round < 50; ++round) {
+    std::vector<RandomExchange> exchanges;
+    std::vector<Exchange> together;
+    for (int i = 0; i < 3; ++i) exchanges.emplace_back(group, 2000 + 3 * round + i);
+    for (RandomExchange& e : exchanges) together.push_back({e.send, e.send_bytes, e.recv, e.recv_bytes});
+    group.Wait(group.BeginAllToAllV({}, together));
+    for (const RandomExchange& e : exchanges) ASSERT_EQ(e.recv, e.expected) << "round " << round;
+  }
+}
+
+}  // namespace
+
 void CheckAllToAllV(Communicator& group) {
+  CheckExchangesTogether(group);
   for (int64_t round = 0; round < 200; ++round) {
-    Exchange exchange(group, round);
+    RandomExchange exchange(group, round);
     group.AllToAllV(exchange.send, exchange.send_bytes, exchange.recv, exchange.recv_bytes);
     ASSERT_EQ(exchange.recv, exchange.expected) << "round " << round;
   }
@@ -80,10 +97,10 @@ void CheckAllToAllV(Communicator& group) {
 
 void CheckInterleaved(Communicator& group) {
   constexpr int kTransfers = 5;
-  std::vector<Exchange> exchanges;
+  std::vector<RandomExchange> exchanges;
   std::vector<CommRequest> requests;
   for (int i = 0; i < kTransfers; ++i) exchanges.emplace_back(group, 500 + i);
-  for (Exchange& exchange : exchanges) requests.push_back(exchange.Begin(group));
+  for (RandomExchange& exchange : exchanges) requests.push_back(exchange.Begin(group));
   group.Barrier();  // other calls may come between
   for (int i = 0; i < kTransfers; ++i) {
     const int at = (group.rank() + i * 2) % kTransfers;
@@ -157,7 +174,7 @@ void CheckSubgroups(Communicator& world) {
   const auto pair = odd->Split(odd->rank() / 2, "pair");
   EXPECT_EQ(pair->rank(), odd->rank() % 2);
   // Transfers of both groups at once, ended in the other order.
-  Exchange first(*odd, 900), second(*pair, 901), third(world, 902);
+  RandomExchange first(*odd, 900), second(*pair, 901), third(world, 902);
   const CommRequest a = first.Begin(*odd), b = second.Begin(*pair), c = third.Begin(world);
   world.Wait(c);
   pair->Wait(b);
@@ -177,7 +194,7 @@ void CheckBackground(Communicator& world) {
   const auto group = world.Split(0, "background");
   group->MoveInBackground();
   for (int64_t round = 0; round < 20; ++round) {
-    Exchange exchange(*group, 800 + round);
+    RandomExchange exchange(*group, 800 + round);
     const CommRequest request = exchange.Begin(*group);
     world.Barrier();
     group->Wait(request);
@@ -207,7 +224,7 @@ constexpr std::byte kUnwritten{0xEE};
 
 // An exchange whose buffers lie where the stream works.
 struct StreamExchange {
-  Exchange host;
+  RandomExchange host;
   std::span<std::byte> send, recv;
 
   StreamExchange(const Communicator& group, StreamMemory& memory, int64_t round) : host(group, round) {
@@ -237,6 +254,12 @@ void CheckStreamExchanges(Communicator& group, const Stream& stream) {
     group.Wait(stream, requests[at]);
     EXPECT_EQ(memory.GetBytes(exchanges[at].recv), exchanges[at].host.expected);
   }
+  std::vector<Exchange> together;
+  std::vector<StreamExchange> apart;
+  for (int i = 0; i < kTransfers; ++i) apart.emplace_back(group, memory, 800 + i);
+  for (const auto& [host, send, recv] : apart) together.push_back({send, host.send_bytes, recv, host.recv_bytes});
+  group.Wait(stream, group.BeginAllToAllV(stream, together));
+  for (const StreamExchange& exchange : apart) EXPECT_EQ(memory.GetBytes(exchange.recv), exchange.host.expected);
   const std::vector<int64_t> nothing(group.size(), 0);
   group.AllToAllV(stream, {}, nothing, {}, nothing);
 }

@@ -7,6 +7,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "parallel/comm/loopback.h"
+#include "tests/support/watched_group.h"
 
 namespace jevons {
 namespace {
@@ -77,6 +78,47 @@ TEST(MeshTest, GroupsHoldTheRanksThatShareTheOtherAxes) {
     EXPECT_EQ(mesh.ep().rank(), own.ep);
     EXPECT_EQ(mesh.edp().rank(), own.edp);
     EXPECT_EQ(mesh.ep().name(), "ep");
+  });
+}
+
+TEST(MeshTest, AGroupOfExpertsForwardsAlongRailsAndInsideNodes) {
+  const MeshShape shape{.world = 16, .pp = 2, .ep = 4, .ep_nodes = 2, .forwards = true};
+  RunLoopback(16, [&](Communicator& world) {
+    Mesh mesh(world, shape);
+    const int first = world.rank() / 4 * 4, place = world.rank() % 2, node = world.rank() % 4 / 2;
+    EXPECT_EQ(MembersOf(mesh.ep_rail(), world.rank()), (std::vector{first + place, first + 2 + place}));
+    EXPECT_EQ(MembersOf(mesh.ep_local(), world.rank()), (std::vector{first + 2 * node, first + 2 * node + 1}));
+    const Mesh pretended(shape, world.rank());
+    EXPECT_EQ(mesh.ep_rail().rank(), node);
+    EXPECT_EQ(mesh.ep_local().rank(), place);
+  });
+}
+
+// The ranks of a world of which `machines` says where each is.
+class OnMachines : public WatchedGroup {
+ public:
+  OnMachines(Communicator& group, std::vector<int> machines) : WatchedGroup(group), machines_(std::move(machines)) {}
+  int NodeOf(int rank) const override { return machines_[static_cast<size_t>(rank)]; }
+  int size() const override { return static_cast<int>(machines_.size()); }
+
+ private:
+  const std::vector<int> machines_;
+};
+
+TEST(MeshTest, CountsTheNodesOfItsGroupsOfExperts) {
+  RunLoopback(1, [](Communicator& one) {
+    const auto nodes = [&](const std::vector<int>& machines, int ep) {
+      const OnMachines world(one, machines);
+      return NodesOf(world, {.world = world.size(), .pp = 1, .ep = ep});
+    };
+    EXPECT_EQ(nodes({0, 0, 0, 0}, 4), 1);
+    EXPECT_EQ(nodes({0, 0, 4, 4}, 4), 2);
+    EXPECT_EQ(nodes({0, 1, 2, 3}, 4), 4);
+    EXPECT_EQ(nodes({0, 0, 1, 1, 2, 2}, 2), 1);
+    EXPECT_EQ(nodes({0, 0, 1, 1, 2, 2}, 6), 3);
+    EXPECT_EQ(nodes({0, 1, 0, 1}, 4), 0) << "round robin";
+    EXPECT_EQ(nodes({0, 0, 0, 1}, 4), 0);
+    EXPECT_EQ(nodes({0, 0, 1, 1, 1, 1}, 3), 0) << "one group on one machine, one on two";
   });
 }
 

@@ -112,6 +112,14 @@ TEST(NcclTest, AMeshOfDevices) {
   });
 }
 
+// Along rails and inside nodes, the lists of who gets what made on the host.
+TEST(NcclTest, DevicesForwardTokens) {
+  RunFakeNccl(4, [](FakeRank& rank) {
+    const auto world = rank.Connect();
+    CheckForwardedCases(*world, rank.compute);
+  });
+}
+
 TEST(NcclTest, NothingIsAskedForWhereNothingTravels) {
   RunFakeNccl(3, [](FakeRank& rank) {
     const auto group = rank.Connect();
@@ -169,35 +177,50 @@ TEST(NcclTest, IntegersAreAddedInOneCallAndNothingWhereThereAreNone) {
 // A layer's dispatch makes the host wait for the device once, for the counts; transfers and ZeRO never do.
 TEST(NcclTest, TheHostWaitsForCountsAlone) {
   constexpr int kRanks = 2, kLayers = 3;
-  const int64_t before = HostSynchronizations();
-  RunFakeNccl(kRanks, [&](FakeRank& rank) {
-    const int64_t rows[] = {3, 1};
-    const float value = 1;
-    const auto group = rank.Connect();
-    Arena memory("memory", 1 << 20, Device::kCuda);
-    Dispatcher dispatcher(*group, 2, rank.compute);
-    const Tensor counts = memory.Allocate("counts", DType::kI64, {2});
-    CopyBytes(rank.compute, rows, counts.data, counts.bytes());
-    for (int layer = 0; layer < kLayers; ++layer) {
-      const DispatchHandle handle = dispatcher.Plan(counts, rows[0] + rows[1]);
-      const Tensor send = memory.Allocate("send", DType::kU8, {handle.send_rows, 8});
-      const Tensor receive = memory.Allocate("receive", DType::kU8, {handle.receive_rows, 8});
-      dispatcher.Finish(dispatcher.BeginDispatch(handle, send, receive));
-      dispatcher.Finish(dispatcher.BeginCombine(handle, receive, send));
-    }
-    EXPECT_EQ(dispatcher.count_reads(), kLayers);
-    const Tensor chain = memory.Allocate("gradient", DType::kF32, {1}), exact = memory.Allocate("gradient", DType::kI64, {1});
-    CopyBytes(rank.compute, &value, chain.data, 4);
-    Zero(rank.compute, exact);
-    Arena scratch("scratch", int64_t{1} << 29, Device::kCuda);
-    const OpContext ops{.stream = rank.compute, .scratch = &scratch};
-    ReduceScatterOwned(*group, {&chain, 1}, ops);
-    ReduceScatterOwned(*group, {&exact, 1}, ops);
-    const std::vector<int64_t> sizes = {1};
-    void* param = chain.data;
-    AllGatherOwned(*group, {&param, 1}, sizes, 4, ops);
-  });
-  EXPECT_EQ(HostSynchronizations() - before, kRanks * kLayers);
+  for (const bool forwards : {false, true}) {
+    const int64_t before = HostSynchronizations();
+    RunFakeNccl(kRanks, [&](FakeRank& rank) {
+      const int64_t rows[] = {3, 1};
+      const float value = 1;
+      const auto group = rank.Connect();
+      Arena memory("memory", 1 << 20, Device::kCuda);
+      Arena scratch("scratch", int64_t{1} << 29, Device::kCuda);
+      const OpContext ops{.stream = rank.compute, .scratch = &scratch};
+      const auto rail = group->Split(0, "ep_rail"), local = group->Split(group->rank(), "ep_local");
+      Dispatcher dispatcher(forwards ? EpGroups(*group, kRanks, rail.get(), local.get()) : EpGroups(*group, kRanks), {.experts = 2, .groups = 2},
+                            {.stream = rank.compute});
+      const Tensor indices = memory.Allocate("indices", DType::kI32, {4, 1});
+      const int32_t experts[] = {0, 1, 0, 0};
+      CopyBytes(rank.compute, experts, indices.data, indices.bytes());
+      const Tensor counts = memory.Allocate("counts", DType::kI64, {2});
+      CopyBytes(rank.compute, rows, counts.data, counts.bytes());
+      for (int layer = 0; layer < kLayers; ++layer) {
+        dispatcher.BeginPlan(ops, indices, counts, memory);
+        const DispatchHandle handle = dispatcher.FinishPlan(memory);
+        const Tensor x = memory.Allocate("x", DType::kF32, {4, 2}), y = memory.Allocate("y", DType::kF32, {4, 2});
+        const Tensor at_experts = memory.Allocate("rows", DType::kF32, {handle.receive_rows, 2});
+        RowTransfer transfer;
+        const Tensor scales = memory.Allocate("x", DType::kF32, {4, 1}), scales_there = memory.Allocate("rows", DType::kF32, {handle.receive_rows, 1});
+        const Tensor values = memory.Allocate("x", DType::kF32, {4, 1}), values_there = memory.Allocate("rows", DType::kF32, {handle.receive_rows, 1});
+        dispatcher.BeginDispatch(ops, handle, {.rows = {{x, at_experts}, {scales, scales_there}}, .values = {values, values_there}}, transfer);
+        dispatcher.FinishDispatch(ops, handle, transfer);
+        dispatcher.BeginCombine(ops, handle, at_experts, Tensor(), transfer);
+        dispatcher.FinishCombine(ops, handle, transfer, y, Tensor());
+      }
+      EXPECT_EQ(dispatcher.count_reads(), kLayers);
+      EXPECT_EQ(rank.nccl.counts.groups, 2 * kLayers);  // one there, one back
+      const Tensor chain = memory.Allocate("gradient", DType::kF32, {1}), exact = memory.Allocate("gradient", DType::kI64, {1});
+      CopyBytes(rank.compute, &value, chain.data, 4);
+      Zero(rank.compute, exact);
+      ReduceScatterOwned(*group, {&chain, 1}, ops);
+      ReduceScatterOwned(*group, {&exact, 1}, ops);
+      const std::vector<int64_t> sizes = {1};
+      void* param = chain.data;
+      AllGatherOwned(*group, {&param, 1}, sizes, 4, ops);
+      Synchronize(rank.compute);  // once more, before the dispatcher goes
+    });
+    EXPECT_EQ(HostSynchronizations() - before, kRanks * (kLayers + 1));
+  }
 }
 
 // On a stream of its own: what the compute stream is given after Begin does not wait for it, what it is given after Finish does; nor does

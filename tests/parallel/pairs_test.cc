@@ -61,6 +61,7 @@ class LateTo : public Transport {
   int rank() const override { return transport_->rank(); }
   int size() const override { return transport_->size(); }
   int WorldRank(int rank) const override { return transport_->WorldRank(rank); }
+  int NodeOf(int rank) const override { return transport_->NodeOf(rank); }
   std::unique_ptr<Transfer> Start(std::span<const Outgoing> sends, std::span<const Incoming> receives,
                                   int64_t tag) override {
     for (const Outgoing& message : sends)

@@ -96,9 +96,15 @@ TEST_F(WatchdogDeathTest, NamesThatDisagreeAreFoundByTheReceiver) {
 TEST_F(WatchdogDeathTest, RanksThatDisagreeOnTheNumberOfExperts) {
   EXPECT_EXIT(RunLoopback(2,
                           [](Communicator& world) {
-                            Dispatcher dispatcher(world, 4 + 2 * world.rank());
-                            std::vector<int64_t> counts(4 + 2 * world.rank(), 1);
-                            dispatcher.Plan(Tensor::Of(counts.data(), {4 + 2 * world.rank()}), 4 + 2 * world.rank());
+                            const int64_t experts = 4 + 2 * world.rank();
+                            Arena memory("memory", 1 << 20);
+                            Dispatcher dispatcher(world, {.experts = experts});
+                            std::vector<int64_t> counts(static_cast<size_t>(experts), 1);
+                            std::vector<int32_t> indices(counts.size());
+                            for (size_t e = 0; e < indices.size(); ++e) indices[e] = static_cast<int32_t>(e);
+                            dispatcher.BeginPlan({.stream = {}, .scratch = &memory}, Tensor::Of(indices.data(), {experts, 1}),
+                                                 Tensor::Of(counts.data(), {experts}), memory);
+                            dispatcher.FinishPlan(memory);
                           }),
               testing::ExitedWithCode(kPeerLost), "world.AllToAllV.*this rank");
 }

@@ -55,11 +55,15 @@ class LinkGroup : public TimedGroup {
       : TimedGroup(group), meeting_(meeting), bytes_per_second_(bytes_per_second), asks_(asks) {}
 
   double Now() const override { return Clock(CLOCK_THREAD_CPUTIME_ID) - uncounted_ + waited; }
-  CommRequest BeginAllToAllV(const Stream& stream, ConstBytes send, Sizes send_bytes, Bytes recv, Sizes recv_bytes) override {
+  CommRequest BeginAllToAllV(const Stream& stream, std::span<const Exchange> exchanges) override {
     const double now = Now();
-    const CommRequest request = WatchedGroup::BeginAllToAllV(stream, send, send_bytes, recv, recv_bytes);
+    const CommRequest request = WatchedGroup::BeginAllToAllV(stream, exchanges);
     const auto own = static_cast<size_t>(rank());
-    const int64_t out = static_cast<int64_t>(send.size()) - send_bytes[own], in = static_cast<int64_t>(recv.size()) - recv_bytes[own];
+    int64_t out = 0, in = 0;
+    for (const Exchange& exchange : exchanges) {
+      out += static_cast<int64_t>(exchange.send.size()) - exchange.send_bytes[own];
+      in += static_cast<int64_t>(exchange.recv.size()) - exchange.recv_bytes[own];
+    }
     seconds_[request.id] = static_cast<double>(std::max(out, in)) / bytes_per_second_;
     const std::lock_guard<std::mutex> lock(meeting_.mutex);
     meeting_.begun[request.id][own] = now;

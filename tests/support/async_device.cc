@@ -94,6 +94,15 @@ void AsyncJoinSums(const OpContext& ctx, std::span<const PartialSums> vectors, s
                                       order = std::vector(order.begin(), order.end())] { kRefOps.join_sums({}, vectors, order); });
 }
 
+// The reference's operator, whose arguments are views and numbers, in stream order.
+template <auto kOperator, typename... Arguments>
+void Async(const OpContext& ctx, Arguments... arguments) {
+  EnqueueOnStream(ctx.stream.handle, [arguments...] {
+    Arena scratch("scratch", int64_t{1} << 24);
+    (kRefOps.*kOperator)({.stream = {}, .scratch = &scratch}, arguments...);
+  });
+}
+
 }  // namespace
 
 void EnqueueOnStream(void* stream, std::function<void()> work) { StreamOf(stream).Enqueue(std::move(work)); }
@@ -115,6 +124,11 @@ const OpTable& Operators() {
     t.name = "streams as threads";
     t.copy_parts = AsyncCopyParts;
     t.join_sums = AsyncJoinSums;
+    t.sort_by_expert = Async<&OpTable::sort_by_expert>;
+    t.gather_rows = Async<&OpTable::gather_rows>;
+    t.sum_rows = Async<&OpTable::sum_rows>;
+    t.sum_rows_by_group = Async<&OpTable::sum_rows_by_group>;
+    t.sum_segments = Async<&OpTable::sum_segments>;
     return t;
   }();
   return table;

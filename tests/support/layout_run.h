@@ -45,6 +45,17 @@ struct RunLayout {
   ScheduleType schedule = ONE_F_ONE_B;
   int virtual_stages = 1;
   std::string stages = "";  // as parallel.stages
+  int nodes = 0;            // of an ep group, over which tokens are forwarded; 0: they are not
+  // In the config; what it says of the rest stays.
+  void Set(ParallelConfig& parallel) const {
+    parallel.set_ep(ep);
+    parallel.set_pp(pp);
+    parallel.set_schedule(schedule);
+    parallel.set_virtual_stages(virtual_stages);
+    parallel.set_stages(stages);
+    parallel.set_ep_nodes(nodes);
+    parallel.set_dispatch(nodes > 0 ? FORWARDING : FLAT);
+  }
 };
 
 // `documents`: each sample is packed of several, cut at random.
@@ -64,15 +75,12 @@ inline SampleBatch BatchOf(const TrainStep& step, const StepPlan& plan, int64_t 
 }
 
 inline Outcome RunSteps(RunConfig config, const RunLayout& layout, int steps) {
-  config.mutable_parallel()->set_pp(layout.pp);
-  config.mutable_parallel()->set_schedule(layout.schedule);
-  config.mutable_parallel()->set_virtual_stages(layout.virtual_stages);
-  config.mutable_parallel()->set_stages(layout.stages);
+  layout.Set(*config.mutable_parallel());
   Outcome outcome;
   std::mutex mutex;
   RunLoopback(layout.ranks, [&](Communicator& world) {
     omp_set_num_threads(layout.threads);
-    Mesh mesh(world, {.world = layout.ranks, .pp = layout.pp, .ep = layout.ep});
+    Mesh mesh(world, MeshShapeOn(config, world).value());
     TrainStep step(config, mesh);
     step.Initialize();
     for (int i = 0; i < steps; ++i) {

@@ -16,12 +16,12 @@ namespace jevons {
 
 class ModelHarness {
  public:
-  ModelHarness(const ModelConfig& config, int64_t sequence_length, Communicator& world, const PrecisionConfig& precision = {})
+  ModelHarness(const ModelConfig& config, int64_t sequence_length, const EpGroups& ep, const PrecisionConfig& precision = {})
       : config_(config),
         memory_("activations", int64_t{1} << 30),
         scratch_("scratch", int64_t{1} << 30),
         pool_(int64_t{1} << 30, Device::kCpu),
-        dispatcher_(world, std::max<int64_t>(1, config.moe().routed_experts())),  // none in a dense model
+        dispatcher_(ep, RoutingOf(config.moe())),
         weights_(config, dispatcher_.local_experts(), DType::kF32),
         model_(config, sequence_length, dispatcher_),
         binding_(config, weights_, precision),

@@ -16,13 +16,14 @@ class WatchedGroup : public Communicator {
   int rank() const override { return group_.rank(); }
   int size() const override { return group_.size(); }
   const std::string& name() const override { return group_.name(); }
+  int NodeOf(int rank) const override { return group_.NodeOf(rank); }
   void Barrier() override { group_.Barrier(); }
   void AllGather(ConstBytes send, Bytes recv) override { group_.AllGather(send, recv); }
   void AllGatherV(const Stream& stream, ConstBytes send, Bytes recv, Sizes recv_bytes) override {
     group_.AllGatherV(stream, send, recv, recv_bytes);
   }
-  CommRequest BeginAllToAllV(const Stream& stream, ConstBytes send, Sizes send_bytes, Bytes recv, Sizes recv_bytes) override {
-    return group_.BeginAllToAllV(stream, send, send_bytes, recv, recv_bytes);
+  CommRequest BeginAllToAllV(const Stream& stream, std::span<const Exchange> exchanges) override {
+    return group_.BeginAllToAllV(stream, exchanges);
   }
   CommRequest BeginSend(const Stream& stream, ConstBytes data, int peer, const MessageNames& names) override {
     return group_.BeginSend(stream, data, peer, names);

@@ -18,6 +18,7 @@ class HostDevices : public Communicator {
   int rank() const override { return host_.rank(); }
   int size() const override { return host_.size(); }
   const std::string& name() const override { return host_.name(); }
+  int NodeOf(int rank) const override { return host_.NodeOf(rank); }
   const std::shared_ptr<CallLog>& call_log() const override { return host_.call_log(); }
   void Barrier() override { host_.Barrier(); }
   void AllGather(ConstBytes send, Bytes recv) override { host_.AllGather(send, recv); }
@@ -28,9 +29,9 @@ class HostDevices : public Communicator {
     const auto access = AccessFor(stream);
     host_.AllGatherV(send, recv, recv_bytes);
   }
-  CommRequest BeginAllToAllV(const Stream& stream, ConstBytes send, Sizes send_bytes, Bytes recv, Sizes recv_bytes) override {
+  CommRequest BeginAllToAllV(const Stream& stream, std::span<const Exchange> exchanges) override {
     auto access = AccessFor(stream);
-    return Begun(host_.BeginAllToAllV(Stream(), send, send_bytes, recv, recv_bytes), std::move(access));
+    return Begun(host_.BeginAllToAllV(Stream(), exchanges), std::move(access));
   }
   CommRequest BeginSend(const Stream& stream, ConstBytes data, int peer, const MessageNames& names) override {
     auto access = AccessFor(stream);

@@ -58,10 +58,13 @@ StepPlan PlanOf(int64_t number) {
 }
 
 // The figures of each step, of rank 0.
-std::vector<StepStats> Train(const RunConfig& config, int ranks, int ep) {
+std::vector<StepStats> Train(RunConfig config, int ranks, int ep, int nodes = 0) {
+  config.mutable_parallel()->set_ep(ep);
+  config.mutable_parallel()->set_ep_nodes(nodes);
+  config.mutable_parallel()->set_dispatch(nodes > 0 ? FORWARDING : FLAT);
   std::vector<StepStats> all;
   const auto body = [&](Communicator& world) {
-    Mesh mesh(world, {.world = ranks, .pp = 1, .ep = ep});
+    Mesh mesh(world, MeshShapeOn(config, world).value());
     TrainStep step(config, mesh);
     step.Initialize();
     for (int64_t i = 0; i < kSteps; ++i) {
@@ -139,11 +142,12 @@ TEST_P(CudaTraining, GivesTheSameBitsOnEveryLayout) {
   RunConfig config = On(CUDA, Config());
   config.mutable_parallel()->set_sums(EXACT);
   const std::vector<StepStats> alone = Train(config, 1, 1);
-  const std::vector<StepStats> spread = Train(config, 4, 2);
-  for (size_t i = 0; i < alone.size(); ++i) {
-    EXPECT_EQ(alone[i].loss, spread[i].loss);
-    EXPECT_EQ(alone[i].gradient_norm, spread[i].gradient_norm);
-    EXPECT_EQ(alone[i].loads, spread[i].loads);
+  for (const std::vector<StepStats>& spread : {Train(config, 4, 2), Train(config, 4, 4, /*nodes=*/2)}) {
+    for (size_t i = 0; i < alone.size(); ++i) {
+      EXPECT_EQ(alone[i].loss, spread[i].loss);
+      EXPECT_EQ(alone[i].gradient_norm, spread[i].gradient_norm);
+      EXPECT_EQ(alone[i].loads, spread[i].loads);
+    }
   }
 }
 

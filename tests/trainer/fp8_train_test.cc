@@ -174,7 +174,7 @@ TEST(Fp8Dispatch, CarriesCodesByPowersOfTwo) {
       ModelHarness harness(config, kS, world);
       WeightBinding binding(config, harness.weights(), precision);
       binding.Quantize(harness.Context().ops, nullptr);
-      Dispatcher dispatcher(world, m.routed_experts());
+      Dispatcher dispatcher(world, RoutingOf(m));
       const Moe moe({.router = {.experts = m.routed_experts(), .top_k = m.top_k(), .groups = m.groups(), .kept_groups = m.kept_groups(),
                                 .route_scale = 2.5f, .normalize = true},
                      .hidden = config.hidden_size(), .intermediate = m.intermediate_size(), .shared_intermediate = m.intermediate_size()},
@@ -207,7 +207,7 @@ TEST(Fp8Dispatch, CarriesCodesByPowersOfTwo) {
 
 // Dispatch, forward and backward, carries a byte and a 128th of a scale per element; combine stays as it is (report 3.3).
 TEST(Fp8Dispatch, HalvesTheBytesOfDispatch) {
-  std::map<ProductType, Dispatcher::Bytes> bytes;
+  std::map<ProductType, Traffic> bytes;
   for (const ProductType product : {AS_COMPUTE, FP8_BLOCK}) {
     RunConfig config;
     *config.mutable_model() = TinyModel();
@@ -229,10 +229,10 @@ TEST(Fp8Dispatch, HalvesTheBytesOfDispatch) {
     });
   }
   // Rows of 256: there and back again 512 bytes become 256 of codes and 8 of scales; each row's routing weight goes along.
-  const auto ratio = static_cast<double>(bytes[FP8_BLOCK].dispatch) / static_cast<double>(bytes[AS_COMPUTE].dispatch);
+  const auto ratio = static_cast<double>(bytes[FP8_BLOCK].dispatch.bytes()) / static_cast<double>(bytes[AS_COMPUTE].dispatch.bytes());
   EXPECT_NEAR(ratio, (2 * 264.0 + 4) / (2 * 512.0 + 4), 0.01);
-  EXPECT_NEAR(static_cast<double>(bytes[FP8_BLOCK].combine), static_cast<double>(bytes[AS_COMPUTE].combine),
-              0.05 * static_cast<double>(bytes[AS_COMPUTE].combine)) << "the routing of later layers may move a little";
+  EXPECT_NEAR(static_cast<double>(bytes[FP8_BLOCK].combine.bytes()), static_cast<double>(bytes[AS_COMPUTE].combine.bytes()),
+              0.05 * static_cast<double>(bytes[AS_COMPUTE].combine.bytes())) << "the routing of later layers may move a little";
 }
 
 }  // namespace

@@ -45,6 +45,37 @@ INSTANTIATE_TEST_SUITE_P(MicroBatches, LayoutEquality,
 INSTANTIATE_TEST_SUITE_P(OnTiles, LayoutEquality,
                          testing::Values(std::tuple(7, FP32, FP8_BLOCK, "amx"), std::tuple(7, BF16, AS_COMPUTE, "amx")));
 
+// Tokens forwarded over nodes x ranks: groups of experts that a rank has whole, or a part of, or both, as many experts on each or not.
+class ForwardedEquality : public testing::TestWithParam<std::tuple<ComputeType, ProductType>> {};
+
+TEST_P(ForwardedEquality, BitwiseOnEveryGrid) {
+  const auto [compute, product] = GetParam();
+  const auto grid = [](int nodes, int locals) { return RunLayout{.ranks = nodes * locals, .ep = nodes * locals, .threads = 1, .nodes = nodes}; };
+  const std::vector<std::tuple<int, int, std::vector<RunLayout>>> cases = {
+      {24, 8, {grid(1, 8), grid(2, 4), grid(4, 2), grid(8, 1), grid(2, 3)}},
+      {20, 4, {grid(1, 8), grid(2, 4), grid(4, 2), {.ranks = 8, .ep = 4, .threads = 1, .nodes = 2}, {.ranks = 4, .ep = 2, .threads = 1, .pp = 2, .schedule = DUALPIPEV, .nodes = 2}}}};
+  for (const auto& [experts, groups, layouts] : cases) {
+    RunConfig config = TinyRun(14, 2);  // seven micro-batches: a rank of eight has none
+    MoeConfig& moe = *config.mutable_model()->mutable_moe();
+    moe.set_routed_experts(experts);
+    moe.set_groups(groups);
+    moe.set_kept_groups(groups / 2);
+    moe.set_top_k(4);
+    config.mutable_model()->set_layers(4);
+    config.mutable_precision()->set_compute(compute);
+    config.mutable_precision()->set_gemm(product);
+    const Outcome alone = RunSteps(config, {1, 1, 1}, 2);
+    ASSERT_FALSE(alone.state.empty());
+    for (const RunLayout& layout : layouts) {
+      SCOPED_TRACE(testing::Message() << experts << " experts, " << layout.ranks << " ranks, ep " << layout.ep << " on " << layout.nodes);
+      ExpectEqual(alone, RunSteps(config, layout, 2));
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, ForwardedEquality,
+                         testing::Values(std::tuple(FP32, AS_COMPUTE), std::tuple(BF16, AS_COMPUTE), std::tuple(BF16, FP8_BLOCK)));
+
 // A model of six blocks, of which one is dense, in a pipeline: every kind of schedule, uneven cuts, stages without layers or without
 // experts; with micro-batches to spare, and fewer than ranks.
 class PipelineEquality : public testing::TestWithParam<std::tuple<ComputeType, ProductType, int>> {};

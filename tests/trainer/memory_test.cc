@@ -19,12 +19,7 @@ RunConfig EvenRun(int64_t batch, int64_t micro) {
 }
 
 void ExpectPlanned(RunConfig config, const RunLayout& layout) {
-  ParallelConfig& parallel = *config.mutable_parallel();
-  parallel.set_ep(layout.ep);
-  parallel.set_pp(layout.pp);
-  parallel.set_schedule(layout.schedule);
-  parallel.set_virtual_stages(layout.virtual_stages);
-  parallel.set_stages(layout.stages);
+  layout.Set(*config.mutable_parallel());
   config.mutable_train()->set_eval_sequences(16);
   const TempFolder folder;
   WriteDataset(folder / "set", {RandomTokens(16 * kTinySequence + 1, config.model().vocab_size(), 7)}, config.model().vocab_size());
@@ -32,7 +27,7 @@ void ExpectPlanned(RunConfig config, const RunLayout& layout) {
   ASSERT_TRUE(validation.ok()) << validation.status();
   RunLoopback(layout.ranks, [&](Communicator& world) {
     omp_set_num_threads(layout.threads);
-    Mesh mesh(world, {.world = layout.ranks, .pp = layout.pp, .ep = layout.ep});
+    Mesh mesh(world, MeshShapeOn(config, world).value());
     TrainStep step(config, mesh);
     step.Initialize();
     for (int i = 0; i < 2; ++i) {
@@ -48,7 +43,7 @@ void ExpectPlanned(RunConfig config, const RunLayout& layout) {
     const PlannedMemory planned = PlanMemory(config, mesh.shape(), world.rank());
     const MemoryUse used = step.memory();
     SCOPED_TRACE(testing::Message() << "rank " << world.rank() << " of " << layout.ranks << ", ep " << layout.ep << ", pp " << layout.pp
-                                    << " " << ScheduleType_Name(layout.schedule) << " " << layout.stages);
+                                    << " " << ScheduleType_Name(layout.schedule) << " " << layout.stages << ", nodes " << layout.nodes);
     EXPECT_EQ(planned.use.weights, used.weights);
     EXPECT_EQ(planned.use.gradients, used.gradients);
     EXPECT_EQ(planned.use.optimizer, used.optimizer);
@@ -63,7 +58,8 @@ void ExpectPlanned(RunConfig config, const RunLayout& layout) {
   });
 }
 
-const std::vector<RunLayout> kLayouts = {{1, 1, 1}, {1, 1, 3}, {2, 1, 1}, {2, 2, 1}, {4, 1, 1}, {4, 2, 1}, {4, 4, 1}};
+const std::vector<RunLayout> kLayouts = {{1, 1, 1}, {1, 1, 3}, {2, 1, 1}, {2, 2, 1}, {4, 1, 1}, {4, 2, 1}, {4, 4, 1},
+                                         {.ranks = 4, .ep = 4, .threads = 1, .nodes = 1}, {.ranks = 4, .ep = 4, .threads = 1, .nodes = 2}, {.ranks = 4, .ep = 4, .threads = 1, .nodes = 4}};
 
 using Change = void (*)(RunConfig& config);
 struct Case {
@@ -122,6 +118,17 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"WideMicroBatches", [](RunConfig& config) { config.mutable_train()->set_micro_batch_sequences(2); }}),
     [](const testing::TestParamInfo<Case>& info) { return std::string(info.param.name); });
 
+// With groups of experts that ranks have a part of.
+TEST(MemoryOfForwarding, IsWhatIsUsed) {
+  for (const ProductType product : {AS_COMPUTE, FP8_BLOCK}) {
+    RunConfig config = EvenRun(12, 1);
+    config.mutable_precision()->set_compute(BF16);
+    config.mutable_precision()->set_gemm(product);
+    ExpectPlanned(config, {.ranks = 6, .ep = 6, .threads = 1, .nodes = 2});
+    ExpectPlanned(config, {.ranks = 12, .ep = 6, .threads = 1, .nodes = 1});
+  }
+}
+
 class MemoryOfPipelines : public testing::TestWithParam<std::tuple<ComputeType, ProductType>> {};
 
 TEST_P(MemoryOfPipelines, IsWhatIsUsed) {
@@ -138,6 +145,7 @@ TEST_P(MemoryOfPipelines, IsWhatIsUsed) {
                                                   {4, 1, 1, 4, DUALPIPE},
                                                   {4, 1, 1, 4, DUALPIPEV, 1, "1|1|1|0|1|1|1|0"},
                                                   {4, 2, 1, 2, DUALPIPEV},
+                                                  {4, 2, 1, 2, DUALPIPEV, 1, "", 2},
                                                   {2, 1, 1, 2, INTERLEAVED, 2},
                                                   {4, 1, 1, 4, ONE_F_ONE_B, 1, "2*3|0"}})
     ExpectPlanned(config, layout);
@@ -179,6 +187,10 @@ TEST(MemoryOfARank, OfTheLargestPresetIsCountedHere) {
               static_cast<long long>(planned.use.weights), static_cast<long long>(planned.use.gradients),
               static_cast<long long>(planned.use.optimizer), static_cast<long long>(planned.use.activations));
   EXPECT_GT(planned.use.total(), int64_t{1} << 30);
+  for (const double load : {1.0, 1.3, 64.0}) {  // forwarded over eight nodes, with room for rows of others
+    const MeshShape over_nodes{.world = 2048, .pp = 16, .ep = 64, .ep_nodes = 8, .forwards = true};
+    EXPECT_GT(PlanMemory(config, over_nodes, 5 * mesh.dp() + 7, load).use.activations, PlanMemory(config, mesh, 5 * mesh.dp() + 7).use.activations / 2);
+  }
 }
 
 }  // namespace

@@ -152,5 +152,33 @@ TEST(CheckPipeline, OneStageRefusesACutForMore) {
   EXPECT_TRUE(CheckPipeline(config, 1).ok());
 }
 
+TEST(OverNodes, ForwardsWhereNodesHaveWholeGroups) {
+  RunConfig config;
+  *config.mutable_model() = TinyModel();  // four groups
+  const auto shape = [&](DispatchType dispatch, int ep, int ep_nodes, int found) {
+    config.mutable_parallel()->set_dispatch(dispatch);
+    config.mutable_parallel()->set_ep_nodes(ep_nodes);
+    return OverNodes(config, {.world = ep, .pp = 1, .ep = ep}, found);
+  };
+  const auto forwards = [&](DispatchType dispatch, int ep, int ep_nodes, int found) { return shape(dispatch, ep, ep_nodes, found)->forwards; };
+  EXPECT_FALSE(forwards(AUTO, 8, 0, 1));
+  EXPECT_TRUE(forwards(AUTO, 8, 0, 2));
+  EXPECT_TRUE(forwards(AUTO, 8, 4, 1)) << "what the config says goes before what was found";
+  EXPECT_FALSE(forwards(AUTO, 8, 8, 1)) << "half a group on each";
+  EXPECT_FALSE(forwards(AUTO, 8, 0, 0)) << "unevenly";
+  EXPECT_FALSE(forwards(FLAT, 8, 0, 2));
+  EXPECT_TRUE(forwards(FORWARDING, 8, 0, 1));
+  EXPECT_EQ(shape(FLAT, 8, 0, 2)->ep_nodes, 2);
+
+  const auto refusal = [&](DispatchType dispatch, int ep, int ep_nodes, int found) {
+    const absl::Status status = shape(dispatch, ep, ep_nodes, found).status();
+    EXPECT_EQ(ExitCodeOf(status), ExitCode::kUsage);
+    return std::string(status.message());
+  };
+  EXPECT_THAT(refusal(FORWARDING, 8, 0, 0), HasSubstr("parallel.dispatch = FORWARDING: the parallel.ep = 8 ranks of a group do not lie evenly"));
+  EXPECT_THAT(refusal(FORWARDING, 8, 8, 1), HasSubstr("the 8 nodes of an ep group have to divide model.moe.groups = 4"));
+  EXPECT_THAT(refusal(AUTO, 8, 3, 1), testing::AllOf(HasSubstr("parallel.ep_nodes = 3: must divide parallel.ep = 8"), HasSubstr("nearest: 2 or 4")));
+}
+
 }  // namespace
 }  // namespace jevons

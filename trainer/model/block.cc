@@ -37,6 +37,7 @@ Phases Block::Forward(const LayerContext& outer, const BlockWeights& w, const Ro
     moe_->ForwardDispatch(ctx, w.moe, normed, saved.moe, transfer);
     stats.received_rows = saved.moe.handle.receive_rows;
     moe_->ForwardShared(ctx, w.moe, normed, y, saved.moe);
+    moe_->Advance(ctx, saved.moe, transfer);
   }
   co_await NextPhase();
   if (dense())
@@ -67,7 +68,10 @@ Phases Block::BackwardInput(const LayerContext& outer, const BlockWeights& w, co
   if (!dense()) moe_->BackwardCombine(ctx, w.moe, dy, saved.moe, transfer);
   NormHidden(ctx, w, saved.h, h_normed, rstd);
   co_await NextPhase();
-  if (!dense()) moe_->BackwardShared(ctx, w.moe, dy, h_normed, saved.moe, d_normed);
+  if (!dense()) {
+    moe_->BackwardShared(ctx, w.moe, dy, h_normed, saved.moe, d_normed);
+    moe_->Advance(ctx, saved.moe, transfer);
+  }
   co_await NextPhase();
   if (dense())
     FfnBackwardInput(ctx, w.ffn, dy, h_normed, saved.ffn, d_normed);

@@ -9,6 +9,9 @@
 //   experts, their results begin to travel back         experts, their gradients begin to travel back
 //   sum of the results                                  sum of those; attention
 //
+// Where tokens are forwarded, the second hop on the way to the experts begins after the shared ones, that of the way back where the
+// results are summed.
+//
 // Zipped, the backward first, each transfer has products of the other micro-batch beside it, in the order of the report's trace
 // (3.2.1, figure 4): gradients out beside attention, counts beside the shared experts' backward, rows out beside the experts' backward, gradients back beside
 // their weight gradients and the experts' forward, results back beside attention's backward.

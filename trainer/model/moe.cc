@@ -3,12 +3,16 @@
 #include <vector>
 
 #include "kernels/ops/elementwise.h"
-#include "kernels/ops/permute.h"
 #include "kernels/ops/reduce.h"
 #include "kernels/ops/swiglu.h"
 #include "trainer/model/linear.h"
 
 namespace jevons {
+
+RoutingShape RoutingOf(const MoeConfig& config) {
+  if (config.routed_experts() == 0) return {};
+  return {.experts = config.routed_experts(), .groups = config.groups(), .kept = config.kept_groups(), .slots = config.top_k()};
+}
 
 bool Moe::local() const { return dispatcher_.local_experts().size() == dims_.router.experts; }
 
@@ -16,7 +20,8 @@ void Moe::Dispatch(const LayerContext& ctx, const MoeSaved& saved, const Tensor&
                    QuantStats* lost, Arena& destination, MoeTransfer& transfer) const {
   transfer = {};
   PhaseScope phase(local() ? nullptr : ctx.timer, Phase::kDispatch);
-  const int64_t H = dims_.hidden, arriving = local() ? saved.handle.send_rows : saved.handle.receive_rows;
+  const int64_t H = dims_.hidden, arriving = saved.handle.receive_rows;
+  Dispatched what;
   if (fp8) {
     // Powers of two (report 3.3.2): to make 128x1 tiles of these for the weight gradient loses next to nothing.
     const Tensor codes = ctx.TempAs("moe.codes", DType::kU8, {x.rows(), H});
@@ -24,73 +29,33 @@ void Moe::Dispatch(const LayerContext& ctx, const MoeSaved& saved, const Tensor&
     Quantize(ctx.ops, {.x = x, .codes = codes, .scales = scales, .scale_kind = ScaleKind::kPowerOfTwo, .stats = lost});
     transfer.rows.fp8.codes = destination.Allocate("moe.received", DType::kU8, {arriving, H});
     transfer.rows.fp8.scales = destination.Allocate("moe.received_scales", DType::kF32, {arriving, TilesOf(H)});
-    transfer.rows_request = BeginRows(ctx, saved, codes, transfer.rows.fp8.codes, transfer);
-    transfer.scales_request = BeginRows(ctx, saved, scales, transfer.rows.fp8.scales, transfer);
+    what.rows = {{codes, transfer.rows.fp8.codes}, {scales, transfer.rows.fp8.scales}};
   } else {
     transfer.rows.value = destination.Allocate("moe.received", x.dtype, {arriving, H});
-    transfer.rows_request = BeginRows(ctx, saved, x, transfer.rows.value, transfer);
+    what.rows = {{x, transfer.rows.value}};
   }
-  transfer.row_values = values;
-  if (!values || local()) return;
-  transfer.row_values = destination.Allocate("moe.received_values", DType::kF32, {arriving, 1});
-  transfer.values_request = BeginDispatch(ctx, saved.handle, values, transfer.row_values, transfer);
+  if (values) {
+    transfer.row_values = ctx.SaveAs("moe.row_weights", DType::kF32, {arriving, 1});
+    what.values = {values, transfer.row_values};
+  }
+  dispatcher_.BeginDispatch(ctx.ops, saved.handle, what, transfer.under_way);
 }
 
-CommRequest Moe::BeginRows(const LayerContext& ctx, const MoeSaved& saved, const Tensor& x, const Tensor& place,
-                           MoeTransfer& transfer) const {
-  const Tensor sorted = local() ? place : ctx.TempAs("moe.sorted", x.dtype, {saved.handle.send_rows, x.cols()});
-  GatherRows(ctx.ops, x, saved.until_b.pair_of, dims_.router.top_k, sorted);
-  return local() ? CommRequest{} : BeginDispatch(ctx, saved.handle, sorted, place, transfer);
+void Moe::Advance(const LayerContext& ctx, const MoeSaved& saved, MoeTransfer& transfer) const {
+  PhaseScope phase(ctx.timer, Phase::kDispatch);
+  dispatcher_.Advance(ctx.ops, saved.handle, transfer.under_way);
 }
 
-CommRequest Moe::BeginDispatch(const LayerContext& ctx, const DispatchHandle& handle, const Tensor& sorted, const Tensor& place,
-                               MoeTransfer& transfer) const {
-  if (handle.arrives_by_expert()) return dispatcher_.BeginDispatch(handle, sorted, place);
-  const Tensor arrived = ctx.TempAs("moe.arrived", place.dtype, place.shape);
-  handle.ByExpert(arrived, place, transfer.by_expert);
-  return dispatcher_.BeginDispatch(handle, sorted, arrived);
+void Moe::FinishDispatch(const LayerContext& ctx, const MoeSaved& saved, MoeTransfer& transfer) const {
+  PhaseScope phase(ctx.timer, Phase::kDispatch);
+  dispatcher_.FinishDispatch(ctx.ops, saved.handle, transfer.under_way);
 }
 
 void Moe::Combine(const LayerContext& ctx, const DispatchHandle& handle, const Tensor& rows, const Tensor& values,
                   MoeTransfer& transfer) const {
   transfer = {};
-  transfer.rows.value = rows;
-  transfer.row_values = values;
-  if (local()) return;
-  PhaseScope phase(ctx.timer, Phase::kDispatch);
-  Tensor leaving_rows = rows, leaving_values = values;
-  if (!handle.arrives_by_expert()) {
-    std::vector<CopiedPart> parts;
-    leaving_rows = ctx.Temp("moe.leaving", rows.shape);
-    handle.BySource(rows, leaving_rows, parts);
-    if (values) {
-      leaving_values = ctx.TempAs("moe.leaving_values", values.dtype, values.shape);
-      handle.BySource(values, leaving_values, parts);
-    }
-    CopyParts(ctx.ops, parts);
-  }
-  transfer.rows.value = ctx.Temp("moe.returned", {handle.send_rows, dims_.hidden});
-  transfer.rows_request = dispatcher_.BeginCombine(handle, leaving_rows, transfer.rows.value);
-  if (!values) return;
-  transfer.row_values = ctx.TempAs("moe.returned_values", DType::kF32, {handle.send_rows, 1});
-  transfer.values_request = dispatcher_.BeginCombine(handle, leaving_values, transfer.row_values);
-}
-
-// y [T,H] += the rows of each token's experts, by groups of experts (contract 8): a node that holds whole groups may add theirs
-// before it sends.
-void Moe::SumOfExperts(const LayerContext& ctx, const MoeSaved& saved, const Tensor& rows, const Tensor& y) const {
-  SumRowsByGroup(ctx.ops, rows, saved.until_b.row_of, saved.until_b.indices, dims_.router.experts / dims_.router.groups, y,
-                 WriteMode::kAdd);
-}
-
-void Moe::Receive(const LayerContext& ctx, MoeTransfer& transfer) const {
-  PhaseScope phase(ctx.timer, Phase::kDispatch);
-  for (CommRequest* request : {&transfer.rows_request, &transfer.scales_request, &transfer.values_request}) {
-    if (request->id >= 0) dispatcher_.Finish(*request);
-    *request = {};
-  }
-  CopyParts(ctx.ops, transfer.by_expert);
-  transfer.by_expert.clear();
+  PhaseScope phase(local() ? nullptr : ctx.timer, Phase::kDispatch);
+  dispatcher_.BeginCombine(ctx.ops, handle, rows, values, transfer.under_way);
 }
 
 // The gate works in FP32.
@@ -111,8 +76,6 @@ void Moe::ForwardGate(const LayerContext& ctx, const MoeWeights& w, const RowLay
   b.indices = routing.Allocate("moe.indices", DType::kI32, {T, K});
   b.weights = routing.Allocate("moe.weights", DType::kF32, {T, K});
   b.fractions = routing.Allocate("moe.fractions", DType::kF32, {rows.sequences, E});
-  b.row_of = routing.Allocate("moe.row_of", DType::kI32, {T * K});
-  b.pair_of = routing.Allocate("moe.pair_of", DType::kI32, {T * K});
 
   const Tensor logits = ctx.TempAs("moe.logits", DType::kF32, {T, E});
   const Tensor losses = ctx.TempAs("moe.balance_losses", DType::kF32, {rows.sequences});
@@ -121,25 +84,18 @@ void Moe::ForwardGate(const LayerContext& ctx, const MoeWeights& w, const RowLay
          {.logits = logits, .bias = w.bias, .scores = b.scores, .indices = b.indices, .weights = b.weights, .counts = counts});
   BalanceLoss(ctx.ops, dims_.router, b.scores, rows.sequence_length, b.fractions, losses);
   Sum(ctx.ops, losses, balance_loss);
-  {
-    PhaseScope phase(ctx.timer, Phase::kDispatch);
-    dispatcher_.BeginPlan(counts, b.indices.size());
-  }
-  SortByExpert(ctx.ops, b.indices, counts, b.row_of, b.pair_of);
+  PhaseScope phase(ctx.timer, Phase::kDispatch);
+  dispatcher_.BeginPlan(ctx.ops, b.indices, counts, ctx.Routing());
 }
 
 void Moe::ForwardDispatch(const LayerContext& ctx, const MoeWeights& w, const Tensor& x, MoeSaved& saved, MoeTransfer& transfer) const {
   if (!saved.routed) {
     PhaseScope phase(ctx.timer, Phase::kDispatch);
-    saved.handle = dispatcher_.FinishPlan();
+    saved.handle = dispatcher_.FinishPlan(ctx.Routing());
     saved.routed = true;
   }
-  const MoeSaved::UntilB& b = saved.until_b;
-  const int64_t pairs = b.pair_of.size();
-  const Tensor values =  // kept where nothing travels
-      (local() ? *ctx.memory->until_b : *ctx.ops.scratch).Allocate("moe.sorted_weights", DType::kF32, {pairs, 1});
-  GatherRows(ctx.ops, b.weights.Reshape({pairs, 1}), b.pair_of, 1, values);
-  Dispatch(ctx, saved, x, values, w.gate_up.plan.fp8, ctx.fp8 == nullptr ? nullptr : &ctx.fp8->activations, *ctx.memory->until_w, transfer);
+  const Tensor& weights = saved.until_b.weights;
+  Dispatch(ctx, saved, x, weights.Reshape({weights.size(), 1}), w.gate_up.plan.fp8, ctx.fp8 == nullptr ? nullptr : &ctx.fp8->activations, *ctx.memory->until_w, transfer);
 }
 
 void Moe::ForwardShared(const LayerContext& ctx, const MoeWeights& w, const Tensor& x, const Tensor& y,
@@ -176,7 +132,7 @@ void Moe::PushExpertGradients(const LayerContext& ctx, const MoeSaved& saved, co
 }
 
 void Moe::ForwardExperts(const LayerContext& ctx, const MoeWeights& w, MoeSaved& saved, MoeTransfer& transfer) const {
-  Receive(ctx, transfer);
+  FinishDispatch(ctx, saved, transfer);
   const int64_t R = saved.handle.receive_rows;
   MoeSaved::UntilB& b = saved.until_b;
   saved.until_w.received = transfer.rows;
@@ -196,8 +152,8 @@ void Moe::ForwardExperts(const LayerContext& ctx, const MoeWeights& w, MoeSaved&
 }
 
 void Moe::ForwardCombine(const LayerContext& ctx, const MoeSaved& saved, MoeTransfer& transfer, const Tensor& y) const {
-  Receive(ctx, transfer);
-  SumOfExperts(ctx, saved, transfer.rows.value, y);
+  PhaseScope phase(local() ? nullptr : ctx.timer, Phase::kDispatch);
+  dispatcher_.FinishCombine(ctx.ops, saved.handle, transfer.under_way, y, Tensor());
 }
 
 void Moe::BackwardCombine(const LayerContext& ctx, const MoeWeights& w, const Tensor& dy, const MoeSaved& saved,
@@ -215,7 +171,7 @@ void Moe::BackwardShared(const LayerContext& ctx, const MoeWeights& w, const Ten
 
 void Moe::BackwardExperts(const LayerContext& ctx, const MoeWeights& w, const MoeSaved& saved,
                           MoeTransfer& transfer) const {
-  Receive(ctx, transfer);
+  FinishDispatch(ctx, saved, transfer);
   const int64_t R = saved.handle.receive_rows, width = dims_.intermediate;
   const MoeSaved::UntilB& b = saved.until_b;
   const Activation dy = transfer.rows;
@@ -243,12 +199,12 @@ void Moe::BackwardDispatch(const LayerContext& ctx, const MoeWeights& w, const R
                            const MoeSaved& saved, float balance_scale, MoeTransfer& transfer, const Tensor& dx) const {
   const MoeSaved::UntilB& b = saved.until_b;
   const int64_t T = rows.rows(), K = dims_.router.top_k;
-  Receive(ctx, transfer);
-  SumOfExperts(ctx, saved, transfer.rows.value, dx);
-
   const Tensor d_weights = ctx.TempAs("moe.d_weights", DType::kF32, {T * K, 1});
   const Tensor d_logits = ctx.TempAs("moe.d_logits", DType::kF32, {T, dims_.router.experts});
-  SumRows(ctx.ops, transfer.row_values, b.row_of, 1, d_weights, WriteMode::kOverwrite);
+  {
+    PhaseScope phase(local() ? nullptr : ctx.timer, Phase::kDispatch);
+    dispatcher_.FinishCombine(ctx.ops, saved.handle, transfer.under_way, dx, d_weights);
+  }
   RouterBackward(ctx.ops, dims_.router,
                  {.scores = b.scores,
                   .indices = b.indices,

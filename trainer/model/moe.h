@@ -4,6 +4,7 @@
 #ifndef JEVONS_TRAINER_MODEL_MOE_H_
 #define JEVONS_TRAINER_MODEL_MOE_H_
 
+#include "configs/run.pb.h"
 #include "kernels/ops/router.h"
 #include "parallel/ep/dispatcher.h"
 #include "trainer/model/ffn.h"
@@ -15,6 +16,8 @@ struct MoeDims {
   RouterDesc router;
   int64_t hidden = 0, intermediate = 0, shared_intermediate = 0;  // H, I, shared experts * I (0 = none)
 };
+
+RoutingShape RoutingOf(const MoeConfig& config);  // one expert where there are none
 
 struct MoeWeights {
   Weight gate;              // [E, H], FP32
@@ -31,7 +34,6 @@ struct MoeSaved {
   struct UntilB {
     Tensor scores, indices, weights;  // [T,E], [T,K], [T,K]
     Tensor fractions;                 // [sequences, E]
-    Tensor row_of, pair_of;           // [T*K]
     CachedActivation gate_up;         // [R, 2I]
     Tensor row_weights;               // [R]
   } until_b;
@@ -42,10 +44,9 @@ struct MoeSaved {
 
 // Transfers under way between two phases.
 struct MoeTransfer {
-  Activation rows;    // what arrives: [., H], at the experts in FP8 its codes only
-  Tensor row_values;  // where it travels too, [.] FP32
-  CommRequest rows_request, scales_request, values_request;
-  std::vector<CopiedPart> by_expert;  // what is to be copied when all is there
+  Activation rows;    // at the experts: [., H], in FP8 its codes only
+  Tensor row_values;  // at the experts, where they travel too, [., 1] FP32
+  RowTransfer under_way;
 };
 
 class Moe {
@@ -58,6 +59,8 @@ class Moe {
                    double* balance_loss, MoeSaved& saved) const;
   // Sends the rows to their experts.
   void ForwardDispatch(const LayerContext& ctx, const MoeWeights& w, const Tensor& x, MoeSaved& saved, MoeTransfer& transfer) const;
+  // Rows on their way to experts, forward or backward: their second hop begins, where they take two.
+  void Advance(const LayerContext& ctx, const MoeSaved& saved, MoeTransfer& transfer) const;
   // y: [T,H] = shared(x), while the rows travel.
   void ForwardShared(const LayerContext& ctx, const MoeWeights& w, const Tensor& x, const Tensor& y, MoeSaved& saved) const;
   // Takes what arrived, runs this rank's experts, sends the results back.
@@ -80,15 +83,10 @@ class Moe {
   // BF16, and are what the experts' products read; `lost` counts what the one rounding loses.
   void Dispatch(const LayerContext& ctx, const MoeSaved& saved, const Tensor& x, const Tensor& values, bool fp8, QuantStats* lost,
                 Arena& destination, MoeTransfer& transfer) const;
-  // Sorts the rows of x by expert and sends them; `place` [., C] of x's type has them by expert when Receive has ended.
-  CommRequest BeginRows(const LayerContext& ctx, const MoeSaved& saved, const Tensor& x, const Tensor& place, MoeTransfer& transfer) const;
-  CommRequest BeginDispatch(const LayerContext& ctx, const DispatchHandle& handle, const Tensor& sorted, const Tensor& place,
-                            MoeTransfer& transfer) const;
+  void FinishDispatch(const LayerContext& ctx, const MoeSaved& saved, MoeTransfer& transfer) const;
   // Back from them.
   void Combine(const LayerContext& ctx, const DispatchHandle& handle, const Tensor& rows, const Tensor& values,
                MoeTransfer& transfer) const;
-  void Receive(const LayerContext& ctx, MoeTransfer& transfer) const;
-  void SumOfExperts(const LayerContext& ctx, const MoeSaved& saved, const Tensor& rows, const Tensor& y) const;
   // The rows of each expert that has some; in a part for each source where a product would join what blocks keep apart.
   static std::vector<ExpertSegment> Segments(const MoeSaved& saved, const ProductPlan& plan);
   void PushExpertGradients(const LayerContext& ctx, const MoeSaved& saved, const Activation& dy, const Activation& x,

@@ -4,8 +4,16 @@
 
 #include "trainer/plan/layout_fields.h"
 #include "trainer/plan/planned_memory.h"
+#include "trainer/train_step.h"
 
 namespace jevons {
+
+absl::StatusOr<MeshShape> MeshOn(const RunConfig& config, const ClusterConfig& cluster, const Layout& layout) {
+  const MeshShape mesh{.world = static_cast<int>(layout.gpus), .pp = static_cast<int>(layout.pp), .ep = static_cast<int>(layout.ep)};
+  const auto gpus = static_cast<int>(cluster.node().gpus());
+  return OverNodes(config, mesh, mesh.ep <= gpus ? 1 : mesh.ep % gpus == 0 ? mesh.ep / gpus : 0);
+}
+
 namespace {
 
 void Count(const RunConfig& config, const ClusterConfig& cluster, Candidate& c) {
@@ -13,8 +21,13 @@ void Count(const RunConfig& config, const ClusterConfig& cluster, Candidate& c) 
   constexpr double kGiB = 1024.0 * 1024 * 1024;
   const auto limit = static_cast<int64_t>((cluster.gpu().hbm_gib() - cluster.gpu().reserved_gib()) * kGiB);
   const Layout& l = c.layout;
-  const MeshShape mesh{.world = static_cast<int>(l.gpus), .pp = static_cast<int>(l.pp), .ep = static_cast<int>(l.ep)};
-  const auto rank = CountUntilOver(limit, WithLayout(config, l), mesh, c.fullest_first, Constants().expert_imbalance);
+  const RunConfig with_layout = WithLayout(config, l);
+  const auto mesh = MeshOn(with_layout, cluster, l);
+  if (!mesh.ok()) {
+    c.refusal = std::string(mesh.status().message());
+    return;
+  }
+  const auto rank = CountUntilOver(limit, with_layout, *mesh, c.fullest_first, Constants().expert_imbalance);
   if (!rank.ok()) {
     c.refusal = std::string(rank.status().message());
   } else {

@@ -2,9 +2,14 @@
 #ifndef JEVONS_TRAINER_PLAN_COUNTED_SEARCH_H_
 #define JEVONS_TRAINER_PLAN_COUNTED_SEARCH_H_
 
+#include "configs/run.pb.h"
+#include "parallel/mesh.h"
 #include "trainer/plan/search.h"
 
 namespace jevons {
+
+// The mesh of a layout, its ep groups over the cluster's nodes, as `train` would make it there. UsageError where that refuses.
+absl::StatusOr<MeshShape> MeshOn(const RunConfig& config, const ClusterConfig& cluster, const Layout& layout);
 
 // Counts the layouts that `jevons train` takes in their order until `wanted` fit; those that do not stand behind the others that it takes.
 void CountBest(const RunConfig& config, const ClusterConfig& cluster, int wanted, SearchResult& result);

@@ -109,8 +109,10 @@ AheadOfTrain WhatTrainLacks(const Plan& plan) {
     ahead.of.push_back(what);
     ahead.step_seconds = seconds;
   };
+  const int64_t gpus = std::min(layout.ep, plan.cluster.node().gpus()), nodes = layout.ep / gpus;
+  if (plan.model.groups % nodes == 0) return ahead;
   layout.dispatch = Dispatch::kFlat;
-  without("rows that travel once per node and are forwarded there");
+  without("rows that travel once per node and are forwarded there, where nodes have no whole groups of experts");
   return ahead;
 }
 

@@ -189,6 +189,28 @@ TEST_F(CudaTest, SumRowsHasTheBitsOfTheReference) {
   }
 }
 
+TEST_F(CudaTest, SumSegmentsHasTheBitsOfTheReference) {
+  std::vector<int32_t> offsets = {0};
+  for (const int32_t terms : {0, 1, 2, 0, 33, 8, 11, 1, 0}) offsets.push_back(offsets.back() + terms);
+  const auto segments = static_cast<int64_t>(offsets.size()) - 1;
+  for (DType from : kRealTypes) {
+    for (DType to : kRealTypes) {
+      for (WriteMode mode : kWriteModes) {
+        CompareWithReference(
+            [&](DeviceCase& c) {
+              constexpr int64_t kCols = 67;
+              auto& y = c.Make(from, 50, kCols).Fill(1);
+              auto& out = c.Make(to, segments, kCols).Fill(2);
+              auto &rows = c.MakeVector(DType::kI32, RandomIds(offsets.back(), 50, 5)), &at = c.MakeVector(DType::kI32, offsets);
+              SumSegments(c.ctx(), y.tensor(), rows.tensor(), at.tensor(), out.tensor(), mode);
+              c.Show("out", out);
+            },
+            {});
+      }
+    }
+  }
+}
+
 TEST_F(CudaTest, SumRowsByGroupHasTheBitsOfTheReference) {
   for (DType from : kRealTypes) {
     for (DType to : kRealTypes) {

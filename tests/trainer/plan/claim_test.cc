@@ -71,7 +71,10 @@ TEST(PlanReport, JsonHoldsTheFiguresOfTheText) {
 
 // A plan is of what the program will do; what it does not do yet is named and priced, where it makes a difference.
 TEST(PlanReport, SaysWhatTrainDoesNotDoYet) {
-  const Plan& plan = TheClaim().plan;
+  EXPECT_TRUE(WhatTrainLacks(TheClaim().plan).of.empty());
+  ModelShape model = TheClaim().plan.model;
+  model.groups = model.kept_groups = 1;
+  const Plan plan = MakePlan(model, TheClaim().plan.layout, TheClaim().plan.cluster).value();
   const AheadOfTrain ahead = WhatTrainLacks(plan);
   EXPECT_EQ(ahead.of.size(), 1u);
   EXPECT_GT(ahead.step_seconds, plan.step_seconds);
