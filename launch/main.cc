@@ -33,6 +33,8 @@ int Run(int argc, char** argv) {
   program.require_subcommand(1);
   jevons::RegisterPrepare(program, &exit_code);
   jevons::RegisterTrain(program, &exit_code);
+  jevons::RegisterSupervise(program, &exit_code);
+  jevons::RegisterStatus(program, &exit_code);
   jevons::RegisterEval(program, &exit_code);
   jevons::RegisterGenerate(program, &exit_code);
   jevons::RegisterScore(program, &exit_code);

@@ -18,6 +18,7 @@
 #include "launch/stop_signal.h"
 #include "launch/trace.h"
 #include "launch/version.h"
+#include "parallel/comm/heartbeat.h"
 #include "parallel/comm/watchdog.h"
 #include "trainer/metrics/flops.h"
 #include "trainer/train_loop.h"
@@ -37,6 +38,7 @@ struct Options {
 };
 
 absl::StatusOr<TrainOptions> Prepare(const Options& options, Communicator& world) {
+  JEVONS_RETURN_IF_ERROR(OpenHeartbeat(world.rank(), world.size()));
   JEVONS_ASSIGN_OR_RETURN(const RunConfig config, LoadRunConfig(options.config.path, options.config.overrides));
   JEVONS_RETURN_IF_ERROR(ValidationStatus(config, world.size()));
   JEVONS_ASSIGN_OR_RETURN(RunInputs inputs, ResolveInputs(config));
@@ -84,6 +86,7 @@ absl::Status Train(const Options& options, Communicator& host) {
   const RunConfig& config = train.inputs.config;
   JEVONS_RETURN_IF_ERROR(CheckPipeline(config, host.size()));
   JEVONS_RETURN_IF_ERROR(MeshShapeOn(config, host).status());
+  HeartbeatSteps(config.train().steps());
   SetWatchdogDeadline(config.parallel().watchdog_seconds());
   JEVONS_ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> gpus, OpenGpus(config, host));
   JEVONS_RETURN_IF_ERROR(CheckMemory(config, host));
@@ -116,6 +119,7 @@ void RegisterTrain(CLI::App& program, int* exit_code) {
     auto session = StartRanks();
     *exit_code = session.ok() ? FinishRanks(Train(*options, (*session)->world()), (*session)->world())
                               : Finish(session.status());
+    HeartbeatExit(*exit_code);
   });
 }
 

@@ -20,6 +20,7 @@
 #include "configs/load.h"
 #include "data/loader.h"
 #include "kernels/base/log.h"
+#include "parallel/comm/heartbeat.h"
 #include "parallel/comm/watchdog.h"
 #include "trainer/checkpoint/agreement.h"
 #include "trainer/checkpoint/folder.h"
@@ -475,6 +476,7 @@ absl::StatusOr<RunSummary> Train(const TrainOptions& options, Communicator& worl
   Run run(options, world);
   JEVONS_RETURN_IF_ERROR(run.Open());
   JEVONS_RETURN_IF_ERROR(run.Loop());
+  HeartbeatEnding();
   if (options.measure_last_step) run.MeasureLastStep();
   return run.Summarize();
 }

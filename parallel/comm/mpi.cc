@@ -13,6 +13,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
 #include "kernels/base/check.h"
+#include "parallel/comm/heartbeat.h"
 #include "parallel/comm/message_communicator.h"
 
 namespace jevons {
@@ -283,6 +284,7 @@ MpiSession::~MpiSession() {
 }
 
 void MpiSession::Abort(int exit_code) {
+  HeartbeatExit(exit_code);
   int initialized = 0, finalized = 0;
   MPI_Initialized(&initialized);
   MPI_Finalized(&finalized);

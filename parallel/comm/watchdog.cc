@@ -13,6 +13,7 @@
 #include "absl/strings/str_format.h"
 #include "kernels/base/check.h"
 #include "kernels/base/status.h"
+#include "parallel/comm/heartbeat.h"
 
 namespace jevons {
 namespace {
@@ -52,7 +53,10 @@ WatchdogPhase::~WatchdogPhase() {
   t_times = outer_times_;
 }
 
-void SetWatchdogStep(int64_t step) { g_step = step; }
+void SetWatchdogStep(int64_t step) {
+  g_step = step;
+  HeartbeatStep(step);
+}
 
 std::string CallLog::Waited(const Call& call, double seconds, absl::string_view where,
                             absl::string_view peers) {
@@ -101,6 +105,7 @@ bool PatientWait::Pause() {
     ++spins_;
     return true;
   }
+  HeartbeatPoll();
   // A rank that waits long, as in a pipeline that fills, leaves its core to ranks that compute.
   if (spins_ < kSpins + kYields) {
     ++spins_;

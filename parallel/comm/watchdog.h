@@ -33,7 +33,7 @@ class WatchdogPhase {
   const char* outer_name_;
   double outer_times_;
 };
-// The training step that verdicts name; -1, "before the first step", unless set.
+// The training step that verdicts and heartbeats name; -1, "before the first step", unless set.
 void SetWatchdogStep(int64_t step);
 
 // The calls of one rank. Safe to use from several threads.

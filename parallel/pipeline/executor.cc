@@ -9,6 +9,7 @@
 
 #include "kernels/base/check.h"
 #include "kernels/tensor/device.h"
+#include "parallel/comm/heartbeat.h"
 #include "parallel/pipeline/validate.h"
 #include "parallel/pipeline/walk.h"
 
@@ -57,6 +58,7 @@ void Executor::Run() {
   for (const Action& action : schedule_.actions[pp_.rank()]) {
     const double begin = observer_ != nullptr ? Now() : 0;
     waited_ = 0;
+    if (HeartbeatIsOpen()) HeartbeatAction(ToString(action));
     Do(action);
     if (observer_ != nullptr) observer_->Ran(action, begin, Now(), waited_);
     MoveOn();

@@ -153,22 +153,22 @@ absl::StatusOr<std::string> Diff(CheckpointReader& a, CheckpointReader& b) {
   return lines.empty() ? "identical" : absl::StrJoin(lines, "; ");
 }
 
+absl::StatusOr<NewestGood> FindNewestGood(FileSystem& files, const std::string& directory) {
+  JEVONS_ASSIGN_OR_RETURN(const std::vector<CommittedFolder> folders, ListCommitted(files, directory));
+  NewestGood found;
+  for (auto folder = folders.rbegin(); folder != folders.rend() && found.path.empty(); ++folder)
+    (OpenAndVerify(files, folder->path).ok() ? found.path : found.damaged.emplace_back()) = folder->path;
+  return found;
+}
+
 absl::Status OfferNewestGood(FileSystem& files, const std::string& directory, const absl::Status& refused) {
-  const auto folders = ListCommitted(files, directory);
-  if (!folders.ok() || folders->empty()) return refused;
-  std::vector<std::string> damaged;
-  for (auto folder = folders->rbegin(); folder != folders->rend(); ++folder) {
-    const absl::Status status = OpenAndVerify(files, folder->path);
-    if (!status.ok()) {
-      damaged.push_back(folder->path);
-      continue;
-    }
-    if (damaged.empty()) return refused;
+  const absl::StatusOr<NewestGood> found = FindNewestGood(files, directory);
+  if (!found.ok() || found->damaged.empty()) return refused;
+  if (!found->path.empty())
     return IntegrityError(
         absl::StrFormat("%s. The newest good checkpoint is %s: to go on from it, remove or rename %s and "
                         "run the same command again",
-                        refused.message(), folder->path, absl::StrJoin(damaged, ", ")));
-  }
+                        refused.message(), found->path, absl::StrJoin(found->damaged, ", ")));
   return IntegrityError(
       absl::StrFormat("%s. No good checkpoint is left in %s: remove or rename that folder to start from "
                       "the first step",

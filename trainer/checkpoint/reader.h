@@ -84,6 +84,13 @@ absl::StatusOr<std::string> StateHash(CheckpointReader& reader);
 // values, and how many tensors differ. Values are compared bit by bit.
 absl::StatusOr<std::string> Diff(CheckpointReader& a, CheckpointReader& b);
 
+// The newest checkpoint in `directory` whose hashes are all right, empty where there is none, and the damaged ones that are newer. Reads them.
+struct NewestGood {
+  std::string path;
+  std::vector<std::string> damaged;
+};
+absl::StatusOr<NewestGood> FindNewestGood(FileSystem& files, const std::string& directory);
+
 // For when the newest checkpoint in `directory` was refused with `refused`: an IntegrityError that says so,
 // names the newest one that is whole (it reads them to see) and the remedy. `refused` itself where the newest
 // one is whole after all.

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "parallel/comm/heartbeat.h"
+
 namespace jevons {
 
 PhaseTimer::PhaseTimer(const Stream& stream) : stream_(stream) { Record(current_); }
@@ -20,6 +22,7 @@ void PhaseTimer::Record(Phase phase) {
 }
 
 Phase PhaseTimer::Switch(Phase phase) {
+  HeartbeatPhase(static_cast<int>(phase));
   Record(phase);
   return std::exchange(current_, phase);
 }

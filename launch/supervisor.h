@@ -1,0 +1,70 @@
+// Keeps a training job running: starts it, watches its processes and heartbeats, ends it where a rank died or hangs, and starts it again
+// from its newest good checkpoint. It has no part in MPI: what ends ranks does not end it.
+#ifndef JEVONS_LAUNCH_SUPERVISOR_H_
+#define JEVONS_LAUNCH_SUPERVISOR_H_
+
+#include <atomic>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kernels/base/status.h"
+#include "launch/hang_watch.h"
+#include "launch/job.h"
+#include "launch/journal.h"
+#include "launch/restart_policy.h"
+#include "parallel/comm/heartbeat.h"
+
+namespace jevons {
+
+struct SuperviseOptions {
+  std::vector<std::string> command;  // launcher, program, "train", ...
+  std::string run;                   // its --output
+  std::optional<int> restarts;
+  double hang_seconds = 0;           // floor of the deadlines
+  const std::atomic<int>* stop = nullptr;
+};
+
+class Supervisor {
+ public:
+  Supervisor(const SuperviseOptions& options, Journal journal, HeartbeatFile heartbeat);
+
+  // Until the run has ended, was stopped, or is given up. Returns the exit code.
+  int Run();
+
+ private:
+  // How a job ended.
+  struct Outcome {
+    int exit_code = 0;
+    std::string event = "exit";  // died, hung
+    std::optional<RankState> rank = {};
+    std::string detail = {};
+  };
+
+  absl::StatusOr<Outcome> RunJob();
+  std::optional<Outcome> Look(double seconds);
+  void NoteTraining(const std::vector<RankState>& ranks);
+  void PassSignalOn(bool ranks_have_come);
+  std::optional<Outcome> DeadRank(const std::vector<RankState>& ranks) const;
+  Outcome HungRank(const Hang& hang) const;
+  void Record(const Outcome& outcome);
+  absl::StatusOr<bool> SetDamagedAside();
+  bool Delay(double seconds);
+
+  const SuperviseOptions& options_;
+  Journal journal_;
+  HeartbeatFile heartbeat_;
+  Jobs jobs_;
+  RestartPolicy policy_;
+  HangWatch watch_;
+
+  // Of the job that runs:
+  double job_seconds_ = 0, idle_seconds_ = 0, since_signal_ = 0, since_exit_ = 0;
+  int64_t newest_change_ = 0, step_ = -1;
+  bool training_ = false, stop_noted_ = false;
+};
+
+}  // namespace jevons
+
+#endif  // JEVONS_LAUNCH_SUPERVISOR_H_
