@@ -122,12 +122,9 @@ std::set<pid_t> Jobs::Others() const {
 }
 
 absl::Status Jobs::End(const std::vector<pid_t>& ranks) {
-  bool asked = false;
-  for (const pid_t rank : ranks) {
-    kill(rank, SIGKILL);
-    asked |= rank == launcher_;
-  }
-  if (launcher_ > 0 && !asked) kill(launcher_, SIGTERM);
+  for (const pid_t rank : ranks) kill(rank, SIGKILL);
+  // One whose ranks are gone ends by itself, and does not like to be asked meanwhile.
+  if (launcher_ > 0 && ranks.empty()) kill(launcher_, SIGTERM);
   if (launcher_ > 0) ending_.emplace(std::exchange(launcher_, 0), Clock::now());
   for (const auto begin = Clock::now();;) {
     Reap();

@@ -32,8 +32,7 @@ class Jobs {
   std::optional<int> ExitCode();
   void Signal(int signal);  // to the launcher
 
-  // Ends all ranks, here by SIGKILL; asks the launcher to end, which may take its time beside the next job. Returns when nothing else is
-  // left. FailureError where a process cannot be ended, such as one that waits for a disk.
+  // Ends all ranks, here by SIGKILL; the launcher has kPatience to end, beside the next job. Returns when nothing else is left. FailureError where a process cannot be ended, such as one that waits for a disk.
   absl::Status End(const std::vector<pid_t>& ranks);
 
  private:

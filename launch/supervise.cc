@@ -64,7 +64,7 @@ absl::StatusOr<SuperviseOptions> Prepare(const Options& options) {
   if (options.restarts.value_or(0) < 0) return UsageError(absl::StrFormat("--restarts = %d: say 0 or more", *options.restarts));
   if (!(options.hang_seconds > 0)) return UsageError(absl::StrFormat("--hang-seconds = %g: say more than 0", options.hang_seconds));
   if (options.ranks > 1 && !options.launcher.empty()) return UsageError("--ranks and --launcher: the launcher says how many ranks there are; give one of them");
-  SuperviseOptions supervise{.command = LauncherOf(options), .run = OutputOf(options.train), .restarts = options.restarts, .hang_seconds = options.hang_seconds};
+  SuperviseOptions supervise{.command = LauncherOf(options), .run = OutputOf(options.train), .ranks_are_here = options.launcher.empty(), .restarts = options.restarts, .hang_seconds = options.hang_seconds};
   if (supervise.run.empty()) return UsageError("--output of train is not given: name the folder of the run");
   std::error_code error;
   const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", error);

@@ -22,6 +22,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr auto kTick = std::chrono::milliseconds(20);
+constexpr double kRanksElsewhere = 10;  // seconds after which ranks that are all on other hosts are taken to listen
 constexpr double kSignalAgain = 1;  // seconds: a launcher may lose one
 
 double Seconds(Clock::duration duration) { return std::chrono::duration<double>(duration).count(); }
@@ -91,7 +92,7 @@ int Supervisor::Run() {
     }
   }
   journal_.Append({.event = "end", .exit = code});
-  LogInfo(EttrText(EttrOf(journal_.events(), UnixSeconds())));
+  if (const Ettr ettr = EttrOf(journal_.events(), UnixSeconds()); ettr.productive > 0) LogInfo(EttrText(ettr));
   return code;
 }
 
@@ -102,7 +103,7 @@ absl::StatusOr<Supervisor::Outcome> Supervisor::RunJob() {
   newest_change_ = 0;
   step_ = -1;
   training_ = false;
-  JEVONS_RETURN_IF_ERROR(jobs_.Start(options_.command, "JEVONS_HEARTBEAT=" + heartbeat_.path()));
+  JEVONS_RETURN_IF_ERROR(jobs_.Start(options_.command, heartbeat_.variable()));
   journal_.Append({.event = "start", .pid = jobs_.launcher()});
   std::optional<Outcome> outcome;
   for (auto last = Clock::now(); !outcome;) {
@@ -136,7 +137,7 @@ std::optional<Supervisor::Outcome> Supervisor::Look(double seconds) {
     return killed;
   }
   since_signal_ += seconds;
-  PassSignalOn(!ranks.empty());
+  PassSignalOn(!ranks.empty() || (!options_.ranks_are_here && job_seconds_ > kRanksElsewhere));
   if (auto dead = DeadRank(ranks)) return dead;
   // Ranks that end in order take their launcher with them.
   const auto ends = std::find_if(ranks.begin(), ranks.end(), [](const RankState& state) { return state.exit_code >= 0 && !Lives(state); });
@@ -147,7 +148,7 @@ std::optional<Supervisor::Outcome> Supervisor::Look(double seconds) {
     return Outcome{.exit_code = code, .rank = *ends, .detail = absl::StrFormat("the launcher did not end within %g s of its ranks", Jobs::kPatience)};
   }
   if (const auto hang = watch_.Look(ranks, seconds)) return HungRank(*hang);
-  if (ranks.empty() && job_seconds_ > HangWatch::kStarting)
+  if (options_.ranks_are_here && ranks.empty() && job_seconds_ > HangWatch::kStarting)
     return Outcome{.exit_code = static_cast<int>(ExitCode::kPeerLost), .event = "hung", .detail = absl::StrFormat("no rank has come within %g s", HangWatch::kStarting)};
   return std::nullopt;
 }

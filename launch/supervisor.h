@@ -21,6 +21,7 @@ namespace jevons {
 struct SuperviseOptions {
   std::vector<std::string> command;  // launcher, program, "train", ...
   std::string run;                   // its --output
+  bool ranks_are_here = true;        // all of them; else heartbeats may come from some of them, or none
   std::optional<int> restarts;
   double hang_seconds = 0;           // floor of the deadlines
   const std::atomic<int>* stop = nullptr;

@@ -26,8 +26,14 @@ namespace jevons {
 namespace {
 
 constexpr auto kRelaxed = std::memory_order_relaxed;
-constexpr char kName[] = "jevons-heartbeat";
+constexpr char kName[] = "jevons-heartbeat", kVariable[] = "JEVONS_HEARTBEAT";
 constexpr float kFade = 1 - 1e-3F;
+
+std::string HostName() {
+  char name[256] = {};
+  gethostname(name, sizeof name - 1);
+  return name;
+}
 
 HeartbeatLine* g_line = nullptr;  // of this process, mapped until its end
 
@@ -80,13 +86,15 @@ ProcessFacts FactsOf(int64_t pid) {
 }
 
 absl::Status OpenHeartbeat(int rank, int ranks) {
-  const char* const path = std::getenv("JEVONS_HEARTBEAT");
-  if (path == nullptr || *path == '\0') return absl::OkStatus();
-  absl::StatusOr<HeartbeatFile> file = HeartbeatFile::Open(path, /*writable=*/true);
-  if (!file.ok()) return UsageError(absl::StrFormat("JEVONS_HEARTBEAT=%s: %s; only supervise sets it: unset it", path, std::string(file.status().message())));
+  const char* const value = std::getenv(kVariable);
+  if (value == nullptr || *value == '\0') return absl::OkStatus();
+  const std::pair<std::string, std::string> place = absl::StrSplit(value, absl::MaxSplits(':', 1));
+  if (!place.second.empty() && place.first != HostName()) return absl::OkStatus();
+  absl::StatusOr<HeartbeatFile> file = HeartbeatFile::Open(place.second, /*writable=*/true);
+  if (!file.ok()) return UsageError(absl::StrFormat("%s=%s: %s; only supervise sets it: unset it", kVariable, value, std::string(file.status().message())));
   static HeartbeatFile mapped = *std::move(file);
   if (static_cast<size_t>(ranks) > mapped.lines().size())
-    return UsageError(absl::StrFormat("JEVONS_HEARTBEAT=%s: has lines for %d ranks, of %d", path, mapped.lines().size(), ranks));
+    return UsageError(absl::StrFormat("%s=%s: has lines for %d ranks, of %d", kVariable, value, mapped.lines().size(), ranks));
   mapped.SetRanks(ranks);
   g_line = &mapped.lines()[static_cast<size_t>(rank)];
   g_line->step.store(-1, kRelaxed);
@@ -181,6 +189,8 @@ HeartbeatFile::~HeartbeatFile() {
   if (head_ != nullptr) munmap(head_, static_cast<size_t>(lines_ + 1) * sizeof(HeartbeatLine));
   if (fd_ >= 0) close(fd_);
 }
+
+std::string HeartbeatFile::variable() const { return absl::StrCat(kVariable, "=", HostName(), ":", path_); }
 
 std::span<HeartbeatLine> HeartbeatFile::lines() const { return {head_ + 1, static_cast<size_t>(lines_)}; }
 

@@ -63,6 +63,7 @@ void Executor::Run() {
     if (observer_ != nullptr) observer_->Ran(action, begin, Now(), waited_);
     MoveOn();
   }
+  HeartbeatAction("");
   for (auto send = sends_.begin(); send != sends_.end();) send = EndSend(send);
 }
 
