@@ -92,9 +92,9 @@ absl::Status OpenHeartbeat(int rank, int ranks) {
   if (!place.second.empty() && place.first != HostName()) return absl::OkStatus();
   absl::StatusOr<HeartbeatFile> file = HeartbeatFile::Open(place.second, /*writable=*/true);
   if (!file.ok()) return UsageError(absl::StrFormat("%s=%s: %s; only supervise sets it: unset it", kVariable, value, std::string(file.status().message())));
+  if (static_cast<size_t>(ranks) > file->lines().size())
+    return UsageError(absl::StrFormat("%s=%s: has lines for %d ranks, of %d", kVariable, value, file->lines().size(), ranks));
   static HeartbeatFile mapped = *std::move(file);
-  if (static_cast<size_t>(ranks) > mapped.lines().size())
-    return UsageError(absl::StrFormat("%s=%s: has lines for %d ranks, of %d", kVariable, value, mapped.lines().size(), ranks));
   mapped.SetRanks(ranks);
   g_line = &mapped.lines()[static_cast<size_t>(rank)];
   g_line->step.store(-1, kRelaxed);
