@@ -23,7 +23,6 @@ using Clock = std::chrono::steady_clock;
 
 constexpr auto kTick = std::chrono::milliseconds(20);
 constexpr double kRanksElsewhere = 10;  // seconds after which ranks that are all on other hosts are taken to listen
-constexpr double kSignalAgain = 1;  // seconds: a launcher may lose one
 
 double Seconds(Clock::duration duration) { return std::chrono::duration<double>(duration).count(); }
 
@@ -47,6 +46,12 @@ std::string WhereItIs(int64_t pid) {
 
 std::string Who(const RankState& state) {
   return absl::StrFormat("rank %d (process %d) in step %d, %s", state.rank, state.pid, state.step, PhaseText(state));
+}
+
+int WorstExitCode(const std::vector<RankState>& ranks) {
+  int code = 0;
+  for (const RankState& state : ranks) code = std::max(code, state.exit_code);
+  return code;
 }
 
 // Whether a launcher's exit code says that a signal ended a rank, or the launcher itself.
@@ -99,7 +104,7 @@ int Supervisor::Run() {
 absl::StatusOr<Supervisor::Outcome> Supervisor::RunJob() {
   heartbeat_.Clear();
   watch_.Forget();
-  job_seconds_ = idle_seconds_ = since_signal_ = since_exit_ = 0;
+  job_seconds_ = idle_seconds_ = since_exit_ = 0;
   newest_change_ = 0;
   step_ = -1;
   training_ = false;
@@ -132,20 +137,20 @@ std::optional<Supervisor::Outcome> Supervisor::Look(double seconds) {
   idle_seconds_ = newest != std::exchange(newest_change_, newest) ? 0 : idle_seconds_ + seconds;
   if (exit_code) {
     if (!BySignal(*exit_code)) return Outcome{.exit_code = *exit_code};
+    // A launcher that a signal meets while it ends: its ranks had told how they do.
+    if (!ranks.empty() && std::all_of(ranks.begin(), ranks.end(), [](const RankState& state) { return state.exit_code >= 0; }))
+      return Outcome{.exit_code = WorstExitCode(ranks)};
     Outcome killed{.exit_code = static_cast<int>(ExitCode::kPeerLost), .event = "died", .detail = absl::StrFormat("exit code %d of the launcher", *exit_code)};
     if (const auto dead = DeadRank(ranks)) killed.rank = dead->rank;
     return killed;
   }
-  since_signal_ += seconds;
   PassSignalOn(!ranks.empty() || (!options_.ranks_are_here && job_seconds_ > kRanksElsewhere));
   if (auto dead = DeadRank(ranks)) return dead;
   // Ranks that end in order take their launcher with them.
   const auto ends = std::find_if(ranks.begin(), ranks.end(), [](const RankState& state) { return state.exit_code >= 0 && !Lives(state); });
   since_exit_ = ends == ranks.end() ? 0 : since_exit_ + seconds;
   if (since_exit_ > Jobs::kPatience) {
-    int code = 0;
-    for (const RankState& state : ranks) code = std::max(code, state.exit_code);
-    return Outcome{.exit_code = code, .rank = *ends, .detail = absl::StrFormat("the launcher did not end within %g s of its ranks", Jobs::kPatience)};
+    return Outcome{.exit_code = WorstExitCode(ranks), .rank = *ends, .detail = absl::StrFormat("the launcher did not end within %g s of its ranks", Jobs::kPatience)};
   }
   if (const auto hang = watch_.Look(ranks, seconds)) return HungRank(*hang);
   if (options_.ranks_are_here && ranks.empty() && job_seconds_ > HangWatch::kStarting)
@@ -163,16 +168,13 @@ void Supervisor::NoteTraining(const std::vector<RankState>& ranks) {
 }
 
 // As SIGUSR1, to the launcher, which hands it to all ranks, also to those on other hosts: mpirun answers others by killing them. Only when
-// ranks listen: before, it would be lost or would end them.
+// ranks listen: before, it would be lost or would end them. And once: a launcher that is about to end no longer listens.
 void Supervisor::PassSignalOn(bool ranks_have_come) {
   const int signal = options_.stop->load();
-  if (signal == 0 || !ranks_have_come || (stop_noted_ && since_signal_ < kSignalAgain)) return;
-  if (!std::exchange(stop_noted_, true)) {
-    LogInfo(absl::StrFormat("%s: the ranks are told to save a checkpoint and to stop", strsignal(signal)));
-    journal_.Append({.event = "stop", .step = step_, .detail = strsignal(signal)});
-  }
+  if (signal == 0 || !ranks_have_come || std::exchange(told_, true)) return;
+  LogInfo(absl::StrFormat("%s: the ranks are told to save a checkpoint and to stop", strsignal(signal)));
+  journal_.Append({.event = "stop", .step = step_, .detail = strsignal(signal)});
   jobs_.Signal(SIGUSR1);
-  since_signal_ = 0;
 }
 
 // A rank that went without a word. Where one has told an error, the launcher ends the others.

@@ -61,9 +61,10 @@ class Supervisor {
   HangWatch watch_;
 
   // Of the job that runs:
-  double job_seconds_ = 0, idle_seconds_ = 0, since_signal_ = 0, since_exit_ = 0;
+  double job_seconds_ = 0, idle_seconds_ = 0, since_exit_ = 0;
   int64_t newest_change_ = 0, step_ = -1;
-  bool training_ = false, stop_noted_ = false;
+  bool training_ = false;
+  bool told_ = false;  // its ranks, to stop
 };
 
 }  // namespace jevons
