@@ -70,6 +70,8 @@ TEST_P(ForwardedEquality, BitwiseOnEveryGrid) {
       SCOPED_TRACE(testing::Message() << experts << " experts, " << layout.ranks << " ranks, ep " << layout.ep << " on " << layout.nodes);
       ExpectEqual(alone, RunSteps(config, layout, 2));
     }
+    config.mutable_train()->set_recompute_stages(true);  // tokens travel again, by the plan that was kept
+    ExpectEqual(alone, RunSteps(config, layouts[1], 2));
   }
 }
 
