@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 
+#include "parallel/ep/even_routing.h"
 #include "parallel/ep/forward_plan.h"
 
 namespace jevons {
@@ -23,14 +24,6 @@ struct Traffic {
   std::array<int64_t*, kNumbers> Numbers();
   Traffic& operator+=(Traffic other);
 };
-
-// How tokens choose: of `groups` groups of experts the best `kept`, of their experts the best `slots`.
-struct RoutingShape {
-  int64_t experts = 1, groups = 1, kept = 1, slots = 1;
-};
-
-// The chance that a token has at least one of `experts`, all choices being equally likely.
-double ChanceOf(const RoutingShape& shape, Range experts);
 
 // Expected for each token, of all sources: rows over the network without deduplication, and with each token once to a node; sums of
 // groups that come back over it; rows to other ranks of the node that forwards.
