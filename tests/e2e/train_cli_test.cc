@@ -197,24 +197,24 @@ TEST_F(TrainCli, EvalAndGenerateUseTheRun) {
 
 // A tokenizer that is not the data's is damage to the data, whatever its size; and of another model nothing is told as if it were trained.
 TEST_F(TrainCli, ATokenizerOfOtherDataIsNoticedFirst) {
-  ASSERT_EQ(Train(1, 1, "own", {"train.steps=1"}).exit_code, 0);
-  const std::string other = folder_ / "other";
+  ASSERT_EQ(Train(1, 1, "tokenized", {"train.steps=1"}).exit_code, 0);
+  const std::string other = folder_ / "other_data";
   std::ofstream text(folder_ / "other.txt");
   for (int i = 0; i < 900; ++i) text << "number " << i * i * 7919 % 100003 << " of " << i * 31 % 977 << "\n\n";
   text.close();
   const ProcessResult prepared = Jevons({"prepare", "--input", folder_ / "other.txt", "--output", other, "--vocab-size", "400"});
   ASSERT_EQ(prepared.exit_code, 0) << prepared.err;
   const std::string tokenizer = absl::StrCat("data.tokenizer=", other, "/tokenizer.json");
-  const ProcessResult eval = Jevons({"eval", "--checkpoint", folder_ / "own", "--set", tokenizer});
+  const ProcessResult eval = Jevons({"eval", "--checkpoint", folder_ / "tokenized", "--set", tokenizer});
   EXPECT_EQ(eval.exit_code, 3) << eval.err;
   EXPECT_THAT(eval.err, HasSubstr("the checkpoint was trained with a tokenizer of hash"));
-  const ProcessResult train = Train(1, 1, "new", {tokenizer, "model.vocab_size=320"});
+  const ProcessResult train = Train(1, 1, "tokenized_otherwise", {tokenizer, "model.vocab_size=320"});
   EXPECT_EQ(train.exit_code, 3) << train.err;
   EXPECT_THAT(train.err, HasSubstr("was made with a tokenizer of hash"));
-  const ProcessResult resumed = Train(1, 1, "own", {"train.steps=2", "data.path=" + other});
+  const ProcessResult resumed = Train(1, 1, "tokenized", {"train.steps=2", "data.path=" + other});
   EXPECT_EQ(resumed.exit_code, 3) << resumed.err;
   EXPECT_THAT(resumed.err, Not(HasSubstr("parameters (")));
-  EXPECT_THAT(Train(1, 1, "own", {"train.steps=2"}).err, HasSubstr("parameters ("));
+  EXPECT_THAT(Train(1, 1, "tokenized", {"train.steps=2"}).err, HasSubstr("parameters ("));
 }
 
 // The average in place of the weights, wherever a checkpoint is used; a run without one says so.
