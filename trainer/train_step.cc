@@ -470,32 +470,4 @@ std::vector<StateSlice> TrainStep::State() const {
   return state;
 }
 
-double TrainStep::peak_load() const {
-  double peak = 0;
-  for (const auto& stage : stages_)
-    if (stage != nullptr) peak = std::max(peak, stage->peak_load());
-  return peak;
-}
-
-MemoryUse TrainStep::memory() const {
-  return {.weights = weights_->bytes() + binding_->bytes(),
-          .gradients = gradients_->bytes(),
-          .optimizer = optimizer_->bytes(),
-          .activations = pool_.peak_bytes() + scratch_.peak_bytes() + optimizer_->reduction().scratch().peak_bytes(),
-          .host = optimizer_->host_bytes()};
-}
-
-MemoryLedger TrainStep::memory_ledger() const {
-  MemoryLedger ledger;
-  for (const StateSlice& slice : optimizer_->State()) {
-    if (slice.name.front() == 'w') ledger.masters += slice.data.bytes();
-    if (slice.name.front() == 'm' || slice.name.front() == 'v') ledger.moments += slice.data.bytes();
-  }
-  ledger.saved = pool_.SlicesOf({MicroPool::kUntilB, MicroPool::kUntilW, MicroPool::kMessage});
-  ledger.stash = pool_.SlicesOf({MicroPool::kStash});
-  ledger.holes = pool_.HoleBytes();
-  ledger.temporary = pool_.TemporarySlices({&scratch_, &optimizer_->reduction().scratch()});
-  return ledger;
-}
-
 }  // namespace jevons

@@ -1,4 +1,4 @@
-// What a step tells beside its update: of NaN, of FP8 against the compute type, of what was lost and sent.
+// What a step tells beside its update: of NaN, of FP8 against the compute type, of what was lost and sent, and of memory.
 #include <algorithm>
 #include <bit>
 #include <chrono>
@@ -173,6 +173,34 @@ Traffic TrainStep::SumTraffic(Traffic before) {
   mesh_.world().AllReduceSum(numbers);
   for (size_t i = 0; i < earlier.size(); ++i) *sum.Numbers()[i] = numbers[i];
   return sum;
+}
+
+double TrainStep::peak_load() const {
+  double peak = 0;
+  for (const auto& stage : stages_)
+    if (stage != nullptr) peak = std::max(peak, stage->peak_load());
+  return peak;
+}
+
+MemoryUse TrainStep::memory() const {
+  return {.weights = weights_->bytes() + binding_->bytes(),
+          .gradients = gradients_->bytes(),
+          .optimizer = optimizer_->bytes(),
+          .activations = pool_.peak_bytes() + scratch_.peak_bytes() + optimizer_->reduction().scratch().peak_bytes(),
+          .host = optimizer_->host_bytes()};
+}
+
+MemoryLedger TrainStep::memory_ledger() const {
+  MemoryLedger ledger;
+  for (const StateSlice& slice : optimizer_->State()) {
+    if (slice.name.front() == 'w') ledger.masters += slice.data.bytes();
+    if (slice.name.front() == 'm' || slice.name.front() == 'v') ledger.moments += slice.data.bytes();
+  }
+  ledger.saved = pool_.SlicesOf({MicroPool::kUntilB, MicroPool::kUntilW, MicroPool::kMessage});
+  ledger.stash = pool_.SlicesOf({MicroPool::kStash});
+  ledger.holes = pool_.HoleBytes();
+  ledger.temporary = pool_.TemporarySlices({&scratch_, &optimizer_->reduction().scratch()});
+  return ledger;
 }
 
 }  // namespace jevons
