@@ -83,13 +83,14 @@ class Supervise : public TrainCli {
 };
 
 TEST_F(Supervise, KilledAndStoppedRanksChangeNothing) {
-  constexpr int kSteps = 24, kStrikes = 4;
+  constexpr int kSteps = 300, kStrikes = 4;  // some seconds: the run is not to end before the last strike
   ASSERT_EQ(Train(1, 1, "undisturbed", {absl::StrCat("train.steps=", kSteps)}).exit_code, 0);
   auto supervisor = Process::Start(Supervised("disturbed", {"--restarts", "20", "--hang-seconds", "1"}, {absl::StrCat("train.steps=", kSteps)}));
   ASSERT_TRUE(supervisor.ok());
   for (uint64_t strike = 0; strike < kStrikes; ++strike) {
     const Json status = WaitForStep("disturbed", 2 + 5 * static_cast<int64_t>(strike));
-    std::this_thread::sleep_for(std::chrono::microseconds(RandomBits(1, 0, strike) % 200'000));
+    ASSERT_EQ(status["ranks"].size(), size_t{kRanks});
+    std::this_thread::sleep_for(std::chrono::microseconds(RandomBits(1, 0, strike) % 100'000));
     const size_t victim = RandomBits(1, 1, strike) % kRanks;
     const pid_t pid = status["ranks"][victim]["pid"];
     const bool stop = strike == 1;
