@@ -74,8 +74,8 @@ TEST(Heap, IsAsGoodAsNewWhenItHasBecomeEmpty) {
     data.push_back(a.Allocate("one", DType::kU8, {640}).data);
     data.push_back(b.Allocate("two", DType::kU8, {64}).data);
     a.Release({0, 0});
-    data.push_back(b.Allocate("three", DType::kU8, {256}).data);  // in the hole of 640, though what is free behind `two` may be smaller
-    data.push_back(b.Allocate("four", DType::kU8, {640}).data);
+    data.push_back(b.Allocate("three", DType::kU8, {256}).data);  // in the hole of 640, not in the 512 that `four` once took
+    data.push_back(b.Allocate("four", DType::kU8, {512}).data);
     return data;
   };
   const std::vector<void*> once = places();
