@@ -33,15 +33,17 @@ cannot() { echo "hosts: cannot: $*" >&2; exit 77; }
 
 if [[ -z ${JEVONS_HOSTS:-} ]]; then
   ((EUID == 0)) || cannot "namespaces need root: sudo $0"
-  for tool in ip nsenter unshare mpirun; do command -v "$tool" >/dev/null || cannot "no $tool here"; done
+  for tool in ip tc nsenter unshare setpriv pgrep pkill mpirun; do command -v "$tool" >/dev/null || cannot "no $tool here"; done
   [[ -x $program ]] || cannot "no program $program: ./launch/build.sh"
   unshare --net --mount --uts --pid --fork --kill-child --mount-proc sh -c 'ip link add switch type bridge &&
     ip link add port type veth peer name cable' 2>/dev/null || cannot "no permission to make networks (namespaces, bridge, veth)"
+  ((quick)) || unshare --net tc qdisc replace dev lo root tbf rate 1gbit burst 256kb latency 100ms 2>/dev/null ||
+    cannot "the kernel does not shape links (tbf)"
   root=$(mktemp -d /var/tmp/jevons-hosts.XXXXXX)
   inside=
   finish() {
     trap '' INT TERM HUP
-    if [[ -n $inside ]]; then
+    if [[ -n $inside ]]; then  # it may have ended by itself: then there is nothing to end
       kill -KILL $(cat "/proc/$inside/task/$inside/children" 2>/dev/null) 2>/dev/null || true
       wait "$inside" 2>/dev/null || true
     fi
@@ -107,16 +109,26 @@ hostfile() {  # of $1 hosts with $2 ranks each
   local i
   for ((i = 1; i <= $1; ++i)); do echo "jevons-h$i slots=$2"; done >"$root/hostfile"
 }
-link() { ip link set "jevons-h$1" "$2"; }  # the switch's end of host $1's cable: up or down
-shape() {  # every host's link, both ways; "" takes the limit away
+# The switch's end of host $1's cable: up or down. The kernel takes up to a second to notice; up is when the first host is answered again.
+link() {
+  local i
+  ip link set "jevons-h$1" "$2"
+  [[ $2 == up ]] || return 0
+  for ((i = 0; i < 100; ++i)); do
+    [[ $(on jevons-h1 timeout 1 bash -c "exec 3<>/dev/tcp/10.77.0.$1/9" 2>&1) != *refused* ]] || return 0
+    sleep 0.1
+  done
+  fail "jevons-h$1 does not answer, though its link is up"
+}
+shape() {  # every host's link, both ways; "" takes the limit away that there is
   local i
   for ((i = 1; i <= hosts; ++i)); do
     if [[ -n $1 ]]; then
       tc qdisc replace dev "jevons-h$i" root tbf rate "$1" burst 256kb latency 100ms
       on "jevons-h$i" tc qdisc replace dev eth0 root tbf rate "$1" burst 256kb latency 100ms
     else
-      tc qdisc del dev "jevons-h$i" root 2>/dev/null || true
-      on "jevons-h$i" tc qdisc del dev eth0 root 2>/dev/null || true
+      tc qdisc del dev "jevons-h$i" root
+      on "jevons-h$i" tc qdisc del dev eth0 root
     fi
   done
 }
@@ -184,8 +196,8 @@ until_step() {
   done
   fail "$1 did not come to step $2"
 }
-# The processes of the run on all hosts.
-ranks_left() { pgrep -cf -- "^$program train .*--output $shared/$1( |$)" || true; }
+# The processes of the run on all hosts. pgrep says 1 where there are none, and more where it could not look.
+ranks_left() { pgrep -cf -- "^$program train .*--output $shared/$1( |$)" || (($? == 1)); }
 resume() {  # NAME HOSTS RANKS LAYOUT LINK FORM EVENT: the same command again; FORM as in `layout`
   local code=0
   train "$1" "$2" "$3" ${4//,/ } $(dispatch "$6") || code=$?
@@ -227,8 +239,9 @@ END
   done
   grep -Eq "lost peer: rank [0-9]+ .* for rank ([0-9]+, )*($(seq -s '|' $((ranks - $2)) $((ranks - 1))))\b" "$root/cut.log" ||
     { fail "no line names a rank of the host that was cut off"; grep 'lost peer' "$root/cut.log" >&2; }
+  local launcher=$((SECONDS - begin))
   link "$1" up
-  resume cut "$1" "$2" "$3" cut "$4" "after step 3: $(wc -l <"$root/codes") of $ranks ranks said 5 after $seconds s, mpirun after $((SECONDS - begin)) s; resumed"
+  resume cut "$1" "$2" "$3" cut "$4" "after step 3: $(wc -l <"$root/codes") of $ranks ranks said 5 after $seconds s, mpirun after $launcher s; resumed"
 }
 
 # A link that fails for less than the watchdog's deadline costs that time and nothing else: TCP sends again.
