@@ -21,8 +21,8 @@
 #include "launch/runtime.h"
 #include "launch/trace.h"
 #include "parallel/comm/bandwidth.h"
-#include "trainer/plan/planned_memory.h"
-#include "trainer/train_step.h"
+#include "trainer/step/planned_memory.h"
+#include "trainer/step/train_step.h"
 
 namespace jevons {
 namespace {

@@ -12,13 +12,13 @@
 #include "kernels/base/log.h"
 #include "launch/cli.h"
 #include "launch/gpu.h"
-#include "launch/memory.h"
 #include "launch/loss_curves.h"
+#include "launch/memory.h"
 #include "launch/runtime.h"
 #include "launch/stop_signal.h"
 #include "parallel/comm/watchdog.h"
 #include "trainer/metrics/jsonl.h"
-#include "trainer/train_loop.h"
+#include "trainer/run/train_loop.h"
 
 namespace jevons {
 namespace {

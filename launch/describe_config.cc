@@ -11,8 +11,8 @@
 #include "absl/strings/str_format.h"
 #include "kernels/base/check.h"
 #include "launch/cli.h"
-#include "trainer/metrics/flops.h"
-#include "trainer/model/params.h"
+#include "trainer/spec/flops.h"
+#include "trainer/spec/params.h"
 
 namespace jevons {
 namespace {

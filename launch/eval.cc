@@ -10,11 +10,11 @@
 #include "absl/strings/str_format.h"
 #include "kernels/base/log.h"
 #include "launch/cli.h"
-#include "launch/gpu.h"
 #include "launch/commands.h"
+#include "launch/gpu.h"
 #include "launch/run_checkpoint.h"
 #include "launch/runtime.h"
-#include "trainer/state.h"
+#include "trainer/run/state.h"
 
 namespace jevons {
 namespace {

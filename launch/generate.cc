@@ -15,7 +15,7 @@
 #include "launch/stop_signal.h"
 #include "launch/text_stream.h"
 #include "trainer/model/decoder.h"
-#include "trainer/state.h"
+#include "trainer/run/state.h"
 
 namespace jevons {
 namespace {

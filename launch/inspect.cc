@@ -20,8 +20,8 @@
 #include "launch/describe_config.h"
 #include "trainer/checkpoint/reader.h"
 #include "trainer/metrics/cost.h"
-#include "trainer/model/params.h"
-#include "trainer/progress.h"
+#include "trainer/run/progress.h"
+#include "trainer/spec/params.h"
 
 namespace jevons {
 namespace {

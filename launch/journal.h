@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "kernels/base/status.h"
-#include "trainer/metrics/append_file.h"
+#include "trainer/files/append_file.h"
 
 namespace jevons {
 

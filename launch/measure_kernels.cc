@@ -14,8 +14,8 @@
 #include "kernels/ops/softmax_xent.h"
 #include "kernels/ops/swiglu.h"
 #include "kernels/tensor/device.h"
-#include "trainer/plan/model_shape.h"
-#include "trainer/train_step.h"
+#include "trainer/spec/model_shape.h"
+#include "trainer/step/train_step.h"
 
 namespace jevons {
 namespace {

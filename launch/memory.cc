@@ -15,8 +15,8 @@
 #include "launch/runtime.h"
 #include "parallel/mesh.h"
 #include "trainer/checkpoint/agreement.h"
-#include "trainer/plan/planned_memory.h"
-#include "trainer/train_step.h"
+#include "trainer/step/planned_memory.h"
+#include "trainer/step/train_step.h"
 
 namespace jevons {
 namespace {

@@ -8,7 +8,7 @@
 
 namespace jevons {
 
-// UsageError, the same on all ranks, where a rank's plan (trainer/plan/planned_memory.h) is larger than its share of the machine's
+// UsageError, the same on all ranks, where a rank's plan (trainer/step/planned_memory.h) is larger than its share of the machine's
 // memory, or of what is free of its GPU's beside a reserve for libraries (kernels/cuda/report.h): better told now than by the kernel's
 // killer, or by the driver, in the first step. OpenGpus has been called;
 // the config has its vocabulary. Collective.

@@ -13,13 +13,13 @@
 #include "launch/data_files.h"
 #include "trainer/plan/counted_search.h"
 #include "trainer/plan/layout_fields.h"
-#include "trainer/plan/planned_memory.h"
 #include "trainer/plan/planner.h"
 #include "trainer/plan/published.h"
 #include "trainer/plan/report.h"
 #include "trainer/plan/reproduce.h"
 #include "trainer/plan/search.h"
 #include "trainer/plan/timeline_files.h"
+#include "trainer/step/planned_memory.h"
 
 namespace jevons {
 namespace {

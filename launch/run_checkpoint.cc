@@ -5,7 +5,7 @@
 #include "configs/load.h"
 #include "configs/validate.h"
 #include "launch/checkpoint_path.h"
-#include "trainer/state.h"
+#include "trainer/run/state.h"
 
 namespace jevons {
 

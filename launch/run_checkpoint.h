@@ -8,7 +8,7 @@
 #include "kernels/base/status.h"
 #include "launch/cli.h"
 #include "trainer/checkpoint/reader.h"
-#include "trainer/run_inputs.h"
+#include "trainer/run/run_inputs.h"
 
 namespace jevons {
 

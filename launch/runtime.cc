@@ -26,8 +26,8 @@
 #include "launch/gpu.h"
 #include "launch/machine.h"
 #include "launch/version.h"
-#include "trainer/metrics/flops.h"
-#include "trainer/same_run.h"
+#include "trainer/run/same_run.h"
+#include "trainer/spec/flops.h"
 
 namespace jevons {
 namespace {

@@ -9,7 +9,7 @@
 
 #include "configs/run.pb.h"
 #include "parallel/comm/mpi.h"
-#include "trainer/progress.h"
+#include "trainer/run/progress.h"
 
 namespace jevons {
 
@@ -19,7 +19,7 @@ absl::StatusOr<std::unique_ptr<MpiSession>> StartRanks();
 // The ranks on this machine, this one included; StartRanks has been called.
 Communicator& MachineRanks();
 
-// AgreeOnRun (trainer/same_run.h) for a command: the program counts too. `config`: as the command has resolved it, or the error that it
+// AgreeOnRun (trainer/run/same_run.h) for a command: the program counts too. `config`: as the command has resolved it, or the error that it
 // met. The first call that the ranks make together. Collective.
 absl::Status AgreeOnCommand(Communicator& world, const absl::StatusOr<RunConfig>& config,
                             std::map<std::string, std::string> facts = {});

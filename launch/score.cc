@@ -1,5 +1,5 @@
 // jevons score: what a checkpoint makes of given tokens, file against file.
-#include "trainer/score.h"
+#include "trainer/run/score.h"
 
 #include <CLI/CLI.hpp>
 #include <cmath>
@@ -14,7 +14,7 @@
 #include "launch/commands.h"
 #include "launch/run_checkpoint.h"
 #include "launch/runtime.h"
-#include "trainer/state.h"
+#include "trainer/run/state.h"
 
 namespace jevons {
 namespace {

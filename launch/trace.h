@@ -5,7 +5,7 @@
 #include <string>
 
 #include "kernels/base/status.h"
-#include "trainer/plan/measured_step.h"
+#include "trainer/plan/step_comparison.h"
 
 namespace CLI {
 class App;

@@ -20,8 +20,8 @@
 #include "launch/version.h"
 #include "parallel/comm/heartbeat.h"
 #include "parallel/comm/watchdog.h"
-#include "trainer/metrics/flops.h"
-#include "trainer/train_loop.h"
+#include "trainer/run/train_loop.h"
+#include "trainer/spec/flops.h"
 
 namespace jevons {
 namespace {

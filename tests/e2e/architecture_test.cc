@@ -62,39 +62,52 @@ TEST(ArchitectureRules, FolderMayNotIncludeWhatIsAboveOrBesideIt) {
   EXPECT_TRUE(Violates("data/loader.cc", "#include \"parallel/comm/communicator.h\""));
   EXPECT_TRUE(Violates("data/loader.cc", "#include \"kernels/tensor/tensor.h\""));
   EXPECT_TRUE(Violates("configs/load.cc", "#include \"data/loader.h\""));
-  EXPECT_TRUE(Violates("trainer/train_loop.cc", "#include \"launch/cli.h\""));
-  EXPECT_TRUE(Violates("trainer/plan/planned_memory.cc", "#include \"kernels/cpu/attention.h\""));
+  EXPECT_TRUE(Violates("trainer/run/train_loop.cc", "#include \"launch/cli.h\""));
+  EXPECT_TRUE(Violates("trainer/step/planned_memory.cc", "#include \"kernels/cpu/attention.h\""));
+}
+
+TEST(ArchitectureRules, CallsWithinTheTrainerGoDown) {
+  EXPECT_TRUE(Violates("trainer/spec/params.cc", "#include \"trainer/model/weights.h\""));
+  EXPECT_TRUE(Violates("trainer/files/safetensors.cc", "#include \"trainer/checkpoint/reader.h\""));
+  EXPECT_TRUE(Violates("trainer/model/mla.cc", "#include \"trainer/step/train_step.h\""));
+  EXPECT_TRUE(Violates("trainer/step/train_step.cc", "#include \"trainer/run/progress.h\""));
+  EXPECT_TRUE(Violates("trainer/step/train_step.cc", "#include \"trainer/plan/planner.h\""));
+  EXPECT_TRUE(Violates("trainer/run/score.cc", "#include \"trainer/interop/hf_folder.h\""));
+  EXPECT_TRUE(Violates("trainer/model/linear.cc", "#include \"kernels/cuda/gemm.h\""));
+  EXPECT_FALSE(Violates("trainer/plan/counted_search.cc", "#include \"trainer/step/planned_memory.h\""));
+  EXPECT_FALSE(Violates("trainer/interop/import.cc", "#include \"trainer/run/run_inputs.h\""));
+  EXPECT_FALSE(Violates("trainer/run/score.cc", "#include \"trainer/spec/hf_names.h\""));
 }
 
 TEST(ArchitectureRules, OurHeadersAreNamedFromTheRoot) {
   EXPECT_TRUE(Violates("data/loader.cc", "#include \"loader.h\""));
-  EXPECT_TRUE(Violates("trainer/train_loop.cc", "#include <launch/cli.h>"));
+  EXPECT_TRUE(Violates("trainer/run/train_loop.cc", "#include <launch/cli.h>"));
   EXPECT_FALSE(Violates("data/loader.cc", "#include \"nlohmann/json.hpp\""));
 }
 
 TEST(ArchitectureRules, FolderMayIncludeWhatIsBelowIt) {
-  EXPECT_FALSE(Violates("launch/train.cc", "#include \"trainer/train_loop.h\""));
-  EXPECT_FALSE(Violates("trainer/train_loop.cc", "#include \"data/loader.h\""));
-  EXPECT_FALSE(Violates("trainer/plan/planned_memory.cc", "#include \"kernels/tensor/arena.h\""));
+  EXPECT_FALSE(Violates("launch/train.cc", "#include \"trainer/run/train_loop.h\""));
+  EXPECT_FALSE(Violates("trainer/run/train_loop.cc", "#include \"data/loader.h\""));
+  EXPECT_FALSE(Violates("trainer/step/planned_memory.cc", "#include \"kernels/tensor/arena.h\""));
   EXPECT_FALSE(Violates("parallel/zero/exchange.cc", "#include \"kernels/tensor/tensor.h\""));
   EXPECT_FALSE(Violates("data/loader.cc", "#include \"kernels/base/status.h\""));
   EXPECT_FALSE(Violates("data/loader.cc", "#include \"absl/strings/string_view.h\""));
 }
 
 TEST(ArchitectureRules, VendorHeadersHaveOneHome) {
-  EXPECT_TRUE(Violates("trainer/train_loop.cc", "#include <mpi.h>"));
+  EXPECT_TRUE(Violates("trainer/run/train_loop.cc", "#include <mpi.h>"));
   EXPECT_TRUE(Violates("parallel/ep/dispatcher.cc", "#include <mpi.h>"));
   EXPECT_TRUE(Violates("launch/doctor.cc", "# include <nccl.h>"));
   EXPECT_TRUE(Violates("parallel/comm/nccl.cc", "#include <cublasLt.h>"));
   EXPECT_TRUE(Violates("trainer/model/mla.cc", "#include <cuda_runtime.h>"));
   EXPECT_TRUE(Violates("data/loader.cc", "#include <google/protobuf/message.h>"));
-  EXPECT_TRUE(Violates("trainer/train_loop.cc", "#include <CLI/CLI.hpp>"));
+  EXPECT_TRUE(Violates("trainer/run/train_loop.cc", "#include <CLI/CLI.hpp>"));
   EXPECT_FALSE(Violates("parallel/comm/mpi.cc", "#include <mpi.h>"));
   EXPECT_FALSE(Violates("kernels/cuda/gemm.cu", "#include <cublasLt.h>"));
 }
 
 TEST(ArchitectureRules, NoConditionalCompilationAboveKernels) {
-  EXPECT_TRUE(Violates("trainer/train_step.cc", "#ifdef __CUDACC__"));
+  EXPECT_TRUE(Violates("trainer/step/train_step.cc", "#ifdef __CUDACC__"));
   EXPECT_TRUE(Violates("parallel/mesh.cc", "#if defined(JEVONS_CUDA)"));
   EXPECT_TRUE(Violates("launch/bench.cc", "  #ifndef NDEBUG"));
   EXPECT_FALSE(Violates("parallel/mesh.h", "#ifndef JEVONS_PARALLEL_MESH_H_"));

@@ -12,7 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "launch/process.h"
 #include "tests/support/paths.h"
-#include "trainer/interop/safetensors.h"
+#include "trainer/files/safetensors.h"
 
 namespace jevons {
 namespace {

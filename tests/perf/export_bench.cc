@@ -15,7 +15,7 @@
 #include "kernels/base/check.h"
 #include "trainer/checkpoint/stream_writer.h"
 #include "trainer/interop/export.h"
-#include "trainer/model/params.h"
+#include "trainer/spec/params.h"
 
 namespace jevons {
 namespace {

@@ -18,6 +18,9 @@ struct FolderRule {
   Prefixes may, never;
 };
 
+// The model is written once, over the operators' contracts.
+const Prefixes kKernelsOfOneBackend = {"kernels/ref/", "kernels/cpu/", "kernels/cuda/"};
+
 const std::vector<FolderRule>& FolderRules() {
   static const std::vector<FolderRule> rules = {
       {"kernels/base/", {"kernels/base/"}, {}},
@@ -27,10 +30,20 @@ const std::vector<FolderRule>& FolderRules() {
       {"configs/", {"configs/", "kernels/base/"}, {}},
       {"data/", {"data/", "kernels/base/"}, {}},
       {"parallel/", {"parallel/", "kernels/"}, {}},
+      {"trainer/spec/", {"trainer/spec/", "parallel/pipeline/", "configs/", "kernels/base/", "kernels/tensor/"}, {}},
+      {"trainer/files/", {"trainer/files/", "kernels/base/"}, {}},
+      {"trainer/metrics/", {"trainer/metrics/", "trainer/files/", "trainer/spec/", "configs/", "kernels/base/"}, {}},
+      {"trainer/checkpoint/", {"trainer/checkpoint/", "trainer/files/", "parallel/comm/", "kernels/base/", "kernels/tensor/"}, {}},
+      {"trainer/model/", {"trainer/model/", "trainer/spec/", "parallel/", "configs/", "kernels/"}, kKernelsOfOneBackend},
+      {"trainer/optim/", {"trainer/optim/", "trainer/model/", "trainer/spec/", "parallel/", "configs/", "kernels/"}, kKernelsOfOneBackend},
+      {"trainer/step/",
+       {"trainer/step/", "trainer/optim/", "trainer/model/", "trainer/spec/", "parallel/", "data/", "configs/", "kernels/"},
+       kKernelsOfOneBackend},
       {"trainer/plan/",
-       {"trainer/", "parallel/", "data/", "configs/", "kernels/"},
-       {"kernels/ref/", "kernels/cpu/", "kernels/cuda/"}},
-      {"trainer/", {"trainer/", "parallel/", "data/", "configs/", "kernels/"}, {}},
+       {"trainer/plan/", "trainer/step/", "trainer/metrics/", "trainer/spec/", "parallel/", "configs/", "kernels/"},
+       kKernelsOfOneBackend},
+      {"trainer/run/", {"trainer/", "parallel/", "data/", "configs/", "kernels/"}, {"trainer/interop/", "kernels/ref/", "kernels/cpu/", "kernels/cuda/"}},
+      {"trainer/interop/", {"trainer/", "parallel/", "data/", "configs/", "kernels/"}, kKernelsOfOneBackend},
       {"launch/", {"launch/", "trainer/", "parallel/", "data/", "configs/", "kernels/"}, {}},
   };
   return rules;

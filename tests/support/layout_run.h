@@ -13,7 +13,7 @@
 
 #include "parallel/comm/loopback.h"
 #include "tests/support/tiny_model.h"
-#include "trainer/train_step.h"
+#include "trainer/step/train_step.h"
 
 namespace jevons {
 

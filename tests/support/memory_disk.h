@@ -20,7 +20,7 @@
 #include <string>
 #include <vector>
 
-#include "trainer/checkpoint/file_system.h"
+#include "trainer/files/file_system.h"
 
 namespace jevons {
 

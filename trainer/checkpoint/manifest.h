@@ -12,9 +12,9 @@
 
 #include "kernels/base/status.h"
 #include "kernels/tensor/tensor.h"
-#include "trainer/checkpoint/file_system.h"
 #include "trainer/checkpoint/manifest.pb.h"
 #include "trainer/checkpoint/writer.h"
+#include "trainer/files/file_system.h"
 
 namespace jevons {
 

@@ -13,9 +13,9 @@
 #include <vector>
 
 #include "kernels/base/status.h"
-#include "trainer/checkpoint/file_system.h"
 #include "trainer/checkpoint/manifest.pb.h"
 #include "trainer/checkpoint/writer.h"
+#include "trainer/files/file_system.h"
 
 namespace jevons {
 

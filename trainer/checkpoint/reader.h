@@ -18,7 +18,7 @@
 #include "kernels/base/partition.h"
 #include "kernels/base/status.h"
 #include "kernels/tensor/tensor.h"
-#include "trainer/checkpoint/file_system.h"
+#include "trainer/files/file_system.h"
 
 namespace jevons {
 

@@ -29,7 +29,7 @@
 #include "kernels/tensor/stream.h"
 #include "kernels/tensor/tensor.h"
 #include "parallel/comm/communicator.h"
-#include "trainer/checkpoint/file_system.h"
+#include "trainer/files/file_system.h"
 
 namespace jevons {
 

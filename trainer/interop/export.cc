@@ -5,10 +5,10 @@
 #include <vector>
 
 #include "absl/strings/str_format.h"
+#include "trainer/files/safetensors.h"
+#include "trainer/files/staged_folder.h"
 #include "trainer/interop/export_plan.h"
 #include "trainer/interop/hf_folder.h"
-#include "trainer/interop/safetensors.h"
-#include "trainer/interop/staged_folder.h"
 
 namespace jevons {
 namespace {

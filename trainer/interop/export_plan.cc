@@ -14,11 +14,11 @@
 #include "configs/load.h"
 #include "data/tokenizer/tokenizer.h"
 #include "kernels/fp8/quantize.h"
-#include "trainer/interop/hf_files.h"
+#include "trainer/files/hf_files.h"
 #include "trainer/interop/hf_folder.h"
-#include "trainer/interop/hf_names.h"
 #include "trainer/interop/problems.h"
-#include "trainer/model/params.h"
+#include "trainer/spec/hf_names.h"
+#include "trainer/spec/params.h"
 
 namespace jevons {
 namespace {

@@ -13,8 +13,8 @@
 #include "configs/run.pb.h"
 #include "kernels/tensor/tensor.h"
 #include "trainer/checkpoint/reader.h"
+#include "trainer/files/safetensors.h"
 #include "trainer/interop/hf_config.h"
-#include "trainer/interop/safetensors.h"
 
 namespace jevons {
 

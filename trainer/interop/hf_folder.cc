@@ -13,7 +13,7 @@
 #include "kernels/base/log.h"
 #include "kernels/base/strict_json.h"
 #include "kernels/fp8/quantize.h"
-#include "trainer/interop/hf_files.h"
+#include "trainer/files/hf_files.h"
 #include "trainer/interop/problems.h"
 
 namespace jevons {

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "trainer/interop/safetensors.h"
+#include "trainer/files/safetensors.h"
 
 namespace jevons {
 

@@ -13,14 +13,14 @@
 #include "data/tokenizer/tokenizer.h"
 #include "kernels/base/log.h"
 #include "trainer/checkpoint/stream_writer.h"
+#include "trainer/files/hf_files.h"
+#include "trainer/files/staged_folder.h"
 #include "trainer/interop/hf_config.h"
-#include "trainer/interop/hf_files.h"
 #include "trainer/interop/hf_folder.h"
-#include "trainer/interop/hf_names.h"
-#include "trainer/interop/staged_folder.h"
 #include "trainer/interop/problems.h"
-#include "trainer/model/params.h"
-#include "trainer/run_inputs.h"
+#include "trainer/run/run_inputs.h"
+#include "trainer/spec/hf_names.h"
+#include "trainer/spec/params.h"
 
 namespace jevons {
 namespace {

@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "trainer/checkpoint/file_system.h"
+#include "trainer/files/file_system.h"
 
 namespace jevons {
 

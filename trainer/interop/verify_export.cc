@@ -11,8 +11,8 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "kernels/base/strict_json.h"
+#include "trainer/files/hf_files.h"
 #include "trainer/interop/export_plan.h"
-#include "trainer/interop/hf_files.h"
 #include "trainer/interop/hf_folder.h"
 #include "trainer/interop/problems.h"
 

@@ -12,7 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "trainer/metrics/append_file.h"
+#include "trainer/files/append_file.h"
 #include "trainer/metrics/record.h"
 
 namespace jevons {

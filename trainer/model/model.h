@@ -12,7 +12,7 @@
 
 #include "trainer/model/gradients.h"
 #include "trainer/model/mtp.h"
-#include "trainer/model/params.h"
+#include "trainer/spec/params.h"
 
 namespace jevons {
 

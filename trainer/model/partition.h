@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "parallel/pipeline/schedules.h"
-#include "trainer/model/stage_cut.h"
 #include "trainer/model/weights.h"
+#include "trainer/spec/stage_cut.h"
 
 namespace jevons {
 

@@ -15,7 +15,7 @@
 
 #include "parallel/pipeline/stage.h"
 #include "trainer/model/model.h"
-#include "trainer/model/stage_cut.h"
+#include "trainer/spec/stage_cut.h"
 
 namespace jevons {
 

@@ -12,7 +12,7 @@
 
 #include "kernels/base/partition.h"
 #include "kernels/ops/context.h"
-#include "trainer/model/params.h"
+#include "trainer/spec/params.h"
 
 namespace jevons {
 

@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "trainer/plan/layout_fields.h"
-#include "trainer/plan/planned_memory.h"
-#include "trainer/train_step.h"
+#include "trainer/step/planned_memory.h"
+#include "trainer/step/train_step.h"
 
 namespace jevons {
 

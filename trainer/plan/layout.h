@@ -9,7 +9,7 @@
 #include "configs/cluster.pb.h"
 #include "configs/run.pb.h"
 #include "parallel/pipeline/schedules.h"
-#include "trainer/plan/model_shape.h"
+#include "trainer/spec/model_shape.h"
 
 namespace jevons {
 

@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "kernels/base/status.h"
-#include "trainer/optim/schedules.h"
 #include "trainer/plan/dispatch_rows.h"
+#include "trainer/spec/schedules.h"
 
 namespace jevons {
 namespace {

@@ -12,8 +12,8 @@
 #include "tests/support/temp_folder.h"
 #include "trainer/checkpoint/reader.h"
 #include "trainer/interop/import.h"
-#include "trainer/score.h"
-#include "trainer/state.h"
+#include "trainer/run/score.h"
+#include "trainer/run/state.h"
 
 namespace jevons {
 namespace {

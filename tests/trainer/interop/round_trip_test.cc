@@ -9,7 +9,7 @@
 #include "nlohmann/json.hpp"
 #include "tests/trainer/interop/test_models.h"
 #include "trainer/interop/hf_folder.h"
-#include "trainer/interop/hf_names.h"
+#include "trainer/spec/hf_names.h"
 
 namespace jevons {
 namespace {

@@ -14,10 +14,10 @@
 #include "tests/support/tiny_model.h"
 #include "trainer/checkpoint/reader.h"
 #include "trainer/checkpoint/stream_writer.h"
+#include "trainer/files/safetensors.h"
 #include "trainer/interop/export.h"
 #include "trainer/interop/import.h"
-#include "trainer/interop/safetensors.h"
-#include "trainer/model/params.h"
+#include "trainer/spec/params.h"
 
 namespace jevons {
 

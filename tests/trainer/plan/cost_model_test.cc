@@ -4,8 +4,8 @@
 #include <gmock/gmock.h>
 
 #include "tests/trainer/plan/plan_cases.h"
-#include "trainer/metrics/flops.h"
-#include "trainer/model/params.h"
+#include "trainer/spec/flops.h"
+#include "trainer/spec/params.h"
 
 namespace jevons {
 namespace {

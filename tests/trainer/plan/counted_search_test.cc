@@ -5,7 +5,7 @@
 
 #include "tests/trainer/plan/plan_cases.h"
 #include "trainer/plan/layout_fields.h"
-#include "trainer/plan/planned_memory.h"
+#include "trainer/step/planned_memory.h"
 
 namespace jevons {
 namespace {

@@ -2,7 +2,7 @@
 #include "trainer/plan/pipeline_memory.h"
 
 #include "tests/trainer/plan/plan_cases.h"
-#include "trainer/plan/planned_memory.h"
+#include "trainer/step/planned_memory.h"
 
 namespace jevons {
 namespace {

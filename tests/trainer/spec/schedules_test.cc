@@ -1,0 +1,123 @@
+#include "trainer/spec/schedules.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "tests/configs/presets.h"
+
+namespace jevons {
+namespace {
+
+TEST(LearningRate, FollowsTheReportAtItsBoundaries) {
+  const LearningRateConfig config = Preset("deepseek_v3_671b").optimizer().learning_rate();
+  EXPECT_DOUBLE_EQ(LearningRate(config, 0, 0), 2.2e-4 / 2000);
+  EXPECT_DOUBLE_EQ(LearningRate(config, 999, 1e10), 1.1e-4);
+  EXPECT_EQ(LearningRate(config, 1999, 3e10), 2.2e-4);
+  EXPECT_EQ(LearningRate(config, 100000, 10e12), 2.2e-4);
+  EXPECT_DOUBLE_EQ(LearningRate(config, 100000, 12.15e12), (2.2e-4 + 2.2e-5) / 2);  // half of the cosine
+  EXPECT_NEAR(LearningRate(config, 100000, 11.075e12), 2.2e-5 + 1.98e-4 * 0.853553390593,
+              1e-15);  // a quarter
+  EXPECT_DOUBLE_EQ(LearningRate(config, 100000, 14.3e12), 2.2e-5);
+  EXPECT_DOUBLE_EQ(LearningRate(config, 100000, 14.632e12), 2.2e-5);
+  EXPECT_EQ(LearningRate(config, 100000, 14.633e12), 7.3e-6);
+  EXPECT_EQ(LearningRate(config, 100000, 99e12), 7.3e-6);
+}
+
+TEST(LearningRate, WithoutDecayOrWarmUpThePeakHolds) {
+  LearningRateConfig config;
+  config.set_peak(1e-3);
+  EXPECT_EQ(LearningRate(config, 0, 0), 1e-3);
+  EXPECT_EQ(LearningRate(config, 1000000, 1e15), 1e-3);
+}
+
+TEST(LearningRate, TailsWithoutCosineAreSteps) {
+  const LearningRateConfig config = Preset("deepseek_v2_lite_16b").optimizer().learning_rate();
+  EXPECT_EQ(LearningRate(config, 5000, 1.0639e12), 4.2e-4);
+  EXPECT_EQ(LearningRate(config, 5000, 1.064e12), 1.3272e-4);
+  EXPECT_EQ(LearningRate(config, 5000, 1.3e12), 4.193952e-5);
+}
+
+TEST(Stages, HoldFromTheirTokenOn) {
+  const BalanceConfig config = Preset("deepseek_v3_671b").balance();
+  EXPECT_EQ(GammaAt(config, 0), 0.001);
+  EXPECT_EQ(GammaAt(config, 14.3e12 - 1), 0.001);
+  EXPECT_EQ(GammaAt(config, 14.3e12), 0);
+  EXPECT_EQ(MtpWeightAt(config, 10e12 - 1), 0.3);
+  EXPECT_EQ(MtpWeightAt(config, 10e12), 0.1);
+  EXPECT_EQ(GammaAt(BalanceConfig(), 5), 0.001);
+  EXPECT_EQ(MtpWeightAt(BalanceConfig(), 5), 0.3);
+  BalanceConfig late;
+  late.add_bias_speed()->set_tokens(10);
+  EXPECT_EQ(GammaAt(late, 9), 0.001);  // before the first stage
+  EXPECT_EQ(GammaAt(late, 10), 0);
+}
+
+TEST(Batch, RampIsLinearInTokensAndInMicroBatches) {
+  TrainConfig config = Preset("deepseek_v3_671b").train();
+  EXPECT_EQ(BatchSequences(config, 0), 3072);
+  EXPECT_EQ(BatchSequences(config, 469e9 / 2), (3072 + 15360) / 2);
+  EXPECT_EQ(BatchSequences(config, 469e9), 15360);
+  EXPECT_EQ(BatchSequences(config, 14e12), 15360);
+  config.set_batch_sequences(12);
+  config.set_batch_ramp_start(1);
+  config.set_batch_ramp_tokens(100);
+  config.set_micro_batch_sequences(4);
+  EXPECT_EQ(BatchSequences(config, 0), 4);   // one micro-batch at least
+  EXPECT_EQ(BatchSequences(config, 45), 4);  // 5.95
+  EXPECT_EQ(BatchSequences(config, 46), 8);  // 6.06
+  EXPECT_EQ(BatchSequences(config, 100), 12);
+}
+
+TEST(RunSchedule, DeepSeekV3CoversItsTokens) {
+  const RunSchedule schedule(Preset("deepseek_v3_671b"));
+  EXPECT_GE(schedule.total_tokens(), 14.8e12);
+  EXPECT_LT(schedule.At(schedule.steps() - 1).tokens_before, 14.8e12);
+  EXPECT_EQ(schedule.At(0).sequences, 3072);
+  EXPECT_EQ(schedule.At(14998).sequences, 15360);
+  EXPECT_EQ(schedule.At(1).first_sample, 3072);
+  EXPECT_EQ(schedule.At(schedule.steps()).mtp_weight, 0.1);
+  EXPECT_EQ(schedule.At(schedule.steps()).gamma, 0);
+}
+
+// The plan of any step equals what walking from the first step gives, for random ramps.
+TEST(RunSchedule, EqualsTheWalkForRandomRamps) {
+  std::mt19937_64 random(3);
+  for (int trial = 0; trial < 200; ++trial) {
+    RunConfig config = Preset("small_cpu");
+    const int64_t micro = 1 + random() % 4, full = micro * (1 + random() % 40), length = 1 + random() % 300;
+    config.mutable_data()->set_sequence_length(length);
+    TrainConfig& train = *config.mutable_train();
+    train.set_steps(1 + random() % 2000);
+    train.set_micro_batch_sequences(micro);
+    train.set_batch_sequences(full);
+    train.set_batch_ramp_start(random() % (full + 1));
+    train.set_batch_ramp_tokens(train.batch_ramp_start() > 0 ? 1 + static_cast<double>(random() % 1000000)
+                                                             : 0);
+    const RunSchedule schedule(config);
+    int64_t sample = 0;
+    for (int64_t step = 0; step < train.steps(); ++step) {
+      const StepPlan plan = schedule.At(step);
+      const double tokens = static_cast<double>(sample * length);
+      ASSERT_EQ(plan.step, step);
+      ASSERT_EQ(plan.first_sample, sample) << "trial " << trial << " step " << step;
+      ASSERT_EQ(plan.sequences, BatchSequences(train, tokens));
+      ASSERT_EQ(plan.sequences % micro, 0);
+      ASSERT_EQ(plan.tokens_before, tokens);
+      ASSERT_EQ(plan.learning_rate, LearningRate(config.optimizer().learning_rate(), step, tokens));
+      sample += plan.sequences;
+    }
+  }
+}
+
+TEST(RunSchedule, AnEndlessRampCostsNothing) {
+  const RunConfig config = Preset("small_cpu", {"train.steps=10000000000", "train.batch_sequences=1000000",
+                                                "train.micro_batch_sequences=1", "train.batch_ramp_start=1",
+                                                "train.batch_ramp_tokens=1e18", "data.sequence_length=1"});
+  const RunSchedule schedule(config);
+  EXPECT_EQ(schedule.At(9999999999).sequences, 1);  // 1e10 tokens of 1e18
+  EXPECT_EQ(schedule.At(9999999999).first_sample, 9999999999);
+}
+
+}  // namespace
+}  // namespace jevons

@@ -1,0 +1,484 @@
+#include "trainer/run/train_loop.h"
+
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "configs/differences.h"
+#include "configs/load.h"
+#include "data/loader.h"
+#include "kernels/base/log.h"
+#include "parallel/comm/heartbeat.h"
+#include "parallel/comm/watchdog.h"
+#include "trainer/checkpoint/agreement.h"
+#include "trainer/checkpoint/folder.h"
+#include "trainer/files/folder_lock.h"
+#include "trainer/metrics/jsonl.h"
+#include "trainer/metrics/patient_log.h"
+#include "trainer/metrics/tensorboard.h"
+#include "trainer/run/same_run.h"
+#include "trainer/run/state.h"
+#include "trainer/step/planned_memory.h"
+
+namespace jevons {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double Seconds(Clock::duration duration) { return std::chrono::duration<double>(duration).count(); }
+double WallTime() { return Seconds(std::chrono::system_clock::now().time_since_epoch()); }
+
+class Run {
+ public:
+  Run(const TrainOptions& options, Communicator& world)
+      : options_(options),
+        config_(options.inputs.config),
+        mesh_(world, MeshShapeOn(config_, world).value()),
+        world_rank_(world.rank()),
+        meter_(options.meter),
+        schedule_(config_),
+        step_(config_, mesh_),
+        writer_(PosixFileSystem(), Checkpoints(), world, static_cast<int>(config_.checkpoint().keep())) {}
+
+  absl::Status Open();
+  absl::Status Loop();
+  void MeasureLastStep() { summary_.last_step = step_.MeasureLastStep(); }
+  RunSummary Summarize() const;
+
+ private:
+  bool root() { return mesh_.world().rank() == 0; }
+  std::string Checkpoints() const { return options_.output + "/checkpoints"; }
+  absl::StatusOr<std::optional<CheckpointReader>> NewestCheckpoint();
+  absl::Status KeepOrder(const CheckpointReader& reader);
+  absl::Status Resume(CheckpointReader& reader, const SampleStream& stream);
+  absl::Status OfferOlder(const absl::Status& status);
+  absl::Status CheckSameModel(const CheckpointReader& reader);
+  absl::Status CheckSameRun(const CheckpointReader& reader, const SamplerState& saved);
+  void Record(const MetricsRecord& record);
+  void ChargeNow();
+  absl::Status OpenLogs();
+  void RequestStep(int64_t step);
+  bool StopAgreed();
+  void Log(const StepPlan& plan, const StepStats& stats, double seconds);
+  absl::Status Validate(int64_t step);
+  absl::Status Save(int64_t step);
+  absl::Status StopAtNonFinite(const absl::Status& status, int64_t state);
+  absl::Status ReportSave(const absl::StatusOr<std::optional<int64_t>>& committed, bool last);
+  void ReadValidations(RunSummary& summary) const;
+
+  const TrainOptions& options_;
+  RunConfig config_;
+  Mesh mesh_;
+  const int world_rank_;
+  Meter meter_;
+  RunSchedule schedule_;
+  TrainStep step_;
+  CheckpointWriter writer_;
+  std::unique_ptr<Loader> loader_;
+  std::optional<SamplerState> sampler_;  // which stream; next_sample is set at each save
+  std::optional<ValidationSet> validation_;
+  double bytes_per_token_ = 0;
+  std::optional<PatientLog<MetricsLog>> metrics_;
+  std::optional<PatientLog<EventFile>> events_;
+  bool metrics_wait_ = false;
+  int64_t first_step_ = 0, saving_ = 0;  // steps done: at the start, and by what was last given to writer_
+  CostLedger ledger_;
+  bool peak_warned_ = false;
+  Clock::time_point charged_until_ = Clock::now();
+  Interval interval_, session_;
+  RunSummary summary_;
+};
+
+// What one rank cannot open or read, none goes on without.
+absl::Status Run::Open() {
+  std::optional<CheckpointReader> checkpoint;
+  const auto open_checkpoint = [&]() -> absl::Status {
+    JEVONS_ASSIGN_OR_RETURN(checkpoint, NewestCheckpoint());
+    if (!checkpoint) return absl::OkStatus();
+    JEVONS_RETURN_IF_ERROR(CheckSameModel(*checkpoint));
+    return KeepOrder(*checkpoint);
+  };
+  mesh_.world().Barrier();  // nobody looks while another still makes the folder
+  JEVONS_RETURN_IF_ERROR(OfferOlder(AgreeOnStatus(mesh_.world(), open_checkpoint())));
+  if (options_.begins) options_.begins();
+  std::optional<SampleStream> stream;
+  const auto open_data = [&]() -> absl::Status {
+    StreamConfig stream_config = options_.inputs.stream;
+    stream_config.shuffle_samples = config_.data().shuffle_samples();
+    JEVONS_ASSIGN_OR_RETURN(stream, SampleStream::Open(stream_config));
+    sampler_ = stream->StateAt(0);
+    if (options_.inputs.validation_prefix.empty()) {
+      if (root()) LogWarning("the data has no validation set: training goes on without a validation loss");
+      return absl::OkStatus();
+    }
+    JEVONS_ASSIGN_OR_RETURN(validation_, OpenValidation(options_.inputs));
+    JEVONS_ASSIGN_OR_RETURN(bytes_per_token_, ValidationBytesPerToken(options_.inputs));
+    return absl::OkStatus();
+  };
+  JEVONS_RETURN_IF_ERROR(AgreeOnStatus(mesh_.world(), open_data()));
+  JEVONS_RETURN_IF_ERROR(AgreeOnBytes(mesh_.world(), "the training data's files are", sampler_->Serialize()));
+  if (checkpoint) {
+    JEVONS_RETURN_IF_ERROR(OfferOlder(AgreeOnStatus(mesh_.world(), Resume(*checkpoint, *stream))));
+    step_.RestoreWeights();
+  } else {
+    step_.Initialize();
+  }
+  const StepPlan first = schedule_.At(first_step_);
+  if (checkpoint)
+    LogInfo(absl::StrFormat("resumed after step %d from %s; the next sample is %d", first_step_, Checkpoints(), first.first_sample));
+  if (const std::string warning = stream->OneDocumentWarning(first.sequences); root() && !warning.empty()) LogWarning(warning);
+  const auto open_folder = [&]() -> absl::Status {
+    JEVONS_RETURN_IF_ERROR(KeepTokenizer(options_.inputs, options_.output));
+    return OpenLogs();
+  };
+  JEVONS_RETURN_IF_ERROR(AgreeOnStatus(mesh_.world(), root() ? open_folder() : absl::OkStatus()));
+  ledger_.set_peak_source(meter_.peak_source);
+  ledger_.set_peak_flops(meter_.peak_flops);
+  loader_ = std::make_unique<Loader>(*std::move(stream));
+  return absl::OkStatus();
+}
+
+absl::Status Run::CheckSameModel(const CheckpointReader& reader) {
+  JEVONS_RETURN_IF_ERROR(CheckTokenizer(options_.inputs, reader.labels()));
+  JEVONS_ASSIGN_OR_RETURN(const RunConfig before, ParseRunConfig(reader.config_text(), reader.path() + " (its config)", {}));
+  JEVONS_ASSIGN_OR_RETURN(const RunConfig now, ParseRunConfig(ResolvedText(config_), "this config", {}));
+  const std::string changed = Differences(before.model(), now.model());
+  if (changed.empty()) return absl::OkStatus();
+  return UsageError(absl::StrFormat("%s holds another model; give its config, or another --output. model: %s", reader.path(), changed));
+}
+
+// A run goes on as the same run: the same network on the next sample. What else was changed is said.
+absl::Status Run::CheckSameRun(const CheckpointReader& reader, const SamplerState& saved) {
+  JEVONS_ASSIGN_OR_RETURN(RunConfig before, ParseRunConfig(reader.config_text(), reader.path() + " (its config)", {}));
+  JEVONS_ASSIGN_OR_RETURN(const RunConfig now, ParseRunConfig(ResolvedText(config_), "this config", {}));
+  const int64_t next = schedule_.At(reader.step()).first_sample;
+  if (saved.next_sample != next)
+    return UsageError(absl::StrFormat(
+        "train.batch_sequences = %d and its ramp: after %d steps they are at sample %d, but %s has used %d samples; give the "
+        "batch sizes of the checkpoint, or samples would be skipped or repeated",
+        config_.train().batch_sequences(), reader.step(), next, reader.path(), saved.next_sample));
+  const auto report = [&](const char* part, const google::protobuf::Message& a, const google::protobuf::Message& b) {
+    if (const std::string changed = Differences(a, b); root() && !changed.empty())
+      LogWarning(absl::StrFormat("changed since the checkpoint in %s: %s", part, changed));
+  };
+  before.mutable_data()->set_shuffle_samples(saved.shuffle_samples);  // an older config does not say it
+  report("data", before.data(), now.data());
+  report("train", before.train(), now.train());
+  report("optimizer", before.optimizer(), now.optimizer());
+  report("balance", before.balance(), now.balance());
+  report("precision", before.precision(), now.precision());
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::optional<CheckpointReader>> Run::NewestCheckpoint() {
+  FileSystem& files = PosixFileSystem();
+  JEVONS_ASSIGN_OR_RETURN(const std::vector<int64_t> steps, CommittedSteps(files, Checkpoints()));
+  if (steps.empty()) return std::optional<CheckpointReader>();
+  JEVONS_ASSIGN_OR_RETURN(const std::string path, CheckpointPath(files, Checkpoints(), steps.back()));
+  return CheckpointReader::Open(files, path);
+}
+
+// A run that does not say how its samples are ordered goes on in the order it was begun with, or a default that came after it would
+// end it.
+absl::Status Run::KeepOrder(const CheckpointReader& reader) {
+  if (reader.step() == 0 || config_.data().has_shuffle_samples()) return absl::OkStatus();
+  JEVONS_ASSIGN_OR_RETURN(const SamplerState saved, SamplerState::Parse(reader.sampler_state()));
+  config_.mutable_data()->set_shuffle_samples(saved.shuffle_samples);
+  return absl::OkStatus();
+}
+
+absl::Status Run::Resume(CheckpointReader& reader, const SampleStream& stream) {
+  if (reader.step() > 0) {  // an imported checkpoint has seen no sample: any data and batch will do
+    JEVONS_ASSIGN_OR_RETURN(const SamplerState saved, SamplerState::Parse(reader.sampler_state()));
+    JEVONS_RETURN_IF_ERROR(CheckSameRun(reader, saved));
+    JEVONS_RETURN_IF_ERROR(stream.CheckState(saved));
+  }
+  JEVONS_RETURN_IF_ERROR(LoadState(reader, step_));
+  if (!ledger_.ParseFromString(reader.cost_state())) return IntegrityError(reader.path() + ": the cost ledger cannot be read");
+  if (!meter_.peak_source.empty() && ledger_.peak_source() == meter_.peak_source) meter_.peak_flops = ledger_.peak_flops();
+  first_step_ = reader.step();
+  return absl::OkStatus();
+}
+
+// Where the newest checkpoint is damaged, an older one may do.
+absl::Status Run::OfferOlder(const absl::Status& status) {
+  return absl::IsDataLoss(status) ? OfferNewestGood(PosixFileSystem(), Checkpoints(), status) : status;
+}
+
+absl::Status Run::OpenLogs() {
+  // A new run begins with the validation at step 0; what an earlier process left before any checkpoint goes.
+  const int64_t kept = first_step_ > 0 ? first_step_ : -1;
+  JEVONS_ASSIGN_OR_RETURN(MetricsLog metrics, MetricsLog::Open(options_.output + "/metrics.jsonl", kept));
+  const std::optional<MetricsRecord>& lost = metrics_.emplace(std::move(metrics)).log().lost();
+  if (lost)
+    LogWarning(absl::StrFormat("a process before this one got to step %d; its work after step %d was in no checkpoint and is done again",
+                               lost->step, first_step_));
+  if (first_step_ > 0 || lost) {
+    // What the last process did after its checkpoint is paid for and gone.
+    auto value = [&](const char* name, double otherwise) {
+      if (lost)
+        for (const auto& [key, number] : lost->values)
+          if (key == name) return number;
+      return otherwise;
+    };
+    AddRestart(ledger_, std::max(0.0, value("cost/device_seconds", 0) - ledger_.device_seconds()),
+               std::max(0.0, value("cost/dollars", 0) - ledger_.dollars()));
+  }
+  if (config_.log().tensorboard()) {
+    JEVONS_ASSIGN_OR_RETURN(EventFile events, EventFile::Create(options_.output + "/tensorboard", WallTime(), kept + 1));
+    events_.emplace(std::move(events));
+  }
+  return absl::OkStatus();
+}
+
+void Run::RequestStep(int64_t step) {
+  const StepPlan plan = schedule_.At(step);
+  const Range samples = step_.SamplesOf(plan.sequences);
+  loader_->Request(plan.first_sample + samples.begin, samples.size());
+}
+
+bool Run::StopAgreed() {
+  int64_t stop = options_.stop != nullptr ? options_.stop->load() : 0;
+  mesh_.world().AllReduceMax({&stop, 1});
+  return stop != 0;
+}
+
+absl::Status Run::Loop() {
+  const int64_t steps = schedule_.steps();
+  if (first_step_ >= steps)
+    LogInfo(absl::StrFormat("train.steps = %d are done: the checkpoint has %d; set more to go on", steps, first_step_));
+  step_.timer().Take();  // opening is no step's
+  if (first_step_ == 0 && validation_) JEVONS_RETURN_IF_ERROR(Validate(0));
+  if (first_step_ < steps) RequestStep(first_step_);
+  for (int64_t step = first_step_; step < steps; ++step) {
+    const auto begin = Clock::now();
+    SetWatchdogStep(step);
+    if (step + 1 < steps) RequestStep(step + 1);
+    step_.timer().Switch(Phase::kData);
+    JEVONS_ASSIGN_OR_RETURN(const SampleBatch* batch, loader_->Next());
+    step_.timer().Switch(Phase::kOther);
+    const StepPlan plan = schedule_.At(step);
+    const absl::StatusOr<StepStats> result = step_.Run(plan, *batch);
+    if (!result.ok()) return StopAtNonFinite(result.status(), step);
+    const StepStats& stats = *result;
+    Log(plan, stats, Seconds(Clock::now() - begin));
+
+    const bool last = step + 1 == steps, stop = StopAgreed();
+    const int64_t eval = config_.train().eval_interval(), save = config_.checkpoint().interval();
+    if (validation_ && (last || (eval > 0 && (step + 1) % eval == 0)))
+      if (const absl::Status status = Validate(step + 1); !status.ok()) return StopAtNonFinite(status, step + 1);
+    JEVONS_RETURN_IF_ERROR(ReportSave(writer_.Poll(), false));
+    if (last || stop || (save > 0 && (step + 1) % save == 0))
+      if (const absl::Status begun = Save(step + 1); !begun.ok()) JEVONS_RETURN_IF_ERROR(ReportSave(begun, last || stop));
+    if (!last && !stop) continue;
+    {
+      PhaseScope phase(&step_.timer(), Phase::kCheckpoint);
+      JEVONS_RETURN_IF_ERROR(ReportSave(writer_.Finish(), true));
+    }
+    session_.Add(step_.timer().Take());
+    ChargeNow();
+    if (!last)
+      return PreemptedError(absl::StrFormat("stopped by a signal after step %d with a committed checkpoint in %s; the same "
+                                            "command goes on from there", step + 1, Checkpoints()));
+  }
+  return absl::OkStatus();
+}
+
+// Every second since the last call is paid for, whatever it was spent on.
+void Run::ChargeNow() {
+  const auto now = Clock::now();
+  Charge(ledger_, {.seconds = Seconds(now - charged_until_),
+                   .devices = meter_.devices,
+                   .price_per_device_hour = meter_.price_per_device_hour.value_or(0)});
+  charged_until_ = now;
+}
+
+// A record that cannot be written is no reason to lose the training: it waits, and so do those after it.
+void Run::Record(const MetricsRecord& record) {
+  absl::Status status = metrics_ ? metrics_->Append(record) : absl::OkStatus();
+  if (events_) status.Update(events_->Append(record));
+  if (status.ok() != metrics_wait_) return;
+  metrics_wait_ = !status.ok();
+  if (metrics_wait_)
+    LogWarning(absl::StrFormat("training goes on, and metrics wait until they can be written: %s", std::string(status.message())));
+  else
+    LogInfo("metrics that waited are written");
+}
+
+void Run::Log(const StepPlan& plan, const StepStats& stats, double seconds) {
+  ChargeNow();
+  const int64_t tokens = plan.sequences * config_.data().sequence_length();
+  ledger_.set_tokens(ledger_.tokens() + tokens);
+  summary_.max_over_mean = stats.max_over_mean;
+  summary_.dead_experts = stats.dead_experts;
+  Interval one;
+  one.Add(stats, tokens, seconds);
+  interval_.Add(stats, tokens, seconds);
+  session_.Add(stats, tokens, seconds);
+  if (!root()) return;
+  const MetricsRecord record = StepRecord(plan, stats, meter_, one, ledger_, WallTime());
+  Record(record);
+  if (stats.shadow) LogInfo(ShadowLine(plan, stats));
+  if ((plan.step + 1) % config_.log().interval() == 0 || plan.step + 1 == schedule_.steps()) {
+    const int64_t tokens_left = schedule_.At(schedule_.steps()).tokens_before - plan.tokens_before - tokens;
+    LogInfo(ProgressLine(plan, schedule_.steps(), tokens_left, stats, meter_, interval_, ledger_));
+    if (const std::string warning = PeakWarning(meter_, interval_); !warning.empty() && !std::exchange(peak_warned_, true)) LogWarning(warning);
+    interval_ = {};
+  }
+}
+
+absl::Status Run::Validate(int64_t step) {
+  const auto evaluated = step_.Evaluate(*validation_, config_.train().eval_sequences());
+  const double seconds = step_.timer().Take(Phase::kValidation);
+  PhaseTimer::Seconds between{};
+  between[static_cast<size_t>(Phase::kValidation)] = seconds;
+  interval_.Add(between);
+  session_.Add(between);
+  if (!evaluated.ok()) {
+    if (root() && absl::IsOutOfRange(evaluated.status()))
+      Record({.step = step, .wall_time = WallTime(), .values = {{"validation/loss", std::numeric_limits<double>::quiet_NaN()}}});
+    return Annotate(evaluated.status(), absl::StrFormat("validation after step %d, of which nothing is saved", step));
+  }
+  const TrainStep::Evaluation& evaluation = *evaluated;
+  const double bits = bytes_per_token_ > 0 ? evaluation.loss / std::log(2.0) / bytes_per_token_ : 0;
+  ChargeNow();
+  if (!root()) return absl::OkStatus();
+  MetricsRecord record{.step = step, .wall_time = WallTime(), .values = {{"validation/loss", evaluation.loss}}};
+  if (bits > 0) record.values.emplace_back("validation/bits_per_byte", bits);
+  record.values.emplace_back("cost/device_seconds", ledger_.device_seconds());
+  if (meter_.price_per_device_hour) record.values.emplace_back("cost/dollars", ledger_.dollars());
+  record.values.emplace_back("seconds/validation", seconds);
+  Record(record);
+  LogInfo(absl::StrFormat("step %d/%d | validation loss %.4f, %.3f bits per byte, %d tokens", step, schedule_.steps(),
+                          evaluation.loss, bits, evaluation.tokens));
+  return absl::OkStatus();
+}
+
+// After NaN or Inf, on every rank, in what was computed from the weights after `state` steps. A save of theirs that is under way is
+// given up: those before it stay. An older one is worth committing. `status` with where to go on from.
+absl::Status Run::StopAtNonFinite(const absl::Status& status, int64_t state) {
+  if (!absl::IsOutOfRange(status)) return status;
+  if (saving_ < state) JEVONS_RETURN_IF_ERROR(ReportSave(writer_.Finish(), false));
+  if (!root()) return status;
+  const absl::StatusOr<std::vector<CommittedFolder>> committed = ListCommitted(PosixFileSystem(), Checkpoints());
+  std::vector<std::string> poisoned;
+  std::optional<int64_t> good;
+  if (committed.ok()) {
+    for (const CommittedFolder& folder : *committed) {
+      if (folder.step < state) {
+        good = folder.step;
+      } else {
+        poisoned.push_back(folder.path);
+      }
+    }
+  }
+  std::string advice = good ? absl::StrFormat("The same command goes on from step %d, the newest checkpoint before it", *good)
+                            : "There is no checkpoint before it: the same command begins anew";
+  if (!poisoned.empty()) advice = absl::StrFormat("%s has these weights: remove it. %s", absl::StrJoin(poisoned, ", "), advice);
+  return absl::Status(status.code(), absl::StrFormat("%s. %s", std::string(status.message()), advice));
+}
+
+absl::Status Run::Save(int64_t step) {
+  PhaseScope phase(&step_.timer(), Phase::kCheckpoint);
+  ChargeNow();
+  sampler_->next_sample = schedule_.At(step).first_sample;
+  saving_ = step;
+  return writer_.Begin({.step = step,
+                        .config_text = ResolvedText(config_),
+                        .sampler_state = sampler_->Serialize(),
+                        .cost_state = ledger_.SerializeAsString(),
+                        .labels = options_.labels},
+                       SlicesOf(step_.State()), step_.stream());
+}
+
+// A save that failed on its way is no reason to stop: the checkpoints before it are whole. At the end it is a failure.
+absl::Status Run::ReportSave(const absl::StatusOr<std::optional<int64_t>>& committed, bool last) {
+  if (committed.ok()) {
+    if (committed->has_value()) LogInfo(absl::StrFormat("checkpoint of step %d committed", **committed));
+    return absl::OkStatus();
+  }
+  if (last) return committed.status();
+  if (root()) LogWarning(absl::StrFormat("checkpoint not saved, training goes on: %s", std::string(committed.status().message())));
+  return absl::OkStatus();
+}
+
+// The first and the last validation loss of the run, from the record that outlives restarts.
+void Run::ReadValidations(RunSummary& summary) const {
+  std::ifstream file(options_.output + "/metrics.jsonl");
+  for (std::string line; std::getline(file, line);) {
+    const auto record = FromJsonLine(line + "\n");
+    if (!record) continue;
+    for (const auto& [name, value] : record->values) {
+      if (name == "validation/bits_per_byte") summary.bits_per_byte = value;
+      if (name != "validation/loss") continue;
+      if (summary.first_validation == 0) summary.first_validation = value;
+      summary.last_validation = value;
+    }
+  }
+}
+
+RunSummary Run::Summarize() const {
+  RunSummary summary = summary_;
+  summary.steps = std::max(schedule_.steps(), first_step_);
+  summary.meter = meter_;
+  summary.ledger = ledger_;
+  summary.seconds = session_.seconds;
+  summary.tokens_per_second = TokensPerSecond(session_);
+  summary.mfu = Mfu(meter_, session_);
+  summary.phases = session_.phases;
+  if (session_.tokens > 0) {
+    const auto tokens = static_cast<double>(session_.tokens);
+    summary.dispatch_bytes_per_token = static_cast<double>(session_.exchanged.dispatch.bytes()) / tokens;
+    summary.combine_bytes_per_token = static_cast<double>(session_.exchanged.combine.bytes()) / tokens;
+    summary.exchanged = session_.exchanged;
+    const MeshShape& shape = mesh_.shape();
+    const RoutingShape routing = RoutingOf(config_.model().moe());
+    const ExpectedTraffic even = Expect(routing, {.experts = routing.experts, .groups = routing.groups, .nodes = shape.ep_nodes,
+                                                  .locals = shape.ep / shape.ep_nodes});
+    summary.even_network_rows = shape.forwards ? even.rows : even.pairs;
+  }
+  summary.memory = step_.memory();
+  summary.memory_ledger = step_.memory_ledger();
+  summary.peak_load = step_.peak_load();
+  summary.planned = PlanMemory(config_, mesh_.shape(), world_rank_, step_.peak_load()).use;
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  summary.resident_bytes = int64_t{usage.ru_maxrss} * 1024;
+  ReadValidations(summary);
+  return summary;
+}
+
+}  // namespace
+
+absl::StatusOr<RunSummary> Train(const TrainOptions& options, Communicator& world) {
+  FolderLock lock;
+  const auto open_folder = [&]() -> absl::Status {
+    std::error_code error;
+    std::filesystem::create_directories(options.output + "/tensorboard", error);
+    if (error)
+      return FailureError(absl::StrFormat("%s: cannot make the folder: %s; choose another --output", options.output,
+                                          error.message()));
+    return lock.Take(options.output);
+  };
+  JEVONS_RETURN_IF_ERROR(AgreeOnStatus(world, world.rank() == 0 ? open_folder() : absl::OkStatus()));
+  Run run(options, world);
+  JEVONS_RETURN_IF_ERROR(run.Open());
+  JEVONS_RETURN_IF_ERROR(run.Loop());
+  HeartbeatEnding();
+  if (options.measure_last_step) run.MeasureLastStep();
+  return run.Summarize();
+}
+
+}  // namespace jevons

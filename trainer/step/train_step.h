@@ -1,0 +1,191 @@
+// One optimizer step on one rank: the schedule of its stages, the gradients' sums, balance, AdamW.
+// It owns everything that lives as long as the run: weights, optimizer state, arenas.
+#ifndef JEVONS_TRAINER_STEP_TRAIN_STEP_H_
+#define JEVONS_TRAINER_STEP_TRAIN_STEP_H_
+
+#include <array>
+#include <functional>
+#include <limits>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "data/loader.h"
+#include "data/validation.h"
+#include "kernels/base/status.h"
+#include "parallel/ep/balance.h"
+#include "parallel/pipeline/executor.h"
+#include "parallel/pipeline/measured_step.h"
+#include "trainer/model/partition.h"
+#include "trainer/model/stage.h"
+#include "trainer/optim/zero1.h"
+#include "trainer/spec/schedules.h"
+#include "trainer/step/memory_use.h"
+#include "trainer/step/step_buffers.h"
+
+namespace jevons {
+
+// A step beside the same step without FP8.
+struct ShadowReport {
+  double loss = 0;                            // of the same batch and weights; nats per token
+  std::vector<std::array<double, 3>> errors;  // per layer: relative error of forward, dgrad and wgrad products (model/shadow.h)
+};
+
+struct StepStats {
+  double loss = 0;          // mean cross-entropy of the batch, of the main model
+  double mtp_loss = 0;      // mean over tokens and MTP modules; 0 without
+  double balance_loss = 0;  // mean over the sequences, summed over the layers, before alpha
+  double gradient_norm = 0; // before clipping
+  double max_over_mean = 0; // expert load, the worst layer's
+  int64_t dead_experts = 0; // over all layers
+  std::vector<int64_t> loads;  // [moe layers, E] rows per expert, of the whole batch
+  PhaseTimer::Seconds seconds{};
+  Traffic exchanged;           // between ranks, over all of them
+  Fp8Stats fp8;                // of all ranks' quantisations in the step
+  std::optional<ShadowReport> shadow;
+  int64_t host_waits = 0;      // of this rank for its device: MoE layers times micro-batches, and one more
+};
+
+class TrainStep {
+ public:
+  // config: valid, model.vocab_size resolved. Collective.
+  TrainStep(const RunConfig& config, Mesh& mesh);
+  // The same step on a device that only counts, for a mesh that pretends: it computes nothing, every figure is 0, and memory() is what
+  // the step of a run takes. load: of this rank's experts (parallel/ep/dispatcher.h).
+  struct Counting {
+    double load = 1;
+  };
+  TrainStep(const RunConfig& config, Mesh& mesh, const Counting& counting);
+
+  void Initialize();
+
+  // The samples of this rank in a step of `sequences`: the range to add to the step's first sample.
+  Range SamplesOf(int64_t sequences) const;
+
+  // NumericalError (on every rank), naming step, layer and tensor, when a loss or a gradient is NaN or Inf: nothing has been
+  // updated then. Collective.
+  absl::StatusOr<StepStats> Run(const StepPlan& plan, const SampleBatch& batch);
+
+  // Mean cross-entropy over `sequences` validation samples, at most, spread evenly over the set. NumericalError (on every rank), naming sequence, layer and tensor,
+  // when it is NaN or Inf. Collective.
+  struct Evaluation {
+    double loss = 0;  // nats per token
+    int64_t tokens = 0;
+  };
+  absl::StatusOr<Evaluation> Evaluate(const ValidationSet& validation, int64_t sequences,
+                                      const std::function<void(int64_t done, int64_t sequences)>& progress = {});
+
+  // Runs the passes of an evaluation of so many sequences, for a step that only counts.
+  void CountEvaluation(int64_t sequences);
+
+  // What a checkpoint holds, slice by slice; the same list says where a load reads to, and then RestoreWeights.
+  std::vector<StateSlice> State() const;
+  void RestoreWeights();
+  // To be called when somebody else has changed weights(): remakes what is made of them.
+  void WeightsChanged();
+  // Likewise of those that weights() does not keep.
+  void TakeWeights(std::span<const PassingWeight> weights);
+  const Stream& stream() const { return stream_.get(); }
+
+  MemoryUse memory() const;
+  MemoryLedger memory_ledger() const;
+  // The most rows that a micro-batch brought to this rank's experts at a stage, relative to an even load.
+  double peak_load() const;
+  // What the schedule of the last Run did, on rank 0 of the world; no ranks elsewhere, and before the first Run. Collective.
+  MeasuredStep MeasureLastStep();
+  const Partition& partition() const { return partition_; }
+  const WeightStore& weights() const { return *weights_; }
+  const ModelWeights& model_weights() const { return binding_->weights(); }
+  PhaseTimer& timer() { return timer_; }
+
+ private:
+  TrainStep(const RunConfig& config, Mesh& mesh, Device device, int64_t reserved, double load);
+  LayerContext Context();
+  Range Block(int64_t count) const;  // this rank's of a step's micro-batches
+  MicroBatch MicroBatchAt(int64_t round, bool exists) const;  // of what batch_ holds
+  // Runs the schedule of so many micro-batches.
+  void RunStages(const StageStep& step, int64_t micro_batches);
+  int64_t LegalMicroBatches(int64_t at_least) const;  // the fewest that the schedule takes
+  // mine: the terms of the losses of this pipeline's micro-batches, one after the other; 0 where another rank computes them. Returns
+  // those of all, the same bits on every rank.
+  std::vector<double> GatherLosses(std::span<const double> mine, int64_t terms, Range block, int64_t count);
+  // Their sums in the order of micro-batches over a fixed tree.
+  LossSums SumLosses(std::span<const double> terms, int64_t count) const;
+  absl::Status CheckLosses(const StepPlan& plan, const LossSums& sums, Range block, int64_t rounds);
+  std::string FindNonFinite(Range block, int64_t rounds);
+  static constexpr int64_t kNowhere = std::numeric_limits<int64_t>::max();
+  std::string WordsOfLowest(int64_t index, const std::string& words);
+  absl::StatusOr<Evaluation> EvaluateLooking(const ValidationSet& validation, int64_t sequences,
+                                             const std::function<void(int64_t, int64_t)>& progress, NonFinite* found);
+  int64_t EvaluatedAtOnce() const;  // micro-batches of a pipeline
+  // Forward alone, of `here` micro-batches of this pipeline, one after the other in the arguments.
+  std::vector<double> EvaluateSome(const LayerContext& ctx, std::span<const int32_t> tokens, std::span<const int32_t> document_start,
+                                   std::span<const int32_t> labels, int64_t micro_batches, int64_t here);
+  void UpdateBalance(double gamma, StepStats& stats);
+  bool ShadowDue(int64_t step) const;
+  double ShadowLoss(const StepPlan& plan);
+  // Sums of the main model's losses of `micro_batches` that are in batch_, `here` of them not empty; 0 where another rank computes
+  // them. labels: [their sequences, S] I32 where the stream works. The host waits for them.
+  std::vector<double> ForwardLosses(const LayerContext& ctx, const ModelWeights& weights, int64_t micro_batches, int64_t here,
+                                    const Tensor& labels);
+  std::vector<std::array<double, 3>> SumShadowErrors();
+  Fp8Stats SumFp8Stats();
+  Traffic SumTraffic(Traffic before);
+
+  RunConfig config_;
+  Mesh& mesh_;
+  Partition partition_;
+  OwnedStream stream_;
+  MicroPool pool_;
+  Arena scratch_;
+  PhaseTimer timer_;
+  Shadow shadow_;  // of the current step
+  Dispatcher dispatcher_;
+  BatchBuffer batch_;
+  std::unique_ptr<WeightStore> weights_;
+  std::unique_ptr<Model> model_;
+  std::unique_ptr<WeightBinding> binding_;
+  std::unique_ptr<WeightBinding> shadow_binding_;  // without FP8; only where steps are shadowed
+  std::unique_ptr<GradientStore> gradients_;
+  std::unique_ptr<ZeroOptimizer> optimizer_;
+  std::unique_ptr<StepTotals> totals_;
+  std::unique_ptr<Staging> bias_steps_;  // [moe layers, E] FP32
+  // Of the last step alone: its size does not grow with the run.
+  struct Recorder final : ActionObserver {
+    void Ran(const Action&, double begin, double end, double waited) override { actions.push_back({begin, end, waited}); }
+    std::vector<RanAction> actions;
+  };
+  Recorder recorder_;
+  const Executor* recorded_ = nullptr;  // whose actions those are
+  std::vector<std::unique_ptr<NetworkStage>> stages_;  // by virtual stage; null: on another rank
+  std::map<std::pair<int64_t, bool>, std::unique_ptr<Executor>> executors_;  // by micro-batches, and whether forward alone
+};
+
+// A step's micro-batches are given to the dp ranks in contiguous blocks. This many rounds it takes until the longest is done.
+inline int64_t Rounds(const MeshShape& mesh, int64_t count) { return (count + mesh.dp() - 1) / mesh.dp(); }
+
+MeshShape MeshShapeOf(const RunConfig& config, int world);  // all on one node
+// A shape over the nodes that parallel.ep_nodes says, or else those found for each ep group, 0 if unevenly; and whether it forwards, as
+// parallel.dispatch says. UsageError naming the field, its value and the way out, where that cannot be. Whole groups of experts lie on
+// one node: what forwarders add are their sums (trainer/DESIGN.md, contract 8).
+absl::StatusOr<MeshShape> OverNodes(const RunConfig& config, MeshShape shape, int nodes_found);
+// The mesh of a run.
+absl::StatusOr<MeshShape> MeshShapeOn(const RunConfig& config, const Communicator& world);
+
+// UsageError naming the field, its value and the nearest legal ones, unless the model can be cut into the pipeline's stages and the
+// schedule takes the micro-batches of the whole batch; smaller ones, while it grows, are made up with empty ones. config: valid for
+// `world` ranks.
+absl::Status CheckPipeline(const RunConfig& config, int world);
+
+// Every number of micro-batches that a step of this run may have.
+std::vector<int64_t> MicroBatchCounts(const RunConfig& config);
+DType ComputeDType(const RunConfig& config);
+Device DeviceOf(const RunConfig& config);
+// What computes the matrix products of a run, for the log: "BF16: cpu AVX3 vdpbf16ps", "FP8 over FP32: ...".
+std::string ProductsText(const RunConfig& config);
+
+}  // namespace jevons
+
+#endif  // JEVONS_TRAINER_STEP_TRAIN_STEP_H_
