@@ -103,7 +103,8 @@ absl::Status PlanRun(const Options& options) {
   JEVONS_ASSIGN_OR_RETURN(const RunConfig config, LoadConfig(options.config.path, options.config.overrides));
   JEVONS_ASSIGN_OR_RETURN(const ClusterConfig cluster, LoadCluster(options.cluster));
   if (options.search) return Search(options, config, cluster);
-  JEVONS_ASSIGN_OR_RETURN(Plan plan, MakePlan(ShapeOf(config.model()), LayoutOf(config, cluster.gpus()), cluster));
+  JEVONS_ASSIGN_OR_RETURN(const Layout layout, CutLayoutOf(config, cluster.gpus()));
+  JEVONS_ASSIGN_OR_RETURN(Plan plan, MakePlan(ShapeOf(config.model()), layout, cluster));
   CountMemory(config, plan);
   const double tokens = RunTokens(config);
   if (!options.trace.empty()) JEVONS_RETURN_IF_ERROR(WriteFile(options.trace, TraceJson(plan)));

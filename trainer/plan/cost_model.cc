@@ -4,15 +4,10 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/base/check.h"
+
 namespace jevons {
 namespace {
-
-// A unit that no cut divides.
-struct Unit {
-  StageContent content;
-  std::vector<BlockTimes> parts;
-  double seconds = 0;
-};
 
 double SecondsOf(const std::vector<BlockTimes>& parts, const LayerModel& layers, bool overlap) {
   double sum = 0;
@@ -21,27 +16,24 @@ double SecondsOf(const std::vector<BlockTimes>& parts, const LayerModel& layers,
   return sum;
 }
 
-std::vector<Unit> UnitsOf(const ModelShape& model, const LayerModel& layers, bool overlap) {
-  std::vector<Unit> units;
-  const BlockTimes dense = layers.Block(true), moe = model.moe() ? layers.Block(false) : BlockTimes();
-  units.push_back({.content = {.embedding = true}, .parts = {layers.Embedding()}});
-  for (int64_t i = 0; i < model.layers; ++i) {
-    const bool is_dense = i < model.dense_layers;
-    Unit unit{.content = {.dense_blocks = is_dense ? 1 : 0, .moe_blocks = is_dense ? 0 : 1}, .parts = {is_dense ? dense : moe}};
-    if (i == 0) {
-      units[0].content.dense_blocks = unit.content.dense_blocks;
-      units[0].content.moe_blocks = unit.content.moe_blocks;
-      units[0].parts.push_back(unit.parts[0]);
-    } else {
-      units.push_back(unit);
-    }
+PlannedStage PlanStage(const ModelShape& model, const LayerModel& layers, const StagePart& part) {
+  const int64_t dense = std::clamp<int64_t>(model.dense_layers - part.layers.begin, 0, part.layers.size());
+  PlannedStage stage{.content = {.dense_blocks = dense, .moe_blocks = part.layers.size() - dense, .embedding = part.first, .tail = part.last}, .parts = {}, .forward = {}, .input = {}, .weight = {}};
+  const BlockTimes moe = model.moe() ? layers.Block(false) : BlockTimes();
+  if (part.first) stage.parts.push_back(layers.Embedding());
+  stage.parts.insert(stage.parts.end(), static_cast<size_t>(dense), layers.Block(true));
+  stage.parts.insert(stage.parts.end(), static_cast<size_t>(stage.content.moe_blocks), moe);
+  if (part.last) {
+    stage.parts.push_back(layers.Head());
+    for (int64_t k = 0; k < model.mtp_modules; ++k)
+      for (const BlockTimes& of : {layers.MtpProjection(), moe, layers.Head()}) stage.parts.push_back(of);
   }
-  Unit tail{.content = {.tail = true}, .parts = {layers.Head()}};
-  for (int64_t k = 0; k < model.mtp_modules; ++k)
-    for (const BlockTimes& part : {layers.MtpProjection(), moe, layers.Head()}) tail.parts.push_back(part);
-  units.push_back(tail);
-  for (Unit& unit : units) unit.seconds = SecondsOf(unit.parts, layers, overlap);
-  return units;
+  for (const BlockTimes& of : stage.parts) {
+    stage.forward += of.forward();
+    stage.input += of.input();
+    stage.weight += of.weight();
+  }
+  return stage;
 }
 
 double Power(double x) {
@@ -49,13 +41,13 @@ double Power(double x) {
   return x4 * x4;
 }
 
-// Ends of the stages: the sum of the eighth powers of their durations is least, so that the slowest counts first.
-std::vector<size_t> BestCuts(const std::vector<Unit>& units, int stages) {
-  const size_t n = units.size();
+// Ends of the stages over units that no cut divides: the sum of the eighth powers of their durations is least, so that the slowest counts first.
+std::vector<size_t> BestCuts(const std::vector<double>& seconds, int stages) {
+  const size_t n = seconds.size();
   double total = 0;
-  for (const Unit& unit : units) total += unit.seconds;
+  for (const double unit : seconds) total += unit;
   std::vector<double> prefix(n + 1, 0);
-  for (size_t i = 0; i < n; ++i) prefix[i + 1] = prefix[i] + units[i].seconds / total * stages;
+  for (size_t i = 0; i < n; ++i) prefix[i + 1] = prefix[i] + seconds[i] / total * stages;
   std::vector<double> best(n + 1, std::numeric_limits<double>::infinity());
   best[0] = 0;
   std::vector<std::vector<size_t>> from(stages, std::vector<size_t>(n + 1, 0));
@@ -73,14 +65,6 @@ std::vector<size_t> BestCuts(const std::vector<Unit>& units, int stages) {
   size_t end = n;
   for (int s = stages - 1; s >= 0; --s) ends[s] = end, end = from[s][end];
   return ends;
-}
-
-void Append(const Unit& unit, PlannedStage& stage) {
-  stage.content.dense_blocks += unit.content.dense_blocks;
-  stage.content.moe_blocks += unit.content.moe_blocks;
-  stage.content.embedding |= unit.content.embedding;
-  stage.content.tail |= unit.content.tail;
-  stage.parts.insert(stage.parts.end(), unit.parts.begin(), unit.parts.end());
 }
 
 // F of one stage beside B of another: their parts zipped in order, what is left over runs alone.
@@ -122,27 +106,34 @@ StageCosts CostsOf(const PlannedStage& stage, const ModelShape& model, const Lay
 
 }  // namespace
 
-std::vector<PlannedStage> CutIntoStages(const ModelShape& model, const LayerModel& layers, int stages, bool overlap) {
-  const std::vector<Unit> units = UnitsOf(model, layers, overlap);
-  const std::vector<size_t> ends = BestCuts(units, stages);
-  std::vector<PlannedStage> result(stages);
-  size_t unit = 0;
-  for (int s = 0; s < stages; ++s) {
-    for (; unit < ends[s]; ++unit) Append(units[unit], result[s]);
-    for (const BlockTimes& part : result[s].parts) {
-      result[s].forward += part.forward();
-      result[s].input += part.input();
-      result[s].weight += part.weight();
-    }
+std::vector<StagePart> FastestCut(const ModelShape& model, const LayerModel& layers, int stages, bool overlap) {
+  const int64_t L = model.layers;
+  std::vector<double> seconds;  // the embedding is with the first layer; head and modules are a unit of their own
+  for (int64_t i = 0; i < L; ++i) seconds.push_back(SecondsOf(PlanStage(model, layers, {{i, i + 1}, i == 0, false}).parts, layers, overlap));
+  seconds.push_back(SecondsOf(PlanStage(model, layers, {{L, L}, false, true}).parts, layers, overlap));
+  std::vector<StagePart> cut;
+  int64_t begin = 0;
+  for (const size_t end : BestCuts(seconds, stages)) {
+    const int64_t layers_end = std::min(static_cast<int64_t>(end), L);
+    cut.push_back({{begin, layers_end}, cut.empty(), end == seconds.size()});
+    begin = layers_end;
   }
-  return result;
+  return cut;
+}
+
+std::vector<PlannedStage> PlanStages(const ModelShape& model, const LayerModel& layers, const std::vector<StagePart>& cut) {
+  std::vector<PlannedStage> stages;
+  for (const StagePart& part : cut) stages.push_back(PlanStage(model, layers, part));
+  return stages;
 }
 
 StepModel ModelStep(const ModelShape& model, const Layout& layout, const KernelModel& kernels, const Schedule& schedule) {
   const LayerModel layers(model, layout, kernels);
   const double imbalance = kernels.constants().expert_imbalance, gap = 1 + kernels.constants().unevenness;
   StepModel step;
-  step.stages = CutIntoStages(model, layers, schedule.stages, layout.overlap || layout.overlap_all);
+  step.cut = layout.cut.empty() ? FastestCut(model, layers, schedule.stages, layout.overlap || layout.overlap_all) : layout.cut;
+  JEVONS_CHECK(static_cast<int>(step.cut.size()) == schedule.stages, "a cut into %d stages for %d", static_cast<int>(step.cut.size()), schedule.stages);
+  step.stages = PlanStages(model, layers, step.cut);
   const size_t S = step.stages.size();
   for (const PlannedStage& stage : step.stages) step.costs.stages.push_back(CostsOf(stage, model, layout, imbalance, gap));
   step.costs.overlapped.resize(S * S);

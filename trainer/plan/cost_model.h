@@ -9,6 +9,7 @@
 #include "parallel/pipeline/simulate.h"
 #include "trainer/plan/layer_model.h"
 #include "trainer/plan/pipeline_memory.h"
+#include "trainer/spec/stage_cut.h"
 
 namespace jevons {
 
@@ -18,8 +19,9 @@ struct PlannedStage {
   Work forward, input, weight;    // one micro-batch alone
 };
 
-// Contiguous, every block exactly once, the slowest stage as fast as can be; `overlap`: beside another micro-batch.
-std::vector<PlannedStage> CutIntoStages(const ModelShape& model, const LayerModel& layers, int stages, bool overlap);
+// The cut whose slowest stage is as fast as can be, none of them empty; `overlap`: beside another micro-batch.
+std::vector<StagePart> FastestCut(const ModelShape& model, const LayerModel& layers, int stages, bool overlap);
+std::vector<PlannedStage> PlanStages(const ModelShape& model, const LayerModel& layers, const std::vector<StagePart>& cut);
 
 struct OptimizerTimes {
   double reduce = 0;  // gradients to their owners
@@ -29,6 +31,7 @@ struct OptimizerTimes {
 };
 
 struct StepModel {
+  std::vector<StagePart> cut;  // the layout's, or the fastest
   std::vector<PlannedStage> stages;
   PipelineCosts costs;  // seconds
   OptimizerTimes optimizer;

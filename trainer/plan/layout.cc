@@ -210,6 +210,13 @@ Layout LayoutOf(const RunConfig& config, int64_t gpus) {
           .bf16_moments = config.optimizer().moments() == MOMENTS_BF16};
 }
 
+absl::StatusOr<Layout> CutLayoutOf(const RunConfig& config, int64_t gpus) {
+  Layout layout = LayoutOf(config, gpus);
+  const ScheduleShape pipeline{.kind = layout.schedule, .pp = static_cast<int>(layout.pp), .virtual_stages = static_cast<int>(layout.virtual_stages)};
+  JEVONS_ASSIGN_OR_RETURN(layout.cut, CutIntoStages(config.model(), pipeline.stages(), config.parallel().stages()));
+  return layout;
+}
+
 absl::Status CheckLayout(const Layout& l, const ModelShape& model, const ClusterConfig& cluster) {
   const std::optional<Fault> fault = FindFault(l, model, cluster);
   if (fault) return UsageError(absl::StrFormat("%s = %d: %s", fault->field, l.*fault->value, fault->rule));

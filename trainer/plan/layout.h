@@ -4,12 +4,15 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "configs/cluster.pb.h"
 #include "configs/run.pb.h"
 #include "parallel/pipeline/schedules.h"
 #include "trainer/spec/model_shape.h"
+#include "trainer/spec/stage_cut.h"
 
 namespace jevons {
 
@@ -30,6 +33,7 @@ struct Layout {
   int64_t tp = 1, cp = 1;  // for predictions of other trainers: ours has neither
   ScheduleKind schedule = ScheduleKind::k1F1B;
   int64_t virtual_stages = 1;
+  std::vector<StagePart> cut = {};  // the layers of each stage; empty: so that the slowest stage is as fast as can be
   int64_t sequence = 0, batch = 0, micro_batch = 1;  // tokens; sequences per step, and per micro-batch
   Precision precision = Precision::kBf16;
   double value_bytes = 2;  // of weights and activations that are not FP8: BF16, or 4 of FP32
@@ -58,8 +62,11 @@ struct Layout {
   std::string ToString() const;
 };
 
-// From the config's parallel, train and precision parts; `gpus` of the cluster.
+// From the config's parallel, train and precision parts, but for its cut; `gpus` of the cluster.
 Layout LayoutOf(const RunConfig& config, int64_t gpus);
+
+// The same, cut as `train` cuts it. UsageError naming parallel.stages.
+absl::StatusOr<Layout> CutLayoutOf(const RunConfig& config, int64_t gpus);
 
 // OK, or which constraint fails: field, value, what is legal.
 absl::Status CheckLayout(const Layout& layout, const ModelShape& model, const ClusterConfig& cluster);

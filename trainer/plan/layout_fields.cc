@@ -21,6 +21,16 @@ ScheduleType TypeOf(ScheduleKind kind) {
   JEVONS_CHECK(false, "no parallel.schedule for schedule %d", static_cast<int>(kind));
 }
 
+// What parallel.stages must say for this cut. A layout without one leaves it to `train`, as does one that is cut evenly.
+std::string StagesOf(const RunConfig& config, const std::vector<StagePart>& cut) {
+  const auto makes = [&](const std::string& text) {
+    const auto made = CutIntoStages(config.model(), static_cast<int>(cut.size()), text);
+    return made.ok() && *made == cut;
+  };
+  if (cut.empty() || makes("")) return "";
+  return makes(config.parallel().stages()) ? config.parallel().stages() : StagesText(cut);
+}
+
 }  // namespace
 
 std::vector<std::string> LayoutAssignments(const RunConfig& config, const Layout& layout) {
@@ -33,6 +43,8 @@ std::vector<std::string> LayoutAssignments(const RunConfig& config, const Layout
   set("parallel.ep", is.ep, layout.ep);
   if (is.schedule != layout.schedule) assignments.push_back(absl::StrCat("parallel.schedule=", ScheduleType_Name(TypeOf(layout.schedule))));
   set("parallel.virtual_stages", is.virtual_stages, layout.virtual_stages);
+  if (const std::string stages = StagesOf(config, layout.cut); stages != config.parallel().stages())
+    assignments.push_back(absl::StrCat("parallel.stages=", stages));
   set("train.micro_batch_sequences", is.micro_batch, layout.micro_batch);
   const auto set_bool = [&](const char* path, bool was, bool wanted) {
     if (was != wanted) assignments.push_back(absl::StrCat(path, "=", wanted ? "true" : "false"));

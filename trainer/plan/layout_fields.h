@@ -10,7 +10,7 @@
 namespace jevons {
 
 // The assignments "parallel.pp=4" (as of --set) that turn a run of `config`'s layout into one of this; those alone that change
-// something. Of pp, ep, schedule, stages per rank, micro-batch and recomputation: what a search varies.
+// something. Of pp, ep, schedule, stages per rank and their cut, micro-batch and recomputation: what a search varies.
 std::vector<std::string> LayoutAssignments(const RunConfig& config, const Layout& layout);
 
 // The run with this layout.

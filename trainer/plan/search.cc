@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -39,6 +40,7 @@ std::vector<Layout> Layouts(const ModelShape& model, const Layout& base) {
               layout.virtual_stages = stages;
               layout.micro_batch = micro_batch;
               layout.recompute = recompute;
+              if (Differences(layout, base) > 0) layout.cut.clear();
               layouts.push_back(layout);
             }
           }
@@ -82,9 +84,10 @@ void Reject(const std::string& reason, const std::string& example, double excess
 SearchResult SearchLayouts(const RunConfig& config, const ClusterConfig& cluster, const Constants& constants) {
   SearchResult result;
   const ModelShape model = ShapeOf(config.model());
-  const Layout base = LayoutOf(config, cluster.gpus());
+  // A cut that does not fit is the config's fault alone: no other layout has it.
+  const Layout base = CutLayoutOf(config, cluster.gpus()).value_or(LayoutOf(config, cluster.gpus()));
   const double limit = (cluster.gpu().hbm_gib() - cluster.gpu().reserved_gib()) * kGiB;
-  for (const Layout& layout : Layouts(model, base)) {
+  for (Layout& layout : Layouts(model, base)) {
     ++result.tried;
     const absl::Status legal = CheckLayout(layout, model, cluster);
     if (!legal.ok()) {
@@ -101,6 +104,7 @@ SearchResult SearchLayouts(const RunConfig& config, const ClusterConfig& cluster
       Reject(Kind(plan.status()), absl::StrCat(layout.ToString(), ": ", plan.status().message()), 0, result);
       continue;
     }
+    layout.cut = plan->step.cut;
     const double memory = plan->memory[plan->fullest].total();
     std::vector<int> ranks(plan->memory.size());
     std::iota(ranks.begin(), ranks.end(), 0);
@@ -148,7 +152,8 @@ absl::Status FitStatus(const SearchResult& result) {
 
 std::string SetText(const Candidate& candidate) {
   return absl::StrJoin(candidate.assignments, " ", [](std::string* out, const std::string& assignment) {
-    absl::StrAppend(out, "--set ", assignment);
+    const bool pipes = absl::StrContains(assignment, '|');  // which a shell would read
+    absl::StrAppend(out, "--set ", pipes ? absl::StrCat("'", assignment, "'") : assignment);
   });
 }
 

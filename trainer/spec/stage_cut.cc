@@ -136,6 +136,16 @@ absl::StatusOr<std::vector<StagePart>> CutIntoStages(const ModelConfig& model, i
   return result;
 }
 
+std::string StagesText(const std::vector<StagePart>& parts) {
+  std::vector<std::string> texts;
+  for (size_t s = 0, same; s < parts.size(); s += same) {
+    for (same = 1; s + same < parts.size() && parts[s + same].layers.size() == parts[s].layers.size(); ++same) continue;
+    const std::string layers = absl::StrCat(parts[s].layers.size());
+    texts.push_back(same == 1 ? layers : absl::StrCat(layers, "*", same));
+  }
+  return absl::StrJoin(texts, "|");
+}
+
 bool Holds(const StagePart& part, int layer, const ModelConfig& model) {
   if (layer < 0) return part.first || (part.last && model.mtp().depth() > 0);
   if (layer >= model.layers()) return part.last;

@@ -26,6 +26,9 @@ struct StagePart {
 // UsageError naming parallel.stages, the value and what it must add up to.
 absl::StatusOr<std::vector<StagePart>> CutIntoStages(const ModelConfig& model, int stages, const std::string& text);
 
+// The text that makes this cut, "3|4*14|2".
+std::string StagesText(const std::vector<StagePart>& parts);
+
 // Whether the part computes with the parameters at this place in the order of execution (ParamSpec::layer). The embedding is with the
 // first stage, and with the last if MTP reads it.
 bool Holds(const StagePart& part, int layer, const ModelConfig& model);

@@ -83,6 +83,7 @@ TEST(PlanReport, SaysWhatTrainDoesNotDoYet) {
   Layout alone = plan.layout;
   alone.ep = 1;
   alone.pp = 1;
+  alone.cut.clear();
   alone.batch = 16384;
   alone.schedule = ScheduleKind::k1F1B;
   const Plan plain = PlanOf(alone);

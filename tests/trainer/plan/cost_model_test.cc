@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 
+#include "absl/strings/str_cat.h"
 #include "tests/trainer/plan/plan_cases.h"
 #include "trainer/spec/flops.h"
 #include "trainer/spec/params.h"
@@ -30,7 +31,7 @@ TEST(Stages, HoldEveryBlockOnce) {
   const LayerModel layers(model, layout, KernelModel(H800(), {}));
   for (const int stages : {1, 2, 3, 16, 32, 61}) {
     int64_t dense = 0, moe = 0, tails = 0, embeddings = 0;
-    for (const PlannedStage& stage : CutIntoStages(model, layers, stages, true)) {
+    for (const PlannedStage& stage : PlanStages(model, layers, FastestCut(model, layers, stages, true))) {
       EXPECT_FALSE(stage.parts.empty());
       dense += stage.content.dense_blocks;
       moe += stage.content.moe_blocks;
@@ -42,6 +43,20 @@ TEST(Stages, HoldEveryBlockOnce) {
     EXPECT_EQ(tails, 1);
     EXPECT_EQ(embeddings, 1);
   }
+}
+
+// What the config's parallel.stages says is what is priced, as it is what `train` runs.
+TEST(Stages, AreCutAsTheConfigSays) {
+  const auto seconds = [](const char* stages) {
+    const RunConfig config = Preset("deepseek_v3_671b", {absl::StrCat("parallel.stages=", stages)});
+    const Plan plan = PlanOf(CutLayoutOf(config, 2048).value());
+    EXPECT_EQ(StagesText(plan.step.cut), StagesText(CutIntoStages(config.model(), 16, stages).value()));
+    return plan.step_seconds;
+  };
+  const double fastest = PlanOf(PublishedLayout()).step_seconds;
+  for (const char* stages : {"", "E3|4*14|2MH", "E5|4*14|MH", "1|4*15"}) EXPECT_GE(seconds(stages), fastest) << stages;
+  EXPECT_GT(seconds("E8|4*12|3|1|1MH"), 1.2 * fastest);  // the slowest stage has twice its share
+  EXPECT_THAT(CutLayoutOf(Preset("deepseek_v3_671b", {"parallel.stages=61"}), 2048).status().message(), HasSubstr("parallel.stages = \"61\""));
 }
 
 TEST(Plan, SlowerPartsNeverMakeAFasterStep) {

@@ -50,6 +50,7 @@ TEST(Search, MarksWhatTrainRefuses) {
     full += c.layout.recompute == Recompute::kFull;
     EXPECT_EQ(c.refusal.empty(), legal) << c.layout.ToString() << ": " << c.refusal;
     EXPECT_EQ(LayoutOf(changed, c.layout.gpus).ToString(), c.layout.ToString());
+    EXPECT_EQ(CutLayoutOf(changed, c.layout.gpus).value().cut, c.layout.cut) << "the cut that was priced";
   }
   EXPECT_GT(full, 0);
   Layout uneven = LayoutOf(config, result.fitting.front().layout.gpus);
