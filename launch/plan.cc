@@ -103,8 +103,10 @@ absl::Status PlanRun(const Options& options) {
   JEVONS_ASSIGN_OR_RETURN(const RunConfig config, LoadConfig(options.config.path, options.config.overrides));
   JEVONS_ASSIGN_OR_RETURN(const ClusterConfig cluster, LoadCluster(options.cluster));
   if (options.search) return Search(options, config, cluster);
+  const ModelShape model = ShapeOf(config.model());
+  JEVONS_RETURN_IF_ERROR(ValidateLayout(LayoutOf(config, cluster.gpus()), model, cluster));  // before the cut, which depends on it
   JEVONS_ASSIGN_OR_RETURN(const Layout layout, CutLayoutOf(config, cluster.gpus()));
-  JEVONS_ASSIGN_OR_RETURN(Plan plan, MakePlan(ShapeOf(config.model()), layout, cluster));
+  JEVONS_ASSIGN_OR_RETURN(Plan plan, MakePlan(model, layout, cluster));
   CountMemory(config, plan);
   const double tokens = RunTokens(config);
   if (!options.trace.empty()) JEVONS_RETURN_IF_ERROR(WriteFile(options.trace, TraceJson(plan)));

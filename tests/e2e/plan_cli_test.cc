@@ -7,6 +7,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_format.h"
 #include "configs/cluster.h"
 #include "launch/process.h"
@@ -154,7 +155,8 @@ TEST_F(PlanCommand, SearchPrintsWhatMakesEachLayout) {
     std::string line = absl::StrFormat("\n%4d   ", i + 1);
     std::vector<std::string> sets;
     for (const std::string assignment : candidate["set"]) {
-      line += (sets.empty() ? "--set " : " --set ") + assignment;
+      const std::string quote = absl::StrContains(assignment, "|") ? "'" : "";
+      line += (sets.empty() ? "--set " : " --set ") + quote + assignment + quote;
       sets.insert(sets.end(), {"--set", assignment});
     }
     if (sets.empty() || candidate["layout"].get<std::string>().find("full recomputation") != std::string::npos || ++checked > 3) continue;
