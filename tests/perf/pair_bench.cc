@@ -1,23 +1,18 @@
 // How long ranks of an ep group wait for each other's rows, with the micro-batches one after the other and in pairs.
 //   pair_bench              two ranks over loopback, on models of a link
 //   mpirun -np 2 pair_bench two ranks over MPI, by the clock on the wall; not to be believed on a machine that does other things
-// A model of a link has a clock for each rank, which goes on while the rank's thread computes (its CPU time, so that other programs
-// do not show) and jumps where it waits. A transfer begins when both ranks have begun it and the link is free of the one before; where
-// the link asks, as MPI does, no earlier than its reader waits for it.
+// On a model (link_group.h) a rank computes as long as its thread has a CPU, so that other programs do not show.
 #include <omp.h>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <cstdio>
 #include <ctime>
-#include <map>
-#include <mutex>
 
 #include "parallel/comm/mpi.h"
 #include "parallel/pipeline/executor.h"
+#include "tests/support/link_group.h"
 #include "tests/support/model_harness.h"
-#include "tests/support/watched_group.h"
 
 namespace jevons {
 namespace {
@@ -31,61 +26,17 @@ double Clock(clockid_t clock) {
   return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
 }
 
+// By the clock on the wall.
 class TimedGroup : public WatchedGroup {
  public:
   using WatchedGroup::WatchedGroup;
-  virtual double Now() const { return Clock(CLOCK_MONOTONIC); }
+  double Now() const { return Clock(CLOCK_MONOTONIC); }
   void Wait(const Stream& stream, CommRequest request) override {
-    const double begin = Clock(CLOCK_MONOTONIC);
+    const double begin = Now();
     WatchedGroup::Wait(stream, request);
-    waited += Clock(CLOCK_MONOTONIC) - begin;
+    waited += Now() - begin;
   }
-  double waited = 0, busy = 0;  // seconds; busy: of the link
-};
-
-// What the two ranks know of each other's transfers.
-struct Meeting {
-  std::mutex mutex;
-  std::map<int64_t, std::array<double, 2>> begun;
-};
-
-class LinkGroup : public TimedGroup {
- public:
-  LinkGroup(Communicator& group, Meeting& meeting, double bytes_per_second, bool asks)
-      : TimedGroup(group), meeting_(meeting), bytes_per_second_(bytes_per_second), asks_(asks) {}
-
-  double Now() const override { return Clock(CLOCK_THREAD_CPUTIME_ID) - uncounted_ + waited; }
-  CommRequest BeginAllToAllV(const Stream& stream, std::span<const Exchange> exchanges) override {
-    const double now = Now();
-    const CommRequest request = WatchedGroup::BeginAllToAllV(stream, exchanges);
-    const auto own = static_cast<size_t>(rank());
-    int64_t out = 0, in = 0;
-    for (const Exchange& exchange : exchanges) {
-      out += static_cast<int64_t>(exchange.send.size()) - exchange.send_bytes[own];
-      in += static_cast<int64_t>(exchange.recv.size()) - exchange.recv_bytes[own];
-    }
-    seconds_[request.id] = static_cast<double>(std::max(out, in)) / bytes_per_second_;
-    const std::lock_guard<std::mutex> lock(meeting_.mutex);
-    meeting_.begun[request.id][own] = now;
-    return request;
-  }
-  void Wait(const Stream& stream, CommRequest request) override {
-    const double now = Now(), cpu = Clock(CLOCK_THREAD_CPUTIME_ID);
-    WatchedGroup::Wait(stream, request);
-    uncounted_ += Clock(CLOCK_THREAD_CPUTIME_ID) - cpu;
-    const std::lock_guard<std::mutex> lock(meeting_.mutex);
-    const std::array<double, 2> begun = meeting_.begun.at(request.id);
-    free_ = std::max({begun[0], begun[1], asks_ ? now : 0, free_}) + seconds_.at(request.id);
-    busy += seconds_.at(request.id);
-    waited += std::max(0.0, free_ - now);
-  }
-
- private:
-  Meeting& meeting_;
-  const double bytes_per_second_;
-  const bool asks_;
-  std::map<int64_t, double> seconds_;
-  double uncounted_ = Clock(CLOCK_THREAD_CPUTIME_ID), free_ = 0;
+  double waited = 0, busy = 0;  // seconds; busy: of a link, which nobody knows here
 };
 
 ModelConfig BenchModel() {
@@ -123,7 +74,8 @@ struct Times {
 };
 
 // A step of micro-batches, the best of some.
-Times RunLists(Communicator& world, TimedGroup& ep, bool pairs) {
+template <typename Group>
+Times RunLists(Communicator& world, Group& ep, bool pairs) {
   omp_set_num_threads(1);
   const ModelConfig config = BenchModel();
   ModelHarness harness(config, kLength, ep);
@@ -176,10 +128,10 @@ void RunOverMpi(Communicator& world) {
 
 void RunOverModel(const std::string& name, double bytes_per_second, bool asks) {
   for (const bool pairs : {false, true}) {
-    Meeting meeting;
+    LinkMeeting meeting;
     RunLoopback(2, [&](Communicator& world) {
       const auto group = world.Split(0, "ep");
-      LinkGroup ep(*group, meeting, bytes_per_second, asks);
+      LinkGroup ep(*group, meeting, {bytes_per_second, bytes_per_second}, [] { return Clock(CLOCK_THREAD_CPUTIME_ID); }, asks);
       const Times times = RunLists(world, ep, pairs);
       if (world.rank() == 0) Print(name, pairs, times);
     });

@@ -205,6 +205,7 @@ Layout LayoutOf(const RunConfig& config, int64_t gpus) {
           .recompute = config.train().recompute_stages()           ? Recompute::kFull
                        : config.train().recompute_up_projections() ? Recompute::kSelective
                                                                     : Recompute::kElementwise,
+          .dispatch = config.parallel().dispatch() == FLAT ? Dispatch::kFlat : Dispatch::kForwarding,
           .weight_codes = ReadsPlainB(config.parallel().backend() == CUDA ? Device::kCuda : Device::kCpu) ? 1 : 2,
           .values_of_codes = config.precision().compute() == FP32 || config.precision().shadow_interval() > 0,
           .bf16_moments = config.optimizer().moments() == MOMENTS_BF16};

@@ -59,6 +59,14 @@ TEST(Stages, AreCutAsTheConfigSays) {
   EXPECT_THAT(CutLayoutOf(Preset("deepseek_v3_671b", {"parallel.stages=61"}), 2048).status().message(), HasSubstr("parallel.stages = \"61\""));
 }
 
+TEST(Plan, PricesTheDispatchThatTheConfigAsksFor) {
+  const auto seconds = [](const char* dispatch) {
+    return PlanOf(LayoutOf(Preset("deepseek_v3_671b", {absl::StrCat("parallel.dispatch=", dispatch)}), 2048)).step_seconds;
+  };
+  EXPECT_EQ(seconds("AUTO"), seconds("FORWARDING"));
+  EXPECT_GT(seconds("FLAT"), 1.05 * seconds("AUTO"));
+}
+
 TEST(Plan, SlowerPartsNeverMakeAFasterStep) {
   const Plan base = PlanOf(PublishedLayout());
   const auto changed = [&](auto&& change) {
