@@ -42,6 +42,7 @@ constexpr Range kRanges[] = {
     {"node.nvlink_gbs", 0.01, 1e5},
     {"network.gbs", 0, 1e5},
     {"network.latency_us", 0, 1e6},
+    {"network.exchange_gbs", 0, 1e5},
     {"hour.dollars_per_gpu", 0, 1e6},
     {"hour.watts_per_gpu", 0, 1e6},
     {"hour.gpu_mtbf_hours", 1, 1e9},

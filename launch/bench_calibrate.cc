@@ -74,7 +74,8 @@ Measurements Measure(const RunConfig& config, const Options& options, Communicat
   MeasureKernels(Stream(), typical ? TypicalSizes() : SizesOf(config), m);
   if (world.size() == 1) return m;
   m.exchange_seconds = MeasureAllToAll(world, 1024, 50).seconds;
-  m.exchange_gbs = MeasureAllToAll(world, int64_t{4} << 20, 20).gigabytes_per_second;
+  if (m.ranks_per_node > 1) m.exchange_gbs = MeasureAllToAll(world, int64_t{4} << 20, 20, Peers::kSameNode).gigabytes_per_second;
+  if (m.ranks > m.ranks_per_node) m.network_gbs = MeasureAllToAll(world, int64_t{1} << 20, 10, Peers::kOtherNodes).gigabytes_per_second;
   return m;
 }
 

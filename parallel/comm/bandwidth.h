@@ -10,12 +10,14 @@ struct AllToAllResult {
   int64_t bytes_per_peer = 0;
   double seconds = 0;  // of the median all-to-all, on the slowest rank
   double gigabytes_per_second =
-      0;  // that each rank sends to the others: (size - 1) * bytes_per_peer / seconds / 1e9
+      0;  // that each rank sends to its peers: their number * bytes_per_peer / seconds / 1e9
 };
 
-// All-to-all of `bytes_per_peer` bytes from every rank to every rank, `repeats` (> 0) times after one that
-// warms up. Collective; every rank gets the same result.
-AllToAllResult MeasureAllToAll(Communicator& group, int64_t bytes_per_peer, int repeats);
+enum class Peers { kAll, kSameNode, kOtherNodes };
+
+// All-to-all of `bytes_per_peer` bytes from every rank to each of its peers, `repeats` (> 0) times after one that
+// warms up. Collective; every rank has as many peers, and gets the same result.
+AllToAllResult MeasureAllToAll(Communicator& group, int64_t bytes_per_peer, int repeats, Peers peers = Peers::kAll);
 
 }  // namespace jevons
 

@@ -187,6 +187,22 @@ layout() {  # HOSTS RANKS LAYOUT LINK FORM: one run from its begin to its end
   row "$1" $(($1 * $2)) "$(sed 's/parallel\.//g' <<<"$3")" "$4" "$5" "$(hash_of "$name")" "$(step_seconds "$name")" "$megabytes" ""
 }
 
+# By how much forwarding shortens a step over such links: as measured, and as planned with a table of these hosts, measured over the same links.
+saving() {  # HOSTS RANKS LAYOUT LINK
+  local name=${3//[^a-zA-Z0-9]/} table=$shared/machine-$1x$2-$4.textproto setting form command=(--config "$source_folder/configs/presets/quickstart_cpu.textproto")
+  local -A measured planned
+  for setting in model.vocab_size=300 "${model[@]}" ${3//,/ }; do command+=(--set "$setting"); done
+  hostfile "$1" "$2"
+  on jevons-h1 "$source_folder/launch/mpirun.sh" --hostfile "$root/hostfile" -np $(($1 * $2)) "$program" bench calibrate "${command[@]}" \
+    --output "$table" >"$root/log" 2>&1 || { fail "bench calibrate over $1 hosts"; tail -n 5 "$root/log" >&2; return; }
+  for form in FLAT FORWARDING; do
+    measured[$form]=$(step_seconds "run-$1x$2-$name-$4-$form")
+    planned[$form]=$("$program" plan "${command[@]}" --set "parallel.dispatch=$form" --cluster "$table" --json | sed -n 's/^ *"step_seconds": \([0-9.e-]*\),$/\1/p')
+  done
+  awk -v link="$4" -v hosts="$1" -v a="${measured[FLAT]}" -v b="${measured[FORWARDING]}" -v c="${planned[FLAT]}" -v d="${planned[FORWARDING]}" 'BEGIN {
+    printf "%s hosts, %s: forwarding shortens a step by %.3f s of %.3f, planned %.3f of %.3f (%+.0f%%)\n", hosts, link, a - b, a, c - d, c, 100 * ((c - d) / (a - b) - 1) }'
+}
+
 # Waits until $shared/$1 has made $2 steps.
 until_step() {
   local i
@@ -330,6 +346,10 @@ count_local_ranks
       layout 2 2 parallel.ep=4 "$rate" "$form"
       layout 4 2 parallel.ep=8 "$rate" "$form"
     done
+    if [[ ${#forms[@]} == 2 && $rate != 1gbit ]]; then  # above, the saving is within what steps differ by
+      saving 2 2 parallel.ep=4 "$rate"
+      saving 4 2 parallel.ep=8 "$rate"
+    fi
   done
   shape ""
   flap 4 2 parallel.ep=8 "${forms[-1]}"

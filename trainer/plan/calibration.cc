@@ -87,11 +87,11 @@ ClusterConfig FitCluster(const Measurements& m, const Constants& constants) {
   gpu.set_tile_rows(0);
   gpu.set_elementwise_gbs(m.elementwise.gbs());
   gpu.set_cast_gbs(m.cast.gbs());
-  const bool alone = m.ranks == 1;
+  const bool alone = m.ranks_per_node == 1;
   cluster.mutable_node()->set_gpus(m.ranks_per_node);
   cluster.mutable_node()->set_nvlink_gbs(alone ? m.copy.gbs() : m.exchange_gbs / constants.nvlink_share);
-  cluster.mutable_network()->set_gbs(m.ranks > m.ranks_per_node ? m.exchange_gbs / constants.network_share
-                                                                : 0);
+  cluster.mutable_network()->set_gbs(m.network_gbs / constants.network_share);
+  cluster.mutable_network()->set_exchange_gbs(m.network_gbs);
   cluster.mutable_network()->set_latency_us(m.exchange_seconds * 1e6);
   cluster.mutable_hour()->set_dollars_per_gpu(m.dollars_per_device_hour * m.threads);
   cluster.mutable_hour()->set_watts_per_gpu(0);
@@ -134,13 +134,14 @@ std::string CalibrationText(const Measurements& m, const Constants& constants) {
   text += Line("cast_gbs", gpu.cast_gbs(), "measured: BF16 to E4M3 in tiles of 1x128");
   text += "}\nnode {\n" + Line("gpus", static_cast<double>(c.node().gpus()), "ranks on this machine");
   text += Line("nvlink_gbs", c.node().nvlink_gbs(),
-               m.ranks == 1 ? "not measured: one rank has no peer"
+               m.ranks_per_node == 1 ? "not measured: one rank has no peer on its machine"
                             : divided("an all-to-all's", m.exchange_gbs, constants.nvlink_share));
   text += "}\nnetwork {\n";
   text +=
       Line("gbs", c.network().gbs(),
            m.ranks == m.ranks_per_node ? "one machine"
-                                       : divided("an all-to-all's", m.exchange_gbs, constants.network_share));
+                                       : divided("an all-to-all's between machines", m.network_gbs, constants.network_share));
+  text += Line("exchange_gbs", c.network().exchange_gbs(), m.ranks == m.ranks_per_node ? "one machine" : "measured: the same all-to-all");
   text += Line("latency_us", c.network().latency_us(),
                m.ranks == 1 ? "one rank" : "measured: an all-to-all of 1 KiB to each");
   text += "}\nhour {\n";

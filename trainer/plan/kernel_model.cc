@@ -63,12 +63,13 @@ double KernelModel::Exchange(double tokens, double row_bytes, const ModelShape& 
   const double bytes = tokens * row_bytes, ep = static_cast<double>(layout.ep);
   const double per_node = std::min<double>(ep, static_cast<double>(cluster_.node().gpus())), nodes = ep / per_node;
   const double link = cluster_.node().nvlink_gbs() * 1e9 * constants_.nvlink_share;
-  const double network = cluster_.network().gbs() * 1e9 * constants_.network_share;
+  const double measured = cluster_.network().exchange_gbs();
+  const double share = layout.dispatch == Dispatch::kFlat ? constants_.plain_share : constants_.network_share;
+  const double network = 1e9 * (measured > 0 ? measured : cluster_.network().gbs() * share);
   const double latency = cluster_.network().latency_us() * 1e-6;
   const DispatchRows rows = RowsOfToken(model, layout, cluster_.node().gpus());
   if (layout.dispatch == Dispatch::kFlat) {
-    return (nodes > 1 ? bytes * rows.network / (network / constants_.network_share * constants_.plain_share) : 0) + bytes * rows.links / link +
-           latency * ep;
+    return (nodes > 1 ? bytes * rows.network / network : 0) + bytes * rows.links / link + latency * ep;
   }
   const double sent = nodes > 1 ? bytes * rows.network / network : 0;
   return std::max(sent, bytes * rows.links / link) + (nodes > 1 ? 2 * latency * nodes : latency);
