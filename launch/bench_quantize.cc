@@ -9,9 +9,9 @@
 #include <memory>
 
 #include "absl/strings/str_format.h"
-#include "kernels/fp8/quantize.h"
 #include "kernels/ops/elementwise.h"
-#include "kernels/ops/registry.h"
+#include "kernels/ops/op_table.h"
+#include "kernels/ops/quantize.h"
 #include "launch/cli.h"
 
 namespace jevons {

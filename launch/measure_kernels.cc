@@ -6,9 +6,9 @@
 #include <functional>
 #include <vector>
 
-#include "kernels/fp8/gemm.h"
 #include "kernels/ops/attention.h"
 #include "kernels/ops/elementwise.h"
+#include "kernels/ops/fp8_gemm.h"
 #include "kernels/ops/gemm.h"
 #include "kernels/ops/rmsnorm.h"
 #include "kernels/ops/softmax_xent.h"

@@ -1,9 +1,12 @@
 #include "kernels/cpu/cpu_ops.h"
 
+#include "kernels/ref/ref_ops.h"
+
 namespace jevons {
 
 const OpTable kCpuOps = {
     .name = "cpu",
+    .product_implementation = cpu::ProductImplementation,
     .adamw = cpu::AdamW,
     .attention = cpu::Attention,
     .attention_backward = cpu::AttentionBackward,
@@ -36,10 +39,17 @@ const OpTable kCpuOps = {
     .swiglu = cpu::SwiGlu,
     .swiglu_backward = cpu::SwiGluBackward,
     .swiglu_quantize = cpu::SwiGluQuantize,
+    .quantize = cpu::Quantize,
+    .dequantize = cpu::Dequantize,
+    .requantize_transposed = cpu::RequantizeTransposed,
+    .quantize_weights = ref::QuantizeWeightsBy<cpu::Quantize>,
+    .grouped_gemm = cpu::GroupedGemm,
+    .grouped_fp8_gemm = cpu::GroupedFp8Gemm,
 };
 
 const OpTable kCountedCpuOps = {
     .name = "cpu, counted",
+    .product_implementation = cpu::ProductImplementation,
     .adamw = TakesNothing,
     .attention = cpu::Attention,
     .attention_backward = cpu::AttentionBackward,
@@ -72,6 +82,12 @@ const OpTable kCountedCpuOps = {
     .swiglu = TakesNothing,
     .swiglu_backward = TakesNothing,
     .swiglu_quantize = TakesNothing,
+    .quantize = TakesNothing,
+    .dequantize = TakesNothing,
+    .requantize_transposed = TakesNothing,
+    .quantize_weights = TakesNothing,
+    .grouped_gemm = TakesNothing,
+    .grouped_fp8_gemm = TakesNothing,
 };
 
 }  // namespace jevons

@@ -6,9 +6,17 @@
 #ifndef JEVONS_KERNELS_CPU_CPU_OPS_H_
 #define JEVONS_KERNELS_CPU_CPU_OPS_H_
 
-#include "kernels/ops/registry.h"
+#include <span>
+#include <string>
 
-namespace jevons::cpu {
+#include "kernels/ops/op_table.h"
+
+namespace jevons {
+
+extern const OpTable kCpuOps;         // threaded, vectorised
+extern const OpTable kCountedCpuOps;  // for kNone
+
+namespace cpu {
 
 void AdamW(const OpContext& ctx, const AdamWDesc& desc, std::span<const AdamWSlice> slices);
 void Attention(const OpContext& ctx, const AttentionDesc& desc);
@@ -53,7 +61,14 @@ void CrossEntropyWithGrad(const OpContext& ctx, const Tensor& logits, const Tens
 void SwiGlu(const OpContext& ctx, const Tensor& gate_up, const Tensor& weight, const Tensor& y);
 void SwiGluBackward(const OpContext& ctx, const SwiGluGrad& grad);
 void SwiGluQuantize(const OpContext& ctx, const SwiGluQuantizeDesc& desc);
+void Quantize(const OpContext& ctx, const QuantizeDesc& desc);
+void Dequantize(const OpContext& ctx, const DequantizeDesc& desc);
+void RequantizeTransposed(const OpContext& ctx, std::span<const RequantizeDesc> descs);
+void GroupedGemm(const OpContext& ctx, std::span<const GemmDesc> descs);
+void GroupedFp8Gemm(const OpContext& ctx, std::span<const Fp8GemmDesc> descs);
+std::string ProductImplementation(DType in);
 
-}  // namespace jevons::cpu
+}  // namespace cpu
+}  // namespace jevons
 
 #endif  // JEVONS_KERNELS_CPU_CPU_OPS_H_

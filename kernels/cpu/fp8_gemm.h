@@ -1,4 +1,4 @@
-// Products of scaled FP8 codes on the CPU (kernels/fp8/gemm.h), cut into rectangles as Gemm cuts its own.
+// Products of scaled FP8 codes on the CPU (kernels/ops/fp8_gemm.h), cut into rectangles as Gemm cuts its own.
 //
 //   tiles   codes are decoded where operands are packed; a micro-kernel sums each block of 128 terms in
 //           registers, scales it there and adds it to C's sums. The orders of terms are those of gemm_tile.h
@@ -10,7 +10,7 @@
 #include <span>
 
 #include "kernels/cpu/gemm_tile.h"
-#include "kernels/fp8/gemm.h"
+#include "kernels/ops/fp8_gemm.h"
 
 namespace jevons::cpu {
 

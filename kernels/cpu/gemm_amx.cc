@@ -1,5 +1,6 @@
 // Gemm on the tiles of AMX.
 #include "kernels/cpu/amx.h"
+#include "kernels/cpu/fp8_gemm.h"
 #include "kernels/cpu/gemm_impl.h"
 #include "kernels/cpu/gemm_plan.h"
 
@@ -52,6 +53,7 @@ const GemmImpl kGemmAmx = {
     },
     .demerit = [](DType) { return std::string(); },
     .run = [](std::span<const GemmDesc> descs) { RunTiles(descs, HWY_DYNAMIC_DISPATCH(AmxFunction)()); },
+    .run_fp8 = RunFp8Amx,
 };
 
 }  // namespace jevons::cpu

@@ -1,5 +1,6 @@
 // The CPU's own kernel as two implementations, one per order of terms.
 #include "absl/strings/str_format.h"
+#include "kernels/cpu/fp8_gemm.h"
 #include "kernels/cpu/gemm_impl.h"
 #include "kernels/cpu/gemm_plan.h"
 
@@ -32,6 +33,7 @@ const GemmImpl kGemmDot = {
     .refusal = DotRefusal,
     .demerit = DotDemerit,
     .run = [](std::span<const GemmDesc> descs) { RunTiles(descs, BestTileKernel()->pairs); },
+    .run_fp8 = [](std::span<const Fp8GemmDesc> descs) { RunFp8Tiles(descs, TermOrder::kPairs); },
 };
 
 const GemmImpl kGemmFma = {
@@ -41,6 +43,7 @@ const GemmImpl kGemmFma = {
         [](DType) { return std::string(BestTileKernel() ? "" : "this CPU has no fused multiply-add"); },
     .demerit = [](DType) { return std::string(); },
     .run = [](std::span<const GemmDesc> descs) { RunTiles(descs, BestTileKernel()->ascending); },
+    .run_fp8 = [](std::span<const Fp8GemmDesc> descs) { RunFp8Tiles(descs, TermOrder::kAscending); },
 };
 
 }  // namespace jevons::cpu

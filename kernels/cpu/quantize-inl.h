@@ -5,7 +5,7 @@
 #include <type_traits>
 
 #include "kernels/cpu/simd-inl.h"
-#include "kernels/fp8/quantize.h"
+#include "kernels/ops/quantize.h"
 
 #if defined(JEVONS_KERNELS_CPU_QUANTIZE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef JEVONS_KERNELS_CPU_QUANTIZE_INL_H_

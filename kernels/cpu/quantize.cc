@@ -4,9 +4,11 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/quantize.cc"
 #include "hwy/foreach_target.h"
+#include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/quantize_columns.h"
 #include "kernels/cpu/quantize_strip-inl.h"
+#include "kernels/ref/ref_ops.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace jevons::cpu::HWY_NAMESPACE {
@@ -122,8 +124,10 @@ HWY_EXPORT(QuantizeRange);
 HWY_EXPORT(DequantizeRange);
 HWY_EXPORT(HasVectors);
 
+}  // namespace
+
 void Quantize(const OpContext& ctx, const QuantizeDesc& d) {
-  if (!HWY_DYNAMIC_DISPATCH(HasVectors)()) return kRefQuantize.quantize(ctx, d);
+  if (!HWY_DYNAMIC_DISPATCH(HasVectors)()) return ref::Quantize(ctx, d);
   if (d.tiling == Tiling::kColumns128x1) return QuantizeColumns(d);
   const auto run = &HWY_DYNAMIC_DISPATCH(QuantizeRange);
   const bool blocks = d.tiling == Tiling::kBlocks128x128;
@@ -133,23 +137,15 @@ void Quantize(const OpContext& ctx, const QuantizeDesc& d) {
 }
 
 void Dequantize(const OpContext& ctx, const DequantizeDesc& d) {
-  if (!HWY_DYNAMIC_DISPATCH(HasVectors)()) return kRefQuantize.dequantize(ctx, d);
+  if (!HWY_DYNAMIC_DISPATCH(HasVectors)()) return ref::Dequantize(ctx, d);
   const auto run = &HWY_DYNAMIC_DISPATCH(DequantizeRange);
   ParallelRanges(d.x.rows(), d.x.size(), [&](Range range) { run(d, range); });
 }
 
-void Requantize(const OpContext& ctx, std::span<const RequantizeDesc> descs) {
-  if (!HWY_DYNAMIC_DISPATCH(HasVectors)()) return kRefQuantize.requantize_transposed(ctx, descs);
+void RequantizeTransposed(const OpContext& ctx, std::span<const RequantizeDesc> descs) {
+  if (!HWY_DYNAMIC_DISPATCH(HasVectors)()) return ref::RequantizeTransposed(ctx, descs);
   RequantizeColumns(descs);
 }
 
-}  // namespace
 }  // namespace jevons::cpu
-
-namespace jevons {
-
-const QuantizeTable kCpuQuantize = {
-    .quantize = cpu::Quantize, .dequantize = cpu::Dequantize, .requantize_transposed = cpu::Requantize};
-
-}  // namespace jevons
 #endif  // HWY_ONCE

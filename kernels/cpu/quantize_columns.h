@@ -3,7 +3,7 @@
 #define JEVONS_KERNELS_CPU_QUANTIZE_COLUMNS_H_
 
 #include "kernels/cpu/parallel.h"
-#include "kernels/fp8/quantize.h"
+#include "kernels/ops/quantize.h"
 
 namespace jevons::cpu {
 

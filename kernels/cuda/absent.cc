@@ -1,11 +1,8 @@
-// What stands in for the CUDA backend in a build without it: everything that would touch a device aborts and says why. What the
-// backend would take of its memory can be counted all the same.
-#include "kernels/cuda/gemm.h"
-#include "kernels/cuda/gemm_fp8_layout.h"
-#include "kernels/cuda/gemm_lt.h"
-#include "kernels/cuda/quantize_columns.h"
+// What stands in for the CUDA backend in a build without it: everything that would touch a device aborts and says why. Products, which are
+// counted without a device, are in absent_products.cc.
+#include "kernels/cuda/absent.h"
+#include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/report.h"
-#include "kernels/ops/registry.h"
 #include "kernels/tensor/cuda_backend.h"
 #include "kernels/tensor/device.h"
 
@@ -17,37 +14,11 @@ CudaReport ExamineCuda() {
   return report;
 }
 
-namespace {
-
-[[noreturn]] void Absent(const char* what) {
-  CheckFailed(__FILE__, __LINE__, what,
-              "this program was built without the CUDA backend; install the CUDA toolkit and build with "
-              "-DJEVONS_CUDA=ON, or choose the CPU");
-}
-
-}  // namespace
-
-void UseCudaDevice(int) { Absent("CUDA device"); }
+void UseCudaDevice(int) { cuda::Absent("CUDA device"); }
 
 namespace cuda {
 
 const OpTable& Operators() { Absent("CUDA operators"); }
-const QuantizeTable& Quantization() { Absent("CUDA quantisation"); }
-void QuantizeWeights(const OpContext&, std::span<const QuantizeWeightDesc>, QuantStats*) {
-  Absent("CUDA quantisation");
-}
-bool RunLt(const OpContext& ctx, const LtProduct&) {
-  if (ctx.stream.device == Device::kNone) return CountLt(ctx);
-  Absent("CUDA product");
-}
-std::string LtVersion() { Absent("CUDA product"); }
-void PlainGemm(const OpContext&, const GemmDesc&) { Absent("CUDA product"); }
-void PlainFp8Gemm(const OpContext&, const Fp8GemmDesc&) { Absent("CUDA product"); }
-bool WgmmaServes(const Fp8GemmDesc&) { Absent("CUDA product"); }
-void WgmmaFp8Gemms(const OpContext&, std::span<const Fp8GemmDesc>, int) { Absent("CUDA product"); }
-void FillPaddedCodes(const OpContext&, const Tensor&, const Tensor&) { Absent("CUDA product"); }
-void FillTransposedCodes(const OpContext&, const Tensor&, const Tensor&) { Absent("CUDA product"); }
-void FillScales(const OpContext&, const ScaleView&, bool, int64_t, int64_t, const Tensor&) { Absent("CUDA product"); }
 std::string CudnnText() { return ""; }
 int64_t FreeDeviceBytes() { Absent("CUDA memory"); }
 

@@ -1,8 +1,8 @@
 // CUDA's operators on a device that only counts: each takes its scratch as the operator does (scratch.h), and gives it back. They need
 // no CUDA, so that a plan for GPUs can be made anywhere.
 #include "kernels/cuda/attention.h"
+#include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/scratch.h"
-#include "kernels/ops/registry.h"
 
 namespace jevons::cuda {
 namespace {
@@ -78,6 +78,7 @@ void CountBalanceLoss(const OpContext& ctx, const RouterDesc& desc, const Tensor
 
 const OpTable kCountedOps = {
     .name = "cuda, counted",
+    .product_implementation = ProductImplementation,
     .adamw = TakesNothing,
     .attention = CountAttention,
     .attention_backward = CountAttentionBackward,
@@ -90,7 +91,7 @@ const OpTable kCountedOps = {
     .embedding = TakesNothing,
     .embedding_backward = CountEmbeddingBackward,
     .embedding_backward_fixed_point = CountEmbeddingBackwardFixedPoint,
-    .sort_by_expert = CountSortByExpert,
+    .sort_by_expert = {CountSortByExpert, SortByExpertRefusal},
     .gather_rows = TakesNothing,
     .sum_rows = TakesNothing,
     .sum_rows_by_group = CountSumRowsByGroup,
@@ -102,14 +103,20 @@ const OpTable kCountedOps = {
     .rms_norm_backward = CountRmsNormBackward,
     .rope = TakesNothing,
     .rope_backward = TakesNothing,
-    .router = TakesNothing,
-    .balance_loss = CountBalanceLoss,
-    .router_backward = TakesNothing,
+    .router = {TakesNothing, RouterRefusal},
+    .balance_loss = {CountBalanceLoss, BalanceLossRefusal},
+    .router_backward = {TakesNothing, RouterBackwardRefusal},
     .cross_entropy = TakesNothing,
     .cross_entropy_with_grad = TakesNothing,
     .swiglu = TakesNothing,
     .swiglu_backward = TakesNothing,
     .swiglu_quantize = TakesNothing,
+    .quantize = TakesNothing,
+    .dequantize = TakesNothing,
+    .requantize_transposed = TakesNothing,
+    .quantize_weights = {TakesNothing, QuantizeWeightsRefusal},
+    .grouped_gemm = GroupedGemm,
+    .grouped_fp8_gemm = GroupedFp8Gemm,
 };
 
 }  // namespace jevons::cuda

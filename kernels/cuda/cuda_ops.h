@@ -2,10 +2,16 @@
 #ifndef JEVONS_KERNELS_CUDA_CUDA_OPS_H_
 #define JEVONS_KERNELS_CUDA_CUDA_OPS_H_
 
-#include "kernels/fp8/quantize.h"
-#include "kernels/ops/registry.h"
+#include <span>
+#include <string>
+
+#include "kernels/ops/op_table.h"
 
 namespace jevons::cuda {
+
+// The table of CUDA's streams; aborts in a build without the backend.
+const OpTable& Operators();
+extern const OpTable kCountedOps;  // for kNone
 
 void AdamW(const OpContext& ctx, const AdamWDesc& desc, std::span<const AdamWSlice> slices);
 void Attention(const OpContext& ctx, const AttentionDesc& desc);
@@ -54,6 +60,20 @@ void SwiGluQuantize(const OpContext& ctx, const SwiGluQuantizeDesc& desc);
 void Quantize(const OpContext& ctx, const QuantizeDesc& desc);
 void Dequantize(const OpContext& ctx, const DequantizeDesc& desc);
 void RequantizeTransposed(const OpContext& ctx, std::span<const RequantizeDesc> descs);
+void QuantizeWeights(const OpContext& ctx, std::span<const QuantizeWeightDesc> descs, QuantStats* stats);
+void GroupedGemm(const OpContext& ctx, std::span<const GemmDesc> descs);
+void GroupedFp8Gemm(const OpContext& ctx, std::span<const Fp8GemmDesc> descs);
+
+// What serves products: "cublaslt 13.1", "wgmma for FP8, cublaslt 13.1", "plain". Who served those before: ServedSoFar (report.h).
+std::string ProductImplementation(DType in);
+
+// Why these operands are not served, by a device or by the table that counts for it; empty: they are.
+std::string SortByExpertRefusal(const Tensor& indices, const Tensor& counts, const Tensor& row_of, const Tensor& pair_of);
+std::string RouterRefusal(const RouterDesc& desc, const RouterForward& forward);
+std::string BalanceLossRefusal(const RouterDesc& desc, const Tensor& scores, int64_t sequence_length, const Tensor& fractions,
+                               const Tensor& losses);
+std::string RouterBackwardRefusal(const RouterDesc& desc, const RouterGrad& grad);
+std::string QuantizeWeightsRefusal(std::span<const QuantizeWeightDesc> descs, QuantStats* stats);
 
 }  // namespace jevons::cuda
 

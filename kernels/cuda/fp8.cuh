@@ -9,7 +9,7 @@
 #include "kernels/cuda/block.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/pack.cuh"
-#include "kernels/fp8/quantize.h"
+#include "kernels/ops/quantize.h"
 #include "kernels/ref/quantize.h"
 
 namespace jevons::cuda {

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_format.h"
 #include "kernels/base/environment.h"
+#include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/gemm_lt.h"
 #include "kernels/cuda/report.h"
 #include "kernels/tensor/device.h"
@@ -49,7 +50,7 @@ bool LibraryIsAsked(const Fp8GemmDesc& desc) { return LibraryIsAsked() && desc.p
 GemmImpl BeginOfGemmList() { return TheBegin(); }
 void BeginGemmListAt(GemmImpl impl) { TheBegin() = impl; }
 
-std::string GemmImplementation() {
+std::string ProductImplementation(DType) {
   if (TheBegin() == GemmImpl::kPlain) return "plain";
   return (TheBegin() == GemmImpl::kWgmma ? "wgmma for FP8, cublaslt " : "cublaslt ") + LtVersion();
 }

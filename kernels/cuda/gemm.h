@@ -14,17 +14,10 @@
 #include <span>
 #include <string>
 
-#include "kernels/fp8/gemm.h"
+#include "kernels/ops/fp8_gemm.h"
 #include "kernels/ops/gemm.h"
 
 namespace jevons::cuda {
-
-// The descriptors are valid.
-void GroupedGemm(const OpContext& ctx, std::span<const GemmDesc> descs);
-void GroupedFp8Gemm(const OpContext& ctx, std::span<const Fp8GemmDesc> descs);
-
-// What serves products, for the log: "cublaslt 13.1", "wgmma for FP8, cublaslt 13.1", "plain". Of those before: ServedSoFar (report.h).
-std::string GemmImplementation();
 
 enum class GemmImpl { kWgmma, kCublasLt, kPlain };  // in their order
 

@@ -3,11 +3,9 @@
 #ifndef JEVONS_KERNELS_CUDA_GEMM_FP8_LAYOUT_H_
 #define JEVONS_KERNELS_CUDA_GEMM_FP8_LAYOUT_H_
 
-#include "kernels/fp8/gemm.h"
+#include "kernels/ops/fp8_weight.h"
 
 namespace jevons::cuda {
-
-inline constexpr int64_t kCodeAlignment = 16;  // bytes
 
 constexpr int64_t RoundUp(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 

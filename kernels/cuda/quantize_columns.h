@@ -2,13 +2,11 @@
 #ifndef JEVONS_KERNELS_CUDA_QUANTIZE_COLUMNS_H_
 #define JEVONS_KERNELS_CUDA_QUANTIZE_COLUMNS_H_
 
-#include "kernels/fp8/quantize.h"
-#include "kernels/fp8/weight.h"
+#include "kernels/ops/quantize.h"
 
 namespace jevons::cuda {
 
 void QuantizeColumns(const OpContext& ctx, const QuantizeDesc& desc);  // Tiling::kColumns128x1
-void QuantizeWeights(const OpContext& ctx, std::span<const QuantizeWeightDesc> descs, QuantStats* stats);
 
 // The codes of a panel lie in shared memory column by column, 128 bytes each, in chunks of eight rows. A column's chunks are
 // permuted: sixteen threads that store the same chunk of columns eight apart, and sixteen that read the chunks of one column,

@@ -4,6 +4,7 @@
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/rank.h"
+#include "kernels/cuda/router_plan.h"
 #include "kernels/cuda/scratch.h"
 #include "kernels/ref/router.h"
 #include "kernels/tensor/device.h"
@@ -11,7 +12,6 @@
 namespace jevons::cuda {
 namespace {
 
-constexpr int kRouterWarps = 8;       // of a block, or fewer where many experts fill the shared memory
 constexpr int kMostBlocks =
     132 * 8;  // of the router, eight for each multiprocessor of an H100: each adds its counts once
 
@@ -27,21 +27,6 @@ Shape ShapeOf(const RouterDesc& d) {
           static_cast<int>(d.kept_groups),
           d.route_scale,
           d.normalize};
-}
-
-// Warps of a block, and its shared memory: `words` for each warp and `common` for all, of 4 bytes.
-struct Room {
-  int warps;
-  int64_t bytes;
-};
-Room RoomFor(int64_t words, int64_t common) {
-  constexpr int64_t kMost = 200 << 10;
-  const auto bytes = [&](int warps) { return 4 * (warps * words + common); };
-  int warps = kRouterWarps;
-  while (warps > 1 && bytes(warps) > (warps > 4 ? kMost / 4 : kMost)) warps /= 2;
-  JEVONS_CHECK(bytes(warps) <= kMost, "routing to so many experts takes %lld bytes of shared memory of %lld",
-               static_cast<long long>(bytes(warps)), static_cast<long long>(kMost));
-  return {warps, bytes(warps)};
 }
 
 // take(k, i) for the best `count` of ranks[0..n), best first, ties to the lower index, by all lanes together. Lane l owns the
@@ -257,14 +242,14 @@ __global__ void BackwardKernel(Shape s, BackwardViews v) {
   }
 }
 
-dim3 WarpsOf(const Room& room) { return dim3(static_cast<unsigned>(32 * room.warps)); }
+dim3 WarpsOf(const WarpRoom& room) { return dim3(static_cast<unsigned>(32 * room.warps)); }
 
 }  // namespace
 
 void Router(const OpContext& ctx, const RouterDesc& desc, const RouterForward& f) {
   Zero(ctx.stream, f.counts);
   if (f.logits.rows() == 0) return;
-  const Room room = RoomFor(2 * desc.experts + desc.groups + desc.top_k, desc.experts);
+  const WarpRoom room = RouterRoom(desc);
   const RouterViews views = {.logits = f.logits.as<float>(),
                              .logits_pitch = f.logits.pitch,
                              .bias = f.bias.as<float>(),
@@ -284,7 +269,7 @@ void BalanceLoss(const OpContext& ctx, const RouterDesc& desc, const Tensor& sco
   const int64_t sequences = fractions.rows();
   const auto [blocks, shares, hits] = BalanceRoom(ctx, sequences, sequence_length, desc.experts);
   Zero(ctx.stream, hits);
-  const Room room = RoomFor(2 * desc.experts, desc.experts);
+  const WarpRoom room = BalanceLossRoom(desc);
   Launch(ctx, BalanceRowsKernel, sequences * blocks, WarpsOf(room), room.bytes, ShapeOf(desc),
          scores.as<float>(), scores.pitch, sequence_length, blocks, shares.as<float>(), hits.as<int32_t>());
   Launch(ctx, BalanceKernel, sequences, dim3(kBlockThreads), 0, ShapeOf(desc), sequence_length, blocks,
@@ -292,7 +277,7 @@ void BalanceLoss(const OpContext& ctx, const RouterDesc& desc, const Tensor& sco
 }
 
 void RouterBackward(const OpContext& ctx, const RouterDesc& desc, const RouterGrad& g) {
-  const Room room = RoomFor(desc.experts, 0);
+  const WarpRoom room = RouterBackwardRoom(desc);
   const BackwardViews views = {
       .scores = g.scores.as<float>(),
       .scores_pitch = g.scores.pitch,

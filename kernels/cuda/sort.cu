@@ -11,7 +11,7 @@ namespace {
 
 constexpr int kItems = kSortItems;
 constexpr int kWarps = kItems / 32;
-constexpr int64_t kMostBuckets = 3072;  // (kWarps + 1) x 4 bytes each in shared memory
+static_assert((kWarps + 1) * sizeof(int32_t) * kMostBuckets <= 227 << 10, "a block's shared memory");
 
 // The item at position i and its bucket; bucket -1 beyond the end.
 struct Item {

@@ -21,6 +21,8 @@ struct SortPass {
 // Takes temporaries from the context's arena: the caller has a scope.
 void StableSort(const OpContext& ctx, const SortPass& pass);
 
+inline constexpr int64_t kMostBuckets = 3072;  // of a pass: each takes 68 bytes of a block's shared memory
+
 inline constexpr int kRadixBits = 9;   // of a key, sorted in one pass
 constexpr int BitsOf(int64_t limit) {  // of the keys in [0, limit)
   int bits = 0;

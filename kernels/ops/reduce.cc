@@ -3,7 +3,7 @@
 #include <bit>
 
 #include "kernels/ops/expect.h"
-#include "kernels/ops/registry.h"
+#include "kernels/ops/op_table.h"
 
 namespace jevons {
 

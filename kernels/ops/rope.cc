@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "kernels/ops/expect.h"
-#include "kernels/ops/registry.h"
+#include "kernels/ops/op_table.h"
 
 namespace jevons {
 namespace {

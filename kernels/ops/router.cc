@@ -1,7 +1,7 @@
 #include "kernels/ops/router.h"
 
 #include "kernels/ops/expect.h"
-#include "kernels/ops/registry.h"
+#include "kernels/ops/op_table.h"
 
 namespace jevons {
 namespace {

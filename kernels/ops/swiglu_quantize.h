@@ -2,7 +2,7 @@
 #ifndef JEVONS_KERNELS_OPS_SWIGLU_QUANTIZE_H_
 #define JEVONS_KERNELS_OPS_SWIGLU_QUANTIZE_H_
 
-#include "kernels/fp8/quantize.h"
+#include "kernels/ops/quantize.h"
 
 namespace jevons {
 

@@ -1,12 +1,12 @@
-// The definition of a product of scaled E4M3 codes (kernels/fp8/gemm.h), one scalar at a time. T is float, or
+// The definition of a product of scaled E4M3 codes (kernels/ops/fp8_gemm.h), one scalar at a time. T is float, or
 // double for a yardstick: the same sums, with FP64's rounding.
 #ifndef JEVONS_KERNELS_REF_FP8_GEMM_H_
 #define JEVONS_KERNELS_REF_FP8_GEMM_H_
 
 #include <algorithm>
 
-#include "kernels/fp8/gemm.h"
 #include "kernels/fp8/tensor_core.h"
+#include "kernels/ops/fp8_gemm.h"
 #include "kernels/ref/gemm.h"
 
 namespace jevons::ref {

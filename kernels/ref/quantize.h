@@ -1,4 +1,4 @@
-// Defines kernels/fp8/quantize.h: one tile, one scalar at a time. A tile is what one scale serves; where its elements lie and
+// Defines kernels/ops/quantize.h: one tile, one scalar at a time. A tile is what one scale serves; where its elements lie and
 // where its codes go is the caller's.
 #ifndef JEVONS_KERNELS_REF_QUANTIZE_H_
 #define JEVONS_KERNELS_REF_QUANTIZE_H_

@@ -66,6 +66,28 @@ TEST(ArchitectureRules, FolderMayNotIncludeWhatIsAboveOrBesideIt) {
   EXPECT_TRUE(Violates("trainer/step/planned_memory.cc", "#include \"kernels/cpu/attention.h\""));
 }
 
+TEST(ArchitectureRules, CallsWithinKernelsGoDown) {
+  EXPECT_TRUE(Violates("kernels/tensor/tensor.h", "#include \"kernels/fp8/formats.h\""));
+  EXPECT_TRUE(Violates("kernels/fp8/tiling.h", "#include \"kernels/ops/context.h\""));
+  EXPECT_TRUE(Violates("kernels/ops/fp8_gemm.cc", "#include \"kernels/ref/fp8_gemm.h\""));
+  EXPECT_TRUE(Violates("kernels/ops/gemm.cc", "#include \"kernels/cpu/gemm_impl.h\""));
+  EXPECT_TRUE(Violates("kernels/ops/fp8_weight.cc", "#include \"kernels/cuda/quantize_columns.h\""));
+  EXPECT_TRUE(Violates("kernels/ops/router.cc", "#include \"kernels/registry/registry.h\""));
+  EXPECT_TRUE(Violates("kernels/ref/ref_ops.cc", "#include \"kernels/cpu/cpu_ops.h\""));
+  EXPECT_TRUE(Violates("kernels/cpu/cpu_ops.cc", "#include \"kernels/cuda/cuda_ops.h\""));
+  EXPECT_TRUE(Violates("kernels/cuda/counted.cc", "#include \"kernels/cpu/cpu_ops.h\""));
+  EXPECT_TRUE(Violates("kernels/cuda/gemm.cc", "#include \"kernels/registry/registry.h\""));
+  EXPECT_TRUE(Violates("parallel/zero/exchange.cc", "#include \"kernels/ref/ref_ops.h\""));
+  EXPECT_TRUE(Violates("trainer/model/linear.cc", "#include \"kernels/registry/registry.h\""));
+  EXPECT_FALSE(Violates("kernels/fp8/tiling.h", "#include \"kernels/tensor/tensor.h\""));
+  EXPECT_FALSE(Violates("kernels/ops/quantize.h", "#include \"kernels/fp8/tiling.h\""));
+  EXPECT_FALSE(Violates("kernels/ref/ref_ops.h", "#include \"kernels/ops/op_table.h\""));
+  EXPECT_FALSE(Violates("kernels/cpu/adamw.cc", "#include \"kernels/ref/adamw.h\""));
+  EXPECT_FALSE(Violates("kernels/cuda/router.cu", "#include \"kernels/ref/router.h\""));
+  EXPECT_FALSE(Violates("kernels/registry/registry.cc", "#include \"kernels/cuda/cuda_ops.h\""));
+  EXPECT_FALSE(Violates("trainer/model/linear.cc", "#include \"kernels/ops/fp8_gemm.h\""));
+}
+
 TEST(ArchitectureRules, CallsWithinTheTrainerGoDown) {
   EXPECT_TRUE(Violates("trainer/spec/params.cc", "#include \"trainer/model/weights.h\""));
   EXPECT_TRUE(Violates("trainer/files/safetensors.cc", "#include \"trainer/checkpoint/reader.h\""));

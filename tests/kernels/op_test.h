@@ -15,7 +15,9 @@
 
 #include "hwy/targets.h"
 #include "kernels/base/philox.h"
-#include "kernels/ops/registry.h"
+#include "kernels/cpu/cpu_ops.h"
+#include "kernels/ref/ref_ops.h"
+#include "kernels/registry/registry.h"
 
 namespace jevons {
 

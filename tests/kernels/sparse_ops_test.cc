@@ -1,5 +1,4 @@
-// Embedding, permutation, elementwise, and the choice of a table.
-#include <cstdlib>
+// Embedding, permutation, elementwise.
 #include <limits>
 
 #include "tests/kernels/op_test.h"
@@ -270,42 +269,6 @@ TEST(Elementwise, NormalsDependOnTheIndexAlone) {
   for (int64_t i = 0; i < 100; ++i) EXPECT_EQ(part.Get(0, i), whole.Get(0, 4321 + i));
   Fill(TestContext(), 2.5f, part.tensor);
   EXPECT_EQ(part.Values(), std::vector<float>(100, 2.5f));
-}
-
-TEST(Registry, EndsWithTheReference) {
-  EXPECT_STREQ(OpTables().back()->name, "ref");
-  EXPECT_STREQ(OpTables().front()->name, "cpu");
-}
-
-// Run by CTest once as is and once with JEVONS_OPS=ref: the table that the name says is the one that
-// computes, seen in bits in which the two differ.
-TEST(Registry, TheForcedTableRuns) {
-  const char* forced = std::getenv("JEVONS_OPS");
-  EXPECT_STREQ(Ops().name, forced != nullptr ? forced : "cpu");
-  Guarded logits(DType::kF32, 40, 300);
-  int32_t labels[40] = {};
-  const auto run = [&] {
-    GuardedVector losses(DType::kF32, 40);
-    CrossEntropy(TestContext(), logits.Fill(1, 3).tensor, Tensor::Of(labels, {40}), losses.tensor);
-    return losses.Values();
-  };
-  const auto with = [&](const OpTable& table) {
-    TableScope scope(table, 1);
-    return run();
-  };
-  const std::vector<float> chosen = run(), cpu = with(kCpuOps), ref = with(kRefOps);
-  EXPECT_FALSE(SameBits(cpu, ref));
-  EXPECT_TRUE(SameBits(chosen, forced != nullptr && std::string(forced) == "ref" ? ref : cpu));
-}
-
-TEST(RegistryDeathTest, UnknownNamesAreRefused) {
-  GTEST_FLAG_SET(death_test_style, "threadsafe");
-  EXPECT_EXIT(
-      {
-        setenv("JEVONS_OPS", "fast", 1);
-        Ops();
-      },
-      testing::ExitedWithCode(2), "JEVONS_OPS=fast: say cpu or ref, or unset it");
 }
 
 }  // namespace

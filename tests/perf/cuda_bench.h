@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "kernels/fp8/weight.h"
 #include "kernels/ops/elementwise.h"
+#include "kernels/ops/fp8_weight.h"
 #include "kernels/tensor/device.h"
 
 namespace jevons {

@@ -1,7 +1,7 @@
-#include "kernels/fp8/quantize.h"
 #include "kernels/ops/adamw.h"
 #include "kernels/ops/fixed_point.h"
 #include "kernels/ops/permute.h"
+#include "kernels/ops/quantize.h"
 #include "kernels/ops/reduce.h"
 #include "kernels/ops/rmsnorm.h"
 #include "kernels/ops/rope.h"

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "kernels/base/philox.h"
-#include "kernels/fp8/gemm.h"
+#include "kernels/ops/fp8_gemm.h"
 
 namespace jevons {
 namespace {

@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "kernels/cpu/fma_peak.h"
-#include "kernels/ops/registry.h"
+#include "kernels/ops/op_table.h"
 
 namespace jevons {
 namespace {

@@ -11,7 +11,8 @@
 #include <utility>
 #include <vector>
 
-#include "kernels/ops/registry.h"
+#include "kernels/cuda/cuda_ops.h"
+#include "kernels/ref/ref_ops.h"
 #include "kernels/tensor/cuda_backend.h"
 #include "kernels/tensor/device.h"
 
@@ -133,7 +134,6 @@ const OpTable& Operators() {
   }();
   return table;
 }
-const QuantizeTable& Quantization() { std::abort(); }
 
 void* NewStream() { return streams_of_this_thread.emplace_back(new StreamThread); }
 void DeleteStream(void* stream) {

@@ -3,7 +3,7 @@
 //   launch -> trainer -> parallel -> kernels -> kernels/base
 //                |-> data, configs ----------------^
 //
-// The most specific rule whose folder holds a file applies to it.
+// Within kernels/ and trainer/ calls go down from stratum to stratum. Each folder has one list of what it may include.
 #ifndef JEVONS_TESTS_SUPPORT_INCLUDE_RULES_H_
 #define JEVONS_TESTS_SUPPORT_INCLUDE_RULES_H_
 

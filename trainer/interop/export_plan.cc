@@ -13,7 +13,7 @@
 #include "configs/differences.h"
 #include "configs/load.h"
 #include "data/tokenizer/tokenizer.h"
-#include "kernels/fp8/quantize.h"
+#include "kernels/ops/quantize.h"
 #include "trainer/files/hf_files.h"
 #include "trainer/interop/hf_folder.h"
 #include "trainer/interop/problems.h"

@@ -12,7 +12,7 @@
 #include "kernels/base/check.h"
 #include "kernels/base/log.h"
 #include "kernels/base/strict_json.h"
-#include "kernels/fp8/quantize.h"
+#include "kernels/ops/quantize.h"
 #include "trainer/files/hf_files.h"
 #include "trainer/interop/problems.h"
 

@@ -2,7 +2,7 @@
 #ifndef JEVONS_TRAINER_MODEL_ACTIVATION_H_
 #define JEVONS_TRAINER_MODEL_ACTIVATION_H_
 
-#include "kernels/fp8/gemm.h"
+#include "kernels/ops/fp8_gemm.h"
 #include "trainer/model/context.h"
 
 namespace jevons {

@@ -15,8 +15,8 @@
 #include <string>
 #include <vector>
 
-#include "kernels/fp8/weight.h"
 #include "kernels/ops/fixed_point.h"
+#include "kernels/ops/fp8_weight.h"
 #include "trainer/model/phase_timer.h"
 #include "trainer/model/shadow.h"
 

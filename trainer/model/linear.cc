@@ -1,6 +1,6 @@
 #include "trainer/model/linear.h"
 
-#include "kernels/fp8/gemm.h"
+#include "kernels/ops/fp8_gemm.h"
 
 namespace jevons {
 namespace {

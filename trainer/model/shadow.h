@@ -7,7 +7,7 @@
 #include <cmath>
 #include <vector>
 
-#include "kernels/fp8/gemm.h"
+#include "kernels/ops/fp8_gemm.h"
 #include "kernels/ops/gemm.h"
 
 namespace jevons {

@@ -2,7 +2,7 @@
 // this rank's share.
 // In FP32 these are the masters too; in BF16 the GEMM weights and the embedding are copies of FP32 masters that the
 // optimizer holds in slices (trainer/optim/zero1.h). Gate biases are FP32 state beside them.
-// Of a weight whose products all read codes (kernels/fp8/weight.h) there need be no copy: then new values pass by, to be quantised.
+// Of a weight whose products all read codes (kernels/ops/fp8_weight.h) there need be no copy: then new values pass by, to be quantised.
 #ifndef JEVONS_TRAINER_MODEL_WEIGHTS_H_
 #define JEVONS_TRAINER_MODEL_WEIGHTS_H_
 

@@ -9,7 +9,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "kernels/base/status.h"
-#include "kernels/fp8/weight.h"
+#include "kernels/ops/fp8_weight.h"
 
 namespace jevons {
 namespace {

@@ -1,7 +1,7 @@
 // A build without CUDA is complete, and says so where a device is asked for.
 #include <gtest/gtest.h>
 
-#include "kernels/ops/registry.h"
+#include "kernels/ops/op_table.h"
 #include "kernels/tensor/device.h"
 
 namespace jevons {

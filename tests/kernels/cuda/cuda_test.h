@@ -14,7 +14,8 @@
 #include <string>
 #include <vector>
 
-#include "kernels/ops/registry.h"
+#include "kernels/ref/ref_ops.h"
+#include "kernels/registry/registry.h"
 #include "tests/support/device_case.h"
 
 namespace jevons {

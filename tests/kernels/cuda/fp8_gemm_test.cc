@@ -4,7 +4,7 @@
 #include "kernels/cuda/gemm_lt.h"
 #include "kernels/cuda/gemm_wgmma_plan.h"
 #include "kernels/fp8/tensor_core.h"
-#include "kernels/fp8/weight.h"
+#include "kernels/ops/fp8_weight.h"
 #include "tests/kernels/cuda/product_test.h"
 
 namespace jevons {

@@ -1,7 +1,7 @@
 // How many launches it takes to work on many slices: on the host, where they can be counted.
 #include <cuda_runtime_api.h>
 
-#include "kernels/fp8/weight.h"
+#include "kernels/ops/fp8_weight.h"
 #include "tests/kernels/cuda/cuda_test.h"
 
 namespace jevons {

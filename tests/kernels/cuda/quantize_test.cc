@@ -1,7 +1,7 @@
 // Quantisation on CUDA: the bytes and scales of the reference, whatever the input.
-#include "kernels/fp8/quantize.h"
+#include "kernels/ops/quantize.h"
 
-#include "kernels/fp8/weight.h"
+#include "kernels/ops/fp8_weight.h"
 #include "tests/kernels/cuda/cuda_test.h"
 
 namespace jevons {

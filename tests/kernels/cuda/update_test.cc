@@ -1,5 +1,6 @@
 // What a step does to slices of parameters, on CUDA: AdamW, reductions, the join of partial sums, copies. Many slices of any sizes
 // at once, every other one at addresses that allow no wide access.
+#include "kernels/cpu/cpu_ops.h"
 #include "tests/kernels/cuda/cuda_test.h"
 
 namespace jevons {

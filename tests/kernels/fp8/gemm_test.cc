@@ -1,6 +1,6 @@
 // The numbers that Fp8Gemm and GroupedFp8Gemm compute: every implementation, instruction set, product of the
 // recipe, mode and type.
-#include "kernels/fp8/gemm.h"
+#include "kernels/ops/fp8_gemm.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/fp8/quantize.h"
+#include "kernels/ops/quantize.h"
 #include "tests/kernels/op_test.h"
 
 namespace jevons {

@@ -1,5 +1,5 @@
 // Weights in codes: what they take, and that turning them changes nothing but where codes lie.
-#include "kernels/fp8/weight.h"
+#include "kernels/ops/fp8_weight.h"
 
 #include <gtest/gtest.h>
 

@@ -9,6 +9,7 @@
 
 #include "kernels/cpu/fma_peak.h"
 #include "kernels/cpu/product_peak.h"
+#include "kernels/ops/op_table.h"
 #include "tests/kernels/gemm/gemm_case.h"
 
 namespace jevons {
@@ -43,19 +44,39 @@ TEST(GemmImplTest, Fp32StaysWithTheChainOfFusedMultiplyAdds) {
 
 // The terms 2^30, 1, -2^30, 1 sum to 1 in ascending order, where the first 1 is lost in 2^30, to 0 in the order of pairs, where the
 // second is lost too, and to 2 where evens and odds are summed apart: so the result tells which kernel ran.
-TEST(GemmImplTest, TheForcedImplementationRuns) {
+float SumThatTellsTheKernel() {
   constexpr float kTerms[] = {0x1p30f, 1.0f, -0x1p30f, 1.0f};
+  Product p({.m = 1, .n = 1, .k = 4, .in = DType::kBF16});
+  for (int64_t l = 0; l < 4; ++l) {
+    p.a.Set(0, l, kTerms[l]);
+    p.b.Set(l, 0, 1.0f);
+  }
+  Gemm(OpContext{}, p.desc());
+  return p.c.Get(0, 0);
+}
+
+// The same for FP8 codes, in whose products 448 * 448 swallows 2^-8.
+float Fp8SumThatTellsTheKernel() {
+  uint8_t a[4], b[4];
+  constexpr float kA[] = {448, 0x1p-4f, 448, 0x1p-4f}, kB[] = {448, 0x1p-4f, -448, 0x1p-4f};
+  for (int l = 0; l < 4; ++l) a[l] = Encode<E4M3>(kA[l]), b[l] = Encode<E4M3>(kB[l]);
+  float scale = 1, sum;
+  const auto operand = [&](uint8_t* codes) {
+    return Fp8Operand{.codes = Tensor::Of(codes, {1, 4}), .scales = Tensor::Of(&scale, {1, 1})};
+  };
+  Fp8Gemm(OpContext{}, {.a = operand(a), .b = operand(b), .c = Tensor::Of(&sum, {1, 1})});
+  return sum * 0x1p8f;
+}
+
+float SumOf(const std::string& impl) { return impl == "amx" ? 2.0f : impl == "dot" ? 0.0f : 1.0f; }
+
+TEST(GemmImplTest, TheForcedImplementationRuns) {
   for (const Variant& variant : VariantsFor(DType::kBF16)) {
     const Forced forced(variant);
     EXPECT_EQ(cpu::ChosenGemmImpl(DType::kBF16).name, variant.impl);
     EXPECT_THAT(GemmImplementation(DType::kBF16), StartsWith("cpu"));
-    Product p({.m = 1, .n = 1, .k = 4, .in = DType::kBF16});
-    for (int64_t l = 0; l < 4; ++l) {
-      p.a.Set(0, l, kTerms[l]);
-      p.b.Set(l, 0, 1.0f);
-    }
-    Gemm(OpContext{}, p.desc());
-    EXPECT_EQ(p.c.Get(0, 0), variant.impl == "amx" ? 2.0f : variant.impl == "dot" ? 0.0f : 1.0f);
+    EXPECT_EQ(SumThatTellsTheKernel(), SumOf(variant.impl));
+    EXPECT_EQ(Fp8SumThatTellsTheKernel(), SumOf(variant.impl));
   }
   ASSERT_TRUE(cpu::ForceGemmImpl("ref"));
   EXPECT_EQ(&cpu::ChosenGemmImpl(DType::kF32), &cpu::kGemmRef);
@@ -86,6 +107,26 @@ TEST_F(GemmDeathTest, TheEnvironmentForcesAnImplementation) {
         std::exit(GemmImplementation(DType::kBF16) == cpu::kGemmFma.describe(DType::kBF16) ? 0 : 1);
       },
       testing::ExitedWithCode(0), "");
+}
+
+// JEVONS_OPS=ref takes the products along, except to an implementation that JEVONS_GEMM names: seen in bits, with tiles for the CPU.
+TEST_F(GemmDeathTest, TheForcedTableServesProductsUnlessTheyAreNamed) {
+  const auto run = [](const char* table, const char* named) {
+    UseAmxModelWhereAbsent();
+    setenv("JEVONS_OPS", table, 1);
+    setenv("JEVONS_GEMM", named, 1);
+    const cpu::GemmImpl& chosen = cpu::ChosenGemmImpl(DType::kBF16);
+    const bool ref = std::string(table) == "ref" && std::string(named).empty();
+    const float expected = SumOf(ref ? "ref" : chosen.name);
+    const bool as_told = GemmImplementation(DType::kBF16) == (ref ? "ref" : chosen.describe(DType::kBF16));
+    std::exit(as_told && Ops().name == std::string(table) && SumThatTellsTheKernel() == expected &&
+                      Fp8SumThatTellsTheKernel() == expected
+                  ? 0
+                  : 1);
+  };
+  for (const char* table : {"cpu", "ref"}) {
+    for (const char* named : {"", "amx", "cpu"}) EXPECT_EXIT(run(table, named), testing::ExitedWithCode(0), "") << table << " " << named;
+  }
 }
 
 TEST_F(GemmDeathTest, AnUnknownNameInTheEnvironmentIsAUsageError) {

@@ -5,7 +5,7 @@
 #include <bit>
 #include <cstring>
 
-#include "kernels/fp8/quantize.h"
+#include "kernels/ops/quantize.h"
 #include "nlohmann/json.hpp"
 #include "tests/trainer/interop/test_models.h"
 #include "trainer/interop/hf_folder.h"

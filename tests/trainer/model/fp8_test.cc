@@ -4,7 +4,7 @@
 #include <cmath>
 #include <map>
 
-#include "kernels/fp8/quantize.h"
+#include "kernels/ops/quantize.h"
 #include "kernels/ops/swiglu.h"
 #include "tests/support/model_harness.h"
 #include "tests/support/tiny_model.h"

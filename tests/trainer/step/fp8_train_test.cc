@@ -3,7 +3,7 @@
 
 #include <map>
 
-#include "kernels/fp8/quantize.h"
+#include "kernels/ops/quantize.h"
 #include "parallel/comm/loopback.h"
 #include "tests/support/model_harness.h"
 #include "tests/support/tiny_model.h"

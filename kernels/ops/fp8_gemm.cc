@@ -1,10 +1,7 @@
-#include "kernels/fp8/gemm.h"
+#include "kernels/ops/fp8_gemm.h"
 
 #include "absl/strings/str_format.h"
-#include "kernels/cpu/fp8_gemm.h"
-#include "kernels/cpu/gemm_impl.h"
-#include "kernels/cuda/gemm.h"
-#include "kernels/ref/fp8_gemm.h"
+#include "kernels/ops/op_table.h"
 
 namespace jevons {
 namespace {
@@ -26,24 +23,6 @@ ScaleView ViewOf(const Fp8Operand& x, Form form) {
   const int64_t lines = x.tiling == Tiling::kBlocks128x128 ? kTileSize : 1;
   const bool blocks_first = x.tiling == Tiling::kColumns128x1 || form == Form::kPlain;
   return {x.scales.as<float>(), blocks_first ? 1 : pitch, blocks_first ? pitch : 1, lines};
-}
-
-void RunRef(const Fp8GemmDesc& desc) {
-  (desc.c.dtype == DType::kF32 ? ref::Fp8Gemm<float, float> : ref::Fp8Gemm<float, bf16>)(desc);
-}
-
-// Products with k > 0, all promoted or none.
-void RunAlike(std::span<const Fp8GemmDesc> descs) {
-  const cpu::GemmImpl& impl = cpu::ChosenGemmImpl(DType::kBF16);
-  if (&impl == &cpu::kGemmRef) {
-    for (const Fp8GemmDesc& desc : descs) RunRef(desc);
-  } else if (!descs.front().promote) {
-    cpu::RunFp8Chains(descs);
-  } else if (&impl == &cpu::kGemmAmx) {
-    cpu::RunFp8Amx(descs);
-  } else {
-    cpu::RunFp8Tiles(descs, &impl == &cpu::kGemmDot ? cpu::TermOrder::kPairs : cpu::TermOrder::kAscending);
-  }
 }
 
 const char* NameOf(Tiling tiling) {
@@ -87,17 +66,7 @@ void Fp8Gemm(const OpContext& ctx, const Fp8GemmDesc& desc) { GroupedFp8Gemm(ctx
 
 void GroupedFp8Gemm(const OpContext& ctx, std::span<const Fp8GemmDesc> descs) {
   for (const Fp8GemmDesc& desc : descs) desc.Validate();
-  if (ctx.stream.backend() == Device::kCuda) return cuda::GroupedFp8Gemm(ctx, descs);
-  if (ctx.stream.device == Device::kNone) return;
-  for (size_t begin = 0, end; begin < descs.size(); begin = end) {
-    end = begin + 1;
-    if (descs[begin].k() == 0) {
-      RunRef(descs[begin]);  // zeros
-      continue;
-    }
-    while (end < descs.size() && descs[end].k() > 0 && descs[end].promote == descs[begin].promote) ++end;
-    RunAlike(descs.subspan(begin, end - begin));
-  }
+  Ops(ctx.stream).grouped_fp8_gemm(ctx, descs);
 }
 
 }  // namespace jevons

@@ -1,8 +1,7 @@
-#include "kernels/fp8/weight.h"
+#include "kernels/ops/fp8_weight.h"
 
-#include "kernels/cuda/gemm_fp8_layout.h"
-#include "kernels/cuda/quantize_columns.h"
 #include "kernels/ops/expect.h"
+#include "kernels/ops/op_table.h"
 
 namespace jevons {
 namespace {
@@ -20,8 +19,7 @@ int64_t Bytes(int64_t rows, int64_t cols, int64_t pitch) {
          Arena::SliceBytes(DType::kF32, ScalesShape(rows, cols, kTiling));
 }
 
-// Of turned codes, so that the libraries of tensor cores read them where they lie.
-int64_t TurnedPitch(int64_t n) { return cuda::RoundUp(n, cuda::kCodeAlignment); }
+int64_t TurnedPitch(int64_t n) { return (n + kCodeAlignment - 1) / kCodeAlignment * kCodeAlignment; }
 
 void ExpectBlocks(const Fp8Operand& x, int64_t rows, int64_t cols) {
   JEVONS_CHECK(x.tiling == kTiling, "not in blocks of 128x128");
@@ -48,21 +46,13 @@ int64_t Fp8WeightBytes(Device backend, int64_t n, int64_t k) {
 }
 
 void QuantizeWeights(const OpContext& ctx, std::span<const QuantizeWeightDesc> descs, QuantStats* stats) {
-  if (ctx.stream.device == Device::kNone) return;
-  const bool on_device = ctx.stream.device == Device::kCuda;
   for (const auto& [value, weight] : descs) {
-    const auto& [plain, turned] = weight;
     ExpectReal("value", value);
     ExpectMatrix("value", value, value.dtype, value.rows(), value.cols());
-    ExpectBlocks(plain, value.rows(), value.cols());
-    if (turned.codes || on_device) ExpectBlocks(turned, value.cols(), value.rows());
-    if (on_device) continue;
-    Quantize(
-        ctx,
-        {.x = value, .codes = plain.codes, .scales = plain.scales, .tiling = plain.tiling, .stats = stats});
-    if (turned.codes) TransposeBlocks(plain, turned);
+    ExpectBlocks(weight.plain, value.rows(), value.cols());
+    if (weight.turned.codes) ExpectBlocks(weight.turned, value.cols(), value.rows());
   }
-  if (on_device) cuda::QuantizeWeights(ctx, descs, stats);
+  Ops(ctx.stream).quantize_weights(ctx, descs, stats);
 }
 
 void TransposeBlocks(const Fp8Operand& from, const Fp8Operand& to) {

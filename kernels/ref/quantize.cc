@@ -1,13 +1,11 @@
 // The scalar reference: walks the tiles of a matrix, one thread, one element at a time.
-#include "kernels/fp8/quantize.h"
-#include "kernels/ref/element.h"
 #include "kernels/ref/quantize.h"
 
-namespace jevons {
-namespace {
+#include "kernels/ref/element.h"
+#include "kernels/ref/ref_ops.h"
 
-using ref::Get;
-using ref::Put;
+namespace jevons::ref {
+namespace {
 
 // body(format) with the traits of `format`.
 template <class Body>
@@ -55,7 +53,7 @@ QuantStats QuantizeMatrix(int64_t rows, int64_t cols, Tiling tiling, ScaleKind k
                 width = tiling == Tiling::kColumns128x1 ? 1 : kTileSize;
   for (int64_t r0 = 0; r0 < rows; r0 += height) {
     for (int64_t c0 = 0; c0 < cols; c0 += width) {
-      const float scale = ref::QuantizeTile<F>(
+      const float scale = QuantizeTile<F>(
           std::min(height, rows - r0), std::min(width, cols - c0), kind, stats,
           [&](int64_t r, int64_t c) { return get(r0 + r, c0 + c); },
           [&](int64_t r, int64_t c, typename F::Code code) { put(r0 + r, c0 + c, code); });
@@ -63,30 +61,6 @@ QuantStats QuantizeMatrix(int64_t rows, int64_t cols, Tiling tiling, ScaleKind k
     }
   }
   return stats;
-}
-
-void RefQuantize(const OpContext&, const QuantizeDesc& d) {
-  ForFormat(d.format, [&](auto format) {
-    using F = decltype(format);
-    const bool transposed = d.tiling == Tiling::kColumns128x1;
-    const QuantStats stats = QuantizeMatrix<F>(
-        d.x.rows(), d.x.cols(), d.tiling, d.scale_kind, [&](int64_t r, int64_t c) { return Get(d.x, r, c); },
-        [&](int64_t r, int64_t c, typename F::Code code) {
-          PutCode<F>(d.codes, transposed ? c : r, transposed ? r : c, code);
-        },
-        [&](int64_t i, int64_t j, float scale) { d.scales.row<float>(i)[j] = scale; });
-    if (d.stats != nullptr) *d.stats += stats;
-  });
-}
-
-void RefDequantize(const OpContext&, const DequantizeDesc& d) {
-  const int64_t height = d.tiling == Tiling::kRows1x128 ? 1 : kTileSize;
-  ForFormat(d.format, [&](auto format) {
-    using F = decltype(format);
-    for (int64_t r = 0; r < d.x.rows(); ++r)
-      for (int64_t c = 0; c < d.x.cols(); ++c)
-        Put(d.x, r, c, Decode<F>(GetCode<F>(d.codes, r, c)) * d.scales.row<float>(r / height)[c / kTileSize]);
-  });
 }
 
 void RequantizeMatrix(const RequantizeDesc& d) {
@@ -103,13 +77,34 @@ void RequantizeMatrix(const RequantizeDesc& d) {
   });
 }
 
-void RefRequantizeTransposed(const OpContext&, std::span<const RequantizeDesc> descs) {
+}  // namespace
+
+void Quantize(const OpContext&, const QuantizeDesc& d) {
+  ForFormat(d.format, [&](auto format) {
+    using F = decltype(format);
+    const bool transposed = d.tiling == Tiling::kColumns128x1;
+    const QuantStats stats = QuantizeMatrix<F>(
+        d.x.rows(), d.x.cols(), d.tiling, d.scale_kind, [&](int64_t r, int64_t c) { return Get(d.x, r, c); },
+        [&](int64_t r, int64_t c, typename F::Code code) {
+          PutCode<F>(d.codes, transposed ? c : r, transposed ? r : c, code);
+        },
+        [&](int64_t i, int64_t j, float scale) { d.scales.row<float>(i)[j] = scale; });
+    if (d.stats != nullptr) *d.stats += stats;
+  });
+}
+
+void Dequantize(const OpContext&, const DequantizeDesc& d) {
+  const int64_t height = d.tiling == Tiling::kRows1x128 ? 1 : kTileSize;
+  ForFormat(d.format, [&](auto format) {
+    using F = decltype(format);
+    for (int64_t r = 0; r < d.x.rows(); ++r)
+      for (int64_t c = 0; c < d.x.cols(); ++c)
+        Put(d.x, r, c, Decode<F>(GetCode<F>(d.codes, r, c)) * d.scales.row<float>(r / height)[c / kTileSize]);
+  });
+}
+
+void RequantizeTransposed(const OpContext&, std::span<const RequantizeDesc> descs) {
   for (const RequantizeDesc& d : descs) RequantizeMatrix(d);
 }
 
-}  // namespace
-
-const QuantizeTable kRefQuantize = {
-    .quantize = RefQuantize, .dequantize = RefDequantize, .requantize_transposed = RefRequantizeTransposed};
-
-}  // namespace jevons
+}  // namespace jevons::ref

@@ -20,14 +20,14 @@
 // the chain of fused multiply-adds, ascending from zero; with `dot` in the order of pairs; with `amx` in
 // that of its tiles (cpu/amx-inl.h). In each an element's bits depend on neither m, n, the tile, the neighbours nor
 // the thread count. NaN codes make NaN.
-#ifndef JEVONS_KERNELS_FP8_GEMM_H_
-#define JEVONS_KERNELS_FP8_GEMM_H_
+#ifndef JEVONS_KERNELS_OPS_FP8_GEMM_H_
+#define JEVONS_KERNELS_OPS_FP8_GEMM_H_
 
 #include <span>
 #include <string>
 
-#include "kernels/fp8/quantize.h"
 #include "kernels/ops/gemm.h"
+#include "kernels/ops/quantize.h"
 
 namespace jevons {
 
@@ -75,4 +75,4 @@ void GroupedFp8Gemm(const OpContext& ctx, std::span<const Fp8GemmDesc> descs);
 
 }  // namespace jevons
 
-#endif  // JEVONS_KERNELS_FP8_GEMM_H_
+#endif  // JEVONS_KERNELS_OPS_FP8_GEMM_H_

@@ -1,10 +1,10 @@
-// The table "ref": each operator copies its operands to contiguous FP32, calls the scalar template, and
-// stores the result, rounded once. One thread; slow, and simple enough to be right by reading.
+// Each operator copies its operands to contiguous FP32, calls the scalar template, and stores the result, rounded once.
+#include "kernels/ref/ref_ops.h"
+
 #include <algorithm>
 #include <vector>
 
 #include "kernels/base/philox.h"
-#include "kernels/ops/registry.h"
 #include "kernels/ref/adamw.h"
 #include "kernels/ref/attention.h"
 #include "kernels/ref/element.h"
@@ -335,14 +335,14 @@ void RefSwiGluQuantize(const OpContext& ctx, const SwiGluQuantizeDesc& d) {
   ArenaScope scope(*ctx.scratch);
   const Tensor y = ctx.scratch->Allocate("ref", d.gate_up.dtype, d.codes.shape);
   RefSwiGlu(ctx, d.gate_up, d.weight, y);
-  kRefQuantize.quantize(
-      ctx, {.x = y, .codes = d.codes, .scales = d.scales, .scale_kind = d.scale_kind, .stats = d.stats});
+  ref::Quantize(ctx, {.x = y, .codes = d.codes, .scales = d.scales, .scale_kind = d.scale_kind, .stats = d.stats});
 }
 
 }  // namespace
 
 const OpTable kRefOps = {
     .name = "ref",
+    .product_implementation = [](DType) { return std::string("ref"); },
     .adamw = RefAdamW,
     .attention = RefAttention,
     .attention_backward = RefAttentionBackward,
@@ -375,6 +375,12 @@ const OpTable kRefOps = {
     .swiglu = RefSwiGlu,
     .swiglu_backward = RefSwiGluBackward,
     .swiglu_quantize = RefSwiGluQuantize,
+    .quantize = ref::Quantize,
+    .dequantize = ref::Dequantize,
+    .requantize_transposed = ref::RequantizeTransposed,
+    .quantize_weights = ref::QuantizeWeightsBy<ref::Quantize>,
+    .grouped_gemm = ref::GroupedGemm,
+    .grouped_fp8_gemm = ref::GroupedFp8Gemm,
 };
 
 }  // namespace jevons

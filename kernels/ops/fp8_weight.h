@@ -2,12 +2,12 @@
 //
 // Forward reads the codes of W[N,K] along K, dgrad along N. Where a device's products read codes along their sum alone, W^T is
 // kept too, so that no product has to turn it: blocks of 128x128 turn exactly, so the bits are the same.
-#ifndef JEVONS_KERNELS_FP8_WEIGHT_H_
-#define JEVONS_KERNELS_FP8_WEIGHT_H_
+#ifndef JEVONS_KERNELS_OPS_FP8_WEIGHT_H_
+#define JEVONS_KERNELS_OPS_FP8_WEIGHT_H_
 
 #include <span>
 
-#include "kernels/fp8/gemm.h"
+#include "kernels/ops/fp8_gemm.h"
 
 namespace jevons {
 
@@ -18,6 +18,9 @@ struct Fp8Weight {
 
 // Whether products of this backend read a b of Form::kPlain where it lies. Those that do not turn it at each call.
 constexpr bool ReadsPlainB(Device backend) { return backend == Device::kCpu; }
+
+// Libraries of tensor cores read codes in lines that begin at multiples of so many bytes: those of W^T do.
+inline constexpr int64_t kCodeAlignment = 16;
 
 // A weight [n, k] on the arena, for products of this backend; its codes are undefined. And the bytes that it takes there.
 Fp8Weight AllocateFp8Weight(Arena& arena, Device backend, int64_t n, int64_t k);
@@ -36,4 +39,4 @@ void TransposeBlocks(const Fp8Operand& from, const Fp8Operand& to);
 
 }  // namespace jevons
 
-#endif  // JEVONS_KERNELS_FP8_WEIGHT_H_
+#endif  // JEVONS_KERNELS_OPS_FP8_WEIGHT_H_
