@@ -16,9 +16,9 @@
 #include "kernels/cuda/gemm.h"
 #include "kernels/cuda/gemm_fp8_layout.h"
 #include "kernels/cuda/gemm_wgmma_maps.h"
+#include "kernels/cuda/gemm_wgmma_store.cuh"
 #include "kernels/cuda/hopper.cuh"
 #include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/pack.cuh"
 #include "kernels/tensor/device.h"
 
 namespace jevons::cuda {
@@ -28,7 +28,7 @@ using Tile = WgmmaTile;
 template <int kWidth>
 using Shared = WgmmaShared<kWidth>;
 template <int kWidth>
-using Sums = float[Tile::Sums(kWidth)];
+using Sums = WgmmaSums<kWidth>;
 
 constexpr int kMost =
     64;  // products of a launch: they are kernel parameters, of which there may be 32,764 bytes
@@ -47,14 +47,11 @@ struct LineScales {
   int64_t line_stride, block_stride;
 };
 
-struct Problem {
+struct Problem : WgmmaOutput {
   LineScales a_scales, b_scales;
-  void* c;
-  int64_t c_pitch;
-  int m, n, k_blocks, a_lines;  // a_lines: rows of A that share a scale
-  int rows, pairs, first;       // tiles; the number of its first pair of tiles in the launch
-  bool add, vector;             // vector: C's rows begin at multiples of 16 bytes
-  bool boxes;                   // C goes out by the copy engine
+  int k_blocks, a_lines;   // a_lines: rows of A that share a scale
+  int rows, pairs, first;  // tiles; the number of its first pair of tiles in the launch
+  bool boxes;              // C goes out by the copy engine
 };
 
 struct Batch {
@@ -219,84 +216,6 @@ __device__ __forceinline__ void Promote(const Sums<kWidth>& product,
     sums[i + 1] = __fmaf_rn(product[i + 1], scales.low * right, sums[i + 1]);
     sums[i + 2] = __fmaf_rn(product[i + 2], scales.high * left, sums[i + 2]);
     sums[i + 3] = __fmaf_rn(product[i + 3], scales.high * right, sums[i + 3]);
-  }
-}
-
-__device__ __forceinline__ void StoreTwo(const Problem& p, int row, int col, float left, float right, float) {
-  float* c = static_cast<float*>(p.c) + row * p.c_pitch + col;
-  if (p.vector && col + 1 < p.n) {
-    float2 sum = make_float2(left, right);
-    if (p.add) {
-      const float2 before = *reinterpret_cast<const float2*>(c);
-      sum.x = before.x + sum.x;
-      sum.y = before.y + sum.y;
-    }
-    *reinterpret_cast<float2*>(c) = sum;
-    return;
-  }
-  if (col < p.n) c[0] = p.add ? c[0] + left : left;
-  if (col + 1 < p.n) c[1] = p.add ? c[1] + right : right;
-}
-__device__ __forceinline__ void StoreTwo(const Problem& p, int row, int col, float left, float right, bf16) {
-  bf16* c = static_cast<bf16*>(p.c) + row * p.c_pitch + col;
-  if (p.vector && col + 1 < p.n) {
-    uint32_t& both = *reinterpret_cast<uint32_t*>(c);
-    if (p.add) {
-      const uint32_t before = both;
-      left = __uint_as_float(before << 16) + left;
-      right = __uint_as_float(before & 0xFFFF0000u) + right;
-    }
-    both = RoundPair(left, right);
-    return;
-  }
-  if (col < p.n) c[0] = bf16(p.add ? static_cast<float>(c[0]) + left : left);
-  if (col + 1 < p.n) c[1] = bf16(p.add ? static_cast<float>(c[1]) + right : right);
-}
-
-// The sums of a thread's row and of the one eight below, rounded once.
-template <int kWidth, typename Out>
-__device__ __forceinline__ void StoreRows(const Problem& p, int row, int col, const Sums<kWidth>& sums) {
-  const int q = static_cast<int>(threadIdx.x) % 4;
-#pragma unroll
-  for (int i = 0; i < Tile::Sums(kWidth); i += 4) {
-    const int at = col + i / 4 * 8 + q * 2;
-    if (row < p.m) StoreTwo(p, row, at, sums[i], sums[i + 1], Out());
-    if (row + 8 < p.m) StoreTwo(p, row + 8, at, sums[i + 2], sums[i + 3], Out());
-  }
-}
-
-__device__ __forceinline__ void PutTwo(uint8_t* to, float left, float right, float) {
-  *reinterpret_cast<float2*>(to) = make_float2(left, right);
-}
-__device__ __forceinline__ void PutTwo(uint8_t* to, float left, float right, bf16) {
-  *reinterpret_cast<uint32_t*>(to) = RoundPair(left, right);
-}
-
-// The same by way of the copy engine, for the sixteen rows of a warp, of which `row` is the first: box by box through shared memory.
-// The next tile may begin when the boxes are full. All lanes must come.
-template <int kWidth, typename Out>
-__device__ __forceinline__ void StoreBoxes(const Problem& p, const CUtensorMap& map, uint8_t* memory,
-                                           uint32_t shared, int row, int col, const Sums<kWidth>& sums) {
-  using Room = Shared<kWidth>;
-  constexpr int kColumns = 128 / static_cast<int>(sizeof(Out));
-  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  if (row >= p.m) return;
-#pragma unroll
-  for (int box = 0; box < kWidth / kColumns; ++box) {
-    const int at = Room::Box(warp, box % Room::kBoxes), first = box * kColumns;
-    if (lane == 0) WaitForStores<Room::kBoxes - 1>();  // this one has been read; each box is a group
-    __syncwarp();
-#pragma unroll
-    for (int i = Tile::Sums(first); i < Tile::Sums(first + kColumns); i += 4) {
-      const int byte = (ColumnOfSum(lane, i) - first) * static_cast<int>(sizeof(Out));
-      PutTwo(memory + at + SwizzledByte(lane / 4, byte), sums[i], sums[i + 1], Out());
-      PutTwo(memory + at + SwizzledByte(lane / 4 + 8, byte), sums[i + 2], sums[i + 3], Out());
-    }
-    ShowToCopies();
-    __syncwarp();
-    if (lane != 0) continue;
-    if (col + first < p.n) StoreBox(&map, col + first, row, shared + static_cast<uint32_t>(at));
-    CommitStores();
   }
 }
 
