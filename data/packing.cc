@@ -41,6 +41,16 @@ absl::Status PackedDataset::Read(int64_t position, std::span<int32_t> tokens,
   return absl::OkStatus();
 }
 
+std::vector<DocumentPart> PackedDataset::Parts(int64_t position, int64_t count) {
+  std::vector<DocumentPart> parts;
+  for (int64_t done = 0; done < count; done += parts.back().tokens) {
+    const DocumentOrder::Item item = order_.At(position + done);
+    parts.push_back({.document = item.document, .epoch = item.epoch, .offset = position + done - item.begin,
+                     .tokens = std::min(item.end - position, count) - done, .fim = item.fim});
+  }
+  return parts;
+}
+
 absl::Status PackedDataset::ReadItem(const DocumentOrder::Item& item, int64_t offset,
                                      std::span<int32_t> out) const {
   if (!item.fim) return dataset_->Read(dataset_->DocumentStart(item.document) + offset, out);

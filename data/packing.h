@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "data/document_order.h"
@@ -15,6 +16,14 @@
 #include "data/index/indexed_dataset.h"
 
 namespace jevons {
+
+// Tokens of one document that follow each other in a sample.
+struct DocumentPart {
+  int64_t document = 0, epoch = 0;
+  int64_t offset = 0;  // of the first, in the document; where that is in fill-in-the-middle order, in what it became
+  int64_t tokens = 0;
+  bool fim = false;
+};
 
 class PackedDataset {
  public:
@@ -31,6 +40,9 @@ class PackedDataset {
   // position i, where its document begins among `tokens`, 0 if before them.
   // IntegrityError for a token outside the vocabulary. REQUIRES: 0 <= position, and all up to 2^61 + 2^50.
   absl::Status Read(int64_t position, std::span<int32_t> tokens, std::span<int32_t> document_start);
+
+  // What `count` tokens of the stream from `position` on are made of, in order.
+  std::vector<DocumentPart> Parts(int64_t position, int64_t count);
 
   const IndexedDataset& dataset() const { return *dataset_; }
   const DocumentOrder& order() const { return order_; }

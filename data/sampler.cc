@@ -91,10 +91,17 @@ absl::Status SampleStream::Read(int64_t index, std::span<int32_t> tokens, std::s
         absl::StrFormat("sample %d: the stream holds samples 0..%d", index, kMaxPosition / config_.seq_len));
   }
   const Mixture::Place place = mixture_.At(index);
-  PackedDataset& dataset = datasets_[static_cast<size_t>(place.dataset)];
-  const int64_t sample =
-      config_.shuffle_samples ? dataset.ShuffledSample(place.local, config_.seq_len) : place.local;
-  return dataset.Read(sample * config_.seq_len, tokens, document_start);
+  return datasets_[static_cast<size_t>(place.dataset)].Read(PositionOf(place), tokens, document_start);
+}
+
+int64_t SampleStream::PositionOf(const Mixture::Place& place) const {
+  const PackedDataset& dataset = datasets_[static_cast<size_t>(place.dataset)];
+  return (config_.shuffle_samples ? dataset.ShuffledSample(place.local, config_.seq_len) : place.local) * config_.seq_len;
+}
+
+std::vector<DocumentPart> SampleStream::PartsOf(int64_t index) {
+  const Mixture::Place place = mixture_.At(index);
+  return datasets_[static_cast<size_t>(place.dataset)].Parts(PositionOf(place), config_.seq_len + 1);
 }
 
 std::string SampleStream::OneDocumentWarning(int64_t sequences) const {

@@ -52,6 +52,9 @@ class SampleStream {
   // Sequential reading is fastest. One thread at a time: it moves cached tables.
   absl::Status Read(int64_t index, std::span<int32_t> tokens, std::span<int32_t> document_start);
 
+  // What the seq_len + 1 tokens of sample `index` are made of. REQUIRES: an index that Read takes.
+  std::vector<DocumentPart> PartsOf(int64_t index);
+
   // Which dataset sample `index` is from, and which of its own samples it is; and how many of the first n are
   // from each.
   Mixture::Place PlaceOf(int64_t index) const { return mixture_.At(index); }
@@ -74,6 +77,9 @@ class SampleStream {
  private:
   SampleStream(StreamConfig config, Mixture mixture)
       : config_(std::move(config)), mixture_(std::move(mixture)) {}
+
+  // Where a sample begins in its dataset's stream.
+  int64_t PositionOf(const Mixture::Place& place) const;
 
   StreamConfig config_;
   Mixture mixture_;

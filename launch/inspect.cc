@@ -95,6 +95,7 @@ std::string ModelText(const RunConfig& config) {
 // Of a run: the newest values that its metrics have up to the checkpoint's step.
 void DescribeMetrics(const std::string& run, int64_t step, Answer& answer) {
   std::ifstream file(JoinPath(run, "metrics.jsonl"));
+  Json skipped = Json::array();
   std::map<std::string, std::pair<int64_t, double>> newest;
   int64_t bad = 0;
   RowsPerToken rows;
@@ -108,6 +109,8 @@ void DescribeMetrics(const std::string& run, int64_t step, Answer& answer) {
       continue;
     }
     if (at->get<int64_t>() > step) continue;
+    if (const auto reason = metrics.find("bad_step/reason"); reason != metrics.end())
+      skipped.push_back({{"step", *at}, {"reason", *reason}, {"gradient_hash", metrics.value("bad_step/gradient_hash", "")}});
     for (const std::string& name : names)
       if (const auto value = metrics.find(name); value != metrics.end() && value->is_number())
         newest[name] = {at->get<int64_t>(), value->get<double>()};
@@ -127,6 +130,9 @@ void DescribeMetrics(const std::string& run, int64_t step, Answer& answer) {
     answer.json["run"]["metrics"][name] = {{"step", found->second.first}, {"value", *value}};
   }
   if (newest.contains(rows.Named()[0].first)) AddLine(answer, "between nodes", RowsText(rows));
+  for (const Json& step : skipped)
+    AddLine(answer, "skipped", absl::StrFormat("step %d: %s", step["step"].get<int64_t>(), step["reason"].get<std::string>()));
+  if (!skipped.empty()) answer.json["run"]["skipped"] = skipped;
   if (bad > 0) AddLine(answer, "metrics", absl::StrFormat("%d lines of metrics.jsonl are no metrics", bad));
 }
 

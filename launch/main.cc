@@ -21,7 +21,7 @@ Trains DeepSeek-V3-class mixture-of-experts language models.
 )";
 
 constexpr char kExitCodes[] = R"(`jevons help COMMAND` says more. Exit codes:
-  0 done                       4 NaN or Inf in a loss or gradient
+  0 done                       4 NaN or Inf in a loss or gradient, a spike, or a machine that computes other bits
   1 failure                    5 a rank hangs or died
   2 command line or config    75 stopped by a signal with a committed checkpoint: run the same command again
   3 data or checkpoint damaged, missing, or not what the config says)";
@@ -35,6 +35,7 @@ int Run(int argc, char** argv) {
   jevons::RegisterTrain(program, &exit_code);
   jevons::RegisterSupervise(program, &exit_code);
   jevons::RegisterStatus(program, &exit_code);
+  jevons::RegisterReplay(program, &exit_code);
   jevons::RegisterEval(program, &exit_code);
   jevons::RegisterGenerate(program, &exit_code);
   jevons::RegisterScore(program, &exit_code);

@@ -1,26 +1,13 @@
 #include "parallel/ep/row_exchange.h"
 
-#include <xxhash.h>
-
 #include <utility>
 
 #include "absl/strings/str_format.h"
 #include "kernels/base/check.h"
-#include "kernels/tensor/device.h"
 #include "parallel/comm/watchdog.h"
+#include "parallel/hash.h"
 
 namespace jevons {
-namespace {
-
-// Of `bytes` where the stream works, after what has been hashed already.
-uint64_t Hashed(const Stream& stream, std::span<const std::byte> bytes, uint64_t before) {
-  if (stream.device == Device::kCpu || bytes.empty()) return XXH3_64bits_withSeed(bytes.data(), bytes.size(), before);
-  std::vector<std::byte> here(bytes.size());
-  Fetch(stream, bytes.data(), here.data(), static_cast<int64_t>(bytes.size()));
-  return XXH3_64bits_withSeed(here.data(), here.size(), before);
-}
-
-}  // namespace
 
 struct RowExchange::Request::Check {
   std::vector<std::vector<std::span<const std::byte>>> parts;  // [ranks] what comes from each
@@ -68,7 +55,7 @@ RowExchange::Request RowExchange::Begin(std::span<const Move> moves, LinkTraffic
     size_t sent = 0, received = 0;
     for (size_t r = 0; r < ranks; ++r) {
       const auto out = static_cast<size_t>(exchange.send_bytes[r]), in = static_cast<size_t>(exchange.recv_bytes[r]);
-      check.sent[r] = Hashed(stream_, exchange.send.subspan(std::exchange(sent, sent + out), out), check.sent[r]);
+      check.sent[r] = HashOf(stream_, exchange.send.subspan(std::exchange(sent, sent + out), out), check.sent[r]);
       check.parts[r].push_back(exchange.recv.subspan(std::exchange(received, received + in), in));
     }
   }
@@ -83,7 +70,7 @@ void RowExchange::Finish(Request& request) {
   group_.Wait(check.hashes);
   for (size_t r = 0; r < peers_.size(); ++r) {
     uint64_t hash = 0;
-    for (const std::span<const std::byte> part : check.parts[r]) hash = Hashed(stream_, part, hash);
+    for (const std::span<const std::byte> part : check.parts[r]) hash = HashOf(stream_, part, hash);
     if (hash == check.received[r]) continue;
     group_.call_log()->Die({.group = group_.name(), .kind = "AllToAllV", .sequence = request.rows.id, .bytes = 0},
                            absl::StrFormat("what came from ep rank %d was damaged on its way: hash %016x, sent was %016x", peers_[r].ep_rank,

@@ -33,6 +33,14 @@ void ExpectOnly(const std::vector<std::string>& overrides, const std::string& li
   EXPECT_THAT(Lines(overrides, world_size), ::testing::ElementsAre(line));
 }
 
+TEST(Validate, BadStepRules) {
+  ExpectOnly({"train.bad_step.spike_window=1"}, "train.bad_step.spike_window = 1: must be from 2 to 1000000; nearest legal: 2");
+  ExpectOnly({"train.bad_step.spike_sigmas=-1"}, "train.bad_step.spike_sigmas = -1: must be from 0 to 1e+06; nearest legal: 0");
+  ExpectOnly({"train.bad_step.most_in_a_row=-1"}, "train.bad_step.most_in_a_row = -1: must be from 0 to 1000000; nearest legal: 0");
+  ExpectOnly({"train.verify_replicas=-1"}, "train.verify_replicas = -1: must be from 0 to 10000000000; nearest legal: 0");
+  EXPECT_THAT(Lines({"train.bad_step.policy=REPLAY", "train.bad_step.spike_sigmas=6", "train.bad_step.most_in_a_row=0", "train.verify_replicas=1"}), IsEmpty());
+}
+
 TEST(Validate, ExpertRules) {
   ExpectOnly({"model.moe.routed_experts=7"},
              "model.moe.routed_experts = 7: must be divisible by model.moe.groups = 4; nearest legal: 8");

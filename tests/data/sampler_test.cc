@@ -105,6 +105,30 @@ TEST_F(SamplerTest, RandomAccessEqualsSequential) {
   }
 }
 
+// What a sample is said to be made of is what Read gives, document by document.
+TEST_F(SamplerTest, PartsAreWhatASampleIsMadeOf) {
+  for (const double fim : {0.0, 0.5}) {
+    StreamConfig config = Make({20, 30}, 25, 40);
+    config.shuffle_samples = true;
+    SetFim(config, fim);
+    config.vocab_size = kEnd + 1;
+    SampleStream stream = OpenStream(config);
+    int64_t rearranged = 0;
+    for (int64_t j = 0; j < 60; ++j) {
+      std::vector<int32_t> expected = ReadSample(stream, j), tokens;
+      for (const DocumentPart& part : stream.PartsOf(j)) {
+        const std::vector<int32_t>& document = documents_[static_cast<size_t>(stream.PlaceOf(j).dataset)][static_cast<size_t>(part.document)];
+        ASSERT_GT(part.tokens, 0);
+        for (int64_t i = part.offset; i < part.offset + part.tokens; ++i)
+          tokens.push_back(part.fim ? expected[tokens.size()] : document[static_cast<size_t>(i)]);
+        rearranged += part.fim ? 1 : 0;
+      }
+      EXPECT_EQ(tokens, expected) << j;
+    }
+    EXPECT_EQ(rearranged > 0, fim > 0);
+  }
+}
+
 TEST_F(SamplerTest, EveryNumberOfRanksReadsOneStream) {
   StreamConfig config = Make({25, 40}, 30, 8);
   config.shuffle_samples = true;

@@ -223,6 +223,7 @@ void SetInfo(const CheckpointInfo& info, CheckpointManifest* manifest) {
   manifest->set_config_text(info.config_text);
   manifest->set_sampler_state(info.sampler_state);
   manifest->set_cost_state(info.cost_state);
+  manifest->set_step_history(info.step_history);
   for (const auto& [name, value] : info.labels) {
     CheckpointLabel* label = manifest->add_labels();
     label->set_name(name);

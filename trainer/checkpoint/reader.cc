@@ -212,6 +212,7 @@ int64_t CheckpointReader::step() const { return state_->manifest.step(); }
 const std::string& CheckpointReader::config_text() const { return state_->manifest.config_text(); }
 const std::string& CheckpointReader::sampler_state() const { return state_->manifest.sampler_state(); }
 const std::string& CheckpointReader::cost_state() const { return state_->manifest.cost_state(); }
+const std::string& CheckpointReader::step_history() const { return state_->manifest.step_history(); }
 const std::map<std::string, std::string>& CheckpointReader::labels() const { return state_->labels; }
 const std::vector<TensorInfo>& CheckpointReader::tensors() const { return state_->tensors; }
 int CheckpointReader::files() const { return state_->manifest.files_size(); }

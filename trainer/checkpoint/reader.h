@@ -53,6 +53,7 @@ class CheckpointReader {
   const std::string& config_text() const;
   const std::string& sampler_state() const;
   const std::string& cost_state() const;
+  const std::string& step_history() const;
   const std::map<std::string, std::string>& labels() const;
   const std::vector<TensorInfo>& tensors() const;  // by rising name
   int64_t bytes() const;                           // of all tensors

@@ -49,6 +49,7 @@ struct CheckpointInfo {
   std::string config_text = {};
   std::string sampler_state = {};
   std::string cost_state = {};
+  std::string step_history = {};
   std::map<std::string, std::string> labels = {};
 };
 

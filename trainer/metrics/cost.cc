@@ -18,6 +18,13 @@ void AddRestart(CostLedger& ledger, double device_seconds, double dollars) {
   ledger.set_wasted_dollars(ledger.wasted_dollars() + dollars);
 }
 
+void AddSkipped(CostLedger& ledger, int64_t tokens, double device_seconds, double dollars) {
+  ledger.set_skipped_steps(ledger.skipped_steps() + 1);
+  ledger.set_skipped_tokens(ledger.skipped_tokens() + tokens);
+  ledger.set_wasted_device_seconds(ledger.wasted_device_seconds() + device_seconds);
+  ledger.set_wasted_dollars(ledger.wasted_dollars() + dollars);
+}
+
 double DollarsPerMillionTokens(const CostLedger& ledger) {
   return ledger.tokens() == 0 ? 0 : ledger.dollars() / static_cast<double>(ledger.tokens()) * 1e6;
 }
@@ -27,8 +34,10 @@ std::string CostSummary(const CostLedger& ledger, const std::string& device, boo
       ledger.device_seconds() > 0 ? ledger.wasted_device_seconds() / ledger.device_seconds() : 0;
   const std::string money = priced ? absl::StrFormat("$%.4g, $%.4g per million tokens", ledger.dollars(), DollarsPerMillionTokens(ledger))
                                    : "price not set (cost.price_per_device_hour)";
-  return absl::StrFormat("%d tokens, %.4g %s hours (%.1f%% of them lost, %d restart%s), %s", ledger.tokens(),
-                         ledger.device_seconds() / 3600, device, 100 * lost, ledger.restarts(), ledger.restarts() == 1 ? "" : "s", money);
+  const int64_t steps = ledger.skipped_steps();
+  const std::string skipped = steps > 0 ? absl::StrFormat(", %d step%s of %d tokens skipped", steps, steps == 1 ? "" : "s", ledger.skipped_tokens()) : "";
+  return absl::StrFormat("%d tokens, %.4g %s hours (%.1f%% of them lost, %d restart%s%s), %s", ledger.tokens(),
+                         ledger.device_seconds() / 3600, device, 100 * lost, ledger.restarts(), ledger.restarts() == 1 ? "" : "s", skipped, money);
 }
 
 }  // namespace jevons

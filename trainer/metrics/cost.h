@@ -25,10 +25,14 @@ void Charge(CostLedger& ledger, const DeviceTime& time);
 // which the run goes on, does not have them yet. Zeros where nothing was lost.
 void AddRestart(CostLedger& ledger, double device_seconds, double dollars);
 
+// A step of so many tokens that was charged, and not applied.
+void AddSkipped(CostLedger& ledger, int64_t tokens, double device_seconds, double dollars);
+
 // Of all that was paid, for the tokens that were kept; 0 before the first token.
 double DollarsPerMillionTokens(const CostLedger& ledger);
 
-// "1228800 tokens, 0.21 CPU core hours (3.1% of them lost, 1 restart), $0.42, $0.34 per million tokens"; "price not set" in place of the
+// "1228800 tokens, 0.21 CPU core hours (3.1% of them lost, 1 restart, 2 steps of 8192 tokens skipped), $0.42, $0.34 per million tokens"; without
+// the steps where none was; "price not set" in place of the
 // dollars unless `priced`.
 std::string CostSummary(const CostLedger& ledger, const std::string& device, bool priced);
 

@@ -14,6 +14,7 @@ std::string ToJsonLine(const MetricsRecord& record) {
   json["step"] = record.step;
   json["time"] = record.wall_time;
   for (const auto& [name, value] : record.values) json[name] = value;
+  for (const auto& [name, text] : record.texts) json[name] = text;
   return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
 }
 
@@ -29,6 +30,8 @@ std::optional<MetricsRecord> FromJsonLine(const std::string& line) {
       record.wall_time = value.get<double>();
     } else if (value.is_number() || value.is_null()) {
       record.values.emplace_back(name, value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>());
+    } else if (value.is_string()) {
+      record.texts.emplace_back(name, value.get<std::string>());
     }
   }
   return record;

@@ -1,6 +1,7 @@
 // metrics.jsonl: the record of a run, one JSON object a line, and the source of every other view:
 //   {"step":12,"time":1763755200.5,"loss/main":5.25,"tokens_per_second":2048.0}
-// Values that are no numbers (NaN, Inf) are null.
+// Values that are no numbers (NaN, Inf) are null. A step that was not applied has a record of its own kind:
+//   {"step":13,"time":1763755201.5,"bad_step/loss":9.75,...,"bad_step/reason":"...","bad_step/gradient_hash":"0123456789abcdef"}
 #ifndef JEVONS_TRAINER_METRICS_JSONL_H_
 #define JEVONS_TRAINER_METRICS_JSONL_H_
 

@@ -33,6 +33,8 @@ class WeightBinding {
   void Quantize(const OpContext& ops, QuantStats* lost);
   void Quantize(const OpContext& ops, std::span<const PassingWeight> weights, QuantStats* lost);
   int64_t bytes() const { return codes_.used_bytes(); }
+  // The codes of a parameter, of a stack those of one expert here, and their scales; none where there are none.
+  std::vector<Tensor> CodesOf(size_t param, int64_t local_expert) const;
   // Where backward passes contribute from here on; nowhere before.
   void BindGradients(const GradientStore& gradients);
   const ModelWeights& weights() const { return weights_; }

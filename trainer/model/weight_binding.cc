@@ -109,6 +109,19 @@ void WeightBinding::Quantize(const OpContext& ops, std::span<const PassingWeight
   QuantizeWeights(ops, descs, lost);
 }
 
+std::vector<Tensor> WeightBinding::CodesOf(size_t param, int64_t local_expert) const {
+  std::vector<Tensor> codes;
+  const auto add = [&](const Fp8Weight& weight) {
+    for (const Fp8Operand* operand : {&weight.plain, &weight.turned})
+      if (operand->codes) codes.insert(codes.end(), {operand->codes, operand->scales});
+  };
+  for (const auto& [bound, weight] : dense_)
+    if (bound == param && weight->plan.fp8) add(weight->fp8);
+  for (const auto& [bound, stack] : experts_)
+    if (bound == param && stack->plan.fp8) add(stack->fp8[static_cast<size_t>(local_expert)]);
+  return codes;
+}
+
 void WeightBinding::BindBlock(const ModelConfig& model, const WeightStore& store, const std::string& prefix, bool dense,
                               BlockWeights& block) {
   auto bind = [&](const char* name, auto& weight) { Bind(store, absl::StrCat(prefix, name), weight); };

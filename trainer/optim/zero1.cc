@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "kernels/ops/adamw.h"
 #include "kernels/ops/elementwise.h"
 #include "kernels/ops/reduce.h"
 #include "kernels/tensor/device.h"
+#include "parallel/hash.h"
 #include "parallel/zero/exchange.h"
 
 namespace jevons {
@@ -185,6 +187,8 @@ void ZeroOptimizer::Begin(const OpContext& ops, const GradientStore& gradients, 
       if (entry.local_expert <= 0) gradients.Finish(ops, entry.param);
       part.sums.push_back(group.expert ? gradients.ExpertTotal(entry.param, entry.local_expert) : gradients.Whole(entry.param));
     }
+    if (hashes_)
+      for (const Tensor& sum : part.sums) hashing_ = HashOf(ops.stream, sum, hashing_);
     for (Slice& slice : group.slices) slice.gradient = Part(part.sums[slice.entry], slice.elements);
   }
   reduction_.Begin(ops.stream, std::move(parts));
@@ -200,6 +204,7 @@ GradientSummary ZeroOptimizer::Reduce(const OpContext& ops, const GradientStore&
   Begin(ops, gradients, [](const Group&) { return true; });
   reduction_.Finish(ops.stream);
   for (Group& group : groups_) group.reduces = false;
+  contributions_ = std::exchange(hashing_, 0);
   GradientSummary summary = Summarize(ops, gradients);
   summary.norm /= scale;
   summary.scale = scale;
@@ -208,7 +213,7 @@ GradientSummary ZeroOptimizer::Reduce(const OpContext& ops, const GradientStore&
 
 // A chunk has one owner in the world; everybody else adds the integer 0 to the bits of its sum: exact in any order. Flags are
 // counts.
-GradientSummary ZeroOptimizer::Summarize(const OpContext& ops, const GradientStore& gradients) const {
+std::vector<int64_t> ZeroOptimizer::ChunkSums(const OpContext& ops, const GradientStore& gradients) const {
   const int64_t own_flags = gradients.flags().size();
   std::vector<int64_t> mine;
   {
@@ -216,12 +221,9 @@ GradientSummary ZeroOptimizer::Summarize(const OpContext& ops, const GradientSto
     const Tensor sums = ops.scratch->Allocate("gradient.squares", DType::kI64, {chunks_ + own_flags});
     Zero(ops.stream, sums);
     std::vector<SquaresSlice> slices;
-    for (const Group& group : groups_) {
-      for (const Slice& slice : group.slices) {
-        const int64_t first = group.entries[slice.entry].first_chunk + slice.elements.begin / kChunk;
-        slices.push_back({slice.gradient, static_cast<double*>(sums.data) + first, gradient_unit_});
-      }
-    }
+    for (const Group& group : groups_)
+      for (const Slice& slice : group.slices)
+        slices.push_back({slice.gradient, static_cast<double*>(sums.data) + FirstChunk(group, slice), gradient_unit_});
     SumsOfSquares(ops, slices, kChunk);
     CopyBytes(ops.stream, gradients.flags().data, sums.as<int64_t>() + chunks_, gradients.flags().bytes());
     if (ops.stream.device == Device::kNone) return {};  // nothing to add; a large model has millions of chunks
@@ -240,28 +242,23 @@ GradientSummary ZeroOptimizer::Summarize(const OpContext& ops, const GradientSto
     for (int64_t e = here.begin; e < here.end; ++e) all[first + static_cast<size_t>(e)] = *flag++;
   }
   mesh_.world().AllReduceSum(all);
+  return all;
+}
+
+GradientSummary ZeroOptimizer::Summarize(const OpContext& ops, const GradientStore& gradients) const {
+  const std::vector<int64_t> sums = ChunkSums(ops, gradients);
+  if (sums.empty()) return {};
   std::vector<double> squares;
   squares.reserve(static_cast<size_t>(chunks_));
-  for (int64_t i = 0; i < chunks_; ++i) squares.push_back(std::bit_cast<double>(all[static_cast<size_t>(i)]));
+  for (int64_t i = 0; i < chunks_; ++i) squares.push_back(std::bit_cast<double>(sums[static_cast<size_t>(i)]));
   GradientSummary summary{.norm = std::sqrt(TreeSum(squares)), .refused = {}};
-  const auto is_bad = [](double square) { return !std::isfinite(square); };
-  const bool flagged = std::any_of(all.begin() + chunks_, all.end(), [](int64_t f) { return f != 0; });
+  const bool flagged = std::any_of(sums.begin() + chunks_, sums.end(), [](int64_t flag) { return flag != 0; });
   if (std::isfinite(summary.norm) && !flagged) return summary;
-  auto chunk = squares.cbegin();
-  auto flags = all.cbegin() + chunks_;
-  for (const ParamSpec& spec : weights_.specs()) {
-    const int64_t copies = spec.expert ? spec.shape[0] : 1;
-    for (int64_t e = 0; e < copies; ++e) {
-      const auto end = chunk + ChunksOf(spec.shape.size() / copies);
-      const bool refused = *flags++ != 0 || std::any_of(chunk, end, is_bad);
-      chunk = end;
-      if (!refused) continue;
-      summary.refused = absl::StrCat(spec.name, spec.expert ? absl::StrCat(", expert ", e) : "",
-                                     gradients.exact() ? " is NaN, Inf or too large to be summed exactly" : " is NaN or Inf");
-      return summary;
-    }
-  }
-  summary.refused = "all parameters together has an infinite norm";
+  const std::vector<ParameterGradient> parameters = ParametersOf(sums);
+  const auto first = std::find_if(parameters.begin(), parameters.end(), [](const ParameterGradient& parameter) { return parameter.refused; });
+  summary.refused = first == parameters.end()
+                        ? "all parameters together has an infinite norm"
+                        : absl::StrCat(first->name, gradients.exact() ? " is NaN, Inf or too large to be summed exactly" : " is NaN or Inf");
   return summary;
 }
 

@@ -10,12 +10,14 @@
 
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "configs/run.pb.h"
 #include "parallel/mesh.h"
 #include "parallel/zero/background_reduction.h"
+#include "parallel/zero/ownership.h"
 #include "trainer/model/gradients.h"
 #include "trainer/model/partition.h"
 #include "trainer/model/weights.h"
@@ -37,6 +39,13 @@ struct GradientSummary {
   std::optional<std::string> refused;       // what is wrong with which parameter first: "model.norm.weight is NaN or Inf"
 };
 
+// What a parameter, of a stack of experts each by itself, has of the gradient.
+struct ParameterGradient {
+  std::string name;      // "model.norm.weight", "...gate_proj.weight, expert 3"
+  double norm = 0;       // before clipping
+  bool refused = false;  // NaN, Inf, or too large to be summed exactly
+};
+
 class ZeroOptimizer {
  public:
   // take: gets the new values of weights that are only passing, a layer's at a time, whenever there are such. Collective over the world.
@@ -52,6 +61,15 @@ class ZeroOptimizer {
   // Reduces what BeginReduce has not, and ends what it has begun. The gradients are those of the loss times `scale`, a power of two. Returns
   // the global norm, for which the host waits. Collective over the world.
   GradientSummary Reduce(const OpContext& ops, const GradientStore& gradients, double scale);
+
+  // What Reduce has left, until the next step begins. In the order of execution; and a hash of all of it, which for exact sums no layout
+  // changes. The host waits. Collective over the world.
+  std::vector<ParameterGradient> ParameterGradients(const OpContext& ops, const GradientStore& gradients, double scale) const;
+  uint64_t GradientHash(const OpContext& ops) const;
+
+  // From here on what this rank itself has summed is hashed before it is reduced; and that hash, of the last Reduce.
+  void HashContributions() { hashes_ = true; }
+  uint64_t contributions() const { return contributions_; }
 
   // AdamW on the slices, t = 1, 2, ..., then everybody's new weights to everybody; the average follows beside what comes next. Collective over the
   // world.
@@ -101,6 +119,10 @@ class ZeroOptimizer {
   template <typename Wanted>
   void Begin(const OpContext& ops, const GradientStore& gradients, Wanted wanted);
   GradientSummary Summarize(const OpContext& ops, const GradientStore& gradients) const;
+  // The bits of the sums of squares of [chunks of the model], then [parameters, experts each] flags: the same on all ranks.
+  std::vector<int64_t> ChunkSums(const OpContext& ops, const GradientStore& gradients) const;
+  std::vector<ParameterGradient> ParametersOf(std::span<const int64_t> sums) const;
+  static int64_t FirstChunk(const Group& group, const Slice& slice) { return group.entries[slice.entry].first_chunk + slice.elements.begin / kChunk; }
   // Weights that the ranks have written each its slices of, or that are to be made of masters, to everybody.
   void GatherWeights(Group& group, const OpContext& ops);
   void PassWeights(Group& group, const OpContext& ops);
@@ -115,6 +137,8 @@ class ZeroOptimizer {
   std::unique_ptr<WeightAverage> average_;  // of the slices, group after group; null: none is kept
   int64_t chunks_ = 0;      // of the model
   double gradient_unit_ = 1;  // what 1 of a slice's gradient is worth
+  bool hashes_ = false;
+  uint64_t hashing_ = 0, contributions_ = 0;  // of this step so far, of the last one
 };
 
 }  // namespace jevons

@@ -139,6 +139,23 @@ MetricsRecord StepRecord(const StepPlan& plan, const StepStats& stats, const Met
   return record;
 }
 
+MetricsRecord BadStepRecord(const StepPlan& plan, const JudgedStep& judged, const Meter& meter, const CostLedger& ledger, double wall_time) {
+  const StepStats& stats = judged.stats;
+  MetricsRecord record{.step = plan.step + 1,
+                       .wall_time = wall_time,
+                       .values = {{"bad_step/loss", stats.loss},
+                                  {"bad_step/mtp", stats.mtp_loss},
+                                  {"bad_step/gradient_norm", stats.gradient_norm},
+                                  {"bad_step/in_a_row", static_cast<double>(judged.bad->in_a_row)},
+                                  {"bad_step/sequences", static_cast<double>(plan.sequences)},
+                                  {"cost/device_seconds", ledger.device_seconds()}},
+                       .texts = {{"bad_step/reason", judged.bad->reason}, {"bad_step/gradient_hash", absl::StrFormat("%016x", judged.bad->gradient_hash)}}};
+  if (meter.price_per_device_hour) record.values.emplace_back("cost/dollars", ledger.dollars());
+  for (size_t i = 0; i < stats.seconds.size(); ++i)
+    if (static_cast<Phase>(i) != Phase::kValidation) record.values.emplace_back(absl::StrCat("seconds/", kPhaseNames[i]), stats.seconds[i]);
+  return record;
+}
+
 std::string ShadowLine(const StepPlan& plan, const StepStats& stats) {
   const ShadowReport& shadow = *stats.shadow;
   std::string line = absl::StrFormat("step %d | FP8 loss %.5f, without %.5f (%+.3f%%) | relative errors of products:", plan.step + 1,

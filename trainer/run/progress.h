@@ -10,6 +10,7 @@
 
 #include "trainer/metrics/cost.h"
 #include "trainer/metrics/record.h"
+#include "trainer/run/step_judge.h"
 #include "trainer/step/train_step.h"
 
 namespace jevons {
@@ -58,6 +59,9 @@ double Mfu(const Meter& meter, const Interval& interval);
 // validation are in its own record.
 MetricsRecord StepRecord(const StepPlan& plan, const StepStats& stats, const Meter& meter, const Interval& step,
                          const CostLedger& ledger, double wall_time);
+
+// The record of one that was not applied.
+MetricsRecord BadStepRecord(const StepPlan& plan, const JudgedStep& judged, const Meter& meter, const CostLedger& ledger, double wall_time);
 
 // "step 120/300 | loss 4.3100 mtp 4.8700 bal 1.020 | grad 0.82 lr 2.1e-03 | 12.3K tok/s MFU 31.2% $0.021/M | ETA 2h14m $3.2 | load
 // 1.42x 2 dead | forward 40% ...": ETA is the time that is left, and the dollars of the whole run; "price not set" where there are none.

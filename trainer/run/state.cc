@@ -1,11 +1,14 @@
 #include "trainer/run/state.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "kernels/ops/elementwise.h"
 #include "kernels/tensor/device.h"
+#include "trainer/checkpoint/folder.h"
 
 namespace jevons {
 
@@ -102,6 +105,25 @@ absl::Status LoadWeights(CheckpointReader& reader, const WeightStore& weights, c
   JEVONS_RETURN_IF_ERROR(ReadBiases(reader, weights, stream));
   Synchronize(stream);  // the piece goes
   return absl::OkStatus();
+}
+
+absl::Status AdviseToGoBack(const absl::Status& status, const std::string& checkpoints, int64_t state) {
+  const absl::StatusOr<std::vector<CommittedFolder>> committed = ListCommitted(PosixFileSystem(), checkpoints);
+  std::vector<std::string> poisoned;
+  std::optional<int64_t> good;
+  if (committed.ok()) {
+    for (const CommittedFolder& folder : *committed) {
+      if (folder.step < state) {
+        good = folder.step;
+      } else {
+        poisoned.push_back(folder.path);
+      }
+    }
+  }
+  std::string advice = good ? absl::StrFormat("The same command goes on from step %d, the newest checkpoint before it", *good)
+                            : "There is no checkpoint before it: the same command begins anew";
+  if (!poisoned.empty()) advice = absl::StrFormat("%s has these weights: remove it. %s", absl::StrJoin(poisoned, ", "), advice);
+  return absl::Status(status.code(), absl::StrFormat("%s. %s", std::string(status.message()), advice));
 }
 
 absl::Status LoadWeights(CheckpointReader& reader, TrainStep& train_step) {

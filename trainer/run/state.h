@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/base/status.h"
 #include "trainer/checkpoint/reader.h"
 #include "trainer/checkpoint/writer.h"
 #include "trainer/step/train_step.h"
@@ -30,6 +31,9 @@ absl::Status LoadState(CheckpointReader& reader, TrainStep& train_step);
 absl::Status LoadWeights(CheckpointReader& reader, const WeightStore& weights, const Stream& stream = {}, const TakeWeights& take = {});
 // The same into a TrainStep, which can evaluate then.
 absl::Status LoadWeights(CheckpointReader& reader, TrainStep& train_step);
+
+// `status`, which the weights after `state` steps have led to, with where the run goes on from, and which of its checkpoints have these weights.
+absl::Status AdviseToGoBack(const absl::Status& status, const std::string& checkpoints, int64_t state);
 
 }  // namespace jevons
 

@@ -101,6 +101,8 @@ std::string SummaryJson(const RunSummary& s) {
                                {"dollars", money(s.ledger.dollars())},
                                {"dollars_per_million_tokens", money(DollarsPerMillionTokens(s.ledger))},
                                {"restarts", s.ledger.restarts()},
+                               {"skipped_steps", s.ledger.skipped_steps()},
+                               {"skipped_tokens", s.ledger.skipped_tokens()},
                                {"first_validation_loss", s.first_validation},
                                {"last_validation_loss", s.last_validation},
                                {"bits_per_byte", s.bits_per_byte},

@@ -15,7 +15,6 @@
 #include <vector>
 
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_join.h"
 #include "configs/differences.h"
 #include "configs/load.h"
 #include "data/loader.h"
@@ -30,6 +29,7 @@
 #include "trainer/metrics/tensorboard.h"
 #include "trainer/run/same_run.h"
 #include "trainer/run/state.h"
+#include "trainer/run/step_judge.h"
 #include "trainer/step/planned_memory.h"
 
 namespace jevons {
@@ -50,6 +50,7 @@ class Run {
         meter_(options.meter),
         schedule_(config_),
         step_(config_, mesh_),
+        judge_(config_.train(), step_, mesh_.world()),
         writer_(PosixFileSystem(), Checkpoints(), world, static_cast<int>(config_.checkpoint().keep())) {}
 
   absl::Status Open();
@@ -72,6 +73,7 @@ class Run {
   void RequestStep(int64_t step);
   bool StopAgreed();
   void Log(const StepPlan& plan, const StepStats& stats, double seconds);
+  void LogBad(const StepPlan& plan, const JudgedStep& judged);
   absl::Status Validate(int64_t step);
   absl::Status Save(int64_t step);
   absl::Status StopAtNonFinite(const absl::Status& status, int64_t state);
@@ -85,6 +87,7 @@ class Run {
   Meter meter_;
   RunSchedule schedule_;
   TrainStep step_;
+  StepJudge judge_;
   CheckpointWriter writer_;
   std::unique_ptr<Loader> loader_;
   std::optional<SamplerState> sampler_;  // which stream; next_sample is set at each save
@@ -207,6 +210,7 @@ absl::Status Run::Resume(CheckpointReader& reader, const SampleStream& stream) {
   }
   JEVONS_RETURN_IF_ERROR(LoadState(reader, step_));
   if (!ledger_.ParseFromString(reader.cost_state())) return IntegrityError(reader.path() + ": the cost ledger cannot be read");
+  if (!judge_.Parse(reader.step_history())) return IntegrityError(reader.path() + ": the history of steps cannot be read");
   if (!meter_.peak_source.empty() && ledger_.peak_source() == meter_.peak_source) meter_.peak_flops = ledger_.peak_flops();
   first_step_ = reader.step();
   return absl::OkStatus();
@@ -262,6 +266,7 @@ absl::Status Run::Loop() {
   step_.timer().Take();  // opening is no step's
   if (first_step_ == 0 && validation_) JEVONS_RETURN_IF_ERROR(Validate(0));
   if (first_step_ < steps) RequestStep(first_step_);
+  bool due = false;  // a save; it waits for a good step: those of weights that give bad ones would push out the good ones
   for (int64_t step = first_step_; step < steps; ++step) {
     const auto begin = Clock::now();
     SetWatchdogStep(step);
@@ -270,18 +275,21 @@ absl::Status Run::Loop() {
     JEVONS_ASSIGN_OR_RETURN(const SampleBatch* batch, loader_->Next());
     step_.timer().Switch(Phase::kOther);
     const StepPlan plan = schedule_.At(step);
-    const absl::StatusOr<StepStats> result = step_.Run(plan, *batch);
-    if (!result.ok()) return StopAtNonFinite(result.status(), step);
-    const StepStats& stats = *result;
-    Log(plan, stats, Seconds(Clock::now() - begin));
+    const JudgedStep judged = judge_.Run(plan, *batch);
+    if (judged.bad) LogBad(plan, judged);
+    if (!judged.status.ok()) return StopAtNonFinite(judged.status, judge_.suspect());
+    if (!judged.bad) Log(plan, judged.stats, Seconds(Clock::now() - begin));
 
     const bool last = step + 1 == steps, stop = StopAgreed();
     const int64_t eval = config_.train().eval_interval(), save = config_.checkpoint().interval();
     if (validation_ && (last || (eval > 0 && (step + 1) % eval == 0)))
       if (const absl::Status status = Validate(step + 1); !status.ok()) return StopAtNonFinite(status, step + 1);
     JEVONS_RETURN_IF_ERROR(ReportSave(writer_.Poll(), false));
-    if (last || stop || (save > 0 && (step + 1) % save == 0))
+    due = due || (save > 0 && (step + 1) % save == 0);
+    if (last || stop || (due && !judged.bad)) {
+      due = false;
       if (const absl::Status begun = Save(step + 1); !begun.ok()) JEVONS_RETURN_IF_ERROR(ReportSave(begun, last || stop));
+    }
     if (!last && !stop) continue;
     {
       PhaseScope phase(&step_.timer(), Phase::kCheckpoint);
@@ -339,6 +347,20 @@ void Run::Log(const StepPlan& plan, const StepStats& stats, double seconds) {
   }
 }
 
+void Run::LogBad(const StepPlan& plan, const JudgedStep& judged) {
+  const CostLedger before = ledger_;
+  ChargeNow();
+  AddSkipped(ledger_, plan.sequences * config_.data().sequence_length(), ledger_.device_seconds() - before.device_seconds(),
+             ledger_.dollars() - before.dollars());
+  interval_.Add(judged.stats.seconds);
+  session_.Add(judged.stats.seconds);
+  if (!root()) return;
+  Record(BadStepRecord(plan, judged, meter_, ledger_, WallTime()));
+  if (judged.status.ok())
+    LogWarning(absl::StrFormat("step %d/%d was skipped: %s; see `jevons replay %s --step %d`", plan.step + 1, schedule_.steps(), judged.bad->reason,
+                               options_.output, plan.step + 1));
+}
+
 absl::Status Run::Validate(int64_t step) {
   const auto evaluated = step_.Evaluate(*validation_, config_.train().eval_sequences());
   const double seconds = step_.timer().Take(Phase::kValidation);
@@ -371,23 +393,7 @@ absl::Status Run::Validate(int64_t step) {
 absl::Status Run::StopAtNonFinite(const absl::Status& status, int64_t state) {
   if (!absl::IsOutOfRange(status)) return status;
   if (saving_ < state) JEVONS_RETURN_IF_ERROR(ReportSave(writer_.Finish(), false));
-  if (!root()) return status;
-  const absl::StatusOr<std::vector<CommittedFolder>> committed = ListCommitted(PosixFileSystem(), Checkpoints());
-  std::vector<std::string> poisoned;
-  std::optional<int64_t> good;
-  if (committed.ok()) {
-    for (const CommittedFolder& folder : *committed) {
-      if (folder.step < state) {
-        good = folder.step;
-      } else {
-        poisoned.push_back(folder.path);
-      }
-    }
-  }
-  std::string advice = good ? absl::StrFormat("The same command goes on from step %d, the newest checkpoint before it", *good)
-                            : "There is no checkpoint before it: the same command begins anew";
-  if (!poisoned.empty()) advice = absl::StrFormat("%s has these weights: remove it. %s", absl::StrJoin(poisoned, ", "), advice);
-  return absl::Status(status.code(), absl::StrFormat("%s. %s", std::string(status.message()), advice));
+  return root() ? AdviseToGoBack(status, Checkpoints(), state) : status;
 }
 
 absl::Status Run::Save(int64_t step) {
@@ -399,6 +405,7 @@ absl::Status Run::Save(int64_t step) {
                         .config_text = ResolvedText(config_),
                         .sampler_state = sampler_->Serialize(),
                         .cost_state = ledger_.SerializeAsString(),
+                        .step_history = judge_.Serialize(),
                         .labels = options_.labels},
                        SlicesOf(step_.State()), step_.stream());
 }

@@ -9,6 +9,7 @@
 #include "absl/strings/str_format.h"
 #include "kernels/ops/elementwise.h"
 #include "kernels/ops/reduce.h"
+#include "parallel/hash.h"
 #include "parallel/pipeline/passes.h"
 #include "trainer/step/planned_memory.h"
 
@@ -158,6 +159,7 @@ TrainStep::TrainStep(const RunConfig& config, Mesh& mesh, Device device, int64_t
   optimizer_ = std::make_unique<ZeroOptimizer>(
       config.optimizer(), *weights_, partition_, mesh,
       [this](const OpContext&, std::span<const PassingWeight> weights) { TakeWeights(weights); });
+  if (config.train().bad_step().policy() == REPLAY) optimizer_->HashContributions();
   totals_ = std::make_unique<StepTotals>(stream, MostRounds(mesh.shape(), config), model_->loss_terms(), model_->moe_layers(),
                                          config.model().moe().routed_experts());
   bias_steps_ = std::make_unique<Staging>(stream.device, model_->moe_layers() * config.model().moe().routed_experts() *
@@ -256,7 +258,7 @@ LossSums TrainStep::SumLosses(std::span<const double> terms, int64_t count) cons
   return {.main = TreeSum(main), .mtp = TreeSum(mtp), .balance = TreeSum(balance)};
 }
 
-absl::StatusOr<StepStats> TrainStep::Run(const StepPlan& plan, const SampleBatch& batch) {
+StepResult TrainStep::Compute(const StepPlan& plan, const SampleBatch& batch) {
   const int64_t waits_before = HostSynchronizations();
   batch_.Upload(batch.tokens, config_.data().document_mask() ? std::span<const int32_t>(batch.document_start) : std::span<const int32_t>(),
                 config_.data().sequence_length());
@@ -296,38 +298,54 @@ absl::StatusOr<StepStats> TrainStep::Run(const StepPlan& plan, const SampleBatch
   PhaseScope reduce(&timer_, Phase::kReduce);
   totals_->BeginRead();
   totals_->Clear();  // what the new weights' codes lose is the next step's
-  const GradientSummary gradient = optimizer_->Reduce(ctx.ops, *gradients_, scale);  // waits: the totals are here
-  StepStats stats;
+  StepResult result{.stats = {}, .gradient = optimizer_->Reduce(ctx.ops, *gradients_, scale), .non_finite = {}, .losses = {}};  // waits: the totals are here
+  StepStats& stats = result.stats;
   stats.loads.assign(static_cast<size_t>(model_->moe_layers() * config_.model().moe().routed_experts()), 0);
-  std::vector<double> losses;
+  std::vector<double> mine;
   for (int64_t round = 0; round < block.size(); ++round) {
-    losses.insert(losses.end(), totals_->losses(round).begin(), totals_->losses(round).end());
+    mine.insert(mine.end(), totals_->losses(round).begin(), totals_->losses(round).end());
     const auto counts = totals_->counts(round);
     for (size_t i = 0; i < stats.loads.size(); ++i) stats.loads[i] += counts[i];
   }
-  const LossSums sums = SumLosses(GatherLosses(losses, model_->loss_terms(), block, count), count);
-  JEVONS_RETURN_IF_ERROR(CheckLosses(plan, sums, block, rounds));
-  if (gradient.refused)
-    return NumericalError(absl::StrFormat(
-        "step %d: the gradient of %s. The step was not applied. Lower optimizer.learning_rate.peak, or look at samples "
-        "%d to %d",
-        plan.step, *gradient.refused, plan.first_sample, plan.first_sample + plan.sequences - 1));
-  UpdateBalance(plan.gamma, stats);
-  {
-    PhaseScope phase(&timer_, Phase::kOptimizer);
-    optimizer_->Update(ctx.ops, plan.learning_rate, gradient, plan.step + 1);
-    WeightsChanged();
-  }
+  result.contributed = HashOf({}, std::as_bytes(std::span(mine)), optimizer_->contributions());
+  const std::vector<double> terms = GatherLosses(mine, model_->loss_terms(), block, count);
+  for (int64_t i = 0; i < count; ++i)
+    result.losses.push_back(terms[static_cast<size_t>(i * model_->loss_terms())] / (tokens / static_cast<double>(count)));
+  const LossSums sums = SumLosses(terms, count);
+  result.non_finite = NonFiniteLoss(sums, block, rounds);
+  if (result.non_finite.empty() && result.gradient.refused) result.non_finite = "the gradient of " + *result.gradient.refused;
   stats.loss = sums.main / tokens;
   stats.mtp_loss = depth > 0 ? sums.mtp / static_cast<double>(depth) / tokens : 0;
   stats.balance_loss = sums.balance / static_cast<double>(plan.sequences);
-  stats.gradient_norm = gradient.norm;
+  stats.gradient_norm = result.gradient.norm;
   stats.fp8 = SumFp8Stats();
   stats.exchanged = SumTraffic(traffic_before);
   if (shadowed) stats.shadow = ShadowReport{.loss = shadow_loss / tokens, .errors = SumShadowErrors()};
-  stats.seconds = timer_.Take();
   stats.host_waits = HostSynchronizations() - waits_before;
-  return stats;
+  return result;
+}
+
+StepStats TrainStep::Apply(const StepPlan& plan, StepResult result) {
+  const int64_t waits_before = HostSynchronizations();
+  StepStats& stats = result.stats;
+  {
+    PhaseScope phase(&timer_, Phase::kReduce);
+    UpdateBalance(plan.gamma, stats);
+  }
+  {
+    PhaseScope phase(&timer_, Phase::kOptimizer);
+    optimizer_->Update(Context().ops, plan.learning_rate, result.gradient, plan.step + 1);
+    WeightsChanged();
+  }
+  stats.seconds = timer_.Take();
+  stats.host_waits += HostSynchronizations() - waits_before;
+  return std::move(stats);
+}
+
+absl::StatusOr<StepStats> TrainStep::Run(const StepPlan& plan, const SampleBatch& batch) {
+  StepResult result = Compute(plan, batch);
+  if (!result.non_finite.empty()) return NotApplied(plan, result.non_finite);
+  return Apply(plan, std::move(result));
 }
 
 std::vector<double> TrainStep::ForwardLosses(const LayerContext& ctx, const ModelWeights& weights, int64_t micro_batches, int64_t here,

@@ -48,6 +48,18 @@ struct StepStats {
   int64_t host_waits = 0;      // of this rank for its device: MoE layers times micro-batches, and one more
 };
 
+// What a step comes to before a weight moves: the same on every rank, but for `contributed`.
+struct StepResult {
+  StepStats stats;              // but for the load, of which Apply tells
+  GradientSummary gradient;
+  std::string non_finite;       // what is NaN or Inf, and where it was first seen; empty: nothing is, and the step can be applied
+  std::vector<double> losses;   // [micro-batches] of the main model; nats per token
+  uint64_t contributed = 0;     // hash of what this rank has computed: its losses, and where `train.bad_step.policy` is REPLAY its gradients
+};
+
+// That a step was not applied, and why; what to do about it.
+absl::Status NotApplied(const StepPlan& plan, const std::string& why);
+
 class TrainStep {
  public:
   // config: valid, model.vocab_size resolved. Collective.
@@ -64,9 +76,21 @@ class TrainStep {
   // The samples of this rank in a step of `sequences`: the range to add to the step's first sample.
   Range SamplesOf(int64_t sequences) const;
 
-  // NumericalError (on every rank), naming step, layer and tensor, when a loss or a gradient is NaN or Inf: nothing has been
-  // updated then. Collective.
+  // A step in two halves: Compute changes no weight, and gives the same bits again. Apply takes the result of the last Compute, which is
+  // finite. Collective.
+  StepResult Compute(const StepPlan& plan, const SampleBatch& batch);
+  StepStats Apply(const StepPlan& plan, StepResult result);
+  // Both. NumericalError (on every rank), naming step, layer and tensor, when a loss or a gradient is NaN or Inf: nothing has been
+  // updated then.
   absl::StatusOr<StepStats> Run(const StepPlan& plan, const SampleBatch& batch);
+  // Of the last Compute: see ZeroOptimizer. Collective.
+  std::vector<ParameterGradient> ParameterGradients(const StepResult& result);
+  uint64_t GradientHash();
+
+  // Hashes of every dense weight and gate bias are compared over the dp ranks of all its holders, of every expert's weight over the edp
+  // ranks, FP8 codes with them; what one rank alone holds nobody can compare. NumericalError on the ranks of a group that differs, naming the
+  // weight, and the ranks and hosts that have other bits than most; Ok on others. Collective over the world.
+  absl::Status CompareReplicas();
 
   // Mean cross-entropy over `sequences` validation samples, at most, spread evenly over the set. NumericalError (on every rank), naming sequence, layer and tensor,
   // when it is NaN or Inf. Collective.
@@ -113,7 +137,8 @@ class TrainStep {
   std::vector<double> GatherLosses(std::span<const double> mine, int64_t terms, Range block, int64_t count);
   // Their sums in the order of micro-batches over a fixed tree.
   LossSums SumLosses(std::span<const double> terms, int64_t count) const;
-  absl::Status CheckLosses(const StepPlan& plan, const LossSums& sums, Range block, int64_t rounds);
+  // "the loss is NaN or Inf ...; first seen in ...", or nothing.
+  std::string NonFiniteLoss(const LossSums& sums, Range block, int64_t rounds);
   std::string FindNonFinite(Range block, int64_t rounds);
   static constexpr int64_t kNowhere = std::numeric_limits<int64_t>::max();
   std::string WordsOfLowest(int64_t index, const std::string& words);

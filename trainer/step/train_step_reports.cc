@@ -51,14 +51,23 @@ std::string TrainStep::FindNonFinite(Range block, int64_t rounds) {
   return told.empty() ? "the output head" : told;
 }
 
-absl::Status TrainStep::CheckLosses(const StepPlan& plan, const LossSums& sums, Range block, int64_t rounds) {
-  if (std::isfinite(sums.main) && std::isfinite(sums.mtp) && std::isfinite(sums.balance)) return absl::OkStatus();
-  return NumericalError(absl::StrFormat(
-      "step %d: the loss is NaN or Inf (main %g, MTP %g, balance %g); first seen in %s. The step was not applied. "
-      "Lower optimizer.learning_rate.peak, or look at samples %d to %d",
-      plan.step, sums.main, sums.mtp, sums.balance, FindNonFinite(block, rounds), plan.first_sample,
-      plan.first_sample + plan.sequences - 1));
+std::string TrainStep::NonFiniteLoss(const LossSums& sums, Range block, int64_t rounds) {
+  if (std::isfinite(sums.main) && std::isfinite(sums.mtp) && std::isfinite(sums.balance)) return "";
+  return absl::StrFormat("the loss is NaN or Inf (main %g, MTP %g, balance %g); first seen in %s", sums.main, sums.mtp, sums.balance,
+                         FindNonFinite(block, rounds));
 }
+
+absl::Status NotApplied(const StepPlan& plan, const std::string& why) {
+  return NumericalError(absl::StrFormat(
+      "step %d: %s. The step was not applied. Lower optimizer.learning_rate.peak, or look at samples %d to %d: `jevons replay RUN --step %d`",
+      plan.step + 1, why, plan.first_sample, plan.first_sample + plan.sequences - 1, plan.step + 1));
+}
+
+std::vector<ParameterGradient> TrainStep::ParameterGradients(const StepResult& result) {
+  return optimizer_->ParameterGradients(Context().ops, *gradients_, result.gradient.scale);
+}
+
+uint64_t TrainStep::GradientHash() { return optimizer_->GradientHash(Context().ops); }
 
 namespace {
 

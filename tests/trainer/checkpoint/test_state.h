@@ -48,6 +48,7 @@ class TestState {
             .config_text = absl::StrCat("train { steps: ", step_, " }\n"),
             .sampler_state = absl::StrCat("sampler at ", step_),
             .cost_state = "cost",
+            .step_history = "history",
             .labels = {{"instruction_set", "test"}, {"version", "1"}}};
   }
 
@@ -64,7 +65,7 @@ class TestState {
     if (reader.step() != step_) return absl::StrCat("step ", reader.step(), " instead of ", step_);
     if (reader.sampler_state() != Info().sampler_state) return "sampler state " + reader.sampler_state();
     if (reader.config_text() != Info().config_text) return "config " + reader.config_text();
-    if (reader.cost_state() != "cost" || reader.labels() != Info().labels) return "cost or labels";
+    if (reader.cost_state() != "cost" || reader.step_history() != "history" || reader.labels() != Info().labels) return "cost or labels";
     if (reader.tensors().size() != tensors_.size()) return absl::StrCat(reader.tensors().size(), " tensors");
     for (size_t t = 0; t < tensors_.size(); ++t) {
       const TensorInfo& tensor = tensors_[t];

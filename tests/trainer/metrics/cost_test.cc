@@ -34,5 +34,19 @@ TEST(Cost, AddsUpOverRestartsWithWhatWasLost) {
             "1000000 tokens, 4 CPU core hours (25.0% of them lost, 1 restart), price not set (cost.price_per_device_hour)");
 }
 
+TEST(Cost, ASkippedStepIsPaidForAndLost) {
+  CostLedger ledger;
+  ledger.set_tokens(1'000'000);
+  Charge(ledger, {.seconds = 7200, .devices = 4, .price_per_device_hour = 1});
+  AddSkipped(ledger, 4096, 3600, 1);
+  EXPECT_DOUBLE_EQ(ledger.device_seconds(), 8 * 3600) << "it was charged before";
+  EXPECT_EQ(CostSummary(ledger, "CPU core", /*priced=*/true),
+            "1000000 tokens, 8 CPU core hours (12.5% of them lost, 0 restarts, 1 step of 4096 tokens skipped), $8, $8 per million tokens");
+  AddSkipped(ledger, 4096, 3600, 1);
+  EXPECT_EQ(CostSummary(ledger, "CPU core", /*priced=*/true),
+            "1000000 tokens, 8 CPU core hours (25.0% of them lost, 0 restarts, 2 steps of 8192 tokens skipped), $8, $8 per million tokens");
+  EXPECT_DOUBLE_EQ(ledger.wasted_dollars(), 2);
+}
+
 }  // namespace
 }  // namespace jevons

@@ -53,15 +53,17 @@ TEST_F(JsonlTest, NullIsNan) {
   EXPECT_EQ(record->values[0].first, "loss");
   EXPECT_TRUE(std::isnan(record->values[0].second));
   EXPECT_EQ(record->values[1].second, 2.5);
+  EXPECT_EQ(record->texts, (std::vector<std::pair<std::string, std::string>>{{"note", "x"}}));
 }
 
 TEST_F(JsonlTest, NumbersKeepEveryBit) {
-  const MetricsRecord record{7, 0.1, {{"x", 0.1 + 0.2}, {"y", 1e300}, {"z", 5e-324}}};
+  const MetricsRecord record{7, 0.1, {{"x", 0.1 + 0.2}, {"y", 1e300}, {"z", 5e-324}}, {{"reason", "\"NaN\""}}};
   const auto again = FromJsonLine(ToJsonLine(record));
   ASSERT_TRUE(again.has_value());
   EXPECT_EQ(again->step, 7);
   EXPECT_EQ(again->wall_time, 0.1);
   EXPECT_EQ(again->values, record.values);
+  EXPECT_EQ(again->texts, record.texts);
 }
 
 TEST_F(JsonlTest, ResumeCutsTheStepsBeyondTheCheckpoint) {

@@ -9,9 +9,15 @@ namespace {
 
 constexpr double kScale = 1024;
 
+struct Sums {
+  std::vector<GradientSummary> summaries;  // [ranks]
+  std::vector<uint64_t> contributed;       // [ranks] hash of what each has summed
+  uint64_t hash = 0;                       // of the whole gradient
+};
+
 // What two ranks make of one value that one of them contributes to an element of lm_head, times kScale as in a step.
-std::vector<GradientSummary> Contributed(SumType sums, float value) {
-  std::vector<GradientSummary> summaries(2);
+Sums SumsWith(SumType sums, float value) {
+  Sums made{.summaries = std::vector<GradientSummary>(2), .contributed = std::vector<uint64_t>(2)};
   RunLoopback(2, [&](Communicator& world) {
     const RunConfig config = TinyRun(2, 1);
     Mesh mesh(world, {.world = 2, .pp = 1, .ep = 1});
@@ -21,6 +27,7 @@ std::vector<GradientSummary> Contributed(SumType sums, float value) {
     ZeroOptimizer optimizer(config.optimizer(), weights, partition, mesh);
     Arena scratch("scratch", int64_t{1} << 28);
     const OpContext ops{.stream = {}, .scratch = &scratch};
+    optimizer.HashContributions();
     gradients.Begin(ops, StepFixedPoint(kScale, 8));
     for (size_t p = 0; p < weights.specs().size(); ++p) {
       if (weights.specs()[p].name != "lm_head.weight") continue;
@@ -31,9 +38,27 @@ std::vector<GradientSummary> Contributed(SumType sums, float value) {
       });
     }
     gradients.Finish(ops);
-    summaries[static_cast<size_t>(world.rank())] = optimizer.Reduce(ops, gradients, kScale);
+    const auto rank = static_cast<size_t>(world.rank());
+    made.summaries[rank] = optimizer.Reduce(ops, gradients, kScale);
+    made.contributed[rank] = optimizer.contributions();
+    const uint64_t hash = optimizer.GradientHash(ops);
+    if (rank == 0) made.hash = hash;
   });
-  return summaries;
+  return made;
+}
+
+std::vector<GradientSummary> Contributed(SumType sums, float value) { return SumsWith(sums, value).summaries; }
+
+// The hashes tell who has contributed something else, and that it has come through.
+TEST(Sums, WhoContributesOtherBitsIsKnown) {
+  for (const SumType sums : {EXACT, CHAIN}) {
+    const Sums first = SumsWith(sums, 2), second = SumsWith(sums, std::nextafter(2.0f, 3.0f)), again = SumsWith(sums, 2);
+    EXPECT_EQ(again.contributed, first.contributed);
+    EXPECT_EQ(again.hash, first.hash);
+    EXPECT_EQ(second.contributed[0], first.contributed[0]);
+    EXPECT_NE(second.contributed[1], first.contributed[1]);
+    EXPECT_NE(second.hash, first.hash);
+  }
 }
 
 TEST(Sums, ASpikeIsRefusedOnEveryRank) {

@@ -1,0 +1,91 @@
+// Steps that are skipped, and replayed, as a user meets them.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "tests/support/train_cli.h"
+
+namespace jevons {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+using Json = nlohmann::json;
+
+class ReplayCli : public TrainCli {
+ protected:
+  static std::vector<Json> BadSteps(const std::string& run) {
+    std::ifstream file(folder_ / run / "metrics.jsonl");
+    std::vector<Json> bad;
+    for (std::string line; std::getline(file, line);)
+      if (Json record = Json::parse(line); record.contains("bad_step/reason")) bad.push_back(record);
+    return bad;
+  }
+  // The JSON of a replay on so many ranks.
+  static Json Replay(const std::string& run, int step, int ranks, const std::vector<std::string>& overrides) {
+    std::vector<std::string> command = {"mpirun", "-q", "--mca", "orte_tmpdir_base", folder_, "--oversubscribe", "--bind-to", "none", "-np",
+                                        std::to_string(ranks), kJevons, "replay", folder_ / run, "--step", std::to_string(step), "--json"};
+    for (const std::string& override_text : overrides) command.insert(command.end(), {"--set", override_text});
+    const ProcessResult result = RunProcess(std::move(command), kTimeout);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return Json::parse(result.out, nullptr, /*allow_exceptions=*/false);
+  }
+};
+
+TEST_F(ReplayCli, ASkippedStepIsSaidAndReplayed) {
+  // So narrow a margin that some ordinary step is beyond it.
+  const std::vector<std::string> skipping = {"train.bad_step.policy=SKIP", "train.bad_step.spike_sigmas=1", "train.bad_step.spike_window=3",
+                                             "train.bad_step.most_in_a_row=12", "checkpoint.interval=1", "checkpoint.keep=12"};
+  const ProcessResult trained = Train(2, 2, "run", skipping);
+  ASSERT_EQ(trained.exit_code, 0) << trained.err;
+  const std::vector<Json> bad = BadSteps("run");
+  ASSERT_FALSE(bad.empty());
+  const int step = bad.front()["step"];
+  EXPECT_THAT(trained.err, HasSubstr(absl::StrCat("step ", step, "/12 was skipped: ")));
+  EXPECT_THAT(trained.out, HasSubstr(absl::StrCat(bad.size(), bad.size() == 1 ? " step of " : " steps of ", bad.size() * 6 * 32, " tokens skipped")));
+  EXPECT_THAT(Jevons({"inspect", folder_ / "run"}).out, AllOf(HasSubstr(absl::StrCat("step ", step, ": the ")), HasSubstr(" skipped), ")));
+  const std::string metrics_before = Jevons({"inspect", folder_ / "run", "--json"}).out;
+  const ProcessResult too_old = Jevons({"replay", folder_ / "run", "--step", "1"});
+  EXPECT_EQ(too_old.exit_code, 2);
+  EXPECT_THAT(too_old.err, AllOf(StartsWith("error: --step 1: the oldest checkpoint of "), HasSubstr("give a later step, or the run's --config")));
+  for (const int replayed : {step, 12}) {
+    const Json one = Replay("run", replayed, 1, {});
+    EXPECT_EQ(one["as_recorded"], true) << one;
+    EXPECT_EQ(one["samples"].size(), 6u);
+    EXPECT_EQ(one["samples"][0]["sample"], (replayed - 1) * 6);
+    EXPECT_FALSE(one["parameters"].empty());
+    for (const auto& [ranks, overrides] : std::vector<std::pair<int, std::vector<std::string>>>{{3, {"parallel.ep=1"}}, {2, {"parallel.ep=1", "parallel.pp=2"}}}) {
+      const Json other = Replay("run", replayed, ranks, overrides);
+      for (const char* same : {"gradient_hash", "gradient_norm", "loss", "losses", "reason", "as_recorded", "samples", "parameters"})
+        EXPECT_EQ(other[same], one[same]) << same << " on " << ranks << " ranks";
+    }
+  }
+  EXPECT_EQ(Jevons({"inspect", folder_ / "run", "--json"}).out, metrics_before) << "a replay writes nothing";
+}
+
+// From the beginning, with the config that the run was given.
+TEST_F(ReplayCli, ReplaysWhatIsOlderThanAnyCheckpoint) {
+  ASSERT_EQ(Train(1, 1, "early", {"train.steps=3", "train.bad_step.policy=SKIP", "train.bad_step.spike_sigmas=0.001", "train.bad_step.spike_window=2"}).exit_code, 0);
+  std::vector<std::string> command = {"replay", folder_ / "early", "--step", "2"};
+  const std::vector<std::string> given = Command(1, 1, "early", {"train.steps=3"});
+  for (auto word = std::find(given.begin(), given.end(), "--config"); word != given.end(); ++word)
+    if (*word == "--config" || *word == "--set") command.insert(command.end(), {*word, *(word + 1)});
+  const ProcessResult result = Jevons(command);
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, AllOf(StartsWith("step             2, from the beginning\nverdict          good\n"), HasSubstr("the run's record the same bits\n"),
+                                HasSubstr("parameters with the largest gradients:\n"), HasSubstr(" tokens of document ")));
+}
+
+TEST_F(ReplayCli, RefusesWhatItCannotReplay) {
+  EXPECT_EQ(Jevons({"replay", folder_ / "none", "--step", "2"}).exit_code, 3);
+  EXPECT_EQ(Jevons({"replay", folder_ / "none"}).exit_code, 2);
+  EXPECT_EQ(Jevons({"replay", folder_ / "none", "--step", "0"}).exit_code, 2);
+  EXPECT_THAT(Jevons({"replay", "--help"}).out, StartsWith("Example:\n  jevons replay run --step 120\n"));
+}
+
+}  // namespace
+}  // namespace jevons

@@ -1,0 +1,136 @@
+#include "trainer/run/step_judge.h"
+
+#include <array>
+#include <bit>
+#include <cmath>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "parallel/comm/places.h"
+#include "trainer/checkpoint/agreement.h"
+
+namespace jevons {
+namespace {
+
+using Figures = google::protobuf::RepeatedField<double>;
+
+// Why `value` is a spike after those before it, or nothing.
+std::string Spike(const char* name, double value, const Figures& before, double sigmas) {
+  const auto count = static_cast<double>(before.size());
+  double sum = 0, squares = 0;
+  for (const double x : before) sum += x;
+  const double mean = sum / count;
+  for (const double x : before) squares += (x - mean) * (x - mean);
+  const double deviation = std::sqrt(squares / (count - 1));
+  if (value <= mean + sigmas * deviation) return "";
+  return absl::StrFormat("the %s %.6g is %.3g standard deviations above the last %d steps' mean of %.6g", name, value, (value - mean) / deviation,
+                         before.size(), mean);
+}
+
+// To the last `most`.
+void Shorten(Figures& figures, int64_t most) {
+  if (const int64_t excess = figures.size() - most; excess > 0) figures.erase(figures.begin(), figures.begin() + excess);
+}
+
+// Everything that the ranks have agreed on, to the bit.
+std::array<uint64_t, 4> BitsOf(const StepResult& result) {
+  const StepStats& stats = result.stats;
+  return {std::bit_cast<uint64_t>(stats.loss), std::bit_cast<uint64_t>(stats.mtp_loss), std::bit_cast<uint64_t>(stats.balance_loss),
+          std::bit_cast<uint64_t>(stats.gradient_norm)};
+}
+
+}  // namespace
+
+std::string StepJudge::Reason(const StepResult& result) const {
+  if (!result.non_finite.empty()) return result.non_finite;
+  const BadStepConfig& bad = config_.bad_step();
+  if (bad.spike_sigmas() == 0 || history_.losses_size() < bad.spike_window()) return "";
+  const std::string loss = Spike("loss", result.stats.loss, history_.losses(), bad.spike_sigmas());
+  return !loss.empty() ? loss : Spike("gradient norm", result.stats.gradient_norm, history_.gradient_norms(), bad.spike_sigmas());
+}
+
+JudgedStep StepJudge::Run(const StepPlan& plan, const SampleBatch& batch) {
+  const BadStepPolicy policy = config_.bad_step().policy();
+  const int64_t interval = config_.verify_replicas();
+  if (!verified_) verified_ = plan.step;  // whoever starts has the weights from the masters
+  JudgedStep judged;
+  StepResult result = step_.Compute(plan, batch);
+  const std::string reason = Reason(result);
+  if ((interval > 0 && (plan.step + 1) % interval == 0) || (!reason.empty() && policy == REPLAY)) {
+    judged.status = CheckReplicas(plan);
+    if (!judged.status.ok()) return judged;
+  }
+  if (reason.empty()) {
+    judged.stats = step_.Apply(plan, std::move(result));
+    Remember(judged.stats);
+    return judged;
+  }
+  judged.bad = BadStep{.reason = reason, .gradient_hash = step_.GradientHash(), .in_a_row = history_.skipped_in_a_row() + 1};
+  judged.stats = result.stats;
+  suspect_ = plan.step - history_.skipped_in_a_row();
+  const int64_t most = config_.bad_step().most_in_a_row();
+  if (policy == REPLAY) judged.status = ComputeAgain(plan, batch, result, *judged.bad);
+  if (policy == STOP) judged.status = NotApplied(plan, reason);
+  if (judged.status.ok() && judged.bad->in_a_row > most)
+    judged.status = Annotate(NotApplied(plan, reason), absl::StrFormat("more bad steps in a row than train.bad_step.most_in_a_row = %d", most));
+  if (judged.status.ok()) history_.set_skipped_in_a_row(judged.bad->in_a_row);
+  judged.stats.seconds = step_.timer().Take();
+  return judged;
+}
+
+// A difference may be as old as the last time that there was none.
+absl::Status StepJudge::CheckReplicas(const StepPlan& plan) {
+  const absl::Status same = AgreeOnStatus(world_, step_.CompareReplicas());
+  if (same.ok()) {
+    verified_ = plan.step;
+    return same;
+  }
+  suspect_ = *verified_ + 1;
+  return Annotate(same, absl::StrFormat("step %d was not applied: ranks do not have the same weights", plan.step + 1));
+}
+
+// Ok where the bits are the same: then it was not chance.
+absl::Status StepJudge::ComputeAgain(const StepPlan& plan, const SampleBatch& batch, const StepResult& first, const BadStep& bad) {
+  const StepResult second = step_.Compute(plan, batch);
+  if (BitsOf(first) == BitsOf(second) && step_.GradientHash() == bad.gradient_hash) return absl::OkStatus();
+  suspect_ = plan.step + 1;  // the weights are not at fault
+  const std::array<uint64_t, 2> mine = {first.contributed, second.contributed};
+  std::vector<std::array<uint64_t, 2>> all(static_cast<size_t>(world_.size()));
+  world_.AllGather(std::as_bytes(std::span(mine)), std::as_writable_bytes(std::span(all)));
+  const std::vector<std::string> places = PlacesOf(world_, world_.rank());
+  std::vector<std::string> others;
+  for (size_t r = 0; r < all.size(); ++r)
+    if (all[r][0] != all[r][1]) others.push_back(places[r]);
+  return NumericalError(absl::StrFormat(
+      "step %d was not applied: %s, and other bits when it was computed again from the same weights and samples. A machine is at fault, "
+      "not the data: %s", plan.step + 1, bad.reason,
+      others.empty() ? std::string("no rank's own contributions differ, but their sum does: what travels between ranks was damaged, or memory under it")
+                     : absl::StrFormat("%s contributed other bits; examine it, or start without it", absl::StrJoin(others, ", "))));
+}
+
+void StepJudge::Remember(const StepStats& stats) {
+  history_.set_skipped_in_a_row(0);
+  const BadStepConfig& bad = config_.bad_step();
+  if (bad.spike_sigmas() == 0) return;
+  history_.add_losses(stats.loss);
+  history_.add_gradient_norms(stats.gradient_norm);
+  for (Figures* figures : {history_.mutable_losses(), history_.mutable_gradient_norms()}) Shorten(*figures, bad.spike_window());
+}
+
+std::string StepJudge::Serialize() const {
+  StepHistory kept = history_;
+  if (kept.skipped_in_a_row() == 0) kept.clear_skipped_in_a_row();
+  return kept.SerializeAsString();
+}
+
+bool StepJudge::Parse(const std::string& bytes) {
+  if (!history_.ParseFromString(bytes) || history_.losses_size() != history_.gradient_norms_size()) return false;
+  const int64_t most = config_.bad_step().spike_sigmas() == 0 ? 0 : config_.bad_step().spike_window();  // may have been changed
+  for (Figures* figures : {history_.mutable_losses(), history_.mutable_gradient_norms()}) Shorten(*figures, most);
+  return true;
+}
+
+}  // namespace jevons
