@@ -11,8 +11,9 @@ namespace jevons {
 enum class When {
   kAlways,
   kDense,
-  kMoe
-};  // needed always, with a dense layer, with an MoE layer or MTP module
+  kMoe,
+  kSteps
+};  // needed always, with a dense layer, with an MoE layer or MTP module, where nothing but steps ends the run
 
 struct IntRange {
   const char* path;
@@ -49,7 +50,7 @@ inline constexpr IntRange kIntRanges[] = {
     {"model.moe.intermediate_size", 1, 131072, When::kMoe},
     {"model.mtp.depth", 0, 64},
     {"data.sequence_length", 1, 16 * kMillion},
-    {"train.steps", 1, 10 * kBillion},
+    {"train.steps", 1, 10 * kBillion, When::kSteps},
     {"train.batch_sequences", 1, kMillion},
     {"train.micro_batch_sequences", 1, kMillion},
     {"train.batch_ramp_start", 0, kMillion},
@@ -81,6 +82,8 @@ inline constexpr RealRange kRealRanges[] = {
     {"model.attention.yarn.attention_factor", 1e-3, 1e3},
     {"model.moe.route_scale", 1e-6, 1e6},
     {"data.fim_rate", 0, 1},
+    {"train.tokens", 0, 4e18},
+    {"train.dollars", 0, 1e12},
     {"train.batch_ramp_tokens", 0, 1e18},
     {"train.bad_step.spike_sigmas", 0, 1e6},
     {"optimizer.beta1", 0, 0.999999},
@@ -97,6 +100,7 @@ inline constexpr RealRange kRealRanges[] = {
     {"parallel.watchdog_seconds", 0.1, 1e7},
     {"cost.price_per_device_hour", 0, 1e6, true},
     {"cost.peak_tflops", 0, 1e9},
+    {"cost.reference_mfu", 0, 1},
 };
 
 }  // namespace jevons

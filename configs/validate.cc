@@ -77,7 +77,7 @@ class Checker {
     Stages("balance.bias_speed", config_.balance().bias_speed(), 1);
     Stages("balance.mtp_weight", config_.balance().mtp_weight(), 10);
     Parallel();
-    if (config_.cost().device().empty()) Add("cost.device", "\"\"", "must name what is priced", "leave it out, or a name such as \"H800\"");
+    Cost();
     Sizes();
     return std::move(violations_);
   }
@@ -108,7 +108,9 @@ class Checker {
     return config_.model().layers() > config_.model().dense_layers() || config_.model().mtp().depth() > 0;
   }
   bool Applies(When when) const {
-    return when == When::kAlways || (when == When::kDense && HasDense()) || (when == When::kMoe && HasMoe());
+    const TrainConfig& train = config_.train();
+    return when == When::kAlways || (when == When::kDense && HasDense()) || (when == When::kMoe && HasMoe()) ||
+           (when == When::kSteps && (train.has_steps() || (train.tokens() == 0 && train.dollars() == 0)));
   }
 
   void Ranges() {
@@ -291,6 +293,16 @@ class Checker {
                    : "must be 1 in a model without experts",
           NearestDivisor(ranks, ep, experts));
     }
+  }
+
+  void Cost() {
+    const CostConfig& cost = config_.cost();
+    if (cost.device().empty()) Add("cost.device", "\"\"", "must name what is priced", "leave it out, or a name such as \"H800\"");
+    const bool known = cost.has_price_per_device_hour() || config_.parallel().backend() == CUDA;  // a GPU's price has a default
+    if (config_.train().dollars() > 0 && (!known || (cost.has_price_per_device_hour() && cost.price_per_device_hour() == 0)))
+      Add("cost.price_per_device_hour", known ? "0" : "not set", "must be positive where train.dollars ends the run");
+    if (cost.reference_mfu() > 0 && cost.peak_tflops() == 0)
+      Add("cost.peak_tflops", "0", "must be positive where cost.reference_mfu is set: a peak that is measured is as noisy as the machine");
   }
 
   void Sizes() {

@@ -15,6 +15,8 @@ void RegisterTrain(CLI::App& program, int* exit_code);
 void RegisterSupervise(CLI::App& program, int* exit_code);
 void RegisterStatus(CLI::App& program, int* exit_code);
 void RegisterReplay(CLI::App& program, int* exit_code);
+void RegisterCompare(CLI::App& program, int* exit_code);
+void RegisterReport(CLI::App& program, int* exit_code);
 void RegisterEval(CLI::App& program, int* exit_code);
 void RegisterGenerate(CLI::App& program, int* exit_code);
 void RegisterScore(CLI::App& program, int* exit_code);

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "configs/validate.h"
 #include "kernels/base/check.h"
 #include "launch/cli.h"
 #include "trainer/spec/flops.h"
@@ -129,6 +130,20 @@ Json ParamsJson(const ModelConfig& model) {
           {"mtp", count.mtp_unique},
           {"mtp_without_projection", count.mtp_unique - count.mtp_projection},
           {"tensors", std::move(tensors)}};
+}
+
+std::string ModelText(const RunConfig& config) {
+  if (config.model().vocab_size() == 0 || !ValidationStatus(config, /*world_size=*/0).ok()) return "";
+  const ModelConfig& model = config.model();
+  const ParamCount count = CountParameters(model);
+  std::string text = absl::StrFormat("%s parameters, %s active; %d layers, hidden size %d, vocabulary of %d",
+                                     HumanCount(static_cast<double>(count.total)),
+                                     HumanCount(static_cast<double>(count.active_without_embedding)), model.layers(),
+                                     model.hidden_size(), model.vocab_size());
+  if (model.layers() > model.dense_layers())
+    text += absl::StrFormat(", %d of %d experts", model.moe().top_k(), model.moe().routed_experts());
+  if (model.mtp().depth() > 0) text += absl::StrFormat(", MTP depth %d", model.mtp().depth());
+  return text;
 }
 
 std::string FlopsText(const RunConfig& config) {

@@ -14,6 +14,9 @@ namespace jevons {
 std::string ParamsText(const ModelConfig& model);
 nlohmann::ordered_json ParamsJson(const ModelConfig& model);
 
+// What a model is, in one line; "" where its description is not whole.
+std::string ModelText(const RunConfig& config);
+
 // FLOPs per token, term by term.
 std::string FlopsText(const RunConfig& config);
 nlohmann::ordered_json FlopsJson(const RunConfig& config);

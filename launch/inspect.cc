@@ -22,6 +22,7 @@
 #include "trainer/metrics/cost.h"
 #include "trainer/run/progress.h"
 #include "trainer/spec/params.h"
+#include "trainer/spec/schedules.h"
 
 namespace jevons {
 namespace {
@@ -75,21 +76,6 @@ absl::Status DescribeConfig(const RunConfig& config, const Options& options, Ans
 
 void AddLine(Answer& answer, absl::string_view name, absl::string_view text) {
   answer.text += absl::StrFormat("%-16s  %s\n", name, absl::StrReplaceAll(text, {{"\n", "; "}}));
-}
-
-// What a model is, in one line; "" where its description is not whole.
-std::string ModelText(const RunConfig& config) {
-  if (config.model().vocab_size() == 0 || !ValidationStatus(config, /*world_size=*/0).ok()) return "";
-  const ModelConfig& model = config.model();
-  const ParamCount count = CountParameters(model);
-  std::string text = absl::StrFormat("%s parameters, %s active; %d layers, hidden size %d, vocabulary of %d",
-                                     HumanCount(static_cast<double>(count.total)),
-                                     HumanCount(static_cast<double>(count.active_without_embedding)), model.layers(),
-                                     model.hidden_size(), model.vocab_size());
-  if (model.layers() > model.dense_layers())
-    text += absl::StrFormat(", %d of %d experts", model.moe().top_k(), model.moe().routed_experts());
-  if (model.mtp().depth() > 0) text += absl::StrFormat(", MTP depth %d", model.mtp().depth());
-  return text;
 }
 
 // Of a run: the newest values that its metrics have up to the checkpoint's step.
@@ -165,7 +151,8 @@ absl::Status DescribeCheckpoint(const CheckpointReader& reader, Answer& answer) 
     return IntegrityError(absl::StrFormat("%s: the cost ledger cannot be read", reader.path()));
   JEVONS_ASSIGN_OR_RETURN(const RunConfig config, ParseRunConfig(reader.config_text(), reader.path() + " (its config)", {}));
   AddLine(answer, "checkpoint", reader.path());
-  AddLine(answer, "step", config.train().has_steps() ? absl::StrFormat("%d of %d", reader.step(), config.train().steps()) : absl::StrCat(reader.step()));
+  const RunSchedule schedule(config);
+  AddLine(answer, "step", schedule.bounded() ? absl::StrFormat("%d of %d", reader.step(), schedule.steps()) : absl::StrCat(reader.step()));
   if (const std::string model = ModelText(config); !model.empty()) AddLine(answer, "model", model);
   AddLine(answer, "data", !config.data().path().empty()      ? config.data().path()
                            : config.data().mixture_size() > 0 ? absl::StrFormat("%d datasets", config.data().mixture_size())

@@ -119,10 +119,7 @@ absl::StatusOr<Journal> Journal::Open(const std::string& run) {
     close(lock);
     return UsageError(run + ": another `jevons supervise` has this run; wait for it, or choose another --output");
   }
-  // A supervisor that was killed may have left a torn last line.
-  std::string text;
-  std::getline(std::ifstream(path, std::ios::binary), text, '\0');
-  absl::StatusOr<AppendFile> file = AppendFile::OpenAt(path, static_cast<int64_t>(text.rfind('\n') + 1));
+  absl::StatusOr<AppendFile> file = AppendFile::OpenAfterLastLine(path);  // a supervisor that was killed may have left a part of one
   if (!file.ok()) {
     close(lock);
     return file.status();

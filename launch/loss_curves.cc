@@ -5,11 +5,11 @@
 #include <cmath>
 
 #include "absl/strings/str_format.h"
+#include "trainer/report/curve.h"
 
 namespace jevons {
 namespace {
 
-constexpr double kSmoothing = 0.9;
 constexpr int kTableRows = 10;
 constexpr std::array<const char*, 6> kColors = {"#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#7f7f7f"};
 constexpr double kWidth = 900, kPanel = 300, kMargin = 60, kGap = 50;
@@ -50,14 +50,8 @@ struct Panel {
 
 }  // namespace
 
-std::vector<double> Smoothed(const std::vector<double>& loss) {
-  std::vector<double> smoothed = loss;
-  for (size_t i = 1; i < loss.size(); ++i) smoothed[i] = kSmoothing * smoothed[i - 1] + (1 - kSmoothing) * loss[i];
-  return smoothed;
-}
-
 std::vector<double> RelativeGap(const LossCurve& base, const LossCurve& other) {
-  const std::vector<double> a = Smoothed(base.loss), b = Smoothed(other.loss);
+  const std::vector<double> a = SmoothedLosses(base.loss), b = SmoothedLosses(other.loss);
   std::vector<double> gap(a.size());
   for (size_t i = 0; i < a.size(); ++i) gap[i] = 100 * (b[i] - a[i]) / a[i];
   return gap;
@@ -72,7 +66,7 @@ std::string CurvesTable(const std::vector<LossCurve>& curves) {
     if (step == 0) continue;
     absl::StrAppendFormat(&text, "\n%-8d", step);
     for (size_t c = 0; c < curves.size(); ++c) {
-      absl::StrAppendFormat(&text, "%14.4f", Smoothed(curves[c].loss)[step - 1]);
+      absl::StrAppendFormat(&text, "%14.4f", SmoothedLosses(curves[c].loss)[step - 1]);
       if (c > 0) absl::StrAppendFormat(&text, " %+6.3f%%", RelativeGap(curves.front(), curves[c])[step - 1]);
     }
   }
@@ -90,7 +84,7 @@ std::string CurvesCsv(const std::vector<LossCurve>& curves) {
   std::string text = "step";
   for (const LossCurve& curve : curves) absl::StrAppendFormat(&text, ",%s,%s_smoothed", curve.name, curve.name);
   std::vector<std::vector<double>> smoothed;
-  for (const LossCurve& curve : curves) smoothed.push_back(Smoothed(curve.loss));
+  for (const LossCurve& curve : curves) smoothed.push_back(SmoothedLosses(curve.loss));
   for (size_t i = 0; i < curves.front().loss.size(); ++i) {
     absl::StrAppendFormat(&text, "\n%d", i + 1);
     for (size_t c = 0; c < curves.size(); ++c) absl::StrAppendFormat(&text, ",%.5f,%.5f", curves[c].loss[i], smoothed[c][i]);
@@ -99,7 +93,7 @@ std::string CurvesCsv(const std::vector<LossCurve>& curves) {
 }
 
 std::string CurvesSvg(const std::vector<LossCurve>& curves) {
-  const std::vector<double> base = Smoothed(curves.front().loss);
+  const std::vector<double> base = SmoothedLosses(curves.front().loss);
   const auto [low, high] = std::minmax_element(base.begin(), base.end());
   double widest = 0.25;  // the report's bound is always in view; the first tenth, where curves start, does not set the scale
   for (size_t c = 1; c < curves.size(); ++c) widest = std::max(widest, Largest(RelativeGap(curves.front(), curves[c]), base.size() / 10));
@@ -111,7 +105,7 @@ std::string CurvesSvg(const std::vector<LossCurve>& curves) {
   text += gaps.Frame(absl::StrFormat("difference from %s [%%]", curves.front().text));
   for (size_t c = 0; c < curves.size(); ++c) {
     const char* color = kColors[c % kColors.size()];
-    text += losses.Line(Smoothed(curves[c].loss), color);
+    text += losses.Line(SmoothedLosses(curves[c].loss), color);
     text += gaps.Line(RelativeGap(curves.front(), curves[c]), color);
     absl::StrAppendFormat(&text, "<text x=\"%g\" y=\"%g\" fill=\"%s\" text-anchor=\"end\">%s</text>\n", kWidth - kMargin - 10,
                           kGap + 20 + 18 * static_cast<double>(c), color, curves[c].text);

@@ -13,9 +13,7 @@ struct LossCurve {
   std::vector<double> loss;  // of step 1, 2, ...
 };
 
-// Exponential moving average, coefficient 0.9, as the report compares curves (appendix B.1).
-std::vector<double> Smoothed(const std::vector<double>& loss);
-// 100 (b - a) / a of the smoothed losses, step by step.
+// 100 (b - a) / a of the losses, smoothed (trainer/report/curve.h), step by step.
 std::vector<double> RelativeGap(const LossCurve& base, const LossCurve& other);
 
 // The first curve is what the others are compared with.

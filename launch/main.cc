@@ -36,6 +36,8 @@ int Run(int argc, char** argv) {
   jevons::RegisterSupervise(program, &exit_code);
   jevons::RegisterStatus(program, &exit_code);
   jevons::RegisterReplay(program, &exit_code);
+  jevons::RegisterCompare(program, &exit_code);
+  jevons::RegisterReport(program, &exit_code);
   jevons::RegisterEval(program, &exit_code);
   jevons::RegisterGenerate(program, &exit_code);
   jevons::RegisterScore(program, &exit_code);

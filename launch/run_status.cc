@@ -17,6 +17,7 @@
 #include "configs/load.h"
 #include "trainer/checkpoint/reader.h"
 #include "trainer/metrics/jsonl.h"
+#include "trainer/spec/schedules.h"
 
 namespace jevons {
 namespace {
@@ -36,10 +37,7 @@ bool IsLocked(const std::string& run) {
 }
 
 std::optional<double> ValueOf(const std::optional<MetricsRecord>& record, absl::string_view name) {
-  if (record)
-    for (const auto& [key, value] : record->values)
-      if (key == name) return value;
-  return std::nullopt;
+  return record ? record->Value(name) : std::nullopt;
 }
 
 void ReadMetrics(RunStatus& status) {
@@ -82,7 +80,7 @@ absl::Status ReadSteps(RunStatus& status) {
   const auto reader = CheckpointReader::Open(files, path);
   if (!reader.ok()) return absl::OkStatus();  // status shows what there is
   JEVONS_ASSIGN_OR_RETURN(const RunConfig config, ParseRunConfig(reader->config_text(), path, {}));
-  status.steps = config.train().steps();
+  if (const RunSchedule schedule(config); schedule.bounded()) status.steps = schedule.steps();
   return absl::OkStatus();
 }
 
@@ -104,6 +102,8 @@ std::string TimeOfDay(double time) {
 
 double Age(const RunStatus& status, const RankState& state) { return static_cast<double>(status.monotonic - state.alive) * 1e-9; }
 
+}  // namespace
+
 std::string EventText(const JournalEvent& event) {
   std::string text = absl::StrFormat("%s  %-9s", TimeOfDay(event.time), event.event);
   if (event.exit) absl::StrAppend(&text, " exit code ", *event.exit);
@@ -114,8 +114,6 @@ std::string EventText(const JournalEvent& event) {
   if (!event.detail.empty() && event.event != "begin") absl::StrAppend(&text, " ", event.detail);
   return text;
 }
-
-}  // namespace
 
 std::optional<double> RunStatus::eta() const {
   if (!newest || seconds_per_step <= 0 || steps < newest->step) return std::nullopt;

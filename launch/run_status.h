@@ -31,6 +31,7 @@ struct RunStatus {
 // IntegrityError where `run` is no run.
 absl::StatusOr<RunStatus> ReadRunStatus(const std::string& run);
 std::string StatusText(const RunStatus& status);
+std::string EventText(const JournalEvent& event);  // a line of it
 std::string StatusJson(const RunStatus& status);
 
 }  // namespace jevons

@@ -129,7 +129,8 @@ Meter MeasureMeter(const RunConfig& config, Communicator& world, const CpuUse& c
               .peak_source = {},
               .devices = static_cast<double>(world.size()),
               .price_per_device_hour = {},
-              .device = cost.device()};
+              .device = cost.device(),
+              .reference_mfu = cost.reference_mfu()};
   if (cuda && !cost.has_device()) meter.device = ExamineCuda().devices.front().name;
   if (cost.has_price_per_device_hour())
     meter.price_per_device_hour = cost.price_per_device_hour();

@@ -44,7 +44,7 @@ TEST(Load, UnknownFieldsAreErrorsAllAtOnceWithTheNearestName) {
       ErrorOf("model {\n  layer: 8\n  moe { routed_expert: 4 }\n}\ntrain { qqqqqq: 1 }\n"),
       "run.textproto:2:8: ModelConfig has no field \"layer\"; did you mean \"layers\"?\n"
       "run.textproto:3:22: MoeConfig has no field \"routed_expert\"; did you mean \"routed_experts\"?\n"
-      "run.textproto:5:15: TrainConfig has no field \"qqqqqq\"; legal: steps, batch_sequences, "
+      "run.textproto:5:15: TrainConfig has no field \"qqqqqq\"; legal: steps, tokens, dollars, batch_sequences, "
       "micro_batch_sequences, batch_ramp_start, batch_ramp_tokens, seed, eval_interval, eval_sequences, "
       "recompute_up_projections, recompute_stages, bad_step, verify_replicas");
 }

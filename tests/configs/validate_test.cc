@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "configs/nearest.h"
+#include "configs/overrides.h"
 #include "kernels/base/status.h"
 #include "tests/configs/presets.h"
 
@@ -59,6 +60,33 @@ TEST(Validate, ExpertRules) {
 TEST(Validate, WhatIsPricedHasAName) {
   ExpectOnly({"cost.device="}, "cost.device = \"\": must name what is priced; nearest legal: leave it out, or a name such as \"H800\"");
   EXPECT_THAT(Lines({"cost.device=H800"}), IsEmpty());
+}
+
+TEST(Validate, StepsTokensOrDollarsEndARun) {
+  const RunConfig preset = Preset("small_cpu", {});
+  const auto lines = [&](const std::vector<std::string>& overrides) {
+    RunConfig config = preset;
+    config.mutable_train()->clear_steps();
+    for (const std::string& assignment : overrides) EXPECT_TRUE(ApplyOverride(assignment, config).ok()) << assignment;
+    std::vector<std::string> lines;
+    for (const Violation& violation : Validate(config, 4)) lines.push_back(violation.ToString());
+    return lines;
+  };
+  EXPECT_THAT(lines({}), ::testing::ElementsAre("train.steps = not set: must be from 1 to 10000000000"));
+  EXPECT_THAT(lines({"train.tokens=1e9"}), IsEmpty());
+  EXPECT_THAT(lines({"train.tokens=1e9", "train.steps=0"}), Contains(HasSubstr("train.steps = 0: must be from 1")));
+  EXPECT_THAT(lines({"train.dollars=3", "cost.price_per_device_hour=0.05"}), IsEmpty());
+  const std::string rule = ": must be positive where train.dollars ends the run";
+  EXPECT_THAT(lines({"train.dollars=3"}), ::testing::ElementsAre("cost.price_per_device_hour = not set" + rule));
+  EXPECT_THAT(lines({"train.dollars=3", "parallel.backend=CUDA"}), IsEmpty()) << "a GPU has a price";
+  EXPECT_THAT(lines({"train.dollars=3", "parallel.backend=CUDA", "cost.price_per_device_hour=0"}),
+              ::testing::ElementsAre("cost.price_per_device_hour = 0" + rule));
+}
+
+TEST(Validate, AReferenceSpeedNeedsAPeakThatIsGiven) {
+  EXPECT_THAT(Lines({"cost.reference_mfu=0.4", "cost.peak_tflops=1"}), IsEmpty());
+  EXPECT_THAT(Lines({"cost.reference_mfu=0.4"}), Contains(HasSubstr("cost.peak_tflops = 0: must be positive where cost.reference_mfu is set")));
+  EXPECT_THAT(Lines({"cost.reference_mfu=1.5", "cost.peak_tflops=1"}), Contains(HasSubstr("cost.reference_mfu = 1.5: must be from 0 to 1")));
 }
 
 TEST(Validate, DenseModelsNeedNoExpertsAndMoeModelsNoDenseWidth) {

@@ -42,6 +42,7 @@ const std::vector<FolderRule>& FolderRules() {
       {"trainer/spec/", And({"trainer/spec/", "parallel/pipeline/", "configs/"}, kTensors)},
       {"trainer/files/", {"trainer/files/", "kernels/base/"}},
       {"trainer/metrics/", {"trainer/metrics/", "trainer/files/", "trainer/spec/", "configs/", "kernels/base/"}},
+      {"trainer/report/", {"trainer/report/", "trainer/metrics/", "trainer/files/", "trainer/spec/", "configs/", "kernels/base/"}},
       {"trainer/checkpoint/", And({"trainer/checkpoint/", "trainer/files/", "parallel/comm/"}, kTensors)},
       {"trainer/model/", And({"trainer/model/", "trainer/spec/", "parallel/", "configs/"}, kOperators)},
       {"trainer/optim/", And({"trainer/optim/", "trainer/model/", "trainer/spec/", "parallel/", "configs/"}, kOperators)},

@@ -5,6 +5,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <fstream>
 
 #include "absl/strings/str_format.h"
 #include "kernels/base/status.h"
@@ -20,6 +21,12 @@ absl::StatusOr<AppendFile> AppendFile::OpenAt(const std::string& path, int64_t s
     return FailureError(absl::StrFormat("%s: cannot cut to %d bytes: %s", path, size, std::strerror(errno)));
   }
   return file;
+}
+
+absl::StatusOr<AppendFile> AppendFile::OpenAfterLastLine(const std::string& path) {
+  std::string text;
+  std::getline(std::ifstream(path, std::ios::binary), text, '\0');
+  return OpenAt(path, static_cast<int64_t>(text.rfind('\n') + 1));
 }
 
 absl::StatusOr<AppendFile> AppendFile::Create(const std::string& path) {

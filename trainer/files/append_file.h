@@ -17,6 +17,8 @@ class AppendFile {
  public:
   // Opens or makes the file and cuts it to `size` bytes.
   static absl::StatusOr<AppendFile> OpenAt(const std::string& path, int64_t size);
+  // Opens or makes the file and cuts off what stands after its last newline: a line that a crash tore.
+  static absl::StatusOr<AppendFile> OpenAfterLastLine(const std::string& path);
   // Makes the file; AlreadyExists when there is one.
   static absl::StatusOr<AppendFile> Create(const std::string& path);
 

@@ -3,9 +3,12 @@
 #define JEVONS_TRAINER_METRICS_RECORD_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "absl/strings/string_view.h"
 
 namespace jevons {
 
@@ -14,6 +17,12 @@ struct MetricsRecord {
   double wall_time = 0;                                // seconds since 1970
   std::vector<std::pair<std::string, double>> values;  // "loss/main" -> 3.14, in the order of printing
   std::vector<std::pair<std::string, std::string>> texts = {};  // after them: "bad_step/reason" -> "the loss is NaN"
+
+  std::optional<double> Value(absl::string_view name) const {
+    for (const auto& [key, value] : values)
+      if (key == name) return value;
+    return std::nullopt;
+  }
 };
 
 }  // namespace jevons

@@ -140,6 +140,9 @@ Goodput EstimateGoodput(const Plan& plan) {
   return goodput;
 }
 
-double RunTokens(const RunConfig& config) { return RunSchedule(config).total_tokens(); }
+double RunTokens(const RunConfig& config) {
+  const RunSchedule schedule(config);
+  return schedule.bounded() ? schedule.total_tokens() : 0;
+}
 
 }  // namespace jevons

@@ -4,7 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_replace.h"
+#include "trainer/metrics/human.h"
 #include "trainer/plan/report.h"
 
 namespace jevons {
@@ -23,8 +23,6 @@ const char* ColourOf(const Action& action) {
   }
 }
 
-std::string Escaped(const std::string& text) { return absl::StrReplaceAll(text, {{"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}}); }
-
 std::string TimelineSvg(const Plan& plan) {
   const double scale = kWidth / plan.timeline.makespan;
   std::string svg = absl::StrFormat("<svg viewBox=\"0 0 %.0f %.0f\" width=\"100%%\" role=\"img\" aria-label=\"pipeline\">\n", kWidth + 60,
@@ -37,7 +35,7 @@ std::string TimelineSvg(const Plan& plan) {
       if (action.communicates()) continue;
       absl::StrAppendFormat(&svg, "<rect x=\"%.2f\" y=\"%.0f\" width=\"%.2f\" height=\"13\" fill=\"%s\"><title>%s %.1f ms</title></rect>\n",
                             50 + at.begin * scale, kRow * r, std::max(0.3, (at.end - at.begin) * scale - 0.3), ColourOf(action),
-                            Escaped(ToString(action)), 1e3 * (at.end - at.begin));
+                            EscapedMarkup(ToString(action)), 1e3 * (at.end - at.begin));
     }
   }
   return svg + "</svg>\n";
@@ -50,7 +48,7 @@ std::string BarSvg(const std::vector<std::pair<std::string, double>>& bars) {
   for (size_t i = 0; i < bars.size(); ++i) {
     absl::StrAppendFormat(&svg, "<text x=\"0\" y=\"%d\" font-size=\"12\">%s</text><rect x=\"220\" y=\"%d\" width=\"%.1f\" height=\"14\" fill=\"#4a90d9\"/>"
                                 "<text x=\"%.1f\" y=\"%d\" font-size=\"12\">%.3f s</text>\n",
-                          20 * i + 14, Escaped(bars[i].first), 20 * i + 3, 400 * bars[i].second / most, 226 + 400 * bars[i].second / most,
+                          20 * i + 14, EscapedMarkup(bars[i].first), 20 * i + 3, 400 * bars[i].second / most, 226 + 400 * bars[i].second / most,
                           20 * i + 14, bars[i].second);
   }
   return svg + "</svg>\n";
@@ -100,14 +98,14 @@ std::string PlanHtml(const Plan& plan, double tokens) {
   std::string html =
       "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>jevons plan</title>\n"
       "<style>body{font-family:sans-serif;max-width:1300px;margin:2em auto;padding:0 1em}pre{background:#f4f4f4;padding:1em;overflow:auto}</style></head><body>\n";
-  html += "<h1>" + Escaped(plan.layout.ToString()) + "</h1>\n<h2>One step of the pipeline</h2>\n";
+  html += "<h1>" + EscapedMarkup(plan.layout.ToString()) + "</h1>\n<h2>One step of the pipeline</h2>\n";
   html += "<p>Blue: forward. Green: backward (light: input gradients alone). Yellow: weight gradients. Violet: forward beside backward. White: idle.</p>\n";
   html += TimelineSvg(plan);
   html += "<h2>Where a step goes, mean of the ranks</h2>\n" +
           BarSvg({{"forward alone", l.forward}, {"backward alone", l.backward}, {"weight gradients alone", l.weight},
                   {"forward beside backward", l.overlapped}, {"bubble and waiting", l.bubble}, {"optimizer", l.optimizer}});
   html += "<h2>Kernels, each alone on the GPU</h2>\n" + BarSvg(kernels);
-  html += "<h2>All figures</h2>\n<pre>" + Escaped(PlanText(plan, tokens)) + "\n" + Escaped(StagesText(plan)) + "\n" + Escaped(ConstantsText({})) + "</pre>\n";
+  html += "<h2>All figures</h2>\n<pre>" + EscapedMarkup(PlanText(plan, tokens)) + "\n" + EscapedMarkup(StagesText(plan)) + "\n" + EscapedMarkup(ConstantsText({})) + "</pre>\n";
   return html + "</body></html>\n";
 }
 

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "trainer/metrics/human.h"
 
 namespace jevons {
 namespace {
@@ -18,25 +19,9 @@ std::string Fixed(double value, int decimals) {
   return std::abs(value) < 1e4 ? absl::StrFormat("%.*f", decimals, value) : absl::StrFormat("%.2e", value);
 }
 
-// Three digits and a decimal prefix: 12.3K.
-std::string Short(double value) {
-  constexpr const char* kPrefixes[] = {"", "K", "M", "B"};
-  size_t prefix = 0;
-  for (; std::abs(value) >= 999.5 && prefix + 1 < std::size(kPrefixes); ++prefix) value /= 1000;
-  return absl::StrFormat("%.3g%s", value, kPrefixes[prefix]);
-}
-
-// "42s", "12m05s", "2h14m", "56d14h", "1900d"
-std::string Duration(double seconds) {
-  const auto s = static_cast<int64_t>(std::min(seconds, 1e12));
-  if (s < 60) return absl::StrFormat("%ds", s);
-  if (s < 3600) return absl::StrFormat("%dm%02ds", s / 60, s % 60);
-  if (s < 86400) return absl::StrFormat("%dh%02dm", s / 3600, s % 3600 / 60);
-  if (s < 86400 * 1000) return absl::StrFormat("%dd%02dh", s / 86400, s % 86400 / 3600);
-  return absl::StrFormat("%dd", s / 86400);
-}
-
 }  // namespace
+
+std::string StepOf(int64_t step, int64_t steps) { return steps > 0 ? absl::StrFormat("%d/%d", step, steps) : absl::StrCat(step); }
 
 void Interval::Add(const StepStats& stats, int64_t step_tokens, double step_seconds) {
   ++steps;
@@ -129,7 +114,9 @@ MetricsRecord StepRecord(const StepPlan& plan, const StepStats& stats, const Met
       for (size_t verb = 0; verb < kVerbNames.size(); ++verb)
         add(absl::StrFormat("shadow/layer%d/%s", layer, kVerbNames[verb]), stats.shadow->errors[layer][verb]);
   }
+  add("cost/seconds", ledger.seconds());
   add("cost/device_seconds", ledger.device_seconds());
+  add("cost/lost_device_seconds", ledger.wasted_device_seconds());
   if (meter.price_per_device_hour) {
     add("cost/dollars", ledger.dollars());
     add("cost/dollars_per_million_tokens", DollarsPerMillionTokens(ledger));
@@ -181,19 +168,19 @@ std::string ProgressLine(const StepPlan& plan, int64_t steps, int64_t tokens_lef
                          const Interval& interval, const CostLedger& ledger) {
   const double rate = TokensPerSecond(interval);
   const bool moe = !stats.loads.empty(), priced = meter.price_per_device_hour.has_value();
-  std::string line = absl::StrFormat("step %d/%d | loss %s", plan.step + 1, steps, Fixed(stats.loss, 4));
+  std::string line = absl::StrFormat("step %s | loss %s", StepOf(plan.step + 1, steps), Fixed(stats.loss, 4));
   const auto add = [&](const std::string& part) {
     if (line.size() + part.size() <= kProgressColumns) line += part;
   };
   if (stats.mtp_loss > 0) add(" mtp " + Fixed(stats.mtp_loss, 4));
   if (moe) add(" bal " + Fixed(stats.balance_loss, 3));
   add(absl::StrFormat(" | grad %s lr %.1e", Fixed(stats.gradient_norm, 2), plan.learning_rate));
-  add(absl::StrFormat(" | %s tok/s MFU %s%%", Short(rate), Fixed(100 * Mfu(meter, interval), 1)));
+  add(absl::StrFormat(" | %s tok/s MFU %s%%", ShortNumber(rate), Fixed(100 * Mfu(meter, interval), 1)));
   add(priced ? absl::StrFormat(" $%.3g/M", DollarsPerMillionTokens(ledger)) : std::string(" price not set"));
   if (rate > 0 && tokens_left > 0) {
     const double seconds = static_cast<double>(tokens_left) / rate;
-    add(" | ETA " + Duration(seconds));
-    if (priced) add(" $" + Short(ledger.dollars() + *meter.price_per_device_hour * meter.devices * seconds / 3600));
+    add(" | ETA " + ShortDuration(seconds));
+    if (priced) add(" $" + ShortNumber(ledger.dollars() + *meter.price_per_device_hour * meter.devices * seconds / 3600));
   }
   if (moe) add(absl::StrFormat(" | load %sx", Fixed(stats.max_over_mean, 2)));
   if (stats.dead_experts > 0) add(absl::StrFormat(" %d dead", stats.dead_experts));

@@ -24,6 +24,10 @@ struct Meter {
   double devices = 1;
   std::optional<double> price_per_device_hour = {};  // dollars; none: no money is spoken of
   std::string device = {};         // "CPU core"
+  double reference_mfu = 0;        // cost.reference_mfu
+  ReferenceSpeed reference() const {
+    return {.mfu = reference_mfu, .flops_per_token = flops_per_token + mtp_flops_per_token, .peak_flops = peak_flops / devices};
+  }
 };
 
 // Steps since the last progress line, summed. `seconds` is of the steps alone, what speed is measured by; `phases` has the time
@@ -62,6 +66,8 @@ MetricsRecord StepRecord(const StepPlan& plan, const StepStats& stats, const Met
 
 // The record of one that was not applied.
 MetricsRecord BadStepRecord(const StepPlan& plan, const JudgedStep& judged, const Meter& meter, const CostLedger& ledger, double wall_time);
+// "120/300", and "120" where steps is 0: a run that dollars end.
+std::string StepOf(int64_t step, int64_t steps);
 
 // "step 120/300 | loss 4.3100 mtp 4.8700 bal 1.020 | grad 0.82 lr 2.1e-03 | 12.3K tok/s MFU 31.2% $0.021/M | ETA 2h14m $3.2 | load
 // 1.42x 2 dead | forward 40% ...": ETA is the time that is left, and the dollars of the whole run; "price not set" where there are none.

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "trainer/metrics/human.h"
 #include "trainer/run/train_loop.h"
 
 namespace jevons {
@@ -19,6 +20,21 @@ double PlanError(const RunSummary& s) {
 bool Priced(const RunSummary& s) { return s.meter.price_per_device_hour.has_value() || s.ledger.dollars() > 0; }
 
 double MtpShare(const Meter& meter) { return meter.mtp_flops_per_token / (meter.flops_per_token + meter.mtp_flops_per_token); }
+
+// What a token cost, beside the published figure; and what it would at the reference speed, where the config states one.
+std::string TokenCost(const RunSummary& s) {
+  const auto tokens = static_cast<double>(s.ledger.tokens());
+  std::string text = absl::StrFormat("per 1e12 tokens      %s %s hours%s, at this process's MFU of %.1f%% (causal, without MTP); DeepSeek-V3: %s H800 hours, $%.3g a million\n",
+                                     ShortNumber(HoursPerTrillionTokens(s.ledger.device_seconds(), tokens)), s.meter.device,
+                                     Priced(s) ? absl::StrFormat(", $%.4g a million", DollarsPerMillionTokens(s.ledger)) : "", 100 * s.mfu,
+                                     ShortNumber(kDeepSeekV3HoursPerTrillion), kDeepSeekV3HoursPerTrillion * kDeepSeekV3PricePerHour / 1e6);
+  const ReferenceSpeed reference = s.meter.reference();
+  if (reference.mfu == 0) return text;
+  const double hours = reference.device_seconds(tokens) / 3600;
+  absl::StrAppendFormat(&text, "at an MFU of %-7s %.4g %s hours", absl::StrFormat("%.3g%%", 100 * reference.mfu), hours, s.meter.device);
+  if (s.meter.price_per_device_hour) absl::StrAppendFormat(&text, ", $%.4g", hours * *s.meter.price_per_device_hour);
+  return text + (s.meter.mtp_flops_per_token > 0 ? ", MTP's work included\n" : "\n");
+}
 
 std::string Named(const std::vector<std::pair<std::string, int64_t>>& slices) {
   int64_t total = 0;
@@ -44,6 +60,7 @@ std::string SummaryText(const RunSummary& s, const TrainOptions& options) {
   const Meter& meter = s.meter;
   std::string text = absl::StrFormat("steps                %d\n", s.steps);
   absl::StrAppendFormat(&text, "cost                 %s\n", CostSummary(s.ledger, meter.device, Priced(s)));
+  text += TokenCost(s);
   absl::StrAppendFormat(&text, "this process         %.1f s, %.0f tokens/s, MFU %.1f%% (%.3g GFLOP/token, peak %.4g GFLOP/s)",
                         s.seconds, s.tokens_per_second, 100 * s.mfu, meter.flops_per_token / 1e9, meter.peak_flops / 1e9);
   if (meter.mtp_flops_per_token > 0)
@@ -76,7 +93,7 @@ std::string SummaryText(const RunSummary& s, const TrainOptions& options) {
   absl::StrAppendFormat(&text, "  saved for backward %s\n  for weight grads   %s\n  between these      %.1f\n  temporary          %s\n",
                         Named(s.memory_ledger.saved), Named(s.memory_ledger.stash), Mebibytes(s.memory_ledger.holes),
                         Named(s.memory_ledger.temporary));
-  absl::StrAppendFormat(&text, "files                %s: checkpoints/, tokenizer.json, metrics.jsonl, tensorboard/, summary.json\n",
+  absl::StrAppendFormat(&text, "files                %s: checkpoints/, tokenizer.json, config.textproto, metrics.jsonl, starts.jsonl, experts.jsonl, tensorboard/, summary.json\n",
                         options.output);
   return text;
 }
@@ -100,6 +117,10 @@ std::string SummaryJson(const RunSummary& s) {
                                {"wasted_device_hours", s.ledger.wasted_device_seconds() / 3600},
                                {"dollars", money(s.ledger.dollars())},
                                {"dollars_per_million_tokens", money(DollarsPerMillionTokens(s.ledger))},
+                               {"wasted_dollars", money(s.ledger.wasted_dollars())},
+                               {"device_hours_per_trillion_tokens", HoursPerTrillionTokens(s.ledger.device_seconds(), static_cast<double>(s.ledger.tokens()))},
+                               {"reference_mfu", s.meter.reference_mfu},
+                               {"reference_device_hours", s.meter.reference().device_seconds(static_cast<double>(s.ledger.tokens())) / 3600},
                                {"restarts", s.ledger.restarts()},
                                {"skipped_steps", s.ledger.skipped_steps()},
                                {"skipped_tokens", s.ledger.skipped_tokens()},
@@ -111,6 +132,8 @@ std::string SummaryJson(const RunSummary& s) {
                                {"dispatch_bytes_per_token", s.dispatch_bytes_per_token},
                                {"combine_bytes_per_token", s.combine_bytes_per_token},
                                {"memory_bytes", s.memory.total()},
+                               {"memory_class_bytes", {{"weights", s.memory.weights}, {"gradients", s.memory.gradients},
+                                                       {"optimizer", s.memory.optimizer}, {"activations", s.memory.activations}}},
                                {"memory_saved_bytes", NamedJson(s.memory_ledger.saved)},
                                {"memory_stash_bytes", NamedJson(s.memory_ledger.stash)},
                                {"memory_hole_bytes", s.memory_ledger.holes},

@@ -18,7 +18,9 @@
 #include "configs/differences.h"
 #include "configs/load.h"
 #include "data/loader.h"
+#include "data/tokenizer/text_file.h"
 #include "kernels/base/log.h"
+#include "kernels/base/machine.h"
 #include "parallel/comm/heartbeat.h"
 #include "parallel/comm/watchdog.h"
 #include "trainer/checkpoint/agreement.h"
@@ -26,6 +28,7 @@
 #include "trainer/files/folder_lock.h"
 #include "trainer/metrics/jsonl.h"
 #include "trainer/metrics/patient_log.h"
+#include "trainer/metrics/run_files.h"
 #include "trainer/metrics/tensorboard.h"
 #include "trainer/run/same_run.h"
 #include "trainer/run/state.h"
@@ -70,8 +73,15 @@ class Run {
   void Record(const MetricsRecord& record);
   void ChargeNow();
   absl::Status OpenLogs();
+  absl::Status WriteStart(int64_t lost_steps, const LostWork& lost);
+  void RecordExperts(int64_t step, const std::vector<int64_t>& loads);
   void RequestStep(int64_t step);
-  bool StopAgreed();
+  int64_t CountedSteps() const { return schedule_.bounded() ? schedule_.steps() : 0; }
+  int64_t TokensLeft(const StepPlan& next) const;
+  struct Ends {
+    bool signal, spent;
+  };
+  Ends AgreeOnEnd();
   void Log(const StepPlan& plan, const StepStats& stats, double seconds);
   void LogBad(const StepPlan& plan, const JudgedStep& judged);
   absl::Status Validate(int64_t step);
@@ -96,7 +106,8 @@ class Run {
   std::optional<PatientLog<MetricsLog>> metrics_;
   std::optional<PatientLog<EventFile>> events_;
   bool metrics_wait_ = false;
-  int64_t first_step_ = 0, saving_ = 0;  // steps done: at the start, and by what was last given to writer_
+  std::optional<AppendFile> experts_;
+  int64_t first_step_ = 0, saving_ = 0, done_ = 0;  // steps done: at the start, by what was last given to writer_, and now
   CostLedger ledger_;
   bool peak_warned_ = false;
   Clock::time_point charged_until_ = Clock::now();
@@ -212,7 +223,7 @@ absl::Status Run::Resume(CheckpointReader& reader, const SampleStream& stream) {
   if (!ledger_.ParseFromString(reader.cost_state())) return IntegrityError(reader.path() + ": the cost ledger cannot be read");
   if (!judge_.Parse(reader.step_history())) return IntegrityError(reader.path() + ": the history of steps cannot be read");
   if (!meter_.peak_source.empty() && ledger_.peak_source() == meter_.peak_source) meter_.peak_flops = ledger_.peak_flops();
-  first_step_ = reader.step();
+  done_ = first_step_ = reader.step();
   return absl::OkStatus();
 }
 
@@ -229,22 +240,52 @@ absl::Status Run::OpenLogs() {
   if (lost)
     LogWarning(absl::StrFormat("a process before this one got to step %d; its work after step %d was in no checkpoint and is done again",
                                lost->step, first_step_));
+  LostWork gone;
   if (first_step_ > 0 || lost) {
     // What the last process did after its checkpoint is paid for and gone.
-    auto value = [&](const char* name, double otherwise) {
-      if (lost)
-        for (const auto& [key, number] : lost->values)
-          if (key == name) return number;
-      return otherwise;
+    const auto beyond = [&](const char* name, double kept_until) {
+      return lost ? std::max(0.0, lost->Value(name).value_or(0) - kept_until) : 0.0;
     };
-    AddRestart(ledger_, std::max(0.0, value("cost/device_seconds", 0) - ledger_.device_seconds()),
-               std::max(0.0, value("cost/dollars", 0) - ledger_.dollars()));
+    gone = {.seconds = beyond("cost/seconds", ledger_.seconds()),
+            .device_seconds = beyond("cost/device_seconds", ledger_.device_seconds()),
+            .dollars = beyond("cost/dollars", ledger_.dollars())};
+    AddRestart(ledger_, gone);
   }
+  JEVONS_RETURN_IF_ERROR(WriteStart(lost ? lost->step - first_step_ : 0, gone));
   if (config_.log().tensorboard()) {
     JEVONS_ASSIGN_OR_RETURN(EventFile events, EventFile::Create(options_.output + "/tensorboard", WallTime(), kept + 1));
     events_.emplace(std::move(events));
   }
   return absl::OkStatus();
+}
+
+absl::Status Run::WriteStart(int64_t lost_steps, const LostWork& lost) {
+  JEVONS_RETURN_IF_ERROR(WriteTextFile(JoinPath(options_.output, kConfigFile), ResolvedText(config_)));
+  JEVONS_ASSIGN_OR_RETURN(AppendFile starts, AppendFile::OpenAfterLastLine(JoinPath(options_.output, kStartsFile)));
+  JEVONS_RETURN_IF_ERROR(starts.Append(ToStartLine({.time = WallTime(),
+                                                    .step = first_step_,
+                                                    .ranks = mesh_.world().size(),
+                                                    .devices = meter_.devices,
+                                                    .device = meter_.device,
+                                                    .price_per_device_hour = meter_.price_per_device_hour,
+                                                    .peak_flops = meter_.peak_flops,
+                                                    .host = HostName(),
+                                                    .peak_source = meter_.peak_source,
+                                                    .labels = options_.labels,
+                                                    .lost_steps = lost_steps,
+                                                    .lost = lost})));
+  JEVONS_ASSIGN_OR_RETURN(experts_, AppendFile::OpenAfterLastLine(JoinPath(options_.output, kExpertsFile)));
+  return absl::OkStatus();
+}
+
+// No training is worth less for want of these lines.
+void Run::RecordExperts(int64_t step, const std::vector<int64_t>& loads) {
+  if (loads.empty() || !ExpertLoadsDue(step)) return;
+  const auto experts = config_.model().moe().routed_experts();
+  ExpertLoads record{.step = step, .layers = {}};
+  for (auto layer = loads.begin(); layer != loads.end(); layer += experts) record.layers.emplace_back(layer, layer + experts);
+  if (const absl::Status status = experts_->Append(ToExpertsLine(record)); !status.ok())
+    LogWarning(absl::StrFormat("training goes on without a record of step %d's experts: %s", step, std::string(status.message())));
 }
 
 void Run::RequestStep(int64_t step) {
@@ -253,19 +294,38 @@ void Run::RequestStep(int64_t step) {
   loader_->Request(plan.first_sample + samples.begin, samples.size());
 }
 
-bool Run::StopAgreed() {
-  int64_t stop = options_.stop != nullptr ? options_.stop->load() : 0;
-  mesh_.world().AllReduceMax({&stop, 1});
-  return stop != 0;
+// A signal may have come to any rank; the first rank's ledger says what is spent.
+Run::Ends Run::AgreeOnEnd() {
+  const double dollars = config_.train().dollars();
+  int64_t signs[] = {options_.stop != nullptr ? options_.stop->load() : 0, root() && dollars > 0 && ledger_.dollars() >= dollars};
+  mesh_.world().AllReduceMax(signs);
+  return {signs[0] != 0, signs[1] != 0};
+}
+
+// Before a step that is planned so, as far as it is known: what dollars leave is reckoned at the speed of the last steps.
+int64_t Run::TokensLeft(const StepPlan& next) const {
+  const double planned = schedule_.bounded() ? schedule_.total_tokens() - next.tokens_before : std::numeric_limits<double>::infinity();
+  const double dollars = config_.train().dollars(), per_second = meter_.price_per_device_hour.value_or(0) * meter_.devices / 3600;
+  const double paid = dollars > 0 && per_second > 0 ? (dollars - ledger_.dollars()) / per_second * TokensPerSecond(interval_)
+                                                    : std::numeric_limits<double>::infinity();
+  const double left = std::min(planned, paid);
+  return std::isfinite(left) ? std::llround(std::max(0.0, left)) : 0;
 }
 
 absl::Status Run::Loop() {
   const int64_t steps = schedule_.steps();
+  const bool spent = AgreeOnEnd().spent;
   if (first_step_ >= steps)
-    LogInfo(absl::StrFormat("train.steps = %d are done: the checkpoint has %d; set more to go on", steps, first_step_));
+    LogInfo(absl::StrFormat("train.%s are done: the checkpoint has %d steps; set more to go on",
+                            config_.train().steps() == steps ? absl::StrFormat("steps = %d", steps)
+                                                             : absl::StrFormat("tokens = %.15g", config_.train().tokens()), first_step_));
+  else if (spent)
+    LogInfo(absl::StrFormat("train.dollars = %g are spent, $%.4g in all, with step %d; set more to go on", config_.train().dollars(),
+                            ledger_.dollars(), first_step_));
+  if (first_step_ >= steps || spent) return absl::OkStatus();
   step_.timer().Take();  // opening is no step's
   if (first_step_ == 0 && validation_) JEVONS_RETURN_IF_ERROR(Validate(0));
-  if (first_step_ < steps) RequestStep(first_step_);
+  RequestStep(first_step_);
   bool due = false;  // a save; it waits for a good step: those of weights that give bad ones would push out the good ones
   for (int64_t step = first_step_; step < steps; ++step) {
     const auto begin = Clock::now();
@@ -278,9 +338,11 @@ absl::Status Run::Loop() {
     const JudgedStep judged = judge_.Run(plan, *batch);
     if (judged.bad) LogBad(plan, judged);
     if (!judged.status.ok()) return StopAtNonFinite(judged.status, judge_.suspect());
+    done_ = step + 1;
     if (!judged.bad) Log(plan, judged.stats, Seconds(Clock::now() - begin));
 
-    const bool last = step + 1 == steps, stop = StopAgreed();
+    const Ends ends = AgreeOnEnd();
+    const bool last = step + 1 == steps || ends.spent, stop = ends.signal;
     const int64_t eval = config_.train().eval_interval(), save = config_.checkpoint().interval();
     if (validation_ && (last || (eval > 0 && (step + 1) % eval == 0)))
       if (const absl::Status status = Validate(step + 1); !status.ok()) return StopAtNonFinite(status, step + 1);
@@ -297,9 +359,9 @@ absl::Status Run::Loop() {
     }
     session_.Add(step_.timer().Take());
     ChargeNow();
-    if (!last)
-      return PreemptedError(absl::StrFormat("stopped by a signal after step %d with a committed checkpoint in %s; the same "
-                                            "command goes on from there", step + 1, Checkpoints()));
+    if (last) return absl::OkStatus();
+    return PreemptedError(absl::StrFormat("stopped by a signal after step %d with a committed checkpoint in %s; the same "
+                                          "command goes on from there", step + 1, Checkpoints()));
   }
   return absl::OkStatus();
 }
@@ -338,10 +400,10 @@ void Run::Log(const StepPlan& plan, const StepStats& stats, double seconds) {
   if (!root()) return;
   const MetricsRecord record = StepRecord(plan, stats, meter_, one, ledger_, WallTime());
   Record(record);
+  RecordExperts(plan.step + 1, stats.loads);
   if (stats.shadow) LogInfo(ShadowLine(plan, stats));
   if ((plan.step + 1) % config_.log().interval() == 0 || plan.step + 1 == schedule_.steps()) {
-    const int64_t tokens_left = schedule_.At(schedule_.steps()).tokens_before - plan.tokens_before - tokens;
-    LogInfo(ProgressLine(plan, schedule_.steps(), tokens_left, stats, meter_, interval_, ledger_));
+    LogInfo(ProgressLine(plan, CountedSteps(), TokensLeft(schedule_.At(plan.step + 1)), stats, meter_, interval_, ledger_));
     if (const std::string warning = PeakWarning(meter_, interval_); !warning.empty() && !std::exchange(peak_warned_, true)) LogWarning(warning);
     interval_ = {};
   }
@@ -379,12 +441,14 @@ absl::Status Run::Validate(int64_t step) {
   if (!root()) return absl::OkStatus();
   MetricsRecord record{.step = step, .wall_time = WallTime(), .values = {{"validation/loss", evaluation.loss}}};
   if (bits > 0) record.values.emplace_back("validation/bits_per_byte", bits);
+  record.values.emplace_back("tokens", static_cast<double>(ledger_.tokens()));
+  record.values.emplace_back("cost/seconds", ledger_.seconds());
   record.values.emplace_back("cost/device_seconds", ledger_.device_seconds());
   if (meter_.price_per_device_hour) record.values.emplace_back("cost/dollars", ledger_.dollars());
   record.values.emplace_back("seconds/validation", seconds);
   Record(record);
-  LogInfo(absl::StrFormat("step %d/%d | validation loss %.4f, %.3f bits per byte, %d tokens", step, schedule_.steps(),
-                          evaluation.loss, bits, evaluation.tokens));
+  LogInfo(absl::StrFormat("step %s | validation loss %.4f, %.3f bits per byte, %d tokens", StepOf(step, CountedSteps()), evaluation.loss, bits,
+                          evaluation.tokens));
   return absl::OkStatus();
 }
 
@@ -438,7 +502,7 @@ void Run::ReadValidations(RunSummary& summary) const {
 
 RunSummary Run::Summarize() const {
   RunSummary summary = summary_;
-  summary.steps = std::max(schedule_.steps(), first_step_);
+  summary.steps = done_;
   summary.meter = meter_;
   summary.ledger = ledger_;
   summary.seconds = session_.seconds;

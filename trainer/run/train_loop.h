@@ -3,6 +3,7 @@
 // OUTPUT/
 //   checkpoints/step-NNNNNNNN/   the last checkpoint.keep of them; the newest is where the same command goes on
 //   tokenizer.json               the data's, and what belongs to it: the run can be used where the data is gone
+//   config.textproto, starts.jsonl, experts.jsonl   what is trained, and by which processes; rows of the experts (metrics/run_files.h)
 //   metrics.jsonl                one record per step; the source of every other view
 //   tensorboard/                 the same as event files
 //   summary.json                 written when the run has made its last step

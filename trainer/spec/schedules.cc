@@ -11,6 +11,7 @@ namespace {
 
 constexpr double kGamma = 0.001;  // TR 4.2, as is the next
 constexpr double kMtpWeight = 0.3;
+constexpr int64_t kMostSteps = 10'000'000'000;  // that train.steps may say
 
 }  // namespace
 
@@ -50,7 +51,7 @@ int64_t BatchSequences(const TrainConfig& config, double tokens) {
   return std::clamp<int64_t>(std::llround(size / static_cast<double>(micro)) * micro, micro, full);
 }
 
-RunSchedule::RunSchedule(const RunConfig& config) : config_(config) {
+RunSchedule::RunSchedule(const RunConfig& config) : config_(config), steps_(config.train().has_steps() ? config.train().steps() : kMostSteps) {
   const TrainConfig& train = config_.train();
   const int64_t length = config_.data().sequence_length();
   const auto size_at = [&](int64_t sample) {
@@ -58,14 +59,14 @@ RunSchedule::RunSchedule(const RunConfig& config) : config_(config) {
   };
   Stretch stretch{0, 0, size_at(0)};
   stretches_.push_back(stretch);
-  while (stretch.sequences < train.batch_sequences() && stretch.step < train.steps()) {
+  while (stretch.sequences < train.batch_sequences() && stretch.step < steps_) {
     // How many steps keep this size? The size never shrinks, so double until it has grown, then halve the
     // interval.
     const auto grown = [&](int64_t steps) {
       return size_at(stretch.first_sample + steps * stretch.sequences) > stretch.sequences;
     };
     int64_t same = 0, other = 1;  // after `same` steps it is the same, after `other` it is not
-    while (!grown(other) && stretch.step + other < train.steps()) same = std::exchange(other, 2 * other);
+    while (!grown(other) && stretch.step + other < steps_) same = std::exchange(other, 2 * other);
     while (other - same > 1) {
       const int64_t middle = same + (other - same) / 2;
       (grown(middle) ? other : same) = middle;
@@ -74,6 +75,12 @@ RunSchedule::RunSchedule(const RunConfig& config) : config_(config) {
     stretch.first_sample += other * stretch.sequences;
     stretch.sequences = size_at(stretch.first_sample);
     stretches_.push_back(stretch);
+  }
+  if (train.tokens() == 0 || At(steps_).tokens_before < train.tokens()) return;
+  int64_t few = 0;  // steps that do not suffice; steps_ do
+  while (steps_ - few > 1) {
+    const int64_t middle = few + (steps_ - few) / 2;
+    (At(middle).tokens_before < train.tokens() ? few : steps_) = middle;
   }
 }
 

@@ -46,7 +46,10 @@ class RunSchedule {
   explicit RunSchedule(const RunConfig& config);  // a valid one
 
   StepPlan At(int64_t step) const;  // 0 <= step; steps beyond the last go on in the last size
-  int64_t steps() const { return config_.train().steps(); }
+  // Of the run, as train.steps and train.tokens end it. Where train.dollars alone does it has no known length: `bounded` is false, and this
+  // is more than any run makes.
+  int64_t steps() const { return steps_; }
+  bool bounded() const { return config_.train().has_steps() || config_.train().tokens() > 0; }
   double total_tokens() const { return At(steps()).tokens_before; }
 
  private:
@@ -54,6 +57,7 @@ class RunSchedule {
     int64_t step, first_sample, sequences;
   };
   RunConfig config_;
+  int64_t steps_;
   std::vector<Stretch> stretches_;  // ascending; the last has no end
 };
 

@@ -110,6 +110,26 @@ TEST(RunSchedule, EqualsTheWalkForRandomRamps) {
   }
 }
 
+// The first step count whose tokens suffice, whatever the ramp; steps end it where they are fewer; both alike are exact.
+TEST(RunSchedule, TokensEndARunToo) {
+  RunConfig config = Preset("small_cpu", {"train.batch_sequences=6", "train.micro_batch_sequences=2", "train.batch_ramp_start=2",
+                                          "train.batch_ramp_tokens=500", "data.sequence_length=10"});
+  config.mutable_train()->clear_steps();
+  for (int64_t enough = 1; enough < 3000; enough += 7) {
+    config.mutable_train()->set_tokens(static_cast<double>(enough));
+    const RunSchedule schedule(config);
+    EXPECT_TRUE(schedule.bounded());
+    EXPECT_GE(schedule.total_tokens(), static_cast<double>(enough));
+    EXPECT_LT(schedule.At(schedule.steps() - 1).tokens_before, static_cast<double>(enough));
+  }
+  config.mutable_train()->set_steps(3);
+  EXPECT_EQ(RunSchedule(config).steps(), 3);
+  config.mutable_train()->clear_steps();
+  config.mutable_train()->clear_tokens();
+  EXPECT_FALSE(RunSchedule(config).bounded());
+  EXPECT_GT(RunSchedule(config).total_tokens(), 1e10);
+}
+
 TEST(RunSchedule, AnEndlessRampCostsNothing) {
   const RunConfig config = Preset("small_cpu", {"train.steps=10000000000", "train.batch_sequences=1000000",
                                                 "train.micro_batch_sequences=1", "train.batch_ramp_start=1",

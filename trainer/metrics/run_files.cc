@@ -1,0 +1,84 @@
+#include "trainer/metrics/run_files.h"
+
+#include <algorithm>
+#include <bit>
+#include <nlohmann/json.hpp>
+
+namespace jevons {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+template <typename T>
+void Get(const Json& json, const char* name, T& value) {
+  if (const auto found = json.find(name); found != json.end() && found->is_number()) value = found->get<T>();
+}
+void Get(const Json& json, const char* name, std::string& value) {
+  if (const auto found = json.find(name); found != json.end() && found->is_string()) value = found->get<std::string>();
+}
+
+std::string Line(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n"; }
+
+}  // namespace
+
+std::string ToStartLine(const RunStart& start) {
+  Json json = {{"time", start.time}, {"step", start.step}, {"ranks", start.ranks}, {"devices", start.devices}, {"device", start.device}};
+  if (start.price_per_device_hour) json["price_per_device_hour"] = *start.price_per_device_hour;
+  json["peak_flops"] = start.peak_flops;
+  json["peak_source"] = start.peak_source;
+  json["host"] = start.host;
+  json["labels"] = start.labels;
+  json["lost_steps"] = start.lost_steps;
+  json["lost_seconds"] = start.lost.seconds;
+  json["lost_device_seconds"] = start.lost.device_seconds;
+  json["lost_dollars"] = start.lost.dollars;
+  return Line(json);
+}
+
+std::optional<RunStart> FromStartLine(const std::string& line) {
+  const Json json = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object() || !json.contains("time") || !json.contains("step")) return std::nullopt;
+  RunStart start;
+  Get(json, "time", start.time);
+  Get(json, "step", start.step);
+  Get(json, "ranks", start.ranks);
+  Get(json, "devices", start.devices);
+  Get(json, "device", start.device);
+  if (json.contains("price_per_device_hour")) Get(json, "price_per_device_hour", start.price_per_device_hour.emplace());
+  Get(json, "peak_flops", start.peak_flops);
+  Get(json, "peak_source", start.peak_source);
+  Get(json, "host", start.host);
+  if (const auto labels = json.find("labels"); labels != json.end() && labels->is_object())
+    for (const auto& [name, value] : labels->items())
+      if (value.is_string()) start.labels[name] = value.get<std::string>();
+  Get(json, "lost_steps", start.lost_steps);
+  Get(json, "lost_seconds", start.lost.seconds);
+  Get(json, "lost_device_seconds", start.lost.device_seconds);
+  Get(json, "lost_dollars", start.lost.dollars);
+  return start;
+}
+
+bool ExpertLoadsDue(int64_t step) {
+  const auto stride = std::bit_floor(static_cast<uint64_t>(std::max<int64_t>(64, step))) / 64;
+  return static_cast<uint64_t>(step) % stride == 0;
+}
+
+std::string ToExpertsLine(const ExpertLoads& loads) { return Line({{"step", loads.step}, {"loads", loads.layers}}); }
+
+std::optional<ExpertLoads> FromExpertsLine(const std::string& line) {
+  const Json json = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object() || !json.contains("step") || !json["step"].is_number_integer() || !json.contains("loads") || !json["loads"].is_array())
+    return std::nullopt;
+  ExpertLoads loads{.step = json["step"].get<int64_t>(), .layers = {}};
+  for (const Json& layer : json["loads"]) {
+    if (!layer.is_array() || (!loads.layers.empty() && layer.size() != loads.layers[0].size())) return std::nullopt;
+    auto& rows = loads.layers.emplace_back();
+    for (const Json& count : layer) {
+      if (!count.is_number_integer()) return std::nullopt;
+      rows.push_back(count.get<int64_t>());
+    }
+  }
+  return loads;
+}
+
+}  // namespace jevons
