@@ -119,7 +119,7 @@ TEST_F(CompareCli, ComparesAndShowsWhatRunsLeft) {
   ASSERT_EQ(reported.exit_code, 0) << reported.err;
   const std::string html = TextOf("page.html"), hash = Hash("a");
   for (const std::string& part : {std::string("<h1>2 runs</h1>"), std::string("In the beginning there were cats"), std::string("Nearest preset: quickstart_cpu"),
-                                  std::string("Gate bias of each expert, checkpoint of step 12"), hash.substr(0, hash.size() - 1)})
+                                  std::string("Gate bias of each expert over its layer's mean, checkpoint of step 12"), hash.substr(0, hash.size() - 1)})
     EXPECT_THAT(html, HasSubstr(part));
   EXPECT_EQ(Jevons({"report", folder_ / "a", "--output", folder_ / "no/such/page.html"}).exit_code, 1);
 }

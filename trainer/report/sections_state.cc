@@ -80,18 +80,22 @@ HeatMap Snapshot(const RunHistory& run, const ExpertLoads& loads) {
 
 std::string BiasHtml(const RunHistory& run, const RunFacts& facts) {
   if (facts.biases.empty()) return "<p>Gate biases: there is no checkpoint to read them from.</p>\n";
+  // Only differences within a layer choose experts.
+  std::vector<std::vector<double>> over_mean;
   double most = 0;
-  for (const auto& [name, values] : facts.biases)
-    for (const double value : values) most = std::max(most, std::abs(value));
-  if (most == 0) return "<p>All gate biases are 0.</p>\n";
+  for (const auto& [name, values] : facts.biases) {
+    const double mean = std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(std::max<size_t>(values.size(), 1));
+    auto& cells = over_mean.emplace_back();
+    for (const double value : values) most = std::max(most, std::abs(cells.emplace_back(value - mean)));
+  }
+  if (most == 0) return "<p>The gate biases of each layer are all the same.</p>\n";
   std::vector<double> bounds;
   std::vector<std::string> labels;
   for (const double part : {-0.6, -0.3, -0.1, 0.1, 0.3, 0.6}) bounds.push_back(part * most);
   for (size_t i = 0; i <= bounds.size(); ++i)
     labels.push_back(i == 0 ? absl::StrFormat("under %.2g", bounds[0]) : i == bounds.size() ? absl::StrFormat("%.2g and more", bounds.back()) : absl::StrFormat("%.2g to %.2g", bounds[i - 1], bounds[i]));
-  HeatMap map{.title = absl::StrFormat("Gate bias of each expert, checkpoint of step %d", facts.biases_step), .x_label = "expert", .y_label = "layer",
-              .rows = LayerNames(run, facts.biases.size()), .columns = {}, .values = {}, .scale = {"bias", bounds, labels}};
-  for (const auto& [name, values] : facts.biases) map.values.push_back(values);
+  HeatMap map{.title = absl::StrFormat("Gate bias of each expert over its layer's mean, checkpoint of step %d", facts.biases_step), .x_label = "expert", .y_label = "layer",
+              .rows = LayerNames(run, facts.biases.size()), .columns = {}, .values = std::move(over_mean), .scale = {"bias", bounds, labels}};
   return "<div class=\"grid2\">\n" + map.Html() + "</div>\n" + HeatLegend(map.scale);
 }
 

@@ -24,10 +24,11 @@ double MtpShare(const Meter& meter) { return meter.mtp_flops_per_token / (meter.
 // What a token cost, beside the published figure; and what it would at the reference speed, where the config states one.
 std::string TokenCost(const RunSummary& s) {
   const auto tokens = static_cast<double>(s.ledger.tokens());
-  std::string text = absl::StrFormat("per 1e12 tokens      %s %s hours%s, at this process's MFU of %.1f%% (causal, without MTP); DeepSeek-V3: %s H800 hours, $%.3g a million\n",
+  const auto a_million = [&](double dollars) { return Priced(s) ? absl::StrFormat(", $%.4g a million", dollars) : ""; };
+  std::string text = absl::StrFormat("per 1e12 tokens      %s %s hours%s, at this process's MFU of %.1f%% (causal, without MTP); DeepSeek-V3: %s H800 hours%s\n",
                                      ShortNumber(HoursPerTrillionTokens(s.ledger.device_seconds(), tokens)), s.meter.device,
-                                     Priced(s) ? absl::StrFormat(", $%.4g a million", DollarsPerMillionTokens(s.ledger)) : "", 100 * s.mfu,
-                                     ShortNumber(kDeepSeekV3HoursPerTrillion), kDeepSeekV3HoursPerTrillion * kDeepSeekV3PricePerHour / 1e6);
+                                     a_million(DollarsPerMillionTokens(s.ledger)), 100 * s.mfu, ShortNumber(kDeepSeekV3HoursPerTrillion),
+                                     a_million(kDeepSeekV3HoursPerTrillion * kDeepSeekV3PricePerHour / 1e6));
   const ReferenceSpeed reference = s.meter.reference();
   if (reference.mfu == 0) return text;
   const double hours = reference.device_seconds(tokens) / 3600;

@@ -251,7 +251,8 @@ absl::Status Run::OpenLogs() {
             .dollars = beyond("cost/dollars", ledger_.dollars())};
     AddRestart(ledger_, gone);
   }
-  JEVONS_RETURN_IF_ERROR(WriteStart(lost ? lost->step - first_step_ : 0, gone));
+  if (const absl::Status status = WriteStart(lost ? lost->step - first_step_ : 0, gone); !status.ok())
+    LogWarning(absl::StrFormat("training goes on without a record of this start: %s", std::string(status.message())));
   if (config_.log().tensorboard()) {
     JEVONS_ASSIGN_OR_RETURN(EventFile events, EventFile::Create(options_.output + "/tensorboard", WallTime(), kept + 1));
     events_.emplace(std::move(events));
@@ -280,7 +281,7 @@ absl::Status Run::WriteStart(int64_t lost_steps, const LostWork& lost) {
 
 // No training is worth less for want of these lines.
 void Run::RecordExperts(int64_t step, const std::vector<int64_t>& loads) {
-  if (loads.empty() || !ExpertLoadsDue(step)) return;
+  if (!experts_ || loads.empty() || !ExpertLoadsDue(step)) return;
   const auto experts = config_.model().moe().routed_experts();
   ExpertLoads record{.step = step, .layers = {}};
   for (auto layer = loads.begin(); layer != loads.end(); layer += experts) record.layers.emplace_back(layer, layer + experts);

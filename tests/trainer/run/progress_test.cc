@@ -119,5 +119,29 @@ TEST(Summary, SaysWhatItDoesNotKnow) {
   EXPECT_THAT(SummaryJson(summary), HasSubstr("\"dollars\": 0.5"));
 }
 
+// 0.18 hours for a million tokens are 180,000 for 1e12: DeepSeek-V3's cost. The reference: 4 GFLOP a token at half of 1 TFLOP/s.
+TEST(Summary, TellsWhatATokenCost) {
+  RunSummary summary;
+  summary.meter = {.flops_per_token = 3e9, .mtp_flops_per_token = 1e9, .peak_flops = 2e12, .devices = 2, .price_per_device_hour = 2, .device = "H800"};
+  summary.mfu = 0.4;
+  summary.ledger.set_tokens(1'000'000);
+  Charge(summary.ledger, {.seconds = 324, .devices = 2, .price_per_device_hour = 2});
+  const TrainOptions options{.inputs = {}, .output = "run", .meter = {}, .stop = nullptr, .labels = {}};
+  EXPECT_THAT(SummaryText(summary, options),
+              HasSubstr("per 1e12 tokens      180K H800 hours, $0.36 a million, at this process's MFU of 40.0% (causal, without MTP); DeepSeek-V3: 180K H800 hours, "
+                        "$0.36 a million\n"));
+  EXPECT_THAT(SummaryText(summary, options), Not(HasSubstr("at an MFU of")));
+  summary.meter.reference_mfu = 0.5;
+  EXPECT_THAT(SummaryText(summary, options), HasSubstr("at an MFU of 50%     2.222 H800 hours, $4.444, MTP's work included\n"));
+  EXPECT_THAT(SummaryJson(summary), testing::ContainsRegex("\"device_hours_per_trillion_tokens\": 180000.0"));
+}
+
+TEST(Progress, ARunThatDollarsEndHasNoLastStep) {
+  Line line;
+  line.steps = 0;
+  EXPECT_THAT(line.Text(), testing::StartsWith("step 120 | loss"));
+  EXPECT_EQ(StepOf(120, 300), "120/300");
+}
+
 }  // namespace
 }  // namespace jevons
