@@ -60,7 +60,7 @@ TEST_F(CompareCli, DollarsEndARunAfterTheStepThatSpendsThem) {
   EXPECT_EQ(Hash("dollars"), Hash("one"));
   const ProcessResult again = Train(1, 1, "dollars", rich);
   EXPECT_EQ(again.exit_code, 0);
-  EXPECT_THAT(again.err, testing::ContainsRegex("train.dollars = 1e-06 are spent, \\$[0-9.e+]+ in all, with step 1; set more to go on"));
+  EXPECT_THAT(again.err, testing::ContainsRegex("train.dollars = 1e-06 are spent, \\$[0-9.e+]+ in all: the checkpoint has 1 steps; set more to go on"));
   EXPECT_EQ(NewestStep("dollars"), 1);
   ASSERT_EQ(Train(2, 2, "dollars", {"train.steps=3"}).exit_code, 0);  // goes on without that end
   ASSERT_EQ(Train(1, 1, "three", {"train.steps=3"}).exit_code, 0);
@@ -120,7 +120,7 @@ TEST_F(CompareCli, ComparesAndShowsWhatRunsLeft) {
   const std::string html = TextOf("page.html"), hash = Hash("a");
   for (const std::string& part : {std::string("<h1>2 runs</h1>"), std::string("In the beginning there were cats"), std::string("Nearest preset: quickstart_cpu"),
                                   std::string("Gate bias of each expert over its layer's mean, checkpoint of step 12"), hash.substr(0, hash.size() - 1)})
-    EXPECT_THAT(html, HasSubstr(part));
+    EXPECT_NE(html.find(part), std::string::npos) << part;
   EXPECT_EQ(Jevons({"report", folder_ / "a", "--output", folder_ / "no/such/page.html"}).exit_code, 1);
 }
 

@@ -4,6 +4,9 @@
 #include <bit>
 #include <nlohmann/json.hpp>
 
+#include "kernels/base/status.h"
+#include "trainer/files/file_system.h"
+
 namespace jevons {
 namespace {
 
@@ -58,6 +61,13 @@ std::optional<RunStart> FromStartLine(const std::string& line) {
   return start;
 }
 
+absl::Status RecordStart(const std::string& run, const std::string& config_text, const RunStart& start) {
+  JEVONS_ASSIGN_OR_RETURN(AppendFile config, AppendFile::OpenAt(JoinPath(run, kConfigFile), 0));
+  JEVONS_RETURN_IF_ERROR(config.Append(config_text));
+  JEVONS_ASSIGN_OR_RETURN(AppendFile starts, AppendFile::OpenAfterLastLine(JoinPath(run, kStartsFile)));
+  return starts.Append(ToStartLine(start));
+}
+
 bool ExpertLoadsDue(int64_t step) {
   const auto stride = std::bit_floor(static_cast<uint64_t>(std::max<int64_t>(64, step))) / 64;
   return static_cast<uint64_t>(step) % stride == 0;
@@ -79,6 +89,18 @@ std::optional<ExpertLoads> FromExpertsLine(const std::string& line) {
     }
   }
   return loads;
+}
+
+absl::StatusOr<ExpertLog> ExpertLog::Open(const std::string& run) {
+  JEVONS_ASSIGN_OR_RETURN(AppendFile file, AppendFile::OpenAfterLastLine(JoinPath(run, kExpertsFile)));
+  return ExpertLog(std::move(file));
+}
+
+absl::Status ExpertLog::Append(int64_t step, std::span<const int64_t> loads, int64_t experts) {
+  if (loads.empty() || !ExpertLoadsDue(step)) return absl::OkStatus();
+  ExpertLoads record{.step = step, .layers = {}};
+  for (auto layer = loads.begin(); layer != loads.end(); layer += experts) record.layers.emplace_back(layer, layer + experts);
+  return file_.Append(ToExpertsLine(record));
 }
 
 }  // namespace jevons

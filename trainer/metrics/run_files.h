@@ -8,9 +8,14 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "trainer/files/append_file.h"
 #include "trainer/metrics/cost.h"
 
 namespace jevons {
@@ -33,6 +38,8 @@ struct RunStart {
 
 std::string ToStartLine(const RunStart& start);  // ends in a newline
 std::optional<RunStart> FromStartLine(const std::string& line);
+// Writes the config and adds the start to its file.
+absl::Status RecordStart(const std::string& run, const std::string& config_text, const RunStart& start);
 
 struct ExpertLoads {
   int64_t step = 0;                          // steps done
@@ -43,6 +50,17 @@ struct ExpertLoads {
 bool ExpertLoadsDue(int64_t step);
 std::string ToExpertsLine(const ExpertLoads& loads);  // ends in a newline
 std::optional<ExpertLoads> FromExpertsLine(const std::string& line);
+
+class ExpertLog {
+ public:
+  static absl::StatusOr<ExpertLog> Open(const std::string& run);
+  // Adds a step's where it is due. loads: [layers, experts] of StepStats; empty without experts.
+  absl::Status Append(int64_t step, std::span<const int64_t> loads, int64_t experts);
+
+ private:
+  explicit ExpertLog(AppendFile file) : file_(std::move(file)) {}
+  AppendFile file_;
+};
 
 }  // namespace jevons
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <iterator>
+#include <limits>
 #include <numeric>
 #include <utility>
 #include <vector>
@@ -20,6 +20,23 @@ std::string Fixed(double value, int decimals) {
 }
 
 }  // namespace
+
+int64_t TokensLeft(const TrainConfig& train, const RunSchedule& schedule, int64_t done, const Meter& meter, const Interval& interval,
+                   const CostLedger& ledger) {
+  constexpr double kUnknown = std::numeric_limits<double>::infinity();
+  const double planned = schedule.bounded() ? schedule.total_tokens() - schedule.At(done).tokens_before : kUnknown;
+  const double per_second = meter.price_per_device_hour.value_or(0) * meter.devices / 3600;
+  const double paid = train.dollars() > 0 && per_second > 0 ? (train.dollars() - ledger.dollars()) / per_second * TokensPerSecond(interval) : kUnknown;
+  const double left = std::min(planned, paid);
+  return left < kUnknown ? std::llround(std::max(0.0, left)) : 0;
+}
+
+std::string DoneText(const TrainConfig& train, const RunSchedule& schedule, int64_t done, const CostLedger& ledger) {
+  const std::string more = absl::StrFormat("the checkpoint has %d steps; set more to go on", done);
+  if (done < schedule.steps()) return absl::StrFormat("train.dollars = %g are spent, $%.4g in all: %s", train.dollars(), ledger.dollars(), more);
+  if (train.steps() == schedule.steps()) return absl::StrFormat("train.steps = %d are done: %s", train.steps(), more);
+  return absl::StrFormat("train.tokens = %.15g are done: %s", train.tokens(), more);
+}
 
 std::string StepOf(int64_t step, int64_t steps) { return steps > 0 ? absl::StrFormat("%d/%d", step, steps) : absl::StrCat(step); }
 

@@ -66,6 +66,13 @@ MetricsRecord StepRecord(const StepPlan& plan, const StepStats& stats, const Met
 
 // The record of one that was not applied.
 MetricsRecord BadStepRecord(const StepPlan& plan, const JudgedStep& judged, const Meter& meter, const CostLedger& ledger, double wall_time);
+
+// Of a run after `done` steps, as far as it is known; 0 where it is not. What train.dollars leave is reckoned at the interval's speed.
+int64_t TokensLeft(const TrainConfig& train, const RunSchedule& schedule, int64_t done, const Meter& meter, const Interval& interval,
+                   const CostLedger& ledger);
+// Why a run that has made `done` steps makes no more: "train.steps = 12 are done: ...".
+std::string DoneText(const TrainConfig& train, const RunSchedule& schedule, int64_t done, const CostLedger& ledger);
+
 // "120/300", and "120" where steps is 0: a run that dollars end.
 std::string StepOf(int64_t step, int64_t steps);
 

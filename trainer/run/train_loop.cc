@@ -18,7 +18,6 @@
 #include "configs/differences.h"
 #include "configs/load.h"
 #include "data/loader.h"
-#include "data/tokenizer/text_file.h"
 #include "kernels/base/log.h"
 #include "kernels/base/machine.h"
 #include "parallel/comm/heartbeat.h"
@@ -73,11 +72,8 @@ class Run {
   void Record(const MetricsRecord& record);
   void ChargeNow();
   absl::Status OpenLogs();
-  absl::Status WriteStart(int64_t lost_steps, const LostWork& lost);
-  void RecordExperts(int64_t step, const std::vector<int64_t>& loads);
   void RequestStep(int64_t step);
   int64_t CountedSteps() const { return schedule_.bounded() ? schedule_.steps() : 0; }
-  int64_t TokensLeft(const StepPlan& next) const;
   struct Ends {
     bool signal, spent;
   };
@@ -106,7 +102,7 @@ class Run {
   std::optional<PatientLog<MetricsLog>> metrics_;
   std::optional<PatientLog<EventFile>> events_;
   bool metrics_wait_ = false;
-  std::optional<AppendFile> experts_;
+  std::optional<ExpertLog> experts_;
   int64_t first_step_ = 0, saving_ = 0, done_ = 0;  // steps done: at the start, by what was last given to writer_, and now
   CostLedger ledger_;
   bool peak_warned_ = false;
@@ -251,42 +247,19 @@ absl::Status Run::OpenLogs() {
             .dollars = beyond("cost/dollars", ledger_.dollars())};
     AddRestart(ledger_, gone);
   }
-  if (const absl::Status status = WriteStart(lost ? lost->step - first_step_ : 0, gone); !status.ok())
-    LogWarning(absl::StrFormat("training goes on without a record of this start: %s", std::string(status.message())));
+  const absl::Status recorded = RecordStart(options_.output, ResolvedText(config_),
+                                            {.time = WallTime(), .step = first_step_, .ranks = mesh_.world().size(), .devices = meter_.devices,
+                                             .device = meter_.device, .price_per_device_hour = meter_.price_per_device_hour,
+                                             .peak_flops = meter_.peak_flops, .host = HostName(), .peak_source = meter_.peak_source,
+                                             .labels = options_.labels, .lost_steps = lost ? lost->step - first_step_ : 0, .lost = gone});
+  if (!recorded.ok()) LogWarning(absl::StrFormat("training goes on without a record of this start: %s", std::string(recorded.message())));
+  JEVONS_ASSIGN_OR_RETURN(ExpertLog experts, ExpertLog::Open(options_.output));
+  experts_.emplace(std::move(experts));
   if (config_.log().tensorboard()) {
     JEVONS_ASSIGN_OR_RETURN(EventFile events, EventFile::Create(options_.output + "/tensorboard", WallTime(), kept + 1));
     events_.emplace(std::move(events));
   }
   return absl::OkStatus();
-}
-
-absl::Status Run::WriteStart(int64_t lost_steps, const LostWork& lost) {
-  JEVONS_RETURN_IF_ERROR(WriteTextFile(JoinPath(options_.output, kConfigFile), ResolvedText(config_)));
-  JEVONS_ASSIGN_OR_RETURN(AppendFile starts, AppendFile::OpenAfterLastLine(JoinPath(options_.output, kStartsFile)));
-  JEVONS_RETURN_IF_ERROR(starts.Append(ToStartLine({.time = WallTime(),
-                                                    .step = first_step_,
-                                                    .ranks = mesh_.world().size(),
-                                                    .devices = meter_.devices,
-                                                    .device = meter_.device,
-                                                    .price_per_device_hour = meter_.price_per_device_hour,
-                                                    .peak_flops = meter_.peak_flops,
-                                                    .host = HostName(),
-                                                    .peak_source = meter_.peak_source,
-                                                    .labels = options_.labels,
-                                                    .lost_steps = lost_steps,
-                                                    .lost = lost})));
-  JEVONS_ASSIGN_OR_RETURN(experts_, AppendFile::OpenAfterLastLine(JoinPath(options_.output, kExpertsFile)));
-  return absl::OkStatus();
-}
-
-// No training is worth less for want of these lines.
-void Run::RecordExperts(int64_t step, const std::vector<int64_t>& loads) {
-  if (!experts_ || loads.empty() || !ExpertLoadsDue(step)) return;
-  const auto experts = config_.model().moe().routed_experts();
-  ExpertLoads record{.step = step, .layers = {}};
-  for (auto layer = loads.begin(); layer != loads.end(); layer += experts) record.layers.emplace_back(layer, layer + experts);
-  if (const absl::Status status = experts_->Append(ToExpertsLine(record)); !status.ok())
-    LogWarning(absl::StrFormat("training goes on without a record of step %d's experts: %s", step, std::string(status.message())));
 }
 
 void Run::RequestStep(int64_t step) {
@@ -303,27 +276,12 @@ Run::Ends Run::AgreeOnEnd() {
   return {signs[0] != 0, signs[1] != 0};
 }
 
-// Before a step that is planned so, as far as it is known: what dollars leave is reckoned at the speed of the last steps.
-int64_t Run::TokensLeft(const StepPlan& next) const {
-  const double planned = schedule_.bounded() ? schedule_.total_tokens() - next.tokens_before : std::numeric_limits<double>::infinity();
-  const double dollars = config_.train().dollars(), per_second = meter_.price_per_device_hour.value_or(0) * meter_.devices / 3600;
-  const double paid = dollars > 0 && per_second > 0 ? (dollars - ledger_.dollars()) / per_second * TokensPerSecond(interval_)
-                                                    : std::numeric_limits<double>::infinity();
-  const double left = std::min(planned, paid);
-  return std::isfinite(left) ? std::llround(std::max(0.0, left)) : 0;
-}
-
 absl::Status Run::Loop() {
   const int64_t steps = schedule_.steps();
-  const bool spent = AgreeOnEnd().spent;
-  if (first_step_ >= steps)
-    LogInfo(absl::StrFormat("train.%s are done: the checkpoint has %d steps; set more to go on",
-                            config_.train().steps() == steps ? absl::StrFormat("steps = %d", steps)
-                                                             : absl::StrFormat("tokens = %.15g", config_.train().tokens()), first_step_));
-  else if (spent)
-    LogInfo(absl::StrFormat("train.dollars = %g are spent, $%.4g in all, with step %d; set more to go on", config_.train().dollars(),
-                            ledger_.dollars(), first_step_));
-  if (first_step_ >= steps || spent) return absl::OkStatus();
+  if (AgreeOnEnd().spent || first_step_ >= steps) {
+    LogInfo(DoneText(config_.train(), schedule_, first_step_, ledger_));
+    return absl::OkStatus();
+  }
   step_.timer().Take();  // opening is no step's
   if (first_step_ == 0 && validation_) JEVONS_RETURN_IF_ERROR(Validate(0));
   RequestStep(first_step_);
@@ -401,10 +359,11 @@ void Run::Log(const StepPlan& plan, const StepStats& stats, double seconds) {
   if (!root()) return;
   const MetricsRecord record = StepRecord(plan, stats, meter_, one, ledger_, WallTime());
   Record(record);
-  RecordExperts(plan.step + 1, stats.loads);
+  if (const absl::Status status = experts_->Append(plan.step + 1, stats.loads, config_.model().moe().routed_experts()); !status.ok())
+    LogWarning(absl::StrFormat("training goes on without a record of this step's experts: %s", std::string(status.message())));
   if (stats.shadow) LogInfo(ShadowLine(plan, stats));
   if ((plan.step + 1) % config_.log().interval() == 0 || plan.step + 1 == schedule_.steps()) {
-    LogInfo(ProgressLine(plan, CountedSteps(), TokensLeft(schedule_.At(plan.step + 1)), stats, meter_, interval_, ledger_));
+    LogInfo(ProgressLine(plan, CountedSteps(), TokensLeft(config_.train(), schedule_, plan.step + 1, meter_, interval_, ledger_), stats, meter_, interval_, ledger_));
     if (const std::string warning = PeakWarning(meter_, interval_); !warning.empty() && !std::exchange(peak_warned_, true)) LogWarning(warning);
     interval_ = {};
   }

@@ -136,6 +136,39 @@ TEST(Summary, TellsWhatATokenCost) {
   EXPECT_THAT(SummaryJson(summary), testing::ContainsRegex("\"device_hours_per_trillion_tokens\": 180000.0"));
 }
 
+// 100 tokens a step; the price is a dollar a second of one device, and a second makes 12,300 tokens.
+TEST(Progress, TokensAreLeftUntilTheFirstOfItsEnds) {
+  RunConfig config;
+  config.mutable_data()->set_sequence_length(10);
+  config.mutable_train()->set_batch_sequences(10);
+  Line line;
+  line.meter.price_per_device_hour = 3600;
+  const auto left = [&] { return TokensLeft(config.train(), RunSchedule(config), 7, line.meter, line.interval, line.ledger); };
+  EXPECT_EQ(left(), 0) << "not known";
+  config.mutable_train()->set_dollars(5);
+  EXPECT_EQ(left(), 2 * 12300) << "$3 are spent";
+  config.mutable_train()->set_steps(10);
+  EXPECT_EQ(left(), 300);
+  config.mutable_train()->set_tokens(801);
+  EXPECT_EQ(left(), 200);
+  config.mutable_train()->set_dollars(2);
+  EXPECT_EQ(left(), 0) << "more is spent than there was";
+}
+
+TEST(Progress, SaysWhyARunIsDone) {
+  RunConfig config;
+  config.mutable_data()->set_sequence_length(10);
+  config.mutable_train()->set_batch_sequences(10);
+  config.mutable_train()->set_steps(10);
+  config.mutable_train()->set_dollars(2);
+  const Line line;
+  const auto text = [&](int64_t done) { return DoneText(config.train(), RunSchedule(config), done, line.ledger); };
+  EXPECT_EQ(text(10), "train.steps = 10 are done: the checkpoint has 10 steps; set more to go on");
+  EXPECT_EQ(text(7), "train.dollars = 2 are spent, $3 in all: the checkpoint has 7 steps; set more to go on");
+  config.mutable_train()->set_tokens(700);
+  EXPECT_EQ(text(7), "train.tokens = 700 are done: the checkpoint has 7 steps; set more to go on");
+}
+
 TEST(Progress, ARunThatDollarsEndHasNoLastStep) {
   Line line;
   line.steps = 0;
