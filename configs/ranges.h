@@ -67,6 +67,7 @@ inline constexpr IntRange kIntRanges[] = {
     {"parallel.threads", 0, 4096},
     {"checkpoint.interval", 0, 10 * kBillion},
     {"checkpoint.keep", 1, kMillion},
+    {"checkpoint.memory_interval", 0, 10 * kBillion},
     {"precision.shadow_interval", 0, 10 * kBillion},
     {"log.interval", 1, 10 * kBillion},
 };

@@ -35,7 +35,8 @@ class HelpWithExamples : public CLI::Formatter {
 // The subcommand that the command line reached, or the program itself.
 const CLI::App* Reached(const CLI::App& program) {
   const CLI::App* app = &program;
-  while (!app->get_subcommands().empty()) app = app->get_subcommands().back();
+  // What a prefix takes is another program's to judge.
+  while (!app->get_subcommands().empty() && !app->get_subcommands().back()->get_prefix_command()) app = app->get_subcommands().back();
   return app;
 }
 

@@ -2,10 +2,8 @@
 
 #include <chrono>
 #include <filesystem>
-#include <fstream>
 #include <numeric>
 #include <span>
-#include <sstream>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -14,6 +12,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "launch/cli.h"
+#include "launch/host_table.h"
 #include "launch/process.h"
 #include "launch/runtime.h"
 #include "parallel/comm/watchdog.h"
@@ -97,13 +96,9 @@ absl::Status WriteReport(Communicator& world, const RunFolders& folders) {
 
 absl::StatusOr<HostReport> ExamineHosts(const std::string& program, const std::string& hostfile,
                                         const RunFolders& folders) {
-  std::ifstream file(hostfile);
-  if (!file)
-    return UsageError(absl::StrFormat(
-        "--hosts %s: cannot open; it is a hostfile of mpirun's, with lines as \"node1 slots=8\"", hostfile));
-  std::stringstream text;
-  text << file.rdbuf();
-  JEVONS_ASSIGN_OR_RETURN(const std::vector<std::string> hosts, ParseHostfile(text.str(), hostfile));
+  JEVONS_ASSIGN_OR_RETURN(const std::vector<HostSlots> slots, ReadHostfile(hostfile));
+  std::vector<std::string> hosts;
+  for (const HostSlots& host : slots) hosts.push_back(host.name);
   JEVONS_RETURN_IF_ERROR(Reach(program, hosts));
   std::vector<std::string> command = {program, "doctor", "--hosts", hostfile, "--be-host"};
   if (!folders.output.empty())

@@ -2,11 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <sstream>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
@@ -157,18 +160,35 @@ absl::StatusOr<HostReport> ParseHostReport(const std::string& text) {
   });
 }
 
-absl::StatusOr<std::vector<std::string>> ParseHostfile(const std::string& text, const std::string& path) {
-  std::vector<std::string> names;
+absl::StatusOr<std::vector<HostSlots>> ParseHostfile(const std::string& text, const std::string& path) {
+  std::vector<HostSlots> hosts;
   for (const absl::string_view line : absl::StrSplit(text, '\n')) {
     const std::vector<std::string> words =
         absl::StrSplit(line.substr(0, line.find('#')), absl::ByAnyChar(" \t\r"), absl::SkipEmpty());
     if (words.empty()) continue;
-    const std::string name = words[0].substr(words[0].rfind('@') + 1);  // npos + 1 is 0
-    if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+    HostSlots host{.name = words[0].substr(words[0].rfind('@') + 1)};  // npos + 1 is 0
+    for (const absl::string_view word : words)
+      if (absl::StartsWith(word, "slots=") && (!absl::SimpleAtoi(word.substr(6), &host.slots) || host.slots < 1))
+        return UsageError(absl::StrFormat("%s: %s of %s: must be a number from 1 on", path, word, host.name));
+    const auto known = std::find_if(hosts.begin(), hosts.end(), [&](const HostSlots& other) { return other.name == host.name; });
+    if (known == hosts.end())
+      hosts.push_back(host);
+    else
+      known->slots += host.slots;
   }
-  if (names.empty())
+  if (hosts.empty())
     return UsageError(absl::StrFormat("%s: names no host; a line is \"node1 slots=8\"", path));
-  return names;
+  return hosts;
+}
+
+absl::StatusOr<std::vector<HostSlots>> ReadHostfile(const std::string& path) {
+  std::ifstream file(path);
+  if (!file)
+    return UsageError(absl::StrFormat(
+        "--hosts %s: cannot open; it is a hostfile of mpirun's, with lines as \"node1 slots=8\"", path));
+  std::stringstream text;
+  text << file.rdbuf();
+  return ParseHostfile(text.str(), path);
 }
 
 std::vector<Finding> CompareHosts(const HostReport& report) {

@@ -3,6 +3,7 @@
 #ifndef JEVONS_LAUNCH_HOST_TABLE_H_
 #define JEVONS_LAUNCH_HOST_TABLE_H_
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -29,9 +30,17 @@ absl::StatusOr<HostFacts> ParseHostFacts(const std::string& text);
 std::string TextOf(const HostReport& report);
 absl::StatusOr<HostReport> ParseHostReport(const std::string& text);
 
-// The names in a hostfile of mpirun: the first word of each line, once each, without user and comments. `path` is for the message:
-// UsageError where there is none.
-absl::StatusOr<std::vector<std::string>> ParseHostfile(const std::string& text, const std::string& path);
+struct HostSlots {
+  std::string name;
+  int64_t slots = 1;  // ranks
+  bool operator==(const HostSlots&) const = default;
+};
+
+// The hosts in a hostfile of mpirun: the first word of each line, without user and comments, and its slots; a host of several lines once, with the
+// sum. `path` is for the message: UsageError where there is none.
+absl::StatusOr<std::vector<HostSlots>> ParseHostfile(const std::string& text, const std::string& path);
+// The same from the file itself.
+absl::StatusOr<std::vector<HostSlots>> ReadHostfile(const std::string& path);
 
 // A finding for each topic, bad where a host has a bad one or hosts differ: then its value says which hosts have which. Then "clocks",
 // bad where one is a second off, and "pairs", bad where the slowest has less than half of the median's bytes/s.

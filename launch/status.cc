@@ -4,7 +4,7 @@
 
 #include "launch/cli.h"
 #include "launch/commands.h"
-#include "launch/run_status.h"
+#include "launch/supervise/run_status.h"
 
 namespace jevons {
 namespace {

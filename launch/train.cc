@@ -1,5 +1,6 @@
 // jevons train: a run, new or resumed.
 #include <CLI/CLI.hpp>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 
@@ -16,6 +17,7 @@
 #include "launch/memory.h"
 #include "launch/runtime.h"
 #include "launch/stop_signal.h"
+#include "launch/supervise/host.h"
 #include "launch/trace.h"
 #include "launch/version.h"
 #include "parallel/comm/heartbeat.h"
@@ -44,7 +46,9 @@ absl::StatusOr<TrainOptions> Prepare(const Options& options, Communicator& world
   JEVONS_ASSIGN_OR_RETURN(RunInputs inputs, ResolveInputs(config));
   JEVONS_RETURN_IF_ERROR(ValidationStatus(inputs.config, world.size()));
   if (options.output.empty()) return UsageError("--output is not given: name the folder of the run");
-  return TrainOptions{.inputs = std::move(inputs), .output = options.output, .meter = {}, .measure_last_step = !options.trace.empty(), .stop = options.stop, .labels = {}};
+  // A launcher may hand the variable to hosts on which nobody keeps the folder.
+  const char* const memory = HeartbeatIsOpen() ? std::getenv(kMemoryVariable) : nullptr;
+  return TrainOptions{.inputs = std::move(inputs), .output = options.output, .meter = {}, .measure_last_step = !options.trace.empty(), .memory_folder = memory != nullptr ? memory : "", .stop = options.stop, .labels = {}};
 }
 
 // "pipeline of 4 ranks, ZB_H1, 8 micro-batches" and its stages.

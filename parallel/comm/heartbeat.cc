@@ -21,19 +21,14 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "kernels/base/check.h"
+#include "kernels/base/machine.h"
 
 namespace jevons {
 namespace {
 
 constexpr auto kRelaxed = std::memory_order_relaxed;
-constexpr char kName[] = "jevons-heartbeat", kVariable[] = "JEVONS_HEARTBEAT";
+constexpr char kName[] = "jevons-heartbeat";
 constexpr float kFade = 1 - 1e-3F;
-
-std::string HostName() {
-  char name[256] = {};
-  gethostname(name, sizeof name - 1);
-  return name;
-}
 
 HeartbeatLine* g_line = nullptr;  // of this process, mapped until its end
 
@@ -86,14 +81,18 @@ ProcessFacts FactsOf(int64_t pid) {
 }
 
 absl::Status OpenHeartbeat(int rank, int ranks) {
-  const char* const value = std::getenv(kVariable);
+  const char* const value = std::getenv(kHeartbeatVariable);
   if (value == nullptr || *value == '\0') return absl::OkStatus();
-  const std::pair<std::string, std::string> place = absl::StrSplit(value, absl::MaxSplits(':', 1));
+  std::pair<std::string, std::string> place;
+  for (const absl::string_view one : absl::StrSplit(value, ',')) {
+    place = absl::StrSplit(one, absl::MaxSplits(':', 1));
+    if (place.second.empty() || place.first == HostName()) break;
+  }
   if (!place.second.empty() && place.first != HostName()) return absl::OkStatus();
   absl::StatusOr<HeartbeatFile> file = HeartbeatFile::Open(place.second, /*writable=*/true);
-  if (!file.ok()) return UsageError(absl::StrFormat("%s=%s: %s; only supervise sets it: unset it", kVariable, value, std::string(file.status().message())));
+  if (!file.ok()) return UsageError(absl::StrFormat("%s=%s: %s; only supervise sets it: unset it", kHeartbeatVariable, value, std::string(file.status().message())));
   if (static_cast<size_t>(ranks) > file->lines().size())
-    return UsageError(absl::StrFormat("%s=%s: has lines for %d ranks, of %d", kVariable, value, file->lines().size(), ranks));
+    return UsageError(absl::StrFormat("%s=%s: has lines for %d ranks, of %d", kHeartbeatVariable, value, file->lines().size(), ranks));
   static HeartbeatFile mapped = *std::move(file);
   mapped.SetRanks(ranks);
   g_line = &mapped.lines()[static_cast<size_t>(rank)];
@@ -190,7 +189,7 @@ HeartbeatFile::~HeartbeatFile() {
   if (fd_ >= 0) close(fd_);
 }
 
-std::string HeartbeatFile::variable() const { return absl::StrCat(kVariable, "=", HostName(), ":", path_); }
+std::string HeartbeatFile::place() const { return absl::StrCat(HostName(), ":", path_); }
 
 std::span<HeartbeatLine> HeartbeatFile::lines() const { return {head_ + 1, static_cast<size_t>(lines_)}; }
 

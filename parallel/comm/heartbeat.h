@@ -39,8 +39,11 @@ struct alignas(256) HeartbeatLine {
 };
 static_assert(sizeof(HeartbeatLine) == 256 && std::atomic<int64_t>::is_always_lock_free && std::atomic<float>::is_always_lock_free);
 
-// Of this process, as rank `rank` of `ranks`: maps what JEVONS_HEARTBEAT=HOST:FILE names; nothing on another host, which a launcher may hand
-// the variable to. UsageError where FILE is no heartbeat file, or has too few lines.
+// "HOST:FILE,HOST:FILE": on each host of a job its file.
+inline constexpr char kHeartbeatVariable[] = "JEVONS_HEARTBEAT";
+
+// Of this process, as rank `rank` of `ranks`: maps what the variable names for this host; nothing on a host that it does not name, which a
+// launcher may hand it to. UsageError where FILE is no heartbeat file, or has too few lines.
 absl::Status OpenHeartbeat(int rank, int ranks);
 void HeartbeatSteps(int64_t steps);
 void HeartbeatStep(int64_t step);
@@ -63,7 +66,7 @@ class HeartbeatFile {
   ~HeartbeatFile();
 
   const std::string& path() const { return path_; }
-  std::string variable() const;  // "JEVONS_HEARTBEAT=HOST:FILE"
+  std::string place() const;  // "HOST:FILE"
   // Those of the ranks of the world; none before the first rank has come.
   std::span<HeartbeatLine> ranks() const;
   std::span<HeartbeatLine> lines() const;  // as many as there may be

@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "kernels/base/philox.h"
+#include "launch/supervise/host.h"
 #include "tests/support/train_cli.h"
 
 namespace jevons {
@@ -116,6 +117,77 @@ TEST_F(Supervise, KilledAndStoppedRanksChangeNothing) {
   EXPECT_GE(status["ettr"]["restarts"], kStrikes);
 }
 
+// A rank that dies takes no step with it that is in memory: nothing is on disk before the end.
+TEST_F(Supervise, AKilledRankLosesNoMoreThanWhatIsNotYetInMemory) {
+  constexpr int kSteps = 200, kInterval = 2;
+  const std::vector<std::string> overrides = {absl::StrCat("train.steps=", kSteps), "checkpoint.interval=100000", absl::StrCat("checkpoint.memory_interval=", kInterval)};
+  ASSERT_EQ(Train(1, 1, "unkilled", {absl::StrCat("train.steps=", kSteps)}).exit_code, 0);
+  std::vector<std::string> command = Supervised("in_memory", {}, {});
+  for (const std::string& override_text : overrides) command.insert(command.end(), {"--set", override_text});
+  auto supervisor = Process::Start(command);
+  ASSERT_TRUE(supervisor.ok());
+  for (const int64_t step : {20, 60}) {
+    const Json status = WaitForStep("in_memory", step);
+    ASSERT_EQ(status["ranks"].size(), size_t{kRanks});
+    kill(pid_t{status["ranks"][1]["pid"]}, SIGKILL);
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  }
+  const ProcessResult result = supervisor->Wait(kTimeout);
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(Hash("in_memory"), Hash("unkilled"));
+  const std::vector<Json> died = Events("in_memory", "died"), saved = Events("in_memory", "from_memory"), training = Events("in_memory", "training");
+  ASSERT_EQ(died.size(), 2u);
+  ASSERT_EQ(saved.size(), 2u) << result.err;
+  ASSERT_EQ(training.size(), 3u);
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(saved[i]["step"], training[i + 1]["step"]);
+    EXPECT_GE(int64_t{saved[i]["step"]}, int64_t{died[i]["step"]} - 2 * kInterval) << "one that was being hashed, and the one before";
+  }
+  EXPECT_FALSE(fs::exists(MemoryFolderOf(folder_ / "in_memory")));
+}
+
+TEST_F(Supervise, WhatASupervisorThatWasKilledHasLeftIsForTheNext) {
+  const std::vector<std::string> command = Supervised("left", {}, {"train.steps=100000", "checkpoint.memory_interval=1"});
+  std::vector<std::string> rare = command;
+  rare.insert(rare.end(), {"--set", "checkpoint.interval=100000"});
+  auto supervisor = Process::Start(rare);
+  ASSERT_TRUE(supervisor.ok());
+  const Json status = WaitForStep("left", 20);
+  const int64_t step = status["ranks"][0]["step"];
+  kill(supervisor->pid(), SIGSTOP);
+  for (const Json& rank : status["ranks"]) kill(pid_t{rank["pid"]}, SIGKILL);
+  kill(supervisor->pid(), SIGKILL);
+  supervisor->Wait(kTimeout);
+  EXPECT_EQ(ProcessesOf("left"), 0);
+  EXPECT_EQ(NewestStep("left"), 0);
+  rare.insert(rare.end(), {"--set", absl::StrCat("train.steps=", step)});
+  const ProcessResult next = RunProcess(rare, kTimeout);
+  EXPECT_EQ(next.exit_code, 0) << next.err;
+  EXPECT_THAT(next.err, HasSubstr("saved from memory"));
+  ASSERT_EQ(Events("left", "from_memory").size(), 1u);
+  EXPECT_GE(int64_t{Events("left", "from_memory")[0]["step"]}, step - 2);
+}
+
+TEST_F(Supervise, WithoutASupervisorARunSaysThatNobodyKeepsItsMemory) {
+  const ProcessResult alone = Train(2, 2, "alone", {"checkpoint.memory_interval=1", "train.steps=2"});
+  EXPECT_EQ(alone.exit_code, 0) << alone.err;
+  EXPECT_THAT(alone.err, HasSubstr("jevons supervise"));
+  EXPECT_FALSE(fs::exists(MemoryFolderOf(folder_ / "alone")));
+}
+
+TEST_F(Supervise, TrainMayFollowWithoutDashes) {
+  std::vector<std::string> command = Supervised("plain", {}, {"train.steps=2"});
+  command.erase(std::find(command.begin(), command.end(), "--"));
+  const ProcessResult result = RunProcess(command, kTimeout);
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  const ProcessResult nothing = Jevons({"supervise", "--ranks", "2"});
+  EXPECT_EQ(nothing.exit_code, 2);
+  EXPECT_THAT(nothing.err, HasSubstr("what to supervise is not given"));
+  const ProcessResult wrong = Jevons({"supervise", "--rank", "2", "train", "--config", "x"});
+  EXPECT_EQ(wrong.exit_code, 2);
+  EXPECT_THAT(wrong.err, HasSubstr("did you mean --ranks"));
+}
+
 TEST_F(Supervise, ASignalStopsWithACheckpointAndADamagedOneIsSetAside) {
   auto supervisor = Process::Start(Supervised("stopped", {}, {"train.steps=100000"}));
   ASSERT_TRUE(supervisor.ok());
@@ -149,8 +221,8 @@ TEST_F(Supervise, WhatAStartWouldRefuseAgainIsNotStartedAgain) {
 
 TEST_F(Supervise, ItsOwnMistakesAreNamed) {
   for (const auto& [arguments, message] : std::vector<std::pair<std::vector<std::string>, std::string>>{
-           {{}, "-- train"},
-           {{"--", "eval"}, "-- train"},
+           {{}, "write `train` and its options"},
+           {{"--", "eval"}, "write `train` and its options"},
            {{"--", "train", "--config", "x"}, "--output"},
            {{"--ranks", "0", "--", "train", "--output", "x"}, "--ranks = 0"},
            {{"--restarts", "-1", "--", "train", "--output", "x"}, "--restarts = -1"},

@@ -286,6 +286,36 @@ stop_and_resume() {  # HOSTS RANKS LAYOUT FORM
   resume stop "$1" "$2" "$3" - "$4" "SIGTERM after step 3: exit code $code; resumed"
 }
 
+# A supervised run loses a host: all that runs there ends at once and its link is down, as when the power fails. It goes on with the others, from
+# what they have of its state in memory: nothing is on disk yet.
+lose_host() {  # HOSTS RANKS LAYOUT FORM
+  local code=0 job setting process lost step events
+  local command=(supervise --hosts "$root/hostfile" train --config "$source_folder/configs/presets/quickstart_cpu.textproto" --output "$shared/lose")
+  hostfile "$1" "$2"
+  for setting in "data.path=$shared/data" "${model[@]}" ${3//,/ } $(dispatch "$4") checkpoint.interval=0 checkpoint.memory_interval=1; do
+    command+=(--set "$setting")
+  done
+  on jevons-h1 "$program" "${command[@]}" >"$root/lose.log" 2>&1 &
+  job=$!
+  until_step lose 3
+  lost=$(readlink "/proc/${pid[jevons-h$1]}/ns/net")
+  link "$1" down
+  for process in /proc/[0-9]*; do
+    [[ ${process#/proc/} == "${pid[jevons-h$1]}" || $(readlink "$process/ns/net" 2>/dev/null) != "$lost" ]] || kill -KILL "${process#/proc/}" 2>/dev/null || true
+  done
+  wait "$job" || code=$?
+  ((code == 0)) || { fail "lose: exit code $code where the supervisor should have gone on"; tail -n 20 "$root/lose.log" >&2; }
+  link "$1" up
+  check_hash lose
+  events=$shared/lose/supervise.jsonl
+  grep -Eq "\"event\":\"(lost|died|hung)\".*\"host\":\"jevons-h$1\"" "$events" || { fail "no event names jevons-h$1"; cat "$events" >&2; }
+  step=$(sed -n 's/.*"event":"from_memory","step":\([0-9]*\).*/\1/p' "$events")
+  ((${step:-0} >= 1)) || { fail "the run went on from step ${step:-0} in memory"; cat "$events" >&2; }
+  row "$1" $(($1 * $2)) "$(sed 's/parallel\.//g' <<<"$3")" lost "$4" "$(hash_of lose)" "" "" "$(awk -v host="$1" '
+    { time = $0; sub(/.*"time":/, "", time); time += 0 }
+    /"event":"(lost|died|hung)"/ { gone = time } /"event":"training"/ { if (gone) { printf "host %d lost; went on after %.1f s, ", host, time - gone; exit } }' "$events")from step $step in memory"
+}
+
 # Cores are shared by the ranks of one host: as many threads for one rank on each of two hosts as for one alone.
 count_local_ranks() {
   local hosts threads=()
@@ -355,6 +385,7 @@ count_local_ranks
   flap 4 2 parallel.ep=8 "${forms[-1]}"
   stop_and_resume 4 2 parallel.ep=8 "${forms[-1]}"
 }
+lose_host "$hosts" $((quick ? 1 : 2)) "parallel.ep=$((quick ? 2 : 8))" "${forms[-1]}"
 cut_off "$hosts" $((quick ? 1 : 2)) "parallel.ep=$((quick ? 2 : 8))" "${forms[-1]}"
 
 if ((failures > 0)); then say "$failures failures"; exit 1; fi

@@ -136,7 +136,8 @@ TEST(HostTable, TextsComeBackAsTheyWere) {
 TEST(HostTable, ReadsHostfilesOfMpirun) {
   EXPECT_THAT(
       *ParseHostfile("# ours\n\nnode1 slots=8\nroot@node2\tslots=8 # new\r\n  node3\nnode1 slots=2\n", "f"),
-      ElementsAre("node1", "node2", "node3"));
+      ElementsAre(HostSlots{"node1", 10}, HostSlots{"node2", 8}, HostSlots{"node3", 1}));
+  EXPECT_EQ(ExitCodeOf(ParseHostfile("node1 slots=none", "f").status()), ExitCode::kUsage);
   const auto empty = ParseHostfile("# none\n\n", "my/hosts");
   EXPECT_EQ(ExitCodeOf(empty.status()), ExitCode::kUsage);
   EXPECT_THAT(std::string(empty.status().message()), HasSubstr("my/hosts: names no host"));

@@ -8,9 +8,10 @@
 #include <string>
 #include <vector>
 
-#include "launch/hang_watch.h"
-#include "launch/journal.h"
-#include "launch/restart_policy.h"
+#include "kernels/base/philox.h"
+#include "launch/supervise/hang_watch.h"
+#include "launch/supervise/journal.h"
+#include "launch/supervise/restart_policy.h"
 #include "tests/support/temp_folder.h"
 
 namespace jevons {
@@ -49,8 +50,7 @@ class HangWatchTest : public testing::Test {
     return std::nullopt;
   }
 
-  int64_t stopped_ = 0;  // process
-  HangWatch watch_{kFloor, [this](int64_t pid) { return pid == stopped_; }};
+  HangWatch watch_{kFloor};
   std::vector<RankState> ranks_ = {Training(0, Phase::kDispatch, 0.1), Training(1, Phase::kForward, 0.1), Training(2, Phase::kDispatch, 0.1)};
   double passed_ = 0;
   void Poll(int rank) { ranks_[static_cast<size_t>(rank)].alive += 1; }
@@ -93,6 +93,30 @@ TEST_F(HangWatchTest, SlowStepsAreNoHang) {
   EXPECT_TRUE(LookFor(20, [] {}));
 }
 
+// A million steps, each rank's phase as slow as it likes up to ten times what is usual: nobody is accused. Ranks wait for the slowest.
+TEST_F(HangWatchTest, AMillionStepsOfRandomSlownessRaiseNoAlarm) {
+  constexpr int kLooks = 1'000'000;
+  constexpr double kUsual = 0.5;  // seconds; ten times that is above the floor
+  for (RankState& state : ranks_) state.longest_silence = state.longest_wait = kUsual;
+  double left = 0;  // of this step
+  size_t slowest = 0;
+  for (int look = 0; look < kLooks; ++look) {
+    if (left <= 0) {
+      for (int rank = 0; rank < 3; ++rank) Change(rank);
+      const uint64_t random = RandomBits(7, 0, static_cast<uint64_t>(look));
+      slowest = random % 3;
+      left = kUsual * (1 + static_cast<double>(random / 3 % 1000) * 9e-3);
+    }
+    left -= kLook;
+    for (int rank = 0; rank < 3; ++rank)
+      if (static_cast<size_t>(rank) != slowest) Poll(rank);
+    const auto hang = watch_.Look(ranks_, kLook);
+    ASSERT_FALSE(hang) << "look " << look << ": rank " << hang->state.rank << " " << hang->what << " for " << hang->silent << " s";
+  }
+  // And the first real one is found.
+  EXPECT_TRUE(LookFor(HangWatch::kTimes * kUsual + 2 * kLook, [] {}));
+}
+
 TEST_F(HangWatchTest, AllThatWaitForEachOtherHang) {
   const auto hang = LookFor(60, [&] {
     for (int rank = 0; rank < 3; ++rank) Poll(rank);
@@ -109,7 +133,7 @@ TEST_F(HangWatchTest, ASlowSaveIsNoHangButAStoppedProcessIs) {
     Poll(2);
   };
   EXPECT_FALSE(LookFor(HangWatch::kSaving / 2, save));
-  stopped_ = 101;
+  ranks_[1].stopped = true;
   const auto hang = LookFor(10, save);
   ASSERT_TRUE(hang);
   EXPECT_EQ(hang->state.rank, 1);
@@ -181,6 +205,10 @@ TEST(Ettr, CountsWhatWasKept) {
   EXPECT_DOUBLE_EQ(EttrOf(events, 1000).wall, 106);
   EXPECT_DOUBLE_EQ(EttrOf(events, 1000).productive, 60 + 16);
   EXPECT_EQ(EttrOf(events, 1000).restarts, 1);
+  // One that was killed, and one whose job never trains: of the first counts what it wrote down.
+  events.insert(events.end(), {At(600, "begin"), At(600, "start"), At(604, "training", 50), At(700, "begin"), At(700, "start"), At(702, "exit", 50, 0), At(702, "end")});
+  EXPECT_DOUBLE_EQ(EttrOf(events, 1000).wall, 106 + 4 + 2);
+  EXPECT_DOUBLE_EQ(EttrOf(events, 1000).productive, 76);
 }
 
 TEST(Journal, IsReadAsWrittenAndOutlivesATornLine) {

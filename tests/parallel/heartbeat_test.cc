@@ -15,17 +15,14 @@ namespace {
 
 using ::testing::HasSubstr;
 
-void SetVariable(const std::string& entry) {
-  const size_t equals = entry.find('=');
-  setenv(entry.substr(0, equals).c_str(), entry.substr(equals + 1).c_str(), 1);
-}
+void SetVariable(const std::string& places) { setenv(kHeartbeatVariable, places.c_str(), 1); }
 
 // In a process of its own, which is rank 1 of 3, and ends with `code` when it has done `what`.
 template <typename What>
 void AsRank(const HeartbeatFile& file, int code, What what) {
   const pid_t child = fork();
   if (child == 0) {
-    SetVariable(file.variable());
+    SetVariable("other-host:/proc/1/fd/3," + file.place());
     if (!OpenHeartbeat(1, 3).ok() || !HeartbeatIsOpen()) _exit(99);
     what();
     _exit(code);
@@ -94,11 +91,11 @@ TEST(Heartbeat, AStallIsForgottenInTime) {
 TEST(Heartbeat, RefusesWhatIsNoFileOfOneAndIsSilentOnAnotherHost) {
   auto file = HeartbeatFile::Create(2);
   ASSERT_TRUE(file.ok()) << file.status();
-  SetVariable(file->variable());
+  SetVariable(file->place());
   const absl::Status small = OpenHeartbeat(1, 3);
   EXPECT_EQ(ExitCodeOf(small), ExitCode::kUsage);
   EXPECT_THAT(std::string(small.message()), HasSubstr("lines for 2 ranks, of 3"));
-  const std::string host = file->variable().substr(0, file->variable().find(':') + 1);
+  const std::string host = file->place().substr(0, file->place().find(':') + 1);
   for (const char* bad : {"/dev/null", "/no/such/file", ""}) {
     SetVariable(host + bad);
     const absl::Status status = OpenHeartbeat(0, 1);

@@ -13,8 +13,6 @@
 namespace jevons {
 namespace {
 
-constexpr char kPartialSuffix[] = ".partial";
-
 // Accepts what FolderName writes and nothing else: "step-12" and "step-00000012.bad" are no checkpoints.
 std::optional<CommittedFolder> ParseFolderName(absl::string_view name) {
   absl::string_view text = name;
@@ -41,7 +39,9 @@ std::optional<int64_t> StepOfFolder(absl::string_view path) {
   return folder->step;
 }
 
-std::string PartialName(int64_t step) { return FolderName(step, 0) + kPartialSuffix; }
+std::string PartialName(int64_t step, int64_t epoch) {
+  return absl::StrCat(FolderName(step, 0), epoch > 0 ? absl::StrCat(".epoch-", epoch) : "", kPartialSuffix);
+}
 
 absl::StatusOr<std::vector<CommittedFolder>> ListCommitted(FileSystem& files, const std::string& directory) {
   std::vector<CommittedFolder> found;

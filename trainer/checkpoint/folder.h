@@ -24,8 +24,12 @@ std::string FolderName(int64_t step, int64_t generation);
 // The step that the last part of `path` names as FolderName does; nothing where it is another name.
 std::optional<int64_t> StepOfFolder(absl::string_view path);
 
-// Where the next save of `step` is written: "step-00000012.partial". Never a checkpoint.
-std::string PartialName(int64_t step);
+// Of a folder that is no checkpoint: a save or a removal under way, or what they left behind.
+inline constexpr char kPartialSuffix[] = ".partial";
+
+// Where the next save of `step` is written: "step-00000012.partial"; "step-00000012.epoch-7.partial" by an incarnation that has taken an epoch,
+// so that no other writes there.
+std::string PartialName(int64_t step, int64_t epoch);
 
 // The checkpoints in `directory` by rising (step, generation), damaged ones included. Empty where there is no
 // directory.

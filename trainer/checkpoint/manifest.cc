@@ -231,6 +231,15 @@ void SetInfo(const CheckpointInfo& info, CheckpointManifest* manifest) {
   }
 }
 
+CheckpointInfo InfoOf(const CheckpointManifest& manifest) {
+  CheckpointInfo info{.step = manifest.step(),
+                      .config_text = manifest.config_text(),
+                      .sampler_state = manifest.sampler_state(),
+                      .cost_state = manifest.cost_state()};
+  for (const CheckpointLabel& label : manifest.labels()) info.labels[label.name()] = label.value();
+  return info;
+}
+
 absl::Status WriteManifest(FileSystem& files, const std::string& folder, const CheckpointManifest& manifest) {
   const std::string path = JoinPath(folder, kManifestName);
   if (const absl::Status whole = CheckManifest(manifest, path); !whole.ok())

@@ -49,6 +49,7 @@ absl::Status CheckManifest(const CheckpointManifest& manifest, const std::string
 
 // What is saved beside the tensors, put into `manifest`; and the format's version.
 void SetInfo(const CheckpointInfo& info, CheckpointManifest* manifest);
+CheckpointInfo InfoOf(const CheckpointManifest& manifest);  // that SetInfo has put there
 
 // Writes `manifest`, sealed, into `folder`, durable but for the folder's own names. FailureError where readers would refuse
 // it.

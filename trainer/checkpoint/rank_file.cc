@@ -5,14 +5,14 @@
 #include <optional>
 
 #include "absl/strings/str_format.h"
-#include "kernels/tensor/device.h"
-#include "trainer/checkpoint/host_copy.h"
+#include "kernels/base/check.h"
 #include "trainer/checkpoint/manifest.h"
+#include "trainer/checkpoint/staging.h"
 
 namespace jevons {
 
 RankFile::RankFile(FileSystem& files, int rank)
-    : files_(files), name_(absl::StrFormat("rank-%05d.bin", rank)) {}
+    : files_(files), name_(RankFileName(rank)) {}
 
 RankFile::~RankFile() {
   stop_ = true;
@@ -34,38 +34,9 @@ absl::Status RankFile::Reserve(int64_t bytes) {
 
 absl::Status RankFile::Stage(const std::vector<TensorSlice>& slices, const Stream& stream) {
   JEVONS_CHECK(!thread_.joinable(), "staging while the last save is being written");
-  size_ = 0;
-  for (const TensorSlice& slice : slices) size_ += slice.elements.size() * SizeOf(slice.dtype);
+  size_ = BytesOf(slices);
   JEVONS_RETURN_IF_ERROR(Reserve(size_));
-  index_.Clear();
-  if (size_ > 0) {
-    index_.add_files()->set_name(name_);
-    index_.mutable_files(0)->set_bytes(size_);
-  }
-  int64_t offset = 0;
-  HostCopy copy(stream, staging_.get());
-  for (const TensorSlice& slice : slices) {
-    JEVONS_CHECK(IsTensorName(slice.name), "tensor \"%s\"", slice.name.c_str());
-    JEVONS_CHECK(0 <= slice.elements.begin && slice.elements.begin <= slice.elements.end &&
-                     slice.elements.end <= slice.shape.size(),
-                 "%s: elements [%lld, %lld) of %s", slice.name.c_str(),
-                 static_cast<long long>(slice.elements.begin), static_cast<long long>(slice.elements.end),
-                 slice.shape.ToString().c_str());
-    CheckpointTensor* tensor = index_.add_tensors();
-    tensor->set_name(slice.name);
-    tensor->set_dtype(NameOf(slice.dtype));
-    for (int d = 0; d < slice.shape.rank; ++d) tensor->add_shape(slice.shape[d]);
-    if (slice.elements.empty())
-      continue;  // its tensor is listed all the same: it may have no elements at all
-    CheckpointSlice* part = tensor->add_slices();
-    part->set_offset(offset);
-    part->set_first_element(slice.elements.begin);
-    part->set_elements(slice.elements.size());
-    const int64_t bytes = slice.elements.size() * SizeOf(slice.dtype);
-    copy.Append(slice.data, bytes);
-    offset += bytes;
-  }
-  copy.Finish();
+  index_ = StageSlices(slices, stream, name_, staging_.get());
   return absl::OkStatus();
 }
 
@@ -102,22 +73,9 @@ absl::Status RankFile::WriteFile(const std::string& path) {
     JEVONS_RETURN_IF_ERROR(WriteAll(*file, staged().subspan(begin, bytes), path));
     bytes_written_.fetch_add(bytes, std::memory_order_relaxed);
   }
-  HashChunks();  // here, while the system may already move the data to the disk
+  HashChunks(staged(), &index_);  // here, while the system may already move the data to the disk
   JEVONS_RETURN_IF_ERROR(file->Fsync());
   return file->Close();
-}
-
-void RankFile::HashChunks() {
-  for (CheckpointTensor& tensor : *index_.mutable_tensors()) {
-    const int64_t element_bytes = SizeOf(*DTypeNamed(tensor.dtype()));
-    for (CheckpointSlice& slice : *tensor.mutable_slices()) {
-      const int64_t slice_bytes = slice.elements() * element_bytes;
-      for (int64_t begin = 0; begin < slice_bytes; begin += kChunkBytes) {
-        const int64_t bytes = std::min(kChunkBytes, slice_bytes - begin);
-        slice.mutable_chunk_hashes()->append(HashOf(staged().subspan(slice.offset() + begin, bytes)));
-      }
-    }
-  }
 }
 
 }  // namespace jevons

@@ -47,7 +47,6 @@ class RankFile {
   absl::Status Reserve(int64_t bytes);
   absl::Status CheckFolder(const std::string& folder);
   absl::Status WriteFile(const std::string& path);
-  void HashChunks();
 
   FileSystem& files_;
   const std::string name_;

@@ -12,6 +12,8 @@
 #include "kernels/base/log.h"
 #include "parallel/comm/watchdog.h"
 #include "trainer/checkpoint/agreement.h"
+#include "trainer/checkpoint/commit.h"
+#include "trainer/checkpoint/epoch.h"
 #include "trainer/checkpoint/folder.h"
 #include "trainer/checkpoint/manifest.h"
 #include "trainer/checkpoint/rank_file.h"
@@ -34,41 +36,6 @@ class Stopwatch {
   double& seconds_;
   std::chrono::steady_clock::time_point start_;
 };
-
-bool SameKind(const CheckpointTensor& a, const CheckpointTensor& b) {
-  return a.dtype() == b.dtype() &&
-         std::equal(a.shape().begin(), a.shape().end(), b.shape().begin(), b.shape().end());
-}
-
-// Joins the tensors of all ranks by name, their slices by first element; files keep the order of the ranks.
-absl::Status MergeIndexes(const std::vector<std::string>& indexes, CheckpointManifest* manifest) {
-  std::map<std::string, CheckpointTensor> tensors;
-  for (size_t rank = 0; rank < indexes.size(); ++rank) {
-    CheckpointManifest index;
-    JEVONS_CHECK(index.ParseFromString(indexes[rank]), "index of rank %zu", rank);
-    const uint32_t file = static_cast<uint32_t>(manifest->files_size());
-    manifest->mutable_files()->MergeFrom(index.files());
-    for (CheckpointTensor& part : *index.mutable_tensors()) {
-      for (CheckpointSlice& slice : *part.mutable_slices()) slice.set_file(file);
-      const auto [entry, is_new] = tensors.try_emplace(part.name(), part);
-      if (is_new) continue;
-      if (!SameKind(entry->second, part)) {
-        return FailureError(absl::StrFormat("tensor %s: rank %d calls it %s %s, a rank before it %s %s",
-                                            part.name(), rank, part.dtype(), ShapeOf(part).ToString(),
-                                            entry->second.dtype(), ShapeOf(entry->second).ToString()));
-      }
-      entry->second.mutable_slices()->MergeFrom(part.slices());
-    }
-  }
-  for (auto& [name, tensor] : tensors) {
-    std::sort(tensor.mutable_slices()->begin(), tensor.mutable_slices()->end(),
-              [](const CheckpointSlice& a, const CheckpointSlice& b) {
-                return a.first_element() < b.first_element();
-              });
-    manifest->add_tensors()->Swap(&tensor);
-  }
-  return absl::OkStatus();
-}
 
 }  // namespace
 
@@ -95,7 +62,7 @@ absl::Status CheckpointWriter::Begin(const CheckpointInfo& info, const std::vect
   }
   const Stopwatch stopwatch(stall_seconds_);
   info_ = info;
-  partial_ = JoinPath(directory_, PartialName(info.step));
+  partial_ = JoinPath(directory_, PartialName(info.step, epoch_));
   absl::Status ready = file_->Stage(slices, stream);
   if (ready.ok() && is_root()) ready = PrepareFolder();
   JEVONS_RETURN_IF_ERROR(AgreeOnStatus(world_, ready));
@@ -104,7 +71,16 @@ absl::Status CheckpointWriter::Begin(const CheckpointInfo& info, const std::vect
   return absl::OkStatus();
 }
 
+absl::Status CheckpointWriter::TakeOver() {
+  const absl::StatusOr<int64_t> taken = is_root() ? TakeEpoch(files_, directory_) : absl::StatusOr<int64_t>(0);
+  JEVONS_RETURN_IF_ERROR(AgreeOnStatus(world_, taken.status()));
+  epoch_ = *taken;
+  world_.Broadcast(std::as_writable_bytes(std::span(&epoch_, 1)), 0);
+  return absl::OkStatus();
+}
+
 absl::Status CheckpointWriter::PrepareFolder() {
+  if (epoch_ > 0) JEVONS_RETURN_IF_ERROR(CheckEpoch(files_, directory_, epoch_));
   JEVONS_RETURN_IF_ERROR(MakeDirectories(files_, directory_));
   // It may stem from a run that was killed before it could make the folder durable.
   JEVONS_RETURN_IF_ERROR(files_.SyncDirectory(ParentPath(directory_)));
@@ -134,10 +110,14 @@ absl::StatusOr<std::optional<int64_t>> CheckpointWriter::Commit() {
   absl::Status status = AgreeOnStatus(world_, file_->Join());
   if (status.ok()) {
     const std::vector<std::string> indexes = GatherIndexes();
-    status = AgreeOnStatus(world_, is_root() ? Publish(indexes) : absl::OkStatus());
+    status = AgreeOnStatus(world_, is_root() ? CommitParts(files_, directory_, partial_, info_, epoch_, indexes) : absl::OkStatus());
   }
   if (!status.ok()) {
-    if (is_root()) RemovePartial(files_, directory_).IgnoreError();  // the next Begin tries again
+    // Where another incarnation has taken over, that is why.
+    const absl::Status taken_over = AgreeOnStatus(world_, is_root() && epoch_ > 0 ? CheckEpoch(files_, directory_, epoch_) : absl::OkStatus());
+    if (!taken_over.ok()) status = taken_over;
+    // The next Begin tries again. What is there is the other's own.
+    if (is_root() && ExitCodeOf(status) != ExitCode::kPeerLost) RemovePartial(files_, directory_).IgnoreError();
     return status;
   }
   last_committed_ = info_.step;
@@ -171,43 +151,6 @@ std::vector<std::string> CheckpointWriter::GatherIndexes() {
     begin += static_cast<size_t>(recv[rank]);
   }
   return indexes;
-}
-
-absl::Status CheckpointWriter::Publish(const std::vector<std::string>& indexes) {
-  JEVONS_RETURN_IF_ERROR(WriteManifestOf(indexes));
-  JEVONS_RETURN_IF_ERROR(files_.SyncDirectory(partial_));
-  JEVONS_ASSIGN_OR_RETURN(const std::vector<CommittedFolder> before, ListCommitted(files_, directory_));
-  int64_t generation = 0;
-  for (const CommittedFolder& folder : before) {
-    if (folder.step == info_.step) generation = folder.generation + 1;
-  }
-  const std::string committed = JoinPath(directory_, FolderName(info_.step, generation));
-  JEVONS_RETURN_IF_ERROR(files_.Rename(partial_, committed));
-  const absl::Status durable = files_.SyncDirectory(directory_);
-  // Whole, but perhaps gone after a power loss: not a checkpoint that anyone was promised.
-  if (!durable.ok()) files_.Rename(committed, partial_).IgnoreError();
-  return durable;
-}
-
-absl::Status CheckpointWriter::WriteManifestOf(const std::vector<std::string>& indexes) {
-  CheckpointManifest manifest;
-  SetInfo(info_, &manifest);
-  JEVONS_RETURN_IF_ERROR(MergeIndexes(indexes, &manifest));
-  JEVONS_RETURN_IF_ERROR(CheckVisible(manifest));
-  return WriteManifest(files_, partial_, manifest);
-}
-
-absl::Status CheckpointWriter::CheckVisible(const CheckpointManifest& manifest) {
-  for (const CheckpointFile& file : manifest.files()) {
-    const std::string path = JoinPath(partial_, file.name());
-    JEVONS_ASSIGN_OR_RETURN(const std::optional<FileInfo> info, files_.Stat(path));
-    if (info.has_value() && info->bytes == file.bytes()) continue;
-    return FailureError(
-        absl::StrFormat("%s: another rank wrote %d bytes there, rank 0 sees %s; give the run a "
-                        "folder that all ranks share",
-                        path, file.bytes(), info ? absl::StrCat(info->bytes) : "no file"));
-  }
-  return absl::OkStatus();
 }
 
 absl::Status CheckpointWriter::RemoveOld() {

@@ -66,6 +66,10 @@ class CheckpointWriter {
   CheckpointWriter(const CheckpointWriter&) = delete;
   CheckpointWriter& operator=(const CheckpointWriter&) = delete;
 
+  // Collective. Takes the run's next epoch (epoch.h): from here on no earlier incarnation commits there, and this one no more once a later
+  // has taken over: then PeerLostError from Begin, Poll and Finish. Who does not call this neither fences nor is fenced.
+  absl::Status TakeOver();
+
   // Collective. Copies the slices to a buffer kept from save to save, in stream order, and starts a thread that
   // writes it; the data may change as soon as this returns. A save still under way is finished first: see last_committed();
   // its failure is logged, and this save goes on all the same.
@@ -80,6 +84,7 @@ class CheckpointWriter {
   absl::StatusOr<std::optional<int64_t>> Finish();
 
   bool in_flight() const { return in_flight_; }
+  int64_t epoch() const { return epoch_; }  // that it has taken
   std::optional<int64_t> last_committed() const { return last_committed_; }
   // Seconds that callers have spent in Begin, Poll and Finish.
   double stall_seconds() const { return stall_seconds_; }
@@ -90,11 +95,7 @@ class CheckpointWriter {
   absl::Status PrepareFolder();
   absl::StatusOr<std::optional<int64_t>> Commit();
   std::vector<std::string> GatherIndexes();  // rank 0 gets all, the others nothing
-  // On rank 0:
-  absl::Status Publish(const std::vector<std::string>& indexes);
-  absl::Status WriteManifestOf(const std::vector<std::string>& indexes);
-  absl::Status CheckVisible(const CheckpointManifest& manifest);
-  absl::Status RemoveOld();
+  absl::Status RemoveOld();                  // on rank 0
   bool is_root() const { return world_.rank() == 0; }
 
   FileSystem& files_;
@@ -105,6 +106,7 @@ class CheckpointWriter {
   CheckpointInfo info_;  // of the save under way
   std::string partial_;  // its folder
   bool in_flight_ = false;
+  int64_t epoch_ = 0;    // 0: none was taken
   std::optional<int64_t> last_committed_;
   double stall_seconds_ = 0;
 };

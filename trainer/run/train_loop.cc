@@ -29,6 +29,7 @@
 #include "trainer/metrics/patient_log.h"
 #include "trainer/metrics/run_files.h"
 #include "trainer/metrics/tensorboard.h"
+#include "trainer/run/memory_checkpoints.h"
 #include "trainer/run/same_run.h"
 #include "trainer/run/state.h"
 #include "trainer/run/step_judge.h"
@@ -81,7 +82,9 @@ class Run {
   void Log(const StepPlan& plan, const StepStats& stats, double seconds);
   void LogBad(const StepPlan& plan, const JudgedStep& judged);
   absl::Status Validate(int64_t step);
+  CheckpointInfo InfoAfter(int64_t step);
   absl::Status Save(int64_t step);
+  void KeepInMemory(int64_t step, bool ends) { memory_.AfterStep(step, ends, step_, [this](int64_t done) { return InfoAfter(done); }); }
   absl::Status StopAtNonFinite(const absl::Status& status, int64_t state);
   absl::Status ReportSave(const absl::StatusOr<std::optional<int64_t>>& committed, bool last);
   void ReadValidations(RunSummary& summary) const;
@@ -95,6 +98,7 @@ class Run {
   TrainStep step_;
   StepJudge judge_;
   CheckpointWriter writer_;
+  MemoryCheckpoints memory_;
   std::unique_ptr<Loader> loader_;
   std::optional<SamplerState> sampler_;  // which stream; next_sample is set at each save
   std::optional<ValidationSet> validation_;
@@ -120,7 +124,7 @@ absl::Status Run::Open() {
     JEVONS_RETURN_IF_ERROR(CheckSameModel(*checkpoint));
     return KeepOrder(*checkpoint);
   };
-  mesh_.world().Barrier();  // nobody looks while another still makes the folder
+  JEVONS_RETURN_IF_ERROR(writer_.TakeOver());
   JEVONS_RETURN_IF_ERROR(OfferOlder(AgreeOnStatus(mesh_.world(), open_checkpoint())));
   if (options_.begins) options_.begins();
   std::optional<SampleStream> stream;
@@ -157,6 +161,7 @@ absl::Status Run::Open() {
   ledger_.set_peak_source(meter_.peak_source);
   ledger_.set_peak_flops(meter_.peak_flops);
   loader_ = std::make_unique<Loader>(*std::move(stream));
+  memory_.Open(mesh_.world(), options_.memory_folder, config_.checkpoint().memory_interval(), writer_.epoch());
   return absl::OkStatus();
 }
 
@@ -305,6 +310,7 @@ absl::Status Run::Loop() {
     const int64_t eval = config_.train().eval_interval(), save = config_.checkpoint().interval();
     if (validation_ && (last || (eval > 0 && (step + 1) % eval == 0)))
       if (const absl::Status status = Validate(step + 1); !status.ok()) return StopAtNonFinite(status, step + 1);
+    if (!judged.bad || last || stop) KeepInMemory(step + 1, last || stop);
     JEVONS_RETURN_IF_ERROR(ReportSave(writer_.Poll(), false));
     due = due || (save > 0 && (step + 1) % save == 0);
     if (last || stop || (due && !judged.bad)) {
@@ -416,22 +422,26 @@ absl::Status Run::Validate(int64_t step) {
 // given up: those before it stay. An older one is worth committing. `status` with where to go on from.
 absl::Status Run::StopAtNonFinite(const absl::Status& status, int64_t state) {
   if (!absl::IsOutOfRange(status)) return status;
+  KeepInMemory(state, /*ends=*/true);
   if (saving_ < state) JEVONS_RETURN_IF_ERROR(ReportSave(writer_.Finish(), false));
   return root() ? AdviseToGoBack(status, Checkpoints(), state) : status;
 }
 
-absl::Status Run::Save(int64_t step) {
-  PhaseScope phase(&step_.timer(), Phase::kCheckpoint);
+CheckpointInfo Run::InfoAfter(int64_t step) {
   ChargeNow();
   sampler_->next_sample = schedule_.At(step).first_sample;
+  return {.step = step,
+          .config_text = ResolvedText(config_),
+          .sampler_state = sampler_->Serialize(),
+          .cost_state = ledger_.SerializeAsString(),
+          .step_history = judge_.Serialize(),
+          .labels = options_.labels};
+}
+
+absl::Status Run::Save(int64_t step) {
+  PhaseScope phase(&step_.timer(), Phase::kCheckpoint);
   saving_ = step;
-  return writer_.Begin({.step = step,
-                        .config_text = ResolvedText(config_),
-                        .sampler_state = sampler_->Serialize(),
-                        .cost_state = ledger_.SerializeAsString(),
-                        .step_history = judge_.Serialize(),
-                        .labels = options_.labels},
-                       SlicesOf(step_.State()), step_.stream());
+  return writer_.Begin(InfoAfter(step), SlicesOf(step_.State()), step_.stream());
 }
 
 // A save that failed on its way is no reason to stop: the checkpoints before it are whole. At the end it is a failure.
@@ -440,7 +450,7 @@ absl::Status Run::ReportSave(const absl::StatusOr<std::optional<int64_t>>& commi
     if (committed->has_value()) LogInfo(absl::StrFormat("checkpoint of step %d committed", **committed));
     return absl::OkStatus();
   }
-  if (last) return committed.status();
+  if (last || ExitCodeOf(committed.status()) == ExitCode::kPeerLost) return committed.status();  // of a run that another has taken over nothing counts
   if (root()) LogWarning(absl::StrFormat("checkpoint not saved, training goes on: %s", std::string(committed.status().message())));
   return absl::OkStatus();
 }

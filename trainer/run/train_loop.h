@@ -26,6 +26,7 @@ struct TrainOptions {
   std::string output;
   Meter meter;
   bool measure_last_step = false;
+  std::string memory_folder = {};          // for checkpoints in memory, of that name on every host; "": nobody keeps them
   const std::atomic<int>* stop = nullptr;  // a signal's number once one has come: save and return PreemptedError
   std::map<std::string, std::string> labels;  // kept in checkpoints: instruction set, version
   std::function<void()> begins = {};          // called once it is known that the run is this config's: time to say what is trained

@@ -43,10 +43,10 @@ TEST(Cost, ASkippedStepIsPaidForAndLost) {
   AddSkipped(ledger, 4096, 3600, 1);
   EXPECT_DOUBLE_EQ(ledger.device_seconds(), 8 * 3600) << "it was charged before";
   EXPECT_EQ(CostSummary(ledger, "CPU core", /*priced=*/true),
-            "1000000 tokens, 8 CPU core hours (12.5% of them lost, 0 restarts, 1 step of 4096 tokens skipped), $8, $8 per million tokens");
+            "1000000 tokens, 8 CPU core hours (12.5% of them lost, $1, 0 restarts, 1 step of 4096 tokens skipped), $8, $8 per million tokens");
   AddSkipped(ledger, 4096, 3600, 1);
   EXPECT_EQ(CostSummary(ledger, "CPU core", /*priced=*/true),
-            "1000000 tokens, 8 CPU core hours (25.0% of them lost, 0 restarts, 2 steps of 8192 tokens skipped), $8, $8 per million tokens");
+            "1000000 tokens, 8 CPU core hours (25.0% of them lost, $2, 0 restarts, 2 steps of 8192 tokens skipped), $8, $8 per million tokens");
   EXPECT_DOUBLE_EQ(ledger.wasted_dollars(), 2);
 }
 

@@ -1,4 +1,4 @@
-#include "launch/job.h"
+#include "launch/supervise/job.h"
 
 #include <fcntl.h>
 #include <sys/prctl.h>
@@ -30,7 +30,7 @@ constexpr double kUnkillable = 60;  // seconds after SIGKILL
 double SecondsSince(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
 
 // In the child: becomes `argv`, or tells `failed` why not.
-[[noreturn]] void Become(char** argv, std::string variable, pid_t parent, int failed) {
+[[noreturn]] void Become(char** argv, std::vector<std::string>& variables, pid_t parent, int failed) {
   setpgid(0, 0);
   prctl(PR_SET_PDEATHSIG, SIGTERM);
   if (getppid() != parent) _exit(1);
@@ -38,7 +38,7 @@ double SecondsSince(Clock::time_point begin) { return std::chrono::duration<doub
   signal(SIGXFSZ, SIG_DFL);
   // A group in the background that reads from a terminal is stopped.
   if (const int none = open("/dev/null", O_RDONLY); none >= 0) dup2(none, STDIN_FILENO);
-  putenv(variable.data());
+  for (std::string& variable : variables) putenv(variable.data());
   execvp(argv[0], argv);
   const int error = errno;
   if (write(failed, &error, sizeof error) < 0) _exit(126);
@@ -50,19 +50,19 @@ double SecondsSince(Clock::time_point begin) { return std::chrono::duration<doub
 Jobs::Jobs() { prctl(PR_SET_CHILD_SUBREAPER, 1); }
 
 Jobs::~Jobs() {
-  End({}).IgnoreError();
+  End(/*any_rank=*/false, kPatience).IgnoreError();
   const auto begin = Clock::now();
   while (Reap(), !ending_.empty() && SecondsSince(begin) < kPatience + 1) std::this_thread::sleep_for(kTick);
 }
 
-absl::Status Jobs::Start(std::vector<std::string> command, const std::string& variable) {
+absl::Status Jobs::Start(std::vector<std::string> command, std::vector<std::string> variables) {
   std::vector<char*> argv;
   for (std::string& word : command) argv.push_back(word.data());
   argv.push_back(nullptr);
   int failed[2];
   if (pipe2(failed, O_CLOEXEC) != 0) return FailureError(absl::StrFormat("pipe: %s", std::strerror(errno)));
   const pid_t parent = getpid(), child = fork();
-  if (child == 0) Become(argv.data(), variable, parent, failed[1]);
+  if (child == 0) Become(argv.data(), variables, parent, failed[1]);
   const int fork_error = errno;
   close(failed[1]);
   int error = 0;
@@ -114,6 +114,7 @@ std::set<pid_t> Jobs::Others() const {
     const auto [begin, end] = children.equal_range(parents.back());
     parents.pop_back();
     for (auto child = begin; child != end; ++child) {
+      if (spared_.contains(child->second)) continue;
       parents.push_back(child->second);
       if (child->second != launcher_ && !ending_.contains(child->second)) others.insert(child->second);
     }
@@ -121,17 +122,16 @@ std::set<pid_t> Jobs::Others() const {
   return others;
 }
 
-absl::Status Jobs::End(const std::vector<pid_t>& ranks) {
-  for (const pid_t rank : ranks) kill(rank, SIGKILL);
+absl::Status Jobs::End(bool any_rank, double patience) {
   // One whose ranks are gone ends by itself, and does not like to be asked meanwhile.
-  if (launcher_ > 0 && ranks.empty()) kill(launcher_, SIGTERM);
+  if (launcher_ > 0 && !any_rank) kill(launcher_, SIGTERM);
   if (launcher_ > 0) ending_.emplace(std::exchange(launcher_, 0), Clock::now());
   for (const auto begin = Clock::now();;) {
     Reap();
     const std::set<pid_t> others = Others();
     if (others.empty()) return absl::OkStatus();
     // A launcher that is gone ends nobody any more.
-    if (ending_.empty() || SecondsSince(begin) > kPatience)
+    if (ending_.empty() || SecondsSince(begin) > patience)
       for (const pid_t pid : others) kill(pid, SIGKILL);
     if (SecondsSince(begin) > kPatience + kUnkillable)
       return FailureError(absl::StrFormat("process %s does not end: look at /proc/PID/stack of it", absl::StrJoin(others, ", ")));

@@ -1,13 +1,13 @@
 // How a run is doing, from its files alone: while it runs and after.
-#ifndef JEVONS_LAUNCH_RUN_STATUS_H_
-#define JEVONS_LAUNCH_RUN_STATUS_H_
+#ifndef JEVONS_LAUNCH_SUPERVISE_RUN_STATUS_H_
+#define JEVONS_LAUNCH_SUPERVISE_RUN_STATUS_H_
 
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "launch/hang_watch.h"
-#include "launch/journal.h"
+#include "launch/supervise/journal.h"
+#include "launch/supervise/rank_state.h"
 #include "trainer/metrics/record.h"
 
 namespace jevons {
@@ -16,7 +16,6 @@ struct RunStatus {
   std::string run;
   bool running = false;                      // some process trains there
   std::vector<RankState> ranks;
-  std::vector<bool> alive;                   // of ranks
   std::optional<MetricsRecord> newest;       // of a step
   double seconds_per_step = 0;               // of the last steps, with what is between them; 0: not known
   int64_t steps = 0;                         // of the whole run; 0: not known
@@ -36,4 +35,4 @@ std::string StatusJson(const RunStatus& status);
 
 }  // namespace jevons
 
-#endif  // JEVONS_LAUNCH_RUN_STATUS_H_
+#endif  // JEVONS_LAUNCH_SUPERVISE_RUN_STATUS_H_

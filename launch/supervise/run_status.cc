@@ -1,4 +1,4 @@
-#include "launch/run_status.h"
+#include "launch/supervise/run_status.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -66,10 +66,7 @@ void ReadRanks(RunStatus& status) {
   const auto file = HeartbeatFile::Open(begin->detail, /*writable=*/false);
   if (!file.ok()) return;
   status.ranks = RankStates(*file);
-  for (const RankState& state : status.ranks) {
-    status.alive.push_back(Lives(state));
-    status.steps = std::max(status.steps, state.steps);
-  }
+  for (const RankState& state : status.ranks) status.steps = std::max(status.steps, state.steps);
 }
 
 // Of a run that is not supervised, what its newest checkpoint says.
@@ -108,6 +105,7 @@ std::string EventText(const JournalEvent& event) {
   std::string text = absl::StrFormat("%s  %-9s", TimeOfDay(event.time), event.event);
   if (event.exit) absl::StrAppend(&text, " exit code ", *event.exit);
   if (event.rank) absl::StrAppend(&text, " rank ", *event.rank);
+  if (!event.host.empty()) absl::StrAppend(&text, " on ", event.host);
   if (event.step) absl::StrAppend(&text, " step ", *event.step);
   if (!event.phase.empty()) absl::StrAppend(&text, " ", event.phase);
   if (event.seconds_lost && *event.seconds_lost > 0) absl::StrAppendFormat(&text, " %.1f s lost", *event.seconds_lost);
@@ -153,9 +151,8 @@ std::string StatusText(const RunStatus& status) {
     add("cost", absl::StrFormat("%.2f device hours, %s", ValueOf(status.newest, "cost/device_seconds").value_or(0) / 3600,
                                 dollars ? absl::StrFormat("$%.2f", *dollars) : "price not set"));
   }
-  for (size_t i = 0; i < status.ranks.size(); ++i) {
-    const RankState& state = status.ranks[i];
-    add(absl::StrCat("rank ", state.rank), absl::StrFormat("process %d%s, step %d, %s, %.2f s ago", state.pid, status.alive[i] ? "" : " (gone)", state.step,
+  for (const RankState& state : status.ranks) {
+    add(absl::StrCat("rank ", state.rank), absl::StrFormat("process %d%s, step %d, %s, %.2f s ago", state.pid, state.lives ? "" : " (gone)", state.step,
                                                            PhaseText(state), std::max(0.0, Age(status, state))));
   }
   add("checkpoints", status.checkpoints.empty() ? "none" : "of steps " + absl::StrJoin(status.checkpoints, ", "));
@@ -177,9 +174,8 @@ std::string StatusJson(const RunStatus& status) {
   json["device_seconds"] = number(ValueOf(status.newest, "cost/device_seconds"));
   json["dollars"] = number(ValueOf(status.newest, "cost/dollars"));
   json["ranks"] = Json::array();
-  for (size_t i = 0; i < status.ranks.size(); ++i) {
-    const RankState& state = status.ranks[i];
-    json["ranks"].push_back({{"rank", state.rank}, {"pid", state.pid}, {"alive", static_cast<bool>(status.alive[i])}, {"step", state.step},
+  for (const RankState& state : status.ranks) {
+    json["ranks"].push_back({{"rank", state.rank}, {"pid", state.pid}, {"alive", state.lives}, {"step", state.step},
                              {"phase", PhaseText(state)}, {"heartbeat_age_seconds", std::max(0.0, Age(status, state))}});
   }
   json["checkpoints"] = status.checkpoints;

@@ -2,8 +2,8 @@
 // made progress.
 //
 //   {"time":1763755200.5,"event":"died","exit":5,"rank":2,"pid":4711,"step":41,"phase":"dispatch, 0F3","idle_seconds":0.02}
-#ifndef JEVONS_LAUNCH_JOURNAL_H_
-#define JEVONS_LAUNCH_JOURNAL_H_
+#ifndef JEVONS_LAUNCH_SUPERVISE_JOURNAL_H_
+#define JEVONS_LAUNCH_SUPERVISE_JOURNAL_H_
 
 #include <cstdint>
 #include <optional>
@@ -19,11 +19,13 @@ namespace jevons {
 
 struct JournalEvent {
   double time = 0;  // seconds since 1970
-  // begin, end: of a supervisor; start: of a job; training: its first step; died, hung, exit: its end; stop: a signal was passed on;
-  // set_aside: a damaged checkpoint
+  // begin, end: of a supervisor; start: of a job; training: its first step; died, hung, lost, exit: its end, by a rank that died or hung, a host
+  // that does not answer, or by itself; stop: a signal was passed on; layout: another than before;
+  // set_aside: a damaged checkpoint; from_memory: one that was saved from the hosts' memory
   std::string event;
   std::optional<int> exit = {}, rank = {};
   std::optional<int64_t> pid = {}, step = {};
+  std::string host = {};                    // of several, the one where it happened
   std::string phase = {};                   // and action
   std::optional<double> idle_seconds = {};  // of died, hung and exit: since the last progress of any rank
   std::optional<double> seconds_lost = {};  // of training: since the last job's last progress, and what of its steps is made again
@@ -70,4 +72,4 @@ double UnixSeconds();
 
 }  // namespace jevons
 
-#endif  // JEVONS_LAUNCH_JOURNAL_H_
+#endif  // JEVONS_LAUNCH_SUPERVISE_JOURNAL_H_

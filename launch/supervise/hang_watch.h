@@ -5,39 +5,18 @@
 // nothing changes for as long, they wait for each other.
 //
 // Time is counted by looks, each at most a second: where this process, and with it perhaps the whole machine, was stopped, nobody hangs.
-#ifndef JEVONS_LAUNCH_HANG_WATCH_H_
-#define JEVONS_LAUNCH_HANG_WATCH_H_
+#ifndef JEVONS_LAUNCH_SUPERVISE_HANG_WATCH_H_
+#define JEVONS_LAUNCH_SUPERVISE_HANG_WATCH_H_
 
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <optional>
 #include <span>
 #include <string>
-#include <vector>
 
-#include "parallel/comm/heartbeat.h"
-#include "trainer/model/phase_timer.h"
+#include "launch/supervise/rank_state.h"
 
 namespace jevons {
-
-// A line of the heartbeat file, read.
-struct RankState {
-  int rank = 0;
-  int64_t pid = 0, process_start = 0, changed = 0, alive = 0;
-  int64_t step = -1, steps = 0;
-  HeartbeatStage stage = HeartbeatStage::kStarting;
-  Phase phase = Phase::kOther;
-  std::string action;
-  int exit_code = -1;
-  double longest_silence = 0, longest_wait = 0;  // seconds, of this phase; 0: it has not been seen
-};
-// Those who have come; `rank` is the line.
-std::vector<RankState> RankStates(const HeartbeatFile& file);
-// Whether its process still runs.
-bool Lives(const RankState& state);
-// "starting", "forward, 3B1", "ending"
-std::string PhaseText(const RankState& state);
 
 struct Hang {
   RankState state;
@@ -56,8 +35,8 @@ class HangWatch {
   static constexpr double kSaving = 3600;        // a slow disk is no hang
   static constexpr double kPolls = 1;            // since the last poll: it still waits
 
-  // `floor` in seconds. `is_stopped`: whether a process is stopped by a signal; then the floor is its deadline in any phase.
-  HangWatch(double floor, std::function<bool(int64_t pid)> is_stopped) : floor_(floor), is_stopped_(std::move(is_stopped)) {}
+  // `floor` in seconds: also the deadline in any phase of a process that a signal has stopped.
+  explicit HangWatch(double floor) : floor_(floor) {}
 
   // `seconds` since the last look.
   std::optional<Hang> Look(std::span<const RankState> ranks, double seconds);
@@ -69,10 +48,9 @@ class HangWatch {
     double unchanged = 0, silent = 0;  // seconds
   };
   const double floor_;
-  const std::function<bool(int64_t pid)> is_stopped_;
   std::map<int, Seen> seen_;  // by rank
 };
 
 }  // namespace jevons
 
-#endif  // JEVONS_LAUNCH_HANG_WATCH_H_
+#endif  // JEVONS_LAUNCH_SUPERVISE_HANG_WATCH_H_

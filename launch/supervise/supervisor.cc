@@ -1,19 +1,21 @@
-#include "launch/supervisor.h"
+#include "launch/supervise/supervisor.h"
 
 #include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <cstring>
-#include <fstream>
 #include <thread>
 #include <utility>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_replace.h"
 #include "kernels/base/log.h"
+#include "launch/cli.h"
+#include "launch/supervise/layout_for.h"
+#include "trainer/checkpoint/epoch.h"
+#include "trainer/checkpoint/folder.h"
+#include "trainer/checkpoint/memory_parts.h"
 #include "trainer/checkpoint/reader.h"
 
 namespace jevons {
@@ -22,27 +24,10 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr auto kTick = std::chrono::milliseconds(20);
+constexpr double kLostPatience = 1;     // seconds for the launcher's own processes where a host is lost
 constexpr double kRanksElsewhere = 10;  // seconds after which ranks that are all on other hosts are taken to listen
 
 double Seconds(Clock::duration duration) { return std::chrono::duration<double>(duration).count(); }
-
-bool Stopped(int64_t pid) { return FactsOf(pid).state == 'T'; }
-
-// What the kernel lets us see of where a process is: "state T (stopped), waits in do_signal_stop, stack ...".
-std::string WhereItIs(int64_t pid) {
-  const auto read = [&](const char* name) {
-    std::ifstream file(absl::StrCat("/proc/", pid, "/", name));
-    return std::string(std::istreambuf_iterator<char>(file), {});
-  };
-  std::string text;
-  const std::string status = read("status");
-  if (const size_t state = status.find("State:"); state != std::string::npos)
-    text = absl::StrCat("state ", absl::StripAsciiWhitespace(status.substr(state + 6, status.find('\n', state) - state - 6)));
-  if (const std::string wchan = read("wchan"); !wchan.empty() && wchan != "0") absl::StrAppend(&text, ", waits in ", wchan);
-  if (const std::string stack = read("stack"); !stack.empty())
-    absl::StrAppend(&text, ", stack ", absl::StrReplaceAll(absl::StripAsciiWhitespace(stack), {{"[<0>] ", ""}, {"\n", " < "}}));
-  return text;
-}
 
 std::string Who(const RankState& state) {
   return absl::StrFormat("rank %d (process %d) in step %d, %s", state.rank, state.pid, state.step, PhaseText(state));
@@ -59,15 +44,21 @@ bool BySignal(int exit_code) { return exit_code > 128; }
 
 }  // namespace
 
-Supervisor::Supervisor(const SuperviseOptions& options, Journal journal, HeartbeatFile heartbeat)
+Supervisor::Supervisor(const SuperviseOptions& options, Journal journal, Roster roster, std::string heartbeats)
     : options_(options),
       journal_(std::move(journal)),
-      heartbeat_(std::move(heartbeat)),
+      roster_(std::move(roster)),
+      heartbeats_(std::move(heartbeats)),
       policy_(options.restarts),
-      watch_(options.hang_seconds, Stopped) {}
+      watch_(options.hang_seconds) {}
 
 int Supervisor::Run() {
-  journal_.Append({.event = "begin", .pid = getpid(), .detail = heartbeat_.path()});
+  journal_.Append({.event = "begin", .pid = getpid(), .detail = heartbeats_});
+  // What a supervisor that was killed has left in memory.
+  if (const absl::Status gathered = roster_.Gather(UnixSeconds()); gathered.ok()) {
+    SaveFromMemory();
+    roster_.ForgetParts();
+  }
   int code = 0;
   for (;;) {
     const absl::StatusOr<Outcome> outcome = RunJob();
@@ -78,6 +69,9 @@ int Supervisor::Run() {
     }
     Record(*outcome);
     code = outcome->exit_code;
+    // A run that has ended in order has its checkpoint; of one that has computed NaN nothing newer than that is worth keeping.
+    if (code == static_cast<int>(ExitCode::kFailure) || code == static_cast<int>(ExitCode::kPeerLost)) SaveFromMemory();
+    roster_.ForgetParts();
     if (options_.stop->load() != 0) break;
     int judged = code;
     if (code == static_cast<int>(ExitCode::kIntegrity)) {
@@ -101,14 +95,51 @@ int Supervisor::Run() {
   return code;
 }
 
+// Of several hosts, on those that are there, in a layout that is legal for as many.
+absl::StatusOr<std::vector<std::string>> Supervisor::Command() {
+  std::vector<std::string> command = options_.launcher;
+  std::vector<std::string> layout;
+  if (roster_.several()) {
+    const std::vector<HostSlots> hosts = roster_.slots();
+    int64_t slots = 0;
+    std::string hostfile;
+    std::vector<std::string> names;
+    for (const HostSlots& host : hosts) {
+      slots += host.slots;
+      absl::StrAppendFormat(&hostfile, "%s slots=%d\n", host.name, host.slots);
+      names.push_back(host.name);
+    }
+    JEVONS_ASSIGN_OR_RETURN(const RankLayout legal, LayoutFor(options_.config, slots, roster_.complete()));
+    const std::string path = options_.run + "/supervise.hosts";
+    JEVONS_RETURN_IF_ERROR(WriteFile(path, hostfile));
+    command.insert(command.end(), {"--hostfile", path, "-np", absl::StrCat(legal.ranks), "-x", kHeartbeatVariable, "-x", kMemoryVariable});
+    layout = legal.assignments;
+    layout.push_back(absl::StrCat("ranks=", legal.ranks));
+    if (layout != layout_) {
+      const std::string text = absl::StrFormat("%d ranks on %s%s%s", legal.ranks, absl::StrJoin(names, ", "), legal.assignments.empty() ? "" : ", ",
+                                               absl::StrJoin(legal.assignments, ", "));
+      if (!layout_.empty()) LogWarning("the run goes on in another layout: " + text);
+      journal_.Append({.event = "layout", .detail = text});
+      layout_ = layout;
+    }
+    layout.pop_back();
+  }
+  command.insert(command.end(), options_.train.begin(), options_.train.end());
+  for (const std::string& assignment : layout) command.insert(command.end(), {"--set", assignment});
+  return command;
+}
+
 absl::StatusOr<Supervisor::Outcome> Supervisor::RunJob() {
-  heartbeat_.Clear();
+  JEVONS_RETURN_IF_ERROR(roster_.Gather(UnixSeconds()));
+  roster_.Clear();
   watch_.Forget();
   job_seconds_ = idle_seconds_ = since_exit_ = 0;
   newest_change_ = 0;
   step_ = -1;
   training_ = false;
-  JEVONS_RETURN_IF_ERROR(jobs_.Start(options_.command, heartbeat_.variable()));
+  JEVONS_ASSIGN_OR_RETURN(std::vector<std::string> command, Command());
+  jobs_.Spare(roster_.shells());
+  JEVONS_RETURN_IF_ERROR(jobs_.Start(std::move(command), {absl::StrCat(kHeartbeatVariable, "=", roster_.heartbeats()), absl::StrCat(kMemoryVariable, "=", MemoryFolderOf(options_.run))}));
   journal_.Append({.event = "start", .pid = jobs_.launcher()});
   std::optional<Outcome> outcome;
   for (auto last = Clock::now(); !outcome;) {
@@ -116,10 +147,13 @@ absl::StatusOr<Supervisor::Outcome> Supervisor::RunJob() {
     const auto now = Clock::now();
     outcome = Look(Seconds(now - std::exchange(last, now)));
   }
-  std::vector<pid_t> pids;
-  for (const RankState& state : RankStates(heartbeat_))
-    if (Lives(state)) pids.push_back(static_cast<pid_t>(state.pid));
-  JEVONS_RETURN_IF_ERROR(jobs_.End(pids));
+  if (outcome->host) roster_.Failed(*outcome->host, UnixSeconds());
+  const bool lost = outcome->event == "lost";
+  if (lost) roster_.Drop(*outcome->host, UnixSeconds());
+  const bool any_rank = !roster_.Ranks().empty();
+  roster_.KillRanks();
+  // A launcher that waits for a lost host waits for long.
+  JEVONS_RETURN_IF_ERROR(jobs_.End(any_rank, lost ? kLostPatience : Jobs::kPatience));
   return *outcome;
 }
 
@@ -127,7 +161,7 @@ absl::StatusOr<Supervisor::Outcome> Supervisor::RunJob() {
 std::optional<Supervisor::Outcome> Supervisor::Look(double seconds) {
   job_seconds_ += seconds;
   const std::optional<int> exit_code = jobs_.ExitCode();
-  const std::vector<RankState> ranks = RankStates(heartbeat_);
+  const std::vector<RankState> ranks = roster_.Ranks();
   NoteTraining(ranks);
   int64_t newest = 0;
   for (const RankState& state : ranks) {
@@ -141,19 +175,24 @@ std::optional<Supervisor::Outcome> Supervisor::Look(double seconds) {
     if (!ranks.empty() && std::all_of(ranks.begin(), ranks.end(), [](const RankState& state) { return state.exit_code >= 0; }))
       return Outcome{.exit_code = WorstExitCode(ranks)};
     Outcome killed{.exit_code = static_cast<int>(ExitCode::kPeerLost), .event = "died", .detail = absl::StrFormat("exit code %d of the launcher", *exit_code)};
-    if (const auto dead = DeadRank(ranks)) killed.rank = dead->rank;
+    if (const auto dead = DeadRank(ranks)) {
+      killed.rank = dead->rank;
+      killed.host = dead->host;
+    }
     return killed;
   }
-  PassSignalOn(!ranks.empty() || (!options_.ranks_are_here && job_seconds_ > kRanksElsewhere));
+  PassSignalOn(!ranks.empty() || (!options_.ranks_are_seen && job_seconds_ > kRanksElsewhere));
   if (auto dead = DeadRank(ranks)) return dead;
+  if (const auto host = roster_.Lost())
+    return Outcome{.exit_code = static_cast<int>(ExitCode::kPeerLost), .event = "lost", .host = host, .detail = roster_.NameOf(*host) + " does not answer"};
   // Ranks that end in order take their launcher with them.
-  const auto ends = std::find_if(ranks.begin(), ranks.end(), [](const RankState& state) { return state.exit_code >= 0 && !Lives(state); });
+  const auto ends = std::find_if(ranks.begin(), ranks.end(), [](const RankState& state) { return state.exit_code >= 0 && !state.lives; });
   since_exit_ = ends == ranks.end() ? 0 : since_exit_ + seconds;
   if (since_exit_ > Jobs::kPatience) {
     return Outcome{.exit_code = WorstExitCode(ranks), .rank = *ends, .detail = absl::StrFormat("the launcher did not end within %g s of its ranks", Jobs::kPatience)};
   }
   if (const auto hang = watch_.Look(ranks, seconds)) return HungRank(*hang);
-  if (options_.ranks_are_here && ranks.empty() && job_seconds_ > HangWatch::kStarting)
+  if (options_.ranks_are_seen && ranks.empty() && job_seconds_ > HangWatch::kStarting)
     return Outcome{.exit_code = static_cast<int>(ExitCode::kPeerLost), .event = "hung", .detail = absl::StrFormat("no rank has come within %g s", HangWatch::kStarting)};
   return std::nullopt;
 }
@@ -179,25 +218,24 @@ void Supervisor::PassSignalOn(bool ranks_have_come) {
 
 // A rank that went without a word. Where one has told an error, the launcher ends the others.
 std::optional<Supervisor::Outcome> Supervisor::DeadRank(const std::vector<RankState>& ranks) const {
-  const auto dead = std::find_if_not(ranks.begin(), ranks.end(), Lives);
-  if (dead == ranks.end()) return std::nullopt;
-  // What it said last, it may have said since.
-  const std::vector<RankState> now = RankStates(heartbeat_);
-  if (std::any_of(now.begin(), now.end(), [&](const RankState& state) { return state.exit_code > 0 || (state.rank == dead->rank && state.exit_code == 0); }))
-    return std::nullopt;
-  return Outcome{.exit_code = static_cast<int>(ExitCode::kPeerLost), .event = "died", .rank = *dead, .detail = {}};
+  const auto dead = std::find_if_not(ranks.begin(), ranks.end(), [](const RankState& state) { return state.lives; });
+  if (dead == ranks.end() || dead->exit_code == 0) return std::nullopt;
+  if (std::any_of(ranks.begin(), ranks.end(), [](const RankState& state) { return state.exit_code > 0; })) return std::nullopt;
+  return Outcome{.exit_code = static_cast<int>(ExitCode::kPeerLost), .event = "died", .rank = *dead, .host = dead->host, .detail = {}};
 }
 
-Supervisor::Outcome Supervisor::HungRank(const Hang& hang) const {
+Supervisor::Outcome Supervisor::HungRank(const Hang& hang) {
   return {.exit_code = static_cast<int>(ExitCode::kPeerLost),
           .event = "hung",
           .rank = hang.state,
-          .detail = absl::StrFormat("%s for %.1f s; %s", hang.what, hang.silent, WhereItIs(hang.state.pid))};
+          .host = hang.state.host,
+          .detail = absl::StrFormat("%s for %.1f s; %s", hang.what, hang.silent, roster_.WhereItIs(hang.state))};
 }
 
 void Supervisor::Record(const Outcome& outcome) {
   JournalEvent event{.event = outcome.event, .exit = outcome.exit_code, .idle_seconds = idle_seconds_, .detail = outcome.detail};
   if (step_ >= 0) event.step = step_;
+  if (outcome.host && roster_.several()) event.host = roster_.NameOf(*outcome.host);
   if (outcome.rank) {
     event.rank = outcome.rank->rank;
     event.pid = outcome.rank->pid;
@@ -205,7 +243,7 @@ void Supervisor::Record(const Outcome& outcome) {
   }
   journal_.Append(event);
   if (outcome.event == "exit" && outcome.detail.empty()) return;  // it has said why itself
-  const std::string who = outcome.rank ? Who(*outcome.rank) : "the job";
+  const std::string who = absl::StrCat(outcome.rank ? Who(*outcome.rank) : "the job", event.host.empty() ? "" : " on ", event.host);
   LogError(absl::StrCat(who, outcome.event == "died" ? " died" : "", outcome.detail.empty() ? "" : ": ", outcome.detail));
 }
 
@@ -221,6 +259,29 @@ absl::StatusOr<bool> Supervisor::SetDamagedAside() {
   LogWarning(absl::StrFormat("damaged: %s (now with .damaged at the end); the run goes on from %s, the newest good checkpoint",
                              absl::StrJoin(found.damaged, ", "), found.path));
   return true;
+}
+
+// Makes the newest state that the memory has whole a checkpoint on disk, where it is newer than those.
+void Supervisor::SaveFromMemory() {
+  FileSystem& files = PosixFileSystem();
+  const std::string directory = options_.run + "/checkpoints";
+  const auto save = [&]() -> absl::Status {
+    JEVONS_ASSIGN_OR_RETURN(const std::vector<int64_t> steps, CommittedSteps(files, directory));
+    const std::vector<MemoryPart> whole = NewestWhole(roster_.Parts(), steps.empty() ? -1 : steps.back());
+    if (whole.empty()) return absl::OkStatus();
+    const auto begin = Clock::now();
+    JEVONS_ASSIGN_OR_RETURN(const int64_t epoch, TakeEpoch(files, directory));
+    const std::string partial = JoinPath(directory, PartialName(whole[0].step, epoch));
+    JEVONS_RETURN_IF_ERROR(files.MakeDirectory(partial));
+    JEVONS_RETURN_IF_ERROR(roster_.CopyParts(whole, partial));
+    JEVONS_RETURN_IF_ERROR(CommitCopied(files, directory, partial, whole[0].ranks, epoch));
+    const std::string seconds = absl::StrFormat("%.2f s", Seconds(Clock::now() - begin));
+    journal_.Append({.event = "from_memory", .step = whole[0].step, .detail = seconds});
+    LogInfo(absl::StrFormat("checkpoint of step %d saved from memory, in %s", whole[0].step, seconds));
+    return absl::OkStatus();
+  };
+  if (const absl::Status status = save(); !status.ok())
+    LogWarning(absl::StrFormat("what is in memory could not be saved, the run goes on from the newest checkpoint on disk: %s", std::string(status.message())));
 }
 
 // False where a signal came meanwhile.

@@ -1,4 +1,4 @@
-#include "launch/journal.h"
+#include "launch/supervise/journal.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -37,7 +37,7 @@ std::string TextOr(const Json& json, const char* name) {
   return found != json.end() && found->is_string() ? found->get<std::string>() : "";
 }
 
-bool EndsJob(const JournalEvent& event) { return event.event == "died" || event.event == "hung" || event.event == "exit"; }
+bool EndsJob(const JournalEvent& event) { return event.event == "died" || event.event == "hung" || event.event == "lost" || event.event == "exit"; }
 
 // A job that trained, from its first step until its last progress.
 struct Work {
@@ -55,7 +55,13 @@ struct Work {
 struct LastWork {
   std::optional<Work> work;
   bool ended = false;
+  double seen = 0;  // time of the last event
   void See(const JournalEvent& event) {
+    if (event.event == "begin" && work && !ended) {  // a supervisor that was killed did not see the end
+      work->end = seen;
+      ended = true;
+    }
+    seen = event.time;
     if (event.event == "training") {
       const int64_t step = event.step.value_or(0);
       work = {event.time, event.time, step, step};
@@ -78,6 +84,7 @@ std::string ToJournalLine(const JournalEvent& event) {
   Put(json, "rank", event.rank);
   Put(json, "pid", event.pid);
   Put(json, "step", event.step);
+  if (!event.host.empty()) json["host"] = event.host;
   if (!event.phase.empty()) json["phase"] = event.phase;
   Put(json, "idle_seconds", event.idle_seconds);
   Put(json, "seconds_lost", event.seconds_lost);
@@ -93,6 +100,7 @@ std::optional<JournalEvent> FromJournalLine(const std::string& line) {
   Get(json, "rank", event.rank);
   Get(json, "pid", event.pid);
   Get(json, "step", event.step);
+  event.host = TextOr(json, "host");
   event.phase = TextOr(json, "phase");
   Get(json, "idle_seconds", event.idle_seconds);
   Get(json, "seconds_lost", event.seconds_lost);

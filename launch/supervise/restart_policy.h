@@ -1,6 +1,6 @@
 // Whether a job that has ended is started again, and when.
-#ifndef JEVONS_LAUNCH_RESTART_POLICY_H_
-#define JEVONS_LAUNCH_RESTART_POLICY_H_
+#ifndef JEVONS_LAUNCH_SUPERVISE_RESTART_POLICY_H_
+#define JEVONS_LAUNCH_SUPERVISE_RESTART_POLICY_H_
 
 #include <cstdint>
 #include <optional>
@@ -36,4 +36,4 @@ class RestartPolicy {
 
 }  // namespace jevons
 
-#endif  // JEVONS_LAUNCH_RESTART_POLICY_H_
+#endif  // JEVONS_LAUNCH_SUPERVISE_RESTART_POLICY_H_

@@ -1,4 +1,4 @@
-#include "launch/restart_policy.h"
+#include "launch/supervise/restart_policy.h"
 
 #include <algorithm>
 #include <cmath>

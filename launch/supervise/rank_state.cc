@@ -1,0 +1,44 @@
+#include "launch/supervise/rank_state.h"
+
+#include "absl/strings/str_cat.h"
+
+namespace jevons {
+
+std::vector<RankState> RankStates(const HeartbeatFile& file) {
+  constexpr auto kRelaxed = std::memory_order_relaxed;
+  std::vector<RankState> states;
+  int rank = -1;
+  for (const HeartbeatLine& line : file.ranks()) {
+    ++rank;
+    const int64_t pid = line.pid.load(std::memory_order_acquire);
+    if (pid == 0) continue;
+    // The process first: what it says last it says before it is gone.
+    const ProcessFacts facts = FactsOf(pid);
+    const int64_t start = line.process_start.load(kRelaxed);
+    const auto phase = static_cast<size_t>(line.phase.load(kRelaxed));
+    states.push_back({.rank = rank,
+                      .pid = pid,
+                      .process_start = start,
+                      .changed = line.changed.load(kRelaxed),
+                      .alive = line.alive.load(kRelaxed),
+                      .step = line.step.load(kRelaxed),
+                      .steps = line.steps.load(kRelaxed),
+                      .stage = line.stage.load(kRelaxed),
+                      .phase = static_cast<Phase>(phase),
+                      .action = ActionOf(line),
+                      .exit_code = line.exit_code.load(kRelaxed),
+                      .longest_silence = line.longest_silence[phase].load(kRelaxed),
+                      .longest_wait = line.longest_wait[phase].load(kRelaxed),
+                      .lives = facts.state != 0 && facts.state != 'Z' && facts.start == start,
+                      .stopped = facts.state == 'T'});
+  }
+  return states;
+}
+
+std::string PhaseText(const RankState& state) {
+  if (state.stage == HeartbeatStage::kStarting) return "starting";
+  if (state.stage == HeartbeatStage::kEnding) return "ending";
+  return absl::StrCat(kPhaseNames[static_cast<size_t>(state.phase)], state.action.empty() ? "" : ", ", state.action);
+}
+
+}  // namespace jevons
