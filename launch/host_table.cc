@@ -125,6 +125,25 @@ Finding ComparePairs(const HostReport& report) {
                       where)};
 }
 
+// Why findings cannot be made of it, or "".
+std::string Flaw(const HostReport& report) {
+  if (report.hosts.empty()) return "it has no host";
+  const auto same_topics = [&](const HostFacts& host) {
+    return std::equal(host.facts.begin(), host.facts.end(), report.hosts[0].facts.begin(), report.hosts[0].facts.end(),
+                      [](const Finding& a, const Finding& b) { return a.topic == b.topic; });
+  };
+  for (const HostFacts& host : report.hosts)
+    if (!same_topics(host)) return absl::StrFormat("%s has other topics than %s", host.host, report.hosts[0].host);
+  const auto count = static_cast<int>(report.hosts.size());
+  if (count > 1 && report.clock_offsets.size() != report.hosts.size())
+    return absl::StrFormat("%d clocks of %d hosts", report.clock_offsets.size(), count);
+  if (count > 1 && report.pairs.empty()) return "it has no pair of hosts";
+  for (const PairSpeed& pair : report.pairs)
+    if (std::min(pair.first, pair.second) < 0 || std::max(pair.first, pair.second) >= count)
+      return absl::StrFormat("hosts %d and %d of %d", pair.first, pair.second, count);
+  return "";
+}
+
 }  // namespace
 
 std::string TextOf(const HostFacts& host) { return Dump(JsonOf(host), -1); }
@@ -146,7 +165,7 @@ std::string TextOf(const HostReport& report) {
 }
 
 absl::StatusOr<HostReport> ParseHostReport(const std::string& text) {
-  return FromText(text, [](const nlohmann::ordered_json& json) {
+  absl::StatusOr<HostReport> parsed = FromText(text, [](const nlohmann::ordered_json& json) {
     HostReport report;
     for (const auto& host : json.at("hosts")) report.hosts.push_back(FactsOf(host));
     report.clock_offsets = json.at("clock_offsets").get<std::vector<double>>();
@@ -158,6 +177,9 @@ absl::StatusOr<HostReport> ParseHostReport(const std::string& text) {
                               .back = p.at("bytes_per_second_back").get<double>()});
     return report;
   });
+  if (!parsed.ok()) return parsed;
+  if (const std::string flaw = Flaw(*parsed); !flaw.empty()) return FailureError(absl::StrFormat("not a report of hosts: %s", flaw));
+  return parsed;
 }
 
 absl::StatusOr<std::vector<HostSlots>> ParseHostfile(const std::string& text, const std::string& path) {

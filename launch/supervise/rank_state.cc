@@ -15,7 +15,8 @@ std::vector<RankState> RankStates(const HeartbeatFile& file) {
     // The process first: what it says last it says before it is gone.
     const ProcessFacts facts = FactsOf(pid);
     const int64_t start = line.process_start.load(kRelaxed);
-    const auto phase = static_cast<size_t>(line.phase.load(kRelaxed));
+    const int32_t named = line.phase.load(kRelaxed);  // anything, where somebody else has written
+    const auto phase = static_cast<size_t>(named >= 0 && named < static_cast<int32_t>(Phase::kCount) ? named : 0);
     states.push_back({.rank = rank,
                       .pid = pid,
                       .process_start = start,

@@ -1,7 +1,6 @@
 #include "parallel/comm/message_communicator.h"
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <cstring>
 #include <set>
@@ -12,6 +11,7 @@
 #include "absl/strings/str_join.h"
 #include "kernels/base/check.h"
 #include "parallel/comm/exchange_plan.h"
+#include "parallel/comm/message_head.h"
 
 namespace jevons {
 namespace {
@@ -41,37 +41,23 @@ void CopyOwnPart(const ExchangePlan& plan, std::span<const std::byte> send, std:
   if (plan.own_send.bytes > 0 && from != to) std::memcpy(to, from, plan.own_send.bytes);
 }
 
-// What goes ahead of a named message.
-struct Header {
-  std::array<char, 24> name = {};  // ends with a zero
-  int64_t bytes = 0;
-  bool operator==(const Header&) const = default;
-};
-
-Header HeaderOf(const std::string& name, size_t bytes) {
-  Header header{.bytes = static_cast<int64_t>(bytes)};
-  JEVONS_CHECK(name.size() < header.name.size(), "a message of name '%s'", name.c_str());
-  std::copy(name.begin(), name.end(), header.name.begin());
-  return header;
-}
-
-// A header and the data, which may be empty.
+// A head and the data, which may be empty.
 class NamedSend : public Transfer {
  public:
   NamedSend(Transport& transport, const Outgoing& data, const MessageNames& names, int64_t tag)
-      : header_(HeaderOf(names.here, data.data.size())) {
-    const Outgoing messages[] = {{data.peer, std::as_bytes(std::span(&header_, 1))}, data};
+      : head_(HeadOf(names.here, data.data.size())) {
+    const Outgoing messages[] = {{data.peer, std::as_bytes(std::span(&head_, 1))}, data};
     transfer_ = transport.Start(std::span(messages, data.data.empty() ? 1 : 2), {}, tag);
   }
   absl::StatusOr<bool> Poll() override { return transfer_->Poll(); }
   std::vector<int> MissingPeers() const override { return transfer_->MissingPeers(); }
 
  private:
-  const Header header_;
+  const MessageHead head_;
   std::unique_ptr<Transfer> transfer_;
 };
 
-// The data is received when its header has come and is right: so the receiver, who knows both, finds what is wrong.
+// The data is received when its head has come and is right: so the receiver, who knows both, finds what is wrong.
 class NamedReceive : public Transfer {
  public:
   NamedReceive(Transport& transport, const Incoming& data, const MessageNames& names, int64_t tag)
@@ -79,18 +65,17 @@ class NamedReceive : public Transfer {
         data_(data),
         names_(names),
         tag_(tag),
-        expected_(HeaderOf(names.there, data.data.size())) {
-    const Incoming header{data.peer, std::as_writable_bytes(std::span(&header_, 1))};
-    transfer_ = transport.Start({}, {&header, 1}, tag);
+        expected_(HeadOf(names.there, data.data.size())) {
+    const Incoming head{data.peer, std::as_writable_bytes(std::span(&head_, 1))};
+    transfer_ = transport.Start({}, {&head, 1}, tag);
   }
 
   absl::StatusOr<bool> Poll() override {
     JEVONS_ASSIGN_OR_RETURN(const bool done, transfer_->Poll());
     if (!done || right_) return done;
-    if (header_ != expected_) {
-      return PeerLostError(absl::StrFormat("rank %d sent %s of %d bytes, this rank expects %s of %d in %s",
-                                           transport_.WorldRank(data_.peer), header_.name.data(),
-                                           header_.bytes, names_.there, expected_.bytes, names_.here));
+    if (head_ != expected_) {
+      return PeerLostError(absl::StrFormat("rank %d sent %s, this rank expects %s of %d in %s", transport_.WorldRank(data_.peer), ToString(head_),
+                                           names_.there, expected_.bytes, names_.here));
     }
     right_ = true;
     if (data_.data.empty()) return true;
@@ -104,10 +89,10 @@ class NamedReceive : public Transfer {
   const Incoming data_;
   const MessageNames names_;
   const int64_t tag_;
-  const Header expected_;
-  Header header_;
-  bool right_ = false;                  // the header
-  std::unique_ptr<Transfer> transfer_;  // of the header, then of the data
+  const MessageHead expected_;
+  MessageHead head_;
+  bool right_ = false;                  // the head
+  std::unique_ptr<Transfer> transfer_;  // of the head, then of the data
 };
 
 }  // namespace

@@ -42,6 +42,7 @@ bool ParseTask(absl::string_view text, Task& task) {
 using Words = std::vector<absl::string_view>;
 
 absl::Status ParseHeader(const Words& words, Schedule& schedule) {
+  if (!schedule.name.empty()) return UsageError("a second schedule: write one in a file");
   schedule.forward_only = words.size() == 7 && words[6] == "forward_only";
   const bool shaped =
       words.size() == (schedule.forward_only ? 7 : 6) && words[2] == "stages" && words[4] == "micro_batches";
@@ -179,6 +180,7 @@ absl::StatusOr<Schedule> ParseSchedule(absl::string_view text) {
       return Annotate(status, absl::StrFormat("line %d", line_number));
     }
   }
+  if (schedule.name.empty()) return UsageError("no schedule: write 'schedule NAME stages N micro_batches N' first");
   return schedule;
 }
 
