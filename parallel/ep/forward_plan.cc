@@ -87,7 +87,7 @@ void PlanForwarder(const Places& map, int node, const std::vector<Arrived>& from
     plan.flows.rail_pairs.from.push_back(static_cast<int64_t>(experts.size()));
     size_t first = 0;
     for (const int32_t count : counts) {
-      ForGroups(map, experts.subspan(first, static_cast<size_t>(count)), [&](size_t begin, size_t end) {
+      ForGroups(map, experts.subspan(first, static_cast<size_t>(count)), [&, &experts = experts](size_t begin, size_t end) {
         for (size_t p = first + begin; p < first + end; ++p) {
           const int owner = map.OwnerOf(experts[p]);
           ToRank& rank = to[static_cast<size_t>(owner - map.RankAt(node, 0))];
@@ -122,7 +122,7 @@ void PlanForwarder(const Places& map, int node, const std::vector<Arrived>& from
     const size_t before = lists.group_offsets.size();
     size_t first = 0;
     for (const int32_t count : counts) {
-      ForGroups(map, experts.subspan(first, static_cast<size_t>(count)), [&](size_t begin, size_t end) {
+      ForGroups(map, experts.subspan(first, static_cast<size_t>(count)), [&, &experts = experts](size_t begin, size_t end) {
         for (size_t p = first + begin; p < first + end; ++p, ++pair) {
           const auto local = static_cast<size_t>(map.OwnerOf(experts[p]) - map.RankAt(node, 0));
           const int32_t unit = first_unit[local] + unit_of[static_cast<size_t>(pair)];
@@ -160,7 +160,7 @@ void PlanOwner(const Places& map, int rank, const std::vector<Arrived>& from, Fo
       const auto& [counts, experts] = from[source];
       size_t first = 0;
       for (const int32_t count : counts) {
-        ForGroups(map, experts.subspan(first, static_cast<size_t>(count)), [&](size_t begin, size_t end) {
+        ForGroups(map, experts.subspan(first, static_cast<size_t>(count)), [&, &experts = experts](size_t begin, size_t end) {
           const bool whole = map.OwnerHasGroupOf(experts[first + begin]);
           for (size_t p = first + begin; p < first + end; ++p) {
             const auto by_expert = static_cast<size_t>(next[segment(experts[p], source)]++);
