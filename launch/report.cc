@@ -12,7 +12,7 @@
 #include "launch/commands.h"
 #include "launch/data_files.h"
 #include "launch/describe_config.h"
-#include "launch/run_status.h"
+#include "launch/supervise/run_status.h"
 #include "trainer/checkpoint/reader.h"
 #include "trainer/report/page.h"
 #include "trainer/spec/params.h"

@@ -8,9 +8,9 @@
 
 #include "absl/strings/str_split.h"
 #include "kernels/base/check.h"
-#include "launch/hang_watch.h"
+#include "launch/supervise/hang_watch.h"
 #include "launch/host_table.h"
-#include "launch/journal.h"
+#include "launch/supervise/journal.h"
 #include "parallel/comm/message_head.h"
 #include "tests/fuzz/targets.h"
 #include "tests/support/temp_folder.h"
