@@ -11,11 +11,12 @@
 #include "configs/validate.h"
 #include "kernels/base/status.h"
 #include "tests/configs/presets.h"
+#include "tests/support/trials.h"
 
 namespace jevons {
 namespace {
 
-constexpr int kTrials = 3000;
+const int kTrials = static_cast<int>(Trials(3000));
 const char* const kPresets[] = {"quickstart_cpu", "small_cpu", "deepseek_v2_lite_16b", "deepseek_v3_671b"};
 
 // A text that mostly parses: numbers at and around every boundary, and things that are none.
@@ -78,6 +79,7 @@ TEST(Mutation, OverriddenFieldsValidateOrAreRefusedByName) {
   }
   EXPECT_GT(valid, kTrials / 50);  // the trials reach both sides
   EXPECT_GT(refused, kTrials / 50);
+  ReportTrials("configs", kTrials, "1", "configs with random fields: refused by name, or valid");
 }
 
 TEST(Mutation, DamagedTextIsReadOrRefusedWithItsPlace) {
@@ -108,6 +110,7 @@ TEST(Mutation, DamagedTextIsReadOrRefusedWithItsPlace) {
       EXPECT_EQ(config.status().message().find("config:"), 0u) << config.status();
     }
   }
+  ReportTrials("configs", kTrials, "2", "damaged texts: refused with their place, or read");
 }
 
 }  // namespace

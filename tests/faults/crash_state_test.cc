@@ -16,6 +16,7 @@
 #include "parallel/comm/loopback.h"
 #include "tests/support/fault_file_system.h"
 #include "tests/support/memory_disk.h"
+#include "tests/support/trials.h"
 #include "tests/trainer/checkpoint/test_state.h"
 
 namespace jevons {
@@ -91,14 +92,14 @@ TEST(PowerLoss, WhatWasCommittedSurvivesAndWhatShowsIsWhole) {
   size_t states = 0;
   for (const int ranks : {1, 3}) {
     MemoryDisk disk;
-    CrashWatch watch(/*limit=*/2000);
+    CrashWatch watch(static_cast<int>(Trials(2000)));
     SaveUnderWatch(ranks, {}, watch, disk);
     EXPECT_THAT(watch.violations(), IsEmpty());
     EXPECT_EQ(disk.List(kDirectory).value(), std::vector<std::string>{"step-00000003.1"});
     states += watch.distinct_states();
   }
   EXPECT_GT(states, 5000u);
-  RecordProperty("distinct_states", static_cast<int>(states));
+  ReportTrials("power", static_cast<int64_t>(states), "all and 0-", absl::StrCat(states, " distinct states of the disk"));
 }
 
 TEST(PowerLoss, AlsoWhereAnOperationFailedBefore) {
@@ -163,6 +164,7 @@ TEST_P(PowerLossTeeth, TheMutantIsCaught) {
   SaveUnderWatch(3, {.sync_policy = policy}, watch, disk);
   EXPECT_GT(hits, 0);
   EXPECT_FALSE(watch.violations().empty()) << "no one noticed";
+  ReportTrials("teeth", 1, "all", "fsyncs left out or late are noticed");
 }
 
 INSTANTIATE_TEST_SUITE_P(

@@ -10,6 +10,7 @@
 #include "parallel/comm/loopback.h"
 #include "tests/support/fault_file_system.h"
 #include "tests/support/memory_disk.h"
+#include "tests/support/trials.h"
 #include "tests/trainer/checkpoint/test_state.h"
 
 namespace jevons {
@@ -90,6 +91,7 @@ int TryAllOperations(int ranks, int64_t failures, bool happens_anyway) {
       }
     }
   }
+  ReportTrials("errors", trials, "all", "each operation of a save fails: ENOSPC, EIO, EROFS, EDQUOT, EMFILE");
   return trials;
 }
 
@@ -131,6 +133,7 @@ TEST(IoErrors, ALoadFailsOrIsRight) {
     EXPECT_THAT(mismatch, HasSubstr("Input/output error"));
   }
   EXPECT_GT(operation, 10);
+  ReportTrials("errors", operation, "all", "each operation of a load fails");
 }
 
 }  // namespace

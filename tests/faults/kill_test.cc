@@ -18,6 +18,7 @@
 #include "kernels/base/philox.h"
 #include "tests/faults/save_loop.h"
 #include "tests/support/temp_folder.h"
+#include "tests/support/trials.h"
 #include "tests/trainer/checkpoint/test_state.h"
 
 namespace jevons {
@@ -128,10 +129,10 @@ class TestRun {
 };
 
 TEST(Kill, AllRanksAtRandomInstants) {
-  constexpr int kKills = 170;
+  const auto kills = static_cast<int>(Trials(170));
   TestRun run;
   const uint64_t save_time = run.SaveTime({JEVONS_SAVE_LOOP, run.path(), "10", "4"});
-  for (int trial = 0; trial < kKills && !HasFailure(); ++trial) {
+  for (int trial = 0; trial < kills && !HasFailure(); ++trial) {
     const pid_t process = Start({JEVONS_SAVE_LOOP, run.path(), kForEver, absl::StrCat(1 + trial % 4)});
     ASSERT_FALSE(run.WaitForRanks(1 + trial % 4, process).empty()) << "trial " << trial << " did not start";
     usleep(static_cast<useconds_t>(RandomBits(1, 0, static_cast<uint64_t>(trial)) % (2 * save_time)));
@@ -141,16 +142,18 @@ TEST(Kill, AllRanksAtRandomInstants) {
   }
   EXPECT_GT(run.newest(), 10) << "no save came through between the kills";
   run.ExpectTheNextRunToEndWell({JEVONS_SAVE_LOOP, run.path(), "2", "3"});
+  ReportTrials("kill", kills, absl::StrCat("1:0-", kills - 1), absl::StrCat(run.newest(), " saves, of 1 to 4 ranks, killed together"));
 }
 
 TEST(Kill, OneRankOrAllUnderMpi) {
-  constexpr int kKills = 30, kRanks = 3;
+  constexpr int kRanks = 3;
+  const auto kills = static_cast<int>(Trials(30));
   TestRun run;
   const auto command = [&](const char* steps) {
     return std::vector<std::string>{JEVONS_MPIEXEC,   "--oversubscribe", "-np", absl::StrCat(kRanks),
                                     JEVONS_SAVE_LOOP, run.path(),        steps, "mpi"};
   };
-  for (int trial = 0; trial < kKills && !HasFailure(); ++trial) {
+  for (int trial = 0; trial < kills && !HasFailure(); ++trial) {
     const pid_t launcher = Start(command(kForEver));
     const std::vector<pid_t> ranks = run.WaitForRanks(kRanks, launcher);
     ASSERT_FALSE(ranks.empty()) << "trial " << trial << " did not start";
@@ -164,6 +167,7 @@ TEST(Kill, OneRankOrAllUnderMpi) {
   }
   EXPECT_GT(run.newest(), 0);
   run.ExpectTheNextRunToEndWell(command("2"));
+  ReportTrials("kill", kills, absl::StrCat("2:0-", kills - 1), absl::StrCat(run.newest(), " saves of 3 ranks under mpirun, one or all killed"));
 }
 
 }  // namespace

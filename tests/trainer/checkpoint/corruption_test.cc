@@ -12,6 +12,7 @@
 #include "parallel/comm/loopback.h"
 #include "tests/support/memory_disk.h"
 #include "tests/support/temp_folder.h"
+#include "tests/support/trials.h"
 #include "tests/trainer/checkpoint/test_state.h"
 #include "trainer/checkpoint/manifest.h"
 
@@ -75,6 +76,7 @@ TEST_F(Corruption, EveryBitOfTheManifest) {
         Refusal(kManifest, [bit](std::string& bytes) { bytes[bit / 8] ^= 1 << bit % 8; });
     EXPECT_THAT(refusal, AllOf(HasSubstr(kManifest), HasSubstr("use an older one")));
   }
+  ReportTrials("bits", static_cast<int64_t>(bits), "all", "each bit of a manifest");
 }
 
 TEST_F(Corruption, EveryLengthOfTheManifest) {
@@ -90,11 +92,14 @@ TEST_F(Corruption, EveryBitOfAFile) {
   const std::string path = absl::StrCat(kFolder, "/rank-00001.bin");
   const size_t bits = disk_.Contents(path).size() * 8;
   ASSERT_GT(bits, 10000u);
+  int64_t flips = 0;
   for (size_t bit = 0; bit < bits && !HasFailure(); bit += 1 + bit % 3) {
     const std::string refusal = Refusal(path, [bit](std::string& bytes) { bytes[bit / 8] ^= 1 << bit % 8; });
     EXPECT_THAT(refusal,
                 AllOf(HasSubstr(path), HasSubstr("tensor "), HasSubstr("chunk 0"), HasSubstr("hash")));
+    ++flips;
   }
+  ReportTrials("bits", flips, "all", "bits of a rank's file, named by tensor and chunk");
 }
 
 TEST_F(Corruption, ReadsOfOtherTensorsStillSucceed) {

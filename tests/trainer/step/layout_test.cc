@@ -7,6 +7,7 @@
 #include "kernels/cpu/gemm_impl.h"
 #include "tests/support/amx_model.h"
 #include "tests/support/layout_run.h"
+#include "tests/support/trials.h"
 
 namespace jevons {
 namespace {
@@ -36,6 +37,7 @@ TEST_P(LayoutEquality, BitwiseOnEveryLayout) {
     SCOPED_TRACE(testing::Message() << layout.ranks << " ranks, ep " << layout.ep << ", threads " << layout.threads);
     ExpectEqual(alone, RunSteps(config, layout, 3));
   }
+  ReportTrials("layouts", static_cast<int64_t>(kLayouts.size()), "all", "runs of 3 steps, EP x DP");
 }
 
 INSTANTIATE_TEST_SUITE_P(MicroBatches, LayoutEquality,
@@ -118,6 +120,7 @@ TEST_P(PipelineEquality, BitwiseInEverySchedule) {
     ExpectEqual(alone, RunSteps(config, layout, 2));
   };
   for (const RunLayout& layout : layouts) same(layout);
+  ReportTrials("layouts", static_cast<int64_t>(layouts.size()), "all", "runs of 2 steps, PP x EP x DP, six schedules");
   if (modules != 1) return;
   // Stages that run again, with the routing that they had.
   config.mutable_train()->set_recompute_stages(true);

@@ -16,6 +16,7 @@
 #include "data/index/indexed_dataset.h"
 #include "kernels/base/check.h"
 #include "tests/support/train_run.h"
+#include "tests/support/trials.h"
 #include "trainer/checkpoint/manifest.h"
 #include "trainer/checkpoint/reader.h"
 #include "trainer/metrics/jsonl.h"
@@ -69,6 +70,7 @@ TEST_F(TrainTest, EveryScheduleGoesOnFromEveryOther) {
     ASSERT_TRUE(TrainOn(layout.ranks, 1, Folder("relay")).ok());
   }
   EXPECT_EQ(Hash(Folder("relay")), Hash(Folder("straight")));
+  ReportTrials("resume", legs - 1, "all", "each of 7 layouts goes on from each other");
 }
 
 // A run that had none begins its average with the weights that it has.
