@@ -385,7 +385,7 @@ void Run::LogBad(const StepPlan& plan, const JudgedStep& judged) {
   if (!root()) return;
   Record(BadStepRecord(plan, judged, meter_, ledger_, WallTime()));
   if (judged.status.ok())
-    LogWarning(absl::StrFormat("step %d/%d was skipped: %s; see `jevons replay %s --step %d`", plan.step + 1, schedule_.steps(), judged.bad->reason,
+    LogWarning(absl::StrFormat("step %s was skipped: %s; see `jevons replay %s --step %d`", StepOf(plan.step + 1, CountedSteps()), judged.bad->reason,
                                options_.output, plan.step + 1));
 }
 
