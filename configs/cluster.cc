@@ -1,27 +1,17 @@
 #include "configs/cluster.h"
 
-#include <google/protobuf/descriptor.h>
-
 #include <algorithm>
-#include <cmath>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
-#include "absl/strings/str_split.h"
+#include "configs/field_ranges.h"
 #include "configs/parse_errors.h"
 #include "configs/text_file.h"
-#include "kernels/base/check.h"
 #include "kernels/base/status.h"
 
 namespace jevons {
 namespace {
 
-struct Range {
-  const char* path;
-  double min, max;
-};
-
-constexpr Range kRanges[] = {
+constexpr FieldRange kRanges[] = {
     {"gpus", 1, 1e6},
     {"gpu.peak_bf16_tflops", 0.001, 1e6},
     {"gpu.bf16_tflops", 0.001, 1e6},
@@ -51,32 +41,12 @@ constexpr Range kRanges[] = {
     {"hour.checkpoint_minutes", 0.01, 1e6},
 };
 
-void Check(const ClusterConfig& cluster, const Range& range, std::vector<Violation>& violations) {
-  const google::protobuf::Message* message = &cluster;
-  const google::protobuf::FieldDescriptor* field = nullptr;
-  for (absl::string_view name : absl::StrSplit(range.path, '.')) {
-    if (field != nullptr) message = &message->GetReflection()->GetMessage(*message, field);
-    field = message->GetDescriptor()->FindFieldByName(std::string(name));
-    JEVONS_CHECK(field != nullptr, "the rules name a field that does not exist: %s", range.path);
-  }
-  const google::protobuf::Reflection& read = *message->GetReflection();
-  const bool integer = field->cpp_type() == google::protobuf::FieldDescriptor::CPPTYPE_INT64;
-  const double value = integer ? static_cast<double>(read.GetInt64(*message, field)) : read.GetDouble(*message, field);
-  const std::string rule = absl::StrCat("must be from ", range.min, " to ", range.max);
-  if (!read.HasField(*message, field) && !field->has_default_value()) {
-    violations.push_back({range.path, "not set", rule, ""});
-  } else if (!(value >= range.min && value <= range.max)) {
-    const double nearest = std::isnan(value) ? range.min : std::clamp(value, range.min, range.max);
-    violations.push_back({range.path, absl::StrCat(value), rule, absl::StrCat(nearest)});
-  }
-}
-
 }  // namespace
 
 std::vector<Violation> Validate(const ClusterConfig& cluster) {
   std::vector<Violation> violations;
   if (cluster.name().empty()) violations.push_back({"name", "not set", "must name the GPU", ""});
-  for (const Range& range : kRanges) Check(cluster, range, violations);
+  for (const FieldRange& range : kRanges) CheckRange(cluster, range, "", violations);
   if (!violations.empty()) return violations;
   const GpuConfig& gpu = cluster.gpu();
   if (gpu.communication_sms() >= gpu.sms()) {
@@ -106,11 +76,8 @@ std::vector<Violation> Validate(const ClusterConfig& cluster) {
 absl::StatusOr<ClusterConfig> ParseCluster(const std::string& text, const std::string& name) {
   ClusterConfig cluster;
   JEVONS_RETURN_IF_ERROR(ParseText(text, name, cluster));
-  const std::vector<Violation> violations = Validate(cluster);
-  if (violations.empty()) return cluster;
-  return UsageError(absl::StrJoin(violations, "\n", [&](std::string* out, const Violation& violation) {
-    absl::StrAppend(out, name, ": ", violation.ToString());
-  }));
+  JEVONS_RETURN_IF_ERROR(FileStatus(name, Validate(cluster)));
+  return cluster;
 }
 
 absl::StatusOr<ClusterConfig> LoadCluster(const std::string& path) {

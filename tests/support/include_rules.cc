@@ -49,6 +49,7 @@ const std::vector<FolderRule>& FolderRules() {
       {"trainer/step/",
        And({"trainer/step/", "trainer/optim/", "trainer/model/", "trainer/spec/", "parallel/", "data/", "configs/"}, kOperators)},
       {"trainer/plan/", And({"trainer/plan/", "trainer/step/", "trainer/metrics/", "trainer/spec/", "parallel/", "configs/"}, kOperators)},
+      {"trainer/ladder/", {"trainer/ladder/", "trainer/spec/", "configs/", "kernels/base/"}},
       {"trainer/run/",
        And({"trainer/run/", "trainer/plan/", "trainer/step/", "trainer/optim/", "trainer/model/", "trainer/checkpoint/",
             "trainer/metrics/", "trainer/files/", "trainer/spec/", "parallel/", "data/", "configs/"},
