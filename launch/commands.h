@@ -14,6 +14,7 @@ void RegisterPrepare(CLI::App& program, int* exit_code);
 void RegisterTrain(CLI::App& program, int* exit_code);
 void RegisterSupervise(CLI::App& program, int* exit_code);
 void RegisterStatus(CLI::App& program, int* exit_code);
+void RegisterLadder(CLI::App& program, int* exit_code);
 void RegisterReplay(CLI::App& program, int* exit_code);
 void RegisterCompare(CLI::App& program, int* exit_code);
 void RegisterReport(CLI::App& program, int* exit_code);

@@ -35,6 +35,7 @@ int Run(int argc, char** argv) {
   jevons::RegisterTrain(program, &exit_code);
   jevons::RegisterSupervise(program, &exit_code);
   jevons::RegisterStatus(program, &exit_code);
+  jevons::RegisterLadder(program, &exit_code);
   jevons::RegisterReplay(program, &exit_code);
   jevons::RegisterCompare(program, &exit_code);
   jevons::RegisterReport(program, &exit_code);
