@@ -11,7 +11,7 @@
 #include "configs/differences.h"
 #include "configs/load.h"
 #include "kernels/base/log.h"
-#include "launch/job.h"
+#include "launch/supervise/job.h"
 #include "trainer/files/file_system.h"
 #include "trainer/files/folder_lock.h"
 

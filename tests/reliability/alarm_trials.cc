@@ -7,7 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/base/philox.h"
-#include "launch/hang_watch.h"
+#include "launch/supervise/hang_watch.h"
 #include "tests/support/trials.h"
 
 namespace jevons {
