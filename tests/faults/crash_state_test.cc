@@ -99,7 +99,7 @@ TEST(PowerLoss, WhatWasCommittedSurvivesAndWhatShowsIsWhole) {
     states += watch.distinct_states();
   }
   EXPECT_GT(states, 5000u);
-  ReportTrials("power", static_cast<int64_t>(states), "all and 0-", absl::StrCat(states, " distinct states of the disk"));
+  ReportTrials("power", static_cast<int64_t>(states), "random", absl::StrCat(states, " distinct states of the disk"));
 }
 
 TEST(PowerLoss, AlsoWhereAnOperationFailedBefore) {

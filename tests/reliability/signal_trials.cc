@@ -39,7 +39,7 @@ class Signals : public TrainCli {
 };
 
 TEST_F(Signals, AtRandomInstants) {
-  const auto trials = static_cast<uint64_t>(Trials(20));
+  const auto trials = static_cast<uint64_t>(Trials(12));
   const std::vector<std::string> command = Command(2, 2, "told", {"train.steps=100000000", "checkpoint.interval=3", "train.eval_interval=5"});
   // Until the first steps are made: instants are spread over twice that.
   const auto begin = std::chrono::steady_clock::now();
