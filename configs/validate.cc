@@ -22,6 +22,7 @@ using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 
 constexpr double kMostParameters = 1e15;  // times 16 bytes of state stays within 63 bits
+constexpr int64_t kMostExpertsOnCuda = 3072;  // kernels/cuda/sort.h
 constexpr int64_t kMostMicroBatchTokens = int64_t{1}
                                           << 28;  // times any width times 4 bytes stays within 63 bits
 constexpr double kMostTokens = 4e18;              // token positions are 63-bit integers
@@ -164,6 +165,11 @@ class Checker {
     if (experts % groups != 0) {
       Add("model.moe.routed_experts", experts,
           absl::StrCat("must be divisible by model.moe.groups = ", groups), NearestMultiple(groups, experts));
+      return;
+    }
+    if (config_.parallel().backend() == CUDA && experts > kMostExpertsOnCuda) {
+      Add("model.moe.routed_experts", experts, "must be at most 3072 with parallel.backend = CUDA, whose kernels sort rows by expert in shared memory",
+          kMostExpertsOnCuda / groups * groups);
       return;
     }
     if (kept > groups) {

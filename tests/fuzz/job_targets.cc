@@ -40,7 +40,7 @@ bool Heartbeats(const std::string& input) {
   const auto file = HeartbeatFile::Open(made->path(), /*writable=*/false);
   JEVONS_CHECK(file.ok());
   const std::vector<RankState> ranks = RankStates(*file);
-  HangWatch watch(4, [](int64_t) { return false; });
+  HangWatch watch(4);
   for (const RankState& state : ranks) JEVONS_CHECK(!PhaseText(state).empty());
   for (int look = 0; look < 8; ++look) (void)watch.Look(ranks, 1);
   return !ranks.empty();
@@ -79,7 +79,7 @@ bool Metrics(const std::string& input) {
 bool Hostfile(const std::string& input) {
   const auto hosts = ParseHostfile(input, "hostfile");
   if (!hosts.ok()) return false;
-  for (const std::string& host : *hosts) JEVONS_CHECK(!host.empty());
+  for (const HostSlots& host : *hosts) JEVONS_CHECK(!host.name.empty() && host.slots > 0);
   return true;
 }
 

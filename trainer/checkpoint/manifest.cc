@@ -235,7 +235,8 @@ CheckpointInfo InfoOf(const CheckpointManifest& manifest) {
   CheckpointInfo info{.step = manifest.step(),
                       .config_text = manifest.config_text(),
                       .sampler_state = manifest.sampler_state(),
-                      .cost_state = manifest.cost_state()};
+                      .cost_state = manifest.cost_state(),
+                      .step_history = manifest.step_history()};
   for (const CheckpointLabel& label : manifest.labels()) info.labels[label.name()] = label.value();
   return info;
 }
