@@ -18,11 +18,12 @@ exec {errors}> >(trap '' INT TERM USR1; exec sed -u "/^jevons: lost peer: /w $lo
 reader=$!
 set -m  # a process group of its own: a terminal's Ctrl-C reaches this script alone
 mpirun "$@" </dev/null 2>&"$errors" {errors}>&- &
-job=$! asked=''
+job=$! asked='' told=''
 exec {errors}>&-
 trap 'rm -rf "$lost" "${TMPDIR:-/tmp}/ompi.$(hostname).$EUID/pid.$job"' EXIT  # a killed mpirun leaves its folder behind
 
 stop() {
+  told=1
   if [[ $1 == INT && -n $asked ]] && ((SECONDS - asked >= patience)); then kill -TERM "$job"; else kill -USR1 "$job"; fi
   asked=${asked:-$SECONDS}
 } 2>/dev/null
@@ -38,10 +39,13 @@ end_when_lost &
 watch=$!
 disown "$watch"
 
-code=0
-while kill -0 "$job" 2>/dev/null; do  # a signal ends a wait early
+code=''
+while :; do  # a signal ends a wait early; mpirun may have ended before the first
+  told=''
   wait "$job" 2>/dev/null
-  code=$?
+  status=$?
+  ((status == 127)) && [[ -n $code ]] || code=$status  # 127: it has been waited for
+  [[ -n $told ]] || break
 done
 for _ in {1..20}; do  # what was said last; not for ever: a child of mpirun's may hold the stream
   kill -0 "$reader" 2>/dev/null || break

@@ -45,7 +45,8 @@ TEST(Validate, BadStepRules) {
 TEST(Validate, ExpertRules) {
   ExpectOnly({"model.moe.routed_experts=7"},
              "model.moe.routed_experts = 7: must be divisible by model.moe.groups = 4; nearest legal: 8");
-  ExpectOnly({"model.moe.routed_experts=4096", "parallel.backend=CUDA"}, "model.moe.routed_experts = 4096: must be at most 3072 with parallel.backend = CUDA");
+  ExpectOnly({"model.moe.routed_experts=4096", "parallel.backend=CUDA"}, "model.moe.routed_experts = 4096: must be at most 3072 with parallel.backend = CUDA, whose kernels sort rows by expert in shared "
+             "memory; nearest legal: 3072");
   ExpectOnly({"model.moe.routed_experts=33"},
              "model.moe.routed_experts = 33: must be divisible by model.moe.groups = 4; nearest legal: 32");
   ExpectOnly({"model.moe.kept_groups=5"},

@@ -142,7 +142,7 @@ TEST(ValidateTest, CountsAndRoutes) {
               HasSubstr("each of the 2 stages"));
   EXPECT_THAT(Refusal("schedule s stages 1 micro_batches 2000000000\nroute 0\nrank 0F0 0B0\n"),
               HasSubstr("need more"));
-  EXPECT_THAT(Refusal(""), HasSubstr("at least 1 of each"));
+  EXPECT_THAT(Refusal(Schedule()), HasSubstr("at least 1 of each"));
 }
 
 // --- Mutations: one change to a valid schedule, at random.
