@@ -4,9 +4,11 @@
 #include <mpi.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <set>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -262,7 +264,12 @@ absl::StatusOr<std::unique_ptr<MpiSession>> MpiSession::Start(int* argc, char***
   CheckMpi(MPI_Bcast(&first_here, 1, MPI_INT, 0, machine), "MPI_Bcast");
   const auto nodes = std::make_shared<std::vector<int>>(static_cast<size_t>(size));
   CheckMpi(MPI_Allgather(&first_here, 1, MPI_INT, nodes->data(), 1, MPI_INT, world), "MPI_Allgather");
-  auto log = std::make_shared<CallLog>(rank, size, [](int exit_code) { Abort(exit_code); });
+  // Of ranks that wait in a chain the deadlines pass one soon after the other, and the launcher ends all once one has ended: the one that
+  // waited for the culprit is to have said so by then.
+  auto log = std::make_shared<CallLog>(rank, size, [](int exit_code) {
+    std::this_thread::sleep_for(std::chrono::seconds(1));
+    Abort(exit_code);
+  });
   const auto group = [&](MPI_Comm comm, const char* name) {
     int members = 0;
     CheckMpi(MPI_Comm_size(comm, &members), "MPI_Comm_size");
