@@ -26,7 +26,7 @@ RankState RankStateOf(const Json& json) {
   json.at("step").get_to(s.step);
   json.at("steps").get_to(s.steps);
   s.stage = static_cast<HeartbeatStage>(json.at("stage").get<int>());
-  s.phase = static_cast<Phase>(json.at("phase").get<int>());
+  s.phase = PhaseNumbered(json.at("phase").get<int>());
   json.at("action").get_to(s.action);
   json.at("exit").get_to(s.exit_code);
   json.at("silence").get_to(s.longest_silence);

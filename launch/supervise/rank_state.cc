@@ -15,8 +15,7 @@ std::vector<RankState> RankStates(const HeartbeatFile& file) {
     // The process first: what it says last it says before it is gone.
     const ProcessFacts facts = FactsOf(pid);
     const int64_t start = line.process_start.load(kRelaxed);
-    const int32_t named = line.phase.load(kRelaxed);  // anything, where somebody else has written
-    const auto phase = static_cast<size_t>(named >= 0 && named < static_cast<int32_t>(Phase::kCount) ? named : 0);
+    const auto phase = static_cast<size_t>(PhaseNumbered(line.phase.load(kRelaxed)));
     states.push_back({.rank = rank,
                       .pid = pid,
                       .process_start = start,
@@ -34,6 +33,10 @@ std::vector<RankState> RankStates(const HeartbeatFile& file) {
                       .stopped = facts.state == 'T'});
   }
   return states;
+}
+
+Phase PhaseNumbered(int64_t number) {
+  return number >= 0 && number < static_cast<int64_t>(Phase::kCount) ? static_cast<Phase>(number) : Phase::kOther;
 }
 
 std::string PhaseText(const RankState& state) {

@@ -31,6 +31,8 @@ std::vector<RankState> RankStates(const HeartbeatFile& file);
 
 // "starting", "forward, 3B1", "ending"
 std::string PhaseText(const RankState& state);
+// The phase of this number, as another process has named it; kOther where there is none.
+Phase PhaseNumbered(int64_t number);
 
 }  // namespace jevons
 

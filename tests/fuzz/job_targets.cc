@@ -3,11 +3,14 @@
 
 #include <algorithm>
 #include <cstring>
+#include <nlohmann/json.hpp>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "absl/strings/str_split.h"
 #include "kernels/base/check.h"
+#include "launch/supervise/agent_messages.h"
 #include "launch/supervise/hang_watch.h"
 #include "launch/host_table.h"
 #include "launch/supervise/journal.h"
@@ -46,6 +49,22 @@ bool Heartbeats(const std::string& input) {
   return !ranks.empty();
 }
 
+// A line of a supervisor's agent on another host: a rank's state, or a part of a checkpoint in memory.
+bool AgentMessage(const std::string& input) {
+  const nlohmann::json json = nlohmann::json::parse(input, nullptr, /*allow_exceptions=*/false);
+  const auto taken = [&](auto read) {
+    try {
+      const auto value = read(json);
+      if constexpr (std::is_same_v<decltype(value), const RankState>) JEVONS_CHECK(!PhaseText(value).empty());
+      JEVONS_CHECK(JsonOf(read(JsonOf(value))) == JsonOf(value), "%s", input.c_str());
+      return true;
+    } catch (const nlohmann::json::exception&) {
+      return false;
+    }
+  };
+  return taken(RankStateOf) || taken(MemoryPartOf);
+}
+
 bool JournalLines(const std::string& input) {
   std::vector<JournalEvent> events;
   for (const auto line : absl::StrSplit(input, '\n')) {
@@ -79,7 +98,7 @@ bool Metrics(const std::string& input) {
 bool Hostfile(const std::string& input) {
   const auto hosts = ParseHostfile(input, "hostfile");
   if (!hosts.ok()) return false;
-  for (const HostSlots& host : *hosts) JEVONS_CHECK(!host.name.empty() && host.slots > 0);
+  for (const HostSlots& host : *hosts) JEVONS_CHECK(!host.name.empty() && host.slots > 0, "%s", input.c_str());
   return true;
 }
 
@@ -93,7 +112,7 @@ bool HostReports(const std::string& input) {
   return true;
 }
 
-constexpr FuzzTarget kTargets[] = {{"message", Message}, {"heartbeat", Heartbeats}, {"journal", JournalLines}, {"metrics", Metrics}, {"hostfile", Hostfile}, {"host_report", HostReports}};
+constexpr FuzzTarget kTargets[] = {{"message", Message}, {"heartbeat", Heartbeats}, {"agent_message", AgentMessage}, {"journal", JournalLines}, {"metrics", Metrics}, {"hostfile", Hostfile}, {"host_report", HostReports}};
 
 }  // namespace
 

@@ -17,7 +17,7 @@ TEST(Alarm, NoneForRanksThatAreSlowByChance) {
   constexpr uint64_t kSeed = 15, kRarely = 20;
   constexpr double kLook = 0.5, kUsual = 1, kTimes = 10, kFade = 1 - 1e-3;  // seconds; as heartbeats fade
   const auto steps = static_cast<uint64_t>(Trials(100'000));
-  HangWatch watch(/*floor=*/4, [](int64_t) { return false; });
+  HangWatch watch(/*floor=*/4);
   std::vector<RankState> ranks(3);
   for (size_t r = 0; r < ranks.size(); ++r)
     ranks[r] = {.rank = static_cast<int>(r), .pid = 1, .stage = HeartbeatStage::kTraining, .phase = Phase::kForward, .action = "", .longest_silence = kUsual, .longest_wait = kUsual};
