@@ -23,17 +23,17 @@ std::string Read(const fs::path& path) {
 
 class LadderCli : public TrainCli {
  protected:
-  // Of `sizes` sizes that grow by half, dense and with 4 experts.
+  // Of `sizes` sizes that grow by half; where there are several, with 4 experts too.
   static std::string Write(const std::string& name, int sizes, const std::string& machine = "") {
     std::string text = absl::StrFormat(R"(
 name: "tiny" base: "%s" set: "data.path=%s" set: "model.vocab_size=320" set: "model.mtp.depth=0" set: "model.layers=2" set: "model.moe.groups=1"
 set: "model.moe.kept_groups=1" set: "model.moe.top_k=2" set: "model.moe.intermediate_size=16" set: "data.sequence_length=32" set: "parallel.threads=1"
 set: "train.micro_batch_sequences=2" set: "train.eval_interval=0" set: "train.eval_sequences=4" set: "checkpoint.interval=20" set: "cost.peak_tflops=1"
-variant { name: "dense" experts: 0 } variant { name: "moe4" experts: 4 slowdown: 2 }
+variant { name: "dense" experts: 0 } %s
 law { name: CONSTANTS tokens_per_parameter: 0.1 learning_rate: 3e-3 batch_tokens: 128 }
 asymptote: 0.1 %s
 )",
-                                       SourcePath("configs/presets/quickstart_cpu.textproto"), (folder_ / "data").string(), machine);
+                                       SourcePath("configs/presets/quickstart_cpu.textproto"), (folder_ / "data").string(), sizes > 1 ? "variant { name: \"moe4\" experts: 4 slowdown: 2 }" : "", machine);
     for (int i = 0, width = 32; i < sizes; ++i, width = width * 3 / 2 / 16 * 16)
       absl::StrAppendFormat(&text, "size { name: \"w%d\" set: \"model.hidden_size=%d\" set: \"model.dense_intermediate_size=%d\" gflops: 1 %s}\n", width, width, 3 * 16,
                             i == 0 ? "seed: 1 seed: 2 " : "");
@@ -109,8 +109,8 @@ TEST_F(LadderCli, AFinishedLadderHasForetoldItsLargestRung) {
   EXPECT_THAT(result.out, HasSubstr("held out, as foretold before it was run\n"));
   const std::string foretold = Read(folder_ / "whole/prediction.json");
   EXPECT_THAT(foretold, HasSubstr("\"group\": \"moe4-w64\""));
-  EXPECT_LT(fs::last_write_time(folder_ / "whole/prediction.json"), fs::last_write_time(folder_ / "whole/dense-w64-seed1/metrics.jsonl"));
-  EXPECT_LT(fs::last_write_time(folder_ / "whole/prediction.json"), fs::last_write_time(folder_ / "whole/dense-w64-seed1.textproto"));
+  // Files' times are those of the kernel's ticks: both may be in one.
+  EXPECT_LE(fs::last_write_time(folder_ / "whole/prediction.json"), fs::last_write_time(folder_ / "whole/dense-w64-seed1.textproto"));
   for (const auto& [rung, loss] : Losses("whole")) EXPECT_NE(loss, "") << rung;
   // Again: nothing is left to do, nothing that is there changes.
   const auto trained = fs::last_write_time(folder_ / "whole/dense-w32-seed1/metrics.jsonl");
@@ -132,7 +132,7 @@ TEST_F(LadderCli, AFinishedLadderHasForetoldItsLargestRung) {
 // Stopped in one rung and killed in the next, it comes to the losses of one that ran through.
 TEST_F(LadderCli, StoppedAndKilledItGoesOn) {
   const std::string config = Write("long.textproto", 1);
-  const std::vector<std::string> steps = {"--set", "train.steps=400"};
+  const std::vector<std::string> steps = {"--set", "train.steps=250"};
   const ProcessResult whole = Jevons(Ladder(config, "through", steps));
   ASSERT_EQ(whole.exit_code, 0) << whole.err;
   const auto start = [&] {
@@ -149,20 +149,20 @@ TEST_F(LadderCli, StoppedAndKilledItGoesOn) {
     const ProcessResult stopped = process.Wait(kTimeout);
     EXPECT_EQ(stopped.exit_code, 75) << stopped.err;
     EXPECT_THAT(stopped.err, HasSubstr("error: dense-w32-seed1 has stopped; the same command goes on"));
-    EXPECT_LT(NewestStep("broken/dense-w32-seed1"), 400);
+    EXPECT_LT(NewestStep("broken/dense-w32-seed1"), 250);
   }
   {
     Process process = start();
     WaitForStep("broken/dense-w32-seed2", 30);
     kill(process.pid(), SIGKILL);
     process.Wait(kTimeout);
-    EXPECT_LT(NewestStep("broken/dense-w32-seed2"), 400);
+    EXPECT_LT(NewestStep("broken/dense-w32-seed2"), 250);
   }
   const ProcessResult resumed = Jevons(Ladder(config, "broken", steps));
   ASSERT_EQ(resumed.exit_code, 0) << resumed.err;
   EXPECT_THAT(resumed.err, HasSubstr("resumed after step"));
   EXPECT_EQ(Losses("broken"), Losses("through"));
-  EXPECT_EQ(Losses("broken").size(), 4u);
+  EXPECT_EQ(Losses("broken").size(), 2u);
 }
 
 // Of a rung that cannot be trained the ladder has the exit code.
