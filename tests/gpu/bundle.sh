@@ -20,7 +20,7 @@ esac
 archive=$(realpath -m "$1")
 tree=${2:+$(realpath -m "$2")}
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-programs=(jevons tests/kernels/cuda/kernels_cuda_test tests/kernels/cuda/cuda_bench tests/trainer/cuda_train_test
+programs=(jevons tests/kernels/cuda/kernels_cuda_test tests/kernels/cuda/cuda_bench tests/trainer/step/cuda_train_test
           tests/gpu/nccl_gpu_2_test)
 if [[ -z "$tree" ]]; then
   tree=build-cuda
