@@ -31,6 +31,10 @@ bool Message(const std::string& input) {
   return head == HeadOf("1SF7", 4);
 }
 
+void CheckPhase(const RankState& state) {
+  JEVONS_CHECK(state.phase >= Phase::kOther && state.phase < Phase::kCount && !PhaseText(state).empty());
+}
+
 // A file of heartbeats with whatever a rank, or anybody, has written into it.
 bool Heartbeats(const std::string& input) {
   constexpr int64_t kLines = 8;
@@ -44,7 +48,7 @@ bool Heartbeats(const std::string& input) {
   JEVONS_CHECK(file.ok());
   const std::vector<RankState> ranks = RankStates(*file);
   HangWatch watch(4);
-  for (const RankState& state : ranks) JEVONS_CHECK(!PhaseText(state).empty());
+  for (const RankState& state : ranks) CheckPhase(state);
   for (int look = 0; look < 8; ++look) (void)watch.Look(ranks, 1);
   return !ranks.empty();
 }
@@ -55,7 +59,7 @@ bool AgentMessage(const std::string& input) {
   const auto taken = [&](auto read) {
     try {
       const auto value = read(json);
-      if constexpr (std::is_same_v<decltype(value), const RankState>) JEVONS_CHECK(!PhaseText(value).empty());
+      if constexpr (std::is_same_v<decltype(value), const RankState>) CheckPhase(value);
       JEVONS_CHECK(JsonOf(read(JsonOf(value))) == JsonOf(value), "%s", input.c_str());
       return true;
     } catch (const nlohmann::json::exception&) {
