@@ -81,8 +81,7 @@ absl::StatusOr<ClusterConfig> ParseCluster(const std::string& text, const std::s
 }
 
 absl::StatusOr<ClusterConfig> LoadCluster(const std::string& path) {
-  JEVONS_ASSIGN_OR_RETURN(const std::string text,
-                          ReadTextFile(path, "a cluster, such as configs/clusters/h800_2048.textproto"));
+  JEVONS_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path, "a cluster, such as configs/clusters/h800_2048.textproto"));
   return ParseCluster(text, path);
 }
 

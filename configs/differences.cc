@@ -72,7 +72,8 @@ std::vector<FieldValues> DifferingFields(std::span<const RunConfig> configs) {
   }
   std::vector<FieldValues> differing;
   for (auto& [place, field] : fields) {
-    const bool same = std::all_of(field.values.begin(), field.values.end(), [&](const std::string& value) { return value == field.values[0]; });
+    const bool same =
+        std::all_of(field.values.begin(), field.values.end(), [&](const std::string& value) { return value == field.values[0]; });
     if (!same && !absl::StartsWith(field.path, "run.")) differing.push_back(std::move(field));
   }
   return differing;

@@ -52,14 +52,17 @@ class Reader {
       if (nested) below.emplace_back(list ? at + "[0]" : at, TypeName(field));
       if (nested && !list) continue;
       group.fields.push_back(Describe(
-          field, at, list, comments_.at({FileDescriptorProto::kMessageTypeFieldNumber, m, DescriptorProto::kFieldFieldNumber, f}).second));
+          field, at, list,
+          comments_.at({FileDescriptorProto::kMessageTypeFieldNumber, m, DescriptorProto::kFieldFieldNumber, f}).second));
     }
     if (!group.fields.empty()) groups.push_back(std::move(group));
     for (const auto& [at, name] : below) AddGroup(at, name, groups);
   }
 
  private:
-  static std::string TypeName(const FieldDescriptorProto& field) { return field.type_name().substr(field.type_name().rfind('.') + 1); }
+  static std::string TypeName(const FieldDescriptorProto& field) {
+    return field.type_name().substr(field.type_name().rfind('.') + 1);
+  }
 
   FieldDoc Describe(const FieldDescriptorProto& field, const std::string& path, bool list, const std::string& comment) const {
     FieldDoc doc;
@@ -79,7 +82,8 @@ class Reader {
     if (semicolon != std::string::npos) doc.reason = std::string(absl::StripAsciiWhitespace(comment.substr(semicolon + 1)));
     if (open != std::string::npos && close != std::string::npos && close < semicolon) {
       doc.unit = comment.substr(open + 1, close - open - 1);
-      doc.meaning = comment.substr(0, open) + comment.substr(close + 1, semicolon == std::string::npos ? semicolon : semicolon - close - 1);
+      doc.meaning =
+          comment.substr(0, open) + comment.substr(close + 1, semicolon == std::string::npos ? semicolon : semicolon - close - 1);
     }
     doc.meaning = OneLine(doc.meaning);
     return doc;

@@ -15,8 +15,9 @@ namespace {
 
 // Names become parts of folders' names.
 bool Plain(const std::string& name) {
-  return !name.empty() && std::all_of(name.begin(), name.end(), [](char c) { return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '.'; }) &&
-         name[0] != '.';
+  return !name.empty() && std::all_of(name.begin(), name.end(), [](char c) {
+    return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '.';
+  }) && name[0] != '.';
 }
 
 class LadderChecker {
@@ -31,8 +32,8 @@ class LadderChecker {
     Sizes();
     Variants();
     Law();
-    for (const FieldRange& range : {FieldRange{"machine.devices", 1e-3, 1e7}, FieldRange{"machine.price_per_device_hour", 0, 1e6, true},
-                                    FieldRange{"asymptote", 0, 100}})
+    for (const FieldRange& range : {FieldRange{"machine.devices", 1e-3, 1e7},
+                                    FieldRange{"machine.price_per_device_hour", 0, 1e6, true}, FieldRange{"asymptote", 0, 100}})
       CheckRange(ladder_, range, "", violations_);
     return std::move(violations_);
   }
@@ -44,7 +45,8 @@ class LadderChecker {
 
   void Name(const std::string& field, const std::string& name, std::set<std::string>& seen) {
     if (!Plain(name)) {
-      Add(field, name.empty() ? "not set" : absl::StrCat("\"", name, "\""), "must be made of letters, digits, _ and .: folders are called after it");
+      Add(field, name.empty() ? "not set" : absl::StrCat("\"", name, "\""),
+          "must be made of letters, digits, _ and .: folders are called after it");
     } else if (!seen.insert(name).second) {
       Add(field, absl::StrCat("\"", name, "\""), "must not be given twice");
     }
@@ -60,7 +62,8 @@ class LadderChecker {
       Distinct(prefix + "seed", size.seed());
       Distinct(prefix + "tokens_factor", size.tokens_factor());
       for (const double factor : size.tokens_factor())
-        if (!(factor >= 1e-3 && factor <= 1e3)) Add(prefix + "tokens_factor", absl::StrCat(factor), "must be from 0.001 to 1000", "1");
+        if (!(factor >= 1e-3 && factor <= 1e3))
+          Add(prefix + "tokens_factor", absl::StrCat(factor), "must be from 0.001 to 1000", "1");
     }
   }
 
@@ -89,8 +92,12 @@ class LadderChecker {
           FieldRange{"law.batch_tokens", 1, 1e12, !constants}, FieldRange{"law.learning_rate_factor", 1e-6, 1e6},
           FieldRange{"law.batch_factor", 1e-6, 1e6}, FieldRange{"law.warmup_share", 0, 1}})
       CheckRange(ladder_, range, "", violations_);
-    if (!constants && law.has_learning_rate()) Add("law.learning_rate", absl::StrCat(law.learning_rate()), "is for law.name = CONSTANTS alone", "leave it out; law.learning_rate_factor changes a law's");
-    if (!constants && law.has_batch_tokens()) Add("law.batch_tokens", absl::StrCat(law.batch_tokens()), "is for law.name = CONSTANTS alone", "leave it out; law.batch_factor changes a law's");
+    if (!constants && law.has_learning_rate())
+      Add("law.learning_rate", absl::StrCat(law.learning_rate()), "is for law.name = CONSTANTS alone",
+          "leave it out; law.learning_rate_factor changes a law's");
+    if (!constants && law.has_batch_tokens())
+      Add("law.batch_tokens", absl::StrCat(law.batch_tokens()), "is for law.name = CONSTANTS alone",
+          "leave it out; law.batch_factor changes a law's");
   }
 
   const LadderConfig& ladder_;

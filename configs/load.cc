@@ -23,20 +23,13 @@ using google::protobuf::Reflection;
 
 void SetDefault(const Reflection& reflection, const FieldDescriptor& field, Message& message) {
   switch (field.cpp_type()) {
-    case FieldDescriptor::CPPTYPE_INT64:
-      return reflection.SetInt64(&message, &field, reflection.GetInt64(message, &field));
-    case FieldDescriptor::CPPTYPE_UINT64:
-      return reflection.SetUInt64(&message, &field, reflection.GetUInt64(message, &field));
-    case FieldDescriptor::CPPTYPE_DOUBLE:
-      return reflection.SetDouble(&message, &field, reflection.GetDouble(message, &field));
-    case FieldDescriptor::CPPTYPE_BOOL:
-      return reflection.SetBool(&message, &field, reflection.GetBool(message, &field));
-    case FieldDescriptor::CPPTYPE_ENUM:
-      return reflection.SetEnum(&message, &field, reflection.GetEnum(message, &field));
-    case FieldDescriptor::CPPTYPE_STRING:
-      return reflection.SetString(&message, &field, reflection.GetString(message, &field));
-    default:
-      JEVONS_CHECK(false, "%s: a type that no field of a run has", field.full_name().c_str());
+    case FieldDescriptor::CPPTYPE_INT64: return reflection.SetInt64(&message, &field, reflection.GetInt64(message, &field));
+    case FieldDescriptor::CPPTYPE_UINT64: return reflection.SetUInt64(&message, &field, reflection.GetUInt64(message, &field));
+    case FieldDescriptor::CPPTYPE_DOUBLE: return reflection.SetDouble(&message, &field, reflection.GetDouble(message, &field));
+    case FieldDescriptor::CPPTYPE_BOOL: return reflection.SetBool(&message, &field, reflection.GetBool(message, &field));
+    case FieldDescriptor::CPPTYPE_ENUM: return reflection.SetEnum(&message, &field, reflection.GetEnum(message, &field));
+    case FieldDescriptor::CPPTYPE_STRING: return reflection.SetString(&message, &field, reflection.GetString(message, &field));
+    default: JEVONS_CHECK(false, "%s: a type that no field of a run has", field.full_name().c_str());
   }
 }
 
@@ -75,9 +68,11 @@ absl::StatusOr<RunConfig> ParseRunConfig(const std::string& text, const std::str
 }
 
 absl::StatusOr<RunConfig> LoadRunConfig(const std::string& path, std::span<const std::string> overrides) {
-  JEVONS_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path, "a run config, such as configs/presets/quickstart_cpu.textproto"));
+  JEVONS_ASSIGN_OR_RETURN(const std::string text,
+                          ReadTextFile(path, "a run config, such as configs/presets/quickstart_cpu.textproto"));
   if (absl::StripAsciiWhitespace(text).empty())
-    return UsageError(absl::StrFormat("%s: the file is empty; name a run config, such as configs/presets/quickstart_cpu.textproto", path));
+    return UsageError(
+        absl::StrFormat("%s: the file is empty; name a run config, such as configs/presets/quickstart_cpu.textproto", path));
   return ParseRunConfig(text, path, overrides);
 }
 

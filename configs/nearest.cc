@@ -14,8 +14,7 @@ namespace {
 using google::protobuf::Descriptor;
 using google::protobuf::FieldDescriptor;
 
-constexpr size_t kLongestName =
-    256;  // beyond, nothing was mistyped; and the distance costs a product of lengths
+constexpr size_t kLongestName = 256;  // beyond, nothing was mistyped; and the distance costs a product of lengths
 
 void AppendPaths(const Descriptor& message, const std::string& prefix, std::vector<std::string>& paths) {
   for (int i = 0; i < message.field_count(); ++i) {
@@ -71,8 +70,7 @@ std::string NearestPath(absl::string_view path, const Descriptor& root) {
   const absl::string_view last = path.substr(path.rfind('.') + 1);  // npos + 1 = 0: the whole path
   std::vector<std::string> same_name;
   for (const std::string& candidate : paths) {
-    if (candidate == last || absl::EndsWith(candidate, absl::StrCat(".", last)))
-      same_name.push_back(candidate);
+    if (candidate == last || absl::EndsWith(candidate, absl::StrCat(".", last))) same_name.push_back(candidate);
   }
   if (same_name.size() == 1) return same_name[0];
   const std::string nearest = NearestName(path, same_name.empty() ? paths : same_name);

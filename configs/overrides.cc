@@ -53,8 +53,7 @@ absl::StatusOr<Segment> ParseSegment(absl::string_view text) {
 absl::StatusOr<Message*> ListEntry(Message& parent, const FieldDescriptor& field, int index) {
   const int size = parent.GetReflection()->FieldSize(parent, &field);
   if (index > size) {
-    return UsageError(
-        absl::StrFormat("%s has %d entries; the nearest index is %d", field.name(), size, size));
+    return UsageError(absl::StrFormat("%s has %d entries; the nearest index is %d", field.name(), size, size));
   }
   return index < size ? parent.GetReflection()->MutableRepeatedMessage(&parent, &field, index)
                       : parent.GetReflection()->AddMessage(&parent, &field);
@@ -68,9 +67,8 @@ absl::StatusOr<Target> Resolve(const std::string& path, Message& root) {
     const Descriptor& message = *target.parent->GetDescriptor();
     target.field = message.FindFieldByName(std::string(segment.name));
     if (target.field == nullptr) {
-      return UsageError(
-          absl::StrFormat("%s has no field \"%s\"; %s", message.name(), segment.name,
-                          DidYouMean(NearestPath(path, *root.GetDescriptor()), FieldNames(message))));
+      return UsageError(absl::StrFormat("%s has no field \"%s\"; %s", message.name(), segment.name,
+                                        DidYouMean(NearestPath(path, *root.GetDescriptor()), FieldNames(message))));
     }
     target.index = segment.index;
     const bool last = i + 1 == names.size();
@@ -86,8 +84,7 @@ absl::StatusOr<Target> Resolve(const std::string& path, Message& root) {
     } else if (segment.index.has_value()) {
       JEVONS_ASSIGN_OR_RETURN(target.parent, ListEntry(*target.parent, *target.field, *segment.index));
     } else {
-      return UsageError(
-          absl::StrFormat("%s is a list; name an entry: %s[0]", target.field->name(), target.field->name()));
+      return UsageError(absl::StrFormat("%s is a list; name an entry: %s[0]", target.field->name(), target.field->name()));
     }
   }
   return target;
@@ -104,8 +101,8 @@ absl::Status SetEnum(const std::string& value, const Target& target) {
     return absl::OkStatus();
   }
   const std::vector<std::string> names = EnumNames(type);
-  return UsageError(absl::StrFormat("%s has no value \"%s\"; %s", target.field->name(), value,
-                                    DidYouMean(NearestName(value, names), names)));
+  return UsageError(
+      absl::StrFormat("%s has no value \"%s\"; %s", target.field->name(), value, DidYouMean(NearestName(value, names), names)));
 }
 
 // A number, bool, string or enum that is not in a list.
@@ -122,8 +119,7 @@ absl::Status SetScalar(const std::string& value, const Target& target) {
     }
     case FieldDescriptor::CPPTYPE_UINT64: {
       uint64_t number = 0;
-      if (!absl::SimpleAtoi(value, &number))
-        return ExpectedError(*field, value, "a whole number from 0 to 2^64-1");
+      if (!absl::SimpleAtoi(value, &number)) return ExpectedError(*field, value, "a whole number from 0 to 2^64-1");
       reflection->SetUInt64(parent, field, number);
       return absl::OkStatus();
     }
@@ -139,13 +135,9 @@ absl::Status SetScalar(const std::string& value, const Target& target) {
       reflection->SetBool(parent, field, truth);
       return absl::OkStatus();
     }
-    case FieldDescriptor::CPPTYPE_STRING:
-      reflection->SetString(parent, field, value);
-      return absl::OkStatus();
-    case FieldDescriptor::CPPTYPE_ENUM:
-      return SetEnum(value, target);
-    default:
-      return UsageError(absl::StrFormat("%s cannot be set from the command line", field->name()));
+    case FieldDescriptor::CPPTYPE_STRING: reflection->SetString(parent, field, value); return absl::OkStatus();
+    case FieldDescriptor::CPPTYPE_ENUM: return SetEnum(value, target);
+    default: return UsageError(absl::StrFormat("%s cannot be set from the command line", field->name()));
   }
 }
 
@@ -182,8 +174,7 @@ absl::Status Apply(const std::string& path, const std::string& value, Message& c
 absl::Status ApplyOverride(const std::string& assignment, Message& config) {
   const size_t equals = assignment.find('=');
   if (equals == std::string::npos || equals == 0) {
-    return UsageError(
-        absl::StrFormat("--set %s: write --set path=value, as in --set model.layers=8", assignment));
+    return UsageError(absl::StrFormat("--set %s: write --set path=value, as in --set model.layers=8", assignment));
   }
   const std::unique_ptr<Message> changed(config.New());
   changed->CopyFrom(config);

@@ -42,12 +42,9 @@ class Errors : public google::protobuf::io::ErrorCollector {
       : lines_(absl::StrSplit(text, '\n')), name_(name), root_(root) {}
 
   void AddError(int line, int column, const std::string& message) override {
-    problems_.push_back(
-        absl::StrFormat("%s:%d:%d: %s", name_, line + 1, column + 1, Explain(line, column, message)));
+    problems_.push_back(absl::StrFormat("%s:%d:%d: %s", name_, line + 1, column + 1, Explain(line, column, message)));
   }
-  void AddWarning(int line, int column, const std::string& message) override {
-    AddError(line, column, message);
-  }
+  void AddWarning(int line, int column, const std::string& message) override { AddError(line, column, message); }
 
   const std::vector<std::string>& problems() const { return problems_; }
 
@@ -62,8 +59,7 @@ class Errors : public google::protobuf::io::ErrorCollector {
       const std::string path = NearestPath(words[1], root_);
       if (const FieldDescriptor* field = FindPath(path); field != nullptr && field->enum_type() != nullptr) {
         const std::vector<std::string> names = EnumNames(*field->enum_type());
-        return absl::StrFormat("%s has no value \"%s\"; %s", words[1], words[0],
-                               DidYouMean(NearestName(words[0], names), names));
+        return absl::StrFormat("%s has no value \"%s\"; %s", words[1], words[0], DidYouMean(NearestName(words[0], names), names));
       }
     }
     const bool inside = line >= 0 && line < static_cast<int>(lines_.size());
@@ -78,8 +74,7 @@ class Errors : public google::protobuf::io::ErrorCollector {
                              elsewhere.substr(0, elsewhere.rfind('.')));
     }
     const std::vector<std::string> names = FieldNames(message);
-    return absl::StrFormat("%s has no field \"%s\"; %s", message.name(), name,
-                           DidYouMean(NearestName(name, names), names));
+    return absl::StrFormat("%s has no field \"%s\"; %s", message.name(), name, DidYouMean(NearestName(name, names), names));
   }
 
   const FieldDescriptor* FindPath(const std::string& path) const {

@@ -21,11 +21,10 @@ namespace {
 using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 
-constexpr double kMostParameters = 1e15;  // times 16 bytes of state stays within 63 bits
-constexpr int64_t kMostExpertsOnCuda = 3072;  // kernels/cuda/sort.h
-constexpr int64_t kMostMicroBatchTokens = int64_t{1}
-                                          << 28;  // times any width times 4 bytes stays within 63 bits
-constexpr double kMostTokens = 4e18;              // token positions are 63-bit integers
+constexpr double kMostParameters = 1e15;                     // times 16 bytes of state stays within 63 bits
+constexpr int64_t kMostExpertsOnCuda = 3072;                 // kernels/cuda/sort.h
+constexpr int64_t kMostMicroBatchTokens = int64_t{1} << 28;  // times any width times 4 bytes stays within 63 bits
+constexpr double kMostTokens = 4e18;                         // token positions are 63-bit integers
 
 // A field that a path leads to; an absent message reads as its defaults.
 struct Located {
@@ -41,8 +40,8 @@ Located Locate(const Message& root, absl::string_view path) {
       located.parent = &located.parent->GetReflection()->GetMessage(*located.parent, located.field);
     }
     located.field = located.parent->GetDescriptor()->FindFieldByName(std::string(name));
-    JEVONS_CHECK(located.field != nullptr, "the rules name a field that does not exist: %.*s",
-                 static_cast<int>(path.size()), path.data());
+    JEVONS_CHECK(located.field != nullptr, "the rules name a field that does not exist: %.*s", static_cast<int>(path.size()),
+                 path.data());
   }
   return located;
 }
@@ -86,8 +85,7 @@ class Checker {
  private:
   using List = google::protobuf::RepeatedPtrField<TokenStep>;
 
-  void Add(const std::string& field, const std::string& value, const std::string& rule,
-           const std::string& nearest = "") {
+  void Add(const std::string& field, const std::string& value, const std::string& rule, const std::string& nearest = "") {
     violations_.push_back({field, value, rule, nearest});
   }
   void Add(const std::string& field, int64_t value, const std::string& rule, int64_t nearest) {
@@ -105,9 +103,7 @@ class Checker {
   }
 
   bool HasDense() const { return config_.model().dense_layers() > 0; }
-  bool HasMoe() const {
-    return config_.model().layers() > config_.model().dense_layers() || config_.model().mtp().depth() > 0;
-  }
+  bool HasMoe() const { return config_.model().layers() > config_.model().dense_layers() || config_.model().mtp().depth() > 0; }
   bool Applies(When when) const {
     const TrainConfig& train = config_.train();
     return when == When::kAlways || (when == When::kDense && HasDense()) || (when == When::kMoe && HasMoe()) ||
@@ -151,24 +147,23 @@ class Checker {
     const ModelConfig& model = config_.model();
     if (model.vocab_size() == 1) Add("model.vocab_size", 1, "must be 0 (the data's) or at least 2", 2);
     if (Legal({"model.layers", "model.dense_layers"}) && model.dense_layers() > model.layers()) {
-      Add("model.dense_layers", model.dense_layers(),
-          absl::StrCat("must be at most model.layers = ", model.layers()), model.layers());
+      Add("model.dense_layers", model.dense_layers(), absl::StrCat("must be at most model.layers = ", model.layers()),
+          model.layers());
     }
   }
 
   void Experts() {
     const MoeConfig& moe = config_.model().moe();
-    const int64_t experts = moe.routed_experts(), groups = moe.groups(), kept = moe.kept_groups(),
-                  top_k = moe.top_k();
-    if (!HasMoe() || !Legal({"model.moe.routed_experts", "model.moe.groups", "model.moe.kept_groups"}))
-      return;
+    const int64_t experts = moe.routed_experts(), groups = moe.groups(), kept = moe.kept_groups(), top_k = moe.top_k();
+    if (!HasMoe() || !Legal({"model.moe.routed_experts", "model.moe.groups", "model.moe.kept_groups"})) return;
     if (experts % groups != 0) {
-      Add("model.moe.routed_experts", experts,
-          absl::StrCat("must be divisible by model.moe.groups = ", groups), NearestMultiple(groups, experts));
+      Add("model.moe.routed_experts", experts, absl::StrCat("must be divisible by model.moe.groups = ", groups),
+          NearestMultiple(groups, experts));
       return;
     }
     if (config_.parallel().backend() == CUDA && experts > kMostExpertsOnCuda) {
-      Add("model.moe.routed_experts", experts, "must be at most 3072 with parallel.backend = CUDA, whose kernels sort rows by expert in shared memory",
+      Add("model.moe.routed_experts", experts,
+          "must be at most 3072 with parallel.backend = CUDA, whose kernels sort rows by expert in shared memory",
           kMostExpertsOnCuda / groups * groups);
       return;
     }
@@ -180,8 +175,8 @@ class Checker {
     const int64_t reachable = kept * (experts / groups);
     if (top_k > reachable) {
       Add("model.moe.top_k", top_k,
-          absl::StrCat("must be at most ", reachable, ", the experts in model.moe.kept_groups = ", kept,
-                       " groups of ", experts / groups),
+          absl::StrCat("must be at most ", reachable, ", the experts in model.moe.kept_groups = ", kept, " groups of ",
+                       experts / groups),
           reachable);
     }
   }
@@ -189,15 +184,12 @@ class Checker {
   void Attention() {
     const AttentionConfig& attention = config_.model().attention();
     if (Legal({"model.attention.rope_dim"}) && attention.rope_dim() % 2 != 0) {
-      Add("model.attention.rope_dim", attention.rope_dim(), "must be even: it is made of pairs",
-          attention.rope_dim() + 1);
+      Add("model.attention.rope_dim", attention.rope_dim(), "must be even: it is made of pairs", attention.rope_dim() + 1);
     }
     const YarnConfig& yarn = attention.yarn();
-    if (Legal({"model.attention.yarn.beta_fast", "model.attention.yarn.beta_slow"}) &&
-        yarn.beta_fast() < yarn.beta_slow()) {
+    if (Legal({"model.attention.yarn.beta_fast", "model.attention.yarn.beta_slow"}) && yarn.beta_fast() < yarn.beta_slow()) {
       AddReal("model.attention.yarn.beta_fast", yarn.beta_fast(),
-              absl::StrCat("must be at least model.attention.yarn.beta_slow = ", yarn.beta_slow()),
-              yarn.beta_slow());
+              absl::StrCat("must be at least model.attention.yarn.beta_slow = ", yarn.beta_slow()), yarn.beta_slow());
     }
   }
 
@@ -205,14 +197,12 @@ class Checker {
     const DataConfig& data = config_.data();
     const int64_t depth = config_.model().mtp().depth();
     if (Legal({"model.mtp.depth", "data.sequence_length"}) && depth >= data.sequence_length()) {
-      Add("model.mtp.depth", depth,
-          absl::StrCat("must be less than data.sequence_length = ", data.sequence_length()),
+      Add("model.mtp.depth", depth, absl::StrCat("must be less than data.sequence_length = ", data.sequence_length()),
           data.sequence_length() - 1);
     }
     for (int i = 0; i < data.mixture_size(); ++i) {
       const std::string entry = absl::StrCat("data.mixture[", i, "]");
-      if (data.mixture(i).prefix().empty())
-        Add(entry + ".prefix", "not set", "must name PREFIX.bin and PREFIX.idx");
+      if (data.mixture(i).prefix().empty()) Add(entry + ".prefix", "not set", "must name PREFIX.bin and PREFIX.idx");
       CheckReal(entry + ".weight", Locate(data.mixture(i), "weight"), 1e-9, 1e9);
     }
   }
@@ -228,21 +218,19 @@ class Checker {
     }
     if (legal && Legal({"data.sequence_length"}) && micro * length > kMostMicroBatchTokens) {
       Add("train.micro_batch_sequences", micro,
-          absl::StrCat("times data.sequence_length = ", length, " must be at most ", kMostMicroBatchTokens,
-                       " tokens"),
+          absl::StrCat("times data.sequence_length = ", length, " must be at most ", kMostMicroBatchTokens, " tokens"),
           std::max<int64_t>(1, kMostMicroBatchTokens / length));
     }
     if (!legal || !Legal({"train.batch_ramp_start", "train.batch_ramp_tokens"})) return;
     if (train.batch_ramp_start() > batch) {
-      Add("train.batch_ramp_start", train.batch_ramp_start(),
-          absl::StrCat("must be at most train.batch_sequences = ", batch), batch);
+      Add("train.batch_ramp_start", train.batch_ramp_start(), absl::StrCat("must be at most train.batch_sequences = ", batch),
+          batch);
     }
     if (train.batch_ramp_start() > 0 && train.batch_ramp_tokens() == 0) {
       Add("train.batch_ramp_tokens", "0", "must be positive where train.batch_ramp_start is set");
     }
     if (train.batch_ramp_start() == 0 && train.batch_ramp_tokens() > 0) {
-      AddReal("train.batch_ramp_tokens", train.batch_ramp_tokens(),
-              "must be 0 where train.batch_ramp_start is 0, no ramp", 0);
+      AddReal("train.batch_ramp_tokens", train.batch_ramp_tokens(), "must be 0 where train.batch_ramp_start is 0, no ramp", 0);
     }
   }
 
@@ -251,17 +239,14 @@ class Checker {
     const std::string base = "optimizer.learning_rate.";
     if (Legal({base + "peak", base + "final", base + "decay_tokens"})) {
       if (rate.decay_tokens() == 0 && rate.final() != 0) {
-        AddReal(base + "final", rate.final(),
-                absl::StrCat("must be 0 where ", base, "decay_tokens is 0, no decay"), 0);
+        AddReal(base + "final", rate.final(), absl::StrCat("must be 0 where ", base, "decay_tokens is 0, no decay"), 0);
       } else if (rate.final() > rate.peak()) {
-        AddReal(base + "final", rate.final(), absl::StrCat("must be at most ", base, "peak = ", rate.peak()),
-                rate.peak());
+        AddReal(base + "final", rate.final(), absl::StrCat("must be at most ", base, "peak = ", rate.peak()), rate.peak());
       }
     }
     Stages(base + "tail", rate.tail(), 10);
     const double end = rate.constant_tokens() + rate.decay_tokens();
-    if (rate.tail_size() > 0 &&
-        Legal({base + "constant_tokens", base + "decay_tokens", base + "tail[0].tokens"}) &&
+    if (rate.tail_size() > 0 && Legal({base + "constant_tokens", base + "decay_tokens", base + "tail[0].tokens"}) &&
         rate.tail(0).tokens() < end) {
       AddReal(base + "tail[0].tokens", rate.tail(0).tokens(),
               "must not come before the end of the cosine, constant_tokens + decay_tokens", end);
@@ -291,7 +276,8 @@ class Checker {
     const int64_t ranks = world_size_ > 0 ? world_size_ / pp : ep;
     if (ranks % ep != 0) {
       Add("parallel.ep", ep,
-          absl::StrCat("must divide the ", ranks, " ranks of ", pp > 1 ? "a stage: this run's divided by parallel.pp" : "this run"),
+          absl::StrCat("must divide the ", ranks, " ranks of ",
+                       pp > 1 ? "a stage: this run's divided by parallel.pp" : "this run"),
           NearestDivisor(ranks, ep, experts));
     } else if (ep > experts) {
       Add("parallel.ep", ep,
@@ -308,7 +294,8 @@ class Checker {
     if (config_.train().dollars() > 0 && (!known || (cost.has_price_per_device_hour() && cost.price_per_device_hour() == 0)))
       Add("cost.price_per_device_hour", known ? "0" : "not set", "must be positive where train.dollars ends the run");
     if (cost.reference_mfu() > 0 && cost.peak_tflops() == 0)
-      Add("cost.peak_tflops", "0", "must be positive where cost.reference_mfu is set: a peak that is measured is as noisy as the machine");
+      Add("cost.peak_tflops", "0",
+          "must be positive where cost.reference_mfu is set: a peak that is measured is as noisy as the machine");
   }
 
   void Sizes() {
@@ -318,11 +305,9 @@ class Checker {
       AddReal("model", parameters, "the parameters must be at most", kMostParameters);
     }
     const TrainConfig& train = config_.train();
-    const double step_tokens =
-        static_cast<double>(train.batch_sequences()) * config_.data().sequence_length();
+    const double step_tokens = static_cast<double>(train.batch_sequences()) * config_.data().sequence_length();
     if (train.steps() * step_tokens > kMostTokens) {
-      Add("train.steps", train.steps(),
-          absl::StrCat("times the tokens of a step must be at most ", kMostTokens),
+      Add("train.steps", train.steps(), absl::StrCat("times the tokens of a step must be at most ", kMostTokens),
           static_cast<int64_t>(kMostTokens / step_tokens));
     }
   }
@@ -331,16 +316,13 @@ class Checker {
   static double ApproximateParameters(const ModelConfig& model) {
     const AttentionConfig& a = model.attention();
     const MoeConfig& moe = model.moe();
-    const double hidden = model.hidden_size(), heads = a.heads(),
-                 query = heads * (a.nope_dim() + a.rope_dim());
+    const double hidden = model.hidden_size(), heads = a.heads(), query = heads * (a.nope_dim() + a.rope_dim());
     const double attention = (a.query_rank() > 0 ? a.query_rank() * (hidden + query) : hidden * query) +
-                             hidden * (a.kv_rank() + a.rope_dim()) +
-                             heads * (a.nope_dim() + a.value_dim()) * a.kv_rank() +
+                             hidden * (a.kv_rank() + a.rope_dim()) + heads * (a.nope_dim() + a.value_dim()) * a.kv_rank() +
                              hidden * heads * a.value_dim();
     const double dense = 3.0 * hidden * model.dense_intermediate_size();
-    const double experts = (3.0 * moe.intermediate_size() * (moe.routed_experts() + moe.shared_experts()) +
-                            moe.routed_experts()) *
-                           hidden;
+    const double experts =
+        (3.0 * moe.intermediate_size() * (moe.routed_experts() + moe.shared_experts()) + moe.routed_experts()) * hidden;
     const double blocks = model.layers() + model.mtp().depth();
     return 2 * hidden * model.vocab_size() + blocks * attention + model.dense_layers() * dense +
            (blocks - model.dense_layers()) * experts + 2 * hidden * hidden * model.mtp().depth();
@@ -357,16 +339,13 @@ std::string Violation::ToString() const {
   return absl::StrCat(field, " = ", value, ": ", rule, nearest.empty() ? "" : "; nearest legal: ", nearest);
 }
 
-std::vector<Violation> Validate(const RunConfig& config, int world_size) {
-  return Checker(config, world_size).Run();
-}
+std::vector<Violation> Validate(const RunConfig& config, int world_size) { return Checker(config, world_size).Run(); }
 
 absl::Status ValidationStatus(const RunConfig& config, int world_size) {
   const std::vector<Violation> violations = Validate(config, world_size);
   if (violations.empty()) return absl::OkStatus();
-  return UsageError(absl::StrJoin(violations, "\n", [](std::string* out, const Violation& violation) {
-    absl::StrAppend(out, violation.ToString());
-  }));
+  return UsageError(absl::StrJoin(
+      violations, "\n", [](std::string* out, const Violation& violation) { absl::StrAppend(out, violation.ToString()); }));
 }
 
 }  // namespace jevons

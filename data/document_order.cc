@@ -21,8 +21,7 @@ DocumentOrder::DocumentOrder(const IndexedDataset& dataset, const Config& config
     : dataset_(&dataset),
       config_(config),
       fim_share_(static_cast<uint64_t>(std::llround(std::ldexp(config.fim_rate, 32)))),
-      bucketing_(MakePermutation(config.shuffle, dataset.documents(),
-                                 DeriveKey(config.key, KeyPurpose::kBucketing))) {
+      bucketing_(MakePermutation(config.shuffle, dataset.documents(), DeriveKey(config.key, KeyPurpose::kBucketing))) {
   JEVONS_CHECK(dataset.tokens() > 0);
   SumBuckets();
 }
@@ -32,8 +31,7 @@ void DocumentOrder::SumBuckets() {
   const int64_t buckets = (documents + config_.bucket_documents - 1) / config_.bucket_documents;
   bucket_tokens_.assign(static_cast<size_t>(buckets), 0);
   eligible_before_.assign(static_cast<size_t>(buckets) + 1, 0);
-  for (int64_t document = 0; document < documents;
-       ++document) {  // in the order of the file: the .idx is streamed
+  for (int64_t document = 0; document < documents; ++document) {  // in the order of the file: the .idx is streamed
     const auto bucket = static_cast<size_t>(BlockOwner(documents, buckets, bucketing_.PositionOf(document)));
     const int64_t length = dataset_->DocumentLength(document);
     longest_ = std::max(longest_, length);
@@ -73,8 +71,7 @@ void DocumentOrder::EnterEpoch(int64_t epoch) {
   place_ = -1;
   const auto buckets = static_cast<int64_t>(bucket_tokens_.size());
   const Permutation order =
-      MakePermutation(config_.shuffle, buckets,
-                      DeriveKey(config_.key, KeyPurpose::kBucketOrder, static_cast<uint64_t>(epoch)));
+      MakePermutation(config_.shuffle, buckets, DeriveKey(config_.key, KeyPurpose::kBucketOrder, static_cast<uint64_t>(epoch)));
   bucket_at_.clear();
   place_begin_.assign(1, EpochStart(epoch));
   for (int64_t place = 0; place < buckets; ++place) {
@@ -90,8 +87,7 @@ void DocumentOrder::EnterBucket(int64_t place) {
   const int64_t bucket = bucket_at_[static_cast<size_t>(place)];
   const Range range = BlockOf(dataset_->documents(), static_cast<int64_t>(bucket_tokens_.size()), bucket);
   const auto epoch = static_cast<uint64_t>(epoch_);
-  const uint64_t key =
-      DeriveKey(config_.key, KeyPurpose::kDocumentOrder, epoch, static_cast<uint64_t>(bucket));
+  const uint64_t key = DeriveKey(config_.key, KeyPurpose::kDocumentOrder, epoch, static_cast<uint64_t>(bucket));
   const Permutation order = MakePermutation(config_.shuffle, range.size(), key);
   const auto bucket_index = static_cast<size_t>(bucket);
   const Permutation choice(eligible_before_[bucket_index + 1] - eligible_before_[bucket_index],
@@ -112,8 +108,7 @@ void DocumentOrder::EnterBucket(int64_t place) {
 }
 
 DocumentOrder::Item DocumentOrder::At(int64_t position) {
-  if (epoch_ < 0 || position < place_begin_.front() || position >= place_begin_.back())
-    EnterEpoch(EpochOf(position));
+  if (epoch_ < 0 || position < place_begin_.front() || position >= place_begin_.back()) EnterEpoch(EpochOf(position));
   if (place_ < 0 || position < entries_.front().begin || position >= entries_.back().begin) {
     const auto after = std::upper_bound(place_begin_.begin(), place_begin_.end(), position);
     EnterBucket(after - place_begin_.begin() - 1);

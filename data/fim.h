@@ -44,8 +44,7 @@ class FimDocument {
     int32_t special;
   };
 
-  FimDocument(const IndexedDataset& dataset, const std::array<Piece, 7>& pieces)
-      : dataset_(&dataset), pieces_(pieces) {}
+  FimDocument(const IndexedDataset& dataset, const std::array<Piece, 7>& pieces) : dataset_(&dataset), pieces_(pieces) {}
 
   const IndexedDataset* dataset_;
   std::array<Piece, 7> pieces_;

@@ -16,8 +16,7 @@ absl::Status CheckWeights(std::span<const double> weights) {
   double sum = 0;
   for (size_t i = 0; i < weights.size(); ++i) {
     if (!std::isfinite(weights[i]) || weights[i] < 0) {
-      return UsageError(
-          absl::StrFormat("datasets[%d].weight is %g; it must be finite and not negative", i, weights[i]));
+      return UsageError(absl::StrFormat("datasets[%d].weight is %g; it must be finite and not negative", i, weights[i]));
     }
     sum += weights[i];
   }

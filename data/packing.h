@@ -28,8 +28,7 @@ struct DocumentPart {
 class PackedDataset {
  public:
   // REQUIRES: the dataset holds at least one token.
-  PackedDataset(std::unique_ptr<const IndexedDataset> dataset, const DocumentOrder::Config& order,
-                const FimTokens& fim);
+  PackedDataset(std::unique_ptr<const IndexedDataset> dataset, const DocumentOrder::Config& order, const FimTokens& fim);
 
   // Which of the samples in order is sample `index` where they are shuffled: a pure function of the key and the
   // index. The sample that straddles two epochs belongs to the one in which it begins. REQUIRES: index >= 0,
@@ -58,8 +57,7 @@ class PackedDataset {
 
 // Splits seq_len + 1 tokens into inputs and next-token labels, each [seq_len]. A token of -1 is padding: as a
 // label it stays -1 (to be ignored), as an input it becomes 0 (any token: what it predicts is ignored).
-void SplitInputsAndLabels(std::span<const int32_t> tokens, std::span<int32_t> inputs,
-                          std::span<int32_t> labels);
+void SplitInputsAndLabels(std::span<const int32_t> tokens, std::span<int32_t> inputs, std::span<int32_t> labels);
 
 }  // namespace jevons
 

@@ -33,19 +33,18 @@ absl::Status CheckFim(const StreamConfig& config) {
     }
     for (size_t j = 0; j < i; ++j) {
       if (ids[i] != ids[j]) continue;
-      return UsageError(absl::StrFormat("%s and %s are both token %d; with fim_rate > 0 they must differ",
-                                        kNames[j], kNames[i], ids[i]));
+      return UsageError(
+          absl::StrFormat("%s and %s are both token %d; with fim_rate > 0 they must differ", kNames[j], kNames[i], ids[i]));
     }
   }
   return absl::OkStatus();
 }
 
 absl::Status CheckConfig(const StreamConfig& config) {
-  if (config.datasets.empty())
-    return UsageError("no datasets; name at least one, made with `jevons prepare`");
+  if (config.datasets.empty()) return UsageError("no datasets; name at least one, made with `jevons prepare`");
   if (config.datasets.size() > SamplerState::kMaxDatasets) {
-    return UsageError(absl::StrFormat("%d datasets; at most %d fit into a checkpoint: join some of them",
-                                      config.datasets.size(), SamplerState::kMaxDatasets));
+    return UsageError(absl::StrFormat("%d datasets; at most %d fit into a checkpoint: join some of them", config.datasets.size(),
+                                      SamplerState::kMaxDatasets));
   }
   if (config.seq_len < 1 || config.seq_len > (int64_t{1} << 30)) {
     return UsageError(absl::StrFormat("sequence_length is %d; it must lie in 1..2^30", config.seq_len));
@@ -62,9 +61,8 @@ absl::StatusOr<PackedDataset> OpenDataset(const StreamConfig& config, size_t i) 
                         "datasets[%d]",
                         prefix, i));
   }
-  DocumentOrder::Config order{.key = DeriveKey(config.seed, KeyPurpose::kDataset, i),
-                              .shuffle = config.shuffle,
-                              .fim_rate = config.fim_rate};
+  DocumentOrder::Config order{
+      .key = DeriveKey(config.seed, KeyPurpose::kDataset, i), .shuffle = config.shuffle, .fim_rate = config.fim_rate};
   if (config.shuffle_samples) order.bucket_documents = kShuffledBucketDocuments;
   return PackedDataset(std::make_unique<const IndexedDataset>(std::move(dataset)), order,
                        {config.fim_begin, config.fim_hole, config.fim_end, config.eos});
@@ -87,8 +85,7 @@ absl::StatusOr<SampleStream> SampleStream::Open(const StreamConfig& config) {
 
 absl::Status SampleStream::Read(int64_t index, std::span<int32_t> tokens, std::span<int32_t> document_start) {
   if (index < 0 || index > kMaxPosition / config_.seq_len) {
-    return UsageError(
-        absl::StrFormat("sample %d: the stream holds samples 0..%d", index, kMaxPosition / config_.seq_len));
+    return UsageError(absl::StrFormat("sample %d: the stream holds samples 0..%d", index, kMaxPosition / config_.seq_len));
   }
   const Mixture::Place place = mixture_.At(index);
   return datasets_[static_cast<size_t>(place.dataset)].Read(PositionOf(place), tokens, document_start);
@@ -111,15 +108,17 @@ std::string SampleStream::OneDocumentWarning(int64_t sequences) const {
     const int64_t batch = samples[i] * config_.seq_len;
     const int64_t tokens = datasets_[i].dataset().tokens(), longest = datasets_[i].order().longest();
     if (longest == tokens && tokens <= batch)
-      return absl::StrFormat("%s.bin holds one document of %d tokens, and a batch takes %d samples of %d tokens from "
-                             "it: every batch is that document; prepare more text",
-                             config_.datasets[i].prefix, tokens, samples[i], config_.seq_len);
+      return absl::StrFormat(
+          "%s.bin holds one document of %d tokens, and a batch takes %d samples of %d tokens from "
+          "it: every batch is that document; prepare more text",
+          config_.datasets[i].prefix, tokens, samples[i], config_.seq_len);
     // A document of two batches' length holds a whole one, wherever it begins.
     if (!config_.shuffle_samples && (longest == tokens || longest >= 2 * batch))
-      return absl::StrFormat("data.shuffle_samples = false: a batch takes %d samples of %d tokens from %s.bin one after "
-                             "another, and its longest document has %d tokens: whole batches come from one "
-                             "document; a new run with data.shuffle_samples=true mixes them",
-                             samples[i], config_.seq_len, config_.datasets[i].prefix, longest);
+      return absl::StrFormat(
+          "data.shuffle_samples = false: a batch takes %d samples of %d tokens from %s.bin one after "
+          "another, and its longest document has %d tokens: whole batches come from one "
+          "document; a new run with data.shuffle_samples=true mixes them",
+          samples[i], config_.seq_len, config_.datasets[i].prefix, longest);
   }
   return "";
 }

@@ -70,13 +70,10 @@ class SampleStream {
   absl::Status CheckState(const SamplerState& saved) const;
 
   const StreamConfig& config() const { return config_; }
-  int64_t tokens_per_epoch(int64_t dataset) const {
-    return datasets_[static_cast<size_t>(dataset)].dataset().tokens();
-  }
+  int64_t tokens_per_epoch(int64_t dataset) const { return datasets_[static_cast<size_t>(dataset)].dataset().tokens(); }
 
  private:
-  SampleStream(StreamConfig config, Mixture mixture)
-      : config_(std::move(config)), mixture_(std::move(mixture)) {}
+  SampleStream(StreamConfig config, Mixture mixture) : config_(std::move(config)), mixture_(std::move(mixture)) {}
 
   // Where a sample begins in its dataset's stream.
   int64_t PositionOf(const Mixture::Place& place) const;

@@ -21,14 +21,13 @@ struct Header {
   int64_t seq_len;
   int64_t vocab_size;
   double fim_rate;
-  FimTokens fim;  // 4 x int32
+  FimTokens fim;      // 4 x int32
   uint64_t shuffled;  // kDocuments, kSamples: bits
   uint64_t datasets;
 };
 constexpr uint64_t kDocuments = 1, kSamples = 2;
 static_assert(sizeof(Header) == 80 && sizeof(SamplerState::Dataset) == 16, "the bytes have no padding");
-static_assert(sizeof(Header) + SamplerState::kMaxDatasets * sizeof(SamplerState::Dataset) + 8 <=
-              SamplerState::kMaxBytes);
+static_assert(sizeof(Header) + SamplerState::kMaxDatasets * sizeof(SamplerState::Dataset) + 8 <= SamplerState::kMaxBytes);
 
 uint64_t Hash(absl::string_view bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
 
@@ -84,12 +83,10 @@ absl::StatusOr<SamplerState> SamplerState::Parse(absl::string_view bytes) {
   Header header;
   uint64_t hash;
   if (bytes.size() < sizeof(header) + sizeof(hash) || bytes.size() > kMaxBytes) {
-    return BadState(
-        absl::StrFormat("%d bytes, not %d to %d", bytes.size(), sizeof(header) + sizeof(hash), kMaxBytes));
+    return BadState(absl::StrFormat("%d bytes, not %d to %d", bytes.size(), sizeof(header) + sizeof(hash), kMaxBytes));
   }
   std::memcpy(&header, bytes.data(), sizeof(header));
-  if (std::memcmp(header.magic, expected.magic, sizeof(header.magic)) != 0)
-    return BadState("wrong magic or version");
+  if (std::memcmp(header.magic, expected.magic, sizeof(header.magic)) != 0) return BadState("wrong magic or version");
   const size_t payload = bytes.size() - sizeof(hash);
   std::memcpy(&hash, bytes.data() + payload, sizeof(hash));
   if (hash != Hash(bytes.substr(0, payload))) return BadState("its checksum does not match: damaged");
@@ -113,8 +110,7 @@ absl::StatusOr<SamplerState> SamplerState::Parse(absl::string_view bytes) {
   return state;
 }
 
-absl::Status CheckSameStream(const SamplerState& saved, const SamplerState& now,
-                             const std::vector<std::string>& prefixes) {
+absl::Status CheckSameStream(const SamplerState& saved, const SamplerState& now, const std::vector<std::string>& prefixes) {
   JEVONS_RETURN_IF_ERROR(CheckSameSettings(saved, now));
   for (size_t i = 0; i < now.datasets.size(); ++i) {
     if (saved.datasets[i].fingerprint != now.datasets[i].fingerprint) {
@@ -126,8 +122,7 @@ absl::Status CheckSameStream(const SamplerState& saved, const SamplerState& now,
     }
     if (saved.datasets[i].weight != now.datasets[i].weight) {
       return Changed(absl::StrFormat("datasets[%d].weight (%s)", i, prefixes[i]),
-                     absl::StrFormat("%.17g", saved.datasets[i].weight),
-                     absl::StrFormat("%.17g", now.datasets[i].weight));
+                     absl::StrFormat("%.17g", saved.datasets[i].weight), absl::StrFormat("%.17g", now.datasets[i].weight));
     }
   }
   return absl::OkStatus();

@@ -43,8 +43,7 @@ struct SamplerState {
 
 // OK if both are states of one stream, whatever their next_sample. Else UsageError for a changed setting and
 // IntegrityError for changed data, naming what differs. `prefixes` name the datasets of `now`.
-absl::Status CheckSameStream(const SamplerState& saved, const SamplerState& now,
-                             const std::vector<std::string>& prefixes);
+absl::Status CheckSameStream(const SamplerState& saved, const SamplerState& now, const std::vector<std::string>& prefixes);
 
 }  // namespace jevons
 

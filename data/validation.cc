@@ -9,8 +9,7 @@
 
 namespace jevons {
 
-absl::StatusOr<ValidationSet> ValidationSet::Open(const std::string& prefix, int64_t seq_len,
-                                                  int64_t vocab_size) {
+absl::StatusOr<ValidationSet> ValidationSet::Open(const std::string& prefix, int64_t seq_len, int64_t vocab_size) {
   if (seq_len < 1 || seq_len > (int64_t{1} << 30)) {
     return UsageError(absl::StrFormat("sequence_length is %d; it must lie in 1..2^30", seq_len));
   }
@@ -34,8 +33,7 @@ int64_t ValidationSet::DocumentAt(int64_t position) const {
   return document;
 }
 
-absl::Status ValidationSet::Read(int64_t index, std::span<int32_t> tokens,
-                                 std::span<int32_t> document_start) const {
+absl::Status ValidationSet::Read(int64_t index, std::span<int32_t> tokens, std::span<int32_t> document_start) const {
   JEVONS_CHECK(index >= 0 && index < samples() && static_cast<int64_t>(tokens.size()) == seq_len_ + 1);
   JEVONS_CHECK(document_start.empty() || static_cast<int64_t>(document_start.size()) == seq_len_);
   const int64_t begin = index * seq_len_;

@@ -76,8 +76,13 @@ struct StepFigures {
 absl::StatusOr<StepFigures> TimeSteps(const RunConfig& config, TrainStep& step, Communicator& world, int steps) {
   const int64_t sequences = config.train().batch_sequences();
   const SampleBatch batch = RandomBatch(config, step.SamplesOf(sequences).size());
-  StepPlan plan{.step = 0, .first_sample = 0, .sequences = sequences, .tokens_before = 0, .learning_rate = 1e-4,
-                .gamma = 0.001, .mtp_weight = 0.3};
+  StepPlan plan{.step = 0,
+                .first_sample = 0,
+                .sequences = sequences,
+                .tokens_before = 0,
+                .learning_rate = 1e-4,
+                .gamma = 0.001,
+                .mtp_weight = 0.3};
   std::vector<std::pair<double, PhaseTimer::Seconds>> runs;
   StepFigures figures;
   constexpr int kWarmUp = 2;
@@ -106,13 +111,13 @@ std::string Report(const RunConfig& config, const StepFigures& f, const Meter& m
   std::string text = absl::StrFormat(
       "%d ranks of %d threads, products in %s\n%.1f tokens/s  (median step %.3f s, %d tokens, MTP depth %d)\n"
       "%.1f MFLOP/token (causal, without MTP), %.1f GFLOP/s, %.1f%% of the measured %s of %.1f GFLOP/s\n",
-      ranks, threads, ProductsText(config), rate, f.median_seconds, f.tokens,
-      config.model().mtp().depth(), meter.flops_per_token / 1e6, flops / 1e9, 100 * flops / meter.peak_flops,
+      ranks, threads, ProductsText(config), rate, f.median_seconds, f.tokens, config.model().mtp().depth(),
+      meter.flops_per_token / 1e6, flops / 1e9, 100 * flops / meter.peak_flops,
       cuda ? "BF16 product 8192x8192x8192" : "peak of their instructions", meter.peak_flops / 1e9);
   if (!cuda && compute == DType::kBF16) {
     const double peak = MeasureBf16Product();
-    absl::StrAppendFormat(&text, "%.1f%% of the measured BF16 product 2048x2048x2048 of %.1f GFLOP/s\n",
-                          flops / 1e9 / peak * 100, peak);
+    absl::StrAppendFormat(&text, "%.1f%% of the measured BF16 product 2048x2048x2048 of %.1f GFLOP/s\n", flops / 1e9 / peak * 100,
+                          peak);
   }
   text += "phase        seconds   share\n";
   for (size_t i = 0; i < f.phases.size(); ++i)
@@ -127,7 +132,8 @@ std::string Report(const RunConfig& config, const StepFigures& f, const Meter& m
                         100.0 * (static_cast<double>(used.total()) / static_cast<double>(planned.total()) - 1),
                         HumanBytes(static_cast<double>(used.weights)), HumanBytes(static_cast<double>(used.gradients)),
                         HumanBytes(static_cast<double>(used.optimizer)), HumanBytes(static_cast<double>(used.activations)));
-  if (used.host > 0) absl::StrAppendFormat(&text, "  on the host: average of the weights %s\n", HumanBytes(static_cast<double>(used.host)));
+  if (used.host > 0)
+    absl::StrAppendFormat(&text, "  on the host: average of the weights %s\n", HumanBytes(static_cast<double>(used.host)));
   return text;
 }
 
@@ -200,12 +206,10 @@ void RegisterBench(CLI::App& program, int* exit_code) {
       ->check(CLI::Range(1, 10000))
       ->capture_default_str();
   AddTrace(*step, options->trace);
-  step->callback([options, exit_code] {
-    *exit_code = OnRanks([&](Communicator& world) { return BenchStep(*options, world); });
-  });
+  step->callback([options, exit_code] { *exit_code = OnRanks([&](Communicator& world) { return BenchStep(*options, world); }); });
   RegisterBenchTokenizer(*bench, exit_code);
-  CLI::App* exchange = AddCommand(*bench, "all-to-all", "The exchange between ranks, by message size.",
-                                  "mpirun -np 4 jevons bench all-to-all");
+  CLI::App* exchange =
+      AddCommand(*bench, "all-to-all", "The exchange between ranks, by message size.", "mpirun -np 4 jevons bench all-to-all");
   exchange->callback([exit_code] { *exit_code = OnRanks([](Communicator& world) { return BenchAllToAll(world); }); });
   RegisterBenchCalibrate(*bench, exit_code);
   RegisterBenchQuantize(*bench, exit_code);

@@ -38,8 +38,7 @@ absl::StatusOr<RunConfig> LoadConfig(const Options& options, int ranks) {
         "parallel.backend = CUDA: bench calibrate measures the CPU alone; for GPUs take a table of "
         "configs/clusters; nearest legal: CPU");
   if (config.model().vocab_size() == 0)
-    return UsageError(
-        "model.vocab_size = 0: there is no data to take it from; add --set model.vocab_size=2048");
+    return UsageError("model.vocab_size = 0: there is no data to take it from; add --set model.vocab_size=2048");
   return config;
 }
 
@@ -75,7 +74,8 @@ Measurements Measure(const RunConfig& config, const Options& options, Communicat
   if (world.size() == 1) return m;
   m.exchange_seconds = MeasureAllToAll(world, 1024, 50).seconds;
   if (m.ranks_per_node > 1) m.exchange_gbs = MeasureAllToAll(world, int64_t{4} << 20, 20, Peers::kSameNode).gigabytes_per_second;
-  if (m.ranks > m.ranks_per_node) m.network_gbs = MeasureAllToAll(world, int64_t{1} << 20, 10, Peers::kOtherNodes).gigabytes_per_second;
+  if (m.ranks > m.ranks_per_node)
+    m.network_gbs = MeasureAllToAll(world, int64_t{1} << 20, 10, Peers::kOtherNodes).gigabytes_per_second;
   return m;
 }
 
@@ -95,19 +95,17 @@ absl::Status Calibrate(const Options& options, Communicator& world) {
 
 void RegisterBenchCalibrate(CLI::App& bench, int* exit_code) {
   CLI::App* command =
-      AddCommand(bench, "calibrate",
-                 "Measures this machine and writes the table of it that jevons plan --cluster reads.",
+      AddCommand(bench, "calibrate", "Measures this machine and writes the table of it that jevons plan --cluster reads.",
                  "jevons bench calibrate --output machine.textproto\n"
                  "mpirun -np 2 jevons bench calibrate --config RUN.textproto --set model.vocab_size=2048 "
                  "--output machine.textproto");
   auto options = std::make_shared<Options>();
   AddConfigOptions(*command, options->config, /*required=*/false);
-  command->add_option("--output", options->output, "the table; without it, standard output")
-      ->type_name("FILE");
+  command->add_option("--output", options->output, "the table; without it, standard output")->type_name("FILE");
   command->callback([options, exit_code] {
     const auto session = StartRanks();
-    *exit_code = session.ok() ? FinishRanks(Calibrate(*options, (*session)->world()), (*session)->world())
-                              : Finish(session.status());
+    *exit_code =
+        session.ok() ? FinishRanks(Calibrate(*options, (*session)->world()), (*session)->world()) : Finish(session.status());
   });
 }
 

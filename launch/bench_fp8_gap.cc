@@ -136,9 +136,11 @@ void RegisterBenchFp8Gap(CLI::App& bench, int* exit_code) {
                                  "jevons bench fp8-gap --config configs/presets/fp8_gap_cpu.textproto --output runs/fp8-gap");
   auto options = std::make_shared<Options>();
   AddConfigOptions(*command, options->config, /*required=*/true);
-  command->add_option("--output", options->output, "folder for the runs and the curves; the same command resumes")->capture_default_str();
-  command->add_flag("--ablations", options->ablations,
-                    "also: gradients in blocks of 128x128; sums that are not promoted; and FP32, whose gap is what rounding alone makes");
+  command->add_option("--output", options->output, "folder for the runs and the curves; the same command resumes")
+      ->capture_default_str();
+  command->add_flag(
+      "--ablations", options->ablations,
+      "also: gradients in blocks of 128x128; sums that are not promoted; and FP32, whose gap is what rounding alone makes");
   command->callback([options, exit_code] {
     options->stop = CatchStopSignals();
     auto session = StartRanks();

@@ -105,12 +105,12 @@ absl::Status Bench(const Options& options) {
     WriteOut(json.dump(2) + "\n");
     return absl::OkStatus();
   }
-  WriteOut(absl::StrFormat(
-      "%d bytes, %d tokens, %.3f bytes per token, one thread\n"
-      "load    %8.3f s\nencode  %8.1f MB/s  (the first time %.1f MB/s)\ndecode  %8.1f MB/s\nmemory  %s at "
-      "the most\n",
-      f.bytes, f.tokens, static_cast<double>(f.bytes) / static_cast<double>(f.tokens), f.load_seconds,
-      rate(f.warm), rate(f.cold), rate(f.decode), HumanBytes(static_cast<double>(f.peak_bytes))));
+  WriteOut(
+      absl::StrFormat("%d bytes, %d tokens, %.3f bytes per token, one thread\n"
+                      "load    %8.3f s\nencode  %8.1f MB/s  (the first time %.1f MB/s)\ndecode  %8.1f MB/s\nmemory  %s at "
+                      "the most\n",
+                      f.bytes, f.tokens, static_cast<double>(f.bytes) / static_cast<double>(f.tokens), f.load_seconds,
+                      rate(f.warm), rate(f.cold), rate(f.decode), HumanBytes(static_cast<double>(f.peak_bytes))));
   return absl::OkStatus();
 }
 

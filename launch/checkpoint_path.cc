@@ -10,8 +10,7 @@ absl::StatusOr<CheckpointReader> OpenCheckpointAt(FileSystem& files, const std::
   if (path.empty()) return UsageError("the run has an empty name; name a run, or a checkpoint in RUN/checkpoints");
   JEVONS_ASSIGN_OR_RETURN(const std::optional<FileInfo> at_path, files.Stat(path));
   if (!at_path || !at_path->is_directory) {
-    return IntegrityError(
-        absl::StrFormat("%s: no such folder; name a run, or a checkpoint in RUN/checkpoints", path));
+    return IntegrityError(absl::StrFormat("%s: no such folder; name a run, or a checkpoint in RUN/checkpoints", path));
   }
   for (const std::string& directory : {JoinPath(path, "checkpoints"), path}) {
     JEVONS_ASSIGN_OR_RETURN(const std::vector<int64_t> steps, CommittedSteps(files, directory));

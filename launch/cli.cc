@@ -36,7 +36,8 @@ class HelpWithExamples : public CLI::Formatter {
 const CLI::App* Reached(const CLI::App& program) {
   const CLI::App* app = &program;
   // What a prefix takes is another program's to judge.
-  while (!app->get_subcommands().empty() && !app->get_subcommands().back()->get_prefix_command()) app = app->get_subcommands().back();
+  while (!app->get_subcommands().empty() && !app->get_subcommands().back()->get_prefix_command())
+    app = app->get_subcommands().back();
   return app;
 }
 
@@ -58,10 +59,7 @@ std::string UnexpectedArgument(const CLI::App& app, const std::string& argument)
   const bool flag = absl::string_view(argument).substr(0, 1) == "-";
   const std::string given = argument.substr(0, argument.find('='));
   const bool command = !flag && !LegalNames(app, /*flags=*/false).empty();
-  std::string message = absl::StrFormat("%s: unknown %s", given,
-                                        flag      ? "flag"
-                                        : command ? "command"
-                                                  : "argument");
+  std::string message = absl::StrFormat("%s: unknown %s", given, flag ? "flag" : command ? "command" : "argument");
   const std::string nearest = NearestName(given, LegalNames(app, flag));
   if (!nearest.empty()) absl::StrAppend(&message, "; did you mean ", nearest, "?");
   return message;
@@ -69,17 +67,14 @@ std::string UnexpectedArgument(const CLI::App& app, const std::string& argument)
 
 }  // namespace
 
-CLI::App* AddCommand(CLI::App& program, const std::string& name, const std::string& summary,
-                     const std::string& examples) {
+CLI::App* AddCommand(CLI::App& program, const std::string& name, const std::string& summary, const std::string& examples) {
   CLI::App* command = program.add_subcommand(name, summary);
   command->formatter(std::make_shared<HelpWithExamples>(examples));
   return command;
 }
 
 void AddConfigOptions(CLI::App& command, ConfigOptions& options, bool required) {
-  command
-      .add_option("--config", options.path,
-                  "the run, a text-format file (see configs/run.proto and configs/presets)")
+  command.add_option("--config", options.path, "the run, a text-format file (see configs/run.proto and configs/presets)")
       ->type_name("FILE")
       ->transform(FindFile)
       ->required(required);
@@ -98,7 +93,8 @@ void AddCheckpointOptions(CLI::App& command, CheckpointOptions& options) {
 }
 
 void AddEma(CLI::App& command, CheckpointOptions& options) {
-  command.add_flag("--ema", options.ema, "the moving average of the weights in place of the weights; of a run with optimizer.ema_decay");
+  command.add_flag("--ema", options.ema,
+                   "the moving average of the weights in place of the weights; of a run with optimizer.ema_decay");
 }
 
 CLI::Option* AddSeed(CLI::App& command, uint64_t& seed, const std::string& description) {
@@ -127,7 +123,8 @@ int ReportParseError(const CLI::App& program, const CLI::ParseError& error) {
   const std::vector<std::string> unexpected = program.remaining(true);
   // A misspelt flag often shows as another that is missing, so the misspelling is named first.
   std::string what = unexpected.empty() ? error.what() : UnexpectedArgument(*app, unexpected.front());
-  if (const size_t at = what.find("At Most 1 required but received"); at != std::string::npos) what = what.substr(0, at) + "given more than once";
+  if (const size_t at = what.find("At Most 1 required but received"); at != std::string::npos)
+    what = what.substr(0, at) + "given more than once";
   std::string command = app->get_name();
   while ((app = app->get_parent()) != nullptr) command = app->get_name() + " " + command;
   absl::FPrintF(stderr, "error: %s\n`%s --help` shows what there is.\n", what, command);

@@ -22,8 +22,7 @@ class ParseError;
 namespace jevons {
 
 // Adds a subcommand. Its --help begins with `examples` (one command a line), then `summary`, then options.
-CLI::App* AddCommand(CLI::App& program, const std::string& name, const std::string& summary,
-                     const std::string& examples);
+CLI::App* AddCommand(CLI::App& program, const std::string& name, const std::string& summary, const std::string& examples);
 
 // --config FILE and --set path=value (repeatable), the two ways to say what a run is.
 struct ConfigOptions {

@@ -38,15 +38,21 @@ absl::Status Run(const Options& options) {
 }  // namespace
 
 void RegisterCompare(CLI::App& program, int* exit_code) {
-  CLI::App* command = AddCommand(program, "compare", "Runs side by side: configs, losses at equal budgets, experts, cost; while they run and after.", kExamples);
+  CLI::App* command =
+      AddCommand(program, "compare",
+                 "Runs side by side: configs, losses at equal budgets, experts, cost; while they run and after.", kExamples);
   auto options = std::make_shared<Options>();
-  command->add_option("RUN", options->runs, "what was given to train's --output; the first is what others are told against")->required();
+  command->add_option("RUN", options->runs, "what was given to train's --output; the first is what others are told against")
+      ->required();
   command->add_option("--at", options->at, "what budgets are equal in; reference: dollars at cost.reference_mfu")
       ->check(CLI::IsMember(std::vector<std::string>(kAxisNames.begin(), kAxisNames.end())))
       ->capture_default_str();
   command->add_option("--loss", options->compare.loss, "tell what it took to reach this loss, in nats per token");
-  command->add_flag("--seeds", options->compare.by_seeds, "runs whose configs differ in seeds alone are one column: mean +/- standard deviation");
-  command->add_option("--price", options->compare.prices, "dollars for a device's hour, in place of what was paid; may be repeated: the others get rows of their own")
+  command->add_flag("--seeds", options->compare.by_seeds,
+                    "runs whose configs differ in seeds alone are one column: mean +/- standard deviation");
+  command
+      ->add_option("--price", options->compare.prices,
+                   "dollars for a device's hour, in place of what was paid; may be repeated: the others get rows of their own")
       ->check(CLI::NonNegativeNumber)
       ->type_size(1)
       ->allow_extra_args(false);

@@ -25,8 +25,9 @@ absl::StatusOr<std::string> ConfigsFolder() {
   const fs::path installed = above / "share/jevons/configs", source = above / "configs";
   for (const fs::path& folder : {installed, source, fs::path("configs")})
     if (Exists(folder / "published/models.textproto")) return folder.string();
-  return UsageError(absl::StrFormat("published/models.textproto: neither in %s nor in %s nor in configs; install again, or run from the source folder",
-                                    installed.string(), source.string()));
+  return UsageError(absl::StrFormat(
+      "published/models.textproto: neither in %s nor in %s nor in configs; install again, or run from the source folder",
+      installed.string(), source.string()));
 }
 
 std::string FindFile(const std::string& path) {

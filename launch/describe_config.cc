@@ -81,22 +81,14 @@ Json FieldJson(const google::protobuf::Message& message, const google::protobuf:
   using Field = google::protobuf::FieldDescriptor;
   const google::protobuf::Reflection& reflection = *message.GetReflection();
   switch (field.cpp_type()) {
-    case Field::CPPTYPE_MESSAGE:
-      return ConfigJson(reflection.GetMessage(message, &field));
-    case Field::CPPTYPE_INT64:
-      return reflection.GetInt64(message, &field);
-    case Field::CPPTYPE_UINT64:
-      return reflection.GetUInt64(message, &field);
-    case Field::CPPTYPE_DOUBLE:
-      return reflection.GetDouble(message, &field);
-    case Field::CPPTYPE_BOOL:
-      return reflection.GetBool(message, &field);
-    case Field::CPPTYPE_STRING:
-      return reflection.GetString(message, &field);
-    case Field::CPPTYPE_ENUM:
-      return reflection.GetEnum(message, &field)->name();
-    default:
-      break;
+    case Field::CPPTYPE_MESSAGE: return ConfigJson(reflection.GetMessage(message, &field));
+    case Field::CPPTYPE_INT64: return reflection.GetInt64(message, &field);
+    case Field::CPPTYPE_UINT64: return reflection.GetUInt64(message, &field);
+    case Field::CPPTYPE_DOUBLE: return reflection.GetDouble(message, &field);
+    case Field::CPPTYPE_BOOL: return reflection.GetBool(message, &field);
+    case Field::CPPTYPE_STRING: return reflection.GetString(message, &field);
+    case Field::CPPTYPE_ENUM: return reflection.GetEnum(message, &field)->name();
+    default: break;
   }
   JEVONS_CHECK(false, "run.proto has a field of a type that it did not have: %s", field.full_name().c_str());
 }
@@ -106,13 +98,11 @@ Json FieldJson(const google::protobuf::Message& message, const google::protobuf:
 std::string ParamsText(const ModelConfig& model) {
   std::string text = absl::StrFormat("%-58s %-20s %16s\n", "parameter", "shape", "elements");
   for (const ParamGroup& group : GroupedTable(model)) {
-    absl::StrAppendFormat(&text, "%-58s %-20s %16d\n", group.Name(), group.shape.ToString(),
-                          group.elements());
+    absl::StrAppendFormat(&text, "%-58s %-20s %16d\n", group.Name(), group.shape.ToString(), group.elements());
   }
   text += "\n";
   for (const auto& [what, elements] : Sums(model)) {
-    absl::StrAppendFormat(&text, "%-58s %20s %16d\n", what, HumanCount(static_cast<double>(elements)),
-                          elements);
+    absl::StrAppendFormat(&text, "%-58s %20s %16d\n", what, HumanCount(static_cast<double>(elements)), elements);
   }
   return text;
 }
@@ -136,25 +126,21 @@ std::string ModelText(const RunConfig& config) {
   if (config.model().vocab_size() == 0 || !ValidationStatus(config, /*world_size=*/0).ok()) return "";
   const ModelConfig& model = config.model();
   const ParamCount count = CountParameters(model);
-  std::string text = absl::StrFormat("%s parameters, %s active; %d layers, hidden size %d, vocabulary of %d",
-                                     HumanCount(static_cast<double>(count.total)),
-                                     HumanCount(static_cast<double>(count.active_without_embedding)), model.layers(),
-                                     model.hidden_size(), model.vocab_size());
+  std::string text = absl::StrFormat(
+      "%s parameters, %s active; %d layers, hidden size %d, vocabulary of %d", HumanCount(static_cast<double>(count.total)),
+      HumanCount(static_cast<double>(count.active_without_embedding)), model.layers(), model.hidden_size(), model.vocab_size());
   if (model.layers() > model.dense_layers())
     text += absl::StrFormat(", %d of %d experts", model.moe().top_k(), model.moe().routed_experts());
   if (model.mtp().depth() > 0) text += absl::StrFormat(", MTP depth %d", model.mtp().depth());
   return text;
 }
 
-std::string FlopsText(const RunConfig& config) {
-  return FlopTable(config.model(), config.data().sequence_length());
-}
+std::string FlopsText(const RunConfig& config) { return FlopTable(config.model(), config.data().sequence_length()); }
 
 Json FlopsJson(const RunConfig& config) {
   Json result;
   result["sequence_length"] = config.data().sequence_length();
-  for (const auto& [name, core] :
-       {std::pair{"causal", CoreCount::kCausal}, std::pair{"full", CoreCount::kFull}}) {
+  for (const auto& [name, core] : {std::pair{"causal", CoreCount::kCausal}, std::pair{"full", CoreCount::kFull}}) {
     const FlopCount count = CountFlops(config.model(), config.data().sequence_length(), core);
     Json terms;
     for (const FlopTerm& term : count.terms) terms[term.name] = term.forward;
@@ -175,8 +161,7 @@ Json ConfigJson(const google::protobuf::Message& message) {
     Json& value = object[field->name()];
     if (!field->is_repeated()) value = FieldJson(message, *field);
     for (int i = 0; field->is_repeated() && i < reflection.FieldSize(message, field); ++i) {
-      value.push_back(
-          ConfigJson(reflection.GetRepeatedMessage(message, field, i)));  // the only lists are of messages
+      value.push_back(ConfigJson(reflection.GetRepeatedMessage(message, field, i)));  // the only lists are of messages
     }
   }
   return object;

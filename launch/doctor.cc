@@ -28,12 +28,9 @@ struct Options {
 
 const char* NameOf(Verdict verdict) {
   switch (verdict) {
-    case Verdict::kGood:
-      return "ok";
-    case Verdict::kAbsent:
-      return "absent";
-    case Verdict::kBad:
-      return "bad";
+    case Verdict::kGood: return "ok";
+    case Verdict::kAbsent: return "absent";
+    case Verdict::kBad: return "bad";
   }
   return "";
 }
@@ -49,8 +46,8 @@ Finding CudaBackend() {
   std::string value = "runtime " + VersionOf(cuda.runtime_version);
   if (cuda.driver_version > 0) value += ", driver for " + VersionOf(cuda.driver_version);
   for (const CudaDevice& d : cuda.devices)
-    absl::StrAppendFormat(&value, "; %s: capability %d.%d, %d multiprocessors, %s", d.name, d.major, d.minor,
-                          d.multiprocessors, HumanBytes(static_cast<double>(d.memory_bytes)));
+    absl::StrAppendFormat(&value, "; %s: capability %d.%d, %d multiprocessors, %s", d.name, d.major, d.minor, d.multiprocessors,
+                          HumanBytes(static_cast<double>(d.memory_bytes)));
   if (!cuda.problem.empty()) return {"cuda backend", Verdict::kAbsent, value + "; " + cuda.problem, ""};
   return {"cuda backend", Verdict::kGood, value, ""};
 }
@@ -99,11 +96,9 @@ void PrintTable(const std::vector<Finding>& findings, bool can_train) {
 }
 
 void PrintJson(const std::vector<Finding>& findings, bool can_train) {
-  nlohmann::ordered_json report = {{"can_train_on_cpu", can_train},
-                                   {"findings", nlohmann::ordered_json::array()}};
+  nlohmann::ordered_json report = {{"can_train_on_cpu", can_train}, {"findings", nlohmann::ordered_json::array()}};
   for (const Finding& f : findings) {
-    report["findings"].push_back(
-        {{"topic", f.topic}, {"verdict", NameOf(f.verdict)}, {"value", f.value}, {"remedy", f.remedy}});
+    report["findings"].push_back({{"topic", f.topic}, {"verdict", NameOf(f.verdict)}, {"value", f.value}, {"remedy", f.remedy}});
   }
   WriteOut(report.dump(2) + "\n");
 }
@@ -142,20 +137,22 @@ int Run(const Options& options) {
 
 void RegisterDoctor(CLI::App& program, int* exit_code) {
   auto options = std::make_shared<Options>();
-  CLI::App* command =
-      AddCommand(program, "doctor",
-                 "what this machine, or each host of a job, has, what is missing, and the command that mends it. Exit codes: 0 all is "
-                 "well, 1 something is bad, a host differs, a pair is slow or a host cannot be reached, 2 command line or hostfile, 5 a "
-                 "host stopped answering",
-                 "jevons doctor\njevons doctor --json\njevons doctor --hosts hostfile --output /shared/run --data /shared/data");
+  CLI::App* command = AddCommand(
+      program, "doctor",
+      "what this machine, or each host of a job, has, what is missing, and the command that mends it. Exit codes: 0 all is "
+      "well, 1 something is bad, a host differs, a pair is slow or a host cannot be reached, 2 command line or hostfile, 5 a "
+      "host stopped answering",
+      "jevons doctor\njevons doctor --json\njevons doctor --hosts hostfile --output /shared/run --data /shared/data");
   command->add_flag("--json", options->json, "print JSON");
-  CLI::Option* hosts = command->add_option("--hosts", options->hosts,
-                                           "a hostfile of mpirun's: starts a rank on each host by mpirun, compares the hosts' programs, "
-                                           "libraries, clocks, GPUs and limits, and measures every pair");
+  CLI::Option* hosts =
+      command->add_option("--hosts", options->hosts,
+                          "a hostfile of mpirun's: starts a rank on each host by mpirun, compares the hosts' programs, "
+                          "libraries, clocks, GPUs and limits, and measures every pair");
   command->add_flag("--be-host", options->be_host, "be the rank of a host")->group("")->needs(hosts);
-  for (CLI::Option* folder :
-       {command->add_option("--output", options->folders.output, "with --hosts: a folder that all hosts must share, for checkpoints"),
-        command->add_option("--data", options->folders.data, "with --hosts: a prepared folder, which must be the same on all hosts")})
+  for (CLI::Option* folder : {command->add_option("--output", options->folders.output,
+                                                  "with --hosts: a folder that all hosts must share, for checkpoints"),
+                              command->add_option("--data", options->folders.data,
+                                                  "with --hosts: a prepared folder, which must be the same on all hosts")})
     folder->needs(hosts);
   command->add_option("--check-ranks", options->check_ranks, "be one rank of the MPI self-test")->group("");
   command->callback([options, exit_code] { *exit_code = Run(*options); });

@@ -37,8 +37,7 @@ std::string Complaint(const ProcessResult& result) {
   return absl::StrFormat("exit code %d: %s", result.exit_code, absl::StrJoin(lines, " / "));
 }
 
-absl::StatusOr<Process> StartMpi(std::vector<std::string> arguments,
-                                 const std::vector<std::string>& command) {
+absl::StatusOr<Process> StartMpi(std::vector<std::string> arguments, const std::vector<std::string>& command) {
   arguments.insert(arguments.begin(), {"mpirun", "--bind-to", "none"});
   arguments.insert(arguments.end(), command.begin(), command.end());
   const std::vector<std::string> root = {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"};
@@ -49,15 +48,14 @@ absl::StatusOr<Process> StartMpi(std::vector<std::string> arguments,
 absl::Status Reach(const std::string& program, const std::vector<std::string>& hosts) {
   std::vector<std::string> lines;
   for (const std::string& host : hosts) {
-    JEVONS_ASSIGN_OR_RETURN(
-        Process process, StartMpi({"--host", host, "-np", "1"}, {program, "doctor", "--check-ranks", "1"}));
+    JEVONS_ASSIGN_OR_RETURN(Process process, StartMpi({"--host", host, "-np", "1"}, {program, "doctor", "--check-ranks", "1"}));
     const ProcessResult result = process.Wait(kReach);
     if (result.exit_code != 0) lines.push_back(absl::StrCat(host, ": ", Complaint(result)));
   }
   if (lines.empty()) return absl::OkStatus();
-  return FailureError(absl::StrFormat(
-      "%d of %d hosts cannot run a rank:\n  %s\n`ssh HOST %s version` must work on each without a question",
-      lines.size(), hosts.size(), absl::StrJoin(lines, "\n  "), program));
+  return FailureError(
+      absl::StrFormat("%d of %d hosts cannot run a rank:\n  %s\n`ssh HOST %s version` must work on each without a question",
+                      lines.size(), hosts.size(), absl::StrJoin(lines, "\n  "), program));
 }
 
 // Every rank's text, on all ranks, by rank.
@@ -76,9 +74,7 @@ std::vector<std::string> GatherTexts(Communicator& world, const std::string& min
   return texts;
 }
 
-int64_t WallClock() {
-  return std::chrono::nanoseconds(std::chrono::system_clock::now().time_since_epoch()).count();
-}
+int64_t WallClock() { return std::chrono::nanoseconds(std::chrono::system_clock::now().time_since_epoch()).count(); }
 
 absl::Status WriteReport(Communicator& world, const RunFolders& folders) {
   HostReport report;
@@ -94,25 +90,20 @@ absl::Status WriteReport(Communicator& world, const RunFolders& folders) {
 
 }  // namespace
 
-absl::StatusOr<HostReport> ExamineHosts(const std::string& program, const std::string& hostfile,
-                                        const RunFolders& folders) {
+absl::StatusOr<HostReport> ExamineHosts(const std::string& program, const std::string& hostfile, const RunFolders& folders) {
   JEVONS_ASSIGN_OR_RETURN(const std::vector<HostSlots> slots, ReadHostfile(hostfile));
   std::vector<std::string> hosts;
   for (const HostSlots& host : slots) hosts.push_back(host.name);
   JEVONS_RETURN_IF_ERROR(Reach(program, hosts));
   std::vector<std::string> command = {program, "doctor", "--hosts", hostfile, "--be-host"};
-  if (!folders.output.empty())
-    command.insert(command.end(), {"--output", std::filesystem::absolute(folders.output)});
-  if (!folders.data.empty())
-    command.insert(command.end(), {"--data", std::filesystem::absolute(folders.data)});
+  if (!folders.output.empty()) command.insert(command.end(), {"--output", std::filesystem::absolute(folders.output)});
+  if (!folders.data.empty()) command.insert(command.end(), {"--data", std::filesystem::absolute(folders.data)});
   JEVONS_ASSIGN_OR_RETURN(Process job, StartMpi({"--hostfile", hostfile, "--map-by", "ppr:1:node"}, command));
   const ProcessResult result = job.Wait(kJob);
-  const std::string who =
-      absl::StrFormat("a rank on each of %s (rank 0 on the first)", absl::StrJoin(hosts, ", "));
+  const std::string who = absl::StrFormat("a rank on each of %s (rank 0 on the first)", absl::StrJoin(hosts, ", "));
   if (result.exit_code == static_cast<int>(ExitCode::kPeerLost)) {
     const size_t verdict = result.err.find("jevons: lost peer");
-    return PeerLostError(
-        absl::StrFormat("%s: %s", who, result.err.substr(verdict, result.err.find('\n', verdict) - verdict)));
+    return PeerLostError(absl::StrFormat("%s: %s", who, result.err.substr(verdict, result.err.find('\n', verdict) - verdict)));
   }
   if (result.exit_code != 0) return FailureError(absl::StrFormat("%s: %s", who, Complaint(result)));
   return ParseHostReport(result.out);

@@ -53,9 +53,9 @@ absl::Status Eval(const Options& options, Communicator& world) {
   const TrainStep::Evaluation& result = *evaluated;
   const double bits = bytes_per_token > 0 ? result.loss / std::log(2.0) / bytes_per_token : 0;
   if (options.json) {
-    const nlohmann::ordered_json json = {{"checkpoint", opened.reader.path()}, {"step", opened.reader.step()},
-                                 {"validation_loss", result.loss},     {"perplexity", std::exp(result.loss)},
-                                 {"bits_per_byte", bits},              {"tokens", result.tokens}};
+    const nlohmann::ordered_json json = {
+        {"checkpoint", opened.reader.path()},  {"step", opened.reader.step()}, {"validation_loss", result.loss},
+        {"perplexity", std::exp(result.loss)}, {"bits_per_byte", bits},        {"tokens", result.tokens}};
     WriteOut(json.dump(2) + "\n");
     return absl::OkStatus();
   }
@@ -67,16 +67,18 @@ absl::Status Eval(const Options& options, Communicator& world) {
 }  // namespace
 
 void RegisterEval(CLI::App& program, int* exit_code) {
-  CLI::App* command = AddCommand(program, "eval", "Validation loss and bits per byte of a checkpoint.",
-                                 "jevons eval --checkpoint run\njevons eval --checkpoint run/checkpoints/step-00000100 --sequences 64 --json");
+  CLI::App* command =
+      AddCommand(program, "eval", "Validation loss and bits per byte of a checkpoint.",
+                 "jevons eval --checkpoint run\njevons eval --checkpoint run/checkpoints/step-00000100 --sequences 64 --json");
   auto options = std::make_shared<Options>();
   AddCheckpointOptions(*command, options->checkpoint);
-  command->add_option("--sequences", options->sequences, "validation sequences, at most, spread over the set; all of them if not given")
+  command
+      ->add_option("--sequences", options->sequences,
+                   "validation sequences, at most, spread over the set; all of them if not given")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
   command->add_flag("--json", options->json, "print one JSON object");
-  command->callback([options, exit_code] {
-    *exit_code = RunOnOneRank("eval", [&](Communicator& world) { return Eval(*options, world); });
-  });
+  command->callback(
+      [options, exit_code] { *exit_code = RunOnOneRank("eval", [&](Communicator& world) { return Eval(*options, world); }); });
 }
 
 }  // namespace jevons

@@ -40,7 +40,8 @@ absl::Status Check(const Options& options) {
   for (const double value : {options.sampling.temperature, options.sampling.top_p})  // CLI11's ranges let NaN through
     if (!(value >= 0)) return UsageError("--temperature and --top-p must be numbers");
   if (options.count > 1 && options.sampling.temperature == 0)
-    return UsageError(absl::StrFormat("--count %d with --temperature 0: all samples would be the same; raise the temperature", options.count));
+    return UsageError(
+        absl::StrFormat("--count %d with --temperature 0: all samples would be the same; raise the temperature", options.count));
   for (const std::string& stop : options.stops) {
     if (stop.empty()) return UsageError("--stop is empty: name the text that ends the generation");
     if (FirstInvalidUtf8(stop) < stop.size()) return UsageError("--stop is not UTF-8: the text that is made always is");
@@ -50,8 +51,8 @@ absl::Status Check(const Options& options) {
 
 absl::StatusOr<std::string> ReadPrompt(const Options& options) {
   if (options.prompt_file.empty()) return options.prompt;
-  JEVONS_ASSIGN_OR_RETURN(std::string text, ReadTextFile(options.prompt_file == "-" ? "/dev/stdin" : options.prompt_file,
-                                                         "a text to go on from"));
+  JEVONS_ASSIGN_OR_RETURN(std::string text,
+                          ReadTextFile(options.prompt_file == "-" ? "/dev/stdin" : options.prompt_file, "a text to go on from"));
   if (!text.empty() && text.back() == '\n') text.pop_back();
   return text;
 }
@@ -168,13 +169,15 @@ absl::Status Generate(const Options& options, const std::string& prompt, Communi
 }  // namespace
 
 void RegisterGenerate(CLI::App& program, int* exit_code) {
-  CLI::App* command = AddCommand(program, "generate",
-                                 "Continues a text with a trained model, on the CPU: to standard output, character by character as they "
-                                 "come. Ctrl-C ends it with exit code 130.",
-                                 kExamples);
+  CLI::App* command =
+      AddCommand(program, "generate",
+                 "Continues a text with a trained model, on the CPU: to standard output, character by character as they "
+                 "come. Ctrl-C ends it with exit code 130.",
+                 kExamples);
   auto options = std::make_shared<Options>();
   AddCheckpointOptions(*command, options->checkpoint);
-  CLI::Option* prompt = command->add_option("--prompt", options->prompt, "the text to go on from; empty: a new document")->type_name("TEXT");
+  CLI::Option* prompt =
+      command->add_option("--prompt", options->prompt, "the text to go on from; empty: a new document")->type_name("TEXT");
   command
       ->add_option("--prompt-file", options->prompt_file,
                    "the same from a file, - for standard input; a line's end at its end is not part of it")
@@ -184,7 +187,10 @@ void RegisterGenerate(CLI::App& program, int* exit_code) {
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
       ->capture_default_str();
   AddRepeatable(*command, "--stop", options->stops, "end before this text; may be repeated")->type_name("TEXT");
-  command->add_option("--count", options->count, "samples to make, of more than one each below a line \"--- sample 1 of 3 ---\"; the first is the same for every count")
+  command
+      ->add_option(
+          "--count", options->count,
+          "samples to make, of more than one each below a line \"--- sample 1 of 3 ---\"; the first is the same for every count")
       ->check(CLI::Range(1, 1000000))
       ->capture_default_str();
   command->add_option("--temperature", options->sampling.temperature, "0 takes the likeliest token each time")

@@ -15,19 +15,20 @@ namespace {
 
 // A launcher that binds each task to a GPU hides the others from it: every rank of the machine sees one, and calls it 0. NCCL refuses
 // two ranks on one device, should they have been bound to the same.
-bool BoundToOneGpu(const CudaReport& cuda) {
-  return cuda.devices.size() == 1 && std::getenv("CUDA_VISIBLE_DEVICES") != nullptr;
-}
+bool BoundToOneGpu(const CudaReport& cuda) { return cuda.devices.size() == 1 && std::getenv("CUDA_VISIBLE_DEVICES") != nullptr; }
 
 absl::Status CheckGpu(const CudaReport& cuda, int local_rank) {
   if (!cuda.problem.empty())
-    return FailureError(absl::StrFormat("parallel.backend = CUDA: %s; `jevons doctor` says what this machine has; or add --set "
-                                        "parallel.backend=CPU",
-                                        cuda.problem));
+    return FailureError(
+        absl::StrFormat("parallel.backend = CUDA: %s; `jevons doctor` says what this machine has; or add --set "
+                        "parallel.backend=CPU",
+                        cuda.problem));
   const auto gpus = static_cast<int>(cuda.devices.size());
   if (local_rank >= gpus && !BoundToOneGpu(cuda) && !EnvironmentSwitch("JEVONS_SHARED_GPU"))
-    return UsageError(absl::StrFormat("parallel.backend = CUDA: rank %d of a machine that has %d GPU(s): start at most one rank for "
-                                      "each of its GPUs", local_rank + 1, gpus));
+    return UsageError(
+        absl::StrFormat("parallel.backend = CUDA: rank %d of a machine that has %d GPU(s): start at most one rank for "
+                        "each of its GPUs",
+                        local_rank + 1, gpus));
   return absl::OkStatus();
 }
 

@@ -23,7 +23,8 @@ absl::Status Help(const CLI::App& program, const std::vector<std::string>& path)
     }
     if (found == nullptr) {
       const std::string nearest = NearestName(wanted, names);
-      return UsageError(absl::StrFormat("%s: unknown command%s", wanted, nearest.empty() ? "; `jevons help` lists them" : "; did you mean " + nearest + "?"));
+      return UsageError(absl::StrFormat("%s: unknown command%s", wanted,
+                                        nearest.empty() ? "; `jevons help` lists them" : "; did you mean " + nearest + "?"));
     }
     app = found;
     name += " " + wanted;
@@ -35,12 +36,13 @@ absl::Status Help(const CLI::App& program, const std::vector<std::string>& path)
 }  // namespace
 
 void RegisterHelp(CLI::App& program, int* exit_code) {
-  CLI::App* help = AddCommand(program, "help", "What a command does: its examples and options.", "jevons help\njevons help train\njevons help bench step");
+  CLI::App* help = AddCommand(program, "help", "What a command does: its examples and options.",
+                              "jevons help\njevons help train\njevons help bench step");
   auto path = std::make_shared<std::vector<std::string>>();
   help->add_option("COMMAND", *path, "the command; none: the program");
   help->callback([&program, path, exit_code] { *exit_code = Finish(Help(program, *path)); });
-  CLI::App* version = AddCommand(program, "version", "Version, revision, compiler, kernels, MPI and CUDA of this program.",
-                                 "jevons version");
+  CLI::App* version =
+      AddCommand(program, "version", "Version, revision, compiler, kernels, MPI and CUDA of this program.", "jevons version");
   version->callback([exit_code] {
     WriteOut(FullVersionText() + "\n");
     *exit_code = 0;

@@ -33,11 +33,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr double kQuick =
-    10;  // seconds for nvidia-smi, which takes some where no daemon keeps the driver loaded
+constexpr double kQuick = 10;  // seconds for nvidia-smi, which takes some where no daemon keeps the driver loaded
 constexpr std::chrono::seconds kFolderPatience(5);  // a network file system may show a new file that late
-constexpr double kSharedMemory =
-    1 << 30;  // bytes: NCCL and MPI keep buffers there for each pair of a host's ranks
+constexpr double kSharedMemory = 1 << 30;           // bytes: NCCL and MPI keep buffers there for each pair of a host's ranks
 
 std::string Read(const fs::path& path) {
   std::stringstream text;
@@ -52,36 +50,30 @@ std::string ShortHash(const std::string& bytes) {
   return text;
 }
 
-Finding Fact(const std::string& topic, const std::string& value) {
-  return {topic, Verdict::kGood, value, ""};
-}
+Finding Fact(const std::string& topic, const std::string& value) { return {topic, Verdict::kGood, value, ""}; }
 
 Finding Program() {
   const std::string version = VersionText();
-  return Fact("program", absl::StrFormat("%s, file %s", version.substr(0, version.find('\n')),
-                                         ShortHash(Read("/proc/self/exe"))));
+  return Fact("program",
+              absl::StrFormat("%s, file %s", version.substr(0, version.find('\n')), ShortHash(Read("/proc/self/exe"))));
 }
 
 Finding Processor() {
-  return Fact("cpu", absl::StrFormat("%d usable cores of %d; products %s (FP32), %s (BF16)", UsableCores(),
-                                     MachineCores(), GemmImplementation(DType::kF32),
-                                     GemmImplementation(DType::kBF16)));
+  return Fact("cpu", absl::StrFormat("%d usable cores of %d; products %s (FP32), %s (BF16)", UsableCores(), MachineCores(),
+                                     GemmImplementation(DType::kF32), GemmImplementation(DType::kBF16)));
 }
 
 Finding Gpus() {
   const CudaReport cuda = ExamineCuda();
   if (cuda.devices.empty()) return Fact("gpus", cuda.problem.empty() ? "none" : "none: " + cuda.problem);
   std::vector<std::string> names;
-  for (const CudaDevice& d : cuda.devices)
-    names.push_back(d.name + " " + HumanBytes(static_cast<double>(d.memory_bytes)));
+  for (const CudaDevice& d : cuda.devices) names.push_back(d.name + " " + HumanBytes(static_cast<double>(d.memory_bytes)));
   const auto count = static_cast<size_t>(std::count(names.begin(), names.end(), names[0]));
-  return Fact("gpus", count == names.size() ? absl::StrFormat("%d x %s", count, names[0])
-                                            : absl::StrJoin(names, ", "));
+  return Fact("gpus", count == names.size() ? absl::StrFormat("%d x %s", count, names[0]) : absl::StrJoin(names, ", "));
 }
 
 Finding GpuDriver() {
-  const ProcessResult smi =
-      RunProcess({"nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"}, kQuick);
+  const ProcessResult smi = RunProcess({"nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"}, kQuick);
   return Fact("gpu driver", smi.exit_code == 0 ? smi.out.substr(0, smi.out.find('\n')) : "none");
 }
 
@@ -93,9 +85,7 @@ Finding GpuTopology() {
 
 Finding Nccl() {
   const NcclReport nccl = ExamineNccl();
-  return Fact("nccl", !nccl.built            ? "not in this program"
-                      : nccl.problem.empty() ? nccl.loaded
-                                             : nccl.problem);
+  return Fact("nccl", !nccl.built ? "not in this program" : nccl.problem.empty() ? nccl.loaded : nccl.problem);
 }
 
 Finding Cudnn() {
@@ -122,16 +112,15 @@ Finding InfiniBand() {
   rlimit locked = {};
   getrlimit(RLIMIT_MEMLOCK, &locked);
   if (locked.rlim_cur == RLIM_INFINITY) return Fact("infiniband", absl::StrJoin(ports, "; "));
-  return {"infiniband", Verdict::kBad,
-          absl::StrFormat("%s; a process may lock %s", absl::StrJoin(ports, "; "),
-                          HumanBytes(static_cast<double>(locked.rlim_cur))),
-          "ulimit -l unlimited  # in /etc/security/limits.d, and LimitMEMLOCK=infinity for sshd and slurmd"};
+  return {
+      "infiniband", Verdict::kBad,
+      absl::StrFormat("%s; a process may lock %s", absl::StrJoin(ports, "; "), HumanBytes(static_cast<double>(locked.rlim_cur))),
+      "ulimit -l unlimited  # in /etc/security/limits.d, and LimitMEMLOCK=infinity for sshd and slurmd"};
 }
 
 Finding SharedMemory() {
   struct statvfs disk = {};
-  if (statvfs("/dev/shm", &disk) != 0)
-    return {"/dev/shm", Verdict::kBad, "not there", "mount -t tmpfs tmpfs /dev/shm"};
+  if (statvfs("/dev/shm", &disk) != 0) return {"/dev/shm", Verdict::kBad, "not there", "mount -t tmpfs tmpfs /dev/shm"};
   const double bytes = static_cast<double>(disk.f_blocks) * static_cast<double>(disk.f_frsize);
   if (bytes >= kSharedMemory) return Fact("/dev/shm", "1 GiB or more");
   return {"/dev/shm", Verdict::kBad, HumanBytes(bytes),
@@ -142,21 +131,19 @@ Finding SharedMemory() {
 Finding Data(const fs::path& folder) {
   std::error_code error;
   if (!fs::is_directory(folder, error))
-    return {"data", Verdict::kBad, folder.string() + " is not there",
-            "copy it to the same path on every host, or share it"};
+    return {"data", Verdict::kBad, folder.string() + " is not there", "copy it to the same path on every host, or share it"};
   std::vector<std::string> files;
   double total = 0;
   for (const auto& entry : fs::directory_iterator(folder, error)) {
     if (!entry.is_regular_file(error)) continue;
     const auto bytes = entry.file_size(error);
-    files.push_back(
-        absl::StrFormat("%s %d %s", entry.path().filename().string(), bytes,
-                        entry.path().extension() == ".json" ? ShortHash(Read(entry.path())) : ""));
+    files.push_back(absl::StrFormat("%s %d %s", entry.path().filename().string(), bytes,
+                                    entry.path().extension() == ".json" ? ShortHash(Read(entry.path())) : ""));
     total += static_cast<double>(bytes);
   }
   std::sort(files.begin(), files.end());
-  return Fact("data", absl::StrFormat("%d files, %s, %s", files.size(), HumanBytes(total),
-                                      ShortHash(absl::StrJoin(files, "\n"))));
+  return Fact("data",
+              absl::StrFormat("%d files, %s, %s", files.size(), HumanBytes(total), ShortHash(absl::StrJoin(files, "\n"))));
 }
 
 // A file in `folder` with something that nobody else writes.
@@ -188,13 +175,9 @@ Finding Output(Communicator& world, const fs::path& folder) {
   world.Barrier();
   std::error_code gone;
   fs::remove(mark, gone);
-  const std::string remedy =
-      absl::StrFormat("share one folder (NFS, Lustre, a volume) at %s", folder.string());
-  if (!written)
-    return {"output", Verdict::kBad, absl::StrFormat("%s cannot be written: %s", folder.string(), problem),
-            remedy};
-  if (!shared)
-    return {"output", Verdict::kBad, folder.string() + " is another folder than the first host's", remedy};
+  const std::string remedy = absl::StrFormat("share one folder (NFS, Lustre, a volume) at %s", folder.string());
+  if (!written) return {"output", Verdict::kBad, absl::StrFormat("%s cannot be written: %s", folder.string(), problem), remedy};
+  if (!shared) return {"output", Verdict::kBad, folder.string() + " is another folder than the first host's", remedy};
   return Fact("output", folder.string() + " is one folder, and can be written");
 }
 
@@ -202,8 +185,8 @@ Finding Output(Communicator& world, const fs::path& folder) {
 
 HostFacts ExamineHost(Communicator& world, const RunFolders& folders) {
   HostFacts host{.host = HostName(),
-                 .facts = {Program(), Fact("mpi", MpiLibraryVersion()), Processor(), Gpus(), GpuDriver(),
-                           GpuTopology(), Nccl(), Cudnn(), InfiniBand(), SharedMemory()}};
+                 .facts = {Program(), Fact("mpi", MpiLibraryVersion()), Processor(), Gpus(), GpuDriver(), GpuTopology(), Nccl(),
+                           Cudnn(), InfiniBand(), SharedMemory()}};
   if (!folders.data.empty()) host.facts.push_back(Data(folders.data));
   if (!folders.output.empty()) host.facts.push_back(Output(world, folders.output));
   return host;

@@ -18,9 +18,8 @@
 namespace jevons {
 namespace {
 
-constexpr double kClockTolerance =
-    1;  // second: from there on the lines of two hosts' logs cannot be put in order
-constexpr double kSlowPair = 0.5;  // of the median pair's bytes/s: a step waits for the slowest
+constexpr double kClockTolerance = 1;  // second: from there on the lines of two hosts' logs cannot be put in order
+constexpr double kSlowPair = 0.5;      // of the median pair's bytes/s: a step waits for the slowest
 constexpr char kAlike[] =
     "make these hosts alike: a step waits for the slowest, and ranks that differ are refused or give other "
     "bits";
@@ -32,24 +31,21 @@ std::string Dump(const nlohmann::ordered_json& json, int indent) {
 nlohmann::ordered_json JsonOf(const HostFacts& host) {
   nlohmann::ordered_json json = {{"host", host.host}, {"facts", nlohmann::ordered_json::array()}};
   for (const Finding& f : host.facts)
-    json["facts"].push_back(
-        {{"topic", f.topic}, {"bad", f.verdict == Verdict::kBad}, {"value", f.value}, {"remedy", f.remedy}});
+    json["facts"].push_back({{"topic", f.topic}, {"bad", f.verdict == Verdict::kBad}, {"value", f.value}, {"remedy", f.remedy}});
   return json;
 }
 
 HostFacts FactsOf(const nlohmann::ordered_json& json) {
   HostFacts host{.host = json.at("host").get<std::string>(), .facts = {}};
   for (const auto& f : json.at("facts"))
-    host.facts.push_back({f.at("topic").get<std::string>(),
-                          f.at("bad").get<bool>() ? Verdict::kBad : Verdict::kGood,
+    host.facts.push_back({f.at("topic").get<std::string>(), f.at("bad").get<bool>() ? Verdict::kBad : Verdict::kGood,
                           f.at("value").get<std::string>(), f.at("remedy").get<std::string>()});
   return host;
 }
 
 // Reads what `parse` takes from JSON; every way in which it can be something else is one error.
 template <typename Parse>
-auto FromText(const std::string& text, const Parse& parse)
-    -> absl::StatusOr<decltype(parse(nlohmann::ordered_json()))> {
+auto FromText(const std::string& text, const Parse& parse) -> absl::StatusOr<decltype(parse(nlohmann::ordered_json()))> {
   try {
     return parse(nlohmann::ordered_json::parse(text));
   } catch (const nlohmann::json::exception& error) {
@@ -60,8 +56,7 @@ auto FromText(const std::string& text, const Parse& parse)
 double MedianSpeed(const std::vector<PairSpeed>& pairs) {
   std::vector<double> speeds;
   for (const PairSpeed& pair : pairs) speeds.push_back(pair.slower());
-  std::nth_element(speeds.begin(), speeds.begin() + static_cast<std::ptrdiff_t>(speeds.size() / 2),
-                   speeds.end());
+  std::nth_element(speeds.begin(), speeds.begin() + static_cast<std::ptrdiff_t>(speeds.size() / 2), speeds.end());
   return speeds[speeds.size() / 2];
 }
 
@@ -80,8 +75,7 @@ Finding CompareTopic(const HostReport& report, size_t topic) {
   }
   if (values.size() == 1) return all;
   std::vector<std::string> parts;
-  for (const std::string& value : values)
-    parts.push_back(absl::StrJoin(hosts_of[value], ", ") + ": " + value);
+  for (const std::string& value : values) parts.push_back(absl::StrJoin(hosts_of[value], ", ") + ": " + value);
   all.value = absl::StrJoin(parts, "; ");
   if (all.verdict != Verdict::kBad) all.remedy = kAlike;
   all.verdict = Verdict::kBad;
@@ -93,36 +87,29 @@ Finding CompareClocks(const HostReport& report) {
   for (size_t i = 0; i < report.clock_offsets.size(); ++i)
     if (std::abs(report.clock_offsets[i]) > std::abs(report.clock_offsets[worst])) worst = i;
   const double offset = report.clock_offsets[worst];
-  const std::string value =
-      std::abs(offset) < 1e-3
-          ? "less than 1 ms apart from " + report.hosts[0].host + "'s"
-          : absl::StrFormat("that of %s is %.3f s %s that of %s", report.hosts[worst].host, std::abs(offset),
-                            offset > 0 ? "ahead of" : "behind", report.hosts[0].host);
+  const std::string value = std::abs(offset) < 1e-3
+                                ? "less than 1 ms apart from " + report.hosts[0].host + "'s"
+                                : absl::StrFormat("that of %s is %.3f s %s that of %s", report.hosts[worst].host,
+                                                  std::abs(offset), offset > 0 ? "ahead of" : "behind", report.hosts[0].host);
   if (std::abs(offset) < kClockTolerance) return {"clocks", Verdict::kGood, value, ""};
   return {"clocks", Verdict::kBad, value, "apt-get install chrony  # on every host"};
 }
 
 Finding ComparePairs(const HostReport& report) {
-  const auto slowest =
-      std::min_element(report.pairs.begin(), report.pairs.end(),
-                       [](const PairSpeed& a, const PairSpeed& b) { return a.slower() < b.slower(); });
+  const auto slowest = std::min_element(report.pairs.begin(), report.pairs.end(),
+                                        [](const PairSpeed& a, const PairSpeed& b) { return a.slower() < b.slower(); });
   const double median = MedianSpeed(report.pairs);
   const auto name = [&](int rank) { return report.hosts[static_cast<size_t>(rank)].host; };
   const std::string value =
-      absl::StrFormat("%d measured, median %.3f GB/s; slowest %s and %s: %.3f GB/s, %.0f us",
-                      report.pairs.size(), median * 1e-9, name(slowest->first), name(slowest->second),
-                      slowest->slower() * 1e-9, slowest->latency * 1e6);
+      absl::StrFormat("%d measured, median %.3f GB/s; slowest %s and %s: %.3f GB/s, %.0f us", report.pairs.size(), median * 1e-9,
+                      name(slowest->first), name(slowest->second), slowest->slower() * 1e-9, slowest->latency * 1e6);
   if (!Slow(*slowest, median)) return {"pairs", Verdict::kGood, value, ""};
   std::set<int> suspects = {slowest->first, slowest->second};  // in every slow pair
   for (const PairSpeed& pair : report.pairs)
-    if (Slow(pair, median))
-      std::erase_if(suspects, [&](int rank) { return rank != pair.first && rank != pair.second; });
-  const std::string where =
-      suspects.size() == 1 ? name(*suspects.begin()) + ", which is in every slow pair," : "these two";
-  return {
-      "pairs", Verdict::kBad, value,
-      absl::StrFormat("compare cable, port, speed (ethtool), MTU and chosen interface of %s with the others'",
-                      where)};
+    if (Slow(pair, median)) std::erase_if(suspects, [&](int rank) { return rank != pair.first && rank != pair.second; });
+  const std::string where = suspects.size() == 1 ? name(*suspects.begin()) + ", which is in every slow pair," : "these two";
+  return {"pairs", Verdict::kBad, value,
+          absl::StrFormat("compare cable, port, speed (ethtool), MTU and chosen interface of %s with the others'", where)};
 }
 
 // Why findings cannot be made of it, or "".
@@ -178,7 +165,8 @@ absl::StatusOr<HostReport> ParseHostReport(const std::string& text) {
     return report;
   });
   if (!parsed.ok()) return parsed;
-  if (const std::string flaw = Flaw(*parsed); !flaw.empty()) return FailureError(absl::StrFormat("not a report of hosts: %s", flaw));
+  if (const std::string flaw = Flaw(*parsed); !flaw.empty())
+    return FailureError(absl::StrFormat("not a report of hosts: %s", flaw));
   return parsed;
 }
 
@@ -198,16 +186,15 @@ absl::StatusOr<std::vector<HostSlots>> ParseHostfile(const std::string& text, co
     else
       known->slots += host.slots;
   }
-  if (hosts.empty())
-    return UsageError(absl::StrFormat("%s: names no host; a line is \"node1 slots=8\"", path));
+  if (hosts.empty()) return UsageError(absl::StrFormat("%s: names no host; a line is \"node1 slots=8\"", path));
   return hosts;
 }
 
 absl::StatusOr<std::vector<HostSlots>> ReadHostfile(const std::string& path) {
   std::ifstream file(path);
   if (!file)
-    return UsageError(absl::StrFormat(
-        "--hosts %s: cannot open; it is a hostfile of mpirun's, with lines as \"node1 slots=8\"", path));
+    return UsageError(
+        absl::StrFormat("--hosts %s: cannot open; it is a hostfile of mpirun's, with lines as \"node1 slots=8\"", path));
   std::stringstream text;
   text << file.rdbuf();
   return ParseHostfile(text.str(), path);
@@ -215,8 +202,7 @@ absl::StatusOr<std::vector<HostSlots>> ReadHostfile(const std::string& path) {
 
 std::vector<Finding> CompareHosts(const HostReport& report) {
   std::vector<Finding> findings;
-  for (size_t topic = 0; topic < report.hosts[0].facts.size(); ++topic)
-    findings.push_back(CompareTopic(report, topic));
+  for (size_t topic = 0; topic < report.hosts[0].facts.size(); ++topic) findings.push_back(CompareTopic(report, topic));
   if (report.hosts.size() == 1) return findings;
   findings.push_back(CompareClocks(report));
   findings.push_back(ComparePairs(report));
@@ -227,13 +213,13 @@ std::string PairTable(const HostReport& report) {
   size_t width = 4;
   for (const HostFacts& host : report.hosts) width = std::max(width, host.host.size());
   const int columns = static_cast<int>(width);
-  std::string table = absl::StrFormat("%-*s  %-*s  %10s  %11s  %11s\n", columns, "from", columns, "to", "us",
-                                      "GB/s there", "GB/s back");
+  std::string table =
+      absl::StrFormat("%-*s  %-*s  %10s  %11s  %11s\n", columns, "from", columns, "to", "us", "GB/s there", "GB/s back");
   for (const PairSpeed& p : report.pairs)
     absl::StrAppendFormat(&table, "%-*s  %-*s  %10.1f  %11.3f  %11.3f%s\n", columns,
                           report.hosts[static_cast<size_t>(p.first)].host, columns,
-                          report.hosts[static_cast<size_t>(p.second)].host, p.latency * 1e6, p.there * 1e-9,
-                          p.back * 1e-9, Slow(p, MedianSpeed(report.pairs)) ? "  slow" : "");
+                          report.hosts[static_cast<size_t>(p.second)].host, p.latency * 1e6, p.there * 1e-9, p.back * 1e-9,
+                          Slow(p, MedianSpeed(report.pairs)) ? "  slow" : "");
   return table;
 }
 

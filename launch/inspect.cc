@@ -40,7 +40,8 @@ constexpr char kExamples[] =
 struct Options {
   std::string target, diff;
   ConfigOptions config;
-  bool hash = false, verify = false, tensors = false, params = false, flops = false, print_config = false, fields = false, json = false;
+  bool hash = false, verify = false, tensors = false, params = false, flops = false, print_config = false, fields = false,
+       json = false;
 
   bool wants_config() const { return params || flops || print_config; }
   bool wants_checkpoint() const { return hash || verify || tensors || !diff.empty(); }
@@ -106,7 +107,9 @@ void DescribeMetrics(const std::string& run, int64_t step, Answer& answer) {
     const auto found = newest.find(name);
     if (found == newest.end()) continue;
     const auto& [when, value] = found->second;
-    AddLine(answer, label, absl::StrFormat("%.4f%s, of step %d", value, std::string(name) == "validation/bits_per_byte" ? "" : " nats per token", when));
+    AddLine(answer, label,
+            absl::StrFormat("%.4f%s, of step %d", value, std::string(name) == "validation/bits_per_byte" ? "" : " nats per token",
+                            when));
     answer.json["run"]["metrics"][name] = {{"step", when}, {"value", value}};
   }
   for (const auto& [name, value] : rows.Named()) {
@@ -152,21 +155,26 @@ absl::Status DescribeCheckpoint(const CheckpointReader& reader, Answer& answer) 
   JEVONS_ASSIGN_OR_RETURN(const RunConfig config, ParseRunConfig(reader.config_text(), reader.path() + " (its config)", {}));
   AddLine(answer, "checkpoint", reader.path());
   const RunSchedule schedule(config);
-  AddLine(answer, "step", schedule.bounded() ? absl::StrFormat("%d of %d", reader.step(), schedule.steps()) : absl::StrCat(reader.step()));
+  AddLine(answer, "step",
+          schedule.bounded() ? absl::StrFormat("%d of %d", reader.step(), schedule.steps()) : absl::StrCat(reader.step()));
   if (const std::string model = ModelText(config); !model.empty()) AddLine(answer, "model", model);
-  AddLine(answer, "data", !config.data().path().empty()      ? config.data().path()
-                           : config.data().mixture_size() > 0 ? absl::StrFormat("%d datasets", config.data().mixture_size())
-                                                              : "none: imported, or not told");
-  AddLine(answer, "training", absl::StrFormat("%d sequences of %d tokens a step, %s, ep %d, pp %d, %s", config.train().batch_sequences(),
-                                              config.data().sequence_length(), ComputeType_Name(config.precision().compute()),
-                                              config.parallel().ep(), config.parallel().pp(), BackendType_Name(config.parallel().backend())));
-  AddLine(answer, "tensors", absl::StrFormat("%d, %s in %d files", reader.tensors().size(), HumanBytes(static_cast<double>(reader.bytes())), reader.files()));
-  const bool unnamed = config.parallel().backend() == CUDA && config.cost().device() == CostConfig::default_instance().device();  // the run knew its GPU
+  AddLine(answer, "data",
+          !config.data().path().empty()      ? config.data().path()
+          : config.data().mixture_size() > 0 ? absl::StrFormat("%d datasets", config.data().mixture_size())
+                                             : "none: imported, or not told");
+  AddLine(answer, "training",
+          absl::StrFormat("%d sequences of %d tokens a step, %s, ep %d, pp %d, %s", config.train().batch_sequences(),
+                          config.data().sequence_length(), ComputeType_Name(config.precision().compute()), config.parallel().ep(),
+                          config.parallel().pp(), BackendType_Name(config.parallel().backend())));
+  AddLine(answer, "tensors",
+          absl::StrFormat("%d, %s in %d files", reader.tensors().size(), HumanBytes(static_cast<double>(reader.bytes())),
+                          reader.files()));
+  const bool unnamed = config.parallel().backend() == CUDA &&
+                       config.cost().device() == CostConfig::default_instance().device();  // the run knew its GPU
   AddLine(answer, "cost", CostSummary(ledger, unnamed ? "GPU" : config.cost().device(), ledger.dollars() > 0));
   for (const auto& [name, value] : reader.labels()) AddLine(answer, name, value);
-  answer.json["checkpoint"] = {{"path", reader.path()},     {"step", reader.step()},
-                               {"bytes", reader.bytes()},   {"files", reader.files()},
-                               {"labels", reader.labels()}, {"cost", ConfigJson(ledger)}};
+  answer.json["checkpoint"] = {{"path", reader.path()},   {"step", reader.step()},     {"bytes", reader.bytes()},
+                               {"files", reader.files()}, {"labels", reader.labels()}, {"cost", ConfigJson(ledger)}};
   answer.json["config"] = ConfigJson(config);
   return DescribeRun(reader, answer);
 }
@@ -189,23 +197,28 @@ void DescribeFields(Answer& answer) {
   for (const FieldGroup& group : RunFields()) {
     absl::StrAppendFormat(&answer.text, "%s%s: %s\n", answer.text.empty() ? "" : "\n", group.path, group.about);
     for (const FieldDoc& field : group.fields) {
-      const std::string unit = field.unit.empty() ? "" : " [" + field.unit + "]", reason = field.reason.empty() ? "" : "; " + field.reason;
-      absl::StrAppendFormat(&answer.text, "  %-44s %-18s %-14s %s%s%s\n", field.path, field.type, field.value.empty() ? "-" : field.value,
-                            field.meaning, unit, reason);
+      const std::string unit = field.unit.empty() ? "" : " [" + field.unit + "]",
+                        reason = field.reason.empty() ? "" : "; " + field.reason;
+      absl::StrAppendFormat(&answer.text, "  %-44s %-18s %-14s %s%s%s\n", field.path, field.type,
+                            field.value.empty() ? "-" : field.value, field.meaning, unit, reason);
       Json choices = Json::object();
       for (const auto& [name, meaning] : field.choices) {
         choices[name] = meaning;
         absl::StrAppendFormat(&answer.text, "  %-44s %s%s%s\n", "", name, meaning.empty() ? "" : ": ", meaning);
       }
-      answer.json.push_back({{"path", field.path}, {"type", field.type}, {"unit", field.unit}, {"default", field.value},
-                             {"meaning", field.meaning}, {"reason", field.reason}, {"values", choices}});
+      answer.json.push_back({{"path", field.path},
+                             {"type", field.type},
+                             {"unit", field.unit},
+                             {"default", field.value},
+                             {"meaning", field.meaning},
+                             {"reason", field.reason},
+                             {"values", choices}});
     }
   }
 }
 
 // --diff: OK in any case where both can be read; `identical` says how it went.
-absl::Status Compare(CheckpointReader& reader, const std::string& other_path, Answer& answer,
-                     bool* identical) {
+absl::Status Compare(CheckpointReader& reader, const std::string& other_path, Answer& answer, bool* identical) {
   JEVONS_ASSIGN_OR_RETURN(CheckpointReader other, OpenCheckpointAt(PosixFileSystem(), other_path));
   JEVONS_ASSIGN_OR_RETURN(const std::string difference, Diff(reader, other));
   *identical = difference == "identical";
@@ -238,14 +251,11 @@ absl::Status InspectCheckpoint(const Options& options, Answer& answer, bool* ide
 }
 
 absl::Status InspectConfig(const Options& options, Answer& answer) {
-  if (!options.wants_config())
-    return UsageError("--config: say what to show: --params, --flops or --print-config");
+  if (!options.wants_config()) return UsageError("--config: say what to show: --params, --flops or --print-config");
   if (options.wants_checkpoint()) {
-    return UsageError(
-        "--hash, --verify, --tensors and --diff look at a checkpoint: name a run or a checkpoint, not --config");
+    return UsageError("--hash, --verify, --tensors and --diff look at a checkpoint: name a run or a checkpoint, not --config");
   }
-  JEVONS_ASSIGN_OR_RETURN(const RunConfig config,
-                          LoadRunConfig(options.config.path, options.config.overrides));
+  JEVONS_ASSIGN_OR_RETURN(const RunConfig config, LoadRunConfig(options.config.path, options.config.overrides));
   JEVONS_RETURN_IF_ERROR(ValidationStatus(config, /*world_size=*/0));
   return DescribeConfig(config, options, answer);
 }
@@ -262,14 +272,14 @@ int Run(const Options& options) {
   }
   const bool from_config = !options.config.path.empty();
   if (from_config != options.target.empty()) {
-    return Finish(UsageError("inspect: name either a run (or checkpoint) or --config FILE; --fields lists what a config may say"));
+    return Finish(
+        UsageError("inspect: name either a run (or checkpoint) or --config FILE; --fields lists what a config may say"));
   }
   if (!from_config && !options.config.overrides.empty() && !options.wants_config())
     return Finish(UsageError("--set changes a config: it goes with --params, --flops or --print-config"));
   Answer answer;
   bool identical = true;
-  const absl::Status status =
-      from_config ? InspectConfig(options, answer) : InspectCheckpoint(options, answer, &identical);
+  const absl::Status status = from_config ? InspectConfig(options, answer) : InspectCheckpoint(options, answer, &identical);
   if (!status.ok()) return Finish(status);
   WriteOut(options.json ? answer.json.dump(2) + "\n" : answer.text);
   return static_cast<int>(identical ? ExitCode::kOk : ExitCode::kFailure);
@@ -279,13 +289,13 @@ int Run(const Options& options) {
 
 void RegisterInspect(CLI::App& program, int* exit_code) {
   auto options = std::make_shared<Options>();
-  CLI::App* command =
-      AddCommand(program, "inspect", "what was trained, and what a checkpoint holds; parameters and FLOPs of a config; all fields of a config", kExamples);
+  CLI::App* command = AddCommand(
+      program, "inspect",
+      "what was trained, and what a checkpoint holds; parameters and FLOPs of a config; all fields of a config", kExamples);
   command->add_option("RUN", options->target, "a run (its newest checkpoint) or a checkpoint");
   command->add_flag("--hash", options->hash, "print a hash of the state that no layout changes");
   command
-      ->add_option("--diff", options->diff,
-                   "compare with another: exit 0 if identical, else name the first difference, exit 1")
+      ->add_option("--diff", options->diff, "compare with another: exit 0 if identical, else name the first difference, exit 1")
       ->type_name("RUN");
   command->add_flag("--tensors", options->tensors, "list all tensors: names, types, shapes, bytes");
   command->add_flag("--verify", options->verify, "read everything and check all hashes");

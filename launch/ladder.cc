@@ -1,10 +1,11 @@
 // jevons ladder: a family of models by size, dense and MoE, at known cost; what size brings, and what experts do.
+#include "configs/ladder.h"
+
 #include <CLI/CLI.hpp>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
-#include "configs/ladder.h"
 #include "configs/load.h"
 #include "launch/cli.h"
 #include "launch/commands.h"
@@ -59,7 +60,8 @@ absl::Status Run(Options options) {
     if (!climb.output.empty()) JEVONS_RETURN_IF_ERROR(ReadLadder(climb.output, state));
     Show(state, /*results=*/false, options.json);
     const LadderCost cost = CostOf(state);
-    return CheckLimits(climb, state.ladder, "the ladder", cost.spent_seconds + cost.left_seconds, cost.spent_dollars + cost.left_dollars);
+    return CheckLimits(climb, state.ladder, "the ladder", cost.spent_seconds + cost.left_seconds,
+                       cost.spent_dollars + cost.left_dollars);
   }
   if (climb.output.empty()) return UsageError("--output is not given: name the folder of the ladder, or say --dry-run");
   if (!options.launcher.empty()) climb.supervise = {"--launcher", options.launcher};
@@ -72,16 +74,28 @@ absl::Status Run(Options options) {
 }  // namespace
 
 void RegisterLadder(CLI::App& program, int* exit_code) {
-  CLI::App* command = AddCommand(program, "ladder", "Trains a family of models by size and variant, and fits what size brings.", kExamples);
+  CLI::App* command =
+      AddCommand(program, "ladder", "Trains a family of models by size and variant, and fits what size brings.", kExamples);
   auto options = std::make_shared<Options>();
-  command->add_option("--config", options->config.path, "the ladder, a text-format file (see configs/ladder.proto and configs/ladders)")->type_name("FILE")->transform(FindFile)->required();
-  AddRepeatable(*command, "--set", options->config.overrides, "change one field of every rung's run, whatever the ladder and its law say; may be repeated")->type_name("PATH=VALUE");
+  command
+      ->add_option("--config", options->config.path,
+                   "the ladder, a text-format file (see configs/ladder.proto and configs/ladders)")
+      ->type_name("FILE")
+      ->transform(FindFile)
+      ->required();
+  AddRepeatable(*command, "--set", options->config.overrides,
+                "change one field of every rung's run, whatever the ladder and its law say; may be repeated")
+      ->type_name("PATH=VALUE");
   command->add_option("--output", options->climb.output, "folder of the ladder; the same command resumes");
   command->add_flag("--dry-run", options->dry_run, "only say what it will take; with --output, what of that is done");
   command->add_option("--budget", options->climb.budget, "dollars that may be spent in all")->check(CLI::NonNegativeNumber);
   command->add_option("--hours", options->climb.hours, "hours that it may take in all")->check(CLI::NonNegativeNumber);
-  CLI::Option* ranks = command->add_option("--ranks", options->ranks, "processes of each run, on this machine")->check(CLI::Range(int64_t{1}, int64_t{1} << 16))->capture_default_str();
-  command->add_option("--launcher", options->launcher, "what starts the ranks instead, as of `jevons supervise`")->type_name("COMMAND")->excludes(ranks);
+  CLI::Option* ranks = command->add_option("--ranks", options->ranks, "processes of each run, on this machine")
+                           ->check(CLI::Range(int64_t{1}, int64_t{1} << 16))
+                           ->capture_default_str();
+  command->add_option("--launcher", options->launcher, "what starts the ranks instead, as of `jevons supervise`")
+      ->type_name("COMMAND")
+      ->excludes(ranks);
   command->add_flag("--json", options->json, "print JSON");
   command->footer(kExplanation);
   command->callback([options, exit_code] {

@@ -53,8 +53,10 @@ absl::Status CheckBegun(const std::string& output, const Rung& rung) {
   JEVONS_ASSIGN_OR_RETURN(const RunConfig now, ParseRunConfig(ResolvedText(rung.config), rung.name, {}));
   const std::string differences = Differences(before, now);
   if (differences.empty()) return absl::OkStatus();
-  return UsageError(absl::StrFormat("%s: the rung was begun as another run than the ladder says now: %s; name another --output, or remove this file and the folder beside it",
-                                    path, differences));
+  return UsageError(
+      absl::StrFormat("%s: the rung was begun as another run than the ladder says now: %s; name another --output, or remove this "
+                      "file and the folder beside it",
+                      path, differences));
 }
 
 absl::Status ChildStatus(int exit_code, const std::string& message) {
@@ -77,14 +79,19 @@ absl::Status RunRung(const ClimbOptions& options, const Rung& rung) {
   // A run's summary is no data of ours.
   std::vector<std::string> command = {"sh", "-c", "exec \"$@\" >&2", "sh", program, "supervise"};
   command.insert(command.end(), options.supervise.begin(), options.supervise.end());
-  command.insert(command.end(), {"--", "train", "--config", ConfigPath(options.output, rung), "--output", JoinPath(options.output, rung.name)});
+  command.insert(command.end(),
+                 {"--", "train", "--config", ConfigPath(options.output, rung), "--output", JoinPath(options.output, rung.name)});
   Jobs jobs;
   JEVONS_RETURN_IF_ERROR(jobs.Start(std::move(command), {}));
   bool told = false;
   for (;;) {
     if (const auto code = jobs.ExitCode()) {
-      if (options.stop->load() != 0) return PreemptedError(absl::StrFormat("%s has stopped; the same command goes on", rung.name));
-      return ChildStatus(*code, absl::StrFormat("%s: its run ended with exit code %d, as said above; the same command goes on from its last checkpoint", rung.name, *code));
+      if (options.stop->load() != 0)
+        return PreemptedError(absl::StrFormat("%s has stopped; the same command goes on", rung.name));
+      return ChildStatus(
+          *code,
+          absl::StrFormat("%s: its run ended with exit code %d, as said above; the same command goes on from its last checkpoint",
+                          rung.name, *code));
     }
     if (options.stop->load() != 0 && !std::exchange(told, true)) jobs.Signal(SIGTERM);
     std::this_thread::sleep_for(kTick);
@@ -102,14 +109,18 @@ absl::Status Foretell(const std::string& output, LadderState& state) {
 
 }  // namespace
 
-absl::Status CheckLimits(const ClimbOptions& options, const LadderConfig& ladder, const std::string& what, double seconds, double dollars) {
+absl::Status CheckLimits(const ClimbOptions& options, const LadderConfig& ladder, const std::string& what, double seconds,
+                         double dollars) {
   constexpr char kRemedy[] = "raise it, or lower law.tokens_per_parameter, or leave out sizes, variants or seeds";
   if (options.hours && !(seconds <= 3600 * *options.hours))
     return UsageError(absl::StrFormat("--hours = %g: %s takes %.3g hours; %s", *options.hours, what, seconds / 3600, kRemedy));
   if (!options.budget) return absl::OkStatus();
   if (!ladder.machine().has_price_per_device_hour())
-    return UsageError(absl::StrFormat("--budget = %g: machine.price_per_device_hour of the ladder is not set: say what an hour of a device costs", *options.budget));
-  if (!(dollars <= *options.budget)) return UsageError(absl::StrFormat("--budget = %g: %s takes $%.3g; %s", *options.budget, what, dollars, kRemedy));
+    return UsageError(absl::StrFormat(
+        "--budget = %g: machine.price_per_device_hour of the ladder is not set: say what an hour of a device costs",
+        *options.budget));
+  if (!(dollars <= *options.budget))
+    return UsageError(absl::StrFormat("--budget = %g: %s takes $%.3g; %s", *options.budget, what, dollars, kRemedy));
   return absl::OkStatus();
 }
 
@@ -130,7 +141,8 @@ absl::Status Climb(const ClimbOptions& options, LadderState& state) {
   JEVONS_RETURN_IF_ERROR(lock.Take(options.output));
   JEVONS_RETURN_IF_ERROR(ReadLadder(options.output, state));
   const LadderCost cost = CostOf(state);
-  JEVONS_RETURN_IF_ERROR(CheckLimits(options, state.ladder, "the ladder", cost.spent_seconds + cost.left_seconds, cost.spent_dollars + cost.left_dollars));
+  JEVONS_RETURN_IF_ERROR(CheckLimits(options, state.ladder, "the ladder", cost.spent_seconds + cost.left_seconds,
+                                     cost.spent_dollars + cost.left_dollars));
   const std::string csv = JoinPath(options.output, "ladder.csv");
   JEVONS_RETURN_IF_ERROR(ReplaceFile(csv, LadderCsv(state)));
   for (size_t i = 0; i < state.rungs.size(); ++i) {
@@ -139,13 +151,19 @@ absl::Status Climb(const ClimbOptions& options, LadderState& state) {
     if (rung.held_out && state.forecasts.empty()) JEVONS_RETURN_IF_ERROR(Foretell(options.output, state));
     // What is spent may be more than was foretold.
     const LadderCost now = CostOf(state);
-    JEVONS_RETURN_IF_ERROR(CheckLimits(options, state.ladder, absl::StrCat("what is spent, with ", rung.name, ","), now.spent_seconds + rung.seconds, now.spent_dollars + rung.dollars.value_or(0)));
-    if (options.stop->load() != 0) return PreemptedError(absl::StrFormat("stopped before %s; the same command goes on", rung.name));
+    JEVONS_RETURN_IF_ERROR(CheckLimits(options, state.ladder, absl::StrCat("what is spent, with ", rung.name, ","),
+                                       now.spent_seconds + rung.seconds, now.spent_dollars + rung.dollars.value_or(0)));
+    if (options.stop->load() != 0)
+      return PreemptedError(absl::StrFormat("stopped before %s; the same command goes on", rung.name));
     JEVONS_RETURN_IF_ERROR(ReplaceFile(ConfigPath(options.output, rung), ResolvedText(rung.config)));
-    LogInfo(absl::StrFormat("rung %d of %d: %s, %d steps, some %.3g hours", i + 1, state.rungs.size(), rung.name, rung.config.train().steps(), rung.seconds / 3600));
+    LogInfo(absl::StrFormat("rung %d of %d: %s, %d steps, some %.3g hours", i + 1, state.rungs.size(), rung.name,
+                            rung.config.train().steps(), rung.seconds / 3600));
     JEVONS_RETURN_IF_ERROR(RunRung(options, rung));
     JEVONS_ASSIGN_OR_RETURN(state.results[i], ReadRungResult(rung, JoinPath(options.output, rung.name)));
-    if (!state.results[i]) return IntegrityError(absl::StrFormat("%s/summary.json: is not that of a finished run of %d steps, though its run has ended well", JoinPath(options.output, rung.name), rung.config.train().steps()));
+    if (!state.results[i])
+      return IntegrityError(
+          absl::StrFormat("%s/summary.json: is not that of a finished run of %d steps, though its run has ended well",
+                          JoinPath(options.output, rung.name), rung.config.train().steps()));
     JEVONS_RETURN_IF_ERROR(ReplaceFile(csv, LadderCsv(state)));
   }
   return absl::OkStatus();

@@ -26,7 +26,8 @@ struct ClimbOptions {
 };
 
 // UsageError where `seconds` or `dollars`, which `what` takes, are more than the options allow, or dollars are not known.
-absl::Status CheckLimits(const ClimbOptions& options, const LadderConfig& ladder, const std::string& what, double seconds, double dollars);
+absl::Status CheckLimits(const ClimbOptions& options, const LadderConfig& ladder, const std::string& what, double seconds,
+                         double dollars);
 
 // Reads what earlier starts have left in the output's folder. UsageError where a rung was begun as another run.
 absl::Status ReadLadder(const std::string& output, LadderState& state);

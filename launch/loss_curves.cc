@@ -30,8 +30,8 @@ double Largest(const std::vector<double>& values, size_t begin) {
 struct Panel {
   double top, low, high;
   std::string Frame(const std::string& title) const {
-    std::string text = absl::StrFormat("<rect x=\"%g\" y=\"%g\" width=\"%g\" height=\"%g\" fill=\"none\" stroke=\"#999\"/>\n", kMargin, top,
-                                       kWidth - 2 * kMargin, kPanel);
+    std::string text = absl::StrFormat("<rect x=\"%g\" y=\"%g\" width=\"%g\" height=\"%g\" fill=\"none\" stroke=\"#999\"/>\n",
+                                       kMargin, top, kWidth - 2 * kMargin, kPanel);
     for (const double at : {0.0, 0.5, 1.0})
       absl::StrAppendFormat(&text, "<text x=\"%g\" y=\"%g\" text-anchor=\"end\">%.3g</text>\n", kMargin - 6,
                             top + kPanel * (1 - at) + 4, low + at * (high - low));
@@ -73,9 +73,9 @@ std::string CurvesTable(const std::vector<LossCurve>& curves) {
   text += "\n";
   for (size_t c = 1; c < curves.size(); ++c) {
     const std::vector<double> gap = RelativeGap(curves.front(), curves[c]);
-    absl::StrAppendFormat(&text, "%s (%s) against %s: %+.3f%% at the end; over the second half %+.3f%% on average, at most %.3f%%\n",
-                          curves[c].name, curves[c].text, curves.front().text, gap.back(), Mean(gap, gap.size() / 2),
-                          Largest(gap, gap.size() / 2));
+    absl::StrAppendFormat(
+        &text, "%s (%s) against %s: %+.3f%% at the end; over the second half %+.3f%% on average, at most %.3f%%\n",
+        curves[c].name, curves[c].text, curves.front().text, gap.back(), Mean(gap, gap.size() / 2), Largest(gap, gap.size() / 2));
   }
   return text;
 }
@@ -96,11 +96,13 @@ std::string CurvesSvg(const std::vector<LossCurve>& curves) {
   const std::vector<double> base = SmoothedLosses(curves.front().loss);
   const auto [low, high] = std::minmax_element(base.begin(), base.end());
   double widest = 0.25;  // the report's bound is always in view; the first tenth, where curves start, does not set the scale
-  for (size_t c = 1; c < curves.size(); ++c) widest = std::max(widest, Largest(RelativeGap(curves.front(), curves[c]), base.size() / 10));
+  for (size_t c = 1; c < curves.size(); ++c)
+    widest = std::max(widest, Largest(RelativeGap(curves.front(), curves[c]), base.size() / 10));
   const Panel losses{.top = kGap, .low = *low, .high = *high};
   const Panel gaps{.top = 2 * kGap + kPanel, .low = -widest, .high = widest};
-  std::string text = absl::StrFormat("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %g %g\" font-family=\"sans-serif\" font-size=\"13\">\n",
-                                     kWidth, 3 * kGap + 2 * kPanel);
+  std::string text = absl::StrFormat(
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %g %g\" font-family=\"sans-serif\" font-size=\"13\">\n", kWidth,
+      3 * kGap + 2 * kPanel);
   text += losses.Frame(absl::StrFormat("training loss over %d steps, smoothed (0.9)", base.size()));
   text += gaps.Frame(absl::StrFormat("difference from %s [%%]", curves.front().text));
   for (size_t c = 0; c < curves.size(); ++c) {

@@ -39,8 +39,7 @@ std::string ReadFile(const char* path) {
 std::map<std::string, std::string> ReadTable(const char* path) {
   std::map<std::string, std::string> table;
   for (absl::string_view line : absl::StrSplit(ReadFile(path), '\n')) {
-    const std::pair<absl::string_view, absl::string_view> entry =
-        absl::StrSplit(line, absl::MaxSplits(':', 1));
+    const std::pair<absl::string_view, absl::string_view> entry = absl::StrSplit(line, absl::MaxSplits(':', 1));
     table.emplace(absl::StripAsciiWhitespace(entry.first), absl::StripAsciiWhitespace(entry.second));
   }
   return table;
@@ -54,8 +53,7 @@ Finding Cpu() {
   std::string value = ProcessorName();
   absl::StrAppendFormat(&value, ", %d usable cores", UsableCores());
   if (const int all = MachineCores(); UsableCores() < all) absl::StrAppendFormat(&value, " of %d", all);
-  if (const double quota = CoreQuota(); quota > 0)
-    absl::StrAppendFormat(&value, ", limited to the time of %g", quota);
+  if (const double quota = CoreQuota(); quota > 0) absl::StrAppendFormat(&value, ", limited to the time of %g", quota);
   return {"cpu", Verdict::kGood, value, ""};
 }
 
@@ -67,8 +65,7 @@ Finding Simd() {
     if (flags.count(flag) > 0) found.push_back(flag);
   }
   std::string value = found.empty() ? "baseline only: training is slow" : absl::StrJoin(found, " ");
-  value += flags.count("amx_bf16") > 0 ? "; BF16 products run on AMX"
-                                       : "; no AMX, so BF16 products are expanded to FP32";
+  value += flags.count("amx_bf16") > 0 ? "; BF16 products run on AMX" : "; no AMX, so BF16 products are expanded to FP32";
   return {"simd", Verdict::kGood, value, ""};
 }
 
@@ -86,13 +83,11 @@ Finding Memory() {
 
 Finding Disk() {
   struct statvfs disk = {};
-  if (statvfs(".", &disk) != 0)
-    return {"disk", Verdict::kBad, "the current folder cannot be read", "cd elsewhere"};
+  if (statvfs(".", &disk) != 0) return {"disk", Verdict::kBad, "the current folder cannot be read", "cd elsewhere"};
   const double available = static_cast<double>(disk.f_bavail) * static_cast<double>(disk.f_frsize);
   constexpr double kNeeded = 1e9;  // the quick start's build, data and checkpoints
   const bool enough = available >= kNeeded;
-  return {"disk", enough ? Verdict::kGood : Verdict::kBad,
-          HumanBytes(available) + " free in the current folder",
+  return {"disk", enough ? Verdict::kGood : Verdict::kBad, HumanBytes(available) + " free in the current folder",
           enough ? "" : "free some space: the quick start takes 1 GB"};
 }
 
@@ -105,8 +100,8 @@ Finding Tool(const std::string& topic, std::vector<std::string> command, Verdict
 Finding MpiSelfTest(const std::string& program) {
   const std::string topic = "mpi self-test";
   const std::vector<std::string> root = {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"};
-  absl::StatusOr<Process> process = Process::Start(
-      {"mpirun", "--oversubscribe", "-np", "2", program, "doctor", "--check-ranks", "2"}, root);
+  absl::StatusOr<Process> process =
+      Process::Start({"mpirun", "--oversubscribe", "-np", "2", program, "doctor", "--check-ranks", "2"}, root);
   if (!process.ok()) return {topic, Verdict::kBad, std::string(process.status().message()), kSetup};
   const ProcessResult result = process->Wait(kSelfTest);
   if (result.timed_out) {
@@ -114,14 +109,12 @@ Finding MpiSelfTest(const std::string& program) {
             "mpirun -np 2 hostname  # must print two lines"};
   }
   if (result.exit_code != 0) {
-    return {topic, Verdict::kBad,
-            absl::StrFormat("exit code %d: %s", result.exit_code, FirstLine(result.err)),
+    return {topic, Verdict::kBad, absl::StrFormat("exit code %d: %s", result.exit_code, FirstLine(result.err)),
             "mpirun -np 2 hostname  # must print two lines"};
   }
   if (geteuid() == 0 && std::getenv("OMPI_ALLOW_RUN_AS_ROOT") == nullptr) {
-    return {
-        topic, Verdict::kGood, "two ranks heard of each other",
-        "export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1  # mpirun refuses root otherwise"};
+    return {topic, Verdict::kGood, "two ranks heard of each other",
+            "export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1  # mpirun refuses root otherwise"};
   }
   return {topic, Verdict::kGood, "two ranks heard of each other", ""};
 }
@@ -150,10 +143,9 @@ Finding Packages() {
 }
 
 Finding Gpu() {
-  const ProcessResult smi = RunProcess(
-      {"nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"}, kQuick);
-  if (smi.exit_code != 0)
-    return {"gpu", Verdict::kAbsent, "no NVIDIA GPU or driver: training runs on the CPU", ""};
+  const ProcessResult smi =
+      RunProcess({"nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"}, kQuick);
+  if (smi.exit_code != 0) return {"gpu", Verdict::kAbsent, "no NVIDIA GPU or driver: training runs on the CPU", ""};
   const std::vector<std::string> gpus = absl::StrSplit(absl::StripAsciiWhitespace(smi.out), '\n');
   return {"gpu", Verdict::kGood, absl::StrFormat("%d x %s", gpus.size(), gpus[0]), ""};
 }
@@ -162,8 +154,7 @@ Finding CudaToolkit() {
   for (const char* nvcc : {"nvcc", "/usr/local/cuda/bin/nvcc"}) {
     const ProcessResult result = RunProcess({nvcc, "--version"}, kQuick);
     const size_t release = result.out.find("release ");
-    if (release != std::string::npos)
-      return {"cuda toolkit", Verdict::kGood, FirstLine(result.out.substr(release)), ""};
+    if (release != std::string::npos) return {"cuda toolkit", Verdict::kGood, FirstLine(result.out.substr(release)), ""};
   }
   return {"cuda toolkit", Verdict::kAbsent, "no nvcc; only a CUDA build needs it", ""};
 }

@@ -38,8 +38,7 @@ class KernelBench {
       m.products[1].push_back(WeightGradient(product, DType::kBF16));
       m.products[2].push_back(ForwardFp8(product));
     }
-    const MovedBytes after =
-        MeasureCopy();  // seconds later: a burst of others' traffic halves one of the two
+    const MovedBytes after = MeasureCopy();  // seconds later: a burst of others' traffic halves one of the two
     m.copy = before.seconds < after.seconds ? before : after;
     m.elementwise = Elementwise();
     m.cast = Cast();
@@ -72,16 +71,12 @@ class KernelBench {
     return std::max(runs[runs.size() / 4], 1e-9);
   }
 
-  static double FlopsOf(const KernelSizes::Product& p) {
-    return 2.0 * static_cast<double>(p.rows * p.n * p.k);
-  }
+  static double FlopsOf(const KernelSizes::Product& p) { return 2.0 * static_cast<double>(p.rows * p.n * p.k); }
 
   ProductSample Forward(const KernelSizes::Product& p, DType dtype) {
     ArenaScope scope(arena_);
-    const Tensor x = MakeNormal(dtype, {p.rows, p.k}), w = MakeNormal(dtype, {p.n, p.k}),
-                 y = Make(dtype, {p.rows, p.n});
-    const double seconds =
-        Seconds([&] { Gemm(ctx_, {.a = x, .b = w, .c = y, .b_form = Form::kTransposed}); });
+    const Tensor x = MakeNormal(dtype, {p.rows, p.k}), w = MakeNormal(dtype, {p.n, p.k}), y = Make(dtype, {p.rows, p.n});
+    const double seconds = Seconds([&] { Gemm(ctx_, {.a = x, .b = w, .c = y, .b_form = Form::kTransposed}); });
     return {.flops = FlopsOf(p), .bytes = static_cast<double>(y.bytes()), .seconds = seconds};
   }
 
@@ -89,9 +84,8 @@ class KernelBench {
     ArenaScope scope(arena_);
     const Tensor dy = MakeNormal(dtype, {p.rows, p.n}), x = MakeNormal(dtype, {p.rows, p.k}),
                  dw = MakeNormal(DType::kF32, {p.n, p.k});
-    const double seconds = Seconds([&] {
-      Gemm(ctx_, {.a = dy, .b = x, .c = dw, .a_form = Form::kTransposed, .mode = WriteMode::kAdd});
-    });
+    const double seconds =
+        Seconds([&] { Gemm(ctx_, {.a = dy, .b = x, .c = dw, .a_form = Form::kTransposed, .mode = WriteMode::kAdd}); });
     return {.flops = FlopsOf(p), .bytes = 2.0 * static_cast<double>(dw.bytes()), .seconds = seconds};
   }
 
@@ -99,57 +93,45 @@ class KernelBench {
     const Tensor x = MakeNormal(DType::kBF16, {rows, cols});
     const Tensor codes = Make(DType::kU8, CodesShape(rows, cols, tiling)),
                  scales = Make(DType::kF32, ScalesShape(rows, cols, tiling));
-    Quantize(
-        ctx_,
-        {.x = x, .codes = codes, .scales = scales, .tiling = tiling, .scale_kind = ScaleKind::kPowerOfTwo});
+    Quantize(ctx_, {.x = x, .codes = codes, .scales = scales, .tiling = tiling, .scale_kind = ScaleKind::kPowerOfTwo});
     return {.codes = codes, .scales = scales, .tiling = tiling};
   }
 
   ProductSample ForwardFp8(const KernelSizes::Product& p) {
     ArenaScope scope(arena_);
-    const Fp8Operand x = Quantised(p.rows, p.k, Tiling::kRows1x128),
-                     w = Quantised(p.n, p.k, Tiling::kBlocks128x128);
+    const Fp8Operand x = Quantised(p.rows, p.k, Tiling::kRows1x128), w = Quantised(p.n, p.k, Tiling::kBlocks128x128);
     const Tensor y = Make(DType::kBF16, {p.rows, p.n});
-    return {.flops = FlopsOf(p),
-            .bytes = static_cast<double>(y.bytes()),
-            .seconds = Seconds([&] { Fp8Gemm(ctx_, {.a = x, .b = w, .c = y}); })};
+    return {.flops = FlopsOf(p), .bytes = static_cast<double>(y.bytes()), .seconds = Seconds([&] {
+                                                                            Fp8Gemm(ctx_, {.a = x, .b = w, .c = y});
+                                                                          })};
   }
 
   MovedBytes MeasureCopy() {
     ArenaScope scope(arena_);
     const Tensor from = Make(DType::kF32, {kCopyElements}), to = Make(DType::kF32, {kCopyElements});
     Fill(ctx_, 1, from);
-    return {.bytes = 2.0 * static_cast<double>(from.bytes()),
-            .seconds = Seconds([&] { Copy(ctx_, from, to); })};
+    return {.bytes = 2.0 * static_cast<double>(from.bytes()), .seconds = Seconds([&] { Copy(ctx_, from, to); })};
   }
 
   // Norm, SwiGLU and loss once each, counted as the cost model counts them.
   MovedBytes Elementwise() {
     ArenaScope scope(arena_);
     const int64_t T = sizes_.tokens, H = sizes_.hidden, I = sizes_.inner, V = sizes_.vocab;
-    const Tensor x = MakeNormal(sizes_.dtype, {T, H}), y = Make(sizes_.dtype, {T, H}),
-                 dx = Make(sizes_.dtype, {T, H});
-    const Tensor gamma = MakeNormal(DType::kF32, {H}), rstd = Make(DType::kF32, {T}),
-                 dgamma = Make(DType::kF32, {H});
+    const Tensor x = MakeNormal(sizes_.dtype, {T, H}), y = Make(sizes_.dtype, {T, H}), dx = Make(sizes_.dtype, {T, H});
+    const Tensor gamma = MakeNormal(DType::kF32, {H}), rstd = Make(DType::kF32, {T}), dgamma = Make(DType::kF32, {H});
     const Tensor pair = MakeNormal(sizes_.dtype, {T, 2 * I}), dpair = Make(sizes_.dtype, {T, 2 * I}),
                  act = MakeNormal(sizes_.dtype, {T, I});
-    const Tensor logits = MakeNormal(DType::kF32, {T, V}), labels = Make(DType::kI32, {T}),
-                 losses = Make(DType::kF32, {T});
+    const Tensor logits = MakeNormal(DType::kF32, {T, V}), labels = Make(DType::kI32, {T}), losses = Make(DType::kF32, {T});
     const Tensor dlogits = Make(sizes_.dtype, {T, V});
     Zero(labels);
-    const double value = SizeOf(sizes_.dtype), norm = static_cast<double>(T * H),
-                 inner = static_cast<double>(T * I);
-    MovedBytes moved{
-        .bytes = value * (2 + 4) * norm + value * (3 + 6) * inner + 12 * static_cast<double>(T * V),
-        .seconds = 0};
+    const double value = SizeOf(sizes_.dtype), norm = static_cast<double>(T * H), inner = static_cast<double>(T * I);
+    MovedBytes moved{.bytes = value * (2 + 4) * norm + value * (3 + 6) * inner + 12 * static_cast<double>(T * V), .seconds = 0};
     moved.seconds += Seconds([&] { RmsNorm(ctx_, x, gamma, 1e-6f, y, rstd); });
-    moved.seconds += Seconds([&] {
-      RmsNormBackward(ctx_, {.dy = y, .x = x, .gamma = gamma, .rstd = rstd, .dx = dx, .dgamma = dgamma});
-    });
+    moved.seconds +=
+        Seconds([&] { RmsNormBackward(ctx_, {.dy = y, .x = x, .gamma = gamma, .rstd = rstd, .dx = dx, .dgamma = dgamma}); });
     moved.seconds += Seconds([&] { SwiGlu(ctx_, pair, {}, act); });
-    moved.seconds += Seconds([&] {
-      SwiGluBackward(ctx_, {.dy = act, .gate_up = pair, .weight = {}, .dgate_up = dpair, .dweight = {}});
-    });
+    moved.seconds +=
+        Seconds([&] { SwiGluBackward(ctx_, {.dy = act, .gate_up = pair, .weight = {}, .dgate_up = dpair, .dweight = {}}); });
     moved.seconds += Seconds([&] { CrossEntropyWithGrad(ctx_, logits, labels, 1, losses, dlogits); });
     return moved;
   }
@@ -160,16 +142,14 @@ class KernelBench {
     const Tensor x = MakeNormal(DType::kBF16, {T, H}), codes = Make(DType::kU8, {T, H});
     const Tensor scales = Make(DType::kF32, ScalesShape(T, H, Tiling::kRows1x128));
     return {.bytes = 3.0 * static_cast<double>(T * H),
-            .seconds = Seconds([&] {
-              Quantize(ctx_,
-                       {.x = x, .codes = codes, .scales = scales, .scale_kind = ScaleKind::kPowerOfTwo});
-            })};
+            .seconds = Seconds(
+                [&] { Quantize(ctx_, {.x = x, .codes = codes, .scales = scales, .scale_kind = ScaleKind::kPowerOfTwo}); })};
   }
 
   void MeasureAttention(Measurements& m) {
     ArenaScope scope(arena_);
-    const int64_t T = sizes_.tokens, qk = sizes_.nope_dim + sizes_.rope_dim,
-                  kv = sizes_.nope_dim + sizes_.value_dim, h = sizes_.heads;
+    const int64_t T = sizes_.tokens, qk = sizes_.nope_dim + sizes_.rope_dim, kv = sizes_.nope_dim + sizes_.value_dim,
+                  h = sizes_.heads;
     const AttentionDesc d{.heads = h,
                           .nope_dim = sizes_.nope_dim,
                           .rope_dim = sizes_.rope_dim,
@@ -212,14 +192,12 @@ KernelSizes TypicalSizes() {
 
 // Large sizes are cut, so that large models take no longer: rates have long ceased to grow.
 KernelSizes SizesOf(const RunConfig& config) {
-  constexpr int64_t kRows = 2048, kWidth = 2048, kVocab = 8192, kHeads = 16, kSequence = 2048,
-                    kProduct = int64_t{1} << 29;
+  constexpr int64_t kRows = 2048, kWidth = 2048, kVocab = 8192, kHeads = 16, kSequence = 2048, kProduct = int64_t{1} << 29;
   const ModelShape model = ShapeOf(config.model());
   const AttentionConfig& a = config.model().attention();
   KernelSizes sizes;
   sizes.sequence = std::min(config.data().sequence_length(), kSequence);
-  sizes.tokens =
-      std::clamp(kRows / sizes.sequence, int64_t{1}, config.train().micro_batch_sequences()) * sizes.sequence;
+  sizes.tokens = std::clamp(kRows / sizes.sequence, int64_t{1}, config.train().micro_batch_sequences()) * sizes.sequence;
   sizes.hidden = std::min(model.hidden, kWidth);
   sizes.vocab = std::min(model.vocab, kVocab);
   sizes.heads = std::min(a.heads(), kHeads);
@@ -247,8 +225,6 @@ KernelSizes SizesOf(const RunConfig& config) {
   return sizes;
 }
 
-void MeasureKernels(const Stream& stream, const KernelSizes& sizes, Measurements& m) {
-  KernelBench(stream, sizes).Run(m);
-}
+void MeasureKernels(const Stream& stream, const KernelSizes& sizes, Measurements& m) { KernelBench(stream, sizes).Run(m); }
 
 }  // namespace jevons

@@ -55,10 +55,11 @@ absl::Status JudgeHost(const RunConfig& config, const MemoryUse& plan) {
   const int ranks = MachineRanks().size();
   const int64_t needed = plan.host + (config.parallel().backend() == CPU ? plan.total() : 0), host = MachineBytes();
   if (plan.host == 0 || needed <= host / ranks) return absl::OkStatus();
-  return UsageError(absl::StrFormat(
-      "optimizer.ema_decay = %g: the average of the weights takes %s of the host's memory, a rank then needs %s of it, and this machine "
-      "has %s%s: set it to 0, or use more ranks on more machines",
-      config.optimizer().ema_decay(), Bytes(plan.host), Bytes(needed), Bytes(host), Sharing(ranks)));
+  return UsageError(
+      absl::StrFormat("optimizer.ema_decay = %g: the average of the weights takes %s of the host's memory, a rank then needs %s "
+                      "of it, and this machine "
+                      "has %s%s: set it to 0, or use more ranks on more machines",
+                      config.optimizer().ema_decay(), Bytes(plan.host), Bytes(needed), Bytes(host), Sharing(ranks)));
 }
 
 absl::Status Judge(const RunConfig& config, const Communicator& world) {
@@ -68,11 +69,11 @@ absl::Status Judge(const RunConfig& config, const Communicator& world) {
   if (plan.total() <= room.bytes) return JudgeHost(config, plan);
   return UsageError(absl::StrFormat(
       "a rank needs %s (weights %s, gradients %s, optimizer %s, activations %s), and %s: lower "
-      "train.micro_batch_sequences = %d, data.sequence_length = %d or the model's size, set train.recompute_up_projections or recompute_stages, or "
+      "train.micro_batch_sequences = %d, data.sequence_length = %d or the model's size, set train.recompute_up_projections or "
+      "recompute_stages, or "
       "spread the experts over more ranks (parallel.ep = %d) on more machines; `jevons plan` tells what fits",
       Bytes(plan.total()), Bytes(plan.weights), Bytes(plan.gradients), Bytes(plan.optimizer), Bytes(plan.activations), room.owner,
-      config.train().micro_batch_sequences(), config.data().sequence_length(),
-      config.parallel().ep()));
+      config.train().micro_batch_sequences(), config.data().sequence_length(), config.parallel().ep()));
 }
 
 }  // namespace

@@ -26,7 +26,8 @@ namespace {
 
 constexpr char kExamples[] =
     "jevons plan --config configs/presets/deepseek_v3_671b.textproto --cluster configs/clusters/h800_2048.textproto\n"
-    "jevons plan --config FILE --cluster FILE --search      all legal layouts: those that can be trained first, then the cheapest token\n"
+    "jevons plan --config FILE --cluster FILE --search      all legal layouts: those that can be trained first, then the "
+    "cheapest token\n"
     "jevons plan --reproduce deepseek-v3                    the published 2,788K GPU hours beside the prediction\n"
     "jevons plan --validate configs/published/throughput.csv";
 
@@ -48,8 +49,15 @@ absl::StatusOr<RunConfig> LoadConfig(const std::string& path, const std::vector<
 }
 
 nlohmann::ordered_json CandidateJson(const Candidate& c) {
-  return {{"layout", c.layout.ToString()}, {"train", c.refusal.empty()}, {"refusal", c.refusal}, {"set", c.assignments}, {"step_seconds", c.step_seconds}, {"dollars_per_million_tokens", c.dollars_per_million_tokens},
-          {"mfu_causal", c.mfu}, {"memory_bytes", c.memory}, {"counted_bytes", c.counted ? nlohmann::ordered_json(c.counted->bytes) : nullptr},
+  return {{"layout", c.layout.ToString()},
+          {"train", c.refusal.empty()},
+          {"refusal", c.refusal},
+          {"set", c.assignments},
+          {"step_seconds", c.step_seconds},
+          {"dollars_per_million_tokens", c.dollars_per_million_tokens},
+          {"mfu_causal", c.mfu},
+          {"memory_bytes", c.memory},
+          {"counted_bytes", c.counted ? nlohmann::ordered_json(c.counted->bytes) : nullptr},
           {"fits", !c.overfull()}};
 }
 
@@ -59,9 +67,11 @@ absl::Status Search(const Options& options, const RunConfig& config, const Clust
   if (!options.json) {
     WriteOut(SearchText(result, LayoutOf(config, cluster.gpus()), cluster, options.shown));
   } else {
-    nlohmann::ordered_json json = {{"tried", result.tried}, {"fitting", nlohmann::ordered_json::array()}, {"rejected", nlohmann::ordered_json::object()}};
+    nlohmann::ordered_json json = {
+        {"tried", result.tried}, {"fitting", nlohmann::ordered_json::array()}, {"rejected", nlohmann::ordered_json::object()}};
     for (const Candidate& c : result.fitting) json["fitting"].push_back(CandidateJson(c));
-    for (const auto& [reason, r] : result.rejected) json["rejected"][reason] = {{"count", r.count}, {"nearest", r.example}, {"excess_bytes", r.excess}};
+    for (const auto& [reason, r] : result.rejected)
+      json["rejected"][reason] = {{"count", r.count}, {"nearest", r.example}, {"excess_bytes", r.excess}};
     WriteOut(json.dump(2) + "\n");
   }
   return FitStatus(result);
@@ -72,10 +82,12 @@ absl::Status PlanStatus(const Plan& plan, const SearchResult& others, const Cand
   if (plan.fits()) return absl::OkStatus();
   const double excess = (plan.memory[plan.fullest].total() - plan.memory_limit()) / kGiB;
   if (nearest == nullptr)
-    return UsageError(absl::StrFormat("this layout does not fit, %.1f GiB too much; nor does any other: %s", excess, FitStatus(others).message()));
-  return UsageError(absl::StrFormat("this layout does not fit, %.1f GiB too much; the nearest that does%s: %s, %.3f s a step, by %s%s; --search lists all",
-                                    excess, nearest->counted ? "" : " by formulas", nearest->layout.ToString(), nearest->step_seconds, SetText(*nearest),
-                                    nearest->refusal.empty() ? "" : " (which train refuses)"));
+    return UsageError(absl::StrFormat("this layout does not fit, %.1f GiB too much; nor does any other: %s", excess,
+                                      FitStatus(others).message()));
+  return UsageError(absl::StrFormat(
+      "this layout does not fit, %.1f GiB too much; the nearest that does%s: %s, %.3f s a step, by %s%s; --search lists all",
+      excess, nearest->counted ? "" : " by formulas", nearest->layout.ToString(), nearest->step_seconds, SetText(*nearest),
+      nearest->refusal.empty() ? "" : " (which train refuses)"));
 }
 
 // Bytes from the program's own step, if it executes the layout.
@@ -104,7 +116,8 @@ absl::Status PlanRun(const Options& options) {
   JEVONS_ASSIGN_OR_RETURN(const ClusterConfig cluster, LoadCluster(options.cluster));
   if (options.search) return Search(options, config, cluster);
   const ModelShape model = ShapeOf(config.model());
-  JEVONS_RETURN_IF_ERROR(ValidateLayout(LayoutOf(config, cluster.gpus()), model, cluster));  // before the cut, which depends on it
+  JEVONS_RETURN_IF_ERROR(
+      ValidateLayout(LayoutOf(config, cluster.gpus()), model, cluster));  // before the cut, which depends on it
   JEVONS_ASSIGN_OR_RETURN(const Layout layout, CutLayoutOf(config, cluster.gpus()));
   JEVONS_ASSIGN_OR_RETURN(Plan plan, MakePlan(model, layout, cluster));
   CountMemory(config, plan);
@@ -142,7 +155,8 @@ absl::Status Reproduce(const Options& options) {
 }
 
 absl::Status ValidatePublished(const Options& options) {
-  JEVONS_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(options.validate, "a table such as configs/published/throughput.csv"));
+  JEVONS_ASSIGN_OR_RETURN(const std::string text,
+                          ReadTextFile(options.validate, "a table such as configs/published/throughput.csv"));
   JEVONS_ASSIGN_OR_RETURN(const std::vector<PublishedRun> runs, ParsePublished(text, options.validate));
   JEVONS_ASSIGN_OR_RETURN(const std::string configs, ConfigsFolder());
   JEVONS_ASSIGN_OR_RETURN(const PublishedWorld world, PublishedWorld::Load(configs));
@@ -164,11 +178,23 @@ void RegisterPlan(CLI::App& program, int* exit_code) {
   auto options = std::make_shared<Options>();
   CLI::App* command = AddCommand(program, "plan", "time, memory and money of a run, before it is run", kExamples);
   AddConfigOptions(*command, options->config, /*required=*/false);
-  command->add_option("--cluster", options->cluster, "what it would run on: a table such as configs/clusters/h800_2048.textproto")->type_name("FILE")->transform(FindFile);
-  CLI::Option* search = command->add_flag("--search", options->search, "rank all legal layouts by the cost of a token, those that can be trained first, with the --set line of each");
-  command->add_option("--shown", options->shown, "lines of the ranking, and how many layouts are counted until so many fit")->check(CLI::Range(1, 100000))->capture_default_str()->needs(search);
-  CLI::Option* reproduce = command->add_option("--reproduce", options->reproduce, "a published claim beside its prediction: deepseek-v3")->type_name("CLAIM");
-  CLI::Option* validate = command->add_option("--validate", options->validate, "published speeds (CSV) beside their predictions")->type_name("FILE")->transform(FindFile)->excludes(reproduce);
+  command->add_option("--cluster", options->cluster, "what it would run on: a table such as configs/clusters/h800_2048.textproto")
+      ->type_name("FILE")
+      ->transform(FindFile);
+  CLI::Option* search = command->add_flag(
+      "--search", options->search,
+      "rank all legal layouts by the cost of a token, those that can be trained first, with the --set line of each");
+  command->add_option("--shown", options->shown, "lines of the ranking, and how many layouts are counted until so many fit")
+      ->check(CLI::Range(1, 100000))
+      ->capture_default_str()
+      ->needs(search);
+  CLI::Option* reproduce =
+      command->add_option("--reproduce", options->reproduce, "a published claim beside its prediction: deepseek-v3")
+          ->type_name("CLAIM");
+  CLI::Option* validate = command->add_option("--validate", options->validate, "published speeds (CSV) beside their predictions")
+                              ->type_name("FILE")
+                              ->transform(FindFile)
+                              ->excludes(reproduce);
   command->add_option("--trace", options->trace, "write the simulated step for chrome://tracing or Perfetto")->type_name("FILE");
   command->add_option("--html", options->html, "write one page with time line and breakdown")->type_name("FILE");
   command->add_flag("--json", options->json, "print JSON");

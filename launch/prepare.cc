@@ -29,8 +29,7 @@ struct Options {
 };
 
 std::string SplitText(const char* name, const SplitInfo& split) {
-  return absl::StrFormat("%-11s %12d documents %15d tokens %15d bytes\n", name, split.documents, split.tokens,
-                         split.bytes);
+  return absl::StrFormat("%-11s %12d documents %15d tokens %15d bytes\n", name, split.documents, split.tokens, split.bytes);
 }
 
 nlohmann::ordered_json SplitJson(const SplitInfo& split) {
@@ -40,18 +39,17 @@ nlohmann::ordered_json SplitJson(const SplitInfo& split) {
 void Print(const PrepareReport& report, const Options& options) {
   const DatasetInfo& info = report.info;
   if (options.json) {
-    const nlohmann::ordered_json json = {
-        {"output", options.prepare.output},    {"vocab_size", info.vocab_size},
-        {"train", SplitJson(info.train)},      {"validation", SplitJson(info.validation)},
-        {"bad_documents", info.bad_documents}, {"empty_documents", report.empty_documents},
-        {"end_token", info.end_token},         {"seconds", report.seconds}};
+    const nlohmann::ordered_json json = {{"output", options.prepare.output},    {"vocab_size", info.vocab_size},
+                                         {"train", SplitJson(info.train)},      {"validation", SplitJson(info.validation)},
+                                         {"bad_documents", info.bad_documents}, {"empty_documents", report.empty_documents},
+                                         {"end_token", info.end_token},         {"seconds", report.seconds}};
     WriteOut(json.dump(2) + "\n");
     return;
   }
   const double bytes = static_cast<double>(info.train.bytes + info.validation.bytes);
   const double tokens = static_cast<double>(info.train.tokens + info.validation.tokens);
-  WriteOut(absl::StrFormat("%s: vocabulary of %d tokens, %.2f bytes per token, %.1f s\n",
-                           options.prepare.output, info.vocab_size, bytes / tokens, report.seconds));
+  WriteOut(absl::StrFormat("%s: vocabulary of %d tokens, %.2f bytes per token, %.1f s\n", options.prepare.output, info.vocab_size,
+                           bytes / tokens, report.seconds));
   WriteOut(SplitText("train", info.train) + SplitText("validation", info.validation));
   if (info.bad_documents > 0) WriteOut(absl::StrFormat("%-11s %12d documents\n", "bad", info.bad_documents));
 }
@@ -76,24 +74,20 @@ void RegisterPrepare(CLI::App& program, int* exit_code) {
   CLI::App* command = AddCommand(program, "prepare", "text to a tokenizer and token files", kExamples);
   command
       ->add_option("--input", prepare.inputs,
-                   absl::StrFormat("files ending in %s; folders, for all such files below them; or patterns",
-                                   kInputNames))
+                   absl::StrFormat("files ending in %s; folders, for all such files below them; or patterns", kInputNames))
       ->type_name("PATH")
       ->required();
   command->add_option("--output", prepare.output, "folder to make")->type_name("FOLDER")->required();
-  CLI::Option* vocab_size = command->add_option(
-      "--vocab-size", prepare.vocab_size, "train a tokenizer of so many tokens, bytes and specials included");
-  CLI::Option* tokenizer =
-      command->add_option("--tokenizer", prepare.tokenizer, "use this tokenizer.json instead")
-          ->type_name("FILE")
-          ->excludes(vocab_size);
+  CLI::Option* vocab_size =
+      command->add_option("--vocab-size", prepare.vocab_size, "train a tokenizer of so many tokens, bytes and specials included");
+  CLI::Option* tokenizer = command->add_option("--tokenizer", prepare.tokenizer, "use this tokenizer.json instead")
+                               ->type_name("FILE")
+                               ->excludes(vocab_size);
   command
       ->add_option("--end-token", prepare.end_token,
                    "added token of the given tokenizer that ends documents; else found by its usual names")
       ->type_name("TEXT");
-  command
-      ->add_option("--validation-fraction", prepare.validation_fraction,
-                   "share of the documents kept for validation")
+  command->add_option("--validation-fraction", prepare.validation_fraction, "share of the documents kept for validation")
       ->capture_default_str();
   CLI::Option* rule = command
                           ->add_option("--document-rule", options->document_rule,
@@ -110,15 +104,15 @@ void RegisterPrepare(CLI::App& program, int* exit_code) {
                    "error, or skip: leave out, and count, a line that is not JSON, lacks the field or is not "
                    "UTF-8, or such a document of plain text")
       ->capture_default_str();
-  command->add_option("--text-field", prepare.text_field, "field of a JSON line that holds the text")
-      ->capture_default_str();
+  command->add_option("--text-field", prepare.text_field, "field of a JSON line that holds the text")->capture_default_str();
   command
       ->add_option("--tokenizer-sample-bytes", prepare.tokenizer_sample_bytes,
                    "train the tokenizer on about this much of the input")
       ->capture_default_str()
       ->excludes(tokenizer);
   AddSeed(*command, prepare.seed, "chooses the validation documents");
-  command->add_option("--threads", prepare.threads, "0: one per core that the affinity mask and the control group grant")->capture_default_str();
+  command->add_option("--threads", prepare.threads, "0: one per core that the affinity mask and the control group grant")
+      ->capture_default_str();
   command->add_flag("--overwrite", prepare.overwrite, "replace a dataset that is there already");
   command->add_flag("--json", options->json, "print JSON");
   command->callback([options, exit_code] { *exit_code = Finish(Run(*options)); });

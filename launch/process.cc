@@ -53,14 +53,11 @@ void Drain(int& fd, std::string& text) {
   }
 }
 
-int ExitCodeOfWaitStatus(int status) {
-  return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
-}
+int ExitCodeOfWaitStatus(int status) { return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status); }
 
 }  // namespace
 
-absl::StatusOr<Process> Process::Start(std::vector<std::string> command,
-                                       std::span<const std::string> environment) {
+absl::StatusOr<Process> Process::Start(std::vector<std::string> command, std::span<const std::string> environment) {
   int out[2], err[2];
   if (pipe2(out, O_CLOEXEC) != 0) return FailureError(absl::StrFormat("pipe: %s", std::strerror(errno)));
   if (pipe2(err, O_CLOEXEC) != 0) {
@@ -83,8 +80,8 @@ absl::StatusOr<Process> Process::Start(std::vector<std::string> command,
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGDEF);
   std::vector<std::string> variables = Environment(environment);
   pid_t pid = -1;
-  const int error = posix_spawnp(&pid, command[0].c_str(), &actions, &attributes, Pointers(command).data(),
-                                 Pointers(variables).data());
+  const int error =
+      posix_spawnp(&pid, command[0].c_str(), &actions, &attributes, Pointers(command).data(), Pointers(variables).data());
   posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attributes);
   close(out[1]);
@@ -98,9 +95,7 @@ absl::StatusOr<Process> Process::Start(std::vector<std::string> command,
 }
 
 Process::Process(Process&& other)
-    : pid_(std::exchange(other.pid_, -1)),
-      out_(std::exchange(other.out_, -1)),
-      err_(std::exchange(other.err_, -1)) {}
+    : pid_(std::exchange(other.pid_, -1)), out_(std::exchange(other.out_, -1)), err_(std::exchange(other.err_, -1)) {}
 
 Process::~Process() {
   if (pid_ > 0) {

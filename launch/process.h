@@ -23,8 +23,7 @@ class Process {
  public:
   // `command`: the program, looked up in PATH, and its arguments. `environment`: "NAME=value" entries that
   // the child has besides ours, or instead.
-  static absl::StatusOr<Process> Start(std::vector<std::string> command,
-                                       std::span<const std::string> environment = {});
+  static absl::StatusOr<Process> Start(std::vector<std::string> command, std::span<const std::string> environment = {});
   Process(Process&& other);
   Process& operator=(Process&&) = delete;
   ~Process();  // kills the group if it still runs

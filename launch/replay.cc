@@ -23,7 +23,8 @@ namespace {
 
 constexpr char kExamples[] =
     "jevons replay run --step 120\n"
-    "mpirun -np 4 jevons replay run --step 120 --set parallel.ep=4 --json    # with sums that are EXACT any layout gives the same bits\n"
+    "mpirun -np 4 jevons replay run --step 120 --set parallel.ep=4 --json    # with sums that are EXACT any layout gives the "
+    "same bits\n"
     "jevons replay run --step 3 --config run.textproto                       # before the oldest checkpoint: from the beginning";
 
 struct Options {
@@ -49,15 +50,20 @@ absl::StatusOr<std::optional<CheckpointReader>> CheckpointBefore(const Options& 
     return CheckpointReader::Open(files, path);
   }
   if (!options.config.path.empty()) return std::optional<CheckpointReader>();
-  if (steps.empty()) return IntegrityError(absl::StrFormat("%s: no checkpoint has been committed here; give the run's --config to replay from its beginning", options.run));
-  return UsageError(absl::StrFormat("--step %d: the oldest checkpoint of %s is of step %d; give a later step, or the run's --config to replay from its beginning",
-                                    options.step, options.run, steps.front()));
+  if (steps.empty())
+    return IntegrityError(absl::StrFormat(
+        "%s: no checkpoint has been committed here; give the run's --config to replay from its beginning", options.run));
+  return UsageError(
+      absl::StrFormat("--step %d: the oldest checkpoint of %s is of step %d; give a later step, or the run's --config to replay "
+                      "from its beginning",
+                      options.step, options.run, steps.front()));
 }
 
 absl::StatusOr<RunConfig> ConfigOf(const Options& options, const std::optional<CheckpointReader>& checkpoint, int ranks) {
   if (!checkpoint) return LoadRunConfig(options.config.path, options.config.overrides);
   if (!options.config.path.empty())
-    return UsageError(absl::StrFormat("--config %s: the checkpoint %s has the run's; leave it out, --set changes the layout", options.config.path, checkpoint->path()));
+    return UsageError(absl::StrFormat("--config %s: the checkpoint %s has the run's; leave it out, --set changes the layout",
+                                      options.config.path, checkpoint->path()));
   if (ranks == 1) return ConfigForOneRank(*checkpoint, options.config.overrides);
   return ParseRunConfig(checkpoint->config_text(), checkpoint->path() + " (its config)", options.config.overrides);
 }
@@ -70,7 +76,8 @@ absl::StatusOr<Start> Prepare(const Options& options, Communicator& world) {
   JEVONS_RETURN_IF_ERROR(ValidationStatus(inputs.config, world.size()));
   if (options.step > inputs.config.train().steps())
     return UsageError(absl::StrFormat("--step %d: the run has train.steps = %d", options.step, inputs.config.train().steps()));
-  return Start{.replay = {.inputs = std::move(inputs), .run = options.run, .step = options.step}, .checkpoint = std::move(checkpoint)};
+  return Start{.replay = {.inputs = std::move(inputs), .run = options.run, .step = options.step},
+               .checkpoint = std::move(checkpoint)};
 }
 
 absl::Status RunReplay(const Options& options, Communicator& host) {
@@ -87,7 +94,8 @@ absl::Status RunReplay(const Options& options, Communicator& host) {
   JEVONS_RETURN_IF_ERROR(CheckMemory(config, host));
   SetThreads(config, host);
   Mesh mesh(gpus ? *gpus : host, shape);
-  JEVONS_ASSIGN_OR_RETURN(const ReplayedStep step, Replay(start->replay, start->checkpoint ? &*start->checkpoint : nullptr, mesh));
+  JEVONS_ASSIGN_OR_RETURN(const ReplayedStep step,
+                          Replay(start->replay, start->checkpoint ? &*start->checkpoint : nullptr, mesh));
   if (host.rank() == 0) WriteOut(options.json ? ReplayJson(step) : ReplayText(step));
   return absl::OkStatus();
 }
@@ -96,17 +104,21 @@ absl::Status RunReplay(const Options& options, Communicator& host) {
 
 void RegisterReplay(CLI::App& program, int* exit_code) {
   CLI::App* command = AddCommand(program, "replay",
-                                 "One step of a run again, bit for bit, from the newest checkpoint before it: its samples, losses, gradients, and the hash that metrics.jsonl "
+                                 "One step of a run again, bit for bit, from the newest checkpoint before it: its samples, "
+                                 "losses, gradients, and the hash that metrics.jsonl "
                                  "has of a bad step. Writes nothing.",
                                  kExamples);
   auto options = std::make_shared<Options>();
   command->add_option("RUN", options->run, "folder of the run")->required();
-  command->add_option("--step", options->step, "which, as metrics.jsonl counts: the first is 1")->required()->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
+  command->add_option("--step", options->step, "which, as metrics.jsonl counts: the first is 1")
+      ->required()
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
   AddConfigOptions(*command, options->config, /*required=*/false);
   command->add_flag("--json", options->json, "print one JSON object");
   command->callback([options, exit_code] {
     auto session = StartRanks();
-    *exit_code = session.ok() ? FinishRanks(RunReplay(*options, (*session)->world()), (*session)->world()) : Finish(session.status());
+    *exit_code =
+        session.ok() ? FinishRanks(RunReplay(*options, (*session)->world()), (*session)->world()) : Finish(session.status());
   });
 }
 

@@ -23,9 +23,10 @@ namespace {
 constexpr char kExamples[] =
     "jevons report run --output page.html            curves, cost, experts, memory, config of a run: one file, for any browser\n"
     "jevons report run_a run_b --output page.html    side by side, then each\n"
-    "jevons generate --checkpoint run --prompt \"And God said\" > run/samples.txt    is shown too; so is train --trace run/trace.json";
+    "jevons generate --checkpoint run --prompt \"And God said\" > run/samples.txt    is shown too; so is train --trace "
+    "run/trace.json";
 
-constexpr size_t kMostSamples = 8000;                 // bytes of samples.txt that are shown
+constexpr size_t kMostSamples = 8000;               // bytes of samples.txt that are shown
 constexpr int64_t kMostHashed = int64_t{16} << 30;  // bytes of a checkpoint that are read for its hash
 
 struct Options {
@@ -108,7 +109,8 @@ absl::Status Run(const Options& options) {
 }  // namespace
 
 void RegisterReport(CLI::App& program, int* exit_code) {
-  CLI::App* command = AddCommand(program, "report", "One page about runs, from their files alone: an HTML file that needs nothing else.", kExamples);
+  CLI::App* command = AddCommand(program, "report",
+                                 "One page about runs, from their files alone: an HTML file that needs nothing else.", kExamples);
   auto options = std::make_shared<Options>();
   command->add_option("RUN", options->runs, "what was given to train's --output")->required();
   command->add_option("--output", options->output, "the page")->type_name("FILE")->required();

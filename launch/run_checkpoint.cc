@@ -32,7 +32,8 @@ absl::StatusOr<OpenedCheckpoint> OpenForUse(const CheckpointOptions& options, Ne
     inputs.config = config;
   } else {
     if (needs == Needs::kValidation) JEVONS_RETURN_IF_ERROR(CheckValidation(config.data()));
-    JEVONS_ASSIGN_OR_RETURN(inputs, needs == Needs::kValidation ? ResolveInputs(config, reader.labels()) : ResolveTokenizer(config, reader.labels()));
+    JEVONS_ASSIGN_OR_RETURN(
+        inputs, needs == Needs::kValidation ? ResolveInputs(config, reader.labels()) : ResolveTokenizer(config, reader.labels()));
   }
   return OpenedCheckpoint{std::move(reader), std::move(inputs)};
 }

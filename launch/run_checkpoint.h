@@ -14,7 +14,7 @@ namespace jevons {
 
 // What a command reads beside the checkpoint. An imported checkpoint has no data, and perhaps no tokenizer.
 enum class Needs {
-  kModel,      // the tokenizer only if there is one
+  kModel,  // the tokenizer only if there is one
   kTokenizer,
   kValidation,  // the validation set, and the tokenizer that it was made with
 };

@@ -39,7 +39,9 @@ Communicator* machine_ranks = nullptr;  // of the session
 int ThreadsOfEnvironment() {
   const char* text = std::getenv("OMP_NUM_THREADS");
   int threads = 0;
-  return text != nullptr && absl::SimpleAtoi(absl::string_view(text).substr(0, std::strcspn(text, ",")), &threads) ? std::max(threads, 0) : 0;
+  return text != nullptr && absl::SimpleAtoi(absl::string_view(text).substr(0, std::strcspn(text, ",")), &threads)
+             ? std::max(threads, 0)
+             : 0;
 }
 
 struct Cores {
@@ -69,7 +71,9 @@ Cores CoresOf(Communicator& machine) {
 }
 
 // What most products run in: FP8 codes go as BF16.
-DType ProductDType(const RunConfig& config) { return config.precision().gemm() == FP8_BLOCK ? DType::kBF16 : ComputeDType(config); }
+DType ProductDType(const RunConfig& config) {
+  return config.precision().gemm() == FP8_BLOCK ? DType::kBF16 : ComputeDType(config);
+}
 
 // The first rank with more threads than cores speaks for all: a thousand ranks may have the same to say.
 void WarnOfThreads(int threads, const char* source, Communicator& world) {
@@ -80,8 +84,8 @@ void WarnOfThreads(int threads, const char* source, Communicator& world) {
   world.AllReduceMax({&order, 1});
   world.AllReduceSum({&count, 1});
   if (!crowded || mine != order) return;
-  LogWarning(absl::StrFormat("%s = %d, but this rank may use %d core(s): threads will wait for each other%s", source, threads, cores,
-                             count > 1 ? absl::StrFormat("; so it is on %d ranks", count) : ""));
+  LogWarning(absl::StrFormat("%s = %d, but this rank may use %d core(s): threads will wait for each other%s", source, threads,
+                             cores, count > 1 ? absl::StrFormat("; so it is on %d ranks", count) : ""));
 }
 
 }  // namespace
@@ -98,7 +102,8 @@ absl::StatusOr<std::unique_ptr<MpiSession>> StartRanks() {
   return session;
 }
 
-absl::Status AgreeOnCommand(Communicator& world, const absl::StatusOr<RunConfig>& config, std::map<std::string, std::string> facts) {
+absl::Status AgreeOnCommand(Communicator& world, const absl::StatusOr<RunConfig>& config,
+                            std::map<std::string, std::string> facts) {
   if (!config.ok()) return AgreeOnRun(world, config.status());
   facts["program"] = absl::StrReplaceAll(VersionText(), {{"\n", ", "}});
   return AgreeOnRun(world, RankIdentity{*config, std::move(facts)});
@@ -111,9 +116,12 @@ CpuUse SetThreads(const RunConfig& config, Communicator& world) {
   use.threads = asked > 0 ? asked : environment > 0 ? environment : std::max(1, static_cast<int>(cores.share + 1e-6));
   use.cores = std::min<double>(use.threads, cores.share);
   WarnOfThreads(use.threads, asked > 0 ? "parallel.threads" : "OMP_NUM_THREADS", world);
-  if (world.rank() == 0 && asked == 0 && environment == 0 && cores.bound < MachineCores() && std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr)
-    LogWarning(absl::StrFormat("the ranks of this machine are bound to %d of its %d cores; `mpirun --bind-to none` lets them share all "
-                               "that the job has", cores.bound, MachineCores()));
+  if (world.rank() == 0 && asked == 0 && environment == 0 && cores.bound < MachineCores() &&
+      std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr)
+    LogWarning(
+        absl::StrFormat("the ranks of this machine are bound to %d of its %d cores; `mpirun --bind-to none` lets them share all "
+                        "that the job has",
+                        cores.bound, MachineCores()));
   omp_set_dynamic(0);
   omp_set_num_threads(use.threads);
   return use;
@@ -146,7 +154,8 @@ Meter MeasureMeter(const RunConfig& config, Communicator& world, const CpuUse& c
     return meter;
   }
   // A rank that shares its cores measures them whole: it is the best of several moments.
-  const double mine = cuda ? MeasureGpuPeak() : MeasureProductPeak(ProductDType(config), cpu.threads) * 1e9 * cpu.cores / cpu.threads;
+  const double mine =
+      cuda ? MeasureGpuPeak() : MeasureProductPeak(ProductDType(config), cpu.threads) * 1e9 * cpu.cores / cpu.threads;
   int64_t megaflops = std::llround(mine * 1e-6);
   world.AllReduceSum({&megaflops, 1});
   meter.peak_flops = static_cast<double>(megaflops) * 1e6;

@@ -28,7 +28,8 @@ int Run(const Options& options) {
 }  // namespace
 
 void RegisterStatus(CLI::App& program, int* exit_code) {
-  CLI::App* command = AddCommand(program, "status", "How a run is doing, while it runs and after; of a supervised one every rank too.", kExamples);
+  CLI::App* command = AddCommand(program, "status",
+                                 "How a run is doing, while it runs and after; of a supervised one every rank too.", kExamples);
   auto options = std::make_shared<Options>();
   command->add_option("RUN", options->run, "what was given to --output")->required();
   command->add_flag("--json", options->json, "print JSON");

@@ -24,8 +24,7 @@ void OnSignal(int signal) {
   if (signal != SIGINT) return;
   int64_t first = 0;
   const int64_t now = Milliseconds();
-  if (!first_interrupt.compare_exchange_strong(first, now) && now - first >= 1000 * kInterruptPatience)
-    std::_Exit(128 + signal);
+  if (!first_interrupt.compare_exchange_strong(first, now) && now - first >= 1000 * kInterruptPatience) std::_Exit(128 + signal);
 }
 
 }  // namespace

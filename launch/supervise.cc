@@ -28,7 +28,8 @@ namespace {
 constexpr char kExamples[] =
     "jevons supervise --ranks 4 -- train --config configs/presets/quickstart_cpu.textproto --set data.path=runs/data "
     "--set parallel.ep=4 --output run\n"
-    "jevons supervise --hosts hostfile train --config run.textproto --output /shared/run    on several hosts, as long as one is left";
+    "jevons supervise --hosts hostfile train --config run.textproto --output /shared/run    on several hosts, as long as one is "
+    "left";
 
 constexpr char kExplanation[] = R"(
 Where a rank dies or hangs it names rank, step and phase, ends the job and starts it again from the newest good checkpoint, on disk or in memory
@@ -77,18 +78,23 @@ absl::StatusOr<std::string> ThisProgram() {
 // What `train` is told to train.
 absl::StatusOr<RunConfig> ConfigOf(const std::vector<std::string>& train) {
   const std::vector<std::string> configs = ValuesOf(train, "--config");
-  if (configs.empty()) return UsageError("--config of train is not given: of several hosts the supervisor chooses layouts, and must know the run");
+  if (configs.empty())
+    return UsageError("--config of train is not given: of several hosts the supervisor chooses layouts, and must know the run");
   return LoadRunConfig(FindFile(configs.back()), ValuesOf(train, "--set"));
 }
 
 absl::StatusOr<SuperviseOptions> Prepare(const Options& options) {
   if (options.train.empty() || options.train.front() != "train")
     return UsageError("what to supervise is not given: after the options write `train` and its options");
-  if (options.ranks < 1 || options.ranks > kMostRanks) return UsageError(absl::StrFormat("--ranks = %d: say 1 to %d", options.ranks, kMostRanks));
+  if (options.ranks < 1 || options.ranks > kMostRanks)
+    return UsageError(absl::StrFormat("--ranks = %d: say 1 to %d", options.ranks, kMostRanks));
   if (options.restarts.value_or(0) < 0) return UsageError(absl::StrFormat("--restarts = %d: say 0 or more", *options.restarts));
-  if (!(options.hang_seconds > 0)) return UsageError(absl::StrFormat("--hang-seconds = %g: say more than 0", options.hang_seconds));
-  if (options.ranks > 1 && !options.launcher.empty()) return UsageError("--ranks and --launcher: the launcher says how many ranks there are; give one of them");
-  if (options.ranks > 1 && !options.hosts.empty()) return UsageError("--ranks and --hosts: the hostfile's slots say how many ranks there are; give one of them");
+  if (!(options.hang_seconds > 0))
+    return UsageError(absl::StrFormat("--hang-seconds = %g: say more than 0", options.hang_seconds));
+  if (options.ranks > 1 && !options.launcher.empty())
+    return UsageError("--ranks and --launcher: the launcher says how many ranks there are; give one of them");
+  if (options.ranks > 1 && !options.hosts.empty())
+    return UsageError("--ranks and --hosts: the hostfile's slots say how many ranks there are; give one of them");
   const std::vector<std::string> outputs = ValuesOf(options.train, "--output");
   if (outputs.empty() || outputs.back().empty()) return UsageError("--output of train is not given: name the folder of the run");
   SuperviseOptions supervise{.launcher = LauncherOf(options),
@@ -105,7 +111,8 @@ absl::StatusOr<SuperviseOptions> Prepare(const Options& options) {
 }
 
 // The hosts of `hostfile`: this one itself, the others by agents.
-absl::StatusOr<Roster> RosterOf(const std::string& hostfile, const std::string& memory_folder, const std::shared_ptr<Host>& here) {
+absl::StatusOr<Roster> RosterOf(const std::string& hostfile, const std::string& memory_folder,
+                                const std::shared_ptr<Host>& here) {
   JEVONS_ASSIGN_OR_RETURN(std::vector<HostSlots> hosts, ReadHostfile(hostfile));
   JEVONS_ASSIGN_OR_RETURN(const std::string program, ThisProgram());
   const char* const shell = std::getenv("OMPI_MCA_plm_rsh_agent");  // mpirun's own
@@ -146,14 +153,21 @@ int BeAgent(const std::string& memory_folder) {
 void RegisterSupervise(CLI::App& program, int* exit_code) {
   CLI::App* command = AddCommand(program, "supervise", "Trains, and starts again whenever a rank dies or hangs.", kExamples);
   auto options = std::make_shared<Options>();
-  command->add_option("--ranks", options->ranks, "processes on this machine, started by mpirun where there are several")->capture_default_str();
-  command->add_option("--launcher", options->launcher, "what starts the ranks instead, words between blanks: mpirun or srun with its options")->type_name("COMMAND");
-  command->add_option("--hosts", options->hosts, "several hosts, by a hostfile of mpirun's: lines as \"node1 slots=8\"")->type_name("FILE");
-  command->add_option("--agent", options->agent)->group("");  // how a supervisor starts itself on another host
-  command->add_option("--restarts", options->restarts, "give up after so many; unless given, after 3 in a row that brought no progress");
+  command->add_option("--ranks", options->ranks, "processes on this machine, started by mpirun where there are several")
+      ->capture_default_str();
   command
-      ->add_option("--hang-seconds", options->hang_seconds,
-                   "a phase of a step may take so long, or ten times what it has taken so far; saving, validation and the start more")
+      ->add_option("--launcher", options->launcher,
+                   "what starts the ranks instead, words between blanks: mpirun or srun with its options")
+      ->type_name("COMMAND");
+  command->add_option("--hosts", options->hosts, "several hosts, by a hostfile of mpirun's: lines as \"node1 slots=8\"")
+      ->type_name("FILE");
+  command->add_option("--agent", options->agent)->group("");  // how a supervisor starts itself on another host
+  command->add_option("--restarts", options->restarts,
+                      "give up after so many; unless given, after 3 in a row that brought no progress");
+  command
+      ->add_option(
+          "--hang-seconds", options->hang_seconds,
+          "a phase of a step may take so long, or ten times what it has taken so far; saving, validation and the start more")
       ->capture_default_str();
   command->add_option("TRAIN", options->train, "train and its options, after `--` or without")->type_name("");
   CLI::App* train = command->add_subcommand("train", "and its options: what to supervise")->prefix_command();

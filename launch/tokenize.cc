@@ -21,8 +21,7 @@ struct Options {
   bool bos = false, decode = false, plain = false;
 };
 
-absl::StatusOr<std::string> EncodeLine(const nlohmann::json& json, const EncodeOptions& options,
-                                       Encoder& encoder) {
+absl::StatusOr<std::string> EncodeLine(const nlohmann::json& json, const EncodeOptions& options, Encoder& encoder) {
   if (!json.is_string()) return UsageError("not a JSON string");
   return "[" + absl::StrJoin(encoder.Encode(json.get_ref<const std::string&>(), options), ",") + "]\n";
 }
@@ -61,9 +60,8 @@ absl::Status Tokenize(const Options& options) {
                      : options.decode ? DecodeLine(*json, tokenizer)
                                       : EncodeLine(*json, encode, encoder);
     if (!out.ok())
-      return Annotate(
-          out.status(),
-          absl::StrFormat("%s, line %d", options.input.empty() ? "standard input" : options.input, number));
+      return Annotate(out.status(),
+                      absl::StrFormat("%s, line %d", options.input.empty() ? "standard input" : options.input, number));
     WriteOut(*out);
   }
   if (in.bad()) return UsageError(absl::StrFormat("%s: cannot read (is it a folder?)", options.input));
@@ -73,14 +71,12 @@ absl::Status Tokenize(const Options& options) {
 }  // namespace
 
 void RegisterTokenize(CLI::App& program, int* exit_code) {
-  CLI::App* command =
-      AddCommand(program, "tokenize", "Turns texts into token ids, or back: JSON, one a line.",
-                 "echo '\"In the beginning\"' | jevons tokenize --tokenizer data/tokenizer.json\n"
-                 "echo '[46,83]' | jevons tokenize --tokenizer data/tokenizer.json --decode");
+  CLI::App* command = AddCommand(program, "tokenize", "Turns texts into token ids, or back: JSON, one a line.",
+                                 "echo '\"In the beginning\"' | jevons tokenize --tokenizer data/tokenizer.json\n"
+                                 "echo '[46,83]' | jevons tokenize --tokenizer data/tokenizer.json --decode");
   auto options = std::make_shared<Options>();
   command->add_option("--tokenizer", options->tokenizer, "tokenizer.json")->type_name("FILE")->required();
-  command->add_option("--input", options->input, "read this file instead of standard input")
-      ->type_name("FILE");
+  command->add_option("--input", options->input, "read this file instead of standard input")->type_name("FILE");
   command->add_flag("--bos", options->bos,
                     "add what the tokenizer's template puts around a text; without one, its beginning token");
   command->add_flag("--plain", options->plain, "take the text of special and other added tokens as text");

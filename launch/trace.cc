@@ -10,7 +10,8 @@ namespace jevons {
 void AddTrace(CLI::App& command, std::string& path) {
   command
       .add_option("--trace", path,
-                  "at the end, write what every rank did in the last step, and that simulated with its mean durations, for chrome://tracing or Perfetto")
+                  "at the end, write what every rank did in the last step, and that simulated with its mean durations, for "
+                  "chrome://tracing or Perfetto")
       ->type_name("FILE");
 }
 

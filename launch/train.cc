@@ -31,7 +31,8 @@ namespace {
 constexpr char kExamples[] =
     "mpirun -np 4 jevons train --config configs/presets/quickstart_cpu.textproto --set data.path=runs/data --set parallel.ep=4 "
     "--output run\n"
-    "the same command again goes on from the last checkpoint; a rank that gets SIGTERM, SIGUSR1 or SIGINT has all save one and exit 75";
+    "the same command again goes on from the last checkpoint; a rank that gets SIGTERM, SIGUSR1 or SIGINT has all save one and "
+    "exit 75";
 
 struct Options {
   ConfigOptions config;
@@ -48,7 +49,13 @@ absl::StatusOr<TrainOptions> Prepare(const Options& options, Communicator& world
   if (options.output.empty()) return UsageError("--output is not given: name the folder of the run");
   // A launcher may hand the variable to hosts on which nobody keeps the folder.
   const char* const memory = HeartbeatIsOpen() ? std::getenv(kMemoryVariable) : nullptr;
-  return TrainOptions{.inputs = std::move(inputs), .output = options.output, .meter = {}, .measure_last_step = !options.trace.empty(), .memory_folder = memory != nullptr ? memory : "", .stop = options.stop, .labels = {}};
+  return TrainOptions{.inputs = std::move(inputs),
+                      .output = options.output,
+                      .meter = {},
+                      .measure_last_step = !options.trace.empty(),
+                      .memory_folder = memory != nullptr ? memory : "",
+                      .stop = options.stop,
+                      .labels = {}};
 }
 
 // "pipeline of 4 ranks, ZB_H1, 8 micro-batches" and its stages.
@@ -56,7 +63,8 @@ std::string PipelineText(const RunConfig& config, int world) {
   const Partition partition = Partition::Of(config).value();
   return absl::StrFormat("pipelines of %d ranks, %s, up to %d micro-batches each\n%s", partition.ranks(),
                          ScheduleType_Name(config.parallel().schedule()),
-                         Rounds(MeshShapeOf(config, world), MicroBatchCounts(config).back()), StageMapText(partition.parts(), config.model()));
+                         Rounds(MeshShapeOf(config, world), MicroBatchCounts(config).back()),
+                         StageMapText(partition.parts(), config.model()));
 }
 
 void Describe(const TrainOptions& options, const Communicator& world, int threads) {
@@ -65,10 +73,13 @@ void Describe(const TrainOptions& options, const Communicator& world, int thread
   LogInfo(absl::StrFormat("%d ranks of %d threads, ep %d, products in %s", world.size(), threads, config.parallel().ep(),
                           ProductsText(config)));
   if (config.parallel().pp() > 1) LogInfo(absl::StripTrailingAsciiWhitespace(PipelineText(config, world.size())));
-  if (const ParallelConfig& parallel = config.parallel(); parallel.pp() == 1 && parallel.has_schedule() && parallel.schedule() != DUALPIPEV)
-    LogInfo(absl::StrFormat("parallel.schedule = %s is for pipelines: with parallel.pp = 1 each rank takes one micro-batch after the other",
-                            ScheduleType_Name(parallel.schedule())));
-  if (const std::string cudnn = cuda::CudnnText(); config.parallel().backend() == CUDA && !cudnn.empty()) LogInfo("attention by " + cudnn);
+  if (const ParallelConfig& parallel = config.parallel();
+      parallel.pp() == 1 && parallel.has_schedule() && parallel.schedule() != DUALPIPEV)
+    LogInfo(absl::StrFormat(
+        "parallel.schedule = %s is for pipelines: with parallel.pp = 1 each rank takes one micro-batch after the other",
+        ScheduleType_Name(parallel.schedule())));
+  if (const std::string cudnn = cuda::CudnnText(); config.parallel().backend() == CUDA && !cudnn.empty())
+    LogInfo("attention by " + cudnn);
   LogInfo(absl::StrFormat("%d parameters (%d active), %d more in MTP modules; %.4g MFLOP per token, peak %.4g GFLOP/s",
                           count.total, count.active_without_embedding, count.mtp_unique, options.meter.flops_per_token / 1e6,
                           options.meter.peak_flops / 1e9));
@@ -97,9 +108,8 @@ absl::Status Train(const Options& options, Communicator& host) {
   Communicator& world = gpus ? *gpus : host;
   const CpuUse cpu = SetThreads(config, world);
   train.meter = MeasureMeter(config, world, cpu);
-  train.labels = {{"version", VersionText()},
-                  {"instruction_set", ProductsText(config)},
-                  {kTokenizerLabel, train.inputs.tokenizer_hash}};
+  train.labels = {
+      {"version", VersionText()}, {"instruction_set", ProductsText(config)}, {kTokenizerLabel, train.inputs.tokenizer_hash}};
   train.begins = [&] { Describe(train, world, cpu.threads); };
   JEVONS_ASSIGN_OR_RETURN(const RunSummary summary, jevons::Train(train, world));
   if (world.rank() != 0) return absl::OkStatus();
@@ -121,8 +131,7 @@ void RegisterTrain(CLI::App& program, int* exit_code) {
   command->callback([options, exit_code] {
     options->stop = CatchStopSignals();
     auto session = StartRanks();
-    *exit_code = session.ok() ? FinishRanks(Train(*options, (*session)->world()), (*session)->world())
-                              : Finish(session.status());
+    *exit_code = session.ok() ? FinishRanks(Train(*options, (*session)->world()), (*session)->world()) : Finish(session.status());
     HeartbeatExit(*exit_code);
   });
 }

@@ -13,8 +13,8 @@ std::string VersionText() {
 }
 
 std::string FullVersionText() {
-  return absl::StrCat(VersionText(), "\nproducts ", GemmImplementation(DType::kF32), " (FP32), ", GemmImplementation(DType::kBF16),
-                      " (BF16)\nmpi ", JEVONS_MPI, "\ncuda ", JEVONS_CUDA_VERSION);
+  return absl::StrCat(VersionText(), "\nproducts ", GemmImplementation(DType::kF32), " (FP32), ",
+                      GemmImplementation(DType::kBF16), " (BF16)\nmpi ", JEVONS_MPI, "\ncuda ", JEVONS_CUDA_VERSION);
 }
 
 }  // namespace jevons

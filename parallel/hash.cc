@@ -16,7 +16,8 @@ uint64_t HashOf(const Stream& stream, std::span<const std::byte> bytes, uint64_t
 }
 
 uint64_t HashOf(const Stream& stream, const Tensor& contiguous, uint64_t before) {
-  return HashOf(stream, std::span(static_cast<const std::byte*>(contiguous.data), static_cast<size_t>(contiguous.bytes())), before);
+  return HashOf(stream, std::span(static_cast<const std::byte*>(contiguous.data), static_cast<size_t>(contiguous.bytes())),
+                before);
 }
 
 }  // namespace jevons

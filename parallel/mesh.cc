@@ -30,18 +30,17 @@ std::string NearestDivisors(int whole, int value) {
 
 absl::Status CheckDivides(const char* field, int value, int whole, const std::string& of_what) {
   if (value >= 1 && whole % value == 0) return absl::OkStatus();
-  return UsageError(absl::StrFormat("%s = %d: must divide %s; nearest: %s", field, value, of_what,
-                                    NearestDivisors(whole, value)));
+  return UsageError(
+      absl::StrFormat("%s = %d: must divide %s; nearest: %s", field, value, of_what, NearestDivisors(whole, value)));
 }
 
 }  // namespace
 
 absl::Status MeshShape::Validate() const {
   if (world < 1) return UsageError(absl::StrFormat("world = %d ranks: must be at least 1", world));
+  JEVONS_RETURN_IF_ERROR(CheckDivides("parallel.pp", pp, world, absl::StrFormat("the world of %d ranks", world)));
   JEVONS_RETURN_IF_ERROR(
-      CheckDivides("parallel.pp", pp, world, absl::StrFormat("the world of %d ranks", world)));
-  JEVONS_RETURN_IF_ERROR(CheckDivides("parallel.ep", ep, dp(),
-                                      absl::StrFormat("the %d data-parallel ranks (world %d / pp %d)", dp(), world, pp)));
+      CheckDivides("parallel.ep", ep, dp(), absl::StrFormat("the %d data-parallel ranks (world %d / pp %d)", dp(), world, pp)));
   return CheckDivides("parallel.ep_nodes", ep_nodes, ep, absl::StrFormat("parallel.ep = %d", ep));
 }
 
@@ -71,16 +70,15 @@ MeshRank RankOf(const MeshShape& shape, int world_rank) {
 
 Mesh::Mesh(Communicator& world, const MeshShape& shape) : Mesh(nullptr, &world, shape) {}
 
-Mesh::Mesh(const MeshShape& shape, int world_rank)
-    : Mesh(Pretend(world_rank, shape.world, "world"), nullptr, shape) {}
+Mesh::Mesh(const MeshShape& shape, int world_rank) : Mesh(Pretend(world_rank, shape.world, "world"), nullptr, shape) {}
 
 Mesh::Mesh(std::unique_ptr<Communicator> pretended, Communicator* world, const MeshShape& shape)
     : pretended_(std::move(pretended)),
       world_(world != nullptr ? *world : *pretended_),
       shape_(shape),
       rank_(RankOf(shape, world_.rank())) {
-  JEVONS_CHECK(shape.Validate().ok() && shape.world == world_.size(), "mesh of %d x %d x %d over %d ranks",
-               shape.world, shape.pp, shape.ep, world_.size());
+  JEVONS_CHECK(shape.Validate().ok() && shape.world == world_.size(), "mesh of %d x %d x %d over %d ranks", shape.world, shape.pp,
+               shape.ep, world_.size());
   pp_ = Group(rank_.dp, "pp", rank_.pp, shape.pp);
   dp_ = Group(rank_.pp, "dp", rank_.dp, shape.dp());
   ep_ = Group(rank_.pp * shape.edp() + rank_.edp, "ep", rank_.ep, shape.ep);
@@ -94,17 +92,16 @@ Mesh::Mesh(std::unique_ptr<Communicator> pretended, Communicator* world, const M
 
 std::unique_ptr<Communicator> Mesh::Group(int color, const std::string& name, int rank, int size) {
   auto group = pretended_ != nullptr ? Pretend(rank, size, name) : world_.Split(color, name);
-  JEVONS_CHECK(group->rank() == rank && group->size() == size, "%s: rank %d of %d instead of %d of %d", name.c_str(), group->rank(),
-               group->size(), rank, size);
+  JEVONS_CHECK(group->rank() == rank && group->size() == size, "%s: rank %d of %d instead of %d of %d", name.c_str(),
+               group->rank(), group->size(), rank, size);
   return group;
 }
 
 void Mesh::MakeHolderGroups(const std::vector<std::vector<int>>& holder_sets) {
   for (const std::vector<int>& holders : holder_sets) {
-    JEVONS_CHECK(
-        !holders.empty() && holders.front() >= 0 && holders.back() < shape_.pp &&
-            std::adjacent_find(holders.begin(), holders.end(), std::greater_equal<>()) == holders.end(),
-        "holders %s of %d pp ranks", absl::StrJoin(holders, ", ").c_str(), shape_.pp);
+    JEVONS_CHECK(!holders.empty() && holders.front() >= 0 && holders.back() < shape_.pp &&
+                     std::adjacent_find(holders.begin(), holders.end(), std::greater_equal<>()) == holders.end(),
+                 "holders %s of %d pp ranks", absl::StrJoin(holders, ", ").c_str(), shape_.pp);
     if (holders.size() == 1 || holder_groups_.count(holders) > 0) continue;
     const bool holds = std::binary_search(holders.begin(), holders.end(), rank_.pp);
     const auto place = static_cast<int>(std::lower_bound(holders.begin(), holders.end(), rank_.pp) - holders.begin());
@@ -123,17 +120,13 @@ void Mesh::MakeHolderGroups(const std::vector<std::vector<int>>& holder_sets) {
 
 Mesh::HolderGroups& Mesh::GroupsOf(std::span<const int> holders) {
   const auto found = holder_groups_.find({holders.begin(), holders.end()});
-  JEVONS_CHECK(found != holder_groups_.end() && found->second.dp != nullptr,
-               "pp rank %d has no group of holders %s", rank_.pp, absl::StrJoin(holders, ", ").c_str());
+  JEVONS_CHECK(found != holder_groups_.end() && found->second.dp != nullptr, "pp rank %d has no group of holders %s", rank_.pp,
+               absl::StrJoin(holders, ", ").c_str());
   return found->second;
 }
 
-Communicator& Mesh::dp_of(std::span<const int> holders) {
-  return IsOwn(holders) ? *dp_ : *GroupsOf(holders).dp;
-}
+Communicator& Mesh::dp_of(std::span<const int> holders) { return IsOwn(holders) ? *dp_ : *GroupsOf(holders).dp; }
 
-Communicator& Mesh::edp_of(std::span<const int> holders) {
-  return IsOwn(holders) ? *edp_ : *GroupsOf(holders).edp;
-}
+Communicator& Mesh::edp_of(std::span<const int> holders) { return IsOwn(holders) ? *edp_ : *GroupsOf(holders).edp; }
 
 }  // namespace jevons

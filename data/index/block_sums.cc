@@ -71,21 +71,24 @@ absl::StatusOr<std::optional<BlockSums>> BlockSums::Open(const std::string& pref
   if (std::error_code error; !std::filesystem::exists(path, error) && !error) return std::nullopt;
   JEVONS_ASSIGN_OR_RETURN(MappedFile file, MappedFile::Open(path));
   const auto bad = [&](const std::string& what) {
-    return IntegrityError(absl::StrFormat("%s: %s; copy the dataset again, run `jevons prepare` again, or remove this file to use the data unchecked",
-                                          path, what));
+    return IntegrityError(absl::StrFormat(
+        "%s: %s; copy the dataset again, run `jevons prepare` again, or remove this file to use the data unchecked", path, what));
   };
   const std::span<const std::byte> bytes = file.bytes();
   Header header;
-  if (bytes.size() < sizeof(header)) return bad(absl::StrFormat("%d bytes, but the header alone has %d", bytes.size(), sizeof(header)));
+  if (bytes.size() < sizeof(header))
+    return bad(absl::StrFormat("%d bytes, but the header alone has %d", bytes.size(), sizeof(header)));
   std::memcpy(&header, bytes.data(), sizeof(header));
   if (header.magic != kMagic || header.block_bytes != kBlockBytes) return bad("not a file of checksums, or of another version");
   const auto sums = bytes.subspan(sizeof(header));
   if (header.own_sum != OwnSum(header, sums)) return bad("damaged");
   if (header.bin_bytes != bin.size() || sums.size() != static_cast<size_t>(BlocksOf(bin.size())) * sizeof(uint64_t))
-    return bad(absl::StrFormat("of a .bin of %d bytes, but %s has %d", header.bin_bytes, index_layout::BinPath(prefix), bin.size()));
+    return bad(
+        absl::StrFormat("of a .bin of %d bytes, but %s has %d", header.bin_bytes, index_layout::BinPath(prefix), bin.size()));
   if (header.idx_sum != Sum(idx))
-    return IntegrityError(absl::StrFormat("%s: its checksum is not the one in %s: the file is damaged: copy it again, or run `jevons prepare` again",
-                                          index_layout::IdxPath(prefix), path));
+    return IntegrityError(absl::StrFormat(
+        "%s: its checksum is not the one in %s: the file is damaged: copy it again, or run `jevons prepare` again",
+        index_layout::IdxPath(prefix), path));
   return BlockSums(prefix, std::move(file), BlocksOf(bin.size()));
 }
 
@@ -103,7 +106,8 @@ absl::Status BlockSums::Check(std::span<const std::byte> bin, int64_t begin, int
     const auto bytes = bin.subspan(first, std::min(static_cast<size_t>(kBlockBytes), bin.size() - first));
     if (Sum(bytes) != SumOf(block))
       return IntegrityError(absl::StrFormat(
-          "%s: bytes %d to %d are not those that were prepared (checksum %016x, %s has %016x): the file is damaged: copy it again, or run "
+          "%s: bytes %d to %d are not those that were prepared (checksum %016x, %s has %016x): the file is damaged: copy it "
+          "again, or run "
           "`jevons prepare` again",
           index_layout::BinPath(prefix_), first, first + bytes.size() - 1, Sum(bytes), SumsPath(prefix_), SumOf(block)));
     checked.store(1, std::memory_order_relaxed);

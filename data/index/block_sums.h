@@ -35,7 +35,8 @@ class BlockSums {
  public:
   // Of PREFIX.bin, opened as `bin`, and PREFIX.idx; nothing where PREFIX.sums is not there, as beside files of other programs.
   // IntegrityError where it is damaged or belongs to another .bin or .idx.
-  static absl::StatusOr<std::optional<BlockSums>> Open(const std::string& prefix, std::span<const std::byte> bin, std::span<const std::byte> idx);
+  static absl::StatusOr<std::optional<BlockSums>> Open(const std::string& prefix, std::span<const std::byte> bin,
+                                                       std::span<const std::byte> idx);
 
   // Checks the blocks that bytes [begin, end) of `bin` lie in, unless they have been. Any number of threads at once. IntegrityError
   // names the first that differs.

@@ -22,8 +22,7 @@ inline constexpr int64_t kVersionOffset = 9;
 inline constexpr int64_t kTypeOffset = 17;
 inline constexpr int64_t kSequencesOffset = 18;
 inline constexpr int64_t kDocumentsOffset = 26;
-inline constexpr int64_t kHeaderBytes =
-    34;  // 9 magic + 8 version + 1 type + 8 sequences + 8 document indices
+inline constexpr int64_t kHeaderBytes = 34;  // 9 magic + 8 version + 1 type + 8 sequences + 8 document indices
 
 inline std::string BinPath(const std::string& prefix) { return prefix + ".bin"; }
 inline std::string IdxPath(const std::string& prefix) { return prefix + ".idx"; }

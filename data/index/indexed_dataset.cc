@@ -18,8 +18,7 @@ using index_layout::kHeaderBytes;
 
 constexpr int64_t kFingerprintPages = 64;
 constexpr int64_t kFingerprintPageBytes = 4096;
-constexpr absl::string_view kRemedy =
-    "the file is damaged or incomplete: copy it again, or run `jevons prepare` again";
+constexpr absl::string_view kRemedy = "the file is damaged or incomplete: copy it again, or run `jevons prepare` again";
 
 // The arrays of an .idx are not aligned (they begin at byte 34).
 template <typename T>
@@ -40,16 +39,14 @@ absl::StatusOr<TokenType> ParseTokenType(const std::string& prefix, uint8_t code
     case 3:
     case 4:
     case 5:
-    case 8:
-      return static_cast<TokenType>(code);
+    case 8: return static_cast<TokenType>(code);
     case 6:
     case 7:
       return IntegrityError(
           absl::StrFormat("%s: field dtype is %d, floating point; tokens are integers: convert the "
                           "dataset to code 4 (int32) or 8 (uint16)",
                           index_layout::IdxPath(prefix), code));
-    default:
-      return BadIndex(prefix, absl::StrFormat("field dtype is %d, not one of 1, 2, 3, 4, 5, 8", code));
+    default: return BadIndex(prefix, absl::StrFormat("field dtype is %d, not one of 1, 2, 3, 4, 5, 8", code));
   }
 }
 
@@ -71,18 +68,12 @@ int64_t Widen(const std::byte* from, int64_t vocab_size, std::span<int32_t> out)
 
 int64_t WidenAs(TokenType type, const std::byte* from, int64_t vocab_size, std::span<int32_t> out) {
   switch (type) {
-    case TokenType::kU8:
-      return Widen<uint8_t>(from, vocab_size, out);
-    case TokenType::kI8:
-      return Widen<int8_t>(from, vocab_size, out);
-    case TokenType::kI16:
-      return Widen<int16_t>(from, vocab_size, out);
-    case TokenType::kI32:
-      return Widen<int32_t>(from, vocab_size, out);
-    case TokenType::kI64:
-      return Widen<int64_t>(from, vocab_size, out);
-    case TokenType::kU16:
-      return Widen<uint16_t>(from, vocab_size, out);
+    case TokenType::kU8: return Widen<uint8_t>(from, vocab_size, out);
+    case TokenType::kI8: return Widen<int8_t>(from, vocab_size, out);
+    case TokenType::kI16: return Widen<int16_t>(from, vocab_size, out);
+    case TokenType::kI32: return Widen<int32_t>(from, vocab_size, out);
+    case TokenType::kI64: return Widen<int64_t>(from, vocab_size, out);
+    case TokenType::kU16: return Widen<uint16_t>(from, vocab_size, out);
   }
   JEVONS_CHECK(false, "token type %d", static_cast<int>(type));
 }
@@ -92,15 +83,11 @@ int64_t WidenAs(TokenType type, const std::byte* from, int64_t vocab_size, std::
 int64_t TokenBytes(TokenType type) {
   switch (type) {
     case TokenType::kU8:
-    case TokenType::kI8:
-      return 1;
+    case TokenType::kI8: return 1;
     case TokenType::kI16:
-    case TokenType::kU16:
-      return 2;
-    case TokenType::kI32:
-      return 4;
-    case TokenType::kI64:
-      return 8;
+    case TokenType::kU16: return 2;
+    case TokenType::kI32: return 4;
+    case TokenType::kI64: return 8;
   }
   JEVONS_CHECK(false, "token type %d", static_cast<int>(type));
 }
@@ -138,20 +125,17 @@ absl::Status IndexedDataset::ParseHeader() {
   if (version != index_layout::kVersion) {
     return BadIndex(prefix_, absl::StrFormat("field version is %d, not 1", version));
   }
-  JEVONS_ASSIGN_OR_RETURN(type_,
-                          ParseTokenType(prefix_, Load<uint8_t>(idx.data() + index_layout::kTypeOffset)));
+  JEVONS_ASSIGN_OR_RETURN(type_, ParseTokenType(prefix_, Load<uint8_t>(idx.data() + index_layout::kTypeOffset)));
   const uint64_t sequences = Load<uint64_t>(idx.data() + index_layout::kSequencesOffset);
   const uint64_t indices = Load<uint64_t>(idx.data() + index_layout::kDocumentsOffset);
   const uint64_t room = size - kHeaderBytes;  // compared by division, as the counts may be anything
   if (sequences > room / 12) {
-    return BadIndex(
-        prefix_, absl::StrFormat("field sequences is %d, too many for a file of %d bytes", sequences, size));
+    return BadIndex(prefix_, absl::StrFormat("field sequences is %d, too many for a file of %d bytes", sequences, size));
   }
   if (indices < 1 || indices > (room - 12 * sequences) / 8) {
-    return BadIndex(prefix_,
-                    absl::StrFormat("field document indices is %d, impossible in a file of %d bytes with %d "
-                                    "sequences (34 + 12 sequences + 8 indices)",
-                                    indices, size, sequences));
+    return BadIndex(prefix_, absl::StrFormat("field document indices is %d, impossible in a file of %d bytes with %d "
+                                             "sequences (34 + 12 sequences + 8 indices)",
+                                             indices, size, sequences));
   }
   const uint64_t expected = kHeaderBytes + 12 * sequences + 8 * indices;
   if (sequences > 0 && size == expected + sequences) {
@@ -161,8 +145,8 @@ absl::Status IndexedDataset::ParseHeader() {
                         index_layout::IdxPath(prefix_)));
   }
   if (size != expected) {
-    return BadIndex(prefix_, absl::StrFormat("%d bytes, but %d sequences and %d document indices make %d",
-                                             size, sequences, indices, expected));
+    return BadIndex(prefix_, absl::StrFormat("%d bytes, but %d sequences and %d document indices make %d", size, sequences,
+                                             indices, expected));
   }
   sequences_ = static_cast<int64_t>(sequences);
   documents_ = static_cast<int64_t>(indices) - 1;
@@ -179,21 +163,17 @@ absl::Status IndexedDataset::CheckSequences() const {
     if (length < 0) return BadIndex(prefix_, absl::StrFormat("field length[%d] is %d, negative", s, length));
     if (pointer != expected) {
       return BadIndex(
-          prefix_, absl::StrFormat("field pointer[%d] is %d, but the sequences before it end at byte %d", s,
-                                   pointer, expected));
+          prefix_, absl::StrFormat("field pointer[%d] is %d, but the sequences before it end at byte %d", s, pointer, expected));
     }
     expected += length * token_bytes;
     if (expected > bin_bytes) {
-      return BadIndex(
-          prefix_,
-          absl::StrFormat("field length[%d] is %d tokens of %d bytes, which ends at byte %d, but %s "
-                          "has %d bytes",
-                          s, length, token_bytes, expected, index_layout::BinPath(prefix_), bin_bytes));
+      return BadIndex(prefix_, absl::StrFormat("field length[%d] is %d tokens of %d bytes, which ends at byte %d, but %s "
+                                               "has %d bytes",
+                                               s, length, token_bytes, expected, index_layout::BinPath(prefix_), bin_bytes));
     }
   }
   if (expected != bin_bytes) {
-    return IntegrityError(absl::StrFormat("%s: %d bytes, but %s describes %d; %s",
-                                          index_layout::BinPath(prefix_), bin_bytes,
+    return IntegrityError(absl::StrFormat("%s: %d bytes, but %s describes %d; %s", index_layout::BinPath(prefix_), bin_bytes,
                                           index_layout::IdxPath(prefix_), expected, kRemedy));
   }
   return absl::OkStatus();
@@ -203,18 +183,15 @@ absl::Status IndexedDataset::CheckDocuments() const {
   int64_t previous = 0;
   for (int64_t d = 0; d <= documents_; ++d) {
     const int64_t index = Load<int64_t>(DocumentIndices() + 8 * d);
-    if (d == 0 && index != 0)
-      return BadIndex(prefix_, absl::StrFormat("field document[0] is %d, not 0", index));
+    if (d == 0 && index != 0) return BadIndex(prefix_, absl::StrFormat("field document[0] is %d, not 0", index));
     if (index < previous || index > sequences_) {
-      return BadIndex(prefix_, absl::StrFormat("field document[%d] is %d, outside %d..%d", d, index, previous,
-                                               sequences_));
+      return BadIndex(prefix_, absl::StrFormat("field document[%d] is %d, outside %d..%d", d, index, previous, sequences_));
     }
     previous = index;
   }
   if (previous != sequences_) {
-    return BadIndex(prefix_,
-                    absl::StrFormat("field document[%d], the last, is %d, but there are %d sequences",
-                                    documents_, previous, sequences_));
+    return BadIndex(prefix_, absl::StrFormat("field document[%d], the last, is %d, but there are %d sequences", documents_,
+                                             previous, sequences_));
   }
   return absl::OkStatus();
 }
@@ -244,10 +221,10 @@ absl::Status IndexedDataset::Read(int64_t start, std::span<int32_t> out) const {
   const std::byte* from = bin_.bytes().data() + begin;
   const int64_t bad = WidenAs(type_, from, vocab_size_, out);
   if (bad < 0) return absl::OkStatus();
-  return IntegrityError(absl::StrFormat(
-      "%s: token %d (byte %d) is outside the vocabulary of %d; the file is damaged, or "
-      "another tokenizer made it: check the vocabulary size of the config, or prepare the data again",
-      index_layout::BinPath(prefix_), start + bad, (start + bad) * TokenBytes(type_), vocab_size_));
+  return IntegrityError(
+      absl::StrFormat("%s: token %d (byte %d) is outside the vocabulary of %d; the file is damaged, or "
+                      "another tokenizer made it: check the vocabulary size of the config, or prepare the data again",
+                      index_layout::BinPath(prefix_), start + bad, (start + bad) * TokenBytes(type_), vocab_size_));
 }
 
 }  // namespace jevons

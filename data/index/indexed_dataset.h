@@ -28,9 +28,7 @@ enum class TokenType : uint8_t { kU8 = 1, kI8 = 2, kI16 = 3, kI32 = 4, kI64 = 5,
 int64_t TokenBytes(TokenType type);
 
 // The type that Megatron's writer picks: 2 bytes where every id fits with room to spare, else 4.
-inline TokenType TokenTypeFor(int64_t vocab_size) {
-  return vocab_size < 65500 ? TokenType::kU16 : TokenType::kI32;
-}
+inline TokenType TokenTypeFor(int64_t vocab_size) { return vocab_size < 65500 ? TokenType::kU16 : TokenType::kI32; }
 
 // Writes a dataset, one sequence per document. The files appear under their names only when Finish succeeds,
 // and an .idx never stands beside a .bin or .sums that is not its own.

@@ -19,7 +19,9 @@ namespace {
 // An .idx on its way to the disk, and its checksum.
 class SummedFile {
  public:
-  explicit SummedFile(OutputFile& file) : file_(file), state_(XXH3_createState(), XXH3_freeState) { XXH3_64bits_reset(state_.get()); }
+  explicit SummedFile(OutputFile& file) : file_(file), state_(XXH3_createState(), XXH3_freeState) {
+    XXH3_64bits_reset(state_.get());
+  }
   absl::Status Append(std::span<const std::byte> bytes) {
     XXH3_64bits_update(state_.get(), bytes.data(), bytes.size());
     return file_.Append(bytes);
@@ -38,7 +40,8 @@ absl::Status AppendValue(SummedFile& file, T value) {
 
 absl::Status Remove(const std::string& path) {
   if (unlink(path.c_str()) == 0 || errno == ENOENT) return absl::OkStatus();
-  return FailureError(absl::StrFormat("%s: cannot replace the older file: %s; remove it or choose another output", path, std::strerror(errno)));
+  return FailureError(
+      absl::StrFormat("%s: cannot replace the older file: %s; remove it or choose another output", path, std::strerror(errno)));
 }
 
 template <typename T>
@@ -72,8 +75,7 @@ absl::Status WriteIndex(SummedFile& file, TokenType type, std::span<const int32_
 
 }  // namespace
 
-absl::StatusOr<IndexedDatasetWriter> IndexedDatasetWriter::Create(const std::string& prefix,
-                                                                  int64_t vocab_size) {
+absl::StatusOr<IndexedDatasetWriter> IndexedDatasetWriter::Create(const std::string& prefix, int64_t vocab_size) {
   JEVONS_RETURN_IF_ERROR(index_layout::CheckVocabSize(prefix, vocab_size));
   JEVONS_ASSIGN_OR_RETURN(OutputFile bin, OutputFile::Create(index_layout::BinPath(prefix)));
   return IndexedDatasetWriter(prefix, vocab_size, std::move(bin));

@@ -20,9 +20,8 @@ std::string PartialName(const std::string& path) { return path + ".partial"; }
 
 absl::Status DiskError(const std::string& path, absl::string_view action) {
   const int error = errno;
-  return FailureError(
-      absl::StrFormat("%s: cannot %s: %s; check the folder, its permissions and the free space", path, action,
-                      std::strerror(error)));
+  return FailureError(absl::StrFormat("%s: cannot %s: %s; check the folder, its permissions and the free space", path, action,
+                                      std::strerror(error)));
 }
 
 // Makes a rename in the folder of `path` survive a power cut.

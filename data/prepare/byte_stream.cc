@@ -28,19 +28,15 @@ constexpr char kGzipPadding = 0;          // behind the last member, as tapes le
 Compression CompressionOf(absl::string_view front) {
   if (absl::StartsWith(front, "\x1F\x8B")) return Compression::kGzip;
   if (absl::StartsWith(front, "\x28\xB5\x2F\xFD")) return Compression::kZstd;
-  const bool skippable =
-      front.size() >= 4 && (front[0] & 0xF0) == 0x50 && front.substr(1, 3) == "\x2A\x4D\x18";
+  const bool skippable = front.size() >= 4 && (front[0] & 0xF0) == 0x50 && front.substr(1, 3) == "\x2A\x4D\x18";
   return skippable ? Compression::kZstd : Compression::kNone;
 }
 
 absl::string_view CompressionName(Compression compression) {
   switch (compression) {
-    case Compression::kZstd:
-      return "zstd";
-    case Compression::kGzip:
-      return "gzip";
-    case Compression::kNone:
-      break;
+    case Compression::kZstd: return "zstd";
+    case Compression::kGzip: return "gzip";
+    case Compression::kNone: break;
   }
   return "none";
 }
@@ -75,8 +71,7 @@ absl::StatusOr<ByteStream> ByteStream::Open(const std::string& path, Compression
   if (compression == Compression::kZstd) {
     stream.zstd_.reset(ZSTD_createDCtx());
     JEVONS_CHECK(stream.zstd_ != nullptr);
-    JEVONS_CHECK(
-        !ZSTD_isError(ZSTD_DCtx_setParameter(stream.zstd_.get(), ZSTD_d_windowLogMax, kMaxWindowLog)));
+    JEVONS_CHECK(!ZSTD_isError(ZSTD_DCtx_setParameter(stream.zstd_.get(), ZSTD_d_windowLogMax, kMaxWindowLog)));
   } else if (compression == Compression::kGzip) {
     stream.gzip_.reset(new z_stream_s{});
     JEVONS_CHECK(inflateInit2(stream.gzip_.get(), kGzipWindowBits) == Z_OK);
@@ -111,9 +106,8 @@ absl::StatusOr<size_t> ByteStream::Decompress(std::span<char> out) {
     if (!written.ok()) return written.status();
     done += *written;
     if (compressed_end_ == 0 && *written == 0 && frame_open_) {
-      return IntegrityError(
-          absl::StrFormat("%s: ends inside a %s; the file is not complete", path_,
-                          compression_ == Compression::kZstd ? "zstd frame" : "gzip member"));
+      return IntegrityError(absl::StrFormat("%s: ends inside a %s; the file is not complete", path_,
+                                            compression_ == Compression::kZstd ? "zstd frame" : "gzip member"));
     }
   }
   return done;
@@ -132,8 +126,7 @@ absl::StatusOr<size_t> ByteStream::DecompressZstd(std::span<char> out) {
 absl::StatusOr<size_t> ByteStream::DecompressGzip(std::span<char> out) {
   z_stream_s& stream = *gzip_;
   if (!frame_open_) {
-    while (compressed_begin_ < compressed_end_ && compressed_[compressed_begin_] == kGzipPadding)
-      ++compressed_begin_;
+    while (compressed_begin_ < compressed_end_ && compressed_[compressed_begin_] == kGzipPadding) ++compressed_begin_;
     if (compressed_begin_ == compressed_end_) return 0;
     JEVONS_CHECK(inflateReset(&stream) == Z_OK);
     frame_open_ = true;

@@ -29,9 +29,7 @@ constexpr int kVersion = 1;
 constexpr int64_t kMaxInfoBytes = int64_t{1} << 20;
 constexpr size_t kReadBytes = size_t{1} << 20;
 
-Json ToJson(const SplitInfo& split) {
-  return {{"documents", split.documents}, {"tokens", split.tokens}, {"bytes", split.bytes}};
-}
+Json ToJson(const SplitInfo& split) { return {{"documents", split.documents}, {"tokens", split.tokens}, {"bytes", split.bytes}}; }
 
 // Reads the fields of an object strictly; the first that is missing, of another type or not known ends it.
 class ObjectReader {
@@ -44,23 +42,20 @@ class ObjectReader {
   void Read(const char* name, Int& value) {
     const nlohmann::json& json = At(name);
     if (!status_.ok()) return;
-    if (!json.is_number_unsigned() ||
-        json.get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<Int>::max()))
+    if (!json.is_number_unsigned() || json.get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<Int>::max()))
       return Fail(absl::StrFormat("field \"%s\" is %s, not a whole number from 0 on", name, ShownJson(json)));
     value = json.get<Int>();
   }
   void Read(const char* name, double& value) {
     const nlohmann::json& json = At(name);
     if (!status_.ok()) return;
-    if (!json.is_number())
-      return Fail(absl::StrFormat("field \"%s\" is %s, not a number", name, ShownJson(json)));
+    if (!json.is_number()) return Fail(absl::StrFormat("field \"%s\" is %s, not a number", name, ShownJson(json)));
     value = json.get<double>();
   }
   void Read(const char* name, std::string& value) {
     const nlohmann::json& json = At(name);
     if (!status_.ok()) return;
-    if (!json.is_string())
-      return Fail(absl::StrFormat("field \"%s\" is %s, not a string", name, ShownJson(json)));
+    if (!json.is_string()) return Fail(absl::StrFormat("field \"%s\" is %s, not a string", name, ShownJson(json)));
     value = json.get<std::string>();
   }
   // Leaves the value as it is if the field is absent.
@@ -142,8 +137,8 @@ absl::Status CheckSizes(const std::string& folder, const DatasetInfo& info) {
     const auto size = std::filesystem::file_size(folder + "/" + name, error);
     if (error) return IntegrityError(absl::StrFormat("%s/%s: %s", folder, name, error.message()));
     if (static_cast<int64_t>(size) != file.bytes) {
-      return IntegrityError(absl::StrFormat("%s/%s: has %d bytes, %s says %d; prepare the dataset again",
-                                            folder, name, size, kDatasetInfoFile, file.bytes));
+      return IntegrityError(absl::StrFormat("%s/%s: has %d bytes, %s says %d; prepare the dataset again", folder, name, size,
+                                            kDatasetInfoFile, file.bytes));
     }
   }
   return absl::OkStatus();
@@ -155,8 +150,7 @@ absl::StatusOr<DatasetInfo> LoadDatasetInfo(const std::string& folder) {
   const std::string path = folder + "/" + kDatasetInfoFile;
   JEVONS_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path, kMaxInfoBytes));
   const auto damaged = [&](const absl::Status& status) {
-    return IntegrityError(
-        absl::StrFormat("%s: damaged: %s; prepare the dataset again", path, status.message()));
+    return IntegrityError(absl::StrFormat("%s: damaged: %s; prepare the dataset again", path, status.message()));
   };
   const absl::StatusOr<nlohmann::json> json = ParseStrictJson(text);
   if (!json.ok()) return damaged(json.status());
@@ -174,8 +168,7 @@ absl::StatusOr<DatasetInfo> LoadDatasetInfo(const std::string& folder) {
 
 absl::Status SaveDatasetInfo(const std::string& folder, const DatasetInfo& info) {
   Json files = Json::object();
-  for (const auto& [name, file] : info.files)
-    files[name] = {{"bytes", file.bytes}, {"xxh3_128", file.xxh3_128}};
+  for (const auto& [name, file] : info.files) files[name] = {{"bytes", file.bytes}, {"xxh3_128", file.xxh3_128}};
   const Json json = {{"format", kFormat},
                      {"version", kVersion},
                      {"vocab_size", info.vocab_size},
@@ -207,14 +200,15 @@ absl::StatusOr<FileRecord> DescribeFile(const std::string& path) {
 
 namespace {
 
-absl::Status VerifyFiles(const std::string& folder, const DatasetInfo& info, const std::function<bool(const std::string&)>& wanted) {
+absl::Status VerifyFiles(const std::string& folder, const DatasetInfo& info,
+                         const std::function<bool(const std::string&)>& wanted) {
   for (const auto& [name, expected] : info.files) {
     if (!wanted(name)) continue;
     JEVONS_ASSIGN_OR_RETURN(const FileRecord found, DescribeFile(folder + "/" + name));
     if (found == expected) continue;
-    return IntegrityError(absl::StrFormat(
-        "%s/%s: the contents are not those of %s (XXH3 %s, %d bytes; expected %s, %d)", folder, name,
-        kDatasetInfoFile, found.xxh3_128, found.bytes, expected.xxh3_128, expected.bytes));
+    return IntegrityError(absl::StrFormat("%s/%s: the contents are not those of %s (XXH3 %s, %d bytes; expected %s, %d)", folder,
+                                          name, kDatasetInfoFile, found.xxh3_128, found.bytes, expected.xxh3_128,
+                                          expected.bytes));
   }
   return absl::OkStatus();
 }

@@ -33,11 +33,10 @@ struct DatasetInfo {
   SplitInfo validation;  // all 0: there is none, and no validation.bin
   uint64_t seed = 0;     // and the fraction: how the validation documents were chosen
   double validation_fraction = 0;
-  int64_t bad_documents = 0;  // left out, as `--on-bad-line skip` asked for
-  std::string
-      document_rule;  // of plain text, and its separator; empty if the folder is of before they were recorded
-  std::string document_separator;           // of rule "separator"
-  std::string end_token;                    // the text of the token that ends each document; empty likewise
+  int64_t bad_documents = 0;       // left out, as `--on-bad-line skip` asked for
+  std::string document_rule;       // of plain text, and its separator; empty if the folder is of before they were recorded
+  std::string document_separator;  // of rule "separator"
+  std::string end_token;           // the text of the token that ends each document; empty likewise
   std::map<std::string, FileRecord> files;  // by name in the folder, all but dataset.json
   bool operator==(const DatasetInfo&) const = default;
 };

@@ -31,25 +31,20 @@ absl::StatusOr<DocumentRule> DocumentRuleFor(absl::string_view name) {
   for (const auto& [known, rule] : kRules) {
     if (name == known && rule != DocumentRule::kSeparator) return rule;
   }
-  return UsageError(
-      absl::StrFormat("document rule \"%s\" is unknown; use blank-line, form-feed or file", name));
+  return UsageError(absl::StrFormat("document rule \"%s\" is unknown; use blank-line, form-feed or file", name));
 }
 
 absl::string_view DocumentRuleName(DocumentRule rule) {
-  return std::find_if(std::begin(kRules), std::end(kRules),
-                      [rule](const auto& r) { return r.second == rule; })
-      ->first;
+  return std::find_if(std::begin(kRules), std::end(kRules), [rule](const auto& r) { return r.second == rule; })->first;
 }
 
-DocumentReader::DocumentReader(const InputFile& input, DocumentRule rule, absl::string_view separator,
-                               ByteStream stream)
+DocumentReader::DocumentReader(const InputFile& input, DocumentRule rule, absl::string_view separator, ByteStream stream)
     : input_(input), rule_(rule), stream_(std::move(stream)), buffer_(kBufferBytes) {
   if (input.format != TextFormat::kPlain || rule == DocumentRule::kFile) return;
   separator_ = std::string(rule == DocumentRule::kSeparator ? separator : "\f");
 }
 
-absl::StatusOr<DocumentReader> DocumentReader::Open(const InputFile& input, DocumentRule rule,
-                                                    absl::string_view separator) {
+absl::StatusOr<DocumentReader> DocumentReader::Open(const InputFile& input, DocumentRule rule, absl::string_view separator) {
   JEVONS_ASSIGN_OR_RETURN(ByteStream stream, ByteStream::Open(input.path, input.compression));
   DocumentReader reader(input, rule, separator, std::move(stream));
   JEVONS_RETURN_IF_ERROR(reader.Fill());
@@ -145,8 +140,7 @@ void DocumentReader::Consume(size_t bytes) {
 size_t DocumentReader::SegmentSize(size_t searched) const {
   const absl::string_view bytes(buffer_.data() + begin_, end_ - begin_);
   size_t end = 0;
-  if (const void* found = std::memchr(bytes.data() + searched, '\n', bytes.size() - searched);
-      found != nullptr) {
+  if (const void* found = std::memchr(bytes.data() + searched, '\n', bytes.size() - searched); found != nullptr) {
     end = static_cast<size_t>(static_cast<const char*>(found) - bytes.data()) + 1;
   }
   if (separator_.empty()) return end;

@@ -32,9 +32,9 @@ absl::StatusOr<DocumentRule> DocumentRuleFor(absl::string_view name);
 absl::string_view DocumentRuleName(DocumentRule rule);
 
 struct RawDocument {
-  std::string bytes;  // text; or a line of JSON
-  int64_t line;       // where it begins, from 1
-  int64_t offset;     // where it begins, in bytes of the decompressed file, from 0
+  std::string bytes;      // text; or a line of JSON
+  int64_t line;           // where it begins, from 1
+  int64_t offset;         // where it begins, in bytes of the decompressed file, from 0
   bool too_long = false;  // it has more than kMaxDocumentBytes, and `bytes` is empty
 };
 
@@ -45,8 +45,7 @@ class DocumentReader {
  public:
   // `separator` is for DocumentRule::kSeparator: not empty, on one line. Integrity error also if the decompressed file is one of
   // another kind.
-  static absl::StatusOr<DocumentReader> Open(const InputFile& input, DocumentRule rule,
-                                             absl::string_view separator = "");
+  static absl::StatusOr<DocumentReader> Open(const InputFile& input, DocumentRule rule, absl::string_view separator = "");
 
   // The next document; nothing at the end of the file. Errors as ByteStream's.
   absl::StatusOr<std::optional<RawDocument>> Next();

@@ -22,8 +22,7 @@ absl::StatusOr<BadLine> BadLineFor(absl::string_view name);
 // The text of a document of `input`: valid UTF-8; empty if `field` of a JSON line is. `field` is for JSON
 // lines only. Integrity error with file and line for a document that is too long, for a line that JsonLineField refuses, and,
 // with the byte, for plain text that is not UTF-8.
-absl::StatusOr<std::string> DocumentText(RawDocument document, const InputFile& input,
-                                         const std::string& field);
+absl::StatusOr<std::string> DocumentText(RawDocument document, const InputFile& input, const std::string& field);
 
 }  // namespace jevons
 

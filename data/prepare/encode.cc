@@ -37,8 +37,7 @@ EncodedBatch EncodeBatch(DocumentBatch batch, const Corpus& corpus, int32_t eos,
     const size_t before = result.ids.size();
     encoder.Append(*text, SpecialText::kPlain, result.ids);
     result.ids.push_back(eos);
-    result.documents.push_back(
-        {static_cast<int64_t>(result.ids.size() - before), static_cast<int64_t>(text->size())});
+    result.documents.push_back({static_cast<int64_t>(result.ids.size() - before), static_cast<int64_t>(text->size())});
   }
   return result;
 }
@@ -75,9 +74,8 @@ absl::Status InputsChanged() {
 
 }  // namespace
 
-absl::StatusOr<EncodedCorpus> EncodeCorpus(const Corpus& corpus, const Tokenizer& tokenizer,
-                                           const ValidationSplit& split, int64_t documents,
-                                           const std::string& folder) {
+absl::StatusOr<EncodedCorpus> EncodeCorpus(const Corpus& corpus, const Tokenizer& tokenizer, const ValidationSplit& split,
+                                           int64_t documents, const std::string& folder) {
   SplitWriter train, validation;
   JEVONS_RETURN_IF_ERROR(train.Open(folder + "/train", tokenizer.vocab_size()));
   if (split.has_validation()) {

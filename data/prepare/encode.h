@@ -21,9 +21,8 @@ struct EncodedCorpus {
 
 // Writes FOLDER/train.bin and .idx, and FOLDER/validation.bin and .idx if the split has a validation side, in
 // the order of the documents. Integrity error if there are not `documents` of them any more.
-absl::StatusOr<EncodedCorpus> EncodeCorpus(const Corpus& corpus, const Tokenizer& tokenizer,
-                                           const ValidationSplit& split, int64_t documents,
-                                           const std::string& folder);
+absl::StatusOr<EncodedCorpus> EncodeCorpus(const Corpus& corpus, const Tokenizer& tokenizer, const ValidationSplit& split,
+                                           int64_t documents, const std::string& folder);
 
 }  // namespace jevons
 

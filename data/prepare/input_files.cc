@@ -58,14 +58,13 @@ absl::Status AddFolder(const std::string& folder, std::vector<std::string>& file
   }
   if (error) return IntegrityError(absl::StrFormat("%s: cannot list the folder: %s", folder, error.message()));
   if (found.empty())
-    return IntegrityError(
-        absl::StrFormat("%s: the folder has no file whose name ends in %s", folder, kInputNames));
+    return IntegrityError(absl::StrFormat("%s: the folder has no file whose name ends in %s", folder, kInputNames));
   std::sort(found.begin(), found.end());
   std::sort(others.begin(), others.end());
   if (!others.empty()) {
     const size_t shown = std::min(others.size(), kMostNamed);
-    LogWarning(absl::StrFormat("%s: %d files have no input's name and are left out: %s%s", folder,
-                               others.size(), absl::StrJoin(others.begin(), others.begin() + shown, ", "),
+    LogWarning(absl::StrFormat("%s: %d files have no input's name and are left out: %s%s", folder, others.size(),
+                               absl::StrJoin(others.begin(), others.begin() + shown, ", "),
                                shown < others.size() ? ", ..." : ""));
   }
   files.insert(files.end(), found.begin(), found.end());
@@ -83,17 +82,15 @@ absl::Status AddPath(const std::string& path, std::vector<std::string>& files) {
 
 absl::StatusOr<InputFile> InputFileFor(const std::string& path) {
   const NameParts parts = PartsOf(path);
-  if (!parts.format)
-    return UsageError(
-        absl::StrFormat("%s: unknown kind of input; the name must end in %s", path, kInputNames));
+  if (!parts.format) return UsageError(absl::StrFormat("%s: unknown kind of input; the name must end in %s", path, kInputNames));
   JEVONS_ASSIGN_OR_RETURN(const std::string front, FileFront(path, kForeignFileBytes));
   const Compression compression = CompressionOf(front);
   if (compression == Compression::kNone) {
     JEVONS_RETURN_IF_ERROR(RefuseForeignFile(path, front));
     if (parts.compressed) {
-      return IntegrityError(absl::StrFormat(
-          "%s: %s, though its name says that it is compressed; get the file again, or rename it", path,
-          front.empty() ? "is empty" : "is neither gzip nor zstd"));
+      return IntegrityError(
+          absl::StrFormat("%s: %s, though its name says that it is compressed; get the file again, or rename it", path,
+                          front.empty() ? "is empty" : "is neither gzip nor zstd"));
     }
   }
   return InputFile{path, *parts.format, compression};

@@ -14,8 +14,7 @@ namespace jevons {
 enum class TextFormat { kPlain, kJsonLines };
 
 // The names of inputs, for messages and help.
-inline constexpr char kInputNames[] =
-    ".txt, or .jsonl, .json, .ndjson or .jl (JSON lines); .gz or .zst may follow";
+inline constexpr char kInputNames[] = ".txt, or .jsonl, .json, .ndjson or .jl (JSON lines); .gz or .zst may follow";
 
 struct InputFile {
   std::string path;

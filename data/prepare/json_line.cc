@@ -21,19 +21,13 @@ constexpr size_t kMostNames = 12;  // of fields in a message
 
 absl::string_view TypeName(char first) {
   switch (first) {
-    case '{':
-      return "an object";
-    case '[':
-      return "an array";
-    case '"':
-      return "a string";
+    case '{': return "an object";
+    case '[': return "an array";
+    case '"': return "a string";
     case 't':
-    case 'f':
-      return "a boolean";
-    case 'n':
-      return "null";
-    default:
-      return "a number";
+    case 'f': return "a boolean";
+    case 'n': return "null";
+    default: return "a number";
   }
 }
 
@@ -47,8 +41,7 @@ class Scanner {
   absl::string_view From(size_t begin) const { return text_.substr(begin, at_ - begin); }
 
   void SkipSpaces() {
-    while (!AtEnd() && (text_[at_] == ' ' || text_[at_] == '\t' || text_[at_] == '\n' || text_[at_] == '\r'))
-      ++at_;
+    while (!AtEnd() && (text_[at_] == ' ' || text_[at_] == '\t' || text_[at_] == '\n' || text_[at_] == '\r')) ++at_;
   }
   bool Consume(char c) {
     if (AtEnd() || text_[at_] != c) return false;
@@ -59,18 +52,15 @@ class Scanner {
   absl::Status Bad(absl::string_view expected) const {
     if (AtEnd()) {
       const absl::string_view shown = absl::StripTrailingAsciiWhitespace(text_);
-      const bool pretty =
-          absl::EndsWith(shown, "{") || absl::EndsWith(shown, "[") || absl::EndsWith(shown, ",");
-      return IntegrityError(
-          absl::StrCat("not valid JSON: the line ends where ", expected, " is expected",
-                       pretty ? "; each object must stand on one line, as `jq -c .` writes it" : ""));
+      const bool pretty = absl::EndsWith(shown, "{") || absl::EndsWith(shown, "[") || absl::EndsWith(shown, ",");
+      return IntegrityError(absl::StrCat("not valid JSON: the line ends where ", expected, " is expected",
+                                         pretty ? "; each object must stand on one line, as `jq -c .` writes it" : ""));
     }
     const auto byte = static_cast<unsigned char>(text_[at_]);
     const std::string found = absl::ascii_isprint(byte) ? absl::StrFormat("'%c'", byte)
                               : byte == 0               ? "a NUL byte, as a crash leaves them,"
                                                         : absl::StrFormat("byte 0x%02X", byte);
-    return IntegrityError(
-        absl::StrFormat("not valid JSON: byte %d: %s where %s is expected", at_ + 1, found, expected));
+    return IntegrityError(absl::StrFormat("not valid JSON: byte %d: %s where %s is expected", at_ + 1, found, expected));
   }
 
   // A string, from its opening quotation mark; `contents` are the bytes between the marks as they stand.
@@ -134,12 +124,10 @@ class Scanner {
  private:
   absl::Status Escape() {
     const char c = Peek();
-    if (AtEnd() || absl::string_view("\"\\/bfnrtu").find(c) == absl::string_view::npos)
-      return Bad("one of \"\\/bfnrtu");
+    if (AtEnd() || absl::string_view("\"\\/bfnrtu").find(c) == absl::string_view::npos) return Bad("one of \"\\/bfnrtu");
     ++at_;
     for (int i = 0; c == 'u' && i < 4; ++i, ++at_) {
-      if (AtEnd() || !absl::ascii_isxdigit(static_cast<unsigned char>(text_[at_])))
-        return Bad("a hexadecimal digit");
+      if (AtEnd() || !absl::ascii_isxdigit(static_cast<unsigned char>(text_[at_]))) return Bad("a hexadecimal digit");
     }
     return absl::OkStatus();
   }
@@ -180,8 +168,7 @@ class Scanner {
 uint32_t Hex4(absl::string_view digits) {
   uint32_t value = 0;
   for (const char c : digits.substr(0, 4)) {
-    value = value << 4 | (absl::ascii_isdigit(c) ? static_cast<uint32_t>(c - '0')
-                                                 : (static_cast<uint32_t>(c) | 0x20) - 'a' + 10);
+    value = value << 4 | (absl::ascii_isdigit(c) ? static_cast<uint32_t>(c - '0') : (static_cast<uint32_t>(c) | 0x20) - 'a' + 10);
   }
   return value;
 }
@@ -227,12 +214,11 @@ bool IsField(absl::string_view key, absl::string_view field) {
 }
 
 absl::Status NoField(absl::string_view field, std::vector<absl::string_view> names) {
-  std::string list =
-      absl::StrJoin(names.begin(), names.begin() + std::min(names.size(), kMostNames), ", ",
-                    [](std::string* out, absl::string_view name) { absl::StrAppend(out, "\"", name, "\""); });
+  std::string list = absl::StrJoin(names.begin(), names.begin() + std::min(names.size(), kMostNames), ", ",
+                                   [](std::string* out, absl::string_view name) { absl::StrAppend(out, "\"", name, "\""); });
   if (names.size() > kMostNames) absl::StrAppend(&list, " and ", names.size() - kMostNames, " more");
-  return IntegrityError(absl::StrFormat("no field \"%s\"; the object has %s", field,
-                                        names.empty() ? "none" : ReplaceInvalidUtf8(list)));
+  return IntegrityError(
+      absl::StrFormat("no field \"%s\"; the object has %s", field, names.empty() ? "none" : ReplaceInvalidUtf8(list)));
 }
 
 }  // namespace
@@ -272,22 +258,21 @@ absl::StatusOr<std::string> JsonLineField(absl::string_view line, absl::string_v
   scanner.SkipSpaces();
   if (!scanner.AtEnd()) return scanner.Bad("the end of the line");
   if (!object) {
-    return IntegrityError(absl::StrFormat(
-        "a JSON object is expected, not %s%s", TypeName(line[begin]),
-        line[begin] == '[' ? "; write an array's objects one a line, as `jq -c '.[]'` does" : ""));
+    return IntegrityError(
+        absl::StrFormat("a JSON object is expected, not %s%s", TypeName(line[begin]),
+                        line[begin] == '[' ? "; write an array's objects one a line, as `jq -c '.[]'` does" : ""));
   }
   if (!contents) return NoField(field, std::move(names));
   if (const size_t bad = FirstInvalidUtf8(*contents); bad < contents->size()) {
-    return IntegrityError(absl::StrFormat(
-        "field \"%s\": byte %d of the line (0x%02X) is not UTF-8; convert the file to UTF-8 first, for "
-        "example with iconv",
-        field, contents->data() + bad - line.data() + 1, static_cast<unsigned char>((*contents)[bad])));
+    return IntegrityError(
+        absl::StrFormat("field \"%s\": byte %d of the line (0x%02X) is not UTF-8; convert the file to UTF-8 first, for "
+                        "example with iconv",
+                        field, contents->data() + bad - line.data() + 1, static_cast<unsigned char>((*contents)[bad])));
   }
   absl::string_view half;
   std::optional<std::string> text = Unescape(*contents, &half);
   if (!text) {
-    return IntegrityError(
-        absl::StrFormat("field \"%s\": %s is half of a surrogate pair, which is no character", field, half));
+    return IntegrityError(absl::StrFormat("field \"%s\": %s is half of a surrogate pair, which is no character", field, half));
   }
   return *std::move(text);
 }

@@ -25,8 +25,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kFiles[] = {kTokenizerFile,   kDatasetInfoFile, "train.bin",      "train.idx",
-                                  "train.sums",     "validation.bin", "validation.idx", "validation.sums"};
+constexpr const char* kFiles[] = {kTokenizerFile, kDatasetInfoFile, "train.bin",      "train.idx",
+                                  "train.sums",   "validation.bin", "validation.idx", "validation.sums"};
 constexpr absl::string_view kPartial = ".partial";  // the suffix of a file that is being written
 
 // The names in a folder; empty if there is no such folder.
@@ -76,24 +76,22 @@ absl::Status CheckTarget(const std::string& path, Overwrite overwrite) {
                         path, foreign.empty() ? names[0] : foreign));
   }
   if (overwrite == Overwrite::kNo) {
-    return UsageError(
-        absl::StrFormat("output %s: already holds a dataset; ask to overwrite it, or choose another", path));
+    return UsageError(absl::StrFormat("output %s: already holds a dataset; ask to overwrite it, or choose another", path));
   }
   return absl::OkStatus();
 }
 
 // Makes and locks the staged folder; returns the descriptor that holds the lock.
 absl::StatusOr<int> LockStaging(const std::string& staging) {
-  if (::mkdir(staging.c_str(), 0755) != 0 && errno != EEXIST)
-    return SystemError(staging, "create the folder");
+  if (::mkdir(staging.c_str(), 0755) != 0 && errno != EEXIST) return SystemError(staging, "create the folder");
   const int lock = ::open(staging.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (lock < 0) return SystemError(staging, "open the folder");
   absl::Status status;
   if (::flock(lock, LOCK_EX | LOCK_NB) != 0) {
     status = UsageError(absl::StrFormat("%s: another process is preparing this output now", staging));
   } else if (const std::string foreign = Foreign(staging); !foreign.empty()) {
-    status = UsageError(absl::StrFormat(
-        "%s: is in the way and holds \"%s\", which no dataset has; move it away", staging, foreign));
+    status =
+        UsageError(absl::StrFormat("%s: is in the way and holds \"%s\", which no dataset has; move it away", staging, foreign));
   }
   if (status.ok()) return lock;
   ::close(lock);
@@ -110,8 +108,7 @@ absl::StatusOr<OutputFolder> OutputFolder::Create(const std::string& given, Over
   JEVONS_RETURN_IF_ERROR(CheckTarget(target, overwrite));
   fs::create_directories(fs::path(target).parent_path(), error);
   if (error) {
-    return FailureError(
-        absl::StrFormat("output %s: cannot create its parent folder: %s", given, error.message()));
+    return FailureError(absl::StrFormat("output %s: cannot create its parent folder: %s", given, error.message()));
   }
   const std::string staging = target + ".partial";
   JEVONS_ASSIGN_OR_RETURN(const int lock, LockStaging(staging));
@@ -120,9 +117,7 @@ absl::StatusOr<OutputFolder> OutputFolder::Create(const std::string& given, Over
 }
 
 OutputFolder::OutputFolder(OutputFolder&& other) noexcept
-    : path_(std::move(other.path_)),
-      staging_(std::move(other.staging_)),
-      lock_(std::exchange(other.lock_, -1)) {}
+    : path_(std::move(other.path_)), staging_(std::move(other.staging_)), lock_(std::exchange(other.lock_, -1)) {}
 
 OutputFolder::~OutputFolder() {
   if (lock_ < 0) return;
@@ -141,8 +136,7 @@ absl::Status OutputFolder::Commit() {
   } else if (::renameat2(AT_FDCWD, staging_.c_str(), AT_FDCWD, path_.c_str(), RENAME_EXCHANGE) != 0) {
     if (errno != EINVAL && errno != ENOSYS) return SystemError(path_, "replace the old dataset");
     RemoveDataset(path_);
-    if (std::rename(staging_.c_str(), path_.c_str()) != 0)
-      return SystemError(path_, "rename " + staging_ + " to it");
+    if (std::rename(staging_.c_str(), path_.c_str()) != 0) return SystemError(path_, "rename " + staging_ + " to it");
     ::close(std::exchange(lock_, -1));
   }
   return SyncFolder(fs::path(path_).parent_path().string());

@@ -28,19 +28,16 @@ absl::Status CheckOptions(const PrepareOptions& options) {
   }
   if (options.tokenizer.empty()) JEVONS_RETURN_IF_ERROR(CheckVocabSize(options.vocab_size));
   if (options.tokenizer_sample_bytes <= 0) {
-    return UsageError(
-        absl::StrFormat("tokenizer_sample_bytes: %d is not above 0", options.tokenizer_sample_bytes));
+    return UsageError(absl::StrFormat("tokenizer_sample_bytes: %d is not above 0", options.tokenizer_sample_bytes));
   }
   if (!(options.validation_fraction >= 0 && options.validation_fraction < 1)) {
-    return UsageError(
-        absl::StrFormat("validation_fraction: %g is not in [0, 1)", options.validation_fraction));
+    return UsageError(absl::StrFormat("validation_fraction: %g is not in [0, 1)", options.validation_fraction));
   }
   const std::string& separator = options.document_separator;
   if ((options.document_rule == DocumentRule::kSeparator) == separator.empty()) {
     return UsageError("document_separator: is for the rule of that name only, and not empty there");
   }
-  if (separator.find_first_of("\r\n") != std::string::npos ||
-      FirstInvalidUtf8(separator) != separator.size()) {
+  if (separator.find_first_of("\r\n") != std::string::npos || FirstInvalidUtf8(separator) != separator.size()) {
     return UsageError("document_separator: must be UTF-8 without line breaks");
   }
   if (!options.end_token.empty() && options.tokenizer.empty()) {
@@ -63,13 +60,12 @@ absl::StatusOr<Corpus> OpenCorpus(const PrepareOptions& options) {
   JEVONS_ASSIGN_OR_RETURN(const std::vector<std::string> paths, ExpandInputs(options.inputs));
   for (const std::string& path : paths) {
     JEVONS_ASSIGN_OR_RETURN(const InputFile file, InputFileFor(path));
-    JEVONS_RETURN_IF_ERROR(DocumentReader::Open(file, corpus.rule, corpus.separator)
-                               .status());  // unreadable: said before any work
+    JEVONS_RETURN_IF_ERROR(
+        DocumentReader::Open(file, corpus.rule, corpus.separator).status());  // unreadable: said before any work
     for (const InputFile& other : corpus.files) {
       std::error_code error;
       if (std::filesystem::equivalent(path, other.path, error)) {
-        return UsageError(absl::StrFormat("%s and %s are the same file; its documents would count twice",
-                                          other.path, path));
+        return UsageError(absl::StrFormat("%s and %s are the same file; its documents would count twice", other.path, path));
       }
     }
     corpus.files.push_back(file);
@@ -98,16 +94,15 @@ absl::StatusOr<TokenizerFile> LoadTokenizer(const std::string& path, const std::
 }
 
 absl::StatusOr<TokenizerFile> Train(const Survey& survey, const PrepareOptions& options, int threads) {
-  LogInfo(absl::StrFormat("training a tokenizer of %d tokens on %.1f MB of text, %d distinct words",
-                          options.vocab_size, static_cast<double>(survey.sample_bytes) / 1e6,
-                          survey.words.size()));
+  LogInfo(absl::StrFormat("training a tokenizer of %d tokens on %.1f MB of text, %d distinct words", options.vocab_size,
+                          static_cast<double>(survey.sample_bytes) / 1e6, survey.words.size()));
   Progress progress("training the tokenizer", "tokens", options.vocab_size);
   BpeTrainingOptions training{.vocab_size = options.vocab_size, .threads = threads};
   training.on_progress = [&progress](int64_t tokens) { progress.Update(tokens); };
   JEVONS_ASSIGN_OR_RETURN(Tokenizer tokenizer, TrainTokenizer(survey.words, training));
   if (tokenizer.vocab_size() < options.vocab_size) {
-    LogWarning(absl::StrFormat("the text has words for %d tokens only, of the %d asked for",
-                               tokenizer.vocab_size(), options.vocab_size));
+    LogWarning(absl::StrFormat("the text has words for %d tokens only, of the %d asked for", tokenizer.vocab_size(),
+                               options.vocab_size));
   }
   std::string text = tokenizer.ToJson();
   return TokenizerFile{std::move(tokenizer), std::move(text)};
@@ -115,28 +110,23 @@ absl::StatusOr<TokenizerFile> Train(const Survey& survey, const PrepareOptions& 
 
 void WarnOfWhatHasNoEffect(const PrepareOptions& options, const Corpus& corpus) {
   const auto some = [&](TextFormat format) {
-    return std::any_of(corpus.files.begin(), corpus.files.end(),
-                       [&](const InputFile& file) { return file.format == format; });
+    return std::any_of(corpus.files.begin(), corpus.files.end(), [&](const InputFile& file) { return file.format == format; });
   };
   const PrepareOptions defaults;
   if (options.document_rule != defaults.document_rule && !some(TextFormat::kPlain)) {
-    LogWarning(absl::StrFormat("document rule \"%s\" has no effect: no input is plain text",
-                               DocumentRuleName(options.document_rule)));
+    LogWarning(
+        absl::StrFormat("document rule \"%s\" has no effect: no input is plain text", DocumentRuleName(options.document_rule)));
   }
   if (options.text_field != defaults.text_field && !some(TextFormat::kJsonLines)) {
-    LogWarning(
-        absl::StrFormat("text field \"%s\" has no effect: no input is of JSON lines", options.text_field));
+    LogWarning(absl::StrFormat("text field \"%s\" has no effect: no input is of JSON lines", options.text_field));
   }
 }
 
 void WarnOfWhatIsLeftOut(const Corpus& corpus, const Survey& survey) {
-  if (survey.bad_documents > 0)
-    LogWarning(absl::StrFormat("%d bad documents in all are left out", survey.bad_documents));
-  if (survey.empty_documents > 0)
-    LogWarning(absl::StrFormat("%d documents without text are left out", survey.empty_documents));
+  if (survey.bad_documents > 0) LogWarning(absl::StrFormat("%d bad documents in all are left out", survey.bad_documents));
+  if (survey.empty_documents > 0) LogWarning(absl::StrFormat("%d documents without text are left out", survey.empty_documents));
   for (size_t f = 0; f < corpus.files.size(); ++f) {
-    if (survey.documents_of_file[f] == 0)
-      LogWarning(absl::StrFormat("%s: holds no document", corpus.files[f].path));
+    if (survey.documents_of_file[f] == 0) LogWarning(absl::StrFormat("%s: holds no document", corpus.files[f].path));
   }
 }
 
@@ -160,16 +150,13 @@ absl::StatusOr<PrepareReport> Prepare(const PrepareOptions& options) {
   }
   JEVONS_ASSIGN_OR_RETURN(const Corpus corpus, OpenCorpus(options));
   WarnOfWhatHasNoEffect(options, corpus);
-  JEVONS_ASSIGN_OR_RETURN(
-      OutputFolder output,
-      OutputFolder::Create(options.output, options.overwrite ? Overwrite::kYes : Overwrite::kNo));
+  JEVONS_ASSIGN_OR_RETURN(OutputFolder output,
+                          OutputFolder::Create(options.output, options.overwrite ? Overwrite::kYes : Overwrite::kNo));
 
-  JEVONS_ASSIGN_OR_RETURN(const Survey survey,
-                          SurveyCorpus(corpus, tokenizer ? 0 : options.tokenizer_sample_bytes));
+  JEVONS_ASSIGN_OR_RETURN(const Survey survey, SurveyCorpus(corpus, tokenizer ? 0 : options.tokenizer_sample_bytes));
   if (survey.documents == 0) {
-    return IntegrityError(
-        absl::StrFormat("the inputs hold no text: no document was found in them, %d were bad, %d empty",
-                        survey.bad_documents, survey.empty_documents));
+    return IntegrityError(absl::StrFormat("the inputs hold no text: no document was found in them, %d were bad, %d empty",
+                                          survey.bad_documents, survey.empty_documents));
   }
   WarnOfWhatIsLeftOut(corpus, survey);
   if (!tokenizer) {
@@ -181,8 +168,8 @@ absl::StatusOr<PrepareReport> Prepare(const PrepareOptions& options) {
   if (options.validation_fraction > 0 && !split.has_validation()) {
     LogWarning("a single document: it is for training, and there is no validation set");
   }
-  JEVONS_ASSIGN_OR_RETURN(const EncodedCorpus encoded, EncodeCorpus(corpus, tokenizer->tokenizer, split,
-                                                                    survey.documents, output.staging()));
+  JEVONS_ASSIGN_OR_RETURN(const EncodedCorpus encoded,
+                          EncodeCorpus(corpus, tokenizer->tokenizer, split, survey.documents, output.staging()));
   PrepareReport report;
   report.info.vocab_size = tokenizer->tokenizer.vocab_size();
   report.info.train = encoded.train;

@@ -36,22 +36,21 @@ struct PrepareOptions {
   // Of a given tokenizer: the token that ends each document, by the text of an added token. Empty: the one that
   // Tokenizer::eos_id() finds by its usual names. The folder's tokenizer.json marks it, so that all who read that agree.
   std::string end_token;
-  int64_t tokenizer_sample_bytes = int64_t{512}
-                                   << 20;  // train the tokenizer on about this much of the inputs
+  int64_t tokenizer_sample_bytes = int64_t{512} << 20;  // train the tokenizer on about this much of the inputs
 
   double validation_fraction = 0.01;                      // of the documents, in [0, 1)
   uint64_t seed = 1;                                      // chooses the validation documents
   DocumentRule document_rule = DocumentRule::kBlankLine;  // of plain text
-  std::string document_separator;  // with kSeparator only: the text that ends a document
+  std::string document_separator;                         // with kSeparator only: the text that ends a document
   std::string text_field = "text";                        // of JSON lines
   BadLine on_bad_line = BadLine::kError;
-  int threads = 0;                                        // 0: one per core that this process may use
+  int threads = 0;  // 0: one per core that this process may use
 };
 
 struct PrepareReport {
   DatasetInfo info;
   int64_t empty_documents = 0;  // JSON lines whose text is empty
-  double seconds = 0;  // wall time
+  double seconds = 0;           // wall time
 };
 
 // Usage error for options and unusable inputs, integrity error for missing and damaged ones (with file and line or byte

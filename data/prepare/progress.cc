@@ -45,8 +45,8 @@ std::string Progress::Describe(int64_t done) const {
   const double seconds = std::chrono::duration<double>(Clock::now() - start_).count();
   const double rate = static_cast<double>(done) / std::max(seconds, 1e-3);
   const double left = static_cast<double>(std::max<int64_t>(total_ - done, 0)) / std::max(rate, 1.0);
-  return absl::StrFormat("%s: %d%% of %d %s, %.0f a second, %.0f s left", label_,
-                         100 * std::min(done, total_) / total_, total_, unit_, rate, left);
+  return absl::StrFormat("%s: %d%% of %d %s, %.0f a second, %.0f s left", label_, 100 * std::min(done, total_) / total_, total_,
+                         unit_, rate, left);
 }
 
 }  // namespace jevons

@@ -10,9 +10,7 @@ namespace {
 
 constexpr uint64_t kPurpose = 0x7072657000000001;  // "prep", 1; part of what a seed means: never renumber it
 
-double Draw(uint64_t seed, int64_t document) {
-  return RandomUniform(seed, kPurpose, static_cast<uint64_t>(document));
-}
+double Draw(uint64_t seed, int64_t document) { return RandomUniform(seed, kPurpose, static_cast<uint64_t>(document)); }
 
 }  // namespace
 

@@ -29,8 +29,7 @@ struct BatchSurvey {
 // How far into each (decompressed) file its words are counted.
 std::vector<int64_t> SampleEnds(const Corpus& corpus, int64_t sample_bytes) {
   std::vector<int64_t> ends = FileSizes(corpus);
-  const double total =
-      static_cast<double>(std::max<int64_t>(1, std::accumulate(ends.begin(), ends.end(), int64_t{0})));
+  const double total = static_cast<double>(std::max<int64_t>(1, std::accumulate(ends.begin(), ends.end(), int64_t{0})));
   for (int64_t& end : ends) {
     end = static_cast<int64_t>(static_cast<double>(sample_bytes) * (static_cast<double>(end) / total)) + 1;
   }

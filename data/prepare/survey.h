@@ -15,9 +15,9 @@ struct Survey {
   int64_t documents = 0;                   // that are not empty, nor left out
   std::vector<int64_t> documents_of_file;  // the same, by file
   int64_t empty_documents = 0;             // JSON lines whose text is empty: they are left out
-  int64_t bad_documents = 0;  // left out, as BadLine::kSkip asks for; warnings name the first of them
-  int64_t bytes = 0;         // of their text
-  int64_t sample_bytes = 0;  // of the text whose words were counted
+  int64_t bad_documents = 0;               // left out, as BadLine::kSkip asks for; warnings name the first of them
+  int64_t bytes = 0;                       // of their text
+  int64_t sample_bytes = 0;                // of the text whose words were counted
   WordCounts words;
 };
 

@@ -25,8 +25,7 @@ AddedTokenSet::Match AddedTokenSet::Find(absl::string_view text, size_t from) co
     if (!first_[static_cast<unsigned char>(text[i])]) continue;
     for (const size_t size : sizes_) {
       if (size > text.size() - i) continue;
-      if (const auto found = entries_.find(text.substr(i, size)); found != entries_.end())
-        return {i, size, found->second};
+      if (const auto found = entries_.find(text.substr(i, size)); found != entries_.end()) return {i, size, found->second};
     }
   }
   return {};

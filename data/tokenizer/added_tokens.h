@@ -18,10 +18,9 @@ struct AddedToken {
   bool special = true;
   // Is sought in the normalized text, after all others were found in the text as it came.
   bool normalized = false;
-  bool lstrip = false;  // takes the white space before it along
-  bool rstrip = false;  // and behind it
-  bool ends_documents =
-      false;  // the user said so; a field of ours, which Hugging Face's tokenizers passes over
+  bool lstrip = false;          // takes the white space before it along
+  bool rstrip = false;          // and behind it
+  bool ends_documents = false;  // the user said so; a field of ours, which Hugging Face's tokenizers passes over
   bool operator==(const AddedToken&) const = default;
 };
 

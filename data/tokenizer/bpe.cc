@@ -61,7 +61,7 @@ void MergeLoop::RunLong(const MergeRanks& ranks) {
     Merge merge = {};
     std::vector<int32_t> positions;  // not in order
   };
-  absl::flat_hash_map<int32_t, Bucket> buckets;                                       // by rank
+  absl::flat_hash_map<int32_t, Bucket> buckets;                                // by rank
   std::priority_queue<int32_t, std::vector<int32_t>, std::greater<>> waiting;  // ranks whose buckets are not empty
   const auto propose = [&](int32_t position) {
     const std::optional<Candidate> candidate = CandidateAt(ranks, position);
@@ -95,8 +95,7 @@ void MergeLoop::RunLong(const MergeRanks& ranks) {
 }
 
 void MergeLoop::Run(const MergeRanks& ranks, std::span<const int32_t> symbols, std::vector<int32_t>& out) {
-  JEVONS_CHECK(symbols.size() <= size_t{std::numeric_limits<int32_t>::max()}, "a word of %zu bytes",
-               symbols.size());
+  JEVONS_CHECK(symbols.size() <= size_t{std::numeric_limits<int32_t>::max()}, "a word of %zu bytes", symbols.size());
   const int32_t n = static_cast<int32_t>(symbols.size());
   symbols_.resize(symbols.size());
   for (int32_t i = 0; i < n; ++i) symbols_[i] = {symbols[i], i - 1, i + 1};

@@ -30,10 +30,7 @@ class MergeRanks {
  public:
   // False, and nothing inserted, if the pair has a merge already.
   bool Insert(const Merge& merge) {
-    return ranks_
-        .try_emplace(PairKey(merge.left, merge.right),
-                     Rank{static_cast<int32_t>(ranks_.size()), merge.result})
-        .second;
+    return ranks_.try_emplace(PairKey(merge.left, merge.right), Rank{static_cast<int32_t>(ranks_.size()), merge.result}).second;
   }
   struct Rank {
     int32_t rank;

@@ -50,8 +50,8 @@ std::optional<std::string> AlphabetToBytes(absl::string_view text) {
   std::string bytes;
   while (!text.empty()) {
     const DecodedChar c = DecodeUtf8(text);
-    const bool known = StandsForItself(c.code_point) ||
-                       (c.code_point >= kFirstSubstitute && c.code_point < kFirstSubstitute + kSubstitutes);
+    const bool known =
+        StandsForItself(c.code_point) || (c.code_point >= kFirstSubstitute && c.code_point < kFirstSubstitute + kSubstitutes);
     if (!known) return std::nullopt;
     bytes += static_cast<char>(kAlphabet.byte_of_char[c.code_point]);
     text.remove_prefix(c.size);

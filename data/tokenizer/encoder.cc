@@ -29,13 +29,10 @@ std::vector<int32_t> Encoder::Encode(absl::string_view text, EncodeOptions optio
 void Encoder::Append(absl::string_view text, SpecialText specials, std::vector<int32_t>& ids) {
   const auto words = [&](absl::string_view t) { AppendWords(t, ids); };
   const auto token = [&](int32_t id) { ids.push_back(id); };
-  const auto normalize = [&](absl::string_view t) {
-    return tokenizer_.parts_.nfc ? NormalizeNfc(t, normalized_) : t;
-  };
+  const auto normalize = [&](absl::string_view t) { return tokenizer_.parts_.nfc ? NormalizeNfc(t, normalized_) : t; };
   if (specials == SpecialText::kPlain) return words(normalize(text));
   tokenizer_.raw_added_.Cut(
-      text, [&](absl::string_view t) { tokenizer_.normalized_added_.Cut(normalize(t), words, token); },
-      token);
+      text, [&](absl::string_view t) { tokenizer_.normalized_added_.Cut(normalize(t), words, token); }, token);
 }
 
 void Encoder::AppendWords(absl::string_view text, std::vector<int32_t>& ids) {
@@ -81,8 +78,7 @@ void Encoder::AppendWord(absl::string_view word, std::vector<int32_t>& ids) {
     seen_.clear();
     seen_ids_.clear();
   }
-  seen_.emplace(word,
-                Slice{static_cast<uint32_t>(seen_ids_.size()), static_cast<uint32_t>(ids.size() - first)});
+  seen_.emplace(word, Slice{static_cast<uint32_t>(seen_ids_.size()), static_cast<uint32_t>(ids.size() - first)});
   seen_ids_.insert(seen_ids_.end(), ids.begin() + first, ids.end());
 }
 

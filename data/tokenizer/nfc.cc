@@ -127,8 +127,7 @@ class Normalizer {
     for (const Char c : chars_) {
       const bool adjacent = has_starter && size == starter + 1;
       const bool blocked = !has_starter || (!adjacent && chars_[size - 1].combining >= c.combining);
-      if (const uint32_t joined = blocked ? 0 : Composite(chars_[starter].code_point, c.code_point);
-          joined != 0) {
+      if (const uint32_t joined = blocked ? 0 : Composite(chars_[starter].code_point, c.code_point); joined != 0) {
         chars_[starter].code_point = joined;
         continue;
       }

@@ -30,20 +30,17 @@ constexpr char kGpt2[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p
 #define JEVONS_PREFIX "[^\\r\\n\\p{L}\\p{N}]?"
 constexpr char kLlama3[] =
     JEVONS_CONTRACTIONS "|" JEVONS_PREFIX "\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" JEVONS_SPACES;
-constexpr char kQwen2[] =
-    JEVONS_CONTRACTIONS "|" JEVONS_PREFIX "\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" JEVONS_SPACES;
-constexpr char kQwen35[] = JEVONS_CONTRACTIONS
-    "|" JEVONS_PREFIX "[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*" JEVONS_SPACES;
-constexpr char kO200k[] = JEVONS_PREFIX JEVONS_UPPER
-    "*" JEVONS_LOWER "+" JEVONS_CONTRACTIONS "?|" JEVONS_PREFIX JEVONS_UPPER "+" JEVONS_LOWER
-    "*" JEVONS_CONTRACTIONS "?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*" JEVONS_SPACES;
-constexpr char kTekken[] =
-    JEVONS_PREFIX JEVONS_UPPER "*" JEVONS_LOWER "+|" JEVONS_PREFIX JEVONS_UPPER "+" JEVONS_LOWER
-                               "*|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*" JEVONS_SPACES;
-constexpr char kKimi[] =
-    "[\\p{Han}]+|" JEVONS_PREFIX JEVONS_UPPER_NOT_HAN "*" JEVONS_LOWER_NOT_HAN "+" JEVONS_CONTRACTIONS
-    "?|" JEVONS_PREFIX JEVONS_UPPER_NOT_HAN "+" JEVONS_LOWER_NOT_HAN "*" JEVONS_CONTRACTIONS
-    "?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" JEVONS_SPACES;
+constexpr char kQwen2[] = JEVONS_CONTRACTIONS "|" JEVONS_PREFIX "\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" JEVONS_SPACES;
+constexpr char kQwen35[] =
+    JEVONS_CONTRACTIONS "|" JEVONS_PREFIX "[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*" JEVONS_SPACES;
+constexpr char kO200k[] =
+    JEVONS_PREFIX JEVONS_UPPER "*" JEVONS_LOWER "+" JEVONS_CONTRACTIONS "?|" JEVONS_PREFIX JEVONS_UPPER "+" JEVONS_LOWER
+                               "*" JEVONS_CONTRACTIONS "?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*" JEVONS_SPACES;
+constexpr char kTekken[] = JEVONS_PREFIX JEVONS_UPPER "*" JEVONS_LOWER "+|" JEVONS_PREFIX JEVONS_UPPER "+" JEVONS_LOWER
+                                                      "*|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*" JEVONS_SPACES;
+constexpr char kKimi[] = "[\\p{Han}]+|" JEVONS_PREFIX JEVONS_UPPER_NOT_HAN "*" JEVONS_LOWER_NOT_HAN "+" JEVONS_CONTRACTIONS
+                         "?|" JEVONS_PREFIX JEVONS_UPPER_NOT_HAN "+" JEVONS_LOWER_NOT_HAN "*" JEVONS_CONTRACTIONS
+                         "?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" JEVONS_SPACES;
 // OpenAI's own spelling of cl100k, with possessive quantifiers. Nothing that they forbid to give back could begin or end a match:
 // the pieces are those of Llama 3's spelling.
 #define JEVONS_POSSESSIVE(DIGITS)                                      \
@@ -63,9 +60,7 @@ constexpr char kLing[] = JEVONS_POSSESSIVE("");
 #undef JEVONS_PREFIX
 
 // A pattern with its line-break characters written as escapes: the two spellings mean the same.
-std::string Canonical(absl::string_view pattern) {
-  return absl::StrReplaceAll(pattern, {{"\r", "\\r"}, {"\n", "\\n"}});
-}
+std::string Canonical(absl::string_view pattern) { return absl::StrReplaceAll(pattern, {{"\r", "\\r"}, {"\n", "\\n"}}); }
 
 }  // namespace
 
@@ -87,8 +82,7 @@ std::span<const Pretokenizer::Family> Pretokenizer::Families() {
       {"o200k", {kO200k}, true, SplitO200k},
       {"Tekken", {kTekken}, true, SplitTekken},
       {"DeepSeek-V2",
-       {"[\r\n]", run("\\s?", kDeepSeekV2Letters), run("\\s?", kDeepSeekV2Symbols), "\\s+$",
-        run("", kDeepSeekV2Cjk)},
+       {"[\r\n]", run("\\s?", kDeepSeekV2Letters), run("\\s?", kDeepSeekV2Symbols), "\\s+$", run("", kDeepSeekV2Cjk)},
        false,
        SplitDeepSeekV2},
       {"cl100k in OpenAI's spelling", {kCl100k}, true, SplitLlama3},
@@ -112,21 +106,18 @@ absl::StatusOr<Pretokenizer> Pretokenizer::ForPatterns(std::span<const std::stri
   size_t agreeing = 0;  // patterns at the front that some family shares
   for (const Family& family : Families()) {
     size_t i = 0;
-    while (i < patterns.size() && i < family.patterns.size() &&
-           Canonical(patterns[i]) == Canonical(family.patterns[i])) {
+    while (i < patterns.size() && i < family.patterns.size() && Canonical(patterns[i]) == Canonical(family.patterns[i])) {
       ++i;
     }
     if (i == patterns.size() && i == family.patterns.size()) return Pretokenizer(family);
     agreeing = std::max(agreeing, i);
   }
-  const std::string got =
-      agreeing < patterns.size()
-          ? absl::StrFormat("pattern %d, \"%s\"", agreeing + 1, Canonical(patterns[agreeing]))
-          : absl::StrFormat("no pattern after the first %d", agreeing);
-  return IntegrityError(absl::StrFormat(
-      "pre_tokenizer: %s, is not known; known are the patterns of %s", got,
-      absl::StrJoin(Families(), ", ",
-                    [](std::string* out, const Family& f) { absl::StrAppend(out, f.name); })));
+  const std::string got = agreeing < patterns.size()
+                              ? absl::StrFormat("pattern %d, \"%s\"", agreeing + 1, Canonical(patterns[agreeing]))
+                              : absl::StrFormat("no pattern after the first %d", agreeing);
+  return IntegrityError(
+      absl::StrFormat("pre_tokenizer: %s, is not known; known are the patterns of %s", got,
+                      absl::StrJoin(Families(), ", ", [](std::string* out, const Family& f) { absl::StrAppend(out, f.name); })));
 }
 
 Pretokenizer Pretokenizer::WithDigits(Digits digits, Order order) const {

@@ -8,14 +8,11 @@
 namespace jevons {
 namespace {
 
-bool IsPunctuationOrSymbol(const Char& c) {
-  return c.kind == CharClass::kPunctuation || c.kind == CharClass::kSymbol;
-}
+bool IsPunctuationOrSymbol(const Char& c) { return c.kind == CharClass::kPunctuation || c.kind == CharClass::kSymbol; }
 bool IsAsciiLetter(const Char& c) { return (c.code_point | 0x20) - 'a' < 26; }
 bool IsAsciiPunctuation(const Char& c) { return c.code_point < 0x80 && IsPunctuationOrSymbol(c); }
 bool IsIdeographOrKana(const Char& c) {
-  return c.code_point >= 0x3040 &&
-         (c.code_point <= 0x30FF || (c.code_point >= 0x4E00 && c.code_point <= 0x9FA5));
+  return c.code_point >= 0x3040 && (c.code_point <= 0x30FF || (c.code_point >= 0x4E00 && c.code_point <= 0x9FA5));
 }
 
 // The end of the match of the third pattern at `begin`, or `begin` if there is none. A mark may be taken as
@@ -67,9 +64,8 @@ void SplitDeepSeekV3(absl::string_view all, std::vector<size_t>& ends) {
       ends.push_back(end);
     } else {
       const bool ideographs = IsIdeographOrKana(first);
-      end = text.RunEnd(end, all.size(), [ideographs](const Char& c) {
-        return !IsNumber(c) && IsIdeographOrKana(c) == ideographs;
-      });
+      end = text.RunEnd(end, all.size(),
+                        [ideographs](const Char& c) { return !IsNumber(c) && IsIdeographOrKana(c) == ideographs; });
       SplitWords(text, begin, end, ends);
     }
     begin = end;
@@ -101,9 +97,8 @@ class CodePointSet {
   }
   bool operator()(const Char& c) const {
     if (c.code_point < ascii_.size()) return ascii_[c.code_point];
-    const auto at =
-        std::lower_bound(ranges_.begin(), ranges_.end(), c.code_point,
-                         [](const Range& range, uint32_t code_point) { return range.last < code_point; });
+    const auto at = std::lower_bound(ranges_.begin(), ranges_.end(), c.code_point,
+                                     [](const Range& range, uint32_t code_point) { return range.last < code_point; });
     return at != ranges_.end() && at->first <= c.code_point;
   }
 

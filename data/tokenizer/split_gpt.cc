@@ -37,9 +37,8 @@ size_t MatchSymbolsOrSpaces(const Scanner& text, const Char& first, size_t begin
     return !IsSpace(c) && !IsNumber(c) && !IsLetter(c) && !(kRule.marks_are_letters && IsMark(c));
   });
   if (symbols_end == symbols) return MatchLinesOrSpaces(text, begin, end);
-  return text.RunEnd(symbols_end, end, [](const Char& c) {
-    return IsLineBreak(c) || (kRule.slash_follows && c.code_point == '/');
-  });
+  return text.RunEnd(symbols_end, end,
+                     [](const Char& c) { return IsLineBreak(c) || (kRule.slash_follows && c.code_point == '/'); });
 }
 
 // \p{N}{1,most} at `begin`, a number.
@@ -88,11 +87,10 @@ size_t MatchLlama(const Scanner& text, size_t begin, size_t end) {
 // \p{Han}, a script, of Unicode 16.0.
 bool IsHan(const Char& c) {
   static constexpr uint32_t kRanges[][2] = {
-      {0x2E80, 0x2E99},   {0x2E9B, 0x2EF3},   {0x2F00, 0x2FD5},   {0x3005, 0x3005},   {0x3007, 0x3007},
-      {0x3021, 0x3029},   {0x3038, 0x303B},   {0x3400, 0x4DBF},   {0x4E00, 0x9FFF},   {0xF900, 0xFA6D},
-      {0xFA70, 0xFAD9},   {0x16FE2, 0x16FE3}, {0x16FF0, 0x16FF1}, {0x20000, 0x2A6DF}, {0x2A700, 0x2B739},
-      {0x2B740, 0x2B81D}, {0x2B820, 0x2CEA1}, {0x2CEB0, 0x2EBE0}, {0x2EBF0, 0x2EE5D}, {0x2F800, 0x2FA1D},
-      {0x30000, 0x3134A}, {0x31350, 0x323AF}};
+      {0x2E80, 0x2E99},   {0x2E9B, 0x2EF3},   {0x2F00, 0x2FD5},   {0x3005, 0x3005},   {0x3007, 0x3007},   {0x3021, 0x3029},
+      {0x3038, 0x303B},   {0x3400, 0x4DBF},   {0x4E00, 0x9FFF},   {0xF900, 0xFA6D},   {0xFA70, 0xFAD9},   {0x16FE2, 0x16FE3},
+      {0x16FF0, 0x16FF1}, {0x20000, 0x2A6DF}, {0x2A700, 0x2B739}, {0x2B740, 0x2B81D}, {0x2B820, 0x2CEA1}, {0x2CEB0, 0x2EBE0},
+      {0x2EBF0, 0x2EE5D}, {0x2F800, 0x2FA1D}, {0x30000, 0x3134A}, {0x31350, 0x323AF}};
   if (c.code_point < kRanges[0][0]) return false;
   for (const auto& [first, last] : kRanges) {
     if (c.code_point <= last) return c.code_point >= first;
@@ -103,13 +101,11 @@ bool IsHan(const Char& c) {
 // With kHanApart, letters of Han belong to no word.
 template <bool kHanApart>
 bool IsUpperOrCaseless(const Char& c) {
-  return (c.kind == CharClass::kUpper || c.kind == CharClass::kLetter || IsMark(c)) &&
-         !(kHanApart && IsHan(c));
+  return (c.kind == CharClass::kUpper || c.kind == CharClass::kLetter || IsMark(c)) && !(kHanApart && IsHan(c));
 }
 template <bool kHanApart>
 bool IsLowerOrCaseless(const Char& c) {
-  return (c.kind == CharClass::kLower || c.kind == CharClass::kLetter || IsMark(c)) &&
-         !(kHanApart && IsHan(c));
+  return (c.kind == CharClass::kLower || c.kind == CharClass::kLetter || IsMark(c)) && !(kHanApart && IsHan(c));
 }
 
 // U*L+ from `begin`, U and L being the two classes above, or `begin` if it does not match. U* takes all it
@@ -158,8 +154,7 @@ size_t MatchCased(const Scanner& text, size_t begin, size_t end) {
     if (word_end == begin) word_end = match(text, begin, end);
     if (word_end > begin) break;
   }
-  if (word_end == begin)
-    return MatchSymbolsOrSpaces<SymbolRule{.slash_follows = kRule.slash_follows}>(text, first, begin, end);
+  if (word_end == begin) return MatchSymbolsOrSpaces<SymbolRule{.slash_follows = kRule.slash_follows}>(text, first, begin, end);
   if (kRule.contractions && word_end < end && text.At(word_end).code_point == '\'')
     return MatchContraction(text, word_end, end, Case::kIgnored);
   return word_end;
@@ -174,18 +169,10 @@ void SplitBy(absl::string_view all, std::vector<size_t>& ends) {
 }  // namespace
 
 void SplitGpt2(absl::string_view text, std::vector<size_t>& ends) { SplitBy<MatchGpt2>(text, ends); }
-void SplitLlama3(absl::string_view text, std::vector<size_t>& ends) {
-  SplitBy<MatchLlama<false, 3>>(text, ends);
-}
-void SplitNanochat(absl::string_view text, std::vector<size_t>& ends) {
-  SplitBy<MatchLlama<false, 2>>(text, ends);
-}
-void SplitQwen2(absl::string_view text, std::vector<size_t>& ends) {
-  SplitBy<MatchLlama<false, 1>>(text, ends);
-}
-void SplitQwen35(absl::string_view text, std::vector<size_t>& ends) {
-  SplitBy<MatchLlama<true, 1>>(text, ends);
-}
+void SplitLlama3(absl::string_view text, std::vector<size_t>& ends) { SplitBy<MatchLlama<false, 3>>(text, ends); }
+void SplitNanochat(absl::string_view text, std::vector<size_t>& ends) { SplitBy<MatchLlama<false, 2>>(text, ends); }
+void SplitQwen2(absl::string_view text, std::vector<size_t>& ends) { SplitBy<MatchLlama<false, 1>>(text, ends); }
+void SplitQwen35(absl::string_view text, std::vector<size_t>& ends) { SplitBy<MatchLlama<true, 1>>(text, ends); }
 void SplitO200k(absl::string_view text, std::vector<size_t>& ends) {
   SplitBy<MatchCased<CasedRule{.contractions = true, .digits = 3, .slash_follows = true}>>(text, ends);
 }

@@ -58,8 +58,7 @@ absl::StatusOr<std::string> ReadTextFile(const std::string& path, int64_t max_by
   }
   if (!S_ISREG(info.st_mode)) return UsageError(absl::StrFormat("%s: not a regular file", path));
   if (info.st_size > max_bytes) {
-    return IntegrityError(
-        absl::StrFormat("%s: %d bytes; at most %d are expected", path, info.st_size, max_bytes));
+    return IntegrityError(absl::StrFormat("%s: %d bytes; at most %d are expected", path, info.st_size, max_bytes));
   }
   std::string contents(static_cast<size_t>(info.st_size), '\0');
   size_t size = 0;

@@ -16,8 +16,7 @@ namespace jevons {
 
 namespace {
 
-constexpr absl::string_view kEosNames[] = {kEosToken, "<|end_of_text|>", "<|endoftext|>", "</s>",
-                                           "<eos>",   "[EOS]",           "<|eos|>"};
+constexpr absl::string_view kEosNames[] = {kEosToken, "<|end_of_text|>", "<|endoftext|>", "</s>", "<eos>", "[EOS]", "<|eos|>"};
 constexpr absl::string_view kBosNames[] = {kBosToken, "<|begin_of_text|>", "<s>", "<bos>"};
 constexpr absl::string_view kPadNames[] = {kPadToken, "<|finetune_right_pad_id|>", "<|pad|>", "<pad>"};
 constexpr absl::string_view kFimNames[][3] = {{kFimBeginToken, kFimHoleToken, kFimEndToken},
@@ -54,16 +53,13 @@ absl::Status Tokenizer::IndexAddedTokens() {
     const auto at = absl::StrFormat("added_tokens: \"%s\", id %d", token.content, token.id);
     if (token.content.empty()) return IntegrityError(at + ": the content is empty");
     if (token.id < 0 || token.id > static_cast<int64_t>(tokens_.size())) {
-      return IntegrityError(
-          absl::StrFormat("%s: leaves a hole in the ids; the next free one is %d", at, tokens_.size()));
+      return IntegrityError(absl::StrFormat("%s: leaves a hole in the ids; the next free one is %d", at, tokens_.size()));
     }
-    const std::string content(token.normalized && parts_.nfc ? NormalizeNfc(token.content, scratch)
-                                                             : token.content);
+    const std::string content(token.normalized && parts_.nfc ? NormalizeNfc(token.content, scratch) : token.content);
     const std::string bytes = AlphabetToBytes(content).value_or(content);
     if (token.id == static_cast<int64_t>(tokens_.size())) {
       if (next != token.id)
-        return IntegrityError(
-            absl::StrFormat("%s: Hugging Face's tokenizers would give it the id %d", at, next));
+        return IntegrityError(absl::StrFormat("%s: Hugging Face's tokenizers would give it the id %d", at, next));
       tokens_.push_back(bytes);
       is_added_.push_back(true);
     } else {
@@ -74,10 +70,8 @@ absl::Status Tokenizer::IndexAddedTokens() {
       is_added_[token.id] = true;
     }
     next = std::max(next, int64_t{token.id} + 1);
-    if (!added_.try_emplace(token.content, token.id).second)
-      return IntegrityError(at + ": the content is given twice");
-    (token.normalized ? normalized_added_ : raw_added_)
-        .Insert(content, token);  // of two equal ones the first
+    if (!added_.try_emplace(token.content, token.id).second) return IntegrityError(at + ": the content is given twice");
+    (token.normalized ? normalized_added_ : raw_added_).Insert(content, token);  // of two equal ones the first
   }
   return absl::OkStatus();
 }
@@ -89,14 +83,13 @@ absl::Status Tokenizer::IndexVocabulary() {
     if (bytes.size() == 1) byte_ids_[static_cast<unsigned char>(bytes[0])] = static_cast<int32_t>(id);
     if (is_added_[id] || bytes.empty()) continue;
     if (!ordinary_.try_emplace(bytes, id).second) {
-      return IntegrityError(
-          absl::StrFormat("model.vocab: ids %d and %d are the same token", ordinary_[bytes], id));
+      return IntegrityError(absl::StrFormat("model.vocab: ids %d and %d are the same token", ordinary_[bytes], id));
     }
   }
   for (int byte = 0; byte < 256; ++byte) {
     if (byte_ids_[byte] < 0 && !NeverInUtf8(byte)) {
-      return IntegrityError(absl::StrFormat(
-          "model.vocab: no token for byte 0x%02x; byte-level BPE needs all that UTF-8 has", byte));
+      return IntegrityError(
+          absl::StrFormat("model.vocab: no token for byte 0x%02x; byte-level BPE needs all that UTF-8 has", byte));
     }
   }
   return absl::OkStatus();
@@ -108,13 +101,11 @@ absl::Status Tokenizer::IndexMerges() {
     const Merge& merge = parts_.merges[rank];
     for (const int32_t id : {merge.left, merge.right, merge.result}) {
       if (id < 0 || id >= n || parts_.vocabulary[id].empty()) {
-        return IntegrityError(
-            absl::StrFormat("model.merges[%d]: id %d is not a token of model.vocab", rank, id));
+        return IntegrityError(absl::StrFormat("model.merges[%d]: id %d is not a token of model.vocab", rank, id));
       }
     }
     if (parts_.vocabulary[merge.left] + parts_.vocabulary[merge.right] != parts_.vocabulary[merge.result]) {
-      return IntegrityError(
-          absl::StrFormat("model.merges[%d]: the result is not the two tokens joined", rank));
+      return IntegrityError(absl::StrFormat("model.merges[%d]: the result is not the two tokens joined", rank));
     }
     if (!ranks_.Insert(merge)) return IntegrityError(absl::StrFormat("model.merges[%d]: given twice", rank));
   }
@@ -131,8 +122,7 @@ absl::Status Tokenizer::FindSpecialTokens(EndToken end) {
   const TextTemplate& text_template = parts_.text_template;
   for (const std::vector<int32_t>* ids : {&text_template.before, &text_template.after}) {
     for (const int32_t id : *ids) {
-      if (id < 0 || id >= vocab_size())
-        return IntegrityError(absl::StrFormat("post_processor: id %d is not a token", id));
+      if (id < 0 || id >= vocab_size()) return IntegrityError(absl::StrFormat("post_processor: id %d is not a token", id));
     }
   }
   eos_id_ = FirstAdded(kEosNames).value_or(-1);
@@ -142,8 +132,8 @@ absl::Status Tokenizer::FindSpecialTokens(EndToken end) {
     eos_id_ = first->id;
     const auto second = std::find_if(first + 1, parts_.added.end(), marked);
     if (second != parts_.added.end()) {
-      return IntegrityError(absl::StrFormat("added_tokens: \"%s\" and \"%s\" both end documents",
-                                            first->content, second->content));
+      return IntegrityError(
+          absl::StrFormat("added_tokens: \"%s\" and \"%s\" both end documents", first->content, second->content));
     }
   }
   if (eos_id_ < 0 && end == EndToken::kNeeded) {
@@ -173,8 +163,8 @@ absl::StatusOr<Tokenizer> Tokenizer::WithEndToken(absl::string_view content) con
   for (const AddedToken& token : parts_.added) {
     if (token.special && special.size() < kMostNamed) special.push_back(token.content);
   }
-  return UsageError(absl::StrFormat("end token: \"%s\" is no added token; some are \"%s\"", content,
-                                    absl::StrJoin(special, "\", \"")));
+  return UsageError(
+      absl::StrFormat("end token: \"%s\" is no added token; some are \"%s\"", content, absl::StrJoin(special, "\", \"")));
 }
 
 std::vector<int32_t> Tokenizer::Encode(absl::string_view text, EncodeOptions options) const {

@@ -44,7 +44,7 @@ struct FimIds {
 };
 
 enum class SpecialText {
-  kPlain,  // "<｜end▁of▁sentence｜>" in the text is text: for corpora, which must not forge ends of documents
+  kPlain,       // "<｜end▁of▁sentence｜>" in the text is text: for corpora, which must not forge ends of documents
   kRecognized,  // it is the token: for prompts and for equality with Hugging Face
 };
 
@@ -84,8 +84,7 @@ class Tokenizer {
   // error that names the file and the field (a duplicate key, an unknown pattern, another normalizer, ...).
   static absl::StatusOr<Tokenizer> Load(const std::string& path, EndToken end = EndToken::kNeeded);
   // The same from a string; `name` stands for the path in errors.
-  static absl::StatusOr<Tokenizer> FromJson(absl::string_view json, absl::string_view name,
-                                            EndToken end = EndToken::kNeeded);
+  static absl::StatusOr<Tokenizer> FromJson(absl::string_view json, absl::string_view name, EndToken end = EndToken::kNeeded);
   // Integrity error if the parts do not fit each other or a needed token is missing.
   static absl::StatusOr<Tokenizer> Create(TokenizerParts parts, EndToken end = EndToken::kNeeded);
 

@@ -25,16 +25,14 @@ absl::StatusOr<std::vector<std::string>> ReadVocabulary(const Json& json) {
   std::vector<std::string> tokens;
   for (const auto& [token, id] : json.items()) {
     if (!id.is_number_unsigned() || id.get<uint64_t>() >= limit) {
-      return IntegrityError(
-          absl::StrFormat("model.vocab: \"%s\" has id %s; %d tokens may have the ids 0 to %d", token,
-                          ShownJson(id), json.size(), limit - 1));
+      return IntegrityError(absl::StrFormat("model.vocab: \"%s\" has id %s; %d tokens may have the ids 0 to %d", token,
+                                            ShownJson(id), json.size(), limit - 1));
     }
     if (token.empty()) return IntegrityError("model.vocab: the empty token is not supported");
     const size_t index = id.get<size_t>();
     if (index >= tokens.size()) tokens.resize(index + 1);
     if (!tokens[index].empty()) {
-      return IntegrityError(
-          absl::StrFormat("model.vocab: \"%s\" and \"%s\" have the same id %d", tokens[index], token, index));
+      return IntegrityError(absl::StrFormat("model.vocab: \"%s\" and \"%s\" have the same id %d", tokens[index], token, index));
     }
     tokens[index] = token;
   }
@@ -87,25 +85,24 @@ absl::Status TokensToBytes(const std::vector<AddedToken>& added, std::vector<std
     if (std::optional<std::string> bytes = AlphabetToBytes(tokens[id])) {
       tokens[id] = *std::move(bytes);
     } else if (!literal.contains(static_cast<int32_t>(id))) {
-      return IntegrityError(absl::StrFormat(
-          "model.vocab: \"%s\" has a character outside the byte alphabet and is no added token", tokens[id]));
+      return IntegrityError(
+          absl::StrFormat("model.vocab: \"%s\" has a character outside the byte alphabet and is no added token", tokens[id]));
     }
   }
   return absl::OkStatus();
 }
 
 absl::StatusOr<Tokenizer> FromParsedJson(const Json& json, EndToken end) {
-  JEVONS_RETURN_IF_ERROR(ExpectKeys(json, "the file",
-                                    {"version", "truncation", "padding", "added_tokens", "normalizer",
-                                     "pre_tokenizer", "post_processor", "decoder", "model"}));
+  JEVONS_RETURN_IF_ERROR(ExpectKeys(
+      json, "the file",
+      {"version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder", "model"}));
   JEVONS_RETURN_IF_ERROR(Expect(json, "", "version", {"1.0"}));
   for (const char* key : {"truncation", "padding"}) JEVONS_RETURN_IF_ERROR(Expect(json, "", key, {nullptr}));
   JEVONS_RETURN_IF_ERROR(Expect(Member(json, "decoder"), "decoder.", "type", {"ByteLevel"}));
   const Json& model = Member(json, "model");
-  JEVONS_RETURN_IF_ERROR(
-      ExpectKeys(model, "model",
-                 {"type", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix",
-                  "fuse_unk", "byte_fallback", "ignore_merges", "vocab", "merges"}));
+  JEVONS_RETURN_IF_ERROR(ExpectKeys(model, "model",
+                                    {"type", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix",
+                                     "fuse_unk", "byte_fallback", "ignore_merges", "vocab", "merges"}));
   JEVONS_RETURN_IF_ERROR(Expect(model, "model.", "type", {"BPE", nullptr}));
   JEVONS_RETURN_IF_ERROR(Expect(model, "model.", "dropout", {nullptr, 0}));
   // Never used: every byte has a token, or Tokenizer::Create refuses the vocabulary.

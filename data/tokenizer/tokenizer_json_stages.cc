@@ -16,8 +16,7 @@ const Json& Member(const Json& object, const std::string& key) {
   return found == object.end() ? null : *found;
 }
 
-absl::Status Expect(const Json& object, absl::string_view where, const char* key,
-                    std::initializer_list<Json> legal) {
+absl::Status Expect(const Json& object, absl::string_view where, const char* key, std::initializer_list<Json> legal) {
   const Json& value = Member(object, key);
   for (const Json& choice : legal) {
     if (value == choice) return absl::OkStatus();
@@ -26,10 +25,8 @@ absl::Status Expect(const Json& object, absl::string_view where, const char* key
       absl::StrFormat("%s%s is %s; only %s is supported", where, key, ShownJson(value), ShownJson(*legal.begin())));
 }
 
-absl::Status ExpectKeys(const Json& object, absl::string_view where,
-                        std::initializer_list<const char*> known) {
-  if (!object.is_object())
-    return IntegrityError(absl::StrFormat("%s is %s, not an object", where, ShownJson(object)));
+absl::Status ExpectKeys(const Json& object, absl::string_view where, std::initializer_list<const char*> known) {
+  if (!object.is_object()) return IntegrityError(absl::StrFormat("%s is %s, not an object", where, ShownJson(object)));
   for (const auto& [key, value] : object.items()) {
     bool found = false;
     for (const char* name : known) found = found || key == name;
@@ -47,8 +44,7 @@ absl::StatusOr<bool> ReadNormalizer(const Json& json) {
   const Json& stages = Member(json, "normalizers");
   if (!stages.is_array()) return IntegrityError("normalizer.normalizers is not a list");
   for (const Json& stage : stages) {
-    if (stage != nfc)
-      return IntegrityError(absl::StrFormat("normalizer is %s; only NFC is supported", ShownJson(stage)));
+    if (stage != nfc) return IntegrityError(absl::StrFormat("normalizer is %s; only NFC is supported", ShownJson(stage)));
   }
   return !stages.empty();
 }
@@ -84,8 +80,7 @@ absl::StatusOr<Pretokenizer> ReadSequence(const Json& stages) {
   for (size_t i = 0; i < last; ++i) {
     if (Member(stages[i], "type") == "Digits") {
       if (digits != Digits::kNone || (i > 0 && i + 1 < last))
-        return IntegrityError(where(i) +
-                              "type is \"Digits\"; only one is supported, before or behind all Split stages");
+        return IntegrityError(where(i) + "type is \"Digits\"; only one is supported, before or behind all Split stages");
       JEVONS_RETURN_IF_ERROR(Expect(stages[i], where(i), "individual_digits", {true, false}));
       digits = Member(stages[i], "individual_digits") == true ? Digits::kEach : Digits::kRuns;
       if (i > 0) order = Pretokenizer::Order::kAfter;
@@ -120,8 +115,7 @@ absl::StatusOr<Pretokenizer> ReadPretokenizer(const Json& json) {
     return Pretokenizer::ByteLevel(Member(json, "add_prefix_space") == true);
   }
   JEVONS_RETURN_IF_ERROR(Expect(json, "pre_tokenizer.", "type", {"Sequence", "ByteLevel"}));
-  if (!stages.is_array() || stages.empty())
-    return IntegrityError("pre_tokenizer.pretokenizers is not a list");
+  if (!stages.is_array() || stages.empty()) return IntegrityError("pre_tokenizer.pretokenizers is not a list");
   return ReadSequence(stages);
 }
 
@@ -131,8 +125,7 @@ namespace {
 constexpr size_t kMaxTemplateTokens = 1024;
 
 // The ids that the template names, from its table.
-absl::StatusOr<std::vector<int32_t>> ReadTemplateIds(const Json& table, const Json& name,
-                                                     const std::string& where) {
+absl::StatusOr<std::vector<int32_t>> ReadTemplateIds(const Json& table, const Json& name, const std::string& where) {
   const Json& ids = Member(Member(table, name.is_string() ? name.get<std::string>() : ""), "ids");
   if (!name.is_string() || !ids.is_array())
     return IntegrityError(absl::StrFormat("%s%s is not in special_tokens", where, ShownJson(name)));
@@ -152,17 +145,17 @@ absl::Status ReadTemplate(const Json& json, TextTemplate& out) {
   bool text_seen = false;
   for (const Json& piece : single) {
     if (const Json& token = Member(piece, "SpecialToken"); !token.is_null()) {
-      JEVONS_ASSIGN_OR_RETURN(const auto ids,
-                              ReadTemplateIds(Member(json, "special_tokens"), Member(token, "id"), where));
+      JEVONS_ASSIGN_OR_RETURN(const auto ids, ReadTemplateIds(Member(json, "special_tokens"), Member(token, "id"), where));
       std::vector<int32_t>& side = text_seen ? out.after : out.before;
       if (side.size() + ids.size() > kMaxTemplateTokens)
-        return IntegrityError(absl::StrFormat("%ssingle puts more than %d tokens on a side of the text", where, kMaxTemplateTokens));
+        return IntegrityError(
+            absl::StrFormat("%ssingle puts more than %d tokens on a side of the text", where, kMaxTemplateTokens));
       side.insert(side.end(), ids.begin(), ids.end());
     } else if (Member(Member(piece, "Sequence"), "id") == "A" && !text_seen) {
       text_seen = true;
     } else {
-      return IntegrityError(absl::StrFormat(
-          "%ssingle has %s; only special tokens around one text are supported", where, ShownJson(piece)));
+      return IntegrityError(
+          absl::StrFormat("%ssingle has %s; only special tokens around one text are supported", where, ShownJson(piece)));
     }
   }
   if (!text_seen) return IntegrityError(where + "single has no text");
@@ -198,8 +191,7 @@ absl::StatusOr<std::vector<AddedToken>> ReadAddedTokens(const Json& json) {
   for (size_t i = 0; i < json.size(); ++i) {
     const std::string where = absl::StrFormat("added_tokens[%d]", i);
     JEVONS_RETURN_IF_ERROR(ExpectKeys(
-        json[i], where,
-        {"id", "content", "single_word", "lstrip", "rstrip", "normalized", "special", "ends_documents"}));
+        json[i], where, {"id", "content", "single_word", "lstrip", "rstrip", "normalized", "special", "ends_documents"}));
     JEVONS_RETURN_IF_ERROR(Expect(json[i], where + ".", "single_word", {false, nullptr}));
     for (const char* key : {"normalized", "special", "lstrip", "rstrip", "ends_documents"}) {
       JEVONS_RETURN_IF_ERROR(Expect(json[i], where + ".", key, {true, false, nullptr}));

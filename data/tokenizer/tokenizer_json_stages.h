@@ -22,8 +22,7 @@ const nlohmann::json& Member(const nlohmann::json& object, const std::string& ke
 absl::Status Expect(const nlohmann::json& object, absl::string_view where, const char* key,
                     std::initializer_list<nlohmann::json> legal);
 // Integrity error unless `object` is one and has no other keys.
-absl::Status ExpectKeys(const nlohmann::json& object, absl::string_view where,
-                        std::initializer_list<const char*> known);
+absl::Status ExpectKeys(const nlohmann::json& object, absl::string_view where, std::initializer_list<const char*> known);
 
 // Whether text is brought to form C.
 absl::StatusOr<bool> ReadNormalizer(const nlohmann::json& json);

@@ -11,10 +11,8 @@ namespace {
 using OrderedJson = nlohmann::ordered_json;
 
 OrderedJson ByteLevelJson(bool add_prefix_space, bool trim_offsets, bool use_regex) {
-  return {{"type", "ByteLevel"},
-          {"add_prefix_space", add_prefix_space},
-          {"trim_offsets", trim_offsets},
-          {"use_regex", use_regex}};
+  return {
+      {"type", "ByteLevel"}, {"add_prefix_space", add_prefix_space}, {"trim_offsets", trim_offsets}, {"use_regex", use_regex}};
 }
 
 OrderedJson NormalizerJson(bool nfc) {
@@ -29,23 +27,17 @@ OrderedJson PostProcessorJson(const TextTemplate& text_template) {
 
 OrderedJson PretokenizerJson(const Pretokenizer& pretokenizer) {
   const bool byte_level = pretokenizer.is_byte_level();
-  OrderedJson last =
-      ByteLevelJson(pretokenizer.add_prefix_space(), /*trim_offsets=*/true, /*use_regex=*/byte_level);
+  OrderedJson last = ByteLevelJson(pretokenizer.add_prefix_space(), /*trim_offsets=*/true, /*use_regex=*/byte_level);
   if (byte_level && pretokenizer.digits() == Digits::kNone) return last;
   OrderedJson stages = OrderedJson::array();
   if (!byte_level) {
     for (const std::string& pattern : pretokenizer.patterns()) {
-      stages.push_back({{"type", "Split"},
-                        {"pattern", {{"Regex", pattern}}},
-                        {"behavior", "Isolated"},
-                        {"invert", false}});
+      stages.push_back({{"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Isolated"}, {"invert", false}});
     }
   }
   if (pretokenizer.digits() != Digits::kNone) {
-    const OrderedJson digits = {{"type", "Digits"},
-                                {"individual_digits", pretokenizer.digits() == Digits::kEach}};
-    stages.insert(pretokenizer.digits_order() == Pretokenizer::Order::kBefore ? stages.begin() : stages.end(),
-                  digits);
+    const OrderedJson digits = {{"type", "Digits"}, {"individual_digits", pretokenizer.digits() == Digits::kEach}};
+    stages.insert(pretokenizer.digits_order() == Pretokenizer::Order::kBefore ? stages.begin() : stages.end(), digits);
   }
   stages.push_back(std::move(last));
   return {{"type", "Sequence"}, {"pretokenizers", std::move(stages)}};

@@ -20,10 +20,9 @@
 namespace jevons {
 namespace {
 
-constexpr absl::string_view kSpecialTokens[] = {kBosToken,      kEosToken,     kPadToken,
-                                                kFimBeginToken, kFimHoleToken, kFimEndToken};
-constexpr int64_t kMinCount = 2;         // a pair seen once teaches nothing
-constexpr uint32_t kLongWord = 512;      // bytes
+constexpr absl::string_view kSpecialTokens[] = {kBosToken, kEosToken, kPadToken, kFimBeginToken, kFimHoleToken, kFimEndToken};
+constexpr int64_t kMinCount = 2;                                  // a pair seen once teaches nothing
+constexpr uint32_t kLongWord = 512;                               // bytes
 constexpr int32_t kInside = std::numeric_limits<int32_t>::min();  // of a token, in a long word
 constexpr int64_t kMinBlock = 16 << 10;  // words a thread: starting one costs as much as some thousand words
 
@@ -88,9 +87,7 @@ class BpeTrainer {
     int64_t count;
     uint64_t key;
     // The queue's top is the greatest: the highest count, then the smallest pair.
-    bool operator<(const Entry& other) const {
-      return count != other.count ? count < other.count : key > other.key;
-    }
+    bool operator<(const Entry& other) const { return count != other.count ? count < other.count : key > other.key; }
   };
 
   void AddBaseTokens() {
@@ -263,8 +260,7 @@ class BpeTrainer {
 }  // namespace
 
 absl::Status CheckVocabSize(int64_t vocab_size) {
-  if (vocab_size >= kMinVocabSize && vocab_size <= std::numeric_limits<int32_t>::max())
-    return absl::OkStatus();
+  if (vocab_size >= kMinVocabSize && vocab_size <= std::numeric_limits<int32_t>::max()) return absl::OkStatus();
   return UsageError(
       absl::StrFormat("vocab_size: %d is not legal; the %d special tokens and 256 bytes need at least %d, "
                       "and ids have 31 bits",

@@ -57,8 +57,7 @@ DecodedChar DecodeUtf8(absl::string_view text) {
     if (c >= 0x800 && (c < 0xD800 || c > 0xDFFF)) return {c, 3};
   }
   if ((lead & 0xF8) == 0xF0 && continues(1) && continues(2) && continues(3)) {
-    const uint32_t c =
-        (lead & 0x07) << 18 | (byte(1) & 0x3F) << 12 | (byte(2) & 0x3F) << 6 | (byte(3) & 0x3F);
+    const uint32_t c = (lead & 0x07) << 18 | (byte(1) & 0x3F) << 12 | (byte(2) & 0x3F) << 6 | (byte(3) & 0x3F);
     if (c >= 0x10000 && c <= kMaxCodePoint) return {c, 4};
   }
   return {kInvalidByte, 1};
@@ -94,8 +93,8 @@ size_t MaximalSubpart(absl::string_view text) {
   for (; size < whole && size < text.size(); ++size) {
     const auto byte = static_cast<unsigned char>(text[size]);
     if ((byte & 0xC0) != 0x80) break;
-    if (size == 1 && ((lead == 0xE0 && byte < 0xA0) || (lead == 0xED && byte > 0x9F) ||
-                      (lead == 0xF0 && byte < 0x90) || (lead == 0xF4 && byte > 0x8F))) {
+    if (size == 1 && ((lead == 0xE0 && byte < 0xA0) || (lead == 0xED && byte > 0x9F) || (lead == 0xF0 && byte < 0x90) ||
+                      (lead == 0xF4 && byte > 0x8F))) {
       break;
     }
   }

@@ -37,9 +37,8 @@ class CharClassTable {
  public:
   static const CharClassTable& Get();
   CharClass operator[](uint32_t code_point) const {
-    return code_point > kMaxCodePoint
-               ? CharClass::kOther
-               : classes_[(uint32_t{page_[code_point >> 8]} << 8) | (code_point & 0xFF)];
+    return code_point > kMaxCodePoint ? CharClass::kOther
+                                      : classes_[(uint32_t{page_[code_point >> 8]} << 8) | (code_point & 0xFF)];
   }
 
  private:

@@ -13,10 +13,10 @@ namespace jevons {
 
 }  // namespace jevons
 
-#define JEVONS_CHECK(condition, ...)                                                                    \
-  do {                                                                                                  \
-    if (!(condition)) [[unlikely]]                                                                      \
-      ::jevons::CheckFailed(__FILE__, __LINE__, #condition __VA_OPT__(, ) __VA_ARGS__);                 \
+#define JEVONS_CHECK(condition, ...)                                                    \
+  do {                                                                                  \
+    if (!(condition)) [[unlikely]]                                                      \
+      ::jevons::CheckFailed(__FILE__, __LINE__, #condition __VA_OPT__(, ) __VA_ARGS__); \
   } while (false)
 
 #endif  // JEVONS_KERNELS_BASE_CHECK_H_

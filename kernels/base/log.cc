@@ -13,8 +13,8 @@ namespace {
 spdlog::logger& Logger() {
   static const std::shared_ptr<spdlog::logger> logger = [] {
     const bool color = std::getenv("NO_COLOR") == nullptr;
-    auto sink = std::make_shared<spdlog::sinks::stderr_color_sink_mt>(
-        color ? spdlog::color_mode::automatic : spdlog::color_mode::never);
+    auto sink =
+        std::make_shared<spdlog::sinks::stderr_color_sink_mt>(color ? spdlog::color_mode::automatic : spdlog::color_mode::never);
     auto made = std::make_shared<spdlog::logger>("jevons", sink);
     made->set_pattern("%H:%M:%S %^%L%$ %v");
     made->flush_on(spdlog::level::info);

@@ -77,7 +77,8 @@ double CoreQuota(const std::string& root) {
     const bool v2 = fields[1].empty();
     if (!v2 && controllers.count("cpu") == 0) continue;
     const std::string mount = root + "/sys/fs/cgroup" + (v2 ? "" : "/cpu");
-    for (std::filesystem::path path = fields[2]; path.has_relative_path(); path = path.parent_path()) consider(mount + path.string());
+    for (std::filesystem::path path = fields[2]; path.has_relative_path(); path = path.parent_path())
+      consider(mount + path.string());
     // In a container the path may be the host's, which is not mounted here: then the mount's own root is the group.
     consider(mount);
   }

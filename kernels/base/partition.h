@@ -15,9 +15,7 @@ struct Range {
   bool operator==(const Range&) const = default;
 };
 
-inline Range BlockOf(int64_t n, int64_t parts, int64_t part) {
-  return {n * part / parts, n * (part + 1) / parts};
-}
+inline Range BlockOf(int64_t n, int64_t parts, int64_t part) { return {n * part / parts, n * (part + 1) / parts}; }
 
 // The part that owns item i.
 inline int64_t BlockOwner(int64_t n, int64_t parts, int64_t i) { return ((i + 1) * parts - 1) / n; }

@@ -20,12 +20,12 @@ namespace jevons {
 
 enum class ExitCode : int {
   kOk = 0,
-  kFailure = 1,       // anything without a code of its own (disk full, no permission, ...)
-  kUsage = 2,         // command line or config
-  kIntegrity = 3,     // data or checkpoint damaged, missing, or not what the config says
-  kNumerical = 4,     // NaN or Inf in a loss or gradient
-  kPeerLost = 5,      // a rank hangs or died
-  kPreempted = 75,    // stopped by a signal with a committed checkpoint (EX_TEMPFAIL): run the same command again
+  kFailure = 1,     // anything without a code of its own (disk full, no permission, ...)
+  kUsage = 2,       // command line or config
+  kIntegrity = 3,   // data or checkpoint damaged, missing, or not what the config says
+  kNumerical = 4,   // NaN or Inf in a loss or gradient
+  kPeerLost = 5,    // a rank hangs or died
+  kPreempted = 75,  // stopped by a signal with a committed checkpoint (EX_TEMPFAIL): run the same command again
 };
 
 absl::Status UsageError(absl::string_view message);
@@ -43,8 +43,8 @@ absl::Status Annotate(const absl::Status& status, absl::string_view context);
 
 }  // namespace jevons
 
-#define JEVONS_RETURN_IF_ERROR(expression)                         \
-  do {                                                             \
+#define JEVONS_RETURN_IF_ERROR(expression)                                                    \
+  do {                                                                                        \
     if (absl::Status jevons_status = (expression); !jevons_status.ok()) return jevons_status; \
   } while (false)
 

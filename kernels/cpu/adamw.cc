@@ -1,11 +1,10 @@
-#include "kernels/cpu/targets.h"
-
 #include <vector>
+
+#include "kernels/cpu/targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/adamw.cc"
 #include "hwy/foreach_target.h"
-
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/fixed_point-inl.h"
 #include "kernels/cpu/parallel.h"
@@ -26,8 +25,7 @@ HWY_INLINE void UpdateRange(const AdamWSlice& s, const Grad& grad, const ref::Ad
     const int64_t i = range.begin + offset;
     const VF g = hn::Mul(hn::Add(grad(i, n), hn::Zero(F32())), set(f.grad_scale));
     const VF m1 = hn::Add(hn::Mul(set(f.beta1), Load(m + i, n)), hn::Mul(set(f.one_minus_beta1), g));
-    const VF v1 =
-        hn::Add(hn::Mul(set(f.beta2), Load(v + i, n)), hn::Mul(set(f.one_minus_beta2), hn::Mul(g, g)));
+    const VF v1 = hn::Add(hn::Mul(set(f.beta2), Load(v + i, n)), hn::Mul(set(f.one_minus_beta2), hn::Mul(g, g)));
     const VF root = hn::Add(hn::Sqrt(hn::Mul(v1, set(f.inverse_c2))), set(f.eps));
     const VF step = hn::Div(hn::Mul(m1, set(f.inverse_c1)), root);
     const VF w = hn::Sub(hn::Mul(Load(master + i, n), set(keep)), hn::Mul(set(f.learning_rate), step));
@@ -72,8 +70,7 @@ HWY_EXPORT(Update);
 }  // namespace
 
 void AdamW(const OpContext&, const AdamWDesc& d, std::span<const AdamWSlice> slices) {
-  const ref::AdamWFactors factors =
-      ref::MakeAdamWFactors(d.learning_rate, d.beta1, d.beta2, d.eps, d.grad_scale, d.step);
+  const ref::AdamWFactors factors = ref::MakeAdamWFactors(d.learning_rate, d.beta1, d.beta2, d.eps, d.grad_scale, d.step);
   const auto update = &HWY_DYNAMIC_DISPATCH(Update);
   std::vector<int64_t> sizes;
   int64_t elements = 0;

@@ -30,8 +30,7 @@ struct Strided {
 // c = (add ? c : 0) + a b for R rows and V vectors of columns: one chain of fused multiply-adds per element,
 // k ascending.
 template <int R, int V>
-HWY_INLINE void Tile(int64_t k, Strided a, const float* b, int64_t b_pitch, float* c, int64_t c_pitch,
-                     bool add) {
+HWY_INLINE void Tile(int64_t k, Strided a, const float* b, int64_t b_pitch, float* c, int64_t c_pitch, bool add) {
   VF sum[R][V];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
@@ -57,8 +56,8 @@ HWY_INLINE void Tile(int64_t k, Strided a, const float* b, int64_t b_pitch, floa
 }
 
 template <int V>
-HWY_INLINE void TileColumn(int64_t m, int64_t k, Strided a, const float* b, int64_t b_pitch, float* c,
-                           int64_t c_pitch, bool add) {
+HWY_INLINE void TileColumn(int64_t m, int64_t k, Strided a, const float* b, int64_t b_pitch, float* c, int64_t c_pitch,
+                           bool add) {
   for (; m >= kTileRows; m -= kTileRows, a.data += kTileRows * a.row, c += kTileRows * c_pitch)
     Tile<kTileRows, V>(k, a, b, b_pitch, c, c_pitch, add);
   if (m >= 4) {
@@ -69,10 +68,9 @@ HWY_INLINE void TileColumn(int64_t m, int64_t k, Strided a, const float* b, int6
 }
 
 // c [m, n] = (add ? c : 0) + a [m, k] b [k, n]; n is a multiple of kLanes.
-HWY_NOINLINE void Multiply(int64_t m, int64_t n, int64_t k, Strided a, const float* b, int64_t b_pitch,
-                           float* c, int64_t c_pitch, bool add) {
-  for (; n >= kPanel; n -= kPanel, b += kPanel, c += kPanel)
-    TileColumn<kTileVectors>(m, k, a, b, b_pitch, c, c_pitch, add);
+HWY_NOINLINE void Multiply(int64_t m, int64_t n, int64_t k, Strided a, const float* b, int64_t b_pitch, float* c, int64_t c_pitch,
+                           bool add) {
+  for (; n >= kPanel; n -= kPanel, b += kPanel, c += kPanel) TileColumn<kTileVectors>(m, k, a, b, b_pitch, c, c_pitch, add);
   if (kTileVectors > 2 && n >= 2 * kLanes) {
     TileColumn<2>(m, k, a, b, b_pitch, c, c_pitch, add);
     n -= 2 * kLanes, b += 2 * kLanes, c += 2 * kLanes;
@@ -81,8 +79,8 @@ HWY_NOINLINE void Multiply(int64_t m, int64_t n, int64_t k, Strided a, const flo
 }
 
 // c [m, n] = a [m, k] times the transposed rows `panels` (PackPanels): n keys, rounded up to whole panels.
-HWY_INLINE void MultiplyPanels(int64_t m, int64_t n, int64_t k, const float* a, int64_t a_pitch,
-                               const float* panels, float* c, int64_t c_pitch) {
+HWY_INLINE void MultiplyPanels(int64_t m, int64_t n, int64_t k, const float* a, int64_t a_pitch, const float* panels, float* c,
+                               int64_t c_pitch) {
   for (int64_t j = 0; j < n; j += kPanel)
     TileColumn<kTileVectors>(m, k, {a, a_pitch, 1}, panels + j * k, kPanel, c + j, c_pitch, false);
 }
@@ -92,26 +90,21 @@ HWY_INLINE void LoadColumns(const Tensor& t, int64_t r, int64_t begin, int64_t n
   const VF f = hn::Set(F32(), factor);
   if (t.dtype == DType::kBF16) {
     const bf16* in = t.row<bf16>(r) + begin;
-    ForLanes(n, [&](int64_t i, int64_t count)
-                    JEVONS_LANES { Store(hn::Mul(Load(in + i, count), f), out + i, count); });
+    ForLanes(n, [&](int64_t i, int64_t count) JEVONS_LANES { Store(hn::Mul(Load(in + i, count), f), out + i, count); });
   } else {
     const float* in = t.row<float>(r) + begin;
-    ForLanes(n, [&](int64_t i, int64_t count)
-                    JEVONS_LANES { Store(hn::Mul(Load(in + i, count), f), out + i, count); });
+    ForLanes(n, [&](int64_t i, int64_t count) JEVONS_LANES { Store(hn::Mul(Load(in + i, count), f), out + i, count); });
   }
 }
 
-HWY_INLINE void StoreColumns(const float* in, float factor, const Tensor& t, int64_t r, int64_t begin,
-                             int64_t n) {
+HWY_INLINE void StoreColumns(const float* in, float factor, const Tensor& t, int64_t r, int64_t begin, int64_t n) {
   const VF f = hn::Set(F32(), factor);
   if (t.dtype == DType::kBF16) {
     bf16* out = t.row<bf16>(r) + begin;
-    ForLanes(n, [&](int64_t i, int64_t count)
-                    JEVONS_LANES { Store(hn::Mul(Load(in + i, count), f), out + i, count); });
+    ForLanes(n, [&](int64_t i, int64_t count) JEVONS_LANES { Store(hn::Mul(Load(in + i, count), f), out + i, count); });
   } else {
     float* out = t.row<float>(r) + begin;
-    ForLanes(n, [&](int64_t i, int64_t count)
-                    JEVONS_LANES { Store(hn::Mul(Load(in + i, count), f), out + i, count); });
+    ForLanes(n, [&](int64_t i, int64_t count) JEVONS_LANES { Store(hn::Mul(Load(in + i, count), f), out + i, count); });
   }
 }
 

@@ -1,12 +1,11 @@
-#include "kernels/cpu/targets.h"
-
 #include <cmath>
 #include <limits>
+
+#include "kernels/cpu/targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/attention.cc"
 #include "hwy/foreach_target.h"
-
 #include "kernels/cpu/attention-inl.h"
 #include "kernels/cpu/attention_plan.h"
 #include "kernels/cpu/cpu_ops.h"
@@ -31,8 +30,8 @@ struct ForwardScratch {
     total = pieces.Take(kQueries);
   }
   float *key_rows, *key_panels, *values;  // [keys, key_pitch], panels, [keys, value_pitch]
-  float *queries, *scores, *sums;  // [kQueries, key_pitch], [kQueries, kScorePitch], [kQueries, value_pitch]
-  float *largest, *total;          // [kQueries]: the running maximum, and the sum of exp(score - maximum)
+  float *queries, *scores, *sums;         // [kQueries, key_pitch], [kQueries, kScorePitch], [kQueries, value_pitch]
+  float *largest, *total;                 // [kQueries]: the running maximum, and the sum of exp(score - maximum)
 };
 
 }  // namespace
@@ -59,8 +58,7 @@ void PackHead(const AttentionHead& h, const ForwardScratch& s) {
 // Turns the scores of one row against the keys [keys.begin, keys.end) into exp(score - maximum), 0 where the
 // row does not see, and brings the running maximum, total and sums along ("online softmax", Milakov and
 // Gimelshein 2018).
-HWY_INLINE void SoftmaxRow(const AttentionHead& h, const ForwardScratch& s, int64_t r, Range visible,
-                           Range keys) {
+HWY_INLINE void SoftmaxRow(const AttentionHead& h, const ForwardScratch& s, int64_t r, Range visible, Range keys) {
   float* row = s.scores + r * kScorePitch;
   const int64_t begin = std::max(visible.begin, keys.begin) - keys.begin;
   const int64_t end = std::min(visible.end, keys.end) - keys.begin, width = Padded(keys.size());
@@ -93,19 +91,17 @@ void ForwardBlock(const AttentionHead& h, const ForwardScratch& s, Range queries
   const AttentionDesc& d = h.desc;
   const int64_t rows = queries.size();
   for (int64_t r = 0; r < rows; ++r)
-    LoadColumns(d.q, h.first_row + queries.begin + r, h.query_column(), h.key_dim, d.scale,
-                s.queries + r * h.key_pitch);
+    LoadColumns(d.q, h.first_row + queries.begin + r, h.query_column(), h.key_dim, d.scale, s.queries + r * h.key_pitch);
   std::fill_n(s.sums, rows * h.value_pitch, 0.0f);
   std::fill_n(s.largest, rows, -std::numeric_limits<float>::infinity());
   std::fill_n(s.total, rows, 0.0f);
   const Range visible = h.VisibleToBlock(queries);
   for (int64_t begin = visible.begin; begin < visible.end; begin += kKeys) {
     const Range keys{begin, std::min(visible.end, begin + kKeys)};
-    MultiplyPanels(rows, keys.size(), h.key_dim, s.queries, h.key_pitch, s.key_panels + begin * h.key_dim,
-                   s.scores, kScorePitch);
+    MultiplyPanels(rows, keys.size(), h.key_dim, s.queries, h.key_pitch, s.key_panels + begin * h.key_dim, s.scores, kScorePitch);
     for (int64_t r = 0; r < rows; ++r) SoftmaxRow(h, s, r, h.Visible(queries.begin + r), keys);
-    Multiply(rows, h.value_pitch, keys.size(), {s.scores, kScorePitch, 1}, s.values + begin * h.value_pitch,
-             h.value_pitch, s.sums, h.value_pitch, true);
+    Multiply(rows, h.value_pitch, keys.size(), {s.scores, kScorePitch, 1}, s.values + begin * h.value_pitch, h.value_pitch,
+             s.sums, h.value_pitch, true);
   }
   for (int64_t r = 0; r < rows; ++r) {
     const int64_t t = h.first_row + queries.begin + r;
@@ -137,8 +133,7 @@ void Attention(const OpContext& ctx, const AttentionDesc& d) {
   ArenaScope scope(*ctx.scratch);
   Pieces count(nullptr);
   ForwardScratch(d, count);
-  const Tensor scratch =
-      ctx.scratch->Allocate("attention", DType::kF32, {omp_get_max_threads(), count.used()});
+  const Tensor scratch = ctx.scratch->Allocate("attention", DType::kF32, {omp_get_max_threads(), count.used()});
   if (ctx.stream.device == Device::kNone) return;
   const auto forward = &HWY_DYNAMIC_DISPATCH(ForwardHead);
   const int64_t tasks = d.q.rows() / d.sequence_length * d.heads;

@@ -1,11 +1,10 @@
-#include "kernels/cpu/targets.h"
-
 #include <cmath>
+
+#include "kernels/cpu/targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/attention_backward.cc"
 #include "hwy/foreach_target.h"
-
 #include "kernels/cpu/attention-inl.h"
 #include "kernels/cpu/attention_plan.h"
 #include "kernels/cpu/cpu_ops.h"
@@ -79,9 +78,8 @@ void LoadBlock(const AttentionHead& h, const AttentionGrad& g, const BackwardScr
     for (int64_t begin = 0; begin < d.value_dim; begin += kKeys) {  // s.p holds kKeys values
       const int64_t n = std::min(kKeys, d.value_dim - begin);
       LoadColumns(d.o, t, h.output_column() + begin, n, 1, out);
-      delta += SumLanes(n, [&](int64_t i, int64_t count) JEVONS_LANES {
-        return hn::Mul(Load(out + i, count), Load(dout + begin + i, count));
-      });
+      delta += SumLanes(
+          n, [&](int64_t i, int64_t count) JEVONS_LANES { return hn::Mul(Load(out + i, count), Load(dout + begin + i, count)); });
     }
     s.delta[r] = delta;
   }
@@ -94,11 +92,9 @@ HWY_INLINE void GradRow(const AttentionHead& h, const BackwardScratch& s, int64_
   float *p = s.p + r * kScorePitch, *ds = s.ds + r * kScorePitch;
   const Range visible = h.Visible(t);
   const int64_t begin = std::max(visible.begin, keys.begin) - keys.begin;
-  const int64_t end = std::max(begin, std::min(visible.end, keys.end) - keys.begin),
-                width = Padded(keys.size());
+  const int64_t end = std::max(begin, std::min(visible.end, keys.end) - keys.begin), width = Padded(keys.size());
   const bool bf16_mode = h.desc.q.dtype == DType::kBF16;
-  const VF shift = hn::Set(F32(), h.desc.lse.row<float>(h.first_row + t)[h.head]),
-           delta = hn::Set(F32(), s.delta[r]);
+  const VF shift = hn::Set(F32(), h.desc.lse.row<float>(h.first_row + t)[h.head]), delta = hn::Set(F32(), s.delta[r]);
   for (int64_t i = 0; i < width; i += kLanes) {
     const VF probability = Exp(hn::Sub(Load(p + i), shift));
     Store(AsStored(probability, bf16_mode), p + i);
@@ -118,26 +114,22 @@ void BackwardBlock(const AttentionHead& h, const AttentionGrad& g, const Backwar
   for (int64_t begin = visible.begin; begin < visible.end; begin += kKeys) {
     const Range keys{begin, std::min(visible.end, begin + kKeys)};
     const int64_t n = keys.size();
-    MultiplyPanels(rows, n, h.key_dim, s.queries, h.key_pitch, s.key_panels + begin * h.key_dim, s.p,
-                   kScorePitch);
-    MultiplyPanels(rows, n, d.value_dim, s.doutputs, h.value_pitch, s.value_panels + begin * d.value_dim,
-                   s.ds, kScorePitch);
+    MultiplyPanels(rows, n, h.key_dim, s.queries, h.key_pitch, s.key_panels + begin * h.key_dim, s.p, kScorePitch);
+    MultiplyPanels(rows, n, d.value_dim, s.doutputs, h.value_pitch, s.value_panels + begin * d.value_dim, s.ds, kScorePitch);
     for (int64_t r = 0; r < rows; ++r) GradRow(h, s, r, queries.begin + r, keys);
-    Multiply(n, h.value_pitch, rows, {s.p, 1, kScorePitch}, s.doutputs, h.value_pitch,
-             s.dvalues + begin * h.value_pitch, h.value_pitch, true);
-    Multiply(n, h.key_pitch, rows, {s.ds, 1, kScorePitch}, s.queries, h.key_pitch,
-             s.dkeys + begin * h.key_pitch, h.key_pitch, true);
-    Multiply(rows, h.key_pitch, n, {s.ds, kScorePitch, 1}, s.key_rows + begin * h.key_pitch, h.key_pitch,
-             s.dqueries, h.key_pitch, true);
+    Multiply(n, h.value_pitch, rows, {s.p, 1, kScorePitch}, s.doutputs, h.value_pitch, s.dvalues + begin * h.value_pitch,
+             h.value_pitch, true);
+    Multiply(n, h.key_pitch, rows, {s.ds, 1, kScorePitch}, s.queries, h.key_pitch, s.dkeys + begin * h.key_pitch, h.key_pitch,
+             true);
+    Multiply(rows, h.key_pitch, n, {s.ds, kScorePitch, 1}, s.key_rows + begin * h.key_pitch, h.key_pitch, s.dqueries, h.key_pitch,
+             true);
   }
   for (int64_t r = 0; r < rows; ++r)
-    StoreColumns(s.dqueries + r * h.key_pitch, d.scale, g.dq, h.first_row + queries.begin + r,
-                 h.query_column(), h.key_dim);
+    StoreColumns(s.dqueries + r * h.key_pitch, d.scale, g.dq, h.first_row + queries.begin + r, h.query_column(), h.key_dim);
 }
 
 // dk_rope: [rows, rope] FP32, this head's part.
-void BackwardHead(const AttentionDesc& d, const AttentionGrad& g, int64_t task, const BackwardScratch& s,
-                  const Tensor& dk_rope) {
+void BackwardHead(const AttentionDesc& d, const AttentionGrad& g, int64_t task, const BackwardScratch& s, const Tensor& dk_rope) {
   const AttentionHead h(d, task);
   PackHead(h, s);
   for (int64_t t = 0; t < d.sequence_length; t += kQueries)
@@ -156,9 +148,8 @@ void SumHeads(const Tensor& parts, const Tensor& dk_rope, Range rows) {
   for (int64_t t = rows.begin; t < rows.end; ++t) {
     float* sum = parts.as<float>() + t * rope;  // head 0's part becomes the sum
     for (int64_t h = 1; h < parts.shape[0]; ++h)
-      ForLanes(rope, [&](int64_t i, int64_t n) JEVONS_LANES {
-        Store(hn::Add(Load(sum + i, n), Load(sum + h * head + i, n)), sum + i, n);
-      });
+      ForLanes(rope, [&](int64_t i, int64_t n)
+                         JEVONS_LANES { Store(hn::Add(Load(sum + i, n), Load(sum + h * head + i, n)), sum + i, n); });
     StoreColumns(sum, 1, dk_rope, t, 0, rope);
   }
 }
@@ -181,8 +172,7 @@ void AttentionBackward(const OpContext& ctx, const AttentionDesc& d, const Atten
   Pieces count(nullptr);
   BackwardScratch(d, count);
   const int64_t rows = d.q.rows(), tasks = rows / d.sequence_length * d.heads;
-  const Tensor scratch =
-      ctx.scratch->Allocate("attention", DType::kF32, {omp_get_max_threads(), count.used()});
+  const Tensor scratch = ctx.scratch->Allocate("attention", DType::kF32, {omp_get_max_threads(), count.used()});
   const Tensor dk_rope = ctx.scratch->Allocate("attention.dk_rope", DType::kF32, {d.heads, rows, d.rope_dim});
   if (ctx.stream.device == Device::kNone) return;
   const auto backward = &HWY_DYNAMIC_DISPATCH(BackwardHead);

@@ -14,9 +14,8 @@ namespace jevons::cpu {
 
 inline constexpr int64_t kQueries = 64;
 inline constexpr int64_t kKeys = 256;
-inline constexpr int64_t kAlign = 64;  // floats: a multiple of every panel width
-inline constexpr int64_t kScorePitch =
-    kKeys + 16;  // not a power of two, so that columns fall into different cache sets
+inline constexpr int64_t kAlign = 64;               // floats: a multiple of every panel width
+inline constexpr int64_t kScorePitch = kKeys + 16;  // not a power of two, so that columns fall into different cache sets
 
 inline int64_t Padded(int64_t n) { return (n + 15) / 16 * 16; }  // whole vectors of up to 16 lanes
 inline int64_t PaddedKeys(int64_t n) { return (n + kAlign - 1) / kAlign * kAlign; }
@@ -37,9 +36,7 @@ struct AttentionHead {
   int64_t output_column() const { return head * desc.value_dim; }
 
   // The positions that position t sees: [first, t].
-  Range Visible(int64_t t) const {
-    return {desc.document_start ? desc.document_start.as<int32_t>()[first_row + t] : 0, t + 1};
-  }
+  Range Visible(int64_t t) const { return {desc.document_start ? desc.document_start.as<int32_t>()[first_row + t] : 0, t + 1}; }
   // The keys that some query of [begin, end) sees, from a multiple of kAlign on.
   Range VisibleToBlock(Range queries) const {
     int64_t first = queries.begin;

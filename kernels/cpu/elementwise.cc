@@ -1,13 +1,12 @@
-#include "kernels/cpu/targets.h"
-
 #include <algorithm>
 #include <cstring>
 #include <vector>
 
+#include "kernels/cpu/targets.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/elementwise.cc"
 #include "hwy/foreach_target.h"
-
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/simd-inl.h"
@@ -37,8 +36,8 @@ void CopyRows(const Tensor& src, const Tensor& dst) {
 
 template <typename S>
 HWY_INLINE void AddRow(const S* a, const S* b, int64_t n, S* out) {
-  ForLanes(n, [&](int64_t i, int64_t count)
-                  JEVONS_LANES { Store(hn::Add(Load(a + i, count), Load(b + i, count)), out + i, count); });
+  ForLanes(
+      n, [&](int64_t i, int64_t count) JEVONS_LANES { Store(hn::Add(Load(a + i, count), Load(b + i, count)), out + i, count); });
 }
 
 void AddRows(const Tensor& a, const Tensor& b, const Tensor& out) {
@@ -83,8 +82,8 @@ void CopyParts(const OpContext&, std::span<const CopiedPart> parts) {
   int64_t total = 0;
   for (const CopiedPart& part : parts) total += sizes.emplace_back(part.bytes);
   ParallelJobs(sizes, total / static_cast<int64_t>(sizeof(float)), [&](size_t i, Range bytes) {
-    std::memcpy(static_cast<char*>(parts[i].to) + bytes.begin,
-                static_cast<const char*>(parts[i].from) + bytes.begin, static_cast<size_t>(bytes.size()));
+    std::memcpy(static_cast<char*>(parts[i].to) + bytes.begin, static_cast<const char*>(parts[i].from) + bytes.begin,
+                static_cast<size_t>(bytes.size()));
   });
 }
 
@@ -92,18 +91,15 @@ void Add(const OpContext&, const Tensor& a, const Tensor& b, const Tensor& out) 
   const auto add = &HWY_DYNAMIC_DISPATCH(AddRows);
   const bool flat = a.contiguous() && b.contiguous() && out.contiguous();
   const Tensor x = Flat(a, flat), y = Flat(b, flat), to = Flat(out, flat);
-  ParallelRanges(flat ? to.size() : to.rows(), to.size(), [&](Range range) {
-    add(Part(x, flat, range), Part(y, flat, range), Part(to, flat, range));
-  });
+  ParallelRanges(flat ? to.size() : to.rows(), to.size(),
+                 [&](Range range) { add(Part(x, flat, range), Part(y, flat, range), Part(to, flat, range)); });
 }
 
-void FillNormal(const OpContext&, uint64_t seed, uint64_t purpose, int64_t offset, float std,
-                const Tensor& dst) {
+void FillNormal(const OpContext&, uint64_t seed, uint64_t purpose, int64_t offset, float std, const Tensor& dst) {
   float* out = dst.as<float>();
   ParallelRanges(dst.size(), 16 * dst.size(), [&](Range range) {  // a draw costs as much as many copies
     for (int64_t i = range.begin; i < range.end; ++i)
-      out[i] =
-          static_cast<float>(double{std} * RandomNormal(seed, purpose, static_cast<uint64_t>(offset + i)));
+      out[i] = static_cast<float>(double{std} * RandomNormal(seed, purpose, static_cast<uint64_t>(offset + i)));
   });
 }
 

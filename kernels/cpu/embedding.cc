@@ -1,12 +1,11 @@
-#include "kernels/cpu/targets.h"
-
 #include <algorithm>
 #include <atomic>
+
+#include "kernels/cpu/targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/embedding.cc"
 #include "hwy/foreach_target.h"
-
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/fixed_point-inl.h"
 #include "kernels/cpu/parallel.h"
@@ -75,8 +74,7 @@ void Embedding(const OpContext& ctx, const Tensor& table, const Tensor& ids, con
   cpu::GatherRows(ctx, table, ids, 1, y);
 }
 
-void EmbeddingBackward(const OpContext& ctx, const Tensor& dy, const Tensor& ids, const Tensor& dtable,
-                       WriteMode mode) {
+void EmbeddingBackward(const OpContext& ctx, const Tensor& dy, const Tensor& ids, const Tensor& dtable, WriteMode mode) {
   const auto sum = &HWY_DYNAMIC_DISPATCH(SumRowsOfId);
   ForIds(ctx, ids, dtable.rows(), [&](int64_t id, int32_t first, const int32_t* next) {
     if (first >= 0) {
@@ -87,8 +85,8 @@ void EmbeddingBackward(const OpContext& ctx, const Tensor& dy, const Tensor& ids
   });
 }
 
-void EmbeddingBackward(const OpContext& ctx, const Tensor& dy, const Tensor& ids, const FixedPoint& format,
-                       const Tensor& dtable, WriteMode mode, int64_t* flag) {
+void EmbeddingBackward(const OpContext& ctx, const Tensor& dy, const Tensor& ids, const FixedPoint& format, const Tensor& dtable,
+                       WriteMode mode, int64_t* flag) {
   ArenaScope scope(*ctx.scratch);
   const auto sum = &HWY_DYNAMIC_DISPATCH(SumRowsOfId);
   const auto add = &HWY_DYNAMIC_DISPATCH(AddRow);
@@ -98,8 +96,7 @@ void EmbeddingBackward(const OpContext& ctx, const Tensor& dy, const Tensor& ids
     if (first >= 0) {
       float* row = of_thread.row<float>(omp_get_thread_num());
       sum(dy, first, next, WriteMode::kOverwrite, row);
-      if (!add(format, row, cols, mode, dtable.row<int64_t>(id)))
-        std::atomic_ref(*flag).store(1, std::memory_order_relaxed);
+      if (!add(format, row, cols, mode, dtable.row<int64_t>(id))) std::atomic_ref(*flag).store(1, std::memory_order_relaxed);
     } else if (mode == WriteMode::kOverwrite) {
       std::fill_n(dtable.row<int64_t>(id), cols, int64_t{0});
     }

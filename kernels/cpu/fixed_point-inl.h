@@ -27,8 +27,7 @@ inline constexpr int64_t kLanes64 = static_cast<int64_t>(hn::MaxLanes(F64()));
 // The integer nearest to |v| <= 2^51 is found in the lowest bits of v + 1.5 * 2^52: one fused multiply-add, whose product is exact.
 // A block with larger values, or such that may be beyond the limit, goes the reference's way; gradients rarely have any.
 template <class Value>
-HWY_INLINE bool AddFixedPoint(const FixedPoint& format, int64_t count, const Value& value, bool add,
-                              int64_t n, int64_t* sum) {
+HWY_INLINE bool AddFixedPoint(const FixedPoint& format, int64_t count, const Value& value, bool add, int64_t n, int64_t* sum) {
   constexpr int64_t kBlock = 4 * kLanes64;
   const F64 d64;
   const I64 di;
@@ -39,16 +38,14 @@ HWY_INLINE bool AddFixedPoint(const FixedPoint& format, int64_t count, const Val
   const auto before = [&](int64_t i) JEVONS_LANES { return add ? hn::LoadU(di, sum + i) : hn::Zero(di); };
   const auto all_small = [&](const float* x) JEVONS_LANES {
     auto good = hn::Le(hn::Abs(Load(x)), small);  // NaN is not
-    for (int64_t j = kLanes; j < kBlock; j += kLanes)
-      good = hn::And(good, hn::Le(hn::Abs(Load(x + j)), small));
+    for (int64_t j = kLanes; j < kBlock; j += kLanes) good = hn::And(good, hn::Le(hn::Abs(Load(x + j)), small));
     return hn::AllTrue(F32(), good);
   };
   const auto shifted = [&](const float* x) JEVONS_LANES {  // in the lowest bits
     return hn::BitCast(di, hn::MulAdd(hn::PromoteTo(d64, hn::LoadU(Part32(), x)), vscale, magic));
   };
   // What the magics leave in a sum, which may wrap.
-  const auto excess =
-      hn::Set(di, static_cast<int64_t>(static_cast<uint64_t>(count) * std::bit_cast<uint64_t>(0x1.8p52)));
+  const auto excess = hn::Set(di, static_cast<int64_t>(static_cast<uint64_t>(count) * std::bit_cast<uint64_t>(0x1.8p52)));
   bool within = true;
   const auto one_by_one = [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
@@ -62,8 +59,7 @@ HWY_INLINE bool AddFixedPoint(const FixedPoint& format, int64_t count, const Val
   };
   int64_t i = 0;
   for (; i + kBlock <= n; i += kBlock) {
-    auto s0 = before(i), s1 = before(i + kLanes64), s2 = before(i + 2 * kLanes64),
-         s3 = before(i + 3 * kLanes64);
+    auto s0 = before(i), s1 = before(i + kLanes64), s2 = before(i + 2 * kLanes64), s3 = before(i + 3 * kLanes64);
     int64_t k = 0;
     for (; k < count; ++k) {
       const float* x = value(k) + i;

@@ -59,9 +59,7 @@ struct CodeWords {
   static constexpr int64_t kTerms = 1;
 
   static HWY_INLINE V MulAdd(V a, V b, V sum) { return hn::MulAdd(a, b, sum); }
-  static HWY_INLINE V Load(D d, const uint8_t* p) {
-    return hn::BitCast(d, hn::ShiftLeft<16>(LoadBits(d, p)));
-  }
+  static HWY_INLINE V Load(D d, const uint8_t* p) { return hn::BitCast(d, hn::ShiftLeft<16>(LoadBits(d, p))); }
   static HWY_INLINE float Word(const uint8_t* p, int64_t /*terms*/) {
     return std::bit_cast<float>(uint32_t{kBf16OfE4M3.bits[*p]} << 16);
   }
@@ -80,12 +78,8 @@ struct CodePairWords {
   static constexpr int64_t kTerms = 2;
 
   static HWY_INLINE V MulAdd(V a, V b, V sum) { return DotWords::MulAdd(a, b, sum); }
-  static HWY_INLINE V Load(D d, const uint8_t* p) {
-    return hn::BitCast(d, LoadBf16Bits(hn::Repartition<uint16_t, D>(), p));
-  }
-  static HWY_INLINE float Word(const uint8_t* p, int64_t terms) {
-    return Join(p, terms > 1 ? p + 1 : nullptr);
-  }
+  static HWY_INLINE V Load(D d, const uint8_t* p) { return hn::BitCast(d, LoadBf16Bits(hn::Repartition<uint16_t, D>(), p)); }
+  static HWY_INLINE float Word(const uint8_t* p, int64_t terms) { return Join(p, terms > 1 ? p + 1 : nullptr); }
   static HWY_INLINE void StackRows(const uint8_t* p, int64_t pitch, int64_t terms, int64_t n, float* to) {
     const D d;
     int64_t j = 0;
@@ -107,8 +101,7 @@ struct CodePairWords {
 #endif
 
 // to[block * to_pitch + i] = the scale of line lines.begin + i in block begin + block.
-inline void SpreadScales(const ScaleView& scales, Range lines, int64_t begin, int64_t blocks, float* to,
-                         int64_t to_pitch) {
+inline void SpreadScales(const ScaleView& scales, Range lines, int64_t begin, int64_t blocks, float* to, int64_t to_pitch) {
   for (int64_t block = begin; block < begin + blocks; ++block, to += to_pitch) {
     for (int64_t i = lines.begin, end; i < lines.end; i = end) {
       end = std::min((i / scales.lines + 1) * scales.lines, lines.end);
@@ -190,8 +183,7 @@ template <typename Words>
 constexpr ScaledTable MakeScaledTable() {
   ScaledTable table{};
   [&]<size_t... kIndex>(std::index_sequence<kIndex...>) {
-    ((table[kIndex / kVectors][kIndex % kVectors] =
-          &ScaledMicroKernel<Words, kIndex / kVectors + 1, kIndex % kVectors + 1>),
+    ((table[kIndex / kVectors][kIndex % kVectors] = &ScaledMicroKernel<Words, kIndex / kVectors + 1, kIndex % kVectors + 1>),
      ...);
   }
   (std::make_index_sequence<kRows * kVectors>());

@@ -27,8 +27,7 @@ struct Fp8Products {
 };
 
 // Runs run_tile(products, tile, scratch) over all of C.
-using Fp8TileFunction = void (*)(const Fp8Products& products, const GemmTile& tile,
-                                 const GemmScratch& scratch);
+using Fp8TileFunction = void (*)(const Fp8Products& products, const GemmTile& tile, const GemmScratch& scratch);
 void RunFp8Products(std::span<const Fp8GemmDesc> descs, Fp8TileFunction run_tile);  // fp8_gemm_tile.cc
 
 }  // namespace jevons::cpu

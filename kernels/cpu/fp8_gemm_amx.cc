@@ -61,9 +61,8 @@ struct ScaledProduct {
 };
 
 void RunOnTiles(const Fp8Products& products, const GemmTile& tile, const GemmScratch& scratch) {
-  RunRectangleOnTiles<CodePairWords>(tile, scratch, [&](const GemmDesc& product, Range terms) {
-    return ScaledProduct(products.Of(product), terms, tile.cols);
-  });
+  RunRectangleOnTiles<CodePairWords>(
+      tile, scratch, [&](const GemmDesc& product, Range terms) { return ScaledProduct(products.Of(product), terms, tile.cols); });
 }
 
 Fp8TileFunction Fp8AmxFunction() { return RunOnTiles; }

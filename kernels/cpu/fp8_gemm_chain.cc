@@ -187,9 +187,7 @@ HWY_AFTER_NAMESPACE();
 namespace jevons::cpu {
 
 HWY_EXPORT(ChainFunction);
-void RunFp8Chains(std::span<const Fp8GemmDesc> descs) {
-  RunFp8Products(descs, HWY_DYNAMIC_DISPATCH(ChainFunction)());
-}
+void RunFp8Chains(std::span<const Fp8GemmDesc> descs) { RunFp8Products(descs, HWY_DYNAMIC_DISPATCH(ChainFunction)()); }
 
 }  // namespace jevons::cpu
 #endif  // HWY_ONCE

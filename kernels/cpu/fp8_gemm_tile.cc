@@ -114,13 +114,7 @@ void RunTile(const Fp8Products& products, const GemmTile& tile, const GemmScratc
     bool packed = false;
     float* state = scratch.state;
     ForEachProduct(tile, [&](const GemmDesc& product, Range rows) {
-      CodeSlab<Words> slab{products.Of(product),
-                           l,
-                           std::min(kSlabTerms, k - l),
-                           l == 0,
-                           l + kSlabTerms >= k,
-                           tile.cols,
-                           scratch};
+      CodeSlab<Words> slab{products.Of(product), l, std::min(kSlabTerms, k - l), l == 0, l + kSlabTerms >= k, tile.cols, scratch};
       if (!packed) slab.PackB();
       packed = true;
       slab.RunProduct(rows, state);
@@ -161,8 +155,7 @@ void RunFp8Products(std::span<const Fp8GemmDesc> descs, Fp8TileFunction run_tile
     codes.push_back({.a = d.a.codes, .b = d.b.codes, .c = d.c, .b_form = d.b_form, .mode = d.mode});
   }
   const Fp8Products products{codes, descs};
-  RunTiles(codes,
-           [&](const GemmTile& tile, const GemmScratch& scratch) { run_tile(products, tile, scratch); });
+  RunTiles(codes, [&](const GemmTile& tile, const GemmScratch& scratch) { run_tile(products, tile, scratch); });
 }
 
 }  // namespace jevons::cpu

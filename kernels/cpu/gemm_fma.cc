@@ -39,8 +39,7 @@ const GemmImpl kGemmDot = {
 const GemmImpl kGemmFma = {
     .name = "cpu",
     .describe = [](DType) { return absl::StrFormat("cpu %s", BestTileKernel()->target); },
-    .refusal =
-        [](DType) { return std::string(BestTileKernel() ? "" : "this CPU has no fused multiply-add"); },
+    .refusal = [](DType) { return std::string(BestTileKernel() ? "" : "this CPU has no fused multiply-add"); },
     .demerit = [](DType) { return std::string(); },
     .run = [](std::span<const GemmDesc> descs) { RunTiles(descs, BestTileKernel()->ascending); },
     .run_fp8 = [](std::span<const Fp8GemmDesc> descs) { RunFp8Tiles(descs, TermOrder::kAscending); },

@@ -21,11 +21,10 @@
 namespace jevons::cpu {
 
 struct GemmImpl {
-  const char* name;                   // as JEVONS_GEMM spells it
-  std::string (*describe)(DType in);  // what GemmImplementation reports: "cpu AVX3"
-  std::string (*refusal)(DType in);   // why it cannot serve operands of this type here; empty if it can
-  std::string (*demerit)(
-      DType in);  // why it is not chosen unless forced, though it could serve; empty if none
+  const char* name;                              // as JEVONS_GEMM spells it
+  std::string (*describe)(DType in);             // what GemmImplementation reports: "cpu AVX3"
+  std::string (*refusal)(DType in);              // why it cannot serve operands of this type here; empty if it can
+  std::string (*demerit)(DType in);              // why it is not chosen unless forced, though it could serve; empty if none
   void (*run)(std::span<const GemmDesc> descs);  // validated, all of one operand type
   void (*run_fp8)(std::span<const Fp8GemmDesc> descs);  // validated, k > 0, promoted
 };

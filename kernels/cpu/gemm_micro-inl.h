@@ -77,8 +77,7 @@ template <typename Words, Form kForm>
 constexpr MicroTable MakeMicroTable() {
   MicroTable table{};
   [&]<size_t... kIndex>(std::index_sequence<kIndex...>) {
-    ((table[kIndex / kVectors][kIndex % kVectors] =
-          &MicroKernel<Words, kForm, kIndex / kVectors + 1, kIndex % kVectors + 1>),
+    ((table[kIndex / kVectors][kIndex % kVectors] = &MicroKernel<Words, kForm, kIndex / kVectors + 1, kIndex % kVectors + 1>),
      ...);
   }
   (std::make_index_sequence<kRows * kVectors>());
@@ -111,8 +110,7 @@ HWY_INLINE void StoreRounded(D d, V value, bf16* p) {  // the rounding of bf16(f
 
 // c = sums or c + sums, rounded once.
 template <typename Out>
-void WriteOut(const float* sums, int64_t sums_pitch, int64_t rows, int64_t cols, WriteMode mode, Out* c,
-              int64_t pitch) {
+void WriteOut(const float* sums, int64_t sums_pitch, int64_t rows, int64_t cols, WriteMode mode, Out* c, int64_t pitch) {
   const D d;
   for (int64_t i = 0; i < rows; ++i, sums += sums_pitch, c += pitch) {
     int64_t j = 0;

@@ -114,8 +114,7 @@ HWY_INLINE void TransposeInBlocks(D d, V& r0, V& r1, V& r2, V& r3) {
 // to[c*to_pitch + r] = word c of row r, for a square of kLanes x kLanes words; rows from_pitch elements
 // apart.
 template <typename Words>
-HWY_INLINE void TransposeSquare(const typename Words::Element* from, int64_t from_pitch, float* to,
-                                int64_t to_pitch) {
+HWY_INLINE void TransposeSquare(const typename Words::Element* from, int64_t from_pitch, float* to, int64_t to_pitch) {
   const D d;
   V t[kLanes];
 #pragma GCC unroll 16
@@ -127,8 +126,7 @@ HWY_INLINE void TransposeSquare(const typename Words::Element* from, int64_t fro
   for (int64_t i = 0; i < 4; ++i) {
     float* column = to + i * to_pitch;
     if constexpr (kLanes == 16) {
-      const V low02 = hn::ConcatLowerLower(d, t[8 + i], t[i]),
-              high02 = hn::ConcatUpperUpper(d, t[8 + i], t[i]);
+      const V low02 = hn::ConcatLowerLower(d, t[8 + i], t[i]), high02 = hn::ConcatUpperUpper(d, t[8 + i], t[i]);
       const V low13 = hn::ConcatLowerLower(d, t[12 + i], t[4 + i]);
       const V high13 = hn::ConcatUpperUpper(d, t[12 + i], t[4 + i]);
       hn::StoreU(hn::OddEvenBlocks(hn::SwapAdjacentBlocks(low13), low02), d, column);
@@ -153,8 +151,7 @@ constexpr int64_t WordsIn(int64_t terms) {
 // One panel from b lying plain, [k, n]: to[w*width + j] = word w of column j for j < cols; zero for cols <= j
 // < width.
 template <typename Words>
-void PackPlain(const typename Words::Element* b, int64_t pitch, int64_t terms, int64_t cols, int64_t width,
-               float* to) {
+void PackPlain(const typename Words::Element* b, int64_t pitch, int64_t terms, int64_t cols, int64_t width, float* to) {
   for (int64_t l = 0; l < terms; l += Words::kTerms, to += width) {
     Words::StackRows(b + l * pitch, pitch, terms - l, cols, to);
     std::fill(to + cols, to + width, 0.0f);
@@ -163,8 +160,7 @@ void PackPlain(const typename Words::Element* b, int64_t pitch, int64_t terms, i
 
 // The same from b lying transposed, [n, k].
 template <typename Words>
-void PackTransposed(const typename Words::Element* b, int64_t pitch, int64_t terms, int64_t cols,
-                    int64_t width, float* to) {
+void PackTransposed(const typename Words::Element* b, int64_t pitch, int64_t terms, int64_t cols, int64_t width, float* to) {
   const int64_t depth = WordsIn<Words>(terms);
   for (int64_t j = 0; j < width; j += kLanes) {
     const int64_t valid = std::min(kLanes, cols - j);

@@ -21,8 +21,8 @@ struct Group {
 };
 
 bool ShareB(const GemmDesc& x, const GemmDesc& y) {
-  return x.b.data == y.b.data && x.b_form == y.b_form && x.b.pitch == y.b.pitch && x.b.dtype == y.b.dtype &&
-         x.n() == y.n() && x.k() == y.k();
+  return x.b.data == y.b.data && x.b_form == y.b_form && x.b.pitch == y.b.pitch && x.b.dtype == y.b.dtype && x.n() == y.n() &&
+         x.k() == y.k();
 }
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -47,8 +47,8 @@ Range ColumnsOf(const Group& group, int64_t i) {
 }
 
 GemmTile TileOf(const std::vector<Group>& groups, int64_t task) {
-  const auto group = std::upper_bound(groups.begin(), groups.end(), task,
-                                      [](int64_t t, const Group& g) { return t < g.tasks_end; });
+  const auto group =
+      std::upper_bound(groups.begin(), groups.end(), task, [](int64_t t, const Group& g) { return t < g.tasks_end; });
   const int64_t local = task - (group->tasks_end - group->row_tiles * group->col_tiles);
   return {group->descs, BlockOf(group->rows, group->row_tiles, local % group->row_tiles),
           ColumnsOf(*group, local / group->row_tiles)};
@@ -63,8 +63,7 @@ int UsefulThreads(std::span<const GemmDesc> descs) {
 
 }  // namespace
 
-void RunTiles(std::span<const GemmDesc> descs,
-              absl::FunctionRef<void(const GemmTile&, const GemmScratch&)> run_tile) {
+void RunTiles(std::span<const GemmDesc> descs, absl::FunctionRef<void(const GemmTile&, const GemmScratch&)> run_tile) {
   const int threads = UsefulThreads(descs);
   thread_local std::vector<Group> groups;  // kept, so that a step allocates nothing
   groups.clear();

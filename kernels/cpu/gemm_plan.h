@@ -12,8 +12,7 @@ namespace jevons::cpu {
 
 // Runs run_tile over all of the products, which have operands of one type. Uses the OpenMP team, or the
 // calling thread alone if it is already inside a parallel region or the work is too little.
-void RunTiles(std::span<const GemmDesc> descs,
-              absl::FunctionRef<void(const GemmTile&, const GemmScratch&)> run_tile);
+void RunTiles(std::span<const GemmDesc> descs, absl::FunctionRef<void(const GemmTile&, const GemmScratch&)> run_tile);
 
 }  // namespace jevons::cpu
 

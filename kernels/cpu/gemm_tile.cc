@@ -124,8 +124,7 @@ void RunTile(const GemmTile& tile, const GemmScratch& scratch) {
     bool packed = false;
     float* state = scratch.state;
     ForEachProduct(tile, [&](const GemmDesc& desc, Range rows) {
-      const SlabLoop<Words> loop{desc,      l,      std::min(kSlabTerms, k - l), l == 0, l + kSlabTerms >= k,
-                                 tile.cols, scratch};
+      const SlabLoop<Words> loop{desc, l, std::min(kSlabTerms, k - l), l == 0, l + kSlabTerms >= k, tile.cols, scratch};
       if (!packed) loop.PackB();
       packed = true;
       loop.RunProduct(rows, state);
@@ -135,8 +134,7 @@ void RunTile(const GemmTile& tile, const GemmScratch& scratch) {
 }
 
 void RunAscending(const GemmTile& tile, const GemmScratch& scratch) {
-  (tile.descs.front().a.dtype == DType::kF32 ? RunTile<FmaWords<float> > : RunTile<FmaWords<bf16> >)(tile,
-                                                                                                     scratch);
+  (tile.descs.front().a.dtype == DType::kF32 ? RunTile<FmaWords<float> > : RunTile<FmaWords<bf16> >)(tile, scratch);
 }
 
 const TileKernel* Kernel() {
@@ -162,8 +160,7 @@ HWY_EXPORT(Kernel);
 const TileKernel* BestTileKernel() { return HWY_DYNAMIC_DISPATCH(Kernel)(); }
 
 GemmScratch GemmScratch::OfThisThread() {
-  constexpr int64_t kSlab = kSlabDepth * kTileCols, kStrip = kStripRows * kSlabDepth,
-                    kState = kTileRows * kTileCols;
+  constexpr int64_t kSlab = kSlabDepth * kTileCols, kStrip = kStripRows * kSlabDepth, kState = kTileRows * kTileCols;
   struct Free {
     void operator()(float* p) const { std::free(p); }
   };

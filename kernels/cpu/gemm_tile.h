@@ -20,8 +20,7 @@
 namespace jevons::cpu {
 
 constexpr int64_t kSlabDepth = 512;  // 32-bit words of k per packed slab of B: 512 terms, or 1024 in pairs
-constexpr int64_t kTileCols =
-    256;  // columns of a rectangle: slab 512 * 256 * 4 = 512 KiB, half of an L2 of 1 MiB
+constexpr int64_t kTileCols = 256;   // columns of a rectangle: slab 512 * 256 * 4 = 512 KiB, half of an L2 of 1 MiB
 constexpr int64_t kTileRows = 1024;  // rows of a rectangle
 constexpr int64_t kStripRows = 48;   // rows of A packed at once: a multiple of the rows of the micro-kernel
 constexpr int64_t kMaxLanes = 16;    // FP32 lanes of the widest vectors
@@ -42,8 +41,7 @@ template <typename Run>
 void ForEachProduct(const GemmTile& tile, const Run& run) {
   int64_t begin = 0;  // the product's first row among the rows of all
   for (const GemmDesc& desc : tile.descs) {
-    const Range rows{std::max<int64_t>(tile.rows.begin - begin, 0),
-                     std::min(tile.rows.end - begin, desc.m())};
+    const Range rows{std::max<int64_t>(tile.rows.begin - begin, 0), std::min(tile.rows.end - begin, desc.m())};
     if (!rows.empty()) run(desc, rows);
     begin += desc.m();
   }

@@ -13,8 +13,7 @@
 
 namespace jevons::cpu {
 
-inline constexpr int64_t kSerialElements =
-    1 << 14;  // below this, waking the team (some us) costs more than it gains
+inline constexpr int64_t kSerialElements = 1 << 14;  // below this, waking the team (some us) costs more than it gains
 
 // Calls body(range) on contiguous ranges that cover [0, n), one per thread. `elements` is the size of the
 // whole job.

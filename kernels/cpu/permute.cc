@@ -1,11 +1,10 @@
-#include "kernels/cpu/targets.h"
-
 #include <cstring>
+
+#include "kernels/cpu/targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/permute.cc"
 #include "hwy/foreach_target.h"
-
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/simd-inl.h"
@@ -26,14 +25,11 @@ HWY_INLINE void SumRow(const Tensor& y, const int32_t* rows, int64_t slots, Writ
 }
 
 template <typename A, typename B>
-HWY_INLINE void SumRange(const Tensor& y, const int32_t* row_of, int64_t slots, const Tensor& out,
-                         WriteMode mode, Range range) {
-  for (int64_t t = range.begin; t < range.end; ++t)
-    SumRow<A>(y, row_of + t * slots, slots, mode, out.row<B>(t));
+HWY_INLINE void SumRange(const Tensor& y, const int32_t* row_of, int64_t slots, const Tensor& out, WriteMode mode, Range range) {
+  for (int64_t t = range.begin; t < range.end; ++t) SumRow<A>(y, row_of + t * slots, slots, mode, out.row<B>(t));
 }
 
-void Sums(const Tensor& y, const int32_t* row_of, int64_t slots, const Tensor& out, WriteMode mode,
-          Range range) {
+void Sums(const Tensor& y, const int32_t* row_of, int64_t slots, const Tensor& out, WriteMode mode, Range range) {
   const bool from_bf16 = y.dtype == DType::kBF16, to_bf16 = out.dtype == DType::kBF16;
   if (from_bf16 && to_bf16) SumRange<bf16, bf16>(y, row_of, slots, out, mode, range);
   if (from_bf16 && !to_bf16) SumRange<bf16, float>(y, row_of, slots, out, mode, range);
@@ -116,8 +112,7 @@ void SortByExpert(const OpContext& ctx, const Tensor& indices, const Tensor& cou
                   const Tensor& pair_of) {
   ArenaScope scope(*ctx.scratch);
   const int64_t experts = counts.size();
-  int64_t* next =
-      ctx.scratch->Allocate("permute.next", DType::kI64, {experts}).as<int64_t>();  // row of the next pair
+  int64_t* next = ctx.scratch->Allocate("permute.next", DType::kI64, {experts}).as<int64_t>();  // row of the next pair
   if (ctx.stream.device == Device::kNone) return;
   int64_t rows = 0;
   for (int64_t e = 0; e < experts; ++e) {
@@ -140,20 +135,17 @@ void GatherRows(const OpContext&, const Tensor& x, const Tensor& pair_of, int64_
   char* to = static_cast<char*>(y.data);
   ParallelRanges(y.rows(), y.size(), [&](Range rows) {
     for (int64_t r = rows.begin; r < rows.end; ++r)
-      std::memcpy(to + r * y.pitch * size, from + pair_of.as<int32_t>()[r] / slots * x.pitch * size,
-                  static_cast<size_t>(bytes));
+      std::memcpy(to + r * y.pitch * size, from + pair_of.as<int32_t>()[r] / slots * x.pitch * size, static_cast<size_t>(bytes));
   });
 }
 
-void SumRows(const OpContext&, const Tensor& y, const Tensor& row_of, int64_t slots, const Tensor& out,
-             WriteMode mode) {
+void SumRows(const OpContext&, const Tensor& y, const Tensor& row_of, int64_t slots, const Tensor& out, WriteMode mode) {
   const auto sums = &HWY_DYNAMIC_DISPATCH(Sums);
-  ParallelRanges(out.rows(), out.size() * slots,
-                 [&](Range rows) { sums(y, row_of.as<int32_t>(), slots, out, mode, rows); });
+  ParallelRanges(out.rows(), out.size() * slots, [&](Range rows) { sums(y, row_of.as<int32_t>(), slots, out, mode, rows); });
 }
 
-void SumRowsByGroup(const OpContext& ctx, const Tensor& y, const Tensor& row_of, const Tensor& indices,
-                    int64_t experts_per_group, const Tensor& out, WriteMode mode) {
+void SumRowsByGroup(const OpContext& ctx, const Tensor& y, const Tensor& row_of, const Tensor& indices, int64_t experts_per_group,
+                    const Tensor& out, WriteMode mode) {
   ArenaScope scope(*ctx.scratch);
   const int64_t slots = indices.cols();
   const Tensor room = ctx.scratch->Allocate("permute.groups", DType::kI32, {omp_get_max_threads(), 2 * slots});
@@ -162,8 +154,7 @@ void SumRowsByGroup(const OpContext& ctx, const Tensor& y, const Tensor& row_of,
   ParallelRanges(out.rows(), out.size() * slots, [&](Range tokens) {
     int32_t *group = room.row<int32_t>(omp_get_thread_num()), *order = group + slots;
     for (int64_t t = tokens.begin; t < tokens.end; ++t) {
-      OrderByGroup(row_of.as<int32_t>() + t * slots, indices.as<int32_t>() + t * slots, slots, experts_per_group, group,
-                   order);
+      OrderByGroup(row_of.as<int32_t>() + t * slots, indices.as<int32_t>() + t * slots, slots, experts_per_group, group, order);
       sums(y, order, slots, out, mode, t);
     }
   });
@@ -172,9 +163,8 @@ void SumRowsByGroup(const OpContext& ctx, const Tensor& y, const Tensor& row_of,
 void SumSegments(const OpContext&, const Tensor& y, const Tensor& rows, const Tensor& offsets, const Tensor& out,
                  WriteMode mode) {
   const auto sums = &HWY_DYNAMIC_DISPATCH(SegmentSums);
-  ParallelRanges(out.rows(), rows.size() * out.cols(), [&](Range segments) {
-    sums(y, rows.as<int32_t>(), offsets.as<int32_t>(), out, mode, segments);
-  });
+  ParallelRanges(out.rows(), rows.size() * out.cols(),
+                 [&](Range segments) { sums(y, rows.as<int32_t>(), offsets.as<int32_t>(), out, mode, segments); });
 }
 
 }  // namespace jevons::cpu

@@ -62,8 +62,7 @@ template <typename S>
 using Maxima = decltype(WithoutSign(LoadElements(static_cast<const S*>(nullptr))));
 HWY_INLINE Two Split(V16 bf16s) {
   const V32 bits = hn::BitCast(U32(), bf16s);
-  return {hn::BitCast(F32(), hn::ShiftLeft<16>(bits)),
-          hn::BitCast(F32(), hn::And(bits, hn::Set(U32(), 0xFFFF0000u)))};
+  return {hn::BitCast(F32(), hn::ShiftLeft<16>(bits)), hn::BitCast(F32(), hn::And(bits, hn::Set(U32(), 0xFFFF0000u)))};
 }
 
 // Elements to a vector, largest magnitudes by lane in the bits of the numbers' own type, and these as FP32. At least infinity's
@@ -84,8 +83,7 @@ HWY_INLINE void StoreWords(V16 maxima, uint32_t* words) {  // in the order of Pl
 template <typename S>
 HWY_INLINE Maxima<S> MaximaOfRow(const S* x, Maxima<S> maxima) {
 #pragma GCC unroll 16
-  for (int64_t i = 0; i < kTileSize; i += kElements<S>)
-    maxima = hn::Max(maxima, WithoutSign(LoadElements(x + i)));
+  for (int64_t i = 0; i < kTileSize; i += kElements<S>) maxima = hn::Max(maxima, WithoutSign(LoadElements(x + i)));
   return maxima;
 }
 
@@ -117,14 +115,12 @@ HWY_INLINE VF MagicFor(VF v) {
     struct Table {
       uint32_t magic[16];
       constexpr Table() : magic() {
-        for (uint32_t e = B::kMinNormal >> 23; e <= B::kMax >> 23; ++e)
-          magic[e % 16] = EncodingMagic<F>(e << 23);
+        for (uint32_t e = B::kMinNormal >> 23; e <= B::kMax >> 23; ++e) magic[e % 16] = EncodingMagic<F>(e << 23);
       }
     };
     alignas(64) static constexpr Table kTable;
     // The instruction looks at four bits of an index alone; Highway would have the others cleared.
-    return VF{_mm512_permutexvar_ps(hn::ShiftRight<23>(clamped).raw,
-                                    hn::BitCast(F32(), hn::Load(d, kTable.magic)).raw)};
+    return VF{_mm512_permutexvar_ps(hn::ShiftRight<23>(clamped).raw, hn::BitCast(F32(), hn::Load(d, kTable.magic)).raw)};
   }
 #endif
   const V32 exponent = hn::And(clamped, hn::Set(d, kInfinityBits));
@@ -185,11 +181,9 @@ HWY_INLINE V8 PackCodes(V16 codes) {
   alignas(16) static constexpr uint8_t kBytes[16] = {6, 0, 1, 2, 9, 10, 4, 5, 12, 13, 14, 8, 0, 0, 0, 0};
   alignas(64) static constexpr uint32_t kWords[16] = {0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, 0, 0, 0, 0};
   const V32 words = hn::BitCast(U32(), codes);
-  const V32 pairs =
-      hn::Or(hn::ShiftRight<8>(hn::ShiftLeft<20>(words)), hn::ShiftRight<20>(hn::ShiftLeft<4>(words)));
+  const V32 pairs = hn::Or(hn::ShiftRight<8>(hn::ShiftLeft<20>(words)), hn::ShiftRight<20>(hn::ShiftLeft<4>(words)));
   const V8 bytes = hn::TableLookupBytes(hn::BitCast(D8(), pairs), hn::LoadDup128(D8(), kBytes));
-  const auto order =
-      hn::IndicesFromVec(U32(), hn::And(hn::LoadU(U32(), kWords), hn::Set(U32(), uint32_t{kLanes - 1})));
+  const auto order = hn::IndicesFromVec(U32(), hn::And(hn::LoadU(U32(), kWords), hn::Set(U32(), uint32_t{kLanes - 1})));
   return hn::BitCast(D8(), hn::TableLookupLanes(hn::BitCast(U32(), bytes), order));
 }
 // The reverse; codes come as FP16 numbers. Bytes after the last 12 do not matter.
@@ -198,18 +192,15 @@ HWY_INLINE V16 UnpackCodes(V8 bytes) {
   alignas(64) static constexpr uint32_t kWords[16] = {0, 1, 2, 2, 3, 4, 5, 5, 6, 7, 8, 8, 9, 10, 11, 11};
   const auto order = hn::SetTableIndices(U32(), kWords);
   const V32 blocks = hn::TableLookupLanes(hn::BitCast(U32(), bytes), order);
-  const V32 pairs =
-      hn::BitCast(U32(), hn::TableLookupBytes(hn::BitCast(D8(), blocks), hn::LoadDup128(D8(), kBytes)));
-  return hn::BitCast(D16(),
-                     hn::OrAnd(hn::ShiftLeft<20>(pairs), hn::ShiftRight<8>(pairs), hn::Set(U32(), 0xFFF0u)));
+  const V32 pairs = hn::BitCast(U32(), hn::TableLookupBytes(hn::BitCast(D8(), blocks), hn::LoadDup128(D8(), kBytes)));
+  return hn::BitCast(D16(), hn::OrAnd(hn::ShiftLeft<20>(pairs), hn::ShiftRight<8>(pairs), hn::Set(U32(), 0xFFF0u)));
 }
 
 // A row of finite numbers, unless kSigned of their magnitudes; inverse(i) are the inverse scales of numbers i, i + 1, ..., as
 // EncodeTwo takes them. Counts in `lost`, if asked for, how many became zero.
 template <class F, bool kCount, bool kSigned = true, typename S, class Inverse>
 HWY_INLINE void EncodeRow(const S* x, const Inverse& inverse, uint8_t* codes, V32& lost) {
-  const auto encode = [&](int64_t i)
-                          JEVONS_LANES { return EncodeWords<F, kCount, kSigned>(x + i, inverse(i), lost); };
+  const auto encode = [&](int64_t i) JEVONS_LANES { return EncodeWords<F, kCount, kSigned>(x + i, inverse(i), lost); };
   if constexpr (sizeof(typename F::Code) == 1) {
 #pragma GCC unroll 4
     for (int64_t i = 0; i < kTileSize; i += 4 * kLanes) {
@@ -224,8 +215,8 @@ HWY_INLINE void EncodeRow(const S* x, const Inverse& inverse, uint8_t* codes, V3
       if (i + 2 * kLanes < kTileSize) {
         hn::StoreU(bytes, D8(), codes);
       } else {  // nothing behind the row
-        hn::BlendedStore(hn::BitCast(U32(), bytes), hn::FirstN(U32(), static_cast<size_t>(3 * kLanes / 4)),
-                         U32(), reinterpret_cast<uint32_t*>(codes));
+        hn::BlendedStore(hn::BitCast(U32(), bytes), hn::FirstN(U32(), static_cast<size_t>(3 * kLanes / 4)), U32(),
+                         reinterpret_cast<uint32_t*>(codes));
       }
     }
   }
@@ -244,8 +235,7 @@ HWY_INLINE V16 LoadHalves(const uint8_t* codes, int64_t i) {
     const V16 code = hn::PromoteTo(d, hn::LoadU(hn::Half<D8>(), codes + i));
     half = hn::ShiftLeft<8>(code);
     if constexpr (!F::kIeee)
-      half = hn::OrAnd(hn::And(half, hn::Set(d, uint16_t{0x8000})), hn::ShiftLeft<7>(code),
-                       hn::Set(d, uint16_t{0x3F80}));
+      half = hn::OrAnd(hn::And(half, hn::Set(d, uint16_t{0x8000})), hn::ShiftLeft<7>(code), hn::Set(d, uint16_t{0x3F80}));
   }
   const hn::RebindToSigned<D16> signed16;
   const auto magnitude = hn::BitCast(signed16, hn::And(half, hn::Set(d, uint16_t{0x7FFF})));

@@ -46,28 +46,22 @@ template <class F>
 void QuantizeFormat(const QuantizeDesc& d, Range range, QuantStats& stats) {
   const bool count = d.stats != nullptr;
   if (d.x.dtype == DType::kBF16)
-    return count ? QuantizeStrips<F, true, bf16>(d, range, stats)
-                 : QuantizeStrips<F, false, bf16>(d, range, stats);
-  return count ? QuantizeStrips<F, true, float>(d, range, stats)
-               : QuantizeStrips<F, false, float>(d, range, stats);
+    return count ? QuantizeStrips<F, true, bf16>(d, range, stats) : QuantizeStrips<F, false, bf16>(d, range, stats);
+  return count ? QuantizeStrips<F, true, float>(d, range, stats) : QuantizeStrips<F, false, float>(d, range, stats);
 }
 
 void QuantizeRange(const QuantizeDesc& d, Range range, QuantStats& stats) {
   switch (d.format) {
-    case NumberFormat::kE4M3:
-      return QuantizeFormat<E4M3>(d, range, stats);
-    case NumberFormat::kE5M2:
-      return QuantizeFormat<E5M2>(d, range, stats);
-    case NumberFormat::kE5M6:
-      return QuantizeFormat<E5M6>(d, range, stats);
+    case NumberFormat::kE4M3: return QuantizeFormat<E4M3>(d, range, stats);
+    case NumberFormat::kE5M2: return QuantizeFormat<E5M2>(d, range, stats);
+    case NumberFormat::kE5M6: return QuantizeFormat<E5M6>(d, range, stats);
   }
 }
 
 // n <= kTileSize codes with one scale. `room`: bytes from `codes` on that may be read.
 template <class F, typename S>
 HWY_INLINE void DecodeTileRow(const uint8_t* codes, int64_t n, int64_t room, float scale, S* x) {
-  constexpr int64_t kRead =
-      kRowBytes<F> + (sizeof(typename F::Code) == 1 ? 0 : kLanes);  // UnpackCodes reads on
+  constexpr int64_t kRead = kRowBytes<F> + (sizeof(typename F::Code) == 1 ? 0 : kLanes);  // UnpackCodes reads on
   const VF factor = hn::Set(F32(), scale);
   if (HWY_LIKELY(n == kTileSize && room >= kRead)) return DecodeRow<F>(codes, factor, x);
   uint8_t whole[kRead] = {};
@@ -85,8 +79,8 @@ void DequantizeRows(const DequantizeDesc& d, Range rows) {
     const float* scales = d.scales.row<float>(r / height);
     for (int64_t c = 0; c < d.x.cols(); c += kTileSize) {
       const int64_t begin = CodeBytes<F>(c);
-      DecodeTileRow<F>(codes + begin, std::min(kTileSize, d.x.cols() - c), d.codes.cols() - begin,
-                       scales[c / kTileSize], d.x.row<S>(r) + c);
+      DecodeTileRow<F>(codes + begin, std::min(kTileSize, d.x.cols() - c), d.codes.cols() - begin, scales[c / kTileSize],
+                       d.x.row<S>(r) + c);
     }
   }
 }
@@ -98,12 +92,9 @@ void DequantizeFormat(const DequantizeDesc& d, Range rows) {
 
 void DequantizeRange(const DequantizeDesc& d, Range rows) {
   switch (d.format) {
-    case NumberFormat::kE4M3:
-      return DequantizeFormat<E4M3>(d, rows);
-    case NumberFormat::kE5M2:
-      return DequantizeFormat<E5M2>(d, rows);
-    case NumberFormat::kE5M6:
-      return DequantizeFormat<E5M6>(d, rows);
+    case NumberFormat::kE4M3: return DequantizeFormat<E4M3>(d, rows);
+    case NumberFormat::kE5M2: return DequantizeFormat<E5M2>(d, rows);
+    case NumberFormat::kE5M6: return DequantizeFormat<E5M6>(d, rows);
   }
 }
 

@@ -108,11 +108,9 @@ struct ScaledCodes {
     const D16 d;
     const hn::Rebind<hwy::float16_t, F32> half;
     const V16 codes = hn::PromoteTo(d, hn::LoadU(hn::Half<D8>(), row + i));
-    const V16 magnitudes = hn::And(hn::ShiftLeft < F::kIeee ? 8 : 7 > (codes),
-                                   hn::Set(d, static_cast<uint16_t>(F::kIeee ? 0x7F00 : 0x3F80)));
-    const auto value = [&](auto bits) JEVONS_LANES {
-      return hn::Mul(hn::PromoteTo(F32(), hn::BitCast(half, bits)), scale);
-    };
+    const V16 magnitudes =
+        hn::And(hn::ShiftLeft < F::kIeee ? 8 : 7 > (codes), hn::Set(d, static_cast<uint16_t>(F::kIeee ? 0x7F00 : 0x3F80)));
+    const auto value = [&](auto bits) JEVONS_LANES { return hn::Mul(hn::PromoteTo(F32(), hn::BitCast(half, bits)), scale); };
     const Two x{value(hn::LowerHalf(U16(), magnitudes)), value(hn::UpperHalf(U16(), magnitudes))};
     a = hn::Max(a, hn::BitCast(U32(), x.a)), b = hn::Max(b, hn::BitCast(U32(), x.b));
     StoreTwo(x, to + i);
@@ -126,8 +124,7 @@ HWY_INLINE void PrefetchColumn(const Place& p, int64_t r, const ColumnsOut& out)
 
 // Four vectors of columns at a time: their maxima stay in registers. Calls fetch(r) for some rows.
 template <class Source, typename S, class Fetch>
-HWY_INLINE void FillPanel(const Place& place, const Source& source, const ColumnsOut& out, Panel<S>& p,
-                          const Fetch& fetch) {
+HWY_INLINE void FillPanel(const Place& place, const Source& source, const ColumnsOut& out, Panel<S>& p, const Fetch& fetch) {
   constexpr int64_t kStep = kElements<S>;
   std::remove_const_t<std::remove_pointer_t<decltype(source.data)> > room[kTileSize];
   for (int64_t i = 0; i < kTileSize; i += 4 * kStep) {
@@ -168,9 +165,7 @@ HWY_INLINE void CopySigns(const uint8_t* from, int64_t n, uint8_t* codes) {
 template <class F, bool kCount, class Source, typename S, class Fetch>
 int64_t EncodePanel(const Place& place, const Source& source, Panel<S>& p, const Fetch& fetch) {
   V32 lost = hn::Zero(U32());
-  const auto inverse = [&](int64_t i) JEVONS_LANES {
-    return Two{Load(p.inverse + i), Load(p.inverse + i + kLanes)};
-  };
+  const auto inverse = [&](int64_t i) JEVONS_LANES { return Two{Load(p.inverse + i), Load(p.inverse + i + kLanes)}; };
   for (int64_t r = 0; r < place.rows; ++r) {
     if (r % kFetchInFill != 0) fetch(r);
     EncodeRow<F, kCount, Source::kSigned>(p.values[r], inverse, p.codes[r], lost);
@@ -203,33 +198,28 @@ void WriteColumns(const Place& place, const uint8_t (&codes)[kTileSize][kTileSiz
 }
 
 template <class F, class Source, class Fetch>
-void QuantizePanel(const Place& place, const Source& source, const ColumnsOut& out,
-                   Panel<typename Source::Element>& p, QuantStats& stats, const Fetch& fetch) {
+void QuantizePanel(const Place& place, const Source& source, const ColumnsOut& out, Panel<typename Source::Element>& p,
+                   QuantStats& stats, const Fetch& fetch) {
   FillPanel(place, source, out, p, fetch);
-  if (*std::max_element(p.amax, p.amax + kTileSize) >= kInfinityBits)
-    return EncodeScalar<F>(place, source, out, stats);
+  if (*std::max_element(p.amax, p.amax + kTileSize) >= kInfinityBits) return EncodeScalar<F>(place, source, out, stats);
   FindScales<F>(p.amax, kTileSize, out.kind, p.scale, p.inverse);
   float* scales = out.scales.row<float>(place.row / kTileSize) + place.col;
   for (int64_t c = 0; c < place.cols; ++c) scales[c] = p.scale[PlaceInTwo<typename Source::Element>(c)];
-  stats.underflowed += out.count ? EncodePanel<F, true>(place, source, p, fetch)
-                                 : EncodePanel<F, false>(place, source, p, fetch);
+  stats.underflowed += out.count ? EncodePanel<F, true>(place, source, p, fetch) : EncodePanel<F, false>(place, source, p, fetch);
   stats.elements += place.rows * place.cols;
   WriteColumns(place, p.codes, out);
 }
 
 // Whether it could be done: see Rescale.
 template <class F, class Fetch>
-bool RescalePanel(const Place& place, const ScaledCodes<F>& source, const ColumnsOut& out, RankPanel& p,
-                  QuantStats& stats, const Fetch& fetch) {
-  const RankSource from{source.At(place),   source.pitch, source.ScaleAt(place),
-                        source.scale_pitch, place.rows,   place.cols};
+bool RescalePanel(const Place& place, const ScaledCodes<F>& source, const ColumnsOut& out, RankPanel& p, QuantStats& stats,
+                  const Fetch& fetch) {
+  const RankSource from{source.At(place), source.pitch, source.ScaleAt(place), source.scale_pitch, place.rows, place.cols};
   const auto fetch_both = [&](int64_t r) JEVONS_LANES {
     fetch(r);
     PrefetchColumn(place, r, out);
   };
-  if (!(out.count ? Rescale<F, true>(from, p, stats, fetch_both)
-                  : Rescale<F, false>(from, p, stats, fetch_both)))
-    return false;
+  if (!(out.count ? Rescale<F, true>(from, p, stats, fetch_both) : Rescale<F, false>(from, p, stats, fetch_both))) return false;
   std::copy_n(p.scale, place.cols, out.scales.row<float>(place.row / kTileSize) + place.col);
   WriteColumns(place, p.codes, out);
   return true;
@@ -254,12 +244,10 @@ HWY_INLINE void ForPanels(int64_t rows, int64_t cols, Range panels, const Source
 template <class F, typename S>
 void QuantizeAs(const QuantizeDesc& d, Range panels, QuantStats& stats) {
   const Numbers<S> source{d.x.as<S>(), d.x.pitch};
-  const ColumnsOut out{
-      .codes = d.codes, .scales = d.scales, .kind = d.scale_kind, .count = d.stats != nullptr};
+  const ColumnsOut out{.codes = d.codes, .scales = d.scales, .kind = d.scale_kind, .count = d.stats != nullptr};
   Panel<S> p{};
-  ForPanels(d.x.rows(), d.x.cols(), panels, source, [&](const Place& place, const auto& fetch) {
-    QuantizePanel<F>(place, source, out, p, stats, fetch);
-  });
+  ForPanels(d.x.rows(), d.x.cols(), panels, source,
+            [&](const Place& place, const auto& fetch) { QuantizePanel<F>(place, source, out, p, stats, fetch); });
   if (out.stream) hwy::FlushStream();
 }
 
@@ -275,21 +263,18 @@ void QuantizePanelRange(const QuantizeDesc& d, Range panels, QuantStats& stats) 
 template <class F>
 void RequantizeAs(const RequantizeDesc& d, Range panels, QuantStats& stats) {
   const ScaledCodes<F> source{d.codes.as<uint8_t>(), d.codes.pitch, d.scales.as<float>(), d.scales.pitch};
-  const ColumnsOut out{
-      .codes = d.out_codes, .scales = d.out_scales, .kind = d.scale_kind, .count = d.stats != nullptr};
+  const ColumnsOut out{.codes = d.out_codes, .scales = d.out_scales, .kind = d.scale_kind, .count = d.stats != nullptr};
   Panel<float> p{};
   RankPanel ranks{};
   ForPanels(d.codes.rows(), d.codes.cols(), panels, source, [&](const Place& place, const auto& fetch) {
-    if (out.kind == ScaleKind::kPowerOfTwo && RescalePanel<F>(place, source, out, ranks, stats, fetch))
-      return;
+    if (out.kind == ScaleKind::kPowerOfTwo && RescalePanel<F>(place, source, out, ranks, stats, fetch)) return;
     QuantizePanel<F>(place, source, out, p, stats, fetch);
   });
   if (out.stream) hwy::FlushStream();
 }
 
 void RequantizePanelRange(const RequantizeDesc& d, Range panels, QuantStats& stats) {
-  d.format == NumberFormat::kE4M3 ? RequantizeAs<E4M3>(d, panels, stats)
-                                  : RequantizeAs<E5M2>(d, panels, stats);
+  d.format == NumberFormat::kE4M3 ? RequantizeAs<E4M3>(d, panels, stats) : RequantizeAs<E5M2>(d, panels, stats);
 }
 
 #endif  // HWY_SCALAR

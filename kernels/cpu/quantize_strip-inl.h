@@ -70,14 +70,12 @@ float EncodeTileScalar(const Strip<S>& s, const S* x, int64_t n, uint8_t* codes,
 template <class F, bool kCount, typename S>
 void QuantizeStrip(const Strip<S>& s, QuantStats& stats) {
   for (int64_t c = 0; c < s.cols; c += kTileSize)
-    s.scales[c / kTileSize] =
-        EncodeTileScalar<F>(s, s.x + c, std::min(kTileSize, s.cols - c), s.codes + CodeBytes<F>(c), stats);
+    s.scales[c / kTileSize] = EncodeTileScalar<F>(s, s.x + c, std::min(kTileSize, s.cols - c), s.codes + CodeBytes<F>(c), stats);
 }
 #else
 // rows x n numbers of a tile that are all finite.
 template <class F, bool kCount, typename S>
-HWY_INLINE void EncodeTile(const Strip<S>& s, const S* x, int64_t n, float inverse, uint8_t* codes,
-                           QuantStats& stats) {
+HWY_INLINE void EncodeTile(const Strip<S>& s, const S* x, int64_t n, float inverse, uint8_t* codes, QuantStats& stats) {
   const Two factors{hn::Set(F32(), inverse), hn::Set(F32(), inverse)};
   const auto factor = [&](int64_t) JEVONS_LANES { return factors; };
   uint8_t part[kRowBytes<F>];
@@ -98,12 +96,10 @@ template <class F, bool kCount, typename S>
 HWY_INLINE void QuantizeStrip(const Strip<S>& s, QuantStats& stats) {
   const int64_t tiles = TilesOf(s.cols);
   const auto width = [&](int64_t t) { return std::min(kTileSize, s.cols - t * kTileSize); };
-  const auto row = [&](int64_t r, int64_t t) JEVONS_LANES {
-    return WholeRow<kTileSize>(s.x + r * s.pitch + t * kTileSize, width(t), s.room);
-  };
+  const auto row = [&](int64_t r, int64_t t)
+                       JEVONS_LANES { return WholeRow<kTileSize>(s.x + r * s.pitch + t * kTileSize, width(t), s.room); };
   Maxima<S> maxima[kTilesPerStrip];
-  for (int64_t t = 0; t < tiles; ++t)
-    maxima[t] = MaximaOfRow(row(0, t), WithoutSign(LoadElements(row(0, t))));
+  for (int64_t t = 0; t < tiles; ++t) maxima[t] = MaximaOfRow(row(0, t), WithoutSign(LoadElements(row(0, t))));
   for (int64_t r = 1; r < s.rows; ++r)
     for (int64_t t = 0; t < tiles; ++t) maxima[t] = MaximaOfRow(row(r, t), maxima[t]);
   uint32_t amax[kTilesPerStrip] = {};

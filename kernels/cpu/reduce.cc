@@ -1,12 +1,11 @@
-#include "kernels/cpu/targets.h"
-
 #include <algorithm>
 #include <vector>
+
+#include "kernels/cpu/targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/reduce.cc"
 #include "hwy/foreach_target.h"
-
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/fixed_point-inl.h"
 #include "kernels/cpu/parallel.h"
@@ -59,9 +58,8 @@ void JoinRange(const PartialSums& v, std::span<const std::pair<int, int>> order,
     const int64_t n = std::min(kJoined, range.end - begin);
     for (const auto& [left, right] : order) {
       float *sum = value(left, begin), *other = value(right, begin);
-      ForLanes(n, [&](int64_t i, int64_t count) JEVONS_LANES {
-        Store(hn::Add(Load(sum + i, count), Load(other + i, count)), sum + i, count);
-      });
+      ForLanes(n, [&](int64_t i, int64_t count)
+                      JEVONS_LANES { Store(hn::Add(Load(sum + i, count), Load(other + i, count)), sum + i, count); });
     }
     const float* root = value(0, begin);
     ForLanes(n, [&](int64_t i, int64_t count) JEVONS_LANES {  // -0 + 0 = +0; everything else stays
@@ -98,8 +96,7 @@ void SumsOfSquares(const OpContext& ctx, std::span<const SquaresSlice> slices, i
   const auto squares = &HWY_DYNAMIC_DISPATCH(SquaresOf);
   ParallelJobs(blocks, elements, [&](size_t s, Range range) {
     for (int64_t b = range.begin; b < range.end; ++b)
-      partial[first[s] + b] =
-          squares(slices[s], {b * kSquaresBlock, std::min((b + 1) * kSquaresBlock, slices[s].x.size())});
+      partial[first[s] + b] = squares(slices[s], {b * kSquaresBlock, std::min((b + 1) * kSquaresBlock, slices[s].x.size())});
   });
   const int64_t of_chunk = chunk / kSquaresBlock;
   for (size_t s = 0; s < slices.size(); ++s) {
@@ -109,8 +106,7 @@ void SumsOfSquares(const OpContext& ctx, std::span<const SquaresSlice> slices, i
   }
 }
 
-void JoinSums(const OpContext&, std::span<const PartialSums> vectors,
-              std::span<const std::pair<int, int>> order) {
+void JoinSums(const OpContext&, std::span<const PartialSums> vectors, std::span<const std::pair<int, int>> order) {
   const auto join = &HWY_DYNAMIC_DISPATCH(JoinRange);
   std::vector<int64_t> sizes;
   int64_t elements = 0;

@@ -53,10 +53,8 @@ inline constexpr RankTables<F> kRanks;
 
 // A panel of up to 128 x 128 codes, by rows; what lies beyond its columns is zero.
 struct RankPanel {
-  alignas(64) uint8_t
-      ranks[kTileSize][kTileSize];  // as in the row with the largest scale, plus kSpread powers of two
-  alignas(
-      64) uint8_t codes[kTileSize][kTileSize];  // first those of the rows' scales, then those of the columns'
+  alignas(64) uint8_t ranks[kTileSize][kTileSize];  // as in the row with the largest scale, plus kSpread powers of two
+  alignas(64) uint8_t codes[kTileSize][kTileSize];  // first those of the rows' scales, then those of the columns'
   // By columns: the largest rank, the same as FP32 bits, the new scale, and what it takes from the ranks.
   alignas(64) uint8_t largest[kTileSize];
   alignas(64) uint32_t amax[kTileSize];
@@ -88,8 +86,7 @@ std::optional<int> TopExponent(const RankSource& s) {
   const float least = std::bit_cast<float>(static_cast<uint32_t>(top - RankTables<F>::kSpread + 127) << 23);
   for (int64_t r = 0; r < s.rows; ++r) {
     const uint8_t* row = s.codes + r * s.pitch;
-    if (s.scales[r * s.scale_pitch] < least &&
-        std::any_of(row, row + s.cols, [](uint8_t code) { return (code & 0x7F) != 0; }))
+    if (s.scales[r * s.scale_pitch] < least && std::any_of(row, row + s.cols, [](uint8_t code) { return (code & 0x7F) != 0; }))
       return std::nullopt;
   }
   return top;
@@ -109,14 +106,11 @@ bool FindRanks(const RankSource& s, int top, RankPanel& p, const Fetch& fetch) {
     if (r % 2 == 0) fetch(r);
     const uint8_t* row = WholeRow<kTileSize>(s.codes + r * s.pitch, s.cols, room);
     const uint32_t bits = std::bit_cast<uint32_t>(s.scales[r * s.scale_pitch]);
-    const int above =
-        kTables.kSpread - (top + 127 - static_cast<int>(bits >> 23));  // negative only if all are zero
-    const V8 add =
-        hn::Add(raise, hn::And(hn::Set(d, static_cast<uint8_t>(above << kTables.kBits)), not_zero));
+    const int above = kTables.kSpread - (top + 127 - static_cast<int>(bits >> 23));  // negative only if all are zero
+    const V8 add = hn::Add(raise, hn::And(hn::Set(d, static_cast<uint8_t>(above << kTables.kBits)), not_zero));
 #pragma GCC unroll 8
     for (int64_t j = 0; j < kVectors; ++j) {
-      const V8 code = hn::LoadU(d, row + j * kVectorBytes),
-               magnitude = hn::And(code, hn::Set(d, uint8_t{0x7F}));
+      const V8 code = hn::LoadU(d, row + j * kVectorBytes), magnitude = hn::And(code, hn::Set(d, uint8_t{0x7F}));
       const V8 index = hn::Min(magnitude, hn::Set(d, uint8_t{15}));
       const V8 rank = hn::Add(magnitude, hn::TableLookupBytes(add, index));
       largest[j] = hn::Max(largest[j], rank);
@@ -126,8 +120,7 @@ bool FindRanks(const RankSource& s, int top, RankPanel& p, const Fetch& fetch) {
     }
   }
   for (int64_t j = 0; j < kVectors; ++j) hn::Store(largest[j], d, p.largest + j * kVectorBytes);
-  return hn::AllTrue(
-      d, hn::Eq(hn::Max(last, hn::Set(d, uint8_t{F::kMaxCode})), hn::Set(d, uint8_t{F::kMaxCode})));
+  return hn::AllTrue(d, hn::Eq(hn::Max(last, hn::Set(d, uint8_t{F::kMaxCode})), hn::Set(d, uint8_t{F::kMaxCode})));
 }
 
 // Finds the columns' scales. False if one is so small that ranks would have to rise: a column far below its rows.
@@ -172,11 +165,10 @@ int64_t EncodeRanks(int64_t rows, RankPanel& p, const Fetch& fetch) {
       uint8_t* codes = &p.codes[r][j * kVectorBytes];
       const V8 old = hn::Load(d, &p.ranks[r][j * kVectorBytes]), rank = hn::SaturatedSub(old, lower[j]);
       // A rank past a table's end finds zero or one of its codes, all of which are smaller than its own.
-      const V8 rounded = hn::Max(hn::TableLookupBytesOr0(low, rank),
-                                 hn::TableLookupBytesOr0(high, hn::Sub(rank, hn::Set(d, uint8_t{16}))));
+      const V8 rounded =
+          hn::Max(hn::TableLookupBytesOr0(low, rank), hn::TableLookupBytesOr0(high, hn::Sub(rank, hn::Set(d, uint8_t{16}))));
       const V8 code = hn::Max(rounded, hn::SaturatedSub(rank, hn::Set(d, uint8_t{kTables.kRaise})));
-      if constexpr (kCount)
-        lost[j] = hn::Sub(lost[j], hn::VecFromMask(d, hn::AndNot(hn::Eq(old, zero), hn::Eq(code, zero))));
+      if constexpr (kCount) lost[j] = hn::Sub(lost[j], hn::VecFromMask(d, hn::AndNot(hn::Eq(old, zero), hn::Eq(code, zero))));
       hn::Store(SelectBits(hn::Set(d, uint8_t{0x80}), hn::Load(d, codes), code), d, codes);
     }
   }

@@ -1,12 +1,11 @@
-#include "kernels/cpu/targets.h"
-
 #include <algorithm>
 #include <cmath>
+
+#include "kernels/cpu/targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/rmsnorm.cc"
 #include "hwy/foreach_target.h"
-
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/simd-inl.h"
@@ -23,13 +22,11 @@ HWY_INLINE void ForwardRow(const S* x, const float* gamma, float eps, int64_t co
   });
   *rstd = 1.0f / std::sqrt(squares / static_cast<float>(cols) + eps);
   const VF scale = hn::Set(F32(), *rstd);
-  ForLanes(cols, [&](int64_t i, int64_t n) JEVONS_LANES {
-    Store(hn::Mul(hn::Mul(Load(x + i, n), scale), Load(gamma + i, n)), y + i, n);
-  });
+  ForLanes(cols, [&](int64_t i, int64_t n)
+                     JEVONS_LANES { Store(hn::Mul(hn::Mul(Load(x + i, n), scale), Load(gamma + i, n)), y + i, n); });
 }
 
-void Forward(const Tensor& x, const Tensor& gamma, float eps, const Tensor& y, const Tensor& rstd,
-             Range rows) {
+void Forward(const Tensor& x, const Tensor& gamma, float eps, const Tensor& y, const Tensor& rstd, Range rows) {
   for (int64_t r = rows.begin; r < rows.end; ++r) {
     if (x.dtype == DType::kBF16) {
       ForwardRow(x.row<bf16>(r), gamma.as<float>(), eps, x.cols(), y.row<bf16>(r), rstd.as<float>() + r);
@@ -41,8 +38,8 @@ void Forward(const Tensor& x, const Tensor& gamma, float eps, const Tensor& y, c
 
 // dgamma += the row's part.
 template <typename S>
-HWY_INLINE void BackwardRow(const S* dy, const S* x, const float* gamma, float rstd, WriteMode mode,
-                            int64_t cols, S* dx, float* dgamma) {
+HWY_INLINE void BackwardRow(const S* dy, const S* x, const float* gamma, float rstd, WriteMode mode, int64_t cols, S* dx,
+                            float* dgamma) {
   const VF scale = hn::Set(F32(), rstd);
   const float dot = SumLanes(cols, [&](int64_t i, int64_t n) JEVONS_LANES {
     return hn::Mul(hn::Mul(Load(dy + i, n), Load(gamma + i, n)), hn::Mul(Load(x + i, n), scale));
@@ -62,11 +59,9 @@ void Backward(const RmsNormGrad& g, Range rows, float* dgamma) {
   const float* gamma = g.gamma.as<float>();
   for (int64_t r = rows.begin; r < rows.end; ++r) {
     if (g.x.dtype == DType::kBF16) {
-      BackwardRow(g.dy.row<bf16>(r), g.x.row<bf16>(r), gamma, rstd[r], g.dx_mode, g.x.cols(),
-                  g.dx.row<bf16>(r), dgamma);
+      BackwardRow(g.dy.row<bf16>(r), g.x.row<bf16>(r), gamma, rstd[r], g.dx_mode, g.x.cols(), g.dx.row<bf16>(r), dgamma);
     } else {
-      BackwardRow(g.dy.row<float>(r), g.x.row<float>(r), gamma, rstd[r], g.dx_mode, g.x.cols(),
-                  g.dx.row<float>(r), dgamma);
+      BackwardRow(g.dy.row<float>(r), g.x.row<float>(r), gamma, rstd[r], g.dx_mode, g.x.cols(), g.dx.row<float>(r), dgamma);
     }
   }
 }
@@ -86,8 +81,7 @@ constexpr int64_t kGammaRows = 64;  // rows of one partial sum of dgamma
 
 }  // namespace
 
-void RmsNorm(const OpContext&, const Tensor& x, const Tensor& gamma, float eps, const Tensor& y,
-             const Tensor& rstd) {
+void RmsNorm(const OpContext&, const Tensor& x, const Tensor& gamma, float eps, const Tensor& y, const Tensor& rstd) {
   const auto forward = &HWY_DYNAMIC_DISPATCH(Forward);
   ParallelRanges(x.rows(), x.size(), [&](Range rows) { forward(x, gamma, eps, y, rstd, rows); });
 }

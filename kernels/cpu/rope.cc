@@ -1,11 +1,10 @@
-#include "kernels/cpu/targets.h"
-
 #include <algorithm>
+
+#include "kernels/cpu/targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/rope.cc"
 #include "hwy/foreach_target.h"
-
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/simd-inl.h"
@@ -22,17 +21,14 @@ HWY_INLINE void LoadPairs(const bf16* p, VF& even, VF& odd) {
   odd = Widen(b);
 }
 HWY_INLINE void StorePairs(VF even, VF odd, float* p) { hn::StoreInterleaved2(even, odd, F32(), p); }
-HWY_INLINE void StorePairs(VF even, VF odd, bf16* p) {
-  hn::StoreInterleaved2(Narrow(even), Narrow(odd), U16(), &p->bits);
-}
+HWY_INLINE void StorePairs(VF even, VF odd, bf16* p) { hn::StoreInterleaved2(Narrow(even), Narrow(odd), U16(), &p->bits); }
 
 // kLanes pairs at p. Products and sums are rounded one by one, so the bits are those of the scalar form.
 template <typename S>
 HWY_INLINE void TurnPairs(VF cos, VF sin, S* p) {
   VF even, odd;
   LoadPairs(p, even, odd);
-  StorePairs(hn::Sub(hn::Mul(even, cos), hn::Mul(odd, sin)), hn::Add(hn::Mul(even, sin), hn::Mul(odd, cos)),
-             p);
+  StorePairs(hn::Sub(hn::Mul(even, cos), hn::Mul(odd, sin)), hn::Add(hn::Mul(even, sin), hn::Mul(odd, cos)), p);
 }
 
 template <typename S>
@@ -78,8 +74,7 @@ HWY_EXPORT(Turn);
 
 void TurnAll(const RopeDesc& d, int direction) {
   const auto turn = &HWY_DYNAMIC_DISPATCH(Turn);
-  ParallelRanges(d.x.rows(), d.x.rows() * d.heads * d.cos.cols(),
-                 [&](Range rows) { turn(d, direction, rows); });
+  ParallelRanges(d.x.rows(), d.x.rows() * d.heads * d.cos.cols(), [&](Range rows) { turn(d, direction, rows); });
 }
 
 }  // namespace

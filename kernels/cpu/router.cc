@@ -1,10 +1,11 @@
 // Rows are short (tens to hundreds of experts) and full of comparisons, so a row runs the scalar form; the
 // rows are shared among the threads.
+#include "kernels/ref/router.h"
+
 #include <algorithm>
 
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/parallel.h"
-#include "kernels/ref/router.h"
 
 namespace jevons::cpu {
 namespace {
@@ -43,8 +44,8 @@ void Router(const OpContext& ctx, const RouterDesc& desc, const RouterForward& f
   ParallelRanges(rows, f.logits.size() * kWorkPerScore, [&](Range range) {
     const ref::RouterBuffers<float> mine = buffers.OfThread();
     for (int64_t t = range.begin; t < range.end; ++t)
-      ref::RouteRow(shape, f.logits.row<float>(t), f.bias.as<float>(), f.scores.row<float>(t),
-                    indices + t * k, f.weights.as<float>() + t * k, mine);
+      ref::RouteRow(shape, f.logits.row<float>(t), f.bias.as<float>(), f.scores.row<float>(t), indices + t * k,
+                    f.weights.as<float>() + t * k, mine);
   });
   int64_t* counts = f.counts.as<int64_t>();
   std::fill_n(counts, desc.experts, int64_t{0});
@@ -59,9 +60,8 @@ void BalanceLoss(const OpContext& ctx, const RouterDesc& desc, const Tensor& sco
   const ref::RouterShape shape = ShapeOf(desc);
   ParallelRanges(fractions.rows(), scores.size() * kWorkPerScore, [&](Range range) {
     for (int64_t n = range.begin; n < range.end; ++n)
-      losses.as<float>()[n] =
-          ref::SequenceBalanceLoss(shape, sequence_length, scores.row<float>(n * sequence_length),
-                                   scores.pitch, fractions.row<float>(n), buffers.OfThread());
+      losses.as<float>()[n] = ref::SequenceBalanceLoss(shape, sequence_length, scores.row<float>(n * sequence_length),
+                                                       scores.pitch, fractions.row<float>(n), buffers.OfThread());
   });
 }
 
@@ -71,9 +71,8 @@ void RouterBackward(const OpContext&, const RouterDesc& desc, const RouterGrad& 
   ParallelRanges(g.scores.rows(), g.scores.size() * 4, [&](Range range) {
     for (int64_t t = range.begin; t < range.end; ++t) {
       const float* fractions = g.fractions ? g.fractions.row<float>(t / g.sequence_length) : nullptr;
-      ref::RouteRowBackward(shape, g.scores.row<float>(t), g.indices.as<int32_t>() + t * k,
-                            g.dweights.as<float>() + t * k, fractions,
-                            g.balance_scale / static_cast<float>(std::max<int64_t>(1, g.sequence_length)),
+      ref::RouteRowBackward(shape, g.scores.row<float>(t), g.indices.as<int32_t>() + t * k, g.dweights.as<float>() + t * k,
+                            fractions, g.balance_scale / static_cast<float>(std::max<int64_t>(1, g.sequence_length)),
                             g.dlogits.row<float>(t));
     }
   });

@@ -103,8 +103,7 @@ HWY_INLINE VF Exp(VF x) {
   const F32 d;
   const hn::RebindToSigned<F32> di;
   const VF clamped = hn::Min(hn::Set(d, 89.0f), x);
-  const VF magic =
-      hn::Set(d, 12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer, found in the lowest bits
+  const VF magic = hn::Set(d, 12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer, found in the lowest bits
   const VF shifted = hn::MulAdd(clamped, hn::Set(d, 1.442695041f), magic);
   const VF n = hn::Sub(shifted, magic);
   const VF reduced = hn::NegMulAdd(n, hn::Set(d, 0.693145751953125f), clamped);

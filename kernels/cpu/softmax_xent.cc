@@ -1,13 +1,12 @@
-#include "kernels/cpu/targets.h"
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
+#include "kernels/cpu/targets.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/softmax_xent.cc"
 #include "hwy/foreach_target.h"
-
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/simd-inl.h"
@@ -30,8 +29,7 @@ HWY_INLINE float MaxOf(const float* x, int64_t n) {
 HWY_INLINE float SumExp(const float* x, float shift, int64_t n) {
   const VF offset = hn::Set(F32(), shift);
   const int64_t whole = n / kLanes * kLanes;
-  float sum =
-      SumLanes<1>(whole, [&](int64_t i, int64_t) JEVONS_LANES { return Exp(hn::Sub(Load(x + i), offset)); });
+  float sum = SumLanes<1>(whole, [&](int64_t i, int64_t) JEVONS_LANES { return Exp(hn::Sub(Load(x + i), offset)); });
   if (whole < n) {  // the missing lanes become exp(-inf) = 0
     float part[kLanes];
     std::fill_n(part, kLanes, -std::numeric_limits<float>::infinity());
@@ -45,23 +43,20 @@ HWY_INLINE float SumExp(const float* x, float shift, int64_t n) {
 template <typename S>
 HWY_INLINE void ScaledSoftmax(const float* x, float shift, float factor, int64_t n, S* dx) {
   const VF offset = hn::Set(F32(), shift), f = hn::Set(F32(), factor);
-  ForLanes(n, [&](int64_t i, int64_t count) JEVONS_LANES {
-    Store(hn::Mul(Exp(hn::Sub(Load(x + i, count), offset)), f), dx + i, count);
-  });
+  ForLanes(n, [&](int64_t i, int64_t count)
+                  JEVONS_LANES { Store(hn::Mul(Exp(hn::Sub(Load(x + i, count), offset)), f), dx + i, count); });
 }
 
 // The gradient of the label's own logit is scale * (p - 1) with p - 1 taken before it is rounded to the
 // stored type.
 template <typename S>
-HWY_INLINE void GradRow(const float* x, int32_t label, float scale, float shift, float sum, int64_t n,
-                        S* dx) {
+HWY_INLINE void GradRow(const float* x, int32_t label, float scale, float shift, float sum, int64_t n, S* dx) {
   const float at_label = x[label];
   ScaledSoftmax(x, shift, scale / sum, n, dx);
   dx[label] = S(scale * (std::exp(at_label - shift) / sum - 1.0f));
 }
 
-void Rows(const Tensor& logits, const Tensor& labels, float scale, const Tensor& losses,
-          const Tensor& dlogits, Range rows) {
+void Rows(const Tensor& logits, const Tensor& labels, float scale, const Tensor& losses, const Tensor& dlogits, Range rows) {
   const int64_t vocab = logits.cols();
   for (int64_t r = rows.begin; r < rows.end; ++r) {
     const float* x = logits.row<float>(r);
@@ -94,11 +89,10 @@ HWY_EXPORT(Rows);
 
 }  // namespace
 
-void CrossEntropyWithGrad(const OpContext&, const Tensor& logits, const Tensor& labels, float scale,
-                          const Tensor& losses, const Tensor& dlogits) {
+void CrossEntropyWithGrad(const OpContext&, const Tensor& logits, const Tensor& labels, float scale, const Tensor& losses,
+                          const Tensor& dlogits) {
   const auto work = &HWY_DYNAMIC_DISPATCH(Rows);
-  ParallelRanges(logits.rows(), logits.size(),
-                 [&](Range rows) { work(logits, labels, scale, losses, dlogits, rows); });
+  ParallelRanges(logits.rows(), logits.size(), [&](Range rows) { work(logits, labels, scale, losses, dlogits, rows); });
 }
 
 void CrossEntropy(const OpContext& ctx, const Tensor& logits, const Tensor& labels, const Tensor& losses) {

@@ -3,7 +3,6 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/swiglu.cc"
 #include "hwy/foreach_target.h"
-
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/swiglu-inl.h"
@@ -26,8 +25,7 @@ void Forward(const Tensor& gate_up, const Tensor& weight, const Tensor& y, Range
 
 // Returns the gradient of the row's weight.
 template <typename S>
-HWY_INLINE float BackwardRow(const S* dy, const S* gate, const S* up, float weight, int64_t inner, S* dgate,
-                             S* dup) {
+HWY_INLINE float BackwardRow(const S* dy, const S* gate, const S* up, float weight, int64_t inner, S* dgate, S* dup) {
   const VF w = hn::Set(F32(), weight), one = hn::Set(F32(), 1.0f);
   return SumLanes<1>(inner, [&](int64_t i, int64_t n) JEVONS_LANES {
     const VF d = Load(dy + i, n), g = Load(gate + i, n), u = Load(up + i, n);

@@ -60,8 +60,7 @@ HWY_EXPORT(Activate);
 
 void SwiGluQuantize(const OpContext&, const SwiGluQuantizeDesc& d) {
   const auto activate = &HWY_DYNAMIC_DISPATCH(Activate);
-  ParallelCounts(d.codes.rows(), d.gate_up.size(), d.stats,
-                 [&](Range rows, QuantStats& stats) { activate(d, rows, stats); });
+  ParallelCounts(d.codes.rows(), d.gate_up.size(), d.stats, [&](Range rows, QuantStats& stats) { activate(d, rows, stats); });
 }
 
 }  // namespace jevons::cpu

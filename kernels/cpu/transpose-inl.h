@@ -58,8 +58,7 @@ using Columns = V8[kLineVectors * 16];
 // Rows are kTileSize apart.
 HWY_INLINE void LoadLines(const uint8_t* codes, Columns& columns) {
 #pragma GCC unroll 4
-  for (int64_t i = 0; i < kLineVectors; ++i)
-    LoadColumns(codes + i * kVectorBytes * kTileSize, columns + i * 16);
+  for (int64_t i = 0; i < kLineVectors; ++i) LoadColumns(codes + i * kVectorBytes * kTileSize, columns + i * 16);
 }
 
 // Writes the first n columns, column j from to + j * pitch on; a line whole, as writing past the caches wants it.

@@ -1,6 +1,7 @@
 // What stands in for the CUDA backend in a build without it: everything that would touch a device aborts and says why. Products, which are
 // counted without a device, are in absent_products.cc.
 #include "kernels/cuda/absent.h"
+
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/report.h"
 #include "kernels/tensor/cuda_backend.h"

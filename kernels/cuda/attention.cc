@@ -11,8 +11,9 @@ namespace {
 bool Counted(const AttentionDesc& d, const char* pass, const std::string& refusal) {
   CountServed(refusal.empty() ? &Served::cudnn : &Served::plain_attention);
   if (!refusal.empty() && d.q.dtype == DType::kBF16)
-    CountFallback(absl::StrFormat("cuDNN refuses attention %s of %d heads of %d + %d and %d, %d rows%s (%s)", pass, d.heads, d.nope_dim,
-                                  d.rope_dim, d.value_dim, d.q.rows(), d.document_start ? " in documents" : "", refusal));
+    CountFallback(absl::StrFormat("cuDNN refuses attention %s of %d heads of %d + %d and %d, %d rows%s (%s)", pass, d.heads,
+                                  d.nope_dim, d.rope_dim, d.value_dim, d.q.rows(), d.document_start ? " in documents" : "",
+                                  refusal));
   return refusal.empty();
 }
 

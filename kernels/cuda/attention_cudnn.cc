@@ -24,8 +24,7 @@
 namespace jevons::cuda {
 namespace {
 
-GraphOperand OperandOf(GraphTensor id, const Tensor& t, int64_t head_pitch, int64_t first_element,
-                       int64_t dim) {
+GraphOperand OperandOf(GraphTensor id, const Tensor& t, int64_t head_pitch, int64_t first_element, int64_t dim) {
   return {id, static_cast<char*>(t.data) + first_element * SizeOf(t.dtype), t.pitch, head_pitch, dim};
 }
 
@@ -80,8 +79,7 @@ Library& TheLibrary() {
 const PlannedGraph& GraphFor(Library& library, const GraphShape& shape, std::span<const GraphOperand> operands) {
   const auto [at, is_new] = library.graphs.try_emplace(KeyOf(shape, operands));
   if (!is_new) return at->second;
-  absl::StatusOr<std::unique_ptr<AttentionGraph>> graph =
-      AttentionGraph::Make(shape, operands, {.handle = library.handle()});
+  absl::StatusOr<std::unique_ptr<AttentionGraph>> graph = AttentionGraph::Make(shape, operands, {.handle = library.handle()});
   if (graph.ok()) {
     at->second.graph = std::move(*graph);
   } else {
@@ -192,8 +190,7 @@ class Call {
       if (d_.document_start) {
         addresses[kLengths] = part.table.lengths.as<int32_t>() + first;
         for (size_t i = 0; i < operands_.size(); ++i)
-          addresses[kOffsets + operands_[i].id] =
-              part.table.offsets.row<int64_t>(static_cast<int64_t>(i)) + first;
+          addresses[kOffsets + operands_[i].id] = part.table.offsets.row<int64_t>(static_cast<int64_t>(i)) + first;
       }
       part.graph->Execute(library_.handle(), addresses, reinterpret_cast<void*>(aligned));
       first += part.plan->shape.batch;
@@ -216,12 +213,10 @@ class Call {
 
 }  // namespace
 
-std::vector<GraphOperand> OperandsOf(const AttentionDesc& d, const AttentionGrad* grad,
-                                     const CudnnRoom& room, int64_t first) {
+std::vector<GraphOperand> OperandsOf(const AttentionDesc& d, const AttentionGrad* grad, const CudnnRoom& room, int64_t first) {
   const int64_t dk = d.nope_dim + d.rope_dim, dv = d.value_dim, kv = d.nope_dim + dv;
   std::vector<GraphOperand> x = {OperandOf(kQ, d.q, dk, first * dk, dk), OperandOf(kK, room.keys, dk, 0, dk),
-                                 OperandOf(kV, d.kv, kv, first * kv + d.nope_dim, dv),
-                                 OperandOf(kO, d.o, dv, first * dv, dv),
+                                 OperandOf(kV, d.kv, kv, first * kv + d.nope_dim, dv), OperandOf(kO, d.o, dv, first * dv, dv),
                                  OperandOf(kStats, room.stats, 1, 0, 1)};
   if (grad == nullptr) return x;
   x.push_back(OperandOf(kDO, grad->d_o, dv, first * dv, dv));

@@ -11,8 +11,7 @@
 namespace jevons::cuda {
 
 // The operands of the group that begins with head `first`; forward q k v o stats, backward also dO dq dk dv.
-std::vector<GraphOperand> OperandsOf(const AttentionDesc& desc, const AttentionGrad* grad,
-                                     const CudnnRoom& room, int64_t first);
+std::vector<GraphOperand> OperandsOf(const AttentionDesc& desc, const AttentionGrad* grad, const CudnnRoom& room, int64_t first);
 
 }  // namespace jevons::cuda
 

@@ -37,8 +37,7 @@ std::shared_ptr<const fe::DeviceProperties> Described(const GraphDevice& device)
 
 class Builder {
  public:
-  Builder(const GraphShape& shape, const GraphDevice& device)
-      : s_(shape), graph_(std::make_unique<fe::graph::Graph>()) {
+  Builder(const GraphShape& shape, const GraphDevice& device) : s_(shape), graph_(std::make_unique<fe::graph::Graph>()) {
     // Nodes take the device over when they are made.
     if (device.handle == nullptr) graph_->set_device_properties(Described(device)).set_sm_version(kHopper);
     graph_->set_io_data_type(fe::DataType_t::BFLOAT16)
@@ -59,8 +58,7 @@ class Builder {
   }
 
   std::unique_ptr<fe::graph::Graph> Backward(std::span<const GraphOperand> x) && {
-    const Attributes q = Input(x[0]), k = Input(x[1]), v = Input(x[2]), o = Input(x[3]), stats = Input(x[4]),
-                     d_o = Input(x[5]);
+    const Attributes q = Input(x[0]), k = Input(x[1]), v = Input(x[2]), o = Input(x[3]), stats = Input(x[4]), d_o = Input(x[5]);
     fe::graph::SDPA_backward_attributes attributes;
     attributes.set_name("backward").set_deterministic_algorithm(true);
     SetCommon(attributes);
@@ -82,11 +80,8 @@ class Builder {
   }
 
   Attributes Small(int64_t id, int64_t n, fe::DataType_t type) {
-    return graph_->tensor(fe::graph::Tensor_attributes()
-                              .set_uid(id)
-                              .set_dim({n, 1, 1, 1})
-                              .set_stride({1, 1, 1, 1})
-                              .set_data_type(type));
+    return graph_->tensor(
+        fe::graph::Tensor_attributes().set_uid(id).set_dim({n, 1, 1, 1}).set_stride({1, 1, 1, 1}).set_data_type(type));
   }
 
   fe::graph::Tensor_attributes& Describe(fe::graph::Tensor_attributes& t, const GraphOperand& x) {
@@ -114,12 +109,11 @@ class Builder {
 
 // Empty, or why the library cannot run this graph.
 std::string Prepare(fe::graph::Graph& graph, cudnnHandle_t handle) {
-  const auto steps = {
-      std::function<fe::error_t()>([&] { return graph.validate(); }),
-      std::function<fe::error_t()>([&] { return graph.build_operation_graph(handle); }),
-      std::function<fe::error_t()>([&] { return graph.create_execution_plans({fe::HeurMode_t::A}); }),
-      std::function<fe::error_t()>([&] { return graph.check_support(); }),
-      std::function<fe::error_t()>([&] { return graph.build_plans(); })};
+  const auto steps = {std::function<fe::error_t()>([&] { return graph.validate(); }),
+                      std::function<fe::error_t()>([&] { return graph.build_operation_graph(handle); }),
+                      std::function<fe::error_t()>([&] { return graph.create_execution_plans({fe::HeurMode_t::A}); }),
+                      std::function<fe::error_t()>([&] { return graph.check_support(); }),
+                      std::function<fe::error_t()>([&] { return graph.build_plans(); })};
   for (const auto& step : steps) {
     fe::error_t error = step();
     if (error.is_bad()) return error.get_message();
@@ -141,8 +135,8 @@ absl::StatusOr<std::unique_ptr<AttentionGraph>> AttentionGraph::Make(const Graph
                                                                      const GraphDevice& device) {
   std::string refusal;
   try {
-    auto plan = std::make_unique<Plan>(Plan{shape.backward ? Builder(shape, device).Backward(operands)
-                                                           : Builder(shape, device).Forward(operands)});
+    auto plan = std::make_unique<Plan>(
+        Plan{shape.backward ? Builder(shape, device).Backward(operands) : Builder(shape, device).Forward(operands)});
     refusal = Prepare(*plan->graph, device.handle);
     if (refusal.empty()) return std::unique_ptr<AttentionGraph>(new AttentionGraph(std::move(plan)));
   } catch (const std::exception& e) {
@@ -158,15 +152,13 @@ int64_t AttentionGraph::workspace_bytes() const {
   return bytes;
 }
 
-void AttentionGraph::Execute(cudnnContext* handle, std::unordered_map<int64_t, void*>& addresses,
-                             void* workspace) const {
+void AttentionGraph::Execute(cudnnContext* handle, std::unordered_map<int64_t, void*>& addresses, void* workspace) const {
   fe::error_t error = plan_->graph->execute(handle, addresses, workspace);
   JEVONS_CHECK(error.is_good(), "cuDNN's attention: %s", error.get_message().c_str());
 }
 
 std::string OpenCudnn() {
-  setenv("CUDNN_FRONTEND_CUDART_LIB_NAME", absl::StrFormat("libcudart.so.%d", CUDART_VERSION / 1000).c_str(),
-         0);
+  setenv("CUDNN_FRONTEND_CUDART_LIB_NAME", absl::StrFormat("libcudart.so.%d", CUDART_VERSION / 1000).c_str(), 0);
   // The first is a shell: it opens the second when it is first asked for something, and aborts the program where it cannot.
   for (const char* library : {"libcudnn.so.9", "libcudnn_graph.so.9"}) {
     void* handle = dlopen(library, RTLD_NOW);
@@ -187,8 +179,7 @@ cudnnContext* NewCudnnHandle(std::string* problem) {
 }
 
 void SetCudnnStream(cudnnContext* handle, void* stream) {
-  static const auto set =
-      reinterpret_cast<decltype(&cudnnSetStream)>(dlsym(fe::cudnn_dlhandle, "cudnnSetStream"));
+  static const auto set = reinterpret_cast<decltype(&cudnnSetStream)>(dlsym(fe::cudnn_dlhandle, "cudnnSetStream"));
   JEVONS_CHECK(set != nullptr, "libcudnn.so.9 has no cudnnSetStream");
   const cudnnStatus_t status = set(handle, static_cast<cudaStream_t>(stream));
   JEVONS_CHECK(status == CUDNN_STATUS_SUCCESS, "cudnnSetStream: status %d", static_cast<int>(status));

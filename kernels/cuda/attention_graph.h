@@ -38,8 +38,7 @@ struct GraphDevice {
 class AttentionGraph {
  public:
   // FailureError, with the library's words, if it has no plan for this.
-  static absl::StatusOr<std::unique_ptr<AttentionGraph>> Make(const GraphShape& shape,
-                                                              std::span<const GraphOperand> operands,
+  static absl::StatusOr<std::unique_ptr<AttentionGraph>> Make(const GraphShape& shape, std::span<const GraphOperand> operands,
                                                               const GraphDevice& device);
   ~AttentionGraph();
   int64_t workspace_bytes() const;

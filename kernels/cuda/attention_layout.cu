@@ -55,8 +55,7 @@ __global__ void SplitKernel(Heads heads, Rows d_keys, Rows dkv, int64_t total) {
 }
 
 // A thread has eight columns of a row, of all the group's heads.
-__global__ void SumRopeKernel(Heads heads, Rows d_keys, bool first, bool last, float* sums, Rows dk_rope,
-                              int64_t total) {
+__global__ void SumRopeKernel(Heads heads, Rows d_keys, bool first, bool last, float* sums, Rows dk_rope, int64_t total) {
   const int64_t at = int64_t{blockIdx.x} * kBlockThreads + threadIdx.x;
   if (at >= total) return;
   const int words = heads.rope / kWidth;
@@ -78,8 +77,8 @@ __global__ void SumRopeKernel(Heads heads, Rows d_keys, bool first, bool last, f
 }
 
 // A thread has one number; neighbours are neighbouring positions of a head.
-__global__ void StatsKernel(float* lse, int64_t pitch, int64_t heads, int64_t length, float* head_major,
-                            bool to_rows, int64_t total) {
+__global__ void StatsKernel(float* lse, int64_t pitch, int64_t heads, int64_t length, float* head_major, bool to_rows,
+                            int64_t total) {
   const int64_t at = int64_t{blockIdx.x} * kBlockThreads + threadIdx.x;
   if (at >= total) return;
   const int64_t position = at % length, h = at / length % heads, sequence = at / length / heads;
@@ -108,8 +107,7 @@ struct TableOut {
 __global__ void __launch_bounds__(kBlockThreads)
     DocumentsKernel(const int32_t* start, int64_t rows, int64_t sequence_length, TableOut out) {
   __shared__ int64_t counts[kBlockThreads + 1];
-  const int64_t each = CeilDiv(rows, kBlockThreads), begin = min(rows, each * threadIdx.x),
-                end = min(rows, begin + each);
+  const int64_t each = CeilDiv(rows, kBlockThreads), begin = min(rows, each * threadIdx.x), end = min(rows, begin + each);
   // The length of the document that ends with row t if it is one of the table's, else 0.
   const auto ending = [&](int64_t t) {
     if (t + 1 < rows && start[t + 1] != (t + 1) % sequence_length) return int64_t{0};
@@ -130,39 +128,33 @@ __global__ void __launch_bounds__(kBlockThreads)
   int64_t number = counts[threadIdx.x];
   for (int64_t t = begin; t < end; ++t)
     if (const int64_t length = ending(t); length > 0) out.Put(number++, t + 1 - length, length);
-  for (int64_t d = counts[kBlockThreads] + threadIdx.x; d <= out.documents; d += kBlockThreads)
-    out.Put(d, rows, 0);
+  for (int64_t d = counts[kBlockThreads] + threadIdx.x; d <= out.documents; d += kBlockThreads) out.Put(d, rows, 0);
 }
 
 }  // namespace
 
-void AssembleKeys(const OpContext& ctx, const AttentionDesc& desc, const HeadGroup& group,
-                  const Tensor& keys) {
+void AssembleKeys(const OpContext& ctx, const AttentionDesc& desc, const HeadGroup& group, const Tensor& keys) {
   const Heads heads = HeadsOf(desc, group);
   const int64_t total = keys.rows() * heads.count * heads.words();
-  Launch(ctx, AssembleKernel, CeilDiv(total, kBlockThreads), kBlockThreads, 0, heads, RowsOf(desc.kv),
-         RowsOf(desc.k_rope), RowsOf(keys), total);
+  Launch(ctx, AssembleKernel, CeilDiv(total, kBlockThreads), kBlockThreads, 0, heads, RowsOf(desc.kv), RowsOf(desc.k_rope),
+         RowsOf(keys), total);
 }
 
-void SplitKeyGrads(const OpContext& ctx, const AttentionDesc& desc, const HeadGroup& group,
-                   const Tensor& d_keys, const AttentionGrad& grad, const Tensor& sums) {
+void SplitKeyGrads(const OpContext& ctx, const AttentionDesc& desc, const HeadGroup& group, const Tensor& d_keys,
+                   const AttentionGrad& grad, const Tensor& sums) {
   const Heads heads = HeadsOf(desc, group);
-  const int64_t rows = d_keys.rows(), words = rows * heads.count * (heads.nope / kWidth),
-                ropes = rows * (heads.rope / kWidth);
+  const int64_t rows = d_keys.rows(), words = rows * heads.count * (heads.nope / kWidth), ropes = rows * (heads.rope / kWidth);
   if (words > 0)
-    Launch(ctx, SplitKernel, CeilDiv(words, kBlockThreads), kBlockThreads, 0, heads, RowsOf(d_keys),
-           RowsOf(grad.dkv), words);
+    Launch(ctx, SplitKernel, CeilDiv(words, kBlockThreads), kBlockThreads, 0, heads, RowsOf(d_keys), RowsOf(grad.dkv), words);
   if (ropes > 0)
-    Launch(ctx, SumRopeKernel, CeilDiv(ropes, kBlockThreads), kBlockThreads, 0, heads, RowsOf(d_keys),
-           group.first == 0, group.first + group.count == desc.heads, sums.as<float>(), RowsOf(grad.dk_rope),
-           ropes);
+    Launch(ctx, SumRopeKernel, CeilDiv(ropes, kBlockThreads), kBlockThreads, 0, heads, RowsOf(d_keys), group.first == 0,
+           group.first + group.count == desc.heads, sums.as<float>(), RowsOf(grad.dk_rope), ropes);
 }
 
-void MoveStats(const OpContext& ctx, const Tensor& lse, int64_t sequence_length, const Tensor& head_major,
-               StatsTo to) {
+void MoveStats(const OpContext& ctx, const Tensor& lse, int64_t sequence_length, const Tensor& head_major, StatsTo to) {
   const int64_t total = lse.size();
-  Launch(ctx, StatsKernel, CeilDiv(total, kBlockThreads), kBlockThreads, 0, lse.as<float>(), lse.pitch,
-         lse.cols(), sequence_length, head_major.as<float>(), to == StatsTo::kRows, total);
+  Launch(ctx, StatsKernel, CeilDiv(total, kBlockThreads), kBlockThreads, 0, lse.as<float>(), lse.pitch, lse.cols(),
+         sequence_length, head_major.as<float>(), to == StatsTo::kRows, total);
 }
 
 void FillDocuments(const OpContext& ctx, const AttentionDesc& desc, const DocumentTable& table) {
@@ -176,8 +168,7 @@ void FillDocuments(const OpContext& ctx, const AttentionDesc& desc, const Docume
                   .offsets = table.offsets.as<int64_t>(),
                   .offset_pitch = table.offsets.pitch};
   std::copy_n(table.pitches, table.count, out.pitches);
-  Launch(ctx, DocumentsKernel, 1, kBlockThreads, 0, desc.document_start.as<int32_t>(), desc.q.rows(),
-         desc.sequence_length, out);
+  Launch(ctx, DocumentsKernel, 1, kBlockThreads, 0, desc.document_start.as<int32_t>(), desc.q.rows(), desc.sequence_length, out);
 }
 
 }  // namespace jevons::cuda

@@ -107,18 +107,15 @@ struct Room {
 };
 
 template <typename S>
-__device__ __forceinline__ void LoadQueries(const Problem<S>& p, const Place<S>& at, int64_t first,
-                                            const Block& q) {
+__device__ __forceinline__ void LoadQueries(const Problem<S>& p, const Place<S>& at, int64_t first, const Block& q) {
   const int dim = p.key_dim();
   q.Load(first, at.end, [&](int64_t t, int i) { return static_cast<float>(p.q(t)[at.head * dim + i]); });
 }
 template <typename S>
-__device__ __forceinline__ void LoadKeys(const Problem<S>& p, const Place<S>& at, int64_t first,
-                                         const Block& k, const Block& v) {
+__device__ __forceinline__ void LoadKeys(const Problem<S>& p, const Place<S>& at, int64_t first, const Block& k, const Block& v) {
   const int head = at.head * (p.nope + p.value);
-  k.Load(first, at.end, [&](int64_t t, int i) {
-    return static_cast<float>(i < p.nope ? p.kv(t)[head + i] : p.k_rope(t)[i - p.nope]);
-  });
+  k.Load(first, at.end,
+         [&](int64_t t, int i) { return static_cast<float>(i < p.nope ? p.kv(t)[head + i] : p.k_rope(t)[i - p.nope]); });
   v.Load(first, at.end, [&](int64_t t, int i) { return static_cast<float>(p.kv(t)[head + p.nope + i]); });
 }
 
@@ -142,9 +139,7 @@ struct RowOfTile {
   int row, part;
   int64_t t, visible;  // visible: the first; t: the last. Rows past the end of the sequence see nothing.
   __device__ __forceinline__ bool Sees(int64_t key) const { return key >= visible && key <= t; }
-  __device__ __forceinline__ bool SeesSome(int64_t first) const {
-    return first <= t && first + kTile > visible;
-  }
+  __device__ __forceinline__ bool SeesSome(int64_t first) const { return first <= t && first + kTile > visible; }
 };
 template <typename S>
 __device__ __forceinline__ RowOfTile MyRow(const Problem<S>& p, const Place<S>& at, int64_t first) {
@@ -168,8 +163,8 @@ template <typename S>
 __global__ void __launch_bounds__(kBlockThreads) ForwardKernel(Problem<S> p) {
   const Place<S> at(p);
   Room room;
-  const Block q = room.Take(p.key_dim()), k = room.Take(p.key_dim()), v = room.Take(p.value),
-              o = room.Take(p.value), weights = room.Take(kTile);
+  const Block q = room.Take(p.key_dim()), k = room.Take(p.key_dim()), v = room.Take(p.value), o = room.Take(p.value),
+              weights = room.Take(kTile);
   LoadQueries(p, at, at.tile, q);
   o.Zero();
   const RowOfTile mine = MyRow(p, at, at.tile);
@@ -209,8 +204,7 @@ __global__ void __launch_bounds__(kBlockThreads) ForwardKernel(Problem<S> p) {
     }
   }
   if (mine.t < 0) return;
-  for (int i = mine.part; i < p.value; i += kOfRow)
-    p.o(mine.t)[at.head * p.value + i] = S(o.row(mine.row)[i] / sum);
+  for (int i = mine.part; i < p.value; i += kOfRow) p.o(mine.t)[at.head * p.value + i] = S(o.row(mine.row)[i] / sum);
   if (mine.part == 0) p.lse(mine.t)[at.head] = largest + logf(sum);
 }
 
@@ -236,11 +230,10 @@ __global__ void DeltaKernel(Problem<S> p, Rows<S> d_o, int64_t total, float* del
 
 // The weights of this thread's row, and the gradients of its scores. What a row does not see has neither.
 template <typename S>
-__device__ __forceinline__ void Scores(const Problem<S>& p, const Grads<S>& g, int head,
-                                       const RowOfTile& mine, int64_t key, const Block& q, const Block& k,
-                                       const Block& v, const Block& d_o, float* weights, float* d_scores) {
-  const float lse = mine.t >= 0 ? p.lse(mine.t)[head] : 0,
-              delta = mine.t >= 0 ? g.delta[mine.t * p.heads + head] : 0;
+__device__ __forceinline__ void Scores(const Problem<S>& p, const Grads<S>& g, int head, const RowOfTile& mine, int64_t key,
+                                       const Block& q, const Block& k, const Block& v, const Block& d_o, float* weights,
+                                       float* d_scores) {
+  const float lse = mine.t >= 0 ? p.lse(mine.t)[head] : 0, delta = mine.t >= 0 ? g.delta[mine.t * p.heads + head] : 0;
 #pragma unroll
   for (int j = 0; j < kEach; ++j) {
     const int c = mine.part + j * kOfRow;
@@ -255,10 +248,9 @@ __device__ __forceinline__ void Scores(const Problem<S>& p, const Grads<S>& g, i
 }
 
 template <typename S>
-__device__ __forceinline__ void LoadOutputGrads(const Problem<S>& p, const Place<S>& at, const Grads<S>& g,
-                                                int64_t first, const Block& d_o) {
-  d_o.Load(first, at.end,
-           [&](int64_t t, int i) { return static_cast<float>(g.d_o(t)[at.head * p.value + i]); });
+__device__ __forceinline__ void LoadOutputGrads(const Problem<S>& p, const Place<S>& at, const Grads<S>& g, int64_t first,
+                                                const Block& d_o) {
+  d_o.Load(first, at.end, [&](int64_t t, int i) { return static_cast<float>(g.d_o(t)[at.head * p.value + i]); });
 }
 
 template <typename S>
@@ -266,8 +258,8 @@ __global__ void __launch_bounds__(kBlockThreads) QueryGradKernel(Problem<S> p, G
   const Place<S> at(p);
   Room room;
   const int dim = p.key_dim();
-  const Block q = room.Take(dim), k = room.Take(dim), dq = room.Take(dim), v = room.Take(p.value),
-              d_o = room.Take(p.value), weights = room.Take(kTile), d_scores = room.Take(kTile);
+  const Block q = room.Take(dim), k = room.Take(dim), dq = room.Take(dim), v = room.Take(p.value), d_o = room.Take(p.value),
+              weights = room.Take(kTile), d_scores = room.Take(kTile);
   LoadQueries(p, at, at.tile, q);
   LoadOutputGrads(p, at, g, at.tile, d_o);
   dq.Zero();
@@ -299,9 +291,8 @@ __global__ void __launch_bounds__(kBlockThreads) KeyGradKernel(Problem<S> p, Gra
   at.head += g.first_head;
   Room room;
   const int dim = p.key_dim();
-  const Block q = room.Take(dim), k = room.Take(dim), dk = room.Take(dim), v = room.Take(p.value),
-              d_o = room.Take(p.value), dv = room.Take(p.value), weights = room.Take(kTile),
-              d_scores = room.Take(kTile);
+  const Block q = room.Take(dim), k = room.Take(dim), dk = room.Take(dim), v = room.Take(p.value), d_o = room.Take(p.value),
+              dv = room.Take(p.value), weights = room.Take(kTile), d_scores = room.Take(kTile);
   LoadKeys(p, at, at.tile, k, v);
   dk.Zero();
   dv.Zero();
@@ -342,8 +333,8 @@ __global__ void __launch_bounds__(kBlockThreads) KeyGradKernel(Problem<S> p, Gra
 
 // sums[t, i] (+)= the heads of a group, in order; the last group's go to dk_rope.
 template <typename S>
-__global__ void RopeGradKernel(const float* parts, int heads, bool first, bool last, int64_t rows, int rope,
-                               float* sums, Rows<S> dk_rope) {
+__global__ void RopeGradKernel(const float* parts, int heads, bool first, bool last, int64_t rows, int rope, float* sums,
+                               Rows<S> dk_rope) {
   const int64_t i = int64_t{blockIdx.x} * kBlockThreads + threadIdx.x;
   if (i >= rows * rope) return;
   float sum = first ? 0.0f : sums[i];
@@ -358,11 +349,9 @@ __global__ void RopeGradKernel(const float* parts, int heads, bool first, bool l
 // Bytes of shared memory for so many blocks of keys, of values and of scores.
 int64_t SharedBytes(const AttentionDesc& d, int keys, int values, int scores) {
   const int64_t floats = keys * Block::Floats(static_cast<int>(d.nope_dim + d.rope_dim)) +
-                         values * Block::Floats(static_cast<int>(d.value_dim)) +
-                         scores * Block::Floats(kTile);
+                         values * Block::Floats(static_cast<int>(d.value_dim)) + scores * Block::Floats(kTile);
   JEVONS_CHECK(floats * 4 <= 227 << 10, "heads of %lld + %lld and %lld are too large for this kernel",
-               static_cast<long long>(d.nope_dim), static_cast<long long>(d.rope_dim),
-               static_cast<long long>(d.value_dim));
+               static_cast<long long>(d.nope_dim), static_cast<long long>(d.rope_dim), static_cast<long long>(d.value_dim));
   return floats * 4;
 }
 
@@ -386,8 +375,8 @@ void Backward(const OpContext& ctx, const AttentionDesc& d, const AttentionGrad&
     const int heads = static_cast<int>(std::min<int64_t>(group, d.heads - g.first_head));
     Launch(ctx, KeyGradKernel<S>, tiles * heads, kBlockThreads, SharedBytes(d, 3, 3, 2), p, g, heads);
     if (rope_size == 0) continue;
-    Launch(ctx, RopeGradKernel<S>, CeilDiv(rope_size, kBlockThreads), kBlockThreads, 0, parts, heads,
-           g.first_head == 0, g.first_head + heads == d.heads, rows, p.rope, sums, RowsOf<S>(grad.dk_rope));
+    Launch(ctx, RopeGradKernel<S>, CeilDiv(rope_size, kBlockThreads), kBlockThreads, 0, parts, heads, g.first_head == 0,
+           g.first_head + heads == d.heads, rows, p.rope, sums, RowsOf<S>(grad.dk_rope));
   }
 }
 
@@ -397,8 +386,7 @@ void PlainAttention(const OpContext& ctx, const AttentionDesc& d) {
   ForReal(d.q.dtype, [&](auto s) {
     using S = decltype(s);
     const Problem<S> p = ProblemOf<S>(d);
-    Launch(ctx, ForwardKernel<S>, d.q.rows() / d.sequence_length * p.tiles * d.heads, kBlockThreads,
-           SharedBytes(d, 2, 2, 1), p);
+    Launch(ctx, ForwardKernel<S>, d.q.rows() / d.sequence_length * p.tiles * d.heads, kBlockThreads, SharedBytes(d, 2, 2, 1), p);
   });
 }
 

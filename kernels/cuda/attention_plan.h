@@ -13,7 +13,7 @@ namespace jevons::cuda {
 
 inline constexpr int64_t kMostKeyBytes = int64_t{256} << 20;  // whole keys of a group of heads
 inline constexpr int64_t kMostScoreBytes = int64_t{1} << 30;  // scores of a group of heads in the backward
-inline constexpr int64_t kFewestDocuments = 4;  // of one of several runs: their tables begin at multiples of 16 bytes
+inline constexpr int64_t kFewestDocuments = 4;   // of one of several runs: their tables begin at multiples of 16 bytes
 inline constexpr int64_t kShortestLength = 256;  // that graphs are made for
 
 // The next one, so that few shapes ever come.

@@ -23,9 +23,7 @@ T* DynamicShared() {
 inline constexpr uint32_t kAllLanes = 0xFFFFFFFFu;
 
 // Blocks have x and y: a row of a RowGrid may be less than a warp wide.
-__device__ __forceinline__ int Lane() {
-  return static_cast<int>((threadIdx.y * blockDim.x + threadIdx.x) % 32);
-}
+__device__ __forceinline__ int Lane() { return static_cast<int>((threadIdx.y * blockDim.x + threadIdx.x) % 32); }
 
 // Every lane gets the result: each step adds the same two numbers on both sides.
 __device__ __forceinline__ float WarpSum(float v) {

@@ -106,9 +106,7 @@ void* NewEvent() {
   return event;
 }
 void DeleteEvent(void* event) { JEVONS_CUDA_CHECK(cudaEventDestroy(EventOf(event))); }
-void RecordEvent(void* event, void* stream) {
-  JEVONS_CUDA_CHECK(cudaEventRecord(EventOf(event), StreamOf(stream)));
-}
+void RecordEvent(void* event, void* stream) { JEVONS_CUDA_CHECK(cudaEventRecord(EventOf(event), StreamOf(stream))); }
 void WaitForEvent(void* stream, void* event) {
   JEVONS_CUDA_CHECK(cudaStreamWaitEvent(StreamOf(stream), EventOf(event), cudaEventWaitDefault));
 }
@@ -139,8 +137,7 @@ void SetBytes(void* stream, void* to, int value, int64_t rows, int64_t width, in
     JEVONS_CUDA_CHECK(cudaMemsetAsync(to, value, Unsigned(width), StreamOf(stream)));
     return;
   }
-  JEVONS_CUDA_CHECK(
-      cudaMemset2DAsync(to, Unsigned(pitch), value, Unsigned(width), Unsigned(rows), StreamOf(stream)));
+  JEVONS_CUDA_CHECK(cudaMemset2DAsync(to, Unsigned(pitch), value, Unsigned(width), Unsigned(rows), StreamOf(stream)));
 }
 
 void* NewPinned(int64_t bytes) {
@@ -151,14 +148,12 @@ void* NewPinned(int64_t bytes) {
 void DeletePinned(void* data) { JEVONS_CUDA_CHECK(cudaFreeHost(data)); }
 
 Memory::Memory(int64_t capacity) {
-  JEVONS_CUDA_CHECK(
-      cudaFree(nullptr));  // makes the runtime's context current: the driver's functions need one
+  JEVONS_CUDA_CHECK(cudaFree(nullptr));  // makes the runtime's context current: the driver's functions need one
   size_t granularity = 0;
   const CUmemAllocationProp prop = MemoryOfThisDevice();
-  CheckDriver(TheDriver().granularity(&granularity, &prop, CU_MEM_ALLOC_GRANULARITY_RECOMMENDED),
-              "cuMemGetAllocationGranularity", 0);
-  JEVONS_CHECK(granularity > 0 && kGrowth % static_cast<int64_t>(granularity) == 0, "pages of %zu bytes",
-               granularity);
+  CheckDriver(TheDriver().granularity(&granularity, &prop, CU_MEM_ALLOC_GRANULARITY_RECOMMENDED), "cuMemGetAllocationGranularity",
+              0);
+  JEVONS_CHECK(granularity > 0 && kGrowth % static_cast<int64_t>(granularity) == 0, "pages of %zu bytes", granularity);
   reserved_ = RoundUp(std::max<int64_t>(capacity, 1), kGrowth);
   CUdeviceptr address = 0;
   CheckDriver(TheDriver().reserve(&address, Unsigned(reserved_), 0, 0, 0), "cuMemAddressReserve", reserved_);
@@ -167,8 +162,7 @@ Memory::Memory(int64_t capacity) {
 
 void Memory::Back(int64_t bytes) {
   if (bytes <= backed_) return;
-  JEVONS_CHECK(bytes <= reserved_, "%lld of %lld bytes", static_cast<long long>(bytes),
-               static_cast<long long>(reserved_));
+  JEVONS_CHECK(bytes <= reserved_, "%lld of %lld bytes", static_cast<long long>(bytes), static_cast<long long>(reserved_));
   const int64_t grow = RoundUp(bytes, kGrowth) - backed_;
   const CUmemAllocationProp prop = MemoryOfThisDevice();
   CUmemAccessDesc access = {};
@@ -188,10 +182,8 @@ void Memory::Back(int64_t bytes) {
 Memory::~Memory() {
   SynchronizeDevice();  // kernels may still use it
   for (int64_t at = 0; at < backed_; at += kGrowth)
-    CheckDriver(TheDriver().unmap(reinterpret_cast<CUdeviceptr>(base_ + at), Unsigned(kGrowth)), "cuMemUnmap",
-                kGrowth);
-  CheckDriver(TheDriver().free(reinterpret_cast<CUdeviceptr>(base_), Unsigned(reserved_)), "cuMemAddressFree",
-              reserved_);
+    CheckDriver(TheDriver().unmap(reinterpret_cast<CUdeviceptr>(base_ + at), Unsigned(kGrowth)), "cuMemUnmap", kGrowth);
+  CheckDriver(TheDriver().free(reinterpret_cast<CUdeviceptr>(base_), Unsigned(reserved_)), "cuMemAddressFree", reserved_);
 }
 
 }  // namespace cuda
@@ -230,8 +222,7 @@ CudaReport ExamineCuda() {
     report.devices.push_back(DescribeDevice(i));
     fits = fits || (report.devices[i].major == 9 && report.devices[i].minor == 0);
   }
-  if (!fits)
-    report.problem = "no device of compute capability 9.0 (Hopper), for which this program was built";
+  if (!fits) report.problem = "no device of compute capability 9.0 (Hopper), for which this program was built";
   return report;
 }
 

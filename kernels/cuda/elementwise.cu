@@ -12,10 +12,7 @@ template <typename A, typename B>
 __global__ void CopyKernel(RowGrid grid, View<const A> src, View<B> dst, int64_t cols) {
   constexpr int kWidth = kWidthOf<A, B>;
   ForPacks<4>(
-      grid,
-      [&](int64_t r, int64_t p) {
-        return LoadRaw<kWidth>(src.row(r) + p * kWidth, cols - p * kWidth, src.vector);
-      },
+      grid, [&](int64_t r, int64_t p) { return LoadRaw<kWidth>(src.row(r) + p * kWidth, cols - p * kWidth, src.vector); },
       [&](int64_t r, int64_t p, const RawPack<A, kWidth>& raw) {
         Store(raw.Widened(), dst.row(r) + p * kWidth, cols - p * kWidth, dst.vector);
       });
@@ -49,22 +46,16 @@ __device__ __forceinline__ void CopyWords(const PartJob& job, int64_t block) {
 }
 
 template <int kCapacity>
-__global__ void __launch_bounds__(kBlockThreads)
-    CopyPartsKernel(const __grid_constant__ JobTable<PartJob, kCapacity> table) {
+__global__ void __launch_bounds__(kBlockThreads) CopyPartsKernel(const __grid_constant__ JobTable<PartJob, kCapacity> table) {
   const int index = table.IndexOf(blockIdx.x);
   const PartJob& job = table.jobs[index];
   const int64_t block = blockIdx.x - table.first[index];
   switch (job.word) {
-    case 16:
-      return CopyWords<uint4>(job, block);
-    case 8:
-      return CopyWords<uint2>(job, block);
-    case 4:
-      return CopyWords<uint32_t>(job, block);
-    case 2:
-      return CopyWords<uint16_t>(job, block);
-    default:
-      return CopyWords<uint8_t>(job, block);
+    case 16: return CopyWords<uint4>(job, block);
+    case 8: return CopyWords<uint2>(job, block);
+    case 4: return CopyWords<uint32_t>(job, block);
+    case 2: return CopyWords<uint16_t>(job, block);
+    default: return CopyWords<uint8_t>(job, block);
   }
 }
 
@@ -80,8 +71,7 @@ __global__ void AddKernel(RowGrid grid, View<const S> a, View<const S> b, View<S
       grid,
       [&](int64_t r, int64_t p) -> Terms<S, kWidth> {
         const int64_t c = p * kWidth;
-        return {LoadRaw<kWidth>(a.row(r) + c, cols - c, a.vector),
-                LoadRaw<kWidth>(b.row(r) + c, cols - c, b.vector)};
+        return {LoadRaw<kWidth>(a.row(r) + c, cols - c, a.vector), LoadRaw<kWidth>(b.row(r) + c, cols - c, b.vector)};
       },
       [&](int64_t r, int64_t p, const Terms<S, kWidth>& terms) {
         Pack<kWidth> sum = terms.a.Widened();
@@ -97,20 +87,17 @@ __global__ void FillKernel(RowGrid grid, float value, View<float> dst, int64_t c
   Pack<kWidth> pack;
 #pragma unroll
   for (float& v : pack.v) v = value;
-  ForPacks(grid, [&](int64_t r, int64_t p) {
-    Store(pack, dst.row(r) + p * kWidth, cols - p * kWidth, dst.vector);
-  });
+  ForPacks(grid, [&](int64_t r, int64_t p) { Store(pack, dst.row(r) + p * kWidth, cols - p * kWidth, dst.vector); });
 }
 
-__global__ void FillNormalKernel(RowGrid grid, uint64_t seed, uint64_t purpose, int64_t offset, double std,
-                                 View<float> dst, int64_t n) {
+__global__ void FillNormalKernel(RowGrid grid, uint64_t seed, uint64_t purpose, int64_t offset, double std, View<float> dst,
+                                 int64_t n) {
   constexpr int kWidth = kWidthOf<float>;
   ForPacks(grid, [&](int64_t, int64_t p) {
     const int64_t c = p * kWidth;
     Pack<kWidth> pack;
     for (int i = 0; i < kWidth; ++i)
-      pack.v[i] =
-          static_cast<float>(std * RandomNormal(seed, purpose, static_cast<uint64_t>(offset + c + i)));
+      pack.v[i] = static_cast<float>(std * RandomNormal(seed, purpose, static_cast<uint64_t>(offset + c + i)));
     Store(pack, dst.data + c, n - c, dst.vector);
   });
 }
@@ -132,8 +119,7 @@ struct AdamWJob {
 
 template <typename S, typename G, int kCapacity>
 __global__ void __launch_bounds__(kBlockThreads)
-    AdamWKernel(const __grid_constant__ JobTable<AdamWJob<S, G>, kCapacity> table, ref::AdamWFactors factors,
-                double grad_unit) {
+    AdamWKernel(const __grid_constant__ JobTable<AdamWJob<S, G>, kCapacity> table, ref::AdamWFactors factors, double grad_unit) {
   constexpr int kWidth = kAdamWWidth;
   const int index = table.IndexOf(blockIdx.x);
   const AdamWJob<S, G>& job = table.jobs[index];
@@ -143,8 +129,7 @@ __global__ void __launch_bounds__(kBlockThreads)
     if (n <= 0) return;
     Pack<kWidth> w = Load<kWidth>(job.master + c, n, job.vector);
     const Pack<kWidth> g = LoadNumbers<kWidth>(job.grad + c, grad_unit, n, job.vector);
-    Pack<kWidth> first = Load<kWidth>(job.m + c, n, job.vector),
-                 second = Load<kWidth>(job.v + c, n, job.vector);
+    Pack<kWidth> first = Load<kWidth>(job.m + c, n, job.vector), second = Load<kWidth>(job.v + c, n, job.vector);
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) ref::AdamW(factors, job.keep, g.v[i], w.v[i], first.v[i], second.v[i]);
     Store(w, job.master + c, n, job.vector);
@@ -164,8 +149,7 @@ AdamWJob<S, G> JobOf(const AdamWSlice& s, float keep) {
           .compute = s.compute ? s.compute.as<bf16>() : nullptr,
           .n = s.master.size(),
           .keep = keep,
-          .vector = vector(s.master) && vector(s.grad) && vector(s.m) && vector(s.v) &&
-                    (!s.compute || vector(s.compute))};
+          .vector = vector(s.master) && vector(s.grad) && vector(s.m) && vector(s.v) && (!s.compute || vector(s.compute))};
 }
 
 }  // namespace
@@ -188,8 +172,8 @@ void CopyParts(const OpContext& ctx, std::span<const CopiedPart> parts) {
   std::vector<SizedJob<PartJob>> jobs;
   for (const auto& [from, to, bytes] : parts) {
     const int word = WordOf(reinterpret_cast<uintptr_t>(from) | reinterpret_cast<uintptr_t>(to));
-    jobs.push_back({{static_cast<const char*>(from), static_cast<char*>(to), bytes, word},
-                    CeilDiv(CeilDiv(bytes, word), kCopiedWords)});
+    jobs.push_back(
+        {{static_cast<const char*>(from), static_cast<char*>(to), bytes, word}, CeilDiv(CeilDiv(bytes, word), kCopiedWords)});
   }
   LaunchJobs(ctx, jobs, kBlockThreads, [](auto capacity) { return CopyPartsKernel<capacity.value>; });
 }
@@ -200,42 +184,36 @@ void Add(const OpContext& ctx, const Tensor& a, const Tensor& b, const Tensor& o
   ForReal(out.dtype, [&](auto s) {
     using S = decltype(s);
     constexpr int kWidth = kWidthOf<S>;
-    LaunchRows(ctx, AddKernel<S>, to.rows(), CeilDiv(to.cols(), kWidth), ViewOf<const S>(x, kWidth),
-               ViewOf<const S>(y, kWidth), ViewOf<S>(to, kWidth), to.cols());
+    LaunchRows(ctx, AddKernel<S>, to.rows(), CeilDiv(to.cols(), kWidth), ViewOf<const S>(x, kWidth), ViewOf<const S>(y, kWidth),
+               ViewOf<S>(to, kWidth), to.cols());
   });
 }
 
 void Fill(const OpContext& ctx, float value, const Tensor& dst) {
   constexpr int kWidth = kWidthOf<float>;
   const Tensor to = Flat(dst, dst.contiguous());
-  LaunchRows(ctx, FillKernel, to.rows(), CeilDiv(to.cols(), kWidth), value, ViewOf<float>(to, kWidth),
-             to.cols());
+  LaunchRows(ctx, FillKernel, to.rows(), CeilDiv(to.cols(), kWidth), value, ViewOf<float>(to, kWidth), to.cols());
 }
 
-void FillNormal(const OpContext& ctx, uint64_t seed, uint64_t purpose, int64_t offset, float std,
-                const Tensor& dst) {
+void FillNormal(const OpContext& ctx, uint64_t seed, uint64_t purpose, int64_t offset, float std, const Tensor& dst) {
   constexpr int kWidth = kWidthOf<float>;
   LaunchRows(ctx, FillNormalKernel, 1, CeilDiv(dst.size(), kWidth), seed, purpose, offset, double{std},
              ViewOf<float>(Flat(dst, true), kWidth), dst.size());
 }
 
 void AdamW(const OpContext& ctx, const AdamWDesc& d, std::span<const AdamWSlice> slices) {
-  const ref::AdamWFactors factors =
-      ref::MakeAdamWFactors(d.learning_rate, d.beta1, d.beta2, d.eps, d.grad_scale, d.step);
+  const ref::AdamWFactors factors = ref::MakeAdamWFactors(d.learning_rate, d.beta1, d.beta2, d.eps, d.grad_scale, d.step);
   const auto launch = [&](auto s, auto g) {
     using S = decltype(s);
     using G = decltype(g);
     std::vector<SizedJob<AdamWJob<S, G>>> jobs;
     for (const AdamWSlice& slice : slices)
-      jobs.push_back({JobOf<S, G>(slice, ref::AdamWKeep(d.learning_rate, slice.decay)),
-                      CeilDiv(slice.master.size(), kAdamWElements)});
+      jobs.push_back(
+          {JobOf<S, G>(slice, ref::AdamWKeep(d.learning_rate, slice.decay)), CeilDiv(slice.master.size(), kAdamWElements)});
     LaunchJobs(
-        ctx, jobs, kBlockThreads, [](auto capacity) { return AdamWKernel<S, G, capacity.value>; }, factors,
-        d.grad_unit);
+        ctx, jobs, kBlockThreads, [](auto capacity) { return AdamWKernel<S, G, capacity.value>; }, factors, d.grad_unit);
   };
-  ForReal(slices[0].m.dtype, [&](auto s) {
-    slices[0].grad.dtype == DType::kI64 ? launch(s, int64_t()) : launch(s, float());
-  });
+  ForReal(slices[0].m.dtype, [&](auto s) { slices[0].grad.dtype == DType::kI64 ? launch(s, int64_t()) : launch(s, float()); });
 }
 
 }  // namespace jevons::cuda

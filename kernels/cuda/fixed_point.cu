@@ -22,8 +22,7 @@ struct FixedPointJob {
 
 template <int kCapacity>
 __global__ void __launch_bounds__(kBlockThreads)
-    AddFixedPointKernel(const __grid_constant__ JobTable<FixedPointJob, kCapacity> table, double scale,
-                        double limit) {
+    AddFixedPointKernel(const __grid_constant__ JobTable<FixedPointJob, kCapacity> table, double scale, double limit) {
   const int index = table.IndexOf(blockIdx.x);
   const FixedPointJob& job = table.jobs[index];
   const int64_t begin = (blockIdx.x - table.first[index]) * kElements;
@@ -36,8 +35,7 @@ __global__ void __launch_bounds__(kBlockThreads)
   for (int k = 0; k < job.count; ++k) {
     RawPack<float, kWidth> value[kPacks];
 #pragma unroll
-    for (int j = 0; j < kPacks; ++j)
-      value[j] = LoadRaw<kWidth>(job.values[k] + at(j), job.n - at(j), job.vector);
+    for (int j = 0; j < kPacks; ++j) value[j] = LoadRaw<kWidth>(job.values[k] + at(j), job.n - at(j), job.vector);
 #pragma unroll
     for (int j = 0; j < kPacks; ++j) within &= AddFixedPoint(value[j].Widened(), scale, limit, sum[j]);
   }
@@ -73,8 +71,8 @@ void AddFixedPoint(const OpContext& ctx, const FixedPoint& format, std::span<con
       if (first < s.values.size() || (first == 0 && s.mode == WriteMode::kOverwrite))
         jobs.push_back({JobOf(s, first), CeilDiv(s.sum.size(), kElements)});
     LaunchJobs(
-        ctx, jobs, kBlockThreads, [](auto capacity) { return AddFixedPointKernel<capacity.value>; },
-        1 / format.unit(), format.limit);
+        ctx, jobs, kBlockThreads, [](auto capacity) { return AddFixedPointKernel<capacity.value>; }, 1 / format.unit(),
+        format.limit);
     first += kValues;
   } while (!jobs.empty());
 }

@@ -47,8 +47,7 @@ __device__ __forceinline__ void StoreInts(const IntPack<kWidth>& pack, int64_t* 
 
 // sum += the numbers in fixed point; whether none was refused.
 template <int kWidth>
-__device__ __forceinline__ bool AddFixedPoint(const Pack<kWidth>& numbers, double scale, double limit,
-                                              IntPack<kWidth>& sum) {
+__device__ __forceinline__ bool AddFixedPoint(const Pack<kWidth>& numbers, double scale, double limit, IntPack<kWidth>& sum) {
   bool within = true;
 #pragma unroll
   for (int i = 0; i < kWidth; ++i) {

@@ -128,16 +128,11 @@ struct CodePack {
   static constexpr int kBits = 8 * static_cast<int>(sizeof(Code)), kOfWord = 32 / kBits;
   Words<kCodes / kOfWord> words;
 
-  __device__ __forceinline__ Code code(int i) const {
-    return static_cast<Code>(words.w[i / kOfWord] >> kBits * (i % kOfWord));
-  }
+  __device__ __forceinline__ Code code(int i) const { return static_cast<Code>(words.w[i / kOfWord] >> kBits * (i % kOfWord)); }
   // Codes i and up; the words begin as zeros.
-  __device__ __forceinline__ void Put(int i, uint32_t codes) {
-    words.w[i / kOfWord] |= codes << kBits * (i % kOfWord);
-  }
+  __device__ __forceinline__ void Put(int i, uint32_t codes) { words.w[i / kOfWord] |= codes << kBits * (i % kOfWord); }
 
-  __device__ __forceinline__ void Encode(const Pack<kCodes>& x, float inverse, bool finite, bool count,
-                                         Lost& lost) {
+  __device__ __forceinline__ void Encode(const Pack<kCodes>& x, float inverse, bool finite, bool count, Lost& lost) {
     words = {};
     if (!finite || !kBytes) {
       QuantStats stats;
@@ -150,13 +145,11 @@ struct CodePack {
     }
     if constexpr (kBytes) {
 #pragma unroll
-      for (int i = 0; i < kCodes; i += 2)
-        Put(i, EncodePair<F>(x.v[i] * inverse, x.v[i + 1] * inverse));
+      for (int i = 0; i < kCodes; i += 2) Put(i, EncodePair<F>(x.v[i] * inverse, x.v[i + 1] * inverse));
     }
     if (!count) return;
 #pragma unroll
-    for (int i = 0; i < kCodes; ++i)
-      lost.underflowed += x.v[i] != 0 && (code(i) & (F::kSign - 1u)) == 0;
+    for (int i = 0; i < kCodes; ++i) lost.underflowed += x.v[i] != 0 && (code(i) & (F::kSign - 1u)) == 0;
   }
 
   // Pack p of a row of codes of which `cols` exist.
@@ -176,8 +169,7 @@ struct CodePack {
       PackE5M6(codes, bytes);
       if (vector) {
 #pragma unroll
-        for (int i = 0; i < 3; ++i)
-          reinterpret_cast<uint32_t*>(row + p * 12)[i] = reinterpret_cast<const uint32_t*>(bytes)[i];
+        for (int i = 0; i < 3; ++i) reinterpret_cast<uint32_t*>(row + p * 12)[i] = reinterpret_cast<const uint32_t*>(bytes)[i];
         return;
       }
 #pragma unroll
@@ -200,8 +192,7 @@ struct CodePack {
       if (p * kCodes < cols) {
         if (vector) {
 #pragma unroll
-          for (int i = 0; i < 3; ++i)
-            reinterpret_cast<uint32_t*>(bytes)[i] = reinterpret_cast<const uint32_t*>(row + p * 12)[i];
+          for (int i = 0; i < 3; ++i) reinterpret_cast<uint32_t*>(bytes)[i] = reinterpret_cast<const uint32_t*>(row + p * 12)[i];
         } else {
 #pragma unroll
           for (int i = 0; i < 12; ++i) bytes[i] = row[p * 12 + i];
@@ -239,8 +230,7 @@ struct CodesOut {
   ScaleKind kind;
   LossCounter lost;
 };
-inline CodesOut CodesOutOf(const Tensor& codes, const Tensor& scales, ScaleKind kind,
-                           const LossCounter& lost) {
+inline CodesOut CodesOutOf(const Tensor& codes, const Tensor& scales, ScaleKind kind, const LossCounter& lost) {
   return {.codes = ViewOf<uint8_t>(codes, kCodes),
           .scales = scales.as<float>(),
           .scale_pitch = scales.pitch,
@@ -260,8 +250,8 @@ __device__ __forceinline__ uint32_t TileMax(uint32_t v) {
 // Quantises pack p of row r, which has cols columns, together with the other lanes of its tile. The whole warp must come; lanes
 // beyond the columns bring zeros.
 template <class F>
-__device__ __forceinline__ void QuantizeRowPack(const Pack<kCodes>& numbers, int64_t r, int64_t p,
-                                                int64_t cols, const CodesOut& out, Lost& lost) {
+__device__ __forceinline__ void QuantizeRowPack(const Pack<kCodes>& numbers, int64_t r, int64_t p, int64_t cols,
+                                                const CodesOut& out, Lost& lost) {
   uint32_t amax = TileMax(AmaxBits(numbers));
   const bool finite = amax < kInfinityBits;
   if (__any_sync(kAllLanes, !finite)) {

@@ -74,8 +74,8 @@ namespace {
 
 std::string Describe(const Fp8GemmDesc& d) {
   return absl::StrFormat("the FP8 product of %d x %d x %d (scales %d and %d, b %s, to %s)", d.m(), d.n(), d.k(),
-                         static_cast<int>(d.a.tiling), static_cast<int>(d.b.tiling), d.b_form == Form::kPlain ? "plain" : "turned",
-                         d.c.dtype == DType::kF32 ? "FP32" : "BF16");
+                         static_cast<int>(d.a.tiling), static_cast<int>(d.b.tiling),
+                         d.b_form == Form::kPlain ? "plain" : "turned", d.c.dtype == DType::kF32 ? "FP32" : "BF16");
 }
 
 // What the own kernel does not take.

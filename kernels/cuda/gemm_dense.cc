@@ -10,8 +10,7 @@ LtType TypeOf(DType dtype) { return dtype == DType::kF32 ? LtType::kF32 : LtType
 
 bool RunAsItLies(const OpContext& ctx, const GemmDesc& d) {
   const auto operand = [](const Tensor& t, Form form) {
-    return LtOperand{
-        .data = t.data, .pitch = t.rows() > 1 ? t.pitch : t.cols(), .transposed = form == Form::kTransposed};
+    return LtOperand{.data = t.data, .pitch = t.rows() > 1 ? t.pitch : t.cols(), .transposed = form == Form::kTransposed};
   };
   return RunLt(ctx, {.a = operand(d.b, d.b_form),
                      .b = operand(d.a, d.a_form),

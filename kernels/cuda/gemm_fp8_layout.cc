@@ -10,8 +10,8 @@ Tensor CodesRoom(const OpContext& ctx, int64_t lines, int64_t k) {
   return ctx.scratch->Allocate("gemm.codes", DType::kU8, {lines, RoundUp(k, kCodeAlignment)});
 }
 
-Tensor Scales(const OpContext& ctx, const ScaleView& scales, bool lines_inside, int64_t lines, int64_t blocks,
-              int64_t outer, int64_t inner) {
+Tensor Scales(const OpContext& ctx, const ScaleView& scales, bool lines_inside, int64_t lines, int64_t blocks, int64_t outer,
+              int64_t inner) {
   const Tensor out = ctx.scratch->Allocate("gemm.scales", DType::kF32, {outer, inner});
   if (Runs(ctx)) FillScales(ctx, scales, lines_inside, lines, blocks, out);
   return out;

@@ -31,7 +31,8 @@ Tensor BlockScales(const OpContext& ctx, const ScaleView& scales, int64_t lines,
 // line is the inner index or the outer one.
 void FillPaddedCodes(const OpContext& ctx, const Tensor& x, const Tensor& out);
 void FillTransposedCodes(const OpContext& ctx, const Tensor& x, const Tensor& out);
-void FillScales(const OpContext& ctx, const ScaleView& scales, bool lines_inside, int64_t lines, int64_t blocks, const Tensor& out);
+void FillScales(const OpContext& ctx, const ScaleView& scales, bool lines_inside, int64_t lines, int64_t blocks,
+                const Tensor& out);
 
 }  // namespace jevons::cuda
 

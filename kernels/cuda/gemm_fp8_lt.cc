@@ -21,11 +21,10 @@ Tensor CodesFor(const OpContext& ctx, const Tensor& codes, Form form, int64_t li
 }
 
 // Scales of `count` lines as vectors: where they lie, or a copy.
-const float* VectorsFor(const OpContext& ctx, const Fp8Operand& x, const ScaleView& scales, int64_t count,
-                        int64_t lines, int64_t k) {
+const float* VectorsFor(const OpContext& ctx, const Fp8Operand& x, const ScaleView& scales, int64_t count, int64_t lines,
+                        int64_t k) {
   const Tensor& t = x.scales;
-  const bool as_it_lies = x.tiling == Tiling::kColumns128x1 && count == lines &&
-                          (t.rows() <= 1 || t.pitch == lines) &&
+  const bool as_it_lies = x.tiling == Tiling::kColumns128x1 && count == lines && (t.rows() <= 1 || t.pitch == lines) &&
                           reinterpret_cast<uintptr_t>(t.data) % kCodeAlignment == 0;
   return as_it_lies ? t.as<float>() : VectorScales(ctx, scales, count, lines, k).as<float>();
 }
@@ -40,11 +39,9 @@ const float* BlocksFor(const OpContext& ctx, const Fp8GemmDesc& d, int64_t n, in
 // The product with every side rounded up to what cuBLASLt takes.
 bool RunPadded(const OpContext& ctx, const Fp8GemmDesc& d) {
   ArenaScope scope(*ctx.scratch);
-  const int64_t m = RoundUp(d.m(), kSideUnit), n = RoundUp(d.n(), kSideUnit),
-                k = RoundUp(d.k(), kCodeAlignment);
+  const int64_t m = RoundUp(d.m(), kSideUnit), n = RoundUp(d.n(), kSideUnit), k = RoundUp(d.k(), kCodeAlignment);
   const bool blocks = d.b.tiling == Tiling::kBlocks128x128, add = d.mode == WriteMode::kAdd;
-  const Tensor a = CodesFor(ctx, d.a.codes, Form::kTransposed, m, k),
-               b = CodesFor(ctx, d.b.codes, d.b_form, n, k);
+  const Tensor a = CodesFor(ctx, d.a.codes, Form::kTransposed, m, k), b = CodesFor(ctx, d.b.codes, d.b_form, n, k);
   const float* a_scales = VectorsFor(ctx, d.a, d.a_scales(), d.m(), m, k);
   const float* b_scales = blocks ? BlocksFor(ctx, d, n, k) : VectorsFor(ctx, d.b, d.b_scales(), d.n(), n, k);
   // Where C does not fit, its sums are finished in FP32 elsewhere and rounded once.
@@ -56,21 +53,20 @@ bool RunPadded(const OpContext& ctx, const Fp8GemmDesc& d) {
     if (add) Zero(ctx.stream, c);
     if (add) Copy(ctx, d.c, part);
   }
-  const bool done =
-      RunLt(ctx, {.a = {.data = b.data,
-                        .pitch = b.pitch,
-                        .transposed = true,
-                        .scales = blocks ? LtScales::kBlocks : LtScales::kVectors,
-                        .scale = b_scales},
-                  .b = {.data = a.data, .pitch = a.pitch, .scales = LtScales::kVectors, .scale = a_scales},
-                  .d = c.data,
-                  .d_pitch = c.pitch,
-                  .rows = n,
-                  .cols = m,
-                  .k = k,
-                  .in = LtType::kE4M3,
-                  .out = c.dtype == DType::kF32 ? LtType::kF32 : LtType::kBF16,
-                  .add = add});
+  const bool done = RunLt(ctx, {.a = {.data = b.data,
+                                      .pitch = b.pitch,
+                                      .transposed = true,
+                                      .scales = blocks ? LtScales::kBlocks : LtScales::kVectors,
+                                      .scale = b_scales},
+                                .b = {.data = a.data, .pitch = a.pitch, .scales = LtScales::kVectors, .scale = a_scales},
+                                .d = c.data,
+                                .d_pitch = c.pitch,
+                                .rows = n,
+                                .cols = m,
+                                .k = k,
+                                .in = LtType::kE4M3,
+                                .out = c.dtype == DType::kF32 ? LtType::kF32 : LtType::kBF16,
+                                .add = add});
   if (done && elsewhere) Copy(ctx, part, d.c);
   return done;
 }
@@ -78,8 +74,7 @@ bool RunPadded(const OpContext& ctx, const Fp8GemmDesc& d) {
 Fp8GemmDesc RowsOf(const Fp8GemmDesc& d, int64_t begin, int64_t count) {
   Fp8GemmDesc rows = d;
   rows.a.codes = d.a.codes.Rows(begin, count);
-  rows.a.scales =
-      d.a.tiling == Tiling::kColumns128x1 ? d.a.scales.Columns(begin, count) : d.a.scales.Rows(begin, count);
+  rows.a.scales = d.a.tiling == Tiling::kColumns128x1 ? d.a.scales.Columns(begin, count) : d.a.scales.Rows(begin, count);
   rows.c = d.c.Rows(begin, count);
   return rows;
 }
@@ -100,7 +95,8 @@ bool LtFp8Gemm(const OpContext& ctx, const Fp8GemmDesc& desc) {
   if (!RunPadded(ctx, RowsOf(shared, 0, most))) return false;
   const Fp8GemmDesc last = RowsOf(shared, most, rest);
   if (!RunPadded(ctx, last)) {
-    CountFallback(absl::StrFormat("cuBLASLt refuses the last rows of an FP8 product of %d x %d x %d", desc.m(), desc.n(), desc.k()));
+    CountFallback(
+        absl::StrFormat("cuBLASLt refuses the last rows of an FP8 product of %d x %d x %d", desc.m(), desc.n(), desc.k()));
     PlainFp8Gemm(ctx, last);
   }
   return true;

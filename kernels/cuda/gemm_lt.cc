@@ -98,8 +98,7 @@ void SetScales(const Operation& operation, const LtProduct& p) {
   };
   Set(operation, CUBLASLT_MATMUL_DESC_A_SCALE_MODE, mode(p.a.scales));
   Set(operation, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, mode(p.b.scales));
-  Set(operation, CUBLASLT_MATMUL_DESC_FAST_ACCUM,
-      int8_t{0});  // sums leave the tensor core every so many terms
+  Set(operation, CUBLASLT_MATMUL_DESC_FAST_ACCUM, int8_t{0});  // sums leave the tensor core every so many terms
 }
 
 void SetScalePointers(const Operation& operation, const LtProduct& p) {
@@ -109,8 +108,8 @@ void SetScalePointers(const Operation& operation, const LtProduct& p) {
 
 void NewLayout(Layout& layout, LtType type, int64_t rows, int64_t cols, bool transposed, int64_t pitch) {
   if (transposed) std::swap(rows, cols);
-  JEVONS_LT_CHECK(cublasLtMatrixLayoutCreate(layout.out(), TypeOf(type), static_cast<uint64_t>(rows),
-                                             static_cast<uint64_t>(cols), pitch));
+  JEVONS_LT_CHECK(
+      cublasLtMatrixLayoutCreate(layout.out(), TypeOf(type), static_cast<uint64_t>(rows), static_cast<uint64_t>(cols), pitch));
 }
 
 class Library {
@@ -150,17 +149,15 @@ class Library {
     JEVONS_LT_CHECK(cublasLtMatmulPreferenceCreate(preference.out()));
     Set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t{kLtWorkspaceBytes});
     // Parts of a sum over k meet in the workspace, in FP32 and in order, never in D.
-    Set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
-        uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
+    Set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
     Set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, AlignmentOf(p.a.data));
     Set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, AlignmentOf(p.b.data));
     Set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, AlignmentOf(p.d));
     Set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, AlignmentOf(p.d));
     cublasLtMatmulHeuristicResult_t best = {};
     int count = 0;
-    const cublasStatus_t status =
-        cublasLtMatmulAlgoGetHeuristic(handle_, plan.operation.get(), plan.a.get(), plan.b.get(),
-                                       plan.d.get(), plan.d.get(), preference.get(), 1, &best, &count);
+    const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(handle_, plan.operation.get(), plan.a.get(), plan.b.get(),
+                                                                 plan.d.get(), plan.d.get(), preference.get(), 1, &best, &count);
     const bool refused = status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE;
     if (!refused) JEVONS_LT_CHECK(status);
     plan.found = !refused && count > 0 && best.state == CUBLAS_STATUS_SUCCESS;
@@ -194,9 +191,8 @@ bool RunLt(const OpContext& ctx, const LtProduct& p) {
   if (p.in == LtType::kE4M3) SetScalePointers(plan.operation, p);
   ArenaScope scope(*ctx.scratch);
   const float alpha = 1, beta = p.add ? 1 : 0;
-  JEVONS_LT_CHECK(cublasLtMatmul(library.handle(), plan.operation.get(), &alpha, p.a.data, plan.a.get(),
-                                 p.b.data, plan.b.get(), &beta, p.d, plan.d.get(), p.d, plan.d.get(),
-                                 &plan.algorithm, Workspace(ctx), kLtWorkspaceBytes,
+  JEVONS_LT_CHECK(cublasLtMatmul(library.handle(), plan.operation.get(), &alpha, p.a.data, plan.a.get(), p.b.data, plan.b.get(),
+                                 &beta, p.d, plan.d.get(), p.d, plan.d.get(), &plan.algorithm, Workspace(ctx), kLtWorkspaceBytes,
                                  static_cast<cudaStream_t>(ctx.stream.handle)));
   return true;
 }

@@ -32,8 +32,7 @@ struct Lines {
   // Loads [64 lines][16 terms] so that neighbouring threads read neighbouring addresses.
   __device__ __forceinline__ void Load(int64_t line0, int64_t term0, float (*to)[kSide + 1]) const {
     for (int i = static_cast<int>(threadIdx.x); i < kSide * kTerms; i += kBlockThreads) {
-      const int line = term_stride == 1 ? i / kTerms : i % kSide,
-                term = term_stride == 1 ? i % kTerms : i / kSide;
+      const int line = term_stride == 1 ? i / kTerms : i % kSide, term = term_stride == 1 ? i % kTerms : i / kSide;
       to[term][line] = (*this)(line0 + line, term0 + term);
     }
   }
@@ -56,14 +55,11 @@ struct Sums {
 };
 
 template <typename In, typename Out>
-__global__ void __launch_bounds__(kBlockThreads)
-    PlainKernel(Lines<In> a, Lines<In> b, Scales scales, Sums<Out> c) {
+__global__ void __launch_bounds__(kBlockThreads) PlainKernel(Lines<In> a, Lines<In> b, Scales scales, Sums<Out> c) {
   constexpr bool kScaled = sizeof(In) == 1;
   __shared__ float a_terms[kTerms][kSide + 1], b_terms[kTerms][kSide + 1];
-  const int64_t tiles = CeilDiv(b.lines, kSide), i0 = blockIdx.x / tiles * kSide,
-                j0 = blockIdx.x % tiles * kSide;
-  const int y = static_cast<int>(threadIdx.x) / kThreadsSide,
-            x = static_cast<int>(threadIdx.x) % kThreadsSide;
+  const int64_t tiles = CeilDiv(b.lines, kSide), i0 = blockIdx.x / tiles * kSide, j0 = blockIdx.x % tiles * kSide;
+  const int y = static_cast<int>(threadIdx.x) / kThreadsSide, x = static_cast<int>(threadIdx.x) % kThreadsSide;
   float sum[kEach][kEach] = {}, scaled[kEach][kEach] = {};
   for (int64_t k0 = 0; k0 < a.terms; k0 += kTerms) {
     __syncthreads();
@@ -84,8 +80,7 @@ __global__ void __launch_bounds__(kBlockThreads)
         for (int i = 0; i < kEach; ++i) {
 #pragma unroll
           for (int j = 0; j < kEach; ++j) {
-            const int64_t row = i0 + y + i * kThreadsSide, col = j0 + x + j * kThreadsSide,
-                          block = k0 / kTileSize;
+            const int64_t row = i0 + y + i * kThreadsSide, col = j0 + x + j * kThreadsSide, block = k0 / kTileSize;
             if (row < a.lines && col < b.lines)
               scaled[i][j] = scaled[i][j] + sum[i][j] * (scales.a(row, block) * scales.b(col, block));
             sum[i][j] = 0;
@@ -106,8 +101,7 @@ __global__ void __launch_bounds__(kBlockThreads)
 
 // A sum that never leaves the tensor core, by the model of it: one thread per element.
 template <typename Out>
-__global__ void __launch_bounds__(kBlockThreads)
-    ChainKernel(Lines<uint8_t> a, Lines<uint8_t> b, Scales scales, Sums<Out> c) {
+__global__ void __launch_bounds__(kBlockThreads) ChainKernel(Lines<uint8_t> a, Lines<uint8_t> b, Scales scales, Sums<Out> c) {
   const int64_t at = int64_t{blockIdx.x} * kBlockThreads + threadIdx.x;
   if (at >= a.lines * b.lines) return;
   const int64_t row = at / b.lines, col = at % b.lines;
@@ -133,8 +127,7 @@ __global__ void __launch_bounds__(kBlockThreads)
 // a: [lines, terms] if `along`, else [terms, lines].
 template <typename In>
 Lines<In> LinesOf(const Tensor& t, bool along) {
-  return along ? Lines<In>{t.as<In>(), t.pitch, 1, t.rows(), t.cols()}
-               : Lines<In>{t.as<In>(), 1, t.pitch, t.cols(), t.rows()};
+  return along ? Lines<In>{t.as<In>(), t.pitch, 1, t.rows(), t.cols()} : Lines<In>{t.as<In>(), 1, t.pitch, t.cols(), t.rows()};
 }
 
 template <typename Out, class Desc>
@@ -151,25 +144,21 @@ void PlainGemm(const OpContext& ctx, const GemmDesc& d) {
     ForReal(d.c.dtype, [&](auto out) {
       using In = decltype(in);
       using Out = decltype(out);
-      Launch(ctx, PlainKernel<In, Out>, Tiles(d.m(), d.n()), kBlockThreads, 0,
-             LinesOf<In>(d.a, d.a_form == Form::kPlain), LinesOf<In>(d.b, d.b_form == Form::kTransposed),
-             Scales{}, SumsOf<Out>(d));
+      Launch(ctx, PlainKernel<In, Out>, Tiles(d.m(), d.n()), kBlockThreads, 0, LinesOf<In>(d.a, d.a_form == Form::kPlain),
+             LinesOf<In>(d.b, d.b_form == Form::kTransposed), Scales{}, SumsOf<Out>(d));
     });
   });
 }
 
 void PlainFp8Gemm(const OpContext& ctx, const Fp8GemmDesc& d) {
-  const Lines<uint8_t> a = LinesOf<uint8_t>(d.a.codes, true),
-                       b = LinesOf<uint8_t>(d.b.codes, d.b_form == Form::kTransposed);
+  const Lines<uint8_t> a = LinesOf<uint8_t>(d.a.codes, true), b = LinesOf<uint8_t>(d.b.codes, d.b_form == Form::kTransposed);
   const Scales scales = {d.a_scales(), d.b_scales()};
   ForReal(d.c.dtype, [&](auto out) {
     using Out = decltype(out);
     if (d.promote) {
-      Launch(ctx, PlainKernel<uint8_t, Out>, Tiles(d.m(), d.n()), kBlockThreads, 0, a, b, scales,
-             SumsOf<Out>(d));
+      Launch(ctx, PlainKernel<uint8_t, Out>, Tiles(d.m(), d.n()), kBlockThreads, 0, a, b, scales, SumsOf<Out>(d));
     } else {
-      Launch(ctx, ChainKernel<Out>, CeilDiv(d.m() * d.n(), kBlockThreads), kBlockThreads, 0, a, b, scales,
-             SumsOf<Out>(d));
+      Launch(ctx, ChainKernel<Out>, CeilDiv(d.m() * d.n(), kBlockThreads), kBlockThreads, 0, a, b, scales, SumsOf<Out>(d));
     }
   });
 }

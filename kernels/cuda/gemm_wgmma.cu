@@ -30,8 +30,7 @@ using Shared = WgmmaShared<kWidth>;
 template <int kWidth>
 using Sums = WgmmaSums<kWidth>;
 
-constexpr int kMost =
-    64;  // products of a launch: they are kernel parameters, of which there may be 32,764 bytes
+constexpr int kMost = 64;  // products of a launch: they are kernel parameters, of which there may be 32,764 bytes
 constexpr int kMathRegisters = 232, kLoadRegisters = 40;
 static_assert(Tile::kMathThreads * kMathRegisters + 128 * kLoadRegisters <= 65536);
 
@@ -71,8 +70,7 @@ class Dealer {
   __device__ __forceinline__ void Deal() {
     const int tile = atomicAdd(dealt_, 1);
     for (uint32_t rank = 0; rank < Tile::kCluster; ++rank)
-      Send(tile, shared_ + Shared<kWidth>::TileNumber(place_.at), shared_ + Shared<kWidth>::Dealt(place_.at),
-           rank);
+      Send(tile, shared_ + Shared<kWidth>::TileNumber(place_.at), shared_ + Shared<kWidth>::Dealt(place_.at), rank);
     place_.Next();
   }
 
@@ -124,8 +122,7 @@ class Tiles {
 
 // One thread: fills the ring for all tiles; that of the first block also deals them.
 template <int kWidth, bool kLineScalesB>
-__device__ __forceinline__ void LoadTiles(const Batch& batch, const uint8_t* memory, uint32_t shared,
-                                          uint32_t rank) {
+__device__ __forceinline__ void LoadTiles(const Batch& batch, const uint8_t* memory, uint32_t shared, uint32_t rank) {
   using Room = Shared<kWidth>;
   constexpr uint32_t kOperands = Room::kABytes + Room::kBBytes;
   constexpr uint16_t kBothBlocks = 3;
@@ -144,12 +141,11 @@ __device__ __forceinline__ void LoadTiles(const Batch& batch, const uint8_t* mem
       const uint32_t full = shared + Room::Full(place.at);
       WaitFor(shared + Room::Empty(place.at), place.parity ^ 1);
       ArriveExpecting(full, kOperands + scale_bytes);
-      CopyBoxToBlocks(shared + Room::A(place.at) + half * Tile::kTerms, &tiles.maps().a, block * Tile::kTerms,
-                      row + half, full, kBothBlocks);
+      CopyBoxToBlocks(shared + Room::A(place.at) + half * Tile::kTerms, &tiles.maps().a, block * Tile::kTerms, row + half, full,
+                      kBothBlocks);
       CopyBox(shared + Room::B(place.at), &tiles.maps().b, block * Tile::kTerms, col, full);
       if (kLineScalesB && scale_bytes > 0)
-        CopyRun(shared + Room::Scales(place.at), p.b_scales.data + block * p.b_scales.block_stride + col,
-                scale_bytes, full);
+        CopyRun(shared + Room::Scales(place.at), p.b_scales.data + block * p.b_scales.block_stride + col, scale_bytes, full);
       if (rank == 0 && block == Room::DealingBlock(p.k_blocks)) dealer.Deal();
     }
   }
@@ -182,9 +178,7 @@ class Scales {
     next_second_ = __ldg(second_at_);
     second_at_ += b_stride_;
   }
-  __device__ __forceinline__ void Take() {
-    low = next_low_, high = next_high_, b_scale_ = next_b_, second_ = next_second_;
-  }
+  __device__ __forceinline__ void Take() { low = next_low_, high = next_high_, b_scale_ = next_b_, second_ = next_second_; }
   // Of the block in which this chunk of columns lies.
   __device__ __forceinline__ float b(int chunk) const {
     return kTwoBlocks && chunk * WgmmaChunks<kWidth>::kColumns >= first_columns_ ? second_ : b_scale_;
@@ -204,8 +198,7 @@ class Scales {
 // sums += product * (scale of the row * scale of the column), with one rounding per term. `columns`: the scales of this thread's pairs
 // of columns, where each has its own.
 template <int kWidth, bool kLineScalesB>
-__device__ __forceinline__ void Promote(const Sums<kWidth>& product,
-                                        const Scales<kWidth, kLineScalesB>& scales,
+__device__ __forceinline__ void Promote(const Sums<kWidth>& product, const Scales<kWidth, kLineScalesB>& scales,
                                         [[maybe_unused]] const float2* columns, Sums<kWidth>& sums) {
 #pragma unroll
   for (int i = 0; i < Tile::Sums(kWidth); i += 4) {
@@ -221,8 +214,7 @@ __device__ __forceinline__ void Promote(const Sums<kWidth>& product,
 
 // Two warpgroups: the products and sums of all tiles.
 template <int kWidth, bool kLineScalesB, typename Out>
-__device__ __forceinline__ void ComputeTiles(const Batch& batch, uint8_t* memory, uint32_t shared,
-                                             uint32_t rank) {
+__device__ __forceinline__ void ComputeTiles(const Batch& batch, uint8_t* memory, uint32_t shared, uint32_t rank) {
   using Room = Shared<kWidth>;
   const int thread = static_cast<int>(threadIdx.x), group = thread / 128, lane = thread % 32;
   const int q = thread % 4;
@@ -240,8 +232,7 @@ __device__ __forceinline__ void ComputeTiles(const Batch& batch, uint8_t* memory
     Sums<kWidth> sums = {};
     for (int left = p.k_blocks; left > 0; --left, place.Next()) {
       WaitFor(shared + Room::Full(place.at), place.parity);
-      const uint64_t a =
-          MatrixDescriptor(shared + Room::A(place.at) + group * Tile::kRowsOfGroup * Tile::kTerms);
+      const uint64_t a = MatrixDescriptor(shared + Room::A(place.at) + group * Tile::kRowsOfGroup * Tile::kTerms);
       const uint64_t b = MatrixDescriptor(shared + Room::B(place.at));
       FenceSums(product);
       BeginProducts();
@@ -258,8 +249,7 @@ __device__ __forceinline__ void ComputeTiles(const Batch& batch, uint8_t* memory
         if (lane < Tile::kCluster) ArriveAt(shared + Room::Empty(place.at), static_cast<uint32_t>(lane));
       };
       if (!kLineScalesB) consumed();
-      Promote<kWidth, kLineScalesB>(
-          product, scales, reinterpret_cast<const float2*>(memory + Room::Scales(place.at)) + q, sums);
+      Promote<kWidth, kLineScalesB>(product, scales, reinterpret_cast<const float2*>(memory + Room::Scales(place.at)) + q, sums);
       if (kLineScalesB) consumed();
     }
     if (p.boxes) {
@@ -275,8 +265,7 @@ template <int kWidth, bool kLineScalesB, typename Out>
 __global__ void __launch_bounds__(Tile::kThreads, 1) WgmmaKernel(const __grid_constant__ Batch batch) {
   using Room = Shared<kWidth>;
   uint8_t* memory = DynamicShared<uint8_t>();
-  const uint32_t room = SharedAddress(memory),
-                 shared = (room + Room::kAlignment - 1) / Room::kAlignment * Room::kAlignment;
+  const uint32_t room = SharedAddress(memory), shared = (room + Room::kAlignment - 1) / Room::kAlignment * Room::kAlignment;
   memory += shared - room;
   const uint32_t rank = ClusterRank();
   if (threadIdx.x == 0) {
@@ -328,8 +317,7 @@ Maps MapsOf(const Fp8GemmDesc& d, const Tensor& b_codes, int width, bool boxes) 
 
 int Clusters() { return Multiprocessors() / Tile::kCluster; }
 
-constexpr int64_t kMostTurnedBytes = int64_t{512}
-                                     << 20;  // of weights turned for one launch: 18 of 7168 x 4096
+constexpr int64_t kMostTurnedBytes = int64_t{512} << 20;  // of weights turned for one launch: 18 of 7168 x 4096
 
 // The next products of a launch; returns how many.
 size_t Fill(const OpContext& ctx, std::span<const Fp8GemmDesc* const> descs, int width, Batch& batch) {
@@ -339,8 +327,7 @@ size_t Fill(const OpContext& ctx, std::span<const Fp8GemmDesc* const> descs, int
   batch.count = batch.tiles = 0;
   for (const Fp8GemmDesc* d : descs) {
     const bool turns = d->b_form == Form::kPlain;
-    if (batch.count == kMost || (turns && batch.count > 0 && turned + d->b.codes.size() > kMostTurnedBytes))
-      break;
+    if (batch.count == kMost || (turns && batch.count > 0 && turned + d->b.codes.size() > kMostTurnedBytes)) break;
     if (!turns) {
       codes = d->b.codes;
     } else if (last == nullptr || last->b_form != Form::kPlain || last->b.codes.data != d->b.codes.data) {
@@ -366,9 +353,8 @@ void RunAtWidth(const OpContext& ctx, std::span<const Fp8GemmDesc* const> descs,
     Batch batch;
     batch.dealt = dealt++;
     descs = descs.subspan(Fill(ctx, descs, kWidth, batch));
-    LaunchCluster(ctx, WgmmaKernel<kWidth, kLineScalesB, Out>,
-                  std::min(batch.tiles, Clusters()) * Tile::kCluster, Tile::kCluster, Tile::kThreads,
-                  Room::kBytes + Room::kAlignment, batch);
+    LaunchCluster(ctx, WgmmaKernel<kWidth, kLineScalesB, Out>, std::min(batch.tiles, Clusters()) * Tile::kCluster, Tile::kCluster,
+                  Tile::kThreads, Room::kBytes + Room::kAlignment, batch);
   }
 }
 
@@ -394,13 +380,11 @@ bool HasLineScales(const Fp8GemmDesc& d) { return d.b.tiling == Tiling::kColumns
 }  // namespace
 
 bool WgmmaServes(const Fp8GemmDesc& d) {
-  constexpr int64_t kMostSide = int64_t{1} << 22,
-                    kMostTiles = int64_t{1} << 24;  // far below what numbers of 32 bits hold
+  constexpr int64_t kMostSide = int64_t{1} << 22, kMostTiles = int64_t{1} << 24;  // far below what numbers of 32 bits hold
   const bool sizes = d.m() < kMostSide && d.n() < kMostSide && d.k() < (int64_t{1} << 30) &&
                      PairsOfTiles({d.m(), d.n()}, std::end(kWgmmaWidths)[-1]) < kMostTiles;
   const bool a = IsAligned(d.a.codes), b = d.b_form == Form::kPlain || IsAligned(d.b.codes);
-  const bool b_scales =
-      d.b.tiling == Tiling::kBlocks128x128 || (HasLineScales(d) && IsAligned(d.b.scales) && d.n() % 4 == 0);
+  const bool b_scales = d.b.tiling == Tiling::kBlocks128x128 || (HasLineScales(d) && IsAligned(d.b.scales) && d.n() % 4 == 0);
   return d.promote && sizes && a && b && b_scales;
 }
 
@@ -409,8 +393,7 @@ void WgmmaFp8Gemms(const OpContext& ctx, std::span<const Fp8GemmDesc> descs, int
   for (const Fp8GemmDesc& d : descs) kinds[HasLineScales(d)][d.c.dtype == DType::kF32].push_back(&d);
   // Counters of tiles dealt, for as many launches as there could be: one for each product.
   ArenaScope scope(*ctx.scratch);
-  const Tensor counters =
-      ctx.scratch->Allocate("gemm.dealt", DType::kI32, {static_cast<int64_t>(descs.size())});
+  const Tensor counters = ctx.scratch->Allocate("gemm.dealt", DType::kI32, {static_cast<int64_t>(descs.size())});
   Zero(ctx.stream, counters);
   int* dealt = counters.as<int32_t>();
   Run<false, bf16>(ctx, kinds[0][0], width, dealt);

@@ -20,9 +20,7 @@ struct WgmmaTile {
   static constexpr int kRowsOfGroup = kRows / 2, kRowsOfWarp = 16;
   static constexpr int kProducts = 32;  // terms of one wgmma
 
-  static JEVONS_HOST_DEVICE constexpr int Sums(int width) {
-    return kRowsOfGroup * width / 128;
-  }  // of a thread
+  static JEVONS_HOST_DEVICE constexpr int Sums(int width) { return kRowsOfGroup * width / 128; }  // of a thread
 };
 
 // The widths that there are kernels for. A thread has a product and a sum for 64 x width elements of 128 threads: at 256 they alone
@@ -75,15 +73,12 @@ struct WgmmaShared {
   static constexpr int kABytes = WgmmaTile::kRows * WgmmaTile::kTerms, kBBytes = kWidth * WgmmaTile::kTerms;
   static constexpr int kScaleBytes = kWidth * 4;
   static constexpr int kBoxes = kWidth / 64, kBoxBytes = WgmmaTile::kRowsOfWarp * 128;
-  static constexpr int kOperands =
-      WgmmaTile::kMathThreads / 32 * kBoxes * kBoxBytes;  // where the stages begin
+  static constexpr int kOperands = WgmmaTile::kMathThreads / 32 * kBoxes * kBoxBytes;  // where the stages begin
   static constexpr int kStages =
       (kMostBytes - kAlignment - kOperands - (8 + 4)) / (kABytes + kBBytes + kScaleBytes + 2 * 8 + (8 + 4));
   static constexpr int kNumbers = kStages + 1;
-  static constexpr int kScales = kOperands + kStages * (kABytes + kBBytes),
-                       kBarriers = kScales + kStages * kScaleBytes;
-  static constexpr int kNumberBarriers = kBarriers + kStages * 2 * 8,
-                       kTileNumbers = kNumberBarriers + kNumbers * 8;
+  static constexpr int kScales = kOperands + kStages * (kABytes + kBBytes), kBarriers = kScales + kStages * kScaleBytes;
+  static constexpr int kNumberBarriers = kBarriers + kStages * 2 * 8, kTileNumbers = kNumberBarriers + kNumbers * 8;
   static constexpr int kBytes = kTileNumbers + kNumbers * 4;
 
   static JEVONS_HOST_DEVICE constexpr int Box(int warp, int i) { return (warp * kBoxes + i) * kBoxBytes; }
@@ -97,9 +92,7 @@ struct WgmmaShared {
 
   // The block of k at whose loading a cluster is dealt its next tile: a round through the ring before the last, so that the number
   // has come when it is needed, and no sooner than that, so that others may have the tile if this one takes long.
-  static JEVONS_HOST_DEVICE constexpr int DealingBlock(int k_blocks) {
-    return k_blocks > kStages ? k_blocks - kStages : 0;
-  }
+  static JEVONS_HOST_DEVICE constexpr int DealingBlock(int k_blocks) { return k_blocks > kStages ? k_blocks - kStages : 0; }
 
   static_assert(kBytes + kAlignment <= kMostBytes && kABytes % kAlignment == 0 && kBBytes % kAlignment == 0 &&
                 kBoxBytes % kAlignment == 0);
@@ -154,9 +147,7 @@ JEVONS_HOST_DEVICE constexpr TilePlace PlaceOf(int index, int rows, int pairs) {
 }
 
 // The sums of a thread: number i lies in this row of its warpgroup's 64 and this column of the tile.
-JEVONS_HOST_DEVICE constexpr int RowOfSum(int thread, int i) {
-  return thread / 32 % 4 * 16 + thread % 32 / 4 + i / 2 % 2 * 8;
-}
+JEVONS_HOST_DEVICE constexpr int RowOfSum(int thread, int i) { return thread / 32 % 4 * 16 + thread % 32 / 4 + i / 2 % 2 * 8; }
 JEVONS_HOST_DEVICE constexpr int ColumnOfSum(int thread, int i) { return i / 4 * 8 + thread % 4 * 2 + i % 2; }
 
 }  // namespace jevons::cuda

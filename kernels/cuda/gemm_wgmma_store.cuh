@@ -73,8 +73,8 @@ __device__ __forceinline__ void PutTwo(uint8_t* to, float left, float right, bf1
 // The same by way of the copy engine, for the sixteen rows of a warp, of which `row` is the first: box by box through shared memory.
 // The next tile may begin when the boxes are full. All lanes must come.
 template <int kWidth, typename Out>
-__device__ __forceinline__ void StoreBoxes(const WgmmaOutput& p, const CUtensorMap& map, uint8_t* memory,
-                                           uint32_t shared, int row, int col, const WgmmaSums<kWidth>& sums) {
+__device__ __forceinline__ void StoreBoxes(const WgmmaOutput& p, const CUtensorMap& map, uint8_t* memory, uint32_t shared,
+                                           int row, int col, const WgmmaSums<kWidth>& sums) {
   using Room = WgmmaShared<kWidth>;
   constexpr int kColumns = 128 / static_cast<int>(sizeof(Out));
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;

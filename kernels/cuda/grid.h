@@ -34,9 +34,7 @@ struct RowGrid {
   constexpr int64_t blocks() const { return CeilDiv(rows, threads_y) * chunks; }
 
   // The row of a thread (it may be >= rows), and its pack j = 0..kPacks-1 (it may be >= packs).
-  JEVONS_HOST_DEVICE constexpr int64_t RowOf(int64_t block, int y) const {
-    return block / chunks * threads_y + y;
-  }
+  JEVONS_HOST_DEVICE constexpr int64_t RowOf(int64_t block, int y) const { return block / chunks * threads_y + y; }
   JEVONS_HOST_DEVICE constexpr int64_t PackOf(int64_t block, int x, int j) const {
     return (block % chunks * kPacks + j) * threads_x + x;
   }

@@ -19,19 +19,17 @@ inline void CheckLaunch(cudaError_t state, const void* kernel) {
   if (state == cudaSuccess) return;
   const char* name = nullptr;
   if (cudaFuncGetName(&name, kernel) != cudaSuccess) name = "unknown";
-  CheckFailed(__FILE__, __LINE__, "kernel launch", "%s: %s: %s", name, cudaGetErrorName(state),
-              cudaGetErrorString(state));
+  CheckFailed(__FILE__, __LINE__, "kernel launch", "%s: %s: %s", name, cudaGetErrorName(state), cudaGetErrorString(state));
 }
 
 // Launches the kernel on the context's stream, `cluster` neighbouring blocks together.
 template <typename... Parameters, typename... Arguments>
-void LaunchCluster(const OpContext& ctx, void (*kernel)(Parameters...), int64_t blocks, int cluster,
-                   dim3 threads, int64_t shared_bytes, const Arguments&... args) {
+void LaunchCluster(const OpContext& ctx, void (*kernel)(Parameters...), int64_t blocks, int cluster, dim3 threads,
+                   int64_t shared_bytes, const Arguments&... args) {
   JEVONS_CHECK(blocks > 0 && blocks <= INT32_MAX, "%lld blocks", static_cast<long long>(blocks));
   const void* function = reinterpret_cast<const void*>(kernel);
   if (shared_bytes > 48 << 10)  // more must be asked for
-    CheckLaunch(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                     static_cast<int>(shared_bytes)),
+    CheckLaunch(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
                 function);
   cudaLaunchAttribute dimension = {};
   dimension.id = cudaLaunchAttributeClusterDimension;
@@ -46,8 +44,8 @@ void LaunchCluster(const OpContext& ctx, void (*kernel)(Parameters...), int64_t 
   CheckLaunch(cudaLaunchKernelEx(&config, kernel, Parameters(args)...), function);
 }
 template <typename... Parameters, typename... Arguments>
-void Launch(const OpContext& ctx, void (*kernel)(Parameters...), int64_t blocks, dim3 threads,
-            int64_t shared_bytes, const Arguments&... args) {
+void Launch(const OpContext& ctx, void (*kernel)(Parameters...), int64_t blocks, dim3 threads, int64_t shared_bytes,
+            const Arguments&... args) {
   LaunchCluster(ctx, kernel, blocks, 1, threads, shared_bytes, args...);
 }
 
@@ -56,16 +54,15 @@ template <typename... Parameters, typename... Arguments>
 void LaunchRows(const OpContext& ctx, void (*kernel)(RowGrid, Parameters...), int64_t rows, int64_t packs,
                 const Arguments&... args) {
   const RowGrid grid = PlanRows(rows, packs);
-  Launch(ctx, kernel, grid.blocks(),
-         dim3(static_cast<unsigned>(grid.threads_x), static_cast<unsigned>(grid.threads_y)), 0, grid,
+  Launch(ctx, kernel, grid.blocks(), dim3(static_cast<unsigned>(grid.threads_x), static_cast<unsigned>(grid.threads_y)), 0, grid,
          args...);
 }
 
 // For kernels over a JobTable, of which kernel_of(capacity) gives one, capacity being an std::integral_constant: its first argument
 // is `const __grid_constant__ JobTable<Job, capacity>`. One launch for every kManyJobs jobs.
 template <class Job, class KernelOf, typename... Arguments>
-void LaunchJobs(const OpContext& ctx, const std::vector<SizedJob<Job>>& jobs, int threads,
-                const KernelOf& kernel_of, const Arguments&... args) {
+void LaunchJobs(const OpContext& ctx, const std::vector<SizedJob<Job>>& jobs, int threads, const KernelOf& kernel_of,
+                const Arguments&... args) {
   const auto launch = [&](auto capacity, std::span<const SizedJob<Job>>& list) {
     JobTable<Job, capacity.value> table;
     if (const int64_t blocks = FillTable(list, table); blocks > 0)
@@ -83,8 +80,7 @@ void LaunchJobs(const OpContext& ctx, const std::vector<SizedJob<Job>>& jobs, in
 // For each pack of this thread: finish(row, pack, load(row, pack)). kBatch packs are loaded before the first of them is stored:
 // outputs may be inputs, so the compiler could not do that by itself.
 template <int kBatch, class LoadPack, class FinishPack>
-__device__ __forceinline__ void ForPacks(const RowGrid& grid, const LoadPack& load,
-                                         const FinishPack& finish) {
+__device__ __forceinline__ void ForPacks(const RowGrid& grid, const LoadPack& load, const FinishPack& finish) {
   static_assert(RowGrid::kPacks % kBatch == 0);
   const int64_t row = grid.RowOf(blockIdx.x, static_cast<int>(threadIdx.y));
   if (row >= grid.rows) return;

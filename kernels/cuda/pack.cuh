@@ -49,8 +49,8 @@ __device__ __forceinline__ Words<kWords> LoadWords(const void* p) {
 // words one by one.
 __device__ __forceinline__ void StoreGlobal(uint4* p, uint4 q) {
 #ifdef __CUDA_ARCH__
-  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(p)), "r"(q.x),
-               "r"(q.y), "r"(q.z), "r"(q.w)
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(p)), "r"(q.x), "r"(q.y), "r"(q.z),
+               "r"(q.w)
                : "memory");
 #else
   *p = q;
@@ -58,8 +58,7 @@ __device__ __forceinline__ void StoreGlobal(uint4* p, uint4 q) {
 }
 __device__ __forceinline__ void StoreGlobal(uint2* p, uint2 q) {
 #ifdef __CUDA_ARCH__
-  asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(p)), "r"(q.x), "r"(q.y)
-               : "memory");
+  asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(p)), "r"(q.x), "r"(q.y) : "memory");
 #else
   *p = q;
 #endif
@@ -70,8 +69,7 @@ __device__ __forceinline__ void StoreWords(const Words<kWords>& words, void* p) 
   if constexpr (kWords % 4 == 0) {
 #pragma unroll
     for (int i = 0; i < kWords; i += 4)
-      StoreGlobal(static_cast<uint4*>(p) + i / 4,
-                  make_uint4(words.w[i], words.w[i + 1], words.w[i + 2], words.w[i + 3]));
+      StoreGlobal(static_cast<uint4*>(p) + i / 4, make_uint4(words.w[i], words.w[i + 1], words.w[i + 2], words.w[i + 3]));
   } else if constexpr (kWords == 2) {
     StoreGlobal(static_cast<uint2*>(p), make_uint2(words.w[0], words.w[1]));
   } else {
@@ -149,8 +147,7 @@ __device__ __forceinline__ RawPack<S, kWidth> LoadRaw(const S* p, int64_t n, boo
   } else {
 #pragma unroll
     for (int i = 0; i < kWidth; i += 2)
-      raw.words.w[i / 2] =
-          (i < n ? uint32_t{p[i].bits} : 0u) | (i + 1 < n ? uint32_t{p[i + 1].bits} << 16 : 0u);
+      raw.words.w[i / 2] = (i < n ? uint32_t{p[i].bits} : 0u) | (i + 1 < n ? uint32_t{p[i + 1].bits} << 16 : 0u);
   }
   return raw;
 }

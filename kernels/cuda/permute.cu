@@ -23,8 +23,8 @@ __device__ __forceinline__ int64_t TokenOf(int32_t pair, int32_t slots) {
 
 // Rows of words; pitches in words.
 template <typename Word>
-__global__ void GatherKernel(RowGrid grid, const Word* x, int64_t x_rows, int64_t x_pitch,
-                             const int32_t* pair_of, int32_t slots, Word* y, int64_t y_pitch) {
+__global__ void GatherKernel(RowGrid grid, const Word* x, int64_t x_rows, int64_t x_pitch, const int32_t* pair_of, int32_t slots,
+                             Word* y, int64_t y_pitch) {
   const int64_t to = grid.RowOf(blockIdx.x, static_cast<int>(threadIdx.y));
   if (to >= grid.rows) return;
   const Word* from = x + Checked(TokenOf(pair_of[to], slots), x_rows) * x_pitch;
@@ -37,9 +37,9 @@ template <typename Word>
 void Gather(const OpContext& ctx, const Tensor& x, const Tensor& pair_of, int64_t slots, const Tensor& y) {
   constexpr int64_t kBytes = sizeof(Word);
   const int64_t size = SizeOf(y.dtype);
-  LaunchRows(ctx, GatherKernel<Word>, y.rows(), y.cols() * size / kBytes, static_cast<const Word*>(x.data),
-             x.rows(), x.pitch * size / kBytes, pair_of.as<int32_t>(), static_cast<int32_t>(slots),
-             static_cast<Word*>(y.data), y.pitch * size / kBytes);
+  LaunchRows(ctx, GatherKernel<Word>, y.rows(), y.cols() * size / kBytes, static_cast<const Word*>(x.data), x.rows(),
+             x.pitch * size / kBytes, pair_of.as<int32_t>(), static_cast<int32_t>(slots), static_cast<Word*>(y.data),
+             y.pitch * size / kBytes);
 }
 
 // The rows of sum t: rows [t * slots, (t + 1) * slots), or where there are offsets [offsets[t], offsets[t + 1]).
@@ -87,16 +87,15 @@ void SumListed(const OpContext& ctx, const Tensor& y, const int32_t* row_of, con
       using A = decltype(a);
       using B = decltype(b);
       constexpr int kWidth = kWidthOf<A, B>;
-      LaunchRows(ctx, SumRowsKernel<A, B>, out.rows(), CeilDiv(out.cols(), kWidth),
-                 ViewOf<const A>(y, kWidth), y.rows(), row_of, offsets, slots, ViewOf<B>(out, kWidth),
-                 mode == WriteMode::kAdd, out.cols());
+      LaunchRows(ctx, SumRowsKernel<A, B>, out.rows(), CeilDiv(out.cols(), kWidth), ViewOf<const A>(y, kWidth), y.rows(), row_of,
+                 offsets, slots, ViewOf<B>(out, kWidth), mode == WriteMode::kAdd, out.cols());
     });
   });
 }
 
 // The row of each slot in the order of its token's groups, stably; of each group the last as its complement.
-__global__ void OrderByGroupKernel(const int32_t* indices, const int32_t* row_of, int64_t rows, int64_t pairs,
-                                   int64_t slots, int32_t experts_per_group, int32_t* order) {
+__global__ void OrderByGroupKernel(const int32_t* indices, const int32_t* row_of, int64_t rows, int64_t pairs, int64_t slots,
+                                   int32_t experts_per_group, int32_t* order) {
   const int64_t pair = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
   if (pair >= pairs) return;
   const int64_t first = pair - pair % slots;
@@ -116,8 +115,8 @@ __global__ void OrderByGroupKernel(const int32_t* indices, const int32_t* row_of
 }
 
 template <typename A, typename B>
-__global__ void SumGroupsKernel(RowGrid grid, View<const A> y, const int32_t* order, int64_t slots, View<B> out,
-                                bool add, int64_t cols) {
+__global__ void SumGroupsKernel(RowGrid grid, View<const A> y, const int32_t* order, int64_t slots, View<B> out, bool add,
+                                int64_t cols) {
   constexpr int kWidth = kWidthOf<A, B>;
   ForPacks(grid, [&](int64_t t, int64_t p) {
     const int64_t c = p * kWidth, n = cols - c;
@@ -131,8 +130,7 @@ __global__ void SumGroupsKernel(RowGrid grid, View<const A> y, const int32_t* or
       for (int j = 0; j < kRowsAtOnce; ++j) row[j] = k + j < slots ? rows[k + j] : 0;
 #pragma unroll
       for (int j = 0; j < kRowsAtOnce; ++j)
-        if (k + j < slots)
-          terms[j] = LoadRaw<kWidth>(y.row(row[j] < 0 ? ~row[j] : row[j]) + c, n, y.vector);
+        if (k + j < slots) terms[j] = LoadRaw<kWidth>(y.row(row[j] < 0 ? ~row[j] : row[j]) + c, n, y.vector);
 #pragma unroll
       for (int j = 0; j < kRowsAtOnce; ++j) {
         if (k + j >= slots) continue;
@@ -189,8 +187,8 @@ struct SumOfIds<int64_t> {
 
 // order: rows of dy sorted by id, stably. The first position of an id sums its rows.
 template <typename S, typename G>
-__global__ void SumIdsKernel(RowGrid grid, View<const S> dy, const int32_t* ids, const int32_t* order,
-                             int64_t rows, SumOfIds<G> out, int64_t vocab, int64_t cols) {
+__global__ void SumIdsKernel(RowGrid grid, View<const S> dy, const int32_t* ids, const int32_t* order, int64_t rows,
+                             SumOfIds<G> out, int64_t vocab, int64_t cols) {
   constexpr int kWidth = kIdsWidth;
   const int64_t at = grid.RowOf(blockIdx.x, static_cast<int>(threadIdx.y));
   if (at >= rows) return;
@@ -232,37 +230,29 @@ void SumIds(const OpContext& ctx, const Tensor& dy, const Tensor& ids, const Ten
   const int32_t* order = SortByKey(ctx, ids.as<int32_t>(), rows, vocab);
   ForReal(dy.dtype, [&](auto s) {
     using S = decltype(s);
-    LaunchRows(ctx, SumIdsKernel<S, G>, rows, CeilDiv(cols, kIdsWidth), ViewOf<const S>(dy, kIdsWidth),
-               ids.as<int32_t>(), order, rows, out, vocab, cols);
+    LaunchRows(ctx, SumIdsKernel<S, G>, rows, CeilDiv(cols, kIdsWidth), ViewOf<const S>(dy, kIdsWidth), ids.as<int32_t>(), order,
+               rows, out, vocab, cols);
   });
 }
 
 }  // namespace
 
-void GatherRows(const OpContext& ctx, const Tensor& x, const Tensor& pair_of, int64_t slots,
-                const Tensor& y) {
+void GatherRows(const OpContext& ctx, const Tensor& x, const Tensor& pair_of, int64_t slots, const Tensor& y) {
   const auto bits = [](const Tensor& t) {
     const int64_t size = SizeOf(t.dtype);
-    return reinterpret_cast<uintptr_t>(t.data) | static_cast<uint64_t>(t.pitch * size) |
-           static_cast<uint64_t>(t.cols() * size);
+    return reinterpret_cast<uintptr_t>(t.data) | static_cast<uint64_t>(t.pitch * size) | static_cast<uint64_t>(t.cols() * size);
   };
   JEVONS_CHECK(slots <= INT32_MAX, "%lld slots", static_cast<long long>(slots));
   switch (WordOf(bits(x) | bits(y))) {
-    case 16:
-      return Gather<uint4>(ctx, x, pair_of, slots, y);
-    case 8:
-      return Gather<uint2>(ctx, x, pair_of, slots, y);
-    case 4:
-      return Gather<uint32_t>(ctx, x, pair_of, slots, y);
-    case 2:
-      return Gather<uint16_t>(ctx, x, pair_of, slots, y);
-    default:
-      return Gather<uint8_t>(ctx, x, pair_of, slots, y);
+    case 16: return Gather<uint4>(ctx, x, pair_of, slots, y);
+    case 8: return Gather<uint2>(ctx, x, pair_of, slots, y);
+    case 4: return Gather<uint32_t>(ctx, x, pair_of, slots, y);
+    case 2: return Gather<uint16_t>(ctx, x, pair_of, slots, y);
+    default: return Gather<uint8_t>(ctx, x, pair_of, slots, y);
   }
 }
 
-void SumRows(const OpContext& ctx, const Tensor& y, const Tensor& row_of, int64_t slots, const Tensor& out,
-             WriteMode mode) {
+void SumRows(const OpContext& ctx, const Tensor& y, const Tensor& row_of, int64_t slots, const Tensor& out, WriteMode mode) {
   SumListed(ctx, y, row_of.as<int32_t>(), nullptr, slots, out, mode);
 }
 
@@ -271,8 +261,8 @@ void SumSegments(const OpContext& ctx, const Tensor& y, const Tensor& rows, cons
   SumListed(ctx, y, rows.as<int32_t>(), offsets.as<int32_t>(), 0, out, mode);
 }
 
-void SumRowsByGroup(const OpContext& ctx, const Tensor& y, const Tensor& row_of, const Tensor& indices,
-                    int64_t experts_per_group, const Tensor& out, WriteMode mode) {
+void SumRowsByGroup(const OpContext& ctx, const Tensor& y, const Tensor& row_of, const Tensor& indices, int64_t experts_per_group,
+                    const Tensor& out, WriteMode mode) {
   ArenaScope scope(*ctx.scratch);
   const int64_t pairs = indices.size(), slots = indices.cols();
   int32_t* order = GroupOrder(ctx, pairs);
@@ -283,8 +273,8 @@ void SumRowsByGroup(const OpContext& ctx, const Tensor& y, const Tensor& row_of,
       using A = decltype(a);
       using B = decltype(b);
       constexpr int kWidth = kWidthOf<A, B>;
-      LaunchRows(ctx, SumGroupsKernel<A, B>, out.rows(), CeilDiv(out.cols(), kWidth), ViewOf<const A>(y, kWidth),
-                 order, slots, ViewOf<B>(out, kWidth), mode == WriteMode::kAdd, out.cols());
+      LaunchRows(ctx, SumGroupsKernel<A, B>, out.rows(), CeilDiv(out.cols(), kWidth), ViewOf<const A>(y, kWidth), order, slots,
+                 ViewOf<B>(out, kWidth), mode == WriteMode::kAdd, out.cols());
     });
   });
 }
@@ -303,19 +293,14 @@ void Embedding(const OpContext& ctx, const Tensor& table, const Tensor& ids, con
   cuda::GatherRows(ctx, table, ids, 1, y);
 }
 
-void EmbeddingBackward(const OpContext& ctx, const Tensor& dy, const Tensor& ids, const Tensor& dtable,
-                       WriteMode mode) {
-  SumIds<float>(ctx, dy, ids, dtable, mode,
-                {.table = ViewOf<float>(dtable, kIdsWidth), .add = mode == WriteMode::kAdd});
+void EmbeddingBackward(const OpContext& ctx, const Tensor& dy, const Tensor& ids, const Tensor& dtable, WriteMode mode) {
+  SumIds<float>(ctx, dy, ids, dtable, mode, {.table = ViewOf<float>(dtable, kIdsWidth), .add = mode == WriteMode::kAdd});
 }
 
-void EmbeddingBackward(const OpContext& ctx, const Tensor& dy, const Tensor& ids, const FixedPoint& format,
-                       const Tensor& dtable, WriteMode mode, int64_t* flag) {
+void EmbeddingBackward(const OpContext& ctx, const Tensor& dy, const Tensor& ids, const FixedPoint& format, const Tensor& dtable,
+                       WriteMode mode, int64_t* flag) {
   SumIds<int64_t>(ctx, dy, ids, dtable, mode,
-                  {.table = ViewOf<int64_t>(dtable, kIdsWidth),
-                   .scale = 1 / format.unit(),
-                   .limit = format.limit,
-                   .flag = flag});
+                  {.table = ViewOf<int64_t>(dtable, kIdsWidth), .scale = 1 / format.unit(), .limit = format.limit, .flag = flag});
 }
 
 }  // namespace jevons::cuda

@@ -7,8 +7,7 @@
 namespace jevons::cuda {
 namespace {
 
-constexpr int kBlockRows =
-    static_cast<int>(kTileSize) * kTileLanes / kBlockThreads;  // rows of a block that a thread has
+constexpr int kBlockRows = static_cast<int>(kTileSize) * kTileLanes / kBlockThreads;  // rows of a block that a thread has
 
 template <class F, typename S>
 __global__ void RowsKernel(RowGrid grid, View<const S> x, int64_t cols, CodesOut out) {
@@ -16,12 +15,8 @@ __global__ void RowsKernel(RowGrid grid, View<const S> x, int64_t cols, CodesOut
   Lost lost;
   ForPacksOfWarps<4>(
       grid, cols,
-      [&](int64_t r, int64_t p, int64_t there) {
-        return LoadRaw<kCodes>(x.row(r) + p * kCodes, there - p * kCodes, x.vector);
-      },
-      [&](int64_t r, int64_t p, int64_t there, const Raw& raw) {
-        QuantizeRowPack<F>(raw.Widened(), r, p, there, out, lost);
-      });
+      [&](int64_t r, int64_t p, int64_t there) { return LoadRaw<kCodes>(x.row(r) + p * kCodes, there - p * kCodes, x.vector); },
+      [&](int64_t r, int64_t p, int64_t there, const Raw& raw) { QuantizeRowPack<F>(raw.Widened(), r, p, there, out, lost); });
   AddLost(lost, out.lost, blockIdx.x == 0);
 }
 
@@ -30,8 +25,7 @@ __global__ void __launch_bounds__(kBlockThreads)
     BlocksKernel(View<const S> x, int64_t rows, int64_t cols, int64_t across, CodesOut out) {
   __shared__ uint32_t room[kBlockThreads / 32];
   const int64_t i = blockIdx.x / across, j = blockIdx.x % across;
-  const int64_t p = j * kTileLanes + threadIdx.x % kTileLanes,
-                first = i * kTileSize + threadIdx.x / kTileLanes;
+  const int64_t p = j * kTileLanes + threadIdx.x % kTileLanes, first = i * kTileSize + threadIdx.x / kTileLanes;
   const auto row = [&](int k) { return first + k * (kBlockThreads / kTileLanes); };
   RawPack<S, kCodes> raw[kBlockRows];
 #pragma unroll
@@ -51,8 +45,8 @@ __global__ void __launch_bounds__(kBlockThreads)
 }
 
 template <class F, typename S>
-__global__ void DequantizeKernel(RowGrid grid, View<const uint8_t> codes, View<const float> scales,
-                                 int64_t height, View<S> x, int64_t cols) {
+__global__ void DequantizeKernel(RowGrid grid, View<const uint8_t> codes, View<const float> scales, int64_t height, View<S> x,
+                                 int64_t cols) {
   ForPacks<4>(
       grid,
       [&](int64_t r, int64_t p) {
@@ -74,8 +68,7 @@ void QuantizeAs(const OpContext& ctx, const QuantizeDesc& d) {
   if (d.tiling == Tiling::kRows1x128) {
     LaunchRows(ctx, RowsKernel<F, S>, rows, across * kTileLanes, x, cols, out);
   } else if constexpr (sizeof(typename F::Code) == 1) {
-    Launch(ctx, BlocksKernel<F, S>, TilesOf(rows) * across, dim3(kBlockThreads), 0, x, rows, cols, across,
-           out);
+    Launch(ctx, BlocksKernel<F, S>, TilesOf(rows) * across, dim3(kBlockThreads), 0, x, rows, cols, across, out);
   }
 }
 
@@ -83,9 +76,9 @@ template <class F>
 void DequantizeAs(const OpContext& ctx, const DequantizeDesc& d) {
   ForReal(d.x.dtype, [&](auto s) {
     using S = decltype(s);
-    LaunchRows(ctx, DequantizeKernel<F, S>, d.x.rows(), CeilDiv(d.x.cols(), kCodes),
-               ViewOf<const uint8_t>(d.codes, kCodes), ViewOf<const float>(d.scales, 1),
-               d.tiling == Tiling::kRows1x128 ? int64_t{1} : kTileSize, ViewOf<S>(d.x, kCodes), d.x.cols());
+    LaunchRows(ctx, DequantizeKernel<F, S>, d.x.rows(), CeilDiv(d.x.cols(), kCodes), ViewOf<const uint8_t>(d.codes, kCodes),
+               ViewOf<const float>(d.scales, 1), d.tiling == Tiling::kRows1x128 ? int64_t{1} : kTileSize, ViewOf<S>(d.x, kCodes),
+               d.x.cols());
   });
 }
 

@@ -19,9 +19,7 @@ template <typename S>
 struct Numbers {
   View<const S> x;
   using Raw = RawPack<S, kCodes>;
-  __device__ __forceinline__ Raw Get(int64_t r, int64_t c, int64_t n) const {
-    return LoadRaw<kCodes>(x.row(r) + c, n, x.vector);
-  }
+  __device__ __forceinline__ Raw Get(int64_t r, int64_t c, int64_t n) const { return LoadRaw<kCodes>(x.row(r) + c, n, x.vector); }
 };
 // From codes in 1x128 tiles.
 template <class F>
@@ -58,8 +56,8 @@ struct PanelRoom {
 
 // A chunk: the codes of one column of the thread's rows.
 template <class F, typename Raw>
-__device__ __forceinline__ uint64_t EncodeColumn(const Raw (&raw)[kRows], int column, float inverse,
-                                                 bool finite, bool count, Lost& lost) {
+__device__ __forceinline__ uint64_t EncodeColumn(const Raw (&raw)[kRows], int column, float inverse, bool finite, bool count,
+                                                 Lost& lost) {
   Pack<kCodes> numbers;
 #pragma unroll
   for (int k = 0; k < kRows; ++k) numbers.v[k] = raw[k].Widened().v[column];
@@ -70,8 +68,7 @@ __device__ __forceinline__ uint64_t EncodeColumn(const Raw (&raw)[kRows], int co
 
 // room.scale = the scales of the panel's columns; whether all numbers are finite.
 template <class F, typename Raw>
-__device__ __forceinline__ bool FindScales(const Raw (&raw)[kRows], int tx, int ty, ScaleKind kind,
-                                           PanelRoom& room) {
+__device__ __forceinline__ bool FindScales(const Raw (&raw)[kRows], int tx, int ty, ScaleKind kind, PanelRoom& room) {
   const auto reduce = [&](auto magnitude) {  // returns the largest magnitude of column threadIdx.x
     uint32_t amax[kCodes] = {};
 #pragma unroll
@@ -82,8 +79,7 @@ __device__ __forceinline__ bool FindScales(const Raw (&raw)[kRows], int tx, int 
     }
 #pragma unroll
     for (int i = 0; i < kCodes; i += 4)
-      *reinterpret_cast<uint4*>(&room.amax[ty][tx * kCodes + i]) =
-          make_uint4(amax[i], amax[i + 1], amax[i + 2], amax[i + 3]);
+      *reinterpret_cast<uint4*>(&room.amax[ty][tx * kCodes + i]) = make_uint4(amax[i], amax[i + 1], amax[i + 2], amax[i + 3]);
     __syncthreads();
     uint32_t largest = 0;
     if (threadIdx.x < kPanel) {
@@ -110,9 +106,8 @@ __device__ __forceinline__ bool FindScales(const Raw (&raw)[kRows], int tx, int 
 }
 
 // The chunks of the panel at (row, col) to the columns of the transposed codes [cols, rows].
-__device__ __forceinline__ void WriteChunks(const uint64_t (&chunks)[kPanel * kDown],
-                                            const View<uint8_t>& out, int64_t rows, int64_t cols, int64_t row,
-                                            int64_t col) {
+__device__ __forceinline__ void WriteChunks(const uint64_t (&chunks)[kPanel * kDown], const View<uint8_t>& out, int64_t rows,
+                                            int64_t cols, int64_t row, int64_t col) {
   for (int i = static_cast<int>(threadIdx.x); i < kPanel * kDown; i += kBlockThreads) {
     const int c = i / kDown, chunk = i % kDown;
     const int64_t r = row + chunk * kRows, n = rows - r;
@@ -147,8 +142,7 @@ __device__ __forceinline__ void QuantizePanel(const Source& source, const Panels
 #pragma unroll
   for (int i = 0; i < kCodes; ++i) {
     const int column = tx * kCodes + i;
-    room.chunks[ChunkPlace(column, ty)] =
-        EncodeColumn<F>(raw, i, room.inverse[column], finite, out.lost.stats != nullptr, lost);
+    room.chunks[ChunkPlace(column, ty)] = EncodeColumn<F>(raw, i, room.inverse[column], finite, out.lost.stats != nullptr, lost);
   }
   __syncthreads();
   WriteChunks(room.chunks, out.codes, out.rows, out.cols, row, col);
@@ -219,8 +213,7 @@ __global__ void __launch_bounds__(kBlockThreads, 2)
   AddLost(lost, {stats, w.rows * w.cols}, panel == 0);
 }
 
-PanelsOut OutOf(int64_t rows, int64_t cols, const Tensor& codes, const Tensor& scales, ScaleKind kind,
-                QuantStats* stats) {
+PanelsOut OutOf(int64_t rows, int64_t cols, const Tensor& codes, const Tensor& scales, ScaleKind kind, QuantStats* stats) {
   return {.codes = ViewOf<uint8_t>(codes, kCodes),
           .scales = scales.as<float>(),
           .scale_pitch = scales.pitch,

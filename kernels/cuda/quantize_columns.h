@@ -11,9 +11,7 @@ void QuantizeColumns(const OpContext& ctx, const QuantizeDesc& desc);  // Tiling
 // The codes of a panel lie in shared memory column by column, 128 bytes each, in chunks of eight rows. A column's chunks are
 // permuted: sixteen threads that store the same chunk of columns eight apart, and sixteen that read the chunks of one column,
 // then use all banks once. Where chunk `chunk` of column `column` lies, in chunks.
-JEVONS_HOST_DEVICE constexpr int ChunkPlace(int column, int chunk) {
-  return column * 16 + (chunk ^ (column / 8 % 16));
-}
+JEVONS_HOST_DEVICE constexpr int ChunkPlace(int column, int chunk) { return column * 16 + (chunk ^ (column / 8 % 16)); }
 
 }  // namespace jevons::cuda
 

@@ -9,8 +9,8 @@ namespace jevons::cuda {
 namespace {
 
 constexpr int64_t kBlock = kSquaresBlock;
-constexpr int kSums = 16;            // of a block, element i in sum i % kSums
-constexpr int kStage = 4096;         // elements that are in shared memory at a time
+constexpr int kSums = 16;     // of a block, element i in sum i % kSums
+constexpr int kStage = 4096;  // elements that are in shared memory at a time
 constexpr int kTreeThreads = 128;
 
 struct SquaresJob {
@@ -23,8 +23,7 @@ struct SquaresJob {
 
 // One block for kBlock elements: all threads bring a stage into shared memory, kSums of them add it.
 template <int kCapacity>
-__global__ void __launch_bounds__(kBlockThreads)
-    SquaresKernel(const __grid_constant__ JobTable<SquaresJob, kCapacity> table) {
+__global__ void __launch_bounds__(kBlockThreads) SquaresKernel(const __grid_constant__ JobTable<SquaresJob, kCapacity> table) {
   constexpr int kWidth = kWidthOf<float>;
   alignas(16) __shared__ float stage[kStage];
   const int index = table.IndexOf(blockIdx.x);
@@ -40,8 +39,8 @@ __global__ void __launch_bounds__(kBlockThreads)
       if (job.unit == 0) {
         raw[j] = LoadRaw<kWidth>(static_cast<const float*>(job.x) + first + i, count - i, job.vector);
       } else {
-        const Pack<kWidth> numbers = LoadNumbers<kWidth>(static_cast<const int64_t*>(job.x) + first + i, job.unit,
-                                                         count - i, job.vector);
+        const Pack<kWidth> numbers =
+            LoadNumbers<kWidth>(static_cast<const int64_t*>(job.x) + first + i, job.unit, count - i, job.vector);
 #pragma unroll
         for (int k = 0; k < kWidth; ++k) raw[j].words.w[k] = __float_as_uint(numbers.v[k]);
       }
@@ -72,8 +71,7 @@ __global__ void __launch_bounds__(kTreeThreads)
   const int64_t n = min(of_chunk, (job.n + kBlock - 1) / kBlock - first);
   double* const nodes = job.partial + first;
   for (int64_t step = 1; step < n; step *= 2) {
-    for (int64_t i = threadIdx.x * 2 * step; i + step < n; i += kTreeThreads * 2 * step)
-      nodes[i] += nodes[i + step];
+    for (int64_t i = threadIdx.x * 2 * step; i + step < n; i += kTreeThreads * 2 * step) nodes[i] += nodes[i + step];
     __syncthreads();
   }
   if (threadIdx.x == 0) job.sums[chunk] = nodes[0];
@@ -89,8 +87,7 @@ constexpr int64_t kJoinElements = kBlockThreads * 4 * kWidthOf<float>;  // of a 
 
 // sum = left + right + 0. The zero makes +0 of -0, which shows in no sum but one that is -0 itself.
 template <int kCapacity>
-__global__ void __launch_bounds__(kBlockThreads)
-    JoinKernel(const __grid_constant__ JobTable<JoinJob, kCapacity> table) {
+__global__ void __launch_bounds__(kBlockThreads) JoinKernel(const __grid_constant__ JobTable<JoinJob, kCapacity> table) {
   constexpr int kWidth = kWidthOf<float>, kPacks = kJoinElements / (kBlockThreads * kWidth);
   const int index = table.IndexOf(blockIdx.x);
   const JoinJob& job = table.jobs[index];
@@ -149,8 +146,7 @@ void SumsOfSquares(const OpContext& ctx, std::span<const SquaresSlice> slices, i
       ctx, trees, kTreeThreads, [](auto capacity) { return TreeKernel<capacity.value>; }, chunk / kBlock);
 }
 
-void JoinSums(const OpContext& ctx, std::span<const PartialSums> vectors,
-              std::span<const std::pair<int, int>> order) {
+void JoinSums(const OpContext& ctx, std::span<const PartialSums> vectors, std::span<const std::pair<int, int>> order) {
   const auto join = [&](int left, int right, bool last) {
     std::vector<SizedJob<JoinJob>> jobs;
     for (const PartialSums& v : vectors) {

@@ -8,8 +8,8 @@ namespace {
 
 std::string RoutingRefusal(const RouterDesc& desc, const WarpRoom& room) {
   if (room.fits()) return "";
-  return absl::StrFormat("CUDA's routing to %d experts takes %d bytes of shared memory, and there are %d", desc.experts, room.bytes,
-                         kMostRouterBytes);
+  return absl::StrFormat("CUDA's routing to %d experts takes %d bytes of shared memory, and there are %d", desc.experts,
+                         room.bytes, kMostRouterBytes);
 }
 
 }  // namespace
@@ -20,7 +20,9 @@ std::string BalanceLossRefusal(const RouterDesc& desc, const Tensor&, int64_t, c
   return RoutingRefusal(desc, BalanceLossRoom(desc));
 }
 
-std::string RouterBackwardRefusal(const RouterDesc& desc, const RouterGrad&) { return RoutingRefusal(desc, RouterBackwardRoom(desc)); }
+std::string RouterBackwardRefusal(const RouterDesc& desc, const RouterGrad&) {
+  return RoutingRefusal(desc, RouterBackwardRoom(desc));
+}
 
 std::string SortByExpertRefusal(const Tensor&, const Tensor& counts, const Tensor&, const Tensor&) {
   if (counts.size() <= kMostBuckets) return "";
@@ -30,7 +32,8 @@ std::string SortByExpertRefusal(const Tensor&, const Tensor& counts, const Tenso
 std::string QuantizeWeightsRefusal(std::span<const QuantizeWeightDesc> descs, QuantStats*) {
   for (const auto& [value, weight] : descs) {
     if (!weight.turned.codes && value.size() > 0)
-      return absl::StrFormat("CUDA's products read W^T, and the weight %s has no room for it (AllocateFp8Weight)", value.ToString());
+      return absl::StrFormat("CUDA's products read W^T, and the weight %s has no room for it (AllocateFp8Weight)",
+                             value.ToString());
   }
   return "";
 }

@@ -26,8 +26,10 @@ Served ServedSoFar() {
 }
 
 std::string ServedText(const Served& s) {
-  return absl::StrFormat("products: %d by wgmma, %d by cublaslt, %d by plain; attention: %d by cudnn, %d by plain; %d fell back to a "
-                         "slower one", s.wgmma, s.cublaslt, s.plain, s.cudnn, s.plain_attention, s.fallbacks);
+  return absl::StrFormat(
+      "products: %d by wgmma, %d by cublaslt, %d by plain; attention: %d by cudnn, %d by plain; %d fell back to a "
+      "slower one",
+      s.wgmma, s.cublaslt, s.plain, s.cudnn, s.plain_attention, s.fallbacks);
 }
 
 void CountServed(int64_t Served::*who, int64_t count) {
@@ -40,7 +42,8 @@ void CountFallback(const std::string& what) {
   ++served.fallbacks;
   if (Told().size() >= kMostKinds || !Told().insert(what).second) return;
   LogWarning(what + "; slower kernels serve");
-  if (Told().size() == kMostKinds) LogWarning("more products and attention fall back to slower kernels, and are not told one by one");
+  if (Told().size() == kMostKinds)
+    LogWarning("more products and attention fall back to slower kernels, and are not told one by one");
 }
 
 }  // namespace jevons::cuda

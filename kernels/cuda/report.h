@@ -12,7 +12,7 @@ namespace jevons::cuda {
 struct Served {
   int64_t wgmma = 0, cublaslt = 0, plain = 0;  // products
   int64_t cudnn = 0, plain_attention = 0;      // attention, forward and backward
-  int64_t fallbacks = 0;  // of all: by a slower implementation, since the one meant for it refused
+  int64_t fallbacks = 0;                       // of all: by a slower implementation, since the one meant for it refused
 };
 Served ServedSoFar();
 // "products: 12 by wgmma, 40 by cublaslt, 0 by plain; attention: 4 by cudnn, 0 by plain; 0 fell back to a slower one"

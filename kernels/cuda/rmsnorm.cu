@@ -52,9 +52,8 @@ struct BackwardViews {
 
 // Gradients of one pack of a row; dgamma += the row's term.
 template <typename S, int kWidth>
-__device__ __forceinline__ void BackwardPack(const BackwardViews<S>& v, int64_t row, int64_t c,
-                                             const Pack<kWidth>& dy, const Pack<kWidth>& x, float rstd,
-                                             float mean, float* dgamma) {
+__device__ __forceinline__ void BackwardPack(const BackwardViews<S>& v, int64_t row, int64_t c, const Pack<kWidth>& dy,
+                                             const Pack<kWidth>& x, float rstd, float mean, float* dgamma) {
   const Pack<kWidth> gamma = Load<kWidth>(v.gamma + c, v.cols - c, v.dx.vector);
   Pack<kWidth> dx;
 #pragma unroll
@@ -74,8 +73,7 @@ __device__ __forceinline__ void BackwardPack(const BackwardViews<S>& v, int64_t 
 
 // The terms of the sum of dy * gamma * xhat in one pack.
 template <int kWidth>
-__device__ __forceinline__ float DotPack(const Pack<kWidth>& dy, const Pack<kWidth>& x,
-                                         const Pack<kWidth>& gamma, float rstd) {
+__device__ __forceinline__ float DotPack(const Pack<kWidth>& dy, const Pack<kWidth>& x, const Pack<kWidth>& gamma, float rstd) {
   float dot = 0;
 #pragma unroll
   for (int i = 0; i < kWidth; ++i) dot += dy.v[i] * gamma.v[i] * (x.v[i] * rstd);
@@ -84,8 +82,7 @@ __device__ __forceinline__ float DotPack(const Pack<kWidth>& dy, const Pack<kWid
 
 // Rows [blockIdx.x * rows_per_block, ...); partial: [blocks, cols].
 template <typename S>
-__global__ void __launch_bounds__(kMostThreads)
-    BackwardKernel(BackwardViews<S> v, int64_t rows_per_block, float* partial) {
+__global__ void __launch_bounds__(kMostThreads) BackwardKernel(BackwardViews<S> v, int64_t rows_per_block, float* partial) {
   constexpr int kWidth = kWidthOf<S>;
   __shared__ BlockRoom room;
   float dgamma[kPacksKept][kWidth] = {};
@@ -104,8 +101,7 @@ __global__ void __launch_bounds__(kMostThreads)
 #pragma unroll
     for (int j = 0; j < kPacksKept; ++j) {
       const int64_t c = first + j * step;
-      dot +=
-          DotPack(dy[j].Widened(), x[j].Widened(), Load<kWidth>(v.gamma + c, v.cols - c, v.dx.vector), rstd);
+      dot += DotPack(dy[j].Widened(), x[j].Widened(), Load<kWidth>(v.gamma + c, v.cols - c, v.dx.vector), rstd);
     }
     const float mean = BlockSum(dot, room) / static_cast<float>(v.cols);
 #pragma unroll
@@ -172,8 +168,7 @@ __global__ void SumPartsKernel(const float* partial, int64_t parts, int64_t cols
 template <typename S>
 void Backward(const OpContext& ctx, const RmsNormGrad& g, int64_t rows_per_block, float* partial) {
   constexpr int kWidth = kWidthOf<S>;
-  const int64_t cols = g.x.cols(), packs = CeilDiv(cols, kWidth),
-                blocks = CeilDiv(g.x.rows(), rows_per_block);
+  const int64_t cols = g.x.cols(), packs = CeilDiv(cols, kWidth), blocks = CeilDiv(g.x.rows(), rows_per_block);
   BackwardViews<S> views = {.dy = ViewOf<const S>(g.dy, kWidth),
                             .x = ViewOf<const S>(g.x, kWidth),
                             .gamma = g.gamma.as<float>(),
@@ -184,28 +179,26 @@ void Backward(const OpContext& ctx, const RmsNormGrad& g, int64_t rows_per_block
                             .cols = cols};
   views.dx.vector = views.dx.vector && CanVector(g.gamma, kWidth);
   if (packs <= int64_t{kPacksKept} * kMostThreads) {
-    Launch(ctx, BackwardKernel<S>, blocks,
-           dim3(static_cast<unsigned>(RowThreads(packs, kPacksKept, kMostThreads))), 0, views, rows_per_block,
-           partial);
+    Launch(ctx, BackwardKernel<S>, blocks, dim3(static_cast<unsigned>(RowThreads(packs, kPacksKept, kMostThreads))), 0, views,
+           rows_per_block, partial);
     return;
   }
   Launch(ctx, LongRowKernel<S>, views.rows, dim3(1024), 0, views);
-  Launch(ctx, LongRowGammaKernel<S>, CeilDiv(cols, kBlockThreads) * blocks, dim3(kBlockThreads), 0, views,
-         rows_per_block, partial);
+  Launch(ctx, LongRowGammaKernel<S>, CeilDiv(cols, kBlockThreads) * blocks, dim3(kBlockThreads), 0, views, rows_per_block,
+         partial);
 }
 
 }  // namespace
 
-void RmsNorm(const OpContext& ctx, const Tensor& x, const Tensor& gamma, float eps, const Tensor& y,
-             const Tensor& rstd) {
+void RmsNorm(const OpContext& ctx, const Tensor& x, const Tensor& gamma, float eps, const Tensor& y, const Tensor& rstd) {
   ForReal(x.dtype, [&](auto s) {
     using S = decltype(s);
     constexpr int kWidth = kWidthOf<S>;
     View<S> out = ViewOf<S>(y, kWidth);
     out.vector = out.vector && CanVector(gamma, kWidth);
     const int threads = RowThreads(CeilDiv(x.cols(), kWidth), 4, 1024);
-    Launch(ctx, ForwardKernel<S>, x.rows(), dim3(static_cast<unsigned>(threads)), 0,
-           ViewOf<const S>(x, kWidth), gamma.as<float>(), eps, out, rstd.as<float>(), x.cols());
+    Launch(ctx, ForwardKernel<S>, x.rows(), dim3(static_cast<unsigned>(threads)), 0, ViewOf<const S>(x, kWidth),
+           gamma.as<float>(), eps, out, rstd.as<float>(), x.cols());
   });
 }
 
@@ -215,12 +208,11 @@ void RmsNormBackward(const OpContext& ctx, const RmsNormGrad& g) {
     return;
   }
   ArenaScope scope(*ctx.scratch);
-  const int64_t cols = g.x.cols(), rows_per_block = GammaRowsPerBlock(g.x.rows()),
-                parts = CeilDiv(g.x.rows(), rows_per_block);
+  const int64_t cols = g.x.cols(), rows_per_block = GammaRowsPerBlock(g.x.rows()), parts = CeilDiv(g.x.rows(), rows_per_block);
   float* partial = GammaParts(ctx, g.x.rows(), cols).as<float>();
   ForReal(g.x.dtype, [&](auto s) { Backward<decltype(s)>(ctx, g, rows_per_block, partial); });
-  Launch(ctx, SumPartsKernel, CeilDiv(cols, 32), dim3(32, kSumGroups), 0, partial, parts, cols,
-         g.dgamma_mode == WriteMode::kAdd, g.dgamma.as<float>());
+  Launch(ctx, SumPartsKernel, CeilDiv(cols, 32), dim3(32, kSumGroups), 0, partial, parts, cols, g.dgamma_mode == WriteMode::kAdd,
+         g.dgamma.as<float>());
 }
 
 }  // namespace jevons::cuda

@@ -14,8 +14,7 @@ struct RopeShape {
 };
 
 template <typename S>
-__global__ void TurnKernel(RowGrid grid, RopeShape shape, View<S> x, View<const float> cos,
-                           View<const float> sin) {
+__global__ void TurnKernel(RowGrid grid, RopeShape shape, View<S> x, View<const float> cos, View<const float> sin) {
   constexpr int kWidth = kWidthOf<S>, kPairs = kWidth / 2;
   // The first element of a pack within its row and within the rotated part of its head.
   const auto place = [&](int64_t pack, int64_t& column, int64_t& c) {
@@ -59,8 +58,8 @@ void Turn(const OpContext& ctx, const RopeDesc& d, float direction) {
                              .sequence_length = d.sequence_length,
                              .packs = static_cast<int>(packs),
                              .direction = direction};
-    LaunchRows(ctx, TurnKernel<S>, d.x.rows(), d.heads * packs, shape, x,
-               ViewOf<const float>(d.cos, kWidth / 2), ViewOf<const float>(d.sin, kWidth / 2));
+    LaunchRows(ctx, TurnKernel<S>, d.x.rows(), d.heads * packs, shape, x, ViewOf<const float>(d.cos, kWidth / 2),
+               ViewOf<const float>(d.sin, kWidth / 2));
   });
 }
 

@@ -12,8 +12,7 @@
 namespace jevons::cuda {
 namespace {
 
-constexpr int kMostBlocks =
-    132 * 8;  // of the router, eight for each multiprocessor of an H100: each adds its counts once
+constexpr int kMostBlocks = 132 * 8;  // of the router, eight for each multiprocessor of an H100: each adds its counts once
 
 struct Shape {
   int experts, top_k, groups, kept_groups;
@@ -71,8 +70,7 @@ __device__ __forceinline__ void RankExperts(const Shape& s, float* biased, uint3
   const int size = s.experts / s.groups;
   const bool masks = s.kept_groups < s.groups;
   if (masks) {
-    for (int g = Lane(); g < s.groups; g += 32)
-      group_ranks[g] = RankOf(GroupScore(biased + g * size, size, g));
+    for (int g = Lane(); g < s.groups; g += 32) group_ranks[g] = RankOf(GroupScore(biased + g * size, size, g));
     __syncwarp();
     WarpTopK(group_ranks, s.groups, s.kept_groups, [](int, int) {});
     __syncwarp();
@@ -130,17 +128,15 @@ __global__ void RouterKernel(Shape s, RouterViews v) {
   __syncthreads();
   for (int e = static_cast<int>(threadIdx.x); e < s.experts; e += static_cast<int>(blockDim.x))
     if (count[e] > 0)  // integers: the order of the blocks does not show
-      atomicAdd(reinterpret_cast<unsigned long long*>(&v.counts[e]),
-                static_cast<unsigned long long>(count[e]));
+      atomicAdd(reinterpret_cast<unsigned long long*>(&v.counts[e]), static_cast<unsigned long long>(count[e]));
 }
 
 // kBalanceRows rows of one sequence. shares: [sequences, blocks, experts], the sums of s / sum(s); hits: [sequences, experts].
 // Shared memory: hits [experts]; for each warp shares and ranks [experts].
-__global__ void BalanceRowsKernel(Shape s, const float* scores, int64_t pitch, int64_t length, int64_t blocks,
-                                  float* shares, int32_t* hits) {
+__global__ void BalanceRowsKernel(Shape s, const float* scores, int64_t pitch, int64_t length, int64_t blocks, float* shares,
+                                  int32_t* hits) {
   int32_t* room = DynamicShared<int32_t>();
-  const int thread = static_cast<int>(threadIdx.x), warp = thread / 32,
-            warps = static_cast<int>(blockDim.x / 32);
+  const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, warps = static_cast<int>(blockDim.x / 32);
   const int64_t sequence = blockIdx.x / blocks, block = blockIdx.x % blocks;
   int32_t* hit = room;
   auto* of_warps = reinterpret_cast<float*>(room + s.experts);
@@ -174,8 +170,8 @@ __global__ void BalanceRowsKernel(Shape s, const float* scores, int64_t pitch, i
 }
 
 // A block a sequence.
-__global__ void BalanceKernel(Shape s, int64_t length, int64_t blocks, const float* shares,
-                              const int32_t* hits, float* fractions, int64_t pitch, float* losses) {
+__global__ void BalanceKernel(Shape s, int64_t length, int64_t blocks, const float* shares, const int32_t* hits, float* fractions,
+                              int64_t pitch, float* losses) {
   __shared__ BlockRoom room;
   const int64_t sequence = blockIdx.x;
   float loss = 0;
@@ -183,8 +179,7 @@ __global__ void BalanceKernel(Shape s, int64_t length, int64_t blocks, const flo
     float share = 0;
 #pragma unroll 8
     for (int64_t b = 0; b < blocks; ++b) share += shares[(sequence * blocks + b) * s.experts + e];
-    const float fraction =
-        ref::BalanceFraction(static_cast<float>(hits[sequence * s.experts + e]), s.experts, s.top_k, length);
+    const float fraction = ref::BalanceFraction(static_cast<float>(hits[sequence * s.experts + e]), s.experts, s.top_k, length);
     fractions[sequence * pitch + e] = fraction;
     loss += fraction * (share / static_cast<float>(length));
   }
@@ -221,8 +216,7 @@ __global__ void BackwardKernel(Shape s, BackwardViews v) {
     dot += dweights[k] * scores[indices[k]];
   }
   float all = 0, weighted = 0;
-  const float* fractions =
-      v.fractions != nullptr ? v.fractions + row / v.sequence_length * v.fractions_pitch : nullptr;
+  const float* fractions = v.fractions != nullptr ? v.fractions + row / v.sequence_length * v.fractions_pitch : nullptr;
   for (int e = Lane(); e < s.experts; e += 32) {
     d[e] = 0;
     if (fractions == nullptr) continue;
@@ -230,8 +224,7 @@ __global__ void BackwardKernel(Shape s, BackwardViews v) {
     weighted += fractions[e] * scores[e];
   }
   for (int k = 0; k < s.top_k; ++k)
-    if (indices[k] % 32 == Lane())
-      d[indices[k]] += ref::RouteWeightGrad(s.route_scale, dweights[k], dot, sum);
+    if (indices[k] % 32 == Lane()) d[indices[k]] += ref::RouteWeightGrad(s.route_scale, dweights[k], dot, sum);
   if (fractions != nullptr) {
     all = static_cast<float>(ref::kRouterEpsilon) + WarpSum(all);
     weighted = WarpSum(weighted);
@@ -270,28 +263,26 @@ void BalanceLoss(const OpContext& ctx, const RouterDesc& desc, const Tensor& sco
   const auto [blocks, shares, hits] = BalanceRoom(ctx, sequences, sequence_length, desc.experts);
   Zero(ctx.stream, hits);
   const WarpRoom room = BalanceLossRoom(desc);
-  Launch(ctx, BalanceRowsKernel, sequences * blocks, WarpsOf(room), room.bytes, ShapeOf(desc),
-         scores.as<float>(), scores.pitch, sequence_length, blocks, shares.as<float>(), hits.as<int32_t>());
-  Launch(ctx, BalanceKernel, sequences, dim3(kBlockThreads), 0, ShapeOf(desc), sequence_length, blocks,
-         shares.as<float>(), hits.as<int32_t>(), fractions.as<float>(), fractions.pitch, losses.as<float>());
+  Launch(ctx, BalanceRowsKernel, sequences * blocks, WarpsOf(room), room.bytes, ShapeOf(desc), scores.as<float>(), scores.pitch,
+         sequence_length, blocks, shares.as<float>(), hits.as<int32_t>());
+  Launch(ctx, BalanceKernel, sequences, dim3(kBlockThreads), 0, ShapeOf(desc), sequence_length, blocks, shares.as<float>(),
+         hits.as<int32_t>(), fractions.as<float>(), fractions.pitch, losses.as<float>());
 }
 
 void RouterBackward(const OpContext& ctx, const RouterDesc& desc, const RouterGrad& g) {
   const WarpRoom room = RouterBackwardRoom(desc);
-  const BackwardViews views = {
-      .scores = g.scores.as<float>(),
-      .scores_pitch = g.scores.pitch,
-      .indices = g.indices.as<int32_t>(),
-      .dweights = g.dweights.as<float>(),
-      .fractions = g.fractions ? g.fractions.as<float>() : nullptr,
-      .fractions_pitch = g.fractions.pitch,
-      .sequence_length = std::max<int64_t>(1, g.sequence_length),
-      .balance_scale = g.balance_scale / static_cast<float>(std::max<int64_t>(1, g.sequence_length)),
-      .dlogits = g.dlogits.as<float>(),
-      .dlogits_pitch = g.dlogits.pitch,
-      .rows = g.scores.rows()};
-  Launch(ctx, BackwardKernel, CeilDiv(views.rows, room.warps), WarpsOf(room), room.bytes, ShapeOf(desc),
-         views);
+  const BackwardViews views = {.scores = g.scores.as<float>(),
+                               .scores_pitch = g.scores.pitch,
+                               .indices = g.indices.as<int32_t>(),
+                               .dweights = g.dweights.as<float>(),
+                               .fractions = g.fractions ? g.fractions.as<float>() : nullptr,
+                               .fractions_pitch = g.fractions.pitch,
+                               .sequence_length = std::max<int64_t>(1, g.sequence_length),
+                               .balance_scale = g.balance_scale / static_cast<float>(std::max<int64_t>(1, g.sequence_length)),
+                               .dlogits = g.dlogits.as<float>(),
+                               .dlogits_pitch = g.dlogits.pitch,
+                               .rows = g.scores.rows()};
+  Launch(ctx, BackwardKernel, CeilDiv(views.rows, room.warps), WarpsOf(room), room.bytes, ShapeOf(desc), views);
 }
 
 }  // namespace jevons::cuda

@@ -6,7 +6,7 @@
 
 namespace jevons::cuda {
 
-inline constexpr int kRouterWarps = 8;  // of a block, or fewer where many experts fill the shared memory
+inline constexpr int kRouterWarps = 8;                  // of a block, or fewer where many experts fill the shared memory
 inline constexpr int64_t kMostRouterBytes = 200 << 10;  // of shared memory
 
 // Warps of a block, each of which has a row, and the block's shared memory.

@@ -24,9 +24,7 @@ struct Slice {
   int64_t n;
   bool vector;
 
-  __device__ __forceinline__ Pack<kWidth> LoadLogits(int64_t c) const {
-    return Load<kWidth>(logits + c, n - c, vector);
-  }
+  __device__ __forceinline__ Pack<kWidth> LoadLogits(int64_t c) const { return Load<kWidth>(logits + c, n - c, vector); }
   // What Keep stored, or the logits again.
   __device__ __forceinline__ Pack<kWidth> LoadKept(int64_t c) const {
     return kKeeps ? Load<kWidth>(kept + c, kWidth, true) : LoadLogits(c);
@@ -84,8 +82,8 @@ __device__ __forceinline__ float SumExp(const Slice<kKeeps>& slice, float larges
 }
 
 template <typename S, bool kKeeps>
-__device__ __forceinline__ void WriteGrad(const Slice<kKeeps>& slice, float largest, float inverse,
-                                          int64_t label, float scale, S* dlogits, bool vector) {
+__device__ __forceinline__ void WriteGrad(const Slice<kKeeps>& slice, float largest, float inverse, int64_t label, float scale,
+                                          S* dlogits, bool vector) {
   slice.ForPacksOf([&](int64_t c) {
     Pack<kWidth> x = slice.LoadKept(c);
 #pragma unroll
@@ -98,9 +96,8 @@ __device__ __forceinline__ void WriteGrad(const Slice<kKeeps>& slice, float larg
 }
 
 template <typename S, bool kKeeps>
-__global__ void __launch_bounds__(512)
-    XentKernel(View<const float> logits, const int32_t* labels, float scale, float* losses, View<S> dlogits,
-               int64_t vocab, int64_t slice_size) {
+__global__ void __launch_bounds__(512) XentKernel(View<const float> logits, const int32_t* labels, float scale, float* losses,
+                                                  View<S> dlogits, int64_t vocab, int64_t slice_size) {
   __shared__ BlockRoom room;
   __shared__ float largest_here, sum_here;
   const cg::cluster_group cluster = cg::this_cluster();
@@ -112,8 +109,7 @@ __global__ void __launch_bounds__(512)
   if (label < 0) {  // for the whole cluster
     if (rank == 0 && first) losses[row] = 0;
     if (dlogits.data == nullptr) return;
-    slice.ForPacksOf(
-        [&](int64_t c) { Store(Pack<kWidth>{}, dlogits.row(row) + begin + c, n - c, dlogits.vector); });
+    slice.ForPacksOf([&](int64_t c) { Store(Pack<kWidth>{}, dlogits.row(row) + begin + c, n - c, dlogits.vector); });
     return;
   }
   if (label >= vocab) __trap();
@@ -138,11 +134,10 @@ __global__ void __launch_bounds__(512)
 }
 
 template <typename S, bool kKeeps>
-void LaunchXent(const OpContext& ctx, const XentPlan& plan, const Tensor& logits, const Tensor& labels,
-                float scale, const Tensor& losses, const Tensor& dlogits) {
-  LaunchCluster(ctx, XentKernel<S, kKeeps>, logits.rows() * plan.blocks, plan.blocks,
-                dim3(static_cast<unsigned>(plan.threads)), plan.shared_bytes(),
-                ViewOf<const float>(logits, kWidth), labels.as<int32_t>(), scale, losses.as<float>(),
+void LaunchXent(const OpContext& ctx, const XentPlan& plan, const Tensor& logits, const Tensor& labels, float scale,
+                const Tensor& losses, const Tensor& dlogits) {
+  LaunchCluster(ctx, XentKernel<S, kKeeps>, logits.rows() * plan.blocks, plan.blocks, dim3(static_cast<unsigned>(plan.threads)),
+                plan.shared_bytes(), ViewOf<const float>(logits, kWidth), labels.as<int32_t>(), scale, losses.as<float>(),
                 ViewOf<S>(dlogits, kWidth), logits.cols(), plan.slice);
 }
 
@@ -156,8 +151,8 @@ void Xent(const OpContext& ctx, const Tensor& logits, const Tensor& labels, floa
 
 }  // namespace
 
-void CrossEntropyWithGrad(const OpContext& ctx, const Tensor& logits, const Tensor& labels, float scale,
-                          const Tensor& losses, const Tensor& dlogits) {
+void CrossEntropyWithGrad(const OpContext& ctx, const Tensor& logits, const Tensor& labels, float scale, const Tensor& losses,
+                          const Tensor& dlogits) {
   ForReal(dlogits.dtype, [&](auto s) { Xent<decltype(s)>(ctx, logits, labels, scale, losses, dlogits); });
 }
 

@@ -17,8 +17,7 @@ struct XentPlan {
   int64_t shared_bytes() const { return keeps ? slice * static_cast<int64_t>(sizeof(float)) : 0; }
 };
 
-inline constexpr int64_t kSharedForThree =
-    72 << 10;  // of 227 KiB of a multiprocessor: three blocks, one loads while one stores
+inline constexpr int64_t kSharedForThree = 72 << 10;  // of 227 KiB of a multiprocessor: three blocks, one loads while one stores
 inline constexpr int64_t kSharedForOne = 220 << 10;
 
 constexpr XentPlan PlanXent(int64_t vocab) {

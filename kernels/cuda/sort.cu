@@ -35,8 +35,7 @@ __global__ void CountKernel(SortPass pass, int32_t* counts) {
   const Item item = ItemAt(pass, int64_t{blockIdx.x} * kItems + threadIdx.x);
   if (item.bucket >= 0) atomicAdd(&count[item.bucket], 1);
   __syncthreads();
-  for (int b = static_cast<int>(threadIdx.x); b < buckets; b += kItems)
-    counts[int64_t{b} * gridDim.x + blockIdx.x] = count[b];
+  for (int b = static_cast<int>(threadIdx.x); b < buckets; b += kItems) counts[int64_t{b} * gridDim.x + blockIdx.x] = count[b];
 }
 
 // The sum of v over the lanes before this one; `total` over all.
@@ -72,10 +71,8 @@ __global__ void ScanKernel(int64_t buckets, int64_t blocks, int32_t* counts, int
   if (Lane() == 0) totals[bucket] = total;
 }
 
-__global__ void __launch_bounds__(kItems)
-    PlaceKernel(SortPass pass, const int32_t* counts, const int32_t* totals) {
-  const int buckets = static_cast<int>(pass.buckets), thread = static_cast<int>(threadIdx.x),
-            warp = thread / 32;
+__global__ void __launch_bounds__(kItems) PlaceKernel(SortPass pass, const int32_t* counts, const int32_t* totals) {
+  const int buckets = static_cast<int>(pass.buckets), thread = static_cast<int>(threadIdx.x), warp = thread / 32;
   int32_t *begin = DynamicShared<int32_t>(), *of_warp = begin + buckets;  // [buckets], [kWarps, buckets]
   for (int i = thread; i < kWarps * buckets; i += kItems) of_warp[i] = 0;
   for (int b = thread; b < buckets; b += kItems) begin[b] = totals[b];
@@ -105,13 +102,13 @@ __global__ void __launch_bounds__(kItems)
 
 void StableSort(const OpContext& ctx, const SortPass& pass) {
   JEVONS_CHECK(pass.n > 0 && pass.n <= INT32_MAX && pass.buckets > 0 && pass.buckets <= kMostBuckets,
-               "%lld items in %lld buckets; at most %lld", static_cast<long long>(pass.n),
-               static_cast<long long>(pass.buckets), static_cast<long long>(kMostBuckets));
+               "%lld items in %lld buckets; at most %lld", static_cast<long long>(pass.n), static_cast<long long>(pass.buckets),
+               static_cast<long long>(kMostBuckets));
   constexpr int64_t word = sizeof(int32_t);
   const auto [blocks, counts, totals] = SortRoom(ctx, pass.n, pass.buckets);
   Launch(ctx, CountKernel, blocks, dim3(kItems), pass.buckets * word, pass, counts);
-  Launch(ctx, ScanKernel, CeilDiv(pass.buckets * 32, kBlockThreads), dim3(kBlockThreads), 0, pass.buckets,
-         blocks, counts, totals);
+  Launch(ctx, ScanKernel, CeilDiv(pass.buckets * 32, kBlockThreads), dim3(kBlockThreads), 0, pass.buckets, blocks, counts,
+         totals);
   Launch(ctx, PlaceKernel, blocks, dim3(kItems), (kWarps + 1) * pass.buckets * word, pass, counts, totals);
 }
 

@@ -25,8 +25,7 @@ struct RawPair {
 };
 
 template <typename S>
-__global__ void ForwardKernel(RowGrid grid, GateUp<const S> in, const float* weight, View<S> y,
-                              int64_t inner) {
+__global__ void ForwardKernel(RowGrid grid, GateUp<const S> in, const float* weight, View<S> y, int64_t inner) {
   constexpr int kWidth = kWidthOf<S>;
   ForPacks<4>(
       grid,
@@ -47,8 +46,7 @@ __global__ void ForwardKernel(RowGrid grid, GateUp<const S> in, const float* wei
 
 template <typename S>
 __global__ void __launch_bounds__(512)
-    BackwardKernel(View<const S> dy, GateUp<const S> in, const float* weight, GateUp<S> out, float* dweight,
-                   int64_t inner) {
+    BackwardKernel(View<const S> dy, GateUp<const S> in, const float* weight, GateUp<S> out, float* dweight, int64_t inner) {
   constexpr int kWidth = kWidthOf<S>;
   __shared__ BlockRoom room;
   const int64_t row = blockIdx.x;
@@ -80,9 +78,8 @@ void SwiGlu(const OpContext& ctx, const Tensor& gate_up, const Tensor& weight, c
   ForReal(y.dtype, [&](auto s) {
     using S = decltype(s);
     constexpr int kWidth = kWidthOf<S>;
-    LaunchRows(ctx, ForwardKernel<S>, y.rows(), CeilDiv(y.cols(), kWidth),
-               GateUpOf<const S>(gate_up, y.cols(), kWidth), weight ? weight.as<float>() : nullptr,
-               ViewOf<S>(y, kWidth), y.cols());
+    LaunchRows(ctx, ForwardKernel<S>, y.rows(), CeilDiv(y.cols(), kWidth), GateUpOf<const S>(gate_up, y.cols(), kWidth),
+               weight ? weight.as<float>() : nullptr, ViewOf<S>(y, kWidth), y.cols());
   });
 }
 
@@ -92,10 +89,9 @@ void SwiGluBackward(const OpContext& ctx, const SwiGluGrad& g) {
     using S = decltype(s);
     constexpr int kWidth = kWidthOf<S>;
     const int threads = RowThreads(CeilDiv(inner, kWidth), 2, 512);
-    Launch(ctx, BackwardKernel<S>, g.dy.rows(), dim3(static_cast<unsigned>(threads)), 0,
-           ViewOf<const S>(g.dy, kWidth), GateUpOf<const S>(g.gate_up, inner, kWidth),
-           g.weight ? g.weight.as<float>() : nullptr, GateUpOf<S>(g.dgate_up, inner, kWidth),
-           g.dweight ? g.dweight.as<float>() : nullptr, inner);
+    Launch(ctx, BackwardKernel<S>, g.dy.rows(), dim3(static_cast<unsigned>(threads)), 0, ViewOf<const S>(g.dy, kWidth),
+           GateUpOf<const S>(g.gate_up, inner, kWidth), g.weight ? g.weight.as<float>() : nullptr,
+           GateUpOf<S>(g.dgate_up, inner, kWidth), g.dweight ? g.dweight.as<float>() : nullptr, inner);
   });
 }
 

@@ -12,8 +12,8 @@ struct GateUpPack {
 };
 
 template <typename S>
-__global__ void SwiGluQuantizeKernel(RowGrid grid, View<const S> gate, View<const S> up, const float* weight,
-                                     int64_t inner, CodesOut out) {
+__global__ void SwiGluQuantizeKernel(RowGrid grid, View<const S> gate, View<const S> up, const float* weight, int64_t inner,
+                                     CodesOut out) {
   Lost lost;
   ForPacksOfWarps<2>(
       grid, inner,
@@ -42,8 +42,7 @@ void SwiGluQuantize(const OpContext& ctx, const SwiGluQuantizeDesc& d) {
   ForReal(d.gate_up.dtype, [&](auto s) {
     using S = decltype(s);
     LaunchRows(ctx, SwiGluQuantizeKernel<S>, rows, TilesOf(inner) * kTileLanes,
-               ViewOf<const S>(d.gate_up.Columns(0, inner), kCodes),
-               ViewOf<const S>(d.gate_up.Columns(inner, inner), kCodes),
+               ViewOf<const S>(d.gate_up.Columns(0, inner), kCodes), ViewOf<const S>(d.gate_up.Columns(inner, inner), kCodes),
                d.weight ? d.weight.as<float>() : nullptr, inner, out);
   });
 }

@@ -53,8 +53,7 @@ struct FormatBits {
   static constexpr int kShift = 23 - F::kMantissaBits;
   static constexpr uint32_t kMinNormal = static_cast<uint32_t>(128 - F::kBias) << 23;
   static constexpr uint32_t kMax = std::bit_cast<uint32_t>(F::kMax);
-  static constexpr float kSmallest =
-      std::bit_cast<float>(static_cast<uint32_t>(128 - F::kBias - F::kMantissaBits) << 23);
+  static constexpr float kSmallest = std::bit_cast<float>(static_cast<uint32_t>(128 - F::kBias - F::kMantissaBits) << 23);
 };
 
 // Adding 2^(e + 23 - M) to a number below 2^(e+1) leaves its quotient by 2^(e-M) in the last bits of the sum, rounded to
@@ -63,8 +62,7 @@ struct FormatBits {
 template <class F>
 JEVONS_HOST_DEVICE constexpr uint32_t EncodingMagic(uint32_t exponent) {  // 2^e as FP32 bits
   using B = FormatBits<F>;
-  return exponent + (exponent >> B::kShift) + (static_cast<uint32_t>(B::kShift) << 23) -
-         (B::kMinNormal >> B::kShift);
+  return exponent + (exponent >> B::kShift) + (static_cast<uint32_t>(B::kShift) << 23) - (B::kMinNormal >> B::kShift);
 }
 
 template <class F>
@@ -85,9 +83,8 @@ JEVONS_HOST_DEVICE constexpr float Decode(typename F::Code code) {
   const uint32_t magnitude = code & (F::kSign - 1u), sign = code & F::kSign ? 0x80000000u : 0u;
   uint32_t bits = 0x7FC00000u;  // NaN
   if (magnitude <= F::kMaxCode) {
-    bits = magnitude >> F::kMantissaBits == 0
-               ? std::bit_cast<uint32_t>(static_cast<float>(magnitude) * B::kSmallest)
-               : (magnitude << B::kShift) + (static_cast<uint32_t>(127 - F::kBias) << 23);
+    bits = magnitude >> F::kMantissaBits == 0 ? std::bit_cast<uint32_t>(static_cast<float>(magnitude) * B::kSmallest)
+                                              : (magnitude << B::kShift) + (static_cast<uint32_t>(127 - F::kBias) << 23);
   } else if (F::kIeee && magnitude == F::kMaxCode + 1u) {
     bits = 0x7F800000u;
   }

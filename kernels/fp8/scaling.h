@@ -34,8 +34,7 @@ JEVONS_HOST_DEVICE constexpr float ScaleOf(float amax, ScaleKind kind) {
 // What a quantisation lost. Sums of integers, so no thread or order shows in them.
 struct QuantStats {
   int64_t elements = 0;
-  int64_t saturated =
-      0;  // finite, but beyond the largest number by more than half a step: zero, as scales are online
+  int64_t saturated = 0;    // finite, but beyond the largest number by more than half a step: zero, as scales are online
   int64_t underflowed = 0;  // not zero, but its code is
   int64_t nonfinite = 0;    // NaN or infinity
 

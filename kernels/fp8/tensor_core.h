@@ -72,8 +72,7 @@ JEVONS_HOST_DEVICE float TensorCoreStep(const uint8_t* a, const uint8_t* b, int6
     sum += CutToUnit(static_cast<int64_t>(std::ldexp(c, kFloatBits - exponent)), exponent, kFloatBits, unit);
   }
   const uint64_t magnitude = static_cast<uint64_t>(std::abs(sum));
-  const int excess =
-      std::max(0, static_cast<int>(std::bit_width(magnitude)) - (TensorCore::kFractionBits + 1));
+  const int excess = std::max(0, static_cast<int>(std::bit_width(magnitude)) - (TensorCore::kFractionBits + 1));
   const float cut = static_cast<float>(magnitude >> excess << excess);
   return std::ldexp(sum < 0 ? -cut : cut, unit);
 }

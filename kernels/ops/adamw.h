@@ -14,13 +14,13 @@ struct AdamWDesc {
   float learning_rate = 0, beta1 = 0, beta2 = 0, eps = 0;
   float grad_scale = 1;
   double grad_unit = 1;  // what 1 of an I64 gradient is worth: q counts as float(double(q) * grad_unit)
-  int64_t step = 1;  // t, from 1
+  int64_t step = 1;      // t, from 1
 };
 struct AdamWSlice {
-  Tensor master;     // [n] FP32
-  Tensor grad;       // [n] FP32, of which -0 counts as +0, or I64: of one type in all slices
-  Tensor m, v;       // [n] FP32 or BF16 (rounded to nearest even when stored), of one type in all slices
-  Tensor compute;    // [n] BF16 copy of the updated master, or empty
+  Tensor master;   // [n] FP32
+  Tensor grad;     // [n] FP32, of which -0 counts as +0, or I64: of one type in all slices
+  Tensor m, v;     // [n] FP32 or BF16 (rounded to nearest even when stored), of one type in all slices
+  Tensor compute;  // [n] BF16 copy of the updated master, or empty
   float decay = 0;
 };
 // Any number of slices, of any lengths; no two may share memory. A device is given hundreds of them in one launch.

@@ -10,16 +10,14 @@ void CheckDocuments(const OpContext& ctx, const AttentionDesc& d) {
   if (!d.document_start || ctx.stream.device != Device::kCpu) return;
   const int32_t* start = d.document_start.as<int32_t>();
   for (int64_t t = 0; t < d.q.rows(); ++t)
-    JEVONS_CHECK(start[t] >= 0 && start[t] <= t % d.sequence_length,
-                 "document_start[%lld] = %d at position %lld", static_cast<long long>(t), start[t],
-                 static_cast<long long>(t % d.sequence_length));
+    JEVONS_CHECK(start[t] >= 0 && start[t] <= t % d.sequence_length, "document_start[%lld] = %d at position %lld",
+                 static_cast<long long>(t), start[t], static_cast<long long>(t % d.sequence_length));
 }
 
 void CheckForward(const OpContext& ctx, const AttentionDesc& d) {
   const int64_t rows = d.q.rows();
   const DType dtype = d.q.dtype;
-  JEVONS_CHECK(d.heads > 0 && d.nope_dim >= 0 && d.rope_dim >= 0 && d.nope_dim + d.rope_dim > 0 &&
-               d.value_dim > 0);
+  JEVONS_CHECK(d.heads > 0 && d.nope_dim >= 0 && d.rope_dim >= 0 && d.nope_dim + d.rope_dim > 0 && d.value_dim > 0);
   JEVONS_CHECK(d.sequence_length > 0 && rows % d.sequence_length == 0, "%lld rows in sequences of %lld",
                static_cast<long long>(rows), static_cast<long long>(d.sequence_length));
   ExpectReal("q", d.q);

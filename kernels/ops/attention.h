@@ -19,16 +19,16 @@ struct AttentionDesc {
   // What the host knows of document_start: at most so many documents, none longer; 0 = nothing. CUDA's fast path needs both,
   // with documents that follow each other without gaps, and aborts on documents beyond them.
   int64_t documents = 0, longest_document = 0;
-  Tensor o;                     // [T, heads * value]
-  Tensor lse;                   // [T, heads] FP32: log of the sum of exp(scores)
+  Tensor o;    // [T, heads * value]
+  Tensor lse;  // [T, heads] FP32: log of the sum of exp(scores)
 };
 void Attention(const OpContext& ctx, const AttentionDesc& desc);
 
 struct AttentionGrad {
-  Tensor d_o;     // [T, heads * value]
-  Tensor dq;      // as q
-  Tensor dkv;     // as kv
-  Tensor dk_rope; // as k_rope: summed over the heads in order
+  Tensor d_o;      // [T, heads * value]
+  Tensor dq;       // as q
+  Tensor dkv;      // as kv
+  Tensor dk_rope;  // as k_rope: summed over the heads in order
 };
 void AttentionBackward(const OpContext& ctx, const AttentionDesc& desc, const AttentionGrad& grad);
 

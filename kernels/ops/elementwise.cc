@@ -18,8 +18,7 @@ void Copy(const OpContext& ctx, const Tensor& src, const Tensor& dst) {
 }
 
 void CopyParts(const OpContext& ctx, std::span<const CopiedPart> parts) {
-  for (const CopiedPart& part : parts)
-    JEVONS_CHECK(part.bytes >= 0, "a part of %lld bytes", static_cast<long long>(part.bytes));
+  for (const CopiedPart& part : parts) JEVONS_CHECK(part.bytes >= 0, "a part of %lld bytes", static_cast<long long>(part.bytes));
   if (!parts.empty()) Ops(ctx.stream).copy_parts(ctx, parts);
 }
 
@@ -31,8 +30,7 @@ void Add(const OpContext& ctx, const Tensor& a, const Tensor& b, const Tensor& o
   if (out.size() > 0) Ops(ctx.stream).add(ctx, a, b, out);
 }
 
-void FillNormal(const OpContext& ctx, uint64_t seed, uint64_t purpose, int64_t offset, float std,
-                const Tensor& dst) {
+void FillNormal(const OpContext& ctx, uint64_t seed, uint64_t purpose, int64_t offset, float std, const Tensor& dst) {
   ExpectVector("dst", dst, DType::kF32, dst.size());
   JEVONS_CHECK(offset >= 0, "offset %lld", static_cast<long long>(offset));
   if (dst.size() > 0) Ops(ctx.stream).fill_normal(ctx, seed, purpose, offset, std, dst);

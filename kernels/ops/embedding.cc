@@ -23,8 +23,7 @@ void ExpectGradient(const OpContext& ctx, const Tensor& dy, const Tensor& ids, c
 
 }  // namespace
 
-void EmbeddingBackward(const OpContext& ctx, const Tensor& dy, const Tensor& ids, const Tensor& dtable,
-                       WriteMode mode) {
+void EmbeddingBackward(const OpContext& ctx, const Tensor& dy, const Tensor& ids, const Tensor& dtable, WriteMode mode) {
   ExpectGradient(ctx, dy, ids, dtable, DType::kF32);
   if (dtable.size() > 0) Ops(ctx.stream).embedding_backward(ctx, dy, ids, dtable, mode);
 }

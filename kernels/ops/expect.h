@@ -15,8 +15,7 @@ void ExpectVector(const char* name, const Tensor& t, DType dtype, int64_t n);
 // FP32 or BF16.
 void ExpectReal(const char* name, const Tensor& t);
 // A contiguous I32 vector of n indices in [begin, end). The values are read on the CPU only.
-void ExpectIndices(const OpContext& ctx, const char* name, const Tensor& t, int64_t n, int64_t begin,
-                   int64_t end);
+void ExpectIndices(const OpContext& ctx, const char* name, const Tensor& t, int64_t n, int64_t begin, int64_t end);
 // A format within its bounds.
 void ExpectFixedPoint(const FixedPoint& format);
 // What 1 of an I64 tensor is worth: positive, and not so much that 64 bits of it overflow FP32.

@@ -21,7 +21,7 @@ struct FixedPointSum {
   std::vector<Tensor> values;  // contiguous FP32, each of the sum's size; there may be none: an overwritten sum becomes 0
   Tensor sum;                  // contiguous I64
   WriteMode mode = WriteMode::kAdd;
-  int64_t* flag = nullptr;     // where the stream works; becomes 1 (stays otherwise) when a value is refused
+  int64_t* flag = nullptr;  // where the stream works; becomes 1 (stays otherwise) when a value is refused
 };
 // sum (=|+=) the values in fixed point, exact: in any order the same bits. No two sums share memory; flags may be shared. Any number
 // of sums, of any lengths; a device is given hundreds of them in one launch. A sum that leaves 64 bits wraps: choose the limit

@@ -27,12 +27,9 @@ ScaleView ViewOf(const Fp8Operand& x, Form form) {
 
 const char* NameOf(Tiling tiling) {
   switch (tiling) {
-    case Tiling::kRows1x128:
-      return "1x128";
-    case Tiling::kBlocks128x128:
-      return "128x128";
-    case Tiling::kColumns128x1:
-      return "128x1";
+    case Tiling::kRows1x128: return "1x128";
+    case Tiling::kBlocks128x128: return "128x128";
+    case Tiling::kColumns128x1: return "128x1";
   }
   return "?";
 }
@@ -57,9 +54,8 @@ std::string Fp8GemmDesc::ToString() const {
   const auto operand = [](const Fp8Operand& x) {
     return absl::StrFormat("%s by %s %s", x.codes.ToString(), NameOf(x.tiling), x.scales.ToString());
   };
-  return absl::StrFormat("c: %s %s a: %s b%s: %s%s", c.ToString(), mode == WriteMode::kAdd ? "+=" : "=",
-                         operand(a), b_form == Form::kTransposed ? "^T" : "", operand(b),
-                         promote ? "" : ", not promoted");
+  return absl::StrFormat("c: %s %s a: %s b%s: %s%s", c.ToString(), mode == WriteMode::kAdd ? "+=" : "=", operand(a),
+                         b_form == Form::kTransposed ? "^T" : "", operand(b), promote ? "" : ", not promoted");
 }
 
 void Fp8Gemm(const OpContext& ctx, const Fp8GemmDesc& desc) { GroupedFp8Gemm(ctx, {&desc, 1}); }

@@ -15,8 +15,7 @@ Fp8Operand Allocate(Arena& arena, int64_t rows, int64_t cols, int64_t pitch) {
 }
 
 int64_t Bytes(int64_t rows, int64_t cols, int64_t pitch) {
-  return Arena::SliceBytes(DType::kU8, {rows, pitch}) +
-         Arena::SliceBytes(DType::kF32, ScalesShape(rows, cols, kTiling));
+  return Arena::SliceBytes(DType::kU8, {rows, pitch}) + Arena::SliceBytes(DType::kF32, ScalesShape(rows, cols, kTiling));
 }
 
 int64_t TurnedPitch(int64_t n) { return (n + kCodeAlignment - 1) / kCodeAlignment * kCodeAlignment; }

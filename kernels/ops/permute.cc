@@ -16,16 +16,14 @@ void SortByExpert(const OpContext& ctx, const Tensor& indices, const Tensor& cou
   if (pairs > 0) Ops(ctx.stream).sort_by_expert(ctx, indices, counts, row_of, pair_of);
 }
 
-void GatherRows(const OpContext& ctx, const Tensor& x, const Tensor& pair_of, int64_t slots,
-                const Tensor& y) {
+void GatherRows(const OpContext& ctx, const Tensor& x, const Tensor& pair_of, int64_t slots, const Tensor& y) {
   JEVONS_CHECK(slots > 0);
   ExpectMatrix("y", y, x.dtype, y.rows(), x.cols());
   ExpectIndices(ctx, "pair_of", pair_of, y.rows(), 0, x.rows() * slots);
   if (y.size() > 0) Ops(ctx.stream).gather_rows(ctx, x, pair_of, slots, y);
 }
 
-void SumRows(const OpContext& ctx, const Tensor& y, const Tensor& row_of, int64_t slots, const Tensor& out,
-             WriteMode mode) {
+void SumRows(const OpContext& ctx, const Tensor& y, const Tensor& row_of, int64_t slots, const Tensor& out, WriteMode mode) {
   JEVONS_CHECK(slots > 0);
   ExpectReal("y", y);
   ExpectReal("out", out);
@@ -47,7 +45,8 @@ void SumRowsByGroup(const OpContext& ctx, const Tensor& y, const Tensor& row_of,
   if (out.size() > 0) Ops(ctx.stream).sum_rows_by_group(ctx, y, row_of, indices, experts_per_group, out, mode);
 }
 
-void SumSegments(const OpContext& ctx, const Tensor& y, const Tensor& rows, const Tensor& offsets, const Tensor& out, WriteMode mode) {
+void SumSegments(const OpContext& ctx, const Tensor& y, const Tensor& rows, const Tensor& offsets, const Tensor& out,
+                 WriteMode mode) {
   ExpectReal("y", y);
   ExpectReal("out", out);
   ExpectMatrix("out", out, out.dtype, out.rows(), y.cols());

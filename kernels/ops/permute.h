@@ -8,8 +8,7 @@
 namespace jevons {
 
 // indices: [T,K] I32 expert of each pair; counts: [E] I64 pairs per expert; row_of, pair_of: out [T*K] I32.
-void SortByExpert(const OpContext& ctx, const Tensor& indices, const Tensor& counts, const Tensor& row_of,
-                  const Tensor& pair_of);
+void SortByExpert(const OpContext& ctx, const Tensor& indices, const Tensor& counts, const Tensor& row_of, const Tensor& pair_of);
 
 // y[r] = x[pair_of[r] / slots]. x: [T,H], y: [R,H] of one type. With slots = 1 and x: [T*K,1] it moves one value a pair.
 void GatherRows(const OpContext& ctx, const Tensor& x, const Tensor& pair_of, int64_t slots, const Tensor& y);
@@ -26,7 +25,8 @@ void SumRowsByGroup(const OpContext& ctx, const Tensor& y, const Tensor& row_of,
 
 // out[s] (=|+=) the sum in FP32, in this order, of y[rows[i]] for i from offsets[s] to offsets[s+1]: 0 where there are none. y: [R,H];
 // rows: [N] I32; offsets: [S+1] I32, ascending from 0 to N; out: [S,H].
-void SumSegments(const OpContext& ctx, const Tensor& y, const Tensor& rows, const Tensor& offsets, const Tensor& out, WriteMode mode);
+void SumSegments(const OpContext& ctx, const Tensor& y, const Tensor& rows, const Tensor& offsets, const Tensor& out,
+                 WriteMode mode);
 
 }  // namespace jevons
 

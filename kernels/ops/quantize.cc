@@ -6,11 +6,9 @@
 namespace jevons {
 namespace {
 
-void ExpectQuantized(const Tensor& codes, const Tensor& scales, int64_t rows, int64_t cols, Tiling tiling,
-                     NumberFormat format) {
+void ExpectQuantized(const Tensor& codes, const Tensor& scales, int64_t rows, int64_t cols, Tiling tiling, NumberFormat format) {
   JEVONS_CHECK(format != NumberFormat::kE5M6 || tiling == Tiling::kRows1x128, "E5M6 has 1x128 tiles");
-  const Shape code_shape = CodesShape(rows, cols, tiling, format),
-              scale_shape = ScalesShape(rows, cols, tiling);
+  const Shape code_shape = CodesShape(rows, cols, tiling, format), scale_shape = ScalesShape(rows, cols, tiling);
   ExpectMatrix("codes", codes, DType::kU8, code_shape[0], code_shape[1]);
   ExpectMatrix("scales", scales, DType::kF32, scale_shape[0], scale_shape[1]);
 }

@@ -35,8 +35,7 @@ void Sum(const OpContext& ctx, const Tensor& x, double* sum) {
 double TreeSum(std::span<const double> values) {
   if (values.empty()) return 0.0;
   if (values.size() == 1) return values[0];
-  const size_t left =
-      std::bit_ceil(values.size()) / 2;  // the children of the root cover [0, left) and [left, n)
+  const size_t left = std::bit_ceil(values.size()) / 2;  // the children of the root cover [0, left) and [left, n)
   return TreeSum(values.first(left)) + TreeSum(values.subspan(left));
 }
 

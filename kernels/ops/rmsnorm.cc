@@ -5,8 +5,7 @@
 
 namespace jevons {
 
-void RmsNorm(const OpContext& ctx, const Tensor& x, const Tensor& gamma, float eps, const Tensor& y,
-             const Tensor& rstd) {
+void RmsNorm(const OpContext& ctx, const Tensor& x, const Tensor& gamma, float eps, const Tensor& y, const Tensor& rstd) {
   ExpectReal("x", x);
   ExpectMatrix("x", x, x.dtype, x.rows(), gamma.size());
   ExpectMatrix("y", y, x.dtype, x.rows(), x.cols());

@@ -11,10 +11,10 @@ namespace jevons {
 void RmsNorm(const OpContext& ctx, const Tensor& x, const Tensor& gamma, float eps, const Tensor& y, const Tensor& rstd);
 
 struct RmsNormGrad {
-  Tensor dy, x, gamma, rstd;                   // [T,H], [T,H], [H], [T]
-  Tensor dx;                                   // [T,H]
-  WriteMode dx_mode = WriteMode::kOverwrite;   // kAdd joins the residual stream's gradient
-  Tensor dgamma;                               // [H] FP32; rows summed in an order fixed by T alone
+  Tensor dy, x, gamma, rstd;                  // [T,H], [T,H], [H], [T]
+  Tensor dx;                                  // [T,H]
+  WriteMode dx_mode = WriteMode::kOverwrite;  // kAdd joins the residual stream's gradient
+  Tensor dgamma;                              // [H] FP32; rows summed in an order fixed by T alone
   WriteMode dgamma_mode = WriteMode::kOverwrite;
 };
 void RmsNormBackward(const OpContext& ctx, const RmsNormGrad& grad);

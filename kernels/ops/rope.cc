@@ -11,8 +11,7 @@ namespace {
 
 // The (fractional) pair whose frequency turns `rotations` times within the original length.
 double CorrectionDim(double rotations, int64_t dim, double theta, double original_length) {
-  return static_cast<double>(dim) * std::log(original_length / (rotations * 2.0 * M_PI)) /
-         (2.0 * std::log(theta));
+  return static_cast<double>(dim) * std::log(original_length / (rotations * 2.0 * M_PI)) / (2.0 * std::log(theta));
 }
 
 // The angle per position of pair i. YaRN (Peng et al., arXiv 2309.00071, section 3.2) blends theta^(-2i/dim),
@@ -25,11 +24,9 @@ float Frequency(int64_t i, double theta, int64_t dim, const RopeScaling& scaling
   if (scaling.factor == 1.0) return plain;
   const double length = static_cast<double>(scaling.original_length);
   const double low = std::max(std::floor(CorrectionDim(scaling.beta_fast, dim, theta, length)), 0.0);
-  double high =
-      std::min(std::ceil(CorrectionDim(scaling.beta_slow, dim, theta, length)), static_cast<double>(dim - 1));
+  double high = std::min(std::ceil(CorrectionDim(scaling.beta_slow, dim, theta, length)), static_cast<double>(dim - 1));
   if (low == high) high += 0.001;
-  const float ramp =
-      std::clamp((static_cast<float>(i) - static_cast<float>(low)) / static_cast<float>(high - low), 0.0f, 1.0f);
+  const float ramp = std::clamp((static_cast<float>(i) - static_cast<float>(low)) / static_cast<float>(high - low), 0.0f, 1.0f);
   const float kept = 1.0f - ramp, interpolated = 1.0f / (static_cast<float>(scaling.factor) * power);
   return interpolated * (1.0f - kept) + plain * kept;
 }
@@ -41,17 +38,14 @@ void Check(const RopeDesc& d) {
   ExpectMatrix("cos", d.cos, DType::kF32, d.cos.rows(), pairs);
   ExpectMatrix("sin", d.sin, DType::kF32, d.cos.rows(), pairs);
   JEVONS_CHECK(d.offset >= 0 && d.offset + 2 * pairs <= d.head_dim, "%lld pairs at %lld of a head of %lld",
-               static_cast<long long>(pairs), static_cast<long long>(d.offset),
-               static_cast<long long>(d.head_dim));
-  JEVONS_CHECK(d.sequence_length > 0 && d.sequence_length <= d.cos.rows(),
-               "sequences of %lld, a table of %lld positions", static_cast<long long>(d.sequence_length),
-               static_cast<long long>(d.cos.rows()));
+               static_cast<long long>(pairs), static_cast<long long>(d.offset), static_cast<long long>(d.head_dim));
+  JEVONS_CHECK(d.sequence_length > 0 && d.sequence_length <= d.cos.rows(), "sequences of %lld, a table of %lld positions",
+               static_cast<long long>(d.sequence_length), static_cast<long long>(d.cos.rows()));
 }
 
 }  // namespace
 
-void FillRopeTable(double theta, int64_t dim, const RopeScaling& scaling, const Tensor& cos,
-                   const Tensor& sin) {
+void FillRopeTable(double theta, int64_t dim, const RopeScaling& scaling, const Tensor& cos, const Tensor& sin) {
   JEVONS_CHECK(dim > 0 && dim % 2 == 0 && theta > 1 && scaling.factor >= 1, "dim %lld, theta %g, factor %g",
                static_cast<long long>(dim), theta, scaling.factor);
   ExpectMatrix("cos", cos, DType::kF32, cos.rows(), dim / 2);

@@ -7,17 +7,15 @@ namespace jevons {
 namespace {
 
 void CheckDesc(const RouterDesc& d) {
-  const bool groups_fit =
-      d.groups > 0 && d.experts % d.groups == 0 && d.kept_groups > 0 && d.kept_groups <= d.groups;
+  const bool groups_fit = d.groups > 0 && d.experts % d.groups == 0 && d.kept_groups > 0 && d.kept_groups <= d.groups;
   JEVONS_CHECK(d.experts > 0 && d.top_k > 0 && groups_fit && d.top_k <= d.experts / d.groups * d.kept_groups,
                "top %lld of %lld experts, %lld of %lld groups", static_cast<long long>(d.top_k),
-               static_cast<long long>(d.experts), static_cast<long long>(d.kept_groups),
-               static_cast<long long>(d.groups));
+               static_cast<long long>(d.experts), static_cast<long long>(d.kept_groups), static_cast<long long>(d.groups));
 }
 
 int64_t Sequences(int64_t rows, int64_t sequence_length) {
-  JEVONS_CHECK(sequence_length > 0 && rows % sequence_length == 0, "%lld rows in sequences of %lld",
-               static_cast<long long>(rows), static_cast<long long>(sequence_length));
+  JEVONS_CHECK(sequence_length > 0 && rows % sequence_length == 0, "%lld rows in sequences of %lld", static_cast<long long>(rows),
+               static_cast<long long>(sequence_length));
   return rows / sequence_length;
 }
 
@@ -53,8 +51,7 @@ void RouterBackward(const OpContext& ctx, const RouterDesc& desc, const RouterGr
   ExpectVector("weights", g.weights, DType::kF32, rows * desc.top_k);
   ExpectVector("dweights", g.dweights, DType::kF32, rows * desc.top_k);
   ExpectMatrix("dlogits", g.dlogits, DType::kF32, rows, desc.experts);
-  if (g.fractions)
-    ExpectMatrix("fractions", g.fractions, DType::kF32, Sequences(rows, g.sequence_length), desc.experts);
+  if (g.fractions) ExpectMatrix("fractions", g.fractions, DType::kF32, Sequences(rows, g.sequence_length), desc.experts);
   if (rows > 0) Ops(ctx.stream).router_backward(ctx, desc, g);
 }
 

@@ -38,7 +38,7 @@ struct RouterGrad {
   Tensor fractions;                 // [sequences, E], or empty: no balance loss
   float balance_scale = 0;          // d(total loss) / d(balance loss of one sequence)
   int64_t sequence_length = 0;
-  Tensor dlogits;                   // out [T,E] FP32
+  Tensor dlogits;  // out [T,E] FP32
 };
 void RouterBackward(const OpContext& ctx, const RouterDesc& desc, const RouterGrad& grad);
 

@@ -19,8 +19,8 @@ void CrossEntropy(const OpContext& ctx, const Tensor& logits, const Tensor& labe
   if (logits.size() > 0) Ops(ctx.stream).cross_entropy(ctx, logits, labels, losses);
 }
 
-void CrossEntropyWithGrad(const OpContext& ctx, const Tensor& logits, const Tensor& labels, float scale,
-                          const Tensor& losses, const Tensor& dlogits) {
+void CrossEntropyWithGrad(const OpContext& ctx, const Tensor& logits, const Tensor& labels, float scale, const Tensor& losses,
+                          const Tensor& dlogits) {
   Check(ctx, logits, labels, losses);
   ExpectReal("dlogits", dlogits);
   ExpectMatrix("dlogits", dlogits, dlogits.dtype, logits.rows(), logits.cols());

@@ -11,8 +11,8 @@ namespace jevons {
 void CrossEntropy(const OpContext& ctx, const Tensor& logits, const Tensor& labels, const Tensor& losses);
 
 // The same, and dlogits = scale * (softmax(logits) - onehot(label)): [R,V] FP32 (may be logits itself) or BF16.
-void CrossEntropyWithGrad(const OpContext& ctx, const Tensor& logits, const Tensor& labels, float scale,
-                          const Tensor& losses, const Tensor& dlogits);
+void CrossEntropyWithGrad(const OpContext& ctx, const Tensor& logits, const Tensor& labels, float scale, const Tensor& losses,
+                          const Tensor& dlogits);
 
 }  // namespace jevons
 

@@ -20,8 +20,7 @@ void SwiGluBackward(const OpContext& ctx, const SwiGluGrad& g) {
   ExpectMatrix("dy", g.dy, dtype, rows, inner);
   ExpectMatrix("gate_up", g.gate_up, dtype, rows, 2 * inner);
   ExpectMatrix("dgate_up", g.dgate_up, dtype, rows, 2 * inner);
-  JEVONS_CHECK(rows == 0 || static_cast<bool>(g.weight) == static_cast<bool>(g.dweight),
-               "weight and dweight come together");
+  JEVONS_CHECK(rows == 0 || static_cast<bool>(g.weight) == static_cast<bool>(g.dweight), "weight and dweight come together");
   if (g.weight) {
     ExpectVector("weight", g.weight, DType::kF32, rows);
     ExpectVector("dweight", g.dweight, DType::kF32, rows);

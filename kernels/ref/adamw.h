@@ -13,8 +13,7 @@ struct AdamWFactors {
   float learning_rate = 0, eps = 0, grad_scale = 1;
 };
 
-inline AdamWFactors MakeAdamWFactors(float learning_rate, float beta1, float beta2, float eps,
-                                     float grad_scale, int64_t step) {
+inline AdamWFactors MakeAdamWFactors(float learning_rate, float beta1, float beta2, float eps, float grad_scale, int64_t step) {
   const double t = static_cast<double>(step);
   return {.beta1 = beta1,
           .beta2 = beta2,

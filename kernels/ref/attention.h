@@ -14,9 +14,7 @@ struct AttentionShape {
   const int32_t* document_start = nullptr;  // [rows], or null for 0
 
   int64_t sequence_begin(int64_t t) const { return t / sequence_length * sequence_length; }
-  int64_t first_visible(int64_t t) const {
-    return sequence_begin(t) + (document_start ? document_start[t] : 0);
-  }
+  int64_t first_visible(int64_t t) const { return sequence_begin(t) + (document_start ? document_start[t] : 0); }
 };
 
 // [rows, heads * (nope + rope)], [rows, heads * (nope + value)], [rows, rope], and so on.
@@ -36,8 +34,7 @@ struct AttentionRow {
 };
 
 template <typename T>
-AttentionRow<T> RowOf(const AttentionShape& s, const T* q, const T* kv, const T* k_rope, int64_t t,
-                      int64_t h) {
+AttentionRow<T> RowOf(const AttentionShape& s, const T* q, const T* kv, const T* k_rope, int64_t t, int64_t h) {
   return {q + (t * s.heads + h) * (s.nope + s.rope), kv + h * (s.nope + s.value), k_rope, s};
 }
 
@@ -68,8 +65,8 @@ void Attention(const AttentionShape& s, const T* q, const T* kv, const T* k_rope
 // d_o: as o; dq, dkv, dk_rope: as q, kv, k_rope. Query rows add to the keys in order, and heads to dk_rope in
 // order.
 template <typename T>
-void AttentionBackward(const AttentionShape& s, const T* q, const T* kv, const T* k_rope, const T* o,
-                       const T* lse, const T* d_o, T* dq, T* dkv, T* dk_rope) {
+void AttentionBackward(const AttentionShape& s, const T* q, const T* kv, const T* k_rope, const T* o, const T* lse, const T* d_o,
+                       T* dq, T* dkv, T* dk_rope) {
   using std::exp;
   const int64_t q_cols = s.heads * (s.nope + s.rope), kv_cols = s.heads * (s.nope + s.value);
   std::fill(dq, dq + s.rows * q_cols, T(0));

@@ -24,8 +24,7 @@ T Fp8Block(const Fp8GemmDesc& d, int64_t i, int64_t j, int64_t begin, int64_t te
 }
 
 // The same block added to c by the tensor core, whose steps take 32 products.
-inline float TensorCoreBlock(const Fp8GemmDesc& d, int64_t i, int64_t j, int64_t begin, int64_t terms,
-                             float c) {
+inline float TensorCoreBlock(const Fp8GemmDesc& d, int64_t i, int64_t j, int64_t begin, int64_t terms, float c) {
   const Operand<uint8_t> b{d.b.codes.as<uint8_t>(), d.b.codes.pitch, d.b_form};
   for (int64_t l = begin; l < begin + terms; l += TensorCore::kProducts) {
     const int64_t n = std::min<int64_t>(TensorCore::kProducts, begin + terms - l);

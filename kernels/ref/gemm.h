@@ -29,15 +29,12 @@ struct Operand {
   const In* data;
   int64_t pitch;
   Form form;
-  const In& operator()(int64_t i, int64_t j) const {
-    return form == Form::kPlain ? data[i * pitch + j] : data[j * pitch + i];
-  }
+  const In& operator()(int64_t i, int64_t j) const { return form == Form::kPlain ? data[i * pitch + j] : data[j * pitch + i]; }
 };
 
 // a: [m,k] and b: [k,n] of type In, c: [m,n] of type Out with rows c_pitch apart; sums in T.
 template <typename T, typename In, typename Out>
-void Gemm(int64_t m, int64_t n, int64_t k, Operand<In> a, Operand<In> b, WriteMode mode, Out* c,
-          int64_t c_pitch) {
+void Gemm(int64_t m, int64_t n, int64_t k, Operand<In> a, Operand<In> b, WriteMode mode, Out* c, int64_t c_pitch) {
   for (int64_t i = 0; i < m; ++i) {
     for (int64_t j = 0; j < n; ++j) {
       T sum = T(0);

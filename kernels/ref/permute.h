@@ -11,8 +11,7 @@
 namespace jevons::ref {
 
 // indices: [pairs]; row_of, pair_of: [pairs]. A stable sort by expert, one pass per expert.
-inline void SortByExpert(int64_t pairs, int64_t experts, const int32_t* indices, int32_t* row_of,
-                         int32_t* pair_of) {
+inline void SortByExpert(int64_t pairs, int64_t experts, const int32_t* indices, int32_t* row_of, int32_t* pair_of) {
   int32_t row = 0;
   for (int64_t e = 0; e < experts; ++e) {
     for (int64_t p = 0; p < pairs; ++p) {
@@ -43,12 +42,11 @@ void SumRows(int64_t tokens, int64_t cols, const T* y, const int32_t* row_of, in
 
 // The same by groups; round: to the type in which a group's sum travels. indices: [tokens, slots].
 template <typename T, class Round>
-void SumRowsByGroup(int64_t tokens, int64_t cols, const T* y, const int32_t* row_of, const int32_t* indices,
-                    int64_t slots, int64_t experts_per_group, const Round& round, T* out) {
+void SumRowsByGroup(int64_t tokens, int64_t cols, const T* y, const int32_t* row_of, const int32_t* indices, int64_t slots,
+                    int64_t experts_per_group, const Round& round, T* out) {
   for (int64_t t = 0; t < tokens; ++t) {
     std::map<int64_t, std::vector<int64_t>> rows;  // of each group
-    for (int64_t p = t * slots; p < (t + 1) * slots; ++p)
-      rows[indices[p] / experts_per_group].push_back(row_of[p]);
+    for (int64_t p = t * slots; p < (t + 1) * slots; ++p) rows[indices[p] / experts_per_group].push_back(row_of[p]);
     for (int64_t i = 0; i < cols; ++i) {
       std::vector<T> sums;
       for (const auto& [group, of_group] : rows) {

@@ -11,12 +11,9 @@ namespace {
 template <class Body>
 void ForFormat(NumberFormat format, const Body& body) {
   switch (format) {
-    case NumberFormat::kE4M3:
-      return body(E4M3());
-    case NumberFormat::kE5M2:
-      return body(E5M2());
-    case NumberFormat::kE5M6:
-      return body(E5M6());
+    case NumberFormat::kE4M3: return body(E4M3());
+    case NumberFormat::kE5M2: return body(E5M2());
+    case NumberFormat::kE5M6: return body(E5M6());
   }
 }
 
@@ -46,11 +43,10 @@ void PutCode(const Tensor& codes, int64_t r, int64_t c, typename F::Code code) {
 
 // Quantises get(r, c), a matrix of rows x cols. put(r, c, code) stores a code and put_scale(i, j, scale) the scale of tile i, j.
 template <class F, class Get, class Put, class PutScale>
-QuantStats QuantizeMatrix(int64_t rows, int64_t cols, Tiling tiling, ScaleKind kind, const Get& get,
-                          const Put& put, const PutScale& put_scale) {
+QuantStats QuantizeMatrix(int64_t rows, int64_t cols, Tiling tiling, ScaleKind kind, const Get& get, const Put& put,
+                          const PutScale& put_scale) {
   QuantStats stats;
-  const int64_t height = tiling == Tiling::kRows1x128 ? 1 : kTileSize,
-                width = tiling == Tiling::kColumns128x1 ? 1 : kTileSize;
+  const int64_t height = tiling == Tiling::kRows1x128 ? 1 : kTileSize, width = tiling == Tiling::kColumns128x1 ? 1 : kTileSize;
   for (int64_t r0 = 0; r0 < rows; r0 += height) {
     for (int64_t c0 = 0; c0 < cols; c0 += width) {
       const float scale = QuantizeTile<F>(
@@ -68,9 +64,7 @@ void RequantizeMatrix(const RequantizeDesc& d) {
     using F = decltype(format);
     const QuantStats stats = QuantizeMatrix<F>(
         d.codes.rows(), d.codes.cols(), Tiling::kColumns128x1, d.scale_kind,
-        [&](int64_t r, int64_t c) {
-          return Decode<F>(GetCode<F>(d.codes, r, c)) * d.scales.row<float>(r)[c / kTileSize];
-        },
+        [&](int64_t r, int64_t c) { return Decode<F>(GetCode<F>(d.codes, r, c)) * d.scales.row<float>(r)[c / kTileSize]; },
         [&](int64_t r, int64_t c, typename F::Code code) { PutCode<F>(d.out_codes, c, r, code); },
         [&](int64_t i, int64_t j, float scale) { d.out_scales.row<float>(i)[j] = scale; });
     if (d.stats != nullptr) *d.stats += stats;
@@ -85,9 +79,7 @@ void Quantize(const OpContext&, const QuantizeDesc& d) {
     const bool transposed = d.tiling == Tiling::kColumns128x1;
     const QuantStats stats = QuantizeMatrix<F>(
         d.x.rows(), d.x.cols(), d.tiling, d.scale_kind, [&](int64_t r, int64_t c) { return Get(d.x, r, c); },
-        [&](int64_t r, int64_t c, typename F::Code code) {
-          PutCode<F>(d.codes, transposed ? c : r, transposed ? r : c, code);
-        },
+        [&](int64_t r, int64_t c, typename F::Code code) { PutCode<F>(d.codes, transposed ? c : r, transposed ? r : c, code); },
         [&](int64_t i, int64_t j, float scale) { d.scales.row<float>(i)[j] = scale; });
     if (d.stats != nullptr) *d.stats += stats;
   });

@@ -28,8 +28,7 @@ JEVONS_HOST_DEVICE typename F::Code QuantizeOne(float x, float inverse, QuantSta
 
 // Quantises the rows x cols elements get(r, c), hands each code to put(r, c, code), row by row, and returns the scale.
 template <class F, class Get, class Put>
-float QuantizeTile(int64_t rows, int64_t cols, ScaleKind kind, QuantStats& stats, const Get& get,
-                   const Put& put) {
+float QuantizeTile(int64_t rows, int64_t cols, ScaleKind kind, QuantStats& stats, const Get& get, const Put& put) {
   float amax = 0;
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t c = 0; c < cols; ++c) {

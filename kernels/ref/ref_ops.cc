@@ -46,15 +46,14 @@ void Store(const float* values, const Tensor& t, WriteMode mode = WriteMode::kOv
 }
 
 void RefAdamW(const OpContext&, const AdamWDesc& d, std::span<const AdamWSlice> slices) {
-  const ref::AdamWFactors factors =
-      ref::MakeAdamWFactors(d.learning_rate, d.beta1, d.beta2, d.eps, d.grad_scale, d.step);
+  const ref::AdamWFactors factors = ref::MakeAdamWFactors(d.learning_rate, d.beta1, d.beta2, d.eps, d.grad_scale, d.step);
   for (const AdamWSlice& s : slices) {
     const float keep = ref::AdamWKeep(d.learning_rate, s.decay);
     float* master = s.master.as<float>();
     for (int64_t i = 0; i < s.master.size(); ++i) {
       float m = Get(s.m, 0, i), v = Get(s.v, 0, i);
-      const float grad = s.grad.dtype == DType::kI64 ? ref::FromFixedPoint(s.grad.as<int64_t>()[i], d.grad_unit)
-                                                     : s.grad.as<float>()[i];
+      const float grad =
+          s.grad.dtype == DType::kI64 ? ref::FromFixedPoint(s.grad.as<int64_t>()[i], d.grad_unit) : s.grad.as<float>()[i];
       ref::AdamW(factors, keep, grad, master[i], m, v);
       Put(s.m, 0, i, m);
       Put(s.v, 0, i, v);
@@ -86,8 +85,8 @@ void RefAttention(const OpContext& ctx, const AttentionDesc& d) {
 void RefAttentionBackward(const OpContext& ctx, const AttentionDesc& d, const AttentionGrad& g) {
   ArenaScope scope(*ctx.scratch);
   float *dq = Room(ctx, g.dq), *dkv = Room(ctx, g.dkv), *dk_rope = Room(ctx, g.dk_rope);
-  ref::AttentionBackward(ShapeOf(d), Load(ctx, d.q), Load(ctx, d.kv), Load(ctx, d.k_rope), Load(ctx, d.o),
-                         Load(ctx, d.lse), Load(ctx, g.d_o), dq, dkv, dk_rope);
+  ref::AttentionBackward(ShapeOf(d), Load(ctx, d.q), Load(ctx, d.kv), Load(ctx, d.k_rope), Load(ctx, d.o), Load(ctx, d.lse),
+                         Load(ctx, g.d_o), dq, dkv, dk_rope);
   Store(dq, g.dq);
   Store(dkv, g.dkv);
   Store(dk_rope, g.dk_rope);
@@ -125,11 +124,9 @@ void RefAddFixedPoint(const OpContext&, const FixedPoint& format, std::span<cons
   }
 }
 
-void RefFillNormal(const OpContext&, uint64_t seed, uint64_t purpose, int64_t offset, float std,
-                   const Tensor& dst) {
+void RefFillNormal(const OpContext&, uint64_t seed, uint64_t purpose, int64_t offset, float std, const Tensor& dst) {
   for (int64_t i = 0; i < dst.size(); ++i)
-    dst.as<float>()[i] =
-        static_cast<float>(double{std} * RandomNormal(seed, purpose, static_cast<uint64_t>(offset + i)));
+    dst.as<float>()[i] = static_cast<float>(double{std} * RandomNormal(seed, purpose, static_cast<uint64_t>(offset + i)));
 }
 
 void RefFill(const OpContext&, float value, const Tensor& dst) {
@@ -143,8 +140,7 @@ void RefEmbedding(const OpContext& ctx, const Tensor& table, const Tensor& ids, 
   Store(out, y);
 }
 
-void RefEmbeddingBackward(const OpContext& ctx, const Tensor& dy, const Tensor& ids, const Tensor& dtable,
-                          WriteMode mode) {
+void RefEmbeddingBackward(const OpContext& ctx, const Tensor& dy, const Tensor& ids, const Tensor& dtable, WriteMode mode) {
   ArenaScope scope(*ctx.scratch);
   float* sum = Room(ctx, dtable);
   ref::EmbeddingBackward(dy.rows(), dtable.rows(), dtable.cols(), Load(ctx, dy), ids.as<int32_t>(), sum);
@@ -163,10 +159,8 @@ void RefEmbeddingBackwardFixedPoint(const OpContext& ctx, const Tensor& dy, cons
   }
 }
 
-void RefSortByExpert(const OpContext&, const Tensor& indices, const Tensor& counts, const Tensor& row_of,
-                     const Tensor& pair_of) {
-  ref::SortByExpert(indices.size(), counts.size(), indices.as<int32_t>(), row_of.as<int32_t>(),
-                    pair_of.as<int32_t>());
+void RefSortByExpert(const OpContext&, const Tensor& indices, const Tensor& counts, const Tensor& row_of, const Tensor& pair_of) {
+  ref::SortByExpert(indices.size(), counts.size(), indices.as<int32_t>(), row_of.as<int32_t>(), pair_of.as<int32_t>());
 }
 
 // Moves bytes: any type, value by value.
@@ -177,8 +171,7 @@ void RefGatherRows(const OpContext&, const Tensor& x, const Tensor& pair_of, int
   }
 }
 
-void RefSumRows(const OpContext& ctx, const Tensor& y, const Tensor& row_of, int64_t slots, const Tensor& out,
-                WriteMode mode) {
+void RefSumRows(const OpContext& ctx, const Tensor& y, const Tensor& row_of, int64_t slots, const Tensor& out, WriteMode mode) {
   ArenaScope scope(*ctx.scratch);
   float* sum = Room(ctx, out);
   ref::SumRows(out.rows(), out.cols(), Load(ctx, y), row_of.as<int32_t>(), slots, sum);
@@ -207,19 +200,17 @@ void RefSumsOfSquares(const OpContext&, std::span<const SquaresSlice> slices, in
   for (const SquaresSlice& slice : slices) {
     for (int64_t i = 0; i < slice.x.size(); ++i) {
       if (i % chunk == 0) slice.sums[i / chunk] = 0;
-      const float x = slice.x.dtype == DType::kI64 ? ref::FromFixedPoint(slice.x.as<int64_t>()[i], slice.unit)
-                                                   : slice.x.as<float>()[i];
+      const float x =
+          slice.x.dtype == DType::kI64 ? ref::FromFixedPoint(slice.x.as<int64_t>()[i], slice.unit) : slice.x.as<float>()[i];
       slice.sums[i / chunk] += double{x} * double{x};
     }
   }
 }
 
-void RefJoinSums(const OpContext&, std::span<const PartialSums> vectors,
-                 std::span<const std::pair<int, int>> order) {
+void RefJoinSums(const OpContext&, std::span<const PartialSums> vectors, std::span<const std::pair<int, int>> order) {
   for (const PartialSums& v : vectors) {
     for (int64_t i = 0; i < v.size; ++i) {
-      for (const auto& [left, right] : order)
-        v.values[static_cast<size_t>(left)][i] += v.values[static_cast<size_t>(right)][i];
+      for (const auto& [left, right] : order) v.values[static_cast<size_t>(left)][i] += v.values[static_cast<size_t>(right)][i];
       v.sum[i] = v.values[0][i] + 0.0f;  // -0 + 0 = +0; everything else stays
     }
   }
@@ -230,8 +221,7 @@ void RefSum(const OpContext&, const Tensor& x, double* sum) {
   for (int64_t i = 0; i < x.size(); ++i) *sum += double{x.as<float>()[i]};
 }
 
-void RefRmsNorm(const OpContext& ctx, const Tensor& x, const Tensor& gamma, float eps, const Tensor& y,
-                const Tensor& rstd) {
+void RefRmsNorm(const OpContext& ctx, const Tensor& x, const Tensor& gamma, float eps, const Tensor& y, const Tensor& rstd) {
   ArenaScope scope(*ctx.scratch);
   float* out = Room(ctx, y);
   ref::RmsNorm(x.rows(), x.cols(), Load(ctx, x), gamma.as<float>(), eps, out, rstd.as<float>());
@@ -241,8 +231,8 @@ void RefRmsNorm(const OpContext& ctx, const Tensor& x, const Tensor& gamma, floa
 void RefRmsNormBackward(const OpContext& ctx, const RmsNormGrad& g) {
   ArenaScope scope(*ctx.scratch);
   float *dx = Room(ctx, g.dx), *dgamma = Room(ctx, g.dgamma);
-  ref::RmsNormBackward(g.x.rows(), g.x.cols(), Load(ctx, g.dy), Load(ctx, g.x), g.gamma.as<float>(),
-                       g.rstd.as<float>(), dx, dgamma);
+  ref::RmsNormBackward(g.x.rows(), g.x.cols(), Load(ctx, g.dy), Load(ctx, g.x), g.gamma.as<float>(), g.rstd.as<float>(), dx,
+                       dgamma);
   Store(dx, g.dx, g.dx_mode);
   Store(dgamma, g.dgamma, g.dgamma_mode);
 }
@@ -250,8 +240,8 @@ void RefRmsNormBackward(const OpContext& ctx, const RmsNormGrad& g) {
 void TurnRope(const OpContext& ctx, const RopeDesc& d, int direction) {
   ArenaScope scope(*ctx.scratch);
   float* x = Load(ctx, d.x);
-  ref::Rope(d.x.rows(), d.heads, d.head_dim, d.offset, d.cos.cols(), d.sequence_length, Load(ctx, d.cos),
-            Load(ctx, d.sin), direction, x);
+  ref::Rope(d.x.rows(), d.heads, d.head_dim, d.offset, d.cos.cols(), d.sequence_length, Load(ctx, d.cos), Load(ctx, d.sin),
+            direction, x);
   Store(x, d.x);
 }
 void RefRope(const OpContext& ctx, const RopeDesc& d) { TurnRope(ctx, d, 1); }
@@ -287,9 +277,8 @@ void RefBalanceLoss(const OpContext& ctx, const RouterDesc& d, const Tensor& sco
   ArenaScope scope(*ctx.scratch);
   const ref::RouterBuffers<float> buffers = Buffers(ctx, d);
   for (int64_t n = 0; n < fractions.rows(); ++n)
-    losses.as<float>()[n] =
-        ref::SequenceBalanceLoss(ShapeOf(d), sequence_length, scores.row<float>(n * sequence_length),
-                                 scores.pitch, fractions.row<float>(n), buffers);
+    losses.as<float>()[n] = ref::SequenceBalanceLoss(ShapeOf(d), sequence_length, scores.row<float>(n * sequence_length),
+                                                     scores.pitch, fractions.row<float>(n), buffers);
 }
 
 void RefRouterBackward(const OpContext&, const RouterDesc& d, const RouterGrad& g) {
@@ -297,18 +286,16 @@ void RefRouterBackward(const OpContext&, const RouterDesc& d, const RouterGrad& 
   for (int64_t t = 0; t < g.scores.rows(); ++t)
     ref::RouteRowBackward(ShapeOf(d), g.scores.row<float>(t), g.indices.as<int32_t>() + t * d.top_k,
                           g.dweights.as<float>() + t * d.top_k,
-                          g.fractions ? g.fractions.row<float>(t / g.sequence_length) : nullptr, scale,
-                          g.dlogits.row<float>(t));
+                          g.fractions ? g.fractions.row<float>(t / g.sequence_length) : nullptr, scale, g.dlogits.row<float>(t));
 }
 
 void RefCrossEntropy(const OpContext& ctx, const Tensor& logits, const Tensor& labels, const Tensor& losses) {
   ArenaScope scope(*ctx.scratch);
-  ref::CrossEntropy(logits.rows(), logits.cols(), Load(ctx, logits), labels.as<int32_t>(),
-                    losses.as<float>());
+  ref::CrossEntropy(logits.rows(), logits.cols(), Load(ctx, logits), labels.as<int32_t>(), losses.as<float>());
 }
 
-void RefCrossEntropyWithGrad(const OpContext& ctx, const Tensor& logits, const Tensor& labels, float scale,
-                             const Tensor& losses, const Tensor& dlogits) {
+void RefCrossEntropyWithGrad(const OpContext& ctx, const Tensor& logits, const Tensor& labels, float scale, const Tensor& losses,
+                             const Tensor& dlogits) {
   ArenaScope scope(*ctx.scratch);
   float* x = Load(ctx, logits);
   ref::CrossEntropy(logits.rows(), logits.cols(), x, labels.as<int32_t>(), losses.as<float>());
@@ -326,8 +313,8 @@ void RefSwiGlu(const OpContext& ctx, const Tensor& gate_up, const Tensor& weight
 void RefSwiGluBackward(const OpContext& ctx, const SwiGluGrad& g) {
   ArenaScope scope(*ctx.scratch);
   float* dgate_up = Room(ctx, g.dgate_up);
-  ref::SwiGluBackward(g.dy.rows(), g.dy.cols(), Load(ctx, g.dy), Load(ctx, g.gate_up), Load(ctx, g.weight),
-                      dgate_up, g.dweight ? g.dweight.as<float>() : nullptr);
+  ref::SwiGluBackward(g.dy.rows(), g.dy.cols(), Load(ctx, g.dy), Load(ctx, g.gate_up), Load(ctx, g.weight), dgate_up,
+                      g.dweight ? g.dweight.as<float>() : nullptr);
   Store(dgate_up, g.dgate_up);
 }
 

@@ -38,8 +38,7 @@ void RmsNorm(int64_t rows, int64_t cols, const T* x, const T* gamma, float eps, 
 
 // dx: [rows, cols]; dgamma: [cols], the sum over the rows in order.
 template <typename T>
-void RmsNormBackward(int64_t rows, int64_t cols, const T* dy, const T* x, const T* gamma, const T* rstd,
-                     T* dx, T* dgamma) {
+void RmsNormBackward(int64_t rows, int64_t cols, const T* dy, const T* x, const T* gamma, const T* rstd, T* dx, T* dgamma) {
   for (int64_t i = 0; i < cols; ++i) dgamma[i] = 0;
   for (int64_t r = 0; r < rows; ++r, dy += cols, x += cols, dx += cols) {
     T dot = 0;  // sum of dy * gamma * xhat, xhat = x * rstd

@@ -17,8 +17,8 @@ JEVONS_HOST_DEVICE void TurnPair(T c, T s, T& even, T& odd) {
 // x: [rows, heads * head_dim], turned in place; cos, sin: [sequence_length, pairs]. `direction` is +1, or -1
 // for the inverse.
 template <typename T>
-void Rope(int64_t rows, int64_t heads, int64_t head_dim, int64_t offset, int64_t pairs,
-          int64_t sequence_length, const T* cos, const T* sin, int direction, T* x) {
+void Rope(int64_t rows, int64_t heads, int64_t head_dim, int64_t offset, int64_t pairs, int64_t sequence_length, const T* cos,
+          const T* sin, int direction, T* x) {
   for (int64_t t = 0; t < rows; ++t) {
     const int64_t position = t % sequence_length;
     for (int64_t h = 0; h < heads; ++h) {

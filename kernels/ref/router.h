@@ -126,24 +126,22 @@ T SequenceBalanceLoss(const RouterShape& s, int64_t length, const T* scores, int
 // One row's d(total) / d(logits). dweights: [top_k]; fractions: [experts], or null for no balance loss;
 // balance_scale: d(total) / d(balance loss of the sequence), divided by the sequence's length.
 template <typename T>
-void RouteRowBackward(const RouterShape& s, const T* scores, const int32_t* indices, const T* dweights,
-                      const T* fractions, float balance_scale, T* dlogits) {
+void RouteRowBackward(const RouterShape& s, const T* scores, const int32_t* indices, const T* dweights, const T* fractions,
+                      float balance_scale, T* dlogits) {
   std::fill(dlogits, dlogits + s.experts, T(0));
   T sum = s.normalize ? T(kRouterEpsilon) : T(1), dot = 0;  // weight_k = route_scale * s_k / sum
   for (int64_t k = 0; s.normalize && k < s.top_k; ++k) {
     sum += scores[indices[k]];
     dot += dweights[k] * scores[indices[k]];
   }
-  for (int64_t k = 0; k < s.top_k; ++k)
-    dlogits[indices[k]] += RouteWeightGrad(s.route_scale, dweights[k], dot, sum);
+  for (int64_t k = 0; k < s.top_k; ++k) dlogits[indices[k]] += RouteWeightGrad(s.route_scale, dweights[k], dot, sum);
   if (fractions) {
     T all = T(kRouterEpsilon), weighted = 0;  // the row's term of the loss is sum f_e s_e / all / length
     for (int64_t e = 0; e < s.experts; ++e) {
       all += scores[e];
       weighted += fractions[e] * scores[e];
     }
-    for (int64_t e = 0; e < s.experts; ++e)
-      dlogits[e] += BalanceGrad(balance_scale, fractions[e], weighted, all);
+    for (int64_t e = 0; e < s.experts; ++e) dlogits[e] += BalanceGrad(balance_scale, fractions[e], weighted, all);
   }
   for (int64_t e = 0; e < s.experts; ++e) dlogits[e] *= SigmoidSlope(scores[e]);
 }

@@ -34,8 +34,7 @@ void CrossEntropy(int64_t rows, int64_t vocab, const T* logits, const int32_t* l
 
 // dlogits: [rows, vocab], the gradient of scale * sum of the losses; may be logits.
 template <typename T>
-void CrossEntropyBackward(int64_t rows, int64_t vocab, const T* logits, const int32_t* labels, float scale,
-                          T* dlogits) {
+void CrossEntropyBackward(int64_t rows, int64_t vocab, const T* logits, const int32_t* labels, float scale, T* dlogits) {
   using std::exp;
   for (int64_t r = 0; r < rows; ++r, logits += vocab, dlogits += vocab) {
     if (labels[r] < 0) {
@@ -43,8 +42,7 @@ void CrossEntropyBackward(int64_t rows, int64_t vocab, const T* logits, const in
       continue;
     }
     const T lse = LogSumExp(logits, vocab);
-    for (int64_t i = 0; i < vocab; ++i)
-      dlogits[i] = LogitGrad(exp(logits[i] - lse), i == labels[r], scale);
+    for (int64_t i = 0; i < vocab; ++i) dlogits[i] = LogitGrad(exp(logits[i] - lse), i == labels[r], scale);
   }
 }
 

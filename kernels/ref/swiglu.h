@@ -35,8 +35,7 @@ void SwiGlu(int64_t rows, int64_t inner, const T* gate_up, const T* weight, T* y
 
 // dy: [rows, inner]; dgate_up: [rows, 2 * inner]; dweight: [rows], null where weight is.
 template <typename T>
-void SwiGluBackward(int64_t rows, int64_t inner, const T* dy, const T* gate_up, const T* weight, T* dgate_up,
-                    T* dweight) {
+void SwiGluBackward(int64_t rows, int64_t inner, const T* dy, const T* gate_up, const T* weight, T* dgate_up, T* dweight) {
   for (int64_t r = 0; r < rows; ++r, dy += inner) {
     const T* gate = gate_up + r * 2 * inner;
     const T* up = gate + inner;

@@ -43,12 +43,9 @@ std::span<const OpTable* const> OpTables() { return kTables; }
 
 const OpTable& Ops(const Stream& stream) {
   switch (stream.device) {
-    case Device::kCpu:
-      return *Selected();
-    case Device::kCuda:
-      return cuda::Operators();
-    case Device::kNone:
-      return stream.counted == Device::kCuda ? cuda::kCountedOps : kCountedCpuOps;
+    case Device::kCpu: return *Selected();
+    case Device::kCuda: return cuda::Operators();
+    case Device::kNone: return stream.counted == Device::kCuda ? cuda::kCountedOps : kCountedCpuOps;
   }
   JEVONS_CHECK(false, "device %d", static_cast<int>(stream.device));
 }

@@ -8,7 +8,8 @@
 
 namespace jevons {
 
-Arena::Arena(std::string name, int64_t capacity, Device device) : own_(std::make_unique<Region>(std::move(name), capacity, device)) {}
+Arena::Arena(std::string name, int64_t capacity, Device device)
+    : own_(std::make_unique<Region>(std::move(name), capacity, device)) {}
 
 Arena::Arena(const char* name, Heap& heap) : label_(name), heap_(&heap) {}
 
@@ -36,7 +37,8 @@ Tensor Arena::Allocate(const char* name, DType dtype, const Shape& shape) {
 }
 
 void Arena::Release(Mark mark) {
-  JEVONS_CHECK(mark.used <= used_ && mark.slices <= slices_.size(), "arena %s: released out of order", label_ == nullptr ? "" : label_);
+  JEVONS_CHECK(mark.used <= used_ && mark.slices <= slices_.size(), "arena %s: released out of order",
+               label_ == nullptr ? "" : label_);
   if (peak_is_current_ && used_ == peak_ && mark.used < used_) {
     peak_slices_ = slices_;
     peak_is_current_ = false;
@@ -62,8 +64,7 @@ std::vector<std::pair<std::string, int64_t>> Arena::PeakSlices() const {
   std::map<std::string, int64_t> by_name;
   for (const Slice& slice : peak_is_current_ ? slices_ : peak_slices_) by_name[slice.name] += slice.bytes;
   std::vector<std::pair<std::string, int64_t>> sorted(by_name.begin(), by_name.end());
-  std::stable_sort(sorted.begin(), sorted.end(),
-                   [](const auto& a, const auto& b) { return a.second > b.second; });
+  std::stable_sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
   return sorted;
 }
 

@@ -67,13 +67,12 @@ class Arena {
     int64_t bytes;
   };
 
-  const char* label_ = nullptr;   // on a heap
+  const char* label_ = nullptr;  // on a heap
   Heap* heap_ = nullptr;
-  std::unique_ptr<Region> own_;   // elsewhere
+  std::unique_ptr<Region> own_;  // elsewhere
   int64_t used_ = 0, peak_ = 0;
   std::vector<Slice> slices_, peak_slices_;
-  bool peak_is_current_ =
-      true;  // peak_slices_ is copied lazily, when the first slice alive at the peak is released
+  bool peak_is_current_ = true;  // peak_slices_ is copied lazily, when the first slice alive at the peak is released
 };
 
 class ArenaScope {

@@ -12,10 +12,7 @@ namespace {
 
 std::atomic<int64_t> host_synchronizations = 0;
 
-double NowMs() {
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
+double NowMs() { return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 }  // namespace
 
@@ -26,8 +23,7 @@ OwnedStream::~OwnedStream() {
   if (stream_.handle != nullptr) cuda::DeleteStream(stream_.handle);
 }
 
-Event::Event(Device device)
-    : device_(device), handle_(device == Device::kCuda ? cuda::NewEvent() : nullptr) {}
+Event::Event(Device device) : device_(device), handle_(device == Device::kCuda ? cuda::NewEvent() : nullptr) {}
 
 Event::~Event() {
   if (handle_ != nullptr) cuda::DeleteEvent(handle_);
@@ -91,9 +87,8 @@ Staging::Staging(Device device, int64_t bytes) : device_(device), bytes_(bytes) 
   JEVONS_CHECK(bytes >= 0, "%lld bytes", static_cast<long long>(bytes));
   constexpr int64_t kAlignment = 64;
   const int64_t whole = bytes < kAlignment ? kAlignment : (bytes + kAlignment - 1) / kAlignment * kAlignment;
-  data_ = device == Device::kCuda
-              ? cuda::NewPinned(whole)
-              : std::aligned_alloc(static_cast<size_t>(kAlignment), static_cast<size_t>(whole));
+  data_ = device == Device::kCuda ? cuda::NewPinned(whole)
+                                  : std::aligned_alloc(static_cast<size_t>(kAlignment), static_cast<size_t>(whole));
   JEVONS_CHECK(data_ != nullptr, "no memory for %lld bytes of staging", static_cast<long long>(bytes));
   if (device == Device::kNone) std::memset(data_, 0, static_cast<size_t>(whole));
 }

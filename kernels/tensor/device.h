@@ -101,7 +101,7 @@ struct CudaReport {
   bool built = false;                           // this program has the CUDA backend
   int driver_version = 0, runtime_version = 0;  // 13000 for 13.0; 0 = none
   std::vector<CudaDevice> devices;
-  std::string problem;  // why no CUDA stream can be had; empty where one can
+  std::string problem;        // why no CUDA stream can be had; empty where one can
   std::string cudnn_problem;  // why attention cannot go to cuDNN; empty where it can
 };
 CudaReport ExamineCuda();

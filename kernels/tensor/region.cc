@@ -21,8 +21,8 @@ constexpr int64_t kWithoutEnd = int64_t{1} << 61;
 
 // Host memory whose pages become resident when first written.
 char* ReservePages(const std::string& name, int64_t capacity) {
-  void* address = mmap(nullptr, static_cast<size_t>(capacity), PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* address =
+      mmap(nullptr, static_cast<size_t>(capacity), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   JEVONS_CHECK(address != MAP_FAILED, "arena %s: cannot reserve %lld bytes of address space", name.c_str(),
                static_cast<long long>(capacity));
   // Large pages, but not for the first bytes: an arena that holds little should not make the system clear a large page.
@@ -36,9 +36,7 @@ char* ReservePages(const std::string& name, int64_t capacity) {
 Region::Region(std::string name, int64_t capacity, Device device) : name_(std::move(name)), device_(device), capacity_(capacity) {
   poison_ = device != Device::kNone && EnvironmentSwitch("JEVONS_POISON");
   switch (device_) {
-    case Device::kCpu:
-      base_ = ReservePages(name_, capacity);
-      break;
+    case Device::kCpu: base_ = ReservePages(name_, capacity); break;
     case Device::kCuda:
       memory_ = std::make_unique<cuda::Memory>(capacity);
       base_ = memory_->base();

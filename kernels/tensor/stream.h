@@ -10,8 +10,8 @@ enum class Device { kCpu, kCuda, kNone };
 
 struct Stream {
   Device device = Device::kCpu;
-  void* handle = nullptr;           // a cudaStream_t on kCuda
-  Device counted = Device::kCpu;    // on kNone: the backend whose memory is counted
+  void* handle = nullptr;         // a cudaStream_t on kCuda
+  Device counted = Device::kCpu;  // on kNone: the backend whose memory is counted
 
   // Whose operators' needs and habits hold here.
   Device backend() const { return device == Device::kNone ? counted : device; }

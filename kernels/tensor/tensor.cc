@@ -49,24 +49,24 @@ std::string Shape::ToString() const {
 }
 
 Tensor Tensor::Rows(int64_t begin, int64_t count) const {
-  JEVONS_CHECK(begin >= 0 && count >= 0 && begin + count <= rows(), "rows [%lld, +%lld) of %s",
-               static_cast<long long>(begin), static_cast<long long>(count), ToString().c_str());
+  JEVONS_CHECK(begin >= 0 && count >= 0 && begin + count <= rows(), "rows [%lld, +%lld) of %s", static_cast<long long>(begin),
+               static_cast<long long>(count), ToString().c_str());
   Tensor view(static_cast<char*>(data) + begin * pitch * SizeOf(dtype), dtype, {count, cols()});
   view.pitch = pitch;
   return view;
 }
 
 Tensor Tensor::Columns(int64_t begin, int64_t count) const {
-  JEVONS_CHECK(begin >= 0 && count >= 0 && begin + count <= cols(), "columns [%lld, +%lld) of %s",
-               static_cast<long long>(begin), static_cast<long long>(count), ToString().c_str());
+  JEVONS_CHECK(begin >= 0 && count >= 0 && begin + count <= cols(), "columns [%lld, +%lld) of %s", static_cast<long long>(begin),
+               static_cast<long long>(count), ToString().c_str());
   Tensor view(static_cast<char*>(data) + begin * SizeOf(dtype), dtype, {rows(), count});
   view.pitch = pitch;
   return view;
 }
 
 Tensor Tensor::Index(int64_t i) const {
-  JEVONS_CHECK(contiguous() && shape.rank >= 1 && i >= 0 && i < shape[0], "entry %lld of %s",
-               static_cast<long long>(i), ToString().c_str());
+  JEVONS_CHECK(contiguous() && shape.rank >= 1 && i >= 0 && i < shape[0], "entry %lld of %s", static_cast<long long>(i),
+               ToString().c_str());
   Shape rest;
   for (int d = 1; d < shape.rank; ++d) rest.dims[rest.rank++] = shape[d];
   return Tensor(static_cast<char*>(data) + i * rest.size() * SizeOf(dtype), dtype, rest);

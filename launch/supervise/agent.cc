@@ -45,15 +45,16 @@ void ServeAsAgent(Host& host, int in, int out) {
   bool listens = WriteLine(out, {{"host", host.name()}, {"heartbeats", host.heartbeats()}});
   std::optional<Copy> copy;
   auto heard = Clock::now(), told = heard;
-  for (Clock::time_point now; listens && !reader.ended() && (now = Clock::now()) - heard < std::chrono::duration<double>(kAgentPatience);) {
+  for (Clock::time_point now;
+       listens && !reader.ended() && (now = Clock::now()) - heard < std::chrono::duration<double>(kAgentPatience);) {
     for (const Json& message : reader.Read(std::chrono::milliseconds(20))) {
       heard = Clock::now();
       if (!message.contains("ask")) continue;
       if (message.value("do", "") == "copy") {
         copy = Copy{{{"reply", message["ask"]}},
-                    std::async(std::launch::async, [&host, part = MemoryPartOf(message.at("part")), partial = message.at("partial").get<std::string>()] {
-                      return host.CopyPart(part, partial);
-                    })};
+                    std::async(std::launch::async,
+                               [&host, part = MemoryPartOf(message.at("part")),
+                                partial = message.at("partial").get<std::string>()] { return host.CopyPart(part, partial); })};
       } else {
         listens = WriteLine(out, Answer(host, message));
       }

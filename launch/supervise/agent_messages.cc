@@ -11,9 +11,21 @@ namespace jevons {
 using Json = nlohmann::json;
 
 Json JsonOf(const RankState& s) {
-  return {{"rank", s.rank}, {"pid", s.pid}, {"start", s.process_start}, {"changed", s.changed}, {"alive", s.alive}, {"step", s.step}, {"steps", s.steps},
-          {"stage", static_cast<int>(s.stage)}, {"phase", static_cast<int>(s.phase)}, {"action", s.action}, {"exit", s.exit_code},
-          {"silence", s.longest_silence}, {"wait", s.longest_wait}, {"lives", s.lives}, {"stopped", s.stopped}};
+  return {{"rank", s.rank},
+          {"pid", s.pid},
+          {"start", s.process_start},
+          {"changed", s.changed},
+          {"alive", s.alive},
+          {"step", s.step},
+          {"steps", s.steps},
+          {"stage", static_cast<int>(s.stage)},
+          {"phase", static_cast<int>(s.phase)},
+          {"action", s.action},
+          {"exit", s.exit_code},
+          {"silence", s.longest_silence},
+          {"wait", s.longest_wait},
+          {"lives", s.lives},
+          {"stopped", s.stopped}};
 }
 
 RankState RankStateOf(const Json& json) {
@@ -62,7 +74,8 @@ std::vector<Json> LineReader::Read(std::chrono::milliseconds wait) {
   std::vector<Json> objects;
   size_t begin = 0;
   for (size_t end; (end = rest_.find('\n', begin)) != std::string::npos; begin = end + 1)
-    if (Json json = Json::parse(rest_.substr(begin, end - begin), nullptr, /*allow_exceptions=*/false); json.is_object()) objects.push_back(std::move(json));
+    if (Json json = Json::parse(rest_.substr(begin, end - begin), nullptr, /*allow_exceptions=*/false); json.is_object())
+      objects.push_back(std::move(json));
   rest_.erase(0, begin);
   return objects;
 }

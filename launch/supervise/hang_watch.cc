@@ -22,7 +22,10 @@ std::optional<Hang> HangWatch::Look(std::span<const RankState> ranks, double sec
     Seen& seen = seen_[state.rank];
     const bool changed = state.changed != seen.changed, alive = state.alive != seen.alive;
     const double stillest_so_far = stillest != nullptr ? seen_[stillest->rank].unchanged : -1;
-    seen = {.changed = state.changed, .alive = state.alive, .unchanged = changed ? 0 : seen.unchanged + seconds, .silent = alive ? 0 : seen.silent + seconds};
+    seen = {.changed = state.changed,
+            .alive = state.alive,
+            .unchanged = changed ? 0 : seen.unchanged + seconds,
+            .silent = alive ? 0 : seen.silent + seconds};
 
     const bool stopped = seen.silent > floor_ && state.stopped;
     const double deadline = stopped ? floor_ : HangDeadline(state, state.longest_silence, floor_);
@@ -35,7 +38,8 @@ std::optional<Hang> HangWatch::Look(std::span<const RankState> ranks, double sec
     if (seen.unchanged > stillest_so_far) stillest = &state;
   }
   if (silent) return silent;
-  if (all_wait && shortest_unchanged > patience) return Hang{*stillest, seen_[stillest->rank].unchanged, "waits, as all ranks do"};
+  if (all_wait && shortest_unchanged > patience)
+    return Hang{*stillest, seen_[stillest->rank].unchanged, "waits, as all ranks do"};
   return std::nullopt;
 }
 

@@ -29,11 +29,12 @@ double HangDeadline(const RankState& state, double longest, double floor);
 
 class HangWatch {
  public:
-  static constexpr double kTimes = 10;           // what has been longest
-  static constexpr double kStarting = 300;       // seconds; of what comes before the first step or after the last, and of a phase that is new
-  static constexpr double kValidating = 30;      // at least
-  static constexpr double kSaving = 3600;        // a slow disk is no hang
-  static constexpr double kPolls = 1;            // since the last poll: it still waits
+  static constexpr double kTimes = 10;  // what has been longest
+  static constexpr double kStarting =
+      300;  // seconds; of what comes before the first step or after the last, and of a phase that is new
+  static constexpr double kValidating = 30;  // at least
+  static constexpr double kSaving = 3600;    // a slow disk is no hang
+  static constexpr double kPolls = 1;        // since the last poll: it still waits
 
   // `floor` in seconds: also the deadline in any phase of a process that a signal has stopped.
   explicit HangWatch(double floor) : floor_(floor) {}

@@ -27,7 +27,10 @@ std::string MemoryFolderOf(const std::string& run) {
 }
 
 ThisHost::ThisHost(HeartbeatFile heartbeat, std::string memory_folder)
-    : name_(HostName()), heartbeats_(heartbeat.place()), heartbeat_(std::move(heartbeat)), memory_folder_(std::move(memory_folder)) {}
+    : name_(HostName()),
+      heartbeats_(heartbeat.place()),
+      heartbeat_(std::move(heartbeat)),
+      memory_folder_(std::move(memory_folder)) {}
 
 absl::StatusOr<std::unique_ptr<ThisHost>> ThisHost::Create(const std::string& memory_folder) {
   JEVONS_ASSIGN_OR_RETURN(HeartbeatFile heartbeat, HeartbeatFile::Create(kMostRanks));
@@ -56,7 +59,9 @@ void ThisHost::KillRanks() {
 
 std::vector<MemoryPart> ThisHost::Parts() { return ListMemoryParts(PosixFileSystem(), memory_folder_); }
 
-absl::Status ThisHost::CopyPart(const MemoryPart& part, const std::string& partial) { return CopyToDisk(PosixFileSystem(), part, partial); }
+absl::Status ThisHost::CopyPart(const MemoryPart& part, const std::string& partial) {
+  return CopyToDisk(PosixFileSystem(), part, partial);
+}
 
 void ThisHost::ForgetParts() {
   std::error_code ignored;

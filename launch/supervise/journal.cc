@@ -37,7 +37,9 @@ std::string TextOr(const Json& json, const char* name) {
   return found != json.end() && found->is_string() ? found->get<std::string>() : "";
 }
 
-bool EndsJob(const JournalEvent& event) { return event.event == "died" || event.event == "hung" || event.event == "lost" || event.event == "exit"; }
+bool EndsJob(const JournalEvent& event) {
+  return event.event == "died" || event.event == "hung" || event.event == "lost" || event.event == "exit";
+}
 
 // A job that trained, from its first step until its last progress.
 struct Work {
@@ -94,7 +96,8 @@ std::string ToJournalLine(const JournalEvent& event) {
 
 std::optional<JournalEvent> FromJournalLine(const std::string& line) {
   const Json json = Json::parse(line, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object() || !json.contains("time") || !json["time"].is_number() || TextOr(json, "event").empty()) return std::nullopt;
+  if (!json.is_object() || !json.contains("time") || !json["time"].is_number() || TextOr(json, "event").empty())
+    return std::nullopt;
   JournalEvent event{.time = json["time"].get<double>(), .event = TextOr(json, "event")};
   Get(json, "exit", event.exit);
   Get(json, "rank", event.rank);
@@ -119,7 +122,8 @@ std::vector<JournalEvent> ReadJournal(const std::string& run) {
 absl::StatusOr<Journal> Journal::Open(const std::string& run) {
   std::error_code error;
   std::filesystem::create_directories(run, error);
-  if (error) return FailureError(absl::StrFormat("%s: cannot make the folder: %s; choose another --output", run, error.message()));
+  if (error)
+    return FailureError(absl::StrFormat("%s: cannot make the folder: %s; choose another --output", run, error.message()));
   const std::string path = PathOf(run);
   const int lock = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
   if (lock < 0) return FailureError(absl::StrFormat("%s: cannot be opened: %s", path, std::strerror(errno)));
@@ -127,7 +131,8 @@ absl::StatusOr<Journal> Journal::Open(const std::string& run) {
     close(lock);
     return UsageError(run + ": another `jevons supervise` has this run; wait for it, or choose another --output");
   }
-  absl::StatusOr<AppendFile> file = AppendFile::OpenAfterLastLine(path);  // a supervisor that was killed may have left a part of one
+  absl::StatusOr<AppendFile> file =
+      AppendFile::OpenAfterLastLine(path);  // a supervisor that was killed may have left a part of one
   if (!file.ok()) {
     close(lock);
     return file.status();
@@ -180,8 +185,8 @@ Ettr EttrOf(std::span<const JournalEvent> events, double now) {
 }
 
 std::string EttrText(const Ettr& ettr) {
-  return absl::StrFormat("ETTR %.1f%%: %.1f s of training kept, of %.1f s; %d restart%s", 100 * ettr.ratio(), ettr.productive, ettr.wall, ettr.restarts,
-                         ettr.restarts == 1 ? "" : "s");
+  return absl::StrFormat("ETTR %.1f%%: %.1f s of training kept, of %.1f s; %d restart%s", 100 * ettr.ratio(), ettr.productive,
+                         ettr.wall, ettr.restarts, ettr.restarts == 1 ? "" : "s");
 }
 
 }  // namespace jevons

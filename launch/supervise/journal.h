@@ -28,8 +28,9 @@ struct JournalEvent {
   std::string host = {};                    // of several, the one where it happened
   std::string phase = {};                   // and action
   std::optional<double> idle_seconds = {};  // of died, hung and exit: since the last progress of any rank
-  std::optional<double> seconds_lost = {};  // of training: since the last job's last progress, and what of its steps is made again
-  std::string detail = {};                  // for people; of begin: the heartbeat file
+  std::optional<double> seconds_lost =
+      {};                   // of training: since the last job's last progress, and what of its steps is made again
+  std::string detail = {};  // for people; of begin: the heartbeat file
 };
 
 std::string ToJournalLine(const JournalEvent& event);  // ends in a newline
@@ -42,14 +43,16 @@ class Journal {
  public:
   // Makes the folder where it is new. UsageError where another supervisor has the run.
   static absl::StatusOr<Journal> Open(const std::string& run);
-  Journal(Journal&& other) noexcept : file_(std::move(other.file_)), lock_(std::exchange(other.lock_, -1)), events_(std::move(other.events_)) {}
+  Journal(Journal&& other) noexcept
+      : file_(std::move(other.file_)), lock_(std::exchange(other.lock_, -1)), events_(std::move(other.events_)) {}
   ~Journal();
   // `event.time` is set here. A disk that does not take it is no reason to end: a warning.
   void Append(JournalEvent event);
   const std::vector<JournalEvent>& events() const { return events_; }
 
  private:
-  Journal(AppendFile file, int lock, std::vector<JournalEvent> events) : file_(std::move(file)), lock_(lock), events_(std::move(events)) {}
+  Journal(AppendFile file, int lock, std::vector<JournalEvent> events)
+      : file_(std::move(file)), lock_(lock), events_(std::move(events)) {}
   AppendFile file_;
   int lock_;
   std::vector<JournalEvent> events_;

@@ -26,7 +26,9 @@ absl::StatusOr<RankLayout> LayoutFor(const RunConfig& config, int64_t ranks, boo
         if (n / pp % ep != 0) continue;
         RunConfig changed = config;
         RankLayout layout{.ranks = n};
-        const auto set = [&](const char* field, const auto& value) { layout.assignments.push_back(absl::StrCat("parallel.", field, "=", value)); };
+        const auto set = [&](const char* field, const auto& value) {
+          layout.assignments.push_back(absl::StrCat("parallel.", field, "=", value));
+        };
         if (!on_all_hosts && config.parallel().dispatch() == FORWARDING) set("dispatch", "AUTO");
         if (!on_all_hosts && config.parallel().ep_nodes() > 0) set("ep_nodes", 0);
         if (ep != most_ep) {

@@ -10,8 +10,8 @@ namespace jevons {
 
 class Quarantine {
  public:
-  static constexpr int kFailures = 2;         // within kMemory
-  static constexpr double kMemory = 3600;     // seconds for which a failure counts
+  static constexpr int kFailures = 2;      // within kMemory
+  static constexpr double kMemory = 3600;  // seconds for which a failure counts
 
   // A rank on `host` died or hung, or the host was lost. `now` in seconds.
   void Failed(const std::string& host, double now) { failures_[host].push_back(now); }

@@ -11,17 +11,12 @@ namespace jevons {
 RestartDecision RestartPolicy::Next(int exit_code, int64_t step) {
   switch (static_cast<ExitCode>(exit_code)) {
     case ExitCode::kOk:
-    case ExitCode::kPreempted:
-      return {};
-    case ExitCode::kUsage:
-      return {.reason = "another start would refuse the same command line or config"};
-    case ExitCode::kIntegrity:
-      return {.reason = "another start would read the same data or checkpoint"};
-    case ExitCode::kNumerical:
-      return {.reason = "another start would compute the same NaN or Inf"};
+    case ExitCode::kPreempted: return {};
+    case ExitCode::kUsage: return {.reason = "another start would refuse the same command line or config"};
+    case ExitCode::kIntegrity: return {.reason = "another start would read the same data or checkpoint"};
+    case ExitCode::kNumerical: return {.reason = "another start would compute the same NaN or Inf"};
     case ExitCode::kFailure:
-    case ExitCode::kPeerLost:
-      break;
+    case ExitCode::kPeerLost: break;
   }
   barren_ = furthest_ && step <= *furthest_ ? barren_ + 1 : 0;
   furthest_ = std::max(step, furthest_.value_or(step));

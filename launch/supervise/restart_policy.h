@@ -16,7 +16,7 @@ struct RestartDecision {
 
 class RestartPolicy {
  public:
-  static constexpr int kBarren = 3;          // restarts in a row that may bring no progress
+  static constexpr int kBarren = 3;  // restarts in a row that may bring no progress
   static constexpr double kLongestDelay = 60;
 
   // `budget`: restarts in all; none: as many as bring progress, and kBarren in a row that bring none.

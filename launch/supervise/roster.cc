@@ -23,7 +23,8 @@ template <typename Function>
 void Roster::ForEach(Function function) {
   std::vector<std::jthread> threads;
   for (size_t i = 0; i < members_.size(); ++i)
-    if (Host* const host = members_[i].host.get(); host != nullptr) threads.emplace_back([function, host, i] { function(*host, static_cast<int>(i)); });
+    if (Host* const host = members_[i].host.get(); host != nullptr)
+      threads.emplace_back([function, host, i] { function(*host, static_cast<int>(i)); });
 }
 
 void Roster::ReachAll(const std::vector<Member*>& members, double now) {
@@ -55,10 +56,13 @@ absl::Status Roster::Gather(double now) {
   // One that fails again and again takes no part, though it could be reached.
   for (Member& member : members_)
     if (several() && member.host != nullptr && quarantine_.Holds(member.slots.name, now)) {
-      LogWarning(absl::StrFormat("%s has failed %d times within %g s: the run goes on without it", member.slots.name, Quarantine::kFailures, Quarantine::kMemory));
+      LogWarning(absl::StrFormat("%s has failed %d times within %g s: the run goes on without it", member.slots.name,
+                                 Quarantine::kFailures, Quarantine::kMemory));
       member.host.reset();
     }
-  const auto due = [&](const Member& member) { return !quarantine_.Holds(member.slots.name, now) && (!member.lost || now - *member.lost > kRetry); };
+  const auto due = [&](const Member& member) {
+    return !quarantine_.Holds(member.slots.name, now) && (!member.lost || now - *member.lost > kRetry);
+  };
   ReachAll(absent(due), now);
   if (slots().empty()) ReachAll(absent([](const Member&) { return true; }), now);
   if (!slots().empty()) return absl::OkStatus();
@@ -105,7 +109,9 @@ std::optional<int> Roster::Lost() {
   return std::nullopt;
 }
 
-std::string Roster::WhereItIs(const RankState& state) { return members_[static_cast<size_t>(state.host)].host->WhereItIs(state.pid); }
+std::string Roster::WhereItIs(const RankState& state) {
+  return members_[static_cast<size_t>(state.host)].host->WhereItIs(state.pid);
+}
 
 void Roster::KillRanks() {
   ForEach([](Host& host, int) { host.KillRanks(); });

@@ -21,8 +21,8 @@ namespace jevons {
 
 class Roster {
  public:
-  static constexpr double kSilence = 3;   // seconds without a word after which a host is lost
-  static constexpr double kRetry = 60;    // seconds before a lost host is asked for again
+  static constexpr double kSilence = 3;  // seconds without a word after which a host is lost
+  static constexpr double kRetry = 60;   // seconds before a lost host is asked for again
 
   // Reaches a host by its name in the hostfile; may be called for several at once.
   using Reach = std::function<absl::StatusOr<std::shared_ptr<Host>>(const std::string& name)>;
@@ -41,10 +41,10 @@ class Roster {
   absl::Status Gather(double now);
   // Of those that take part:
   std::vector<HostSlots> slots() const;
-  std::string heartbeats() const;   // for kHeartbeatVariable
-  std::set<pid_t> shells() const;   // that lead to agents
-  std::vector<RankState> Ranks();   // each with its host
-  std::optional<int> Lost();        // who no longer answers
+  std::string heartbeats() const;  // for kHeartbeatVariable
+  std::set<pid_t> shells() const;  // that lead to agents
+  std::vector<RankState> Ranks();  // each with its host
+  std::optional<int> Lost();       // who no longer answers
   std::string WhereItIs(const RankState& state);
   void KillRanks();
   void Clear();

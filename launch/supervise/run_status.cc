@@ -50,18 +50,21 @@ void ReadMetrics(RunStatus& status) {
     const auto record = FromJsonLine(line + "\n");
     if (!record || !ValueOf(record, "loss/main")) continue;
     // Where a run was resumed there is a pause.
-    const auto training = std::find_if(status.events.rbegin(), status.events.rend(), [](const JournalEvent& event) { return event.event == "training"; });
+    const auto training = std::find_if(status.events.rbegin(), status.events.rend(),
+                                       [](const JournalEvent& event) { return event.event == "training"; });
     if (training != status.events.rend() && record->wall_time < training->time) continue;
     if (!first) first = record;
     status.newest = record;
   }
   if (first && status.newest->step > first->step)
-    status.seconds_per_step = (status.newest->wall_time - first->wall_time) / static_cast<double>(status.newest->step - first->step);
+    status.seconds_per_step =
+        (status.newest->wall_time - first->wall_time) / static_cast<double>(status.newest->step - first->step);
 }
 
 // Where a supervisor says that they are; nothing where it has ended.
 void ReadRanks(RunStatus& status) {
-  const auto begin = std::find_if(status.events.rbegin(), status.events.rend(), [](const JournalEvent& event) { return event.event == "begin"; });
+  const auto begin = std::find_if(status.events.rbegin(), status.events.rend(),
+                                  [](const JournalEvent& event) { return event.event == "begin"; });
   if (begin == status.events.rend()) return;
   const auto file = HeartbeatFile::Open(begin->detail, /*writable=*/false);
   if (!file.ok()) return;
@@ -138,8 +141,11 @@ absl::StatusOr<RunStatus> ReadRunStatus(const std::string& run) {
 
 std::string StatusText(const RunStatus& status) {
   std::string text;
-  const auto add = [&](absl::string_view name, absl::string_view what) { absl::StrAppendFormat(&text, "%-12s %s\n", name, what); };
-  add("run", absl::StrCat(status.run, status.running ? ", running" : ", not running", status.events.empty() ? ", not supervised" : ""));
+  const auto add = [&](absl::string_view name, absl::string_view what) {
+    absl::StrAppendFormat(&text, "%-12s %s\n", name, what);
+  };
+  add("run",
+      absl::StrCat(status.run, status.running ? ", running" : ", not running", status.events.empty() ? ", not supervised" : ""));
   if (status.newest) {
     add("step", absl::StrCat(status.newest->step, status.steps > 0 ? absl::StrCat(" of ", status.steps) : "",
                              absl::StrFormat(", loss %.4f", ValueOf(status.newest, "loss/main").value_or(0))));
@@ -152,13 +158,15 @@ std::string StatusText(const RunStatus& status) {
                                 dollars ? absl::StrFormat("$%.2f", *dollars) : "price not set"));
   }
   for (const RankState& state : status.ranks) {
-    add(absl::StrCat("rank ", state.rank), absl::StrFormat("process %d%s, step %d, %s, %.2f s ago", state.pid, state.lives ? "" : " (gone)", state.step,
-                                                           PhaseText(state), std::max(0.0, Age(status, state))));
+    add(absl::StrCat("rank ", state.rank),
+        absl::StrFormat("process %d%s, step %d, %s, %.2f s ago", state.pid, state.lives ? "" : " (gone)", state.step,
+                        PhaseText(state), std::max(0.0, Age(status, state))));
   }
   add("checkpoints", status.checkpoints.empty() ? "none" : "of steps " + absl::StrJoin(status.checkpoints, ", "));
   if (status.events.empty()) return text;
   add("supervised", EttrText(EttrOf(status.events, status.ranks.empty() ? 0 : status.now)));
-  for (size_t i = status.events.size() - std::min(kShownEvents, status.events.size()); i < status.events.size(); ++i) add("", EventText(status.events[i]));
+  for (size_t i = status.events.size() - std::min(kShownEvents, status.events.size()); i < status.events.size(); ++i)
+    add("", EventText(status.events[i]));
   return text;
 }
 
@@ -175,13 +183,20 @@ std::string StatusJson(const RunStatus& status) {
   json["dollars"] = number(ValueOf(status.newest, "cost/dollars"));
   json["ranks"] = Json::array();
   for (const RankState& state : status.ranks) {
-    json["ranks"].push_back({{"rank", state.rank}, {"pid", state.pid}, {"alive", state.lives}, {"step", state.step},
-                             {"phase", PhaseText(state)}, {"heartbeat_age_seconds", std::max(0.0, Age(status, state))}});
+    json["ranks"].push_back({{"rank", state.rank},
+                             {"pid", state.pid},
+                             {"alive", state.lives},
+                             {"step", state.step},
+                             {"phase", PhaseText(state)},
+                             {"heartbeat_age_seconds", std::max(0.0, Age(status, state))}});
   }
   json["checkpoints"] = status.checkpoints;
   if (!status.events.empty()) {
     const Ettr ettr = EttrOf(status.events, status.ranks.empty() ? 0 : status.now);
-    json["ettr"] = {{"ratio", ettr.ratio()}, {"productive_seconds", ettr.productive}, {"wall_seconds", ettr.wall}, {"restarts", ettr.restarts}};
+    json["ettr"] = {{"ratio", ettr.ratio()},
+                    {"productive_seconds", ettr.productive},
+                    {"wall_seconds", ettr.wall},
+                    {"restarts", ettr.restarts}};
   }
   json["events"] = Json::array();
   for (size_t i = status.events.size() - std::min(kShownEvents, status.events.size()); i < status.events.size(); ++i)

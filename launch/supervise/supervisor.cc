@@ -81,10 +81,12 @@ int Supervisor::Run() {
     }
     const RestartDecision decision = policy_.Next(judged, step_);
     if (!decision.restart) {
-      if (!decision.reason.empty()) LogError(absl::StrFormat("the run is not started again: exit code %d, and %s", code, decision.reason));
+      if (!decision.reason.empty())
+        LogError(absl::StrFormat("the run is not started again: exit code %d, and %s", code, decision.reason));
       break;
     }
-    LogWarning(absl::StrFormat("starting again%s (restart %d)", decision.delay > 0 ? absl::StrFormat(" in %g s", decision.delay) : "", policy_.restarts()));
+    LogWarning(absl::StrFormat("starting again%s (restart %d)",
+                               decision.delay > 0 ? absl::StrFormat(" in %g s", decision.delay) : "", policy_.restarts()));
     if (!Delay(decision.delay)) {
       code = static_cast<int>(ExitCode::kPreempted);
       break;
@@ -112,12 +114,13 @@ absl::StatusOr<std::vector<std::string>> Supervisor::Command() {
     JEVONS_ASSIGN_OR_RETURN(const RankLayout legal, LayoutFor(options_.config, slots, roster_.complete()));
     const std::string path = options_.run + "/supervise.hosts";
     JEVONS_RETURN_IF_ERROR(WriteFile(path, hostfile));
-    command.insert(command.end(), {"--hostfile", path, "-np", absl::StrCat(legal.ranks), "-x", kHeartbeatVariable, "-x", kMemoryVariable});
+    command.insert(command.end(),
+                   {"--hostfile", path, "-np", absl::StrCat(legal.ranks), "-x", kHeartbeatVariable, "-x", kMemoryVariable});
     layout = legal.assignments;
     layout.push_back(absl::StrCat("ranks=", legal.ranks));
     if (layout != layout_) {
-      const std::string text = absl::StrFormat("%d ranks on %s%s%s", legal.ranks, absl::StrJoin(names, ", "), legal.assignments.empty() ? "" : ", ",
-                                               absl::StrJoin(legal.assignments, ", "));
+      const std::string text = absl::StrFormat("%d ranks on %s%s%s", legal.ranks, absl::StrJoin(names, ", "),
+                                               legal.assignments.empty() ? "" : ", ", absl::StrJoin(legal.assignments, ", "));
       if (!layout_.empty()) LogWarning("the run goes on in another layout: " + text);
       journal_.Append({.event = "layout", .detail = text});
       layout_ = layout;
@@ -139,7 +142,8 @@ absl::StatusOr<Supervisor::Outcome> Supervisor::RunJob() {
   training_ = false;
   JEVONS_ASSIGN_OR_RETURN(std::vector<std::string> command, Command());
   jobs_.Spare(roster_.shells());
-  JEVONS_RETURN_IF_ERROR(jobs_.Start(std::move(command), {absl::StrCat(kHeartbeatVariable, "=", roster_.heartbeats()), absl::StrCat(kMemoryVariable, "=", MemoryFolderOf(options_.run))}));
+  JEVONS_RETURN_IF_ERROR(jobs_.Start(std::move(command), {absl::StrCat(kHeartbeatVariable, "=", roster_.heartbeats()),
+                                                          absl::StrCat(kMemoryVariable, "=", MemoryFolderOf(options_.run))}));
   journal_.Append({.event = "start", .pid = jobs_.launcher()});
   std::optional<Outcome> outcome;
   for (auto last = Clock::now(); !outcome;) {
@@ -174,7 +178,9 @@ std::optional<Supervisor::Outcome> Supervisor::Look(double seconds) {
     // A launcher that a signal meets while it ends: its ranks had told how they do.
     if (!ranks.empty() && std::all_of(ranks.begin(), ranks.end(), [](const RankState& state) { return state.exit_code >= 0; }))
       return Outcome{.exit_code = WorstExitCode(ranks)};
-    Outcome killed{.exit_code = static_cast<int>(ExitCode::kPeerLost), .event = "died", .detail = absl::StrFormat("exit code %d of the launcher", *exit_code)};
+    Outcome killed{.exit_code = static_cast<int>(ExitCode::kPeerLost),
+                   .event = "died",
+                   .detail = absl::StrFormat("exit code %d of the launcher", *exit_code)};
     if (const auto dead = DeadRank(ranks)) {
       killed.rank = dead->rank;
       killed.host = dead->host;
@@ -184,22 +190,31 @@ std::optional<Supervisor::Outcome> Supervisor::Look(double seconds) {
   PassSignalOn(!ranks.empty() || (!options_.ranks_are_seen && job_seconds_ > kRanksElsewhere));
   if (auto dead = DeadRank(ranks)) return dead;
   if (const auto host = roster_.Lost())
-    return Outcome{.exit_code = static_cast<int>(ExitCode::kPeerLost), .event = "lost", .host = host, .detail = roster_.NameOf(*host) + " does not answer"};
+    return Outcome{.exit_code = static_cast<int>(ExitCode::kPeerLost),
+                   .event = "lost",
+                   .host = host,
+                   .detail = roster_.NameOf(*host) + " does not answer"};
   // Ranks that end in order take their launcher with them.
-  const auto ends = std::find_if(ranks.begin(), ranks.end(), [](const RankState& state) { return state.exit_code >= 0 && !state.lives; });
+  const auto ends =
+      std::find_if(ranks.begin(), ranks.end(), [](const RankState& state) { return state.exit_code >= 0 && !state.lives; });
   since_exit_ = ends == ranks.end() ? 0 : since_exit_ + seconds;
   if (since_exit_ > Jobs::kPatience) {
-    return Outcome{.exit_code = WorstExitCode(ranks), .rank = *ends, .detail = absl::StrFormat("the launcher did not end within %g s of its ranks", Jobs::kPatience)};
+    return Outcome{.exit_code = WorstExitCode(ranks),
+                   .rank = *ends,
+                   .detail = absl::StrFormat("the launcher did not end within %g s of its ranks", Jobs::kPatience)};
   }
   if (const auto hang = watch_.Look(ranks, seconds)) return HungRank(*hang);
   if (options_.ranks_are_seen && ranks.empty() && job_seconds_ > HangWatch::kStarting)
-    return Outcome{.exit_code = static_cast<int>(ExitCode::kPeerLost), .event = "hung", .detail = absl::StrFormat("no rank has come within %g s", HangWatch::kStarting)};
+    return Outcome{.exit_code = static_cast<int>(ExitCode::kPeerLost),
+                   .event = "hung",
+                   .detail = absl::StrFormat("no rank has come within %g s", HangWatch::kStarting)};
   return std::nullopt;
 }
 
 void Supervisor::NoteTraining(const std::vector<RankState>& ranks) {
   if (training_) return;
-  const auto trains = std::find_if(ranks.begin(), ranks.end(), [](const RankState& state) { return state.stage == HeartbeatStage::kTraining; });
+  const auto trains =
+      std::find_if(ranks.begin(), ranks.end(), [](const RankState& state) { return state.stage == HeartbeatStage::kTraining; });
   if (trains == ranks.end()) return;
   training_ = true;
   const double lost = SecondsLost(journal_.events(), UnixSeconds(), trains->step);
@@ -221,7 +236,8 @@ std::optional<Supervisor::Outcome> Supervisor::DeadRank(const std::vector<RankSt
   const auto dead = std::find_if_not(ranks.begin(), ranks.end(), [](const RankState& state) { return state.lives; });
   if (dead == ranks.end() || dead->exit_code == 0) return std::nullopt;
   if (std::any_of(ranks.begin(), ranks.end(), [](const RankState& state) { return state.exit_code > 0; })) return std::nullopt;
-  return Outcome{.exit_code = static_cast<int>(ExitCode::kPeerLost), .event = "died", .rank = *dead, .host = dead->host, .detail = {}};
+  return Outcome{
+      .exit_code = static_cast<int>(ExitCode::kPeerLost), .event = "died", .rank = *dead, .host = dead->host, .detail = {}};
 }
 
 Supervisor::Outcome Supervisor::HungRank(const Hang& hang) {
@@ -243,7 +259,8 @@ void Supervisor::Record(const Outcome& outcome) {
   }
   journal_.Append(event);
   if (outcome.event == "exit" && outcome.detail.empty()) return;  // it has said why itself
-  const std::string who = absl::StrCat(outcome.rank ? Who(*outcome.rank) : "the job", event.host.empty() ? "" : " on ", event.host);
+  const std::string who =
+      absl::StrCat(outcome.rank ? Who(*outcome.rank) : "the job", event.host.empty() ? "" : " on ", event.host);
   LogError(absl::StrCat(who, outcome.event == "died" ? " died" : "", outcome.detail.empty() ? "" : ": ", outcome.detail));
 }
 
@@ -281,7 +298,8 @@ void Supervisor::SaveFromMemory() {
     return absl::OkStatus();
   };
   if (const absl::Status status = save(); !status.ok())
-    LogWarning(absl::StrFormat("what is in memory could not be saved, the run goes on from the newest checkpoint on disk: %s", std::string(status.message())));
+    LogWarning(absl::StrFormat("what is in memory could not be saved, the run goes on from the newest checkpoint on disk: %s",
+                               std::string(status.message())));
 }
 
 // False where a signal came meanwhile.

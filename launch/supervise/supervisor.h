@@ -26,7 +26,7 @@ struct SuperviseOptions {
   RunConfig config = {};              // of several hosts: what it trains
   bool ranks_are_seen = true;         // all of them; else heartbeats may come from some of them, or none
   std::optional<int> restarts;
-  double hang_seconds = 0;           // floor of the deadlines
+  double hang_seconds = 0;  // floor of the deadlines
   const std::atomic<int>* stop = nullptr;
 };
 
@@ -72,7 +72,7 @@ class Supervisor {
   double job_seconds_ = 0, idle_seconds_ = 0, since_exit_ = 0;
   int64_t newest_change_ = 0, step_ = -1;
   bool training_ = false;
-  bool told_ = false;  // its ranks, to stop
+  bool told_ = false;                // its ranks, to stop
   std::vector<std::string> layout_;  // how it is told to differ from the config
 };
 

@@ -10,8 +10,7 @@
 namespace jevons {
 
 AllToAllResult MeasureAllToAll(Communicator& group, int64_t bytes_per_peer, int repeats, Peers peers) {
-  JEVONS_CHECK(bytes_per_peer >= 0 && repeats > 0, "%lld bytes, %d repeats",
-               static_cast<long long>(bytes_per_peer), repeats);
+  JEVONS_CHECK(bytes_per_peer >= 0 && repeats > 0, "%lld bytes, %d repeats", static_cast<long long>(bytes_per_peer), repeats);
   using Clock = std::chrono::steady_clock;
   std::vector<int64_t> bytes(group.size(), bytes_per_peer);
   int others = group.size() - 1;
@@ -35,8 +34,7 @@ AllToAllResult MeasureAllToAll(Communicator& group, int64_t bytes_per_peer, int 
   result.bytes_per_peer = bytes_per_peer;
   result.seconds = static_cast<double>(nanoseconds[repeats / 2]) * 1e-9;
   if (result.seconds > 0) {
-    result.gigabytes_per_second =
-        static_cast<double>(others * bytes_per_peer) / result.seconds * 1e-9;
+    result.gigabytes_per_second = static_cast<double>(others * bytes_per_peer) / result.seconds * 1e-9;
   }
   return result;
 }

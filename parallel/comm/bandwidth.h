@@ -8,9 +8,8 @@ namespace jevons {
 
 struct AllToAllResult {
   int64_t bytes_per_peer = 0;
-  double seconds = 0;  // of the median all-to-all, on the slowest rank
-  double gigabytes_per_second =
-      0;  // that each rank sends to its peers: their number * bytes_per_peer / seconds / 1e9
+  double seconds = 0;               // of the median all-to-all, on the slowest rank
+  double gigabytes_per_second = 0;  // that each rank sends to its peers: their number * bytes_per_peer / seconds / 1e9
 };
 
 enum class Peers { kAll, kSameNode, kOtherNodes };

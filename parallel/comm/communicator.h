@@ -56,8 +56,7 @@ class Communicator {
 
   virtual int rank() const = 0;
   virtual int size() const = 0;
-  virtual const std::string& name()
-      const = 0;  // the axis it serves: "world", "ep", ...; the watchdog prints it
+  virtual const std::string& name() const = 0;  // the axis it serves: "world", "ep", ...; the watchdog prints it
 
   // The machine of a rank of the group: ranks of one share its memory and have one number.
   virtual int NodeOf(int rank) const = 0;
@@ -87,15 +86,10 @@ class Communicator {
   // transfers run one after the other: two ranks must not both send first.
   // Who waits for a named message in vain names it. On the host its sender's name and its size go ahead of it, and the
   // receiver compares: another name ends the job as another size does. On a device nobody compares.
-  virtual CommRequest BeginSend(const Stream& stream, ConstBytes data, int peer,
-                                const MessageNames& names) = 0;
+  virtual CommRequest BeginSend(const Stream& stream, ConstBytes data, int peer, const MessageNames& names) = 0;
   virtual CommRequest BeginReceive(const Stream& stream, Bytes data, int peer, const MessageNames& names) = 0;
-  CommRequest BeginSend(const Stream& stream, ConstBytes data, int peer) {
-    return BeginSend(stream, data, peer, {});
-  }
-  CommRequest BeginReceive(const Stream& stream, Bytes data, int peer) {
-    return BeginReceive(stream, data, peer, {});
-  }
+  CommRequest BeginSend(const Stream& stream, ConstBytes data, int peer) { return BeginSend(stream, data, peer, {}); }
+  CommRequest BeginReceive(const Stream& stream, Bytes data, int peer) { return BeginReceive(stream, data, peer, {}); }
 
   // What `stream` is given from here on finds the transfer done. The stream's device is that of the Begin.
   virtual void Wait(const Stream& stream, CommRequest request) = 0;
@@ -120,11 +114,8 @@ class Communicator {
 
   // recv[i] = the sum over ranks r of r's send[rank() * recv.size() + i]; send.size() == size() * recv.size(). Integers:
   // exact in any order. `recv` may be this rank's own part of `send`. What `stream` is given afterwards finds it there.
-  virtual void ReduceScatterSum(const Stream& stream, std::span<const int64_t> send,
-                                std::span<int64_t> recv) = 0;
-  void ReduceScatterSum(std::span<const int64_t> send, std::span<int64_t> recv) {
-    ReduceScatterSum({}, send, recv);
-  }
+  virtual void ReduceScatterSum(const Stream& stream, std::span<const int64_t> send, std::span<int64_t> recv) = 0;
+  void ReduceScatterSum(std::span<const int64_t> send, std::span<int64_t> recv) { ReduceScatterSum({}, send, recv); }
 
   virtual void Broadcast(const Stream& stream, Bytes data, int root) = 0;
   void Broadcast(Bytes data, int root) { Broadcast({}, data, root); }

@@ -26,8 +26,7 @@ ExchangePlan PlanParts(int rank, const std::vector<Part>& sends, const std::vect
   ExchangePlan plan;
   plan.own_send = sends[rank];
   plan.own_receive = receives[rank];
-  JEVONS_CHECK(plan.own_send.bytes == plan.own_receive.bytes,
-               "a rank's part for itself: sends %lld bytes, expects %lld",
+  JEVONS_CHECK(plan.own_send.bytes == plan.own_receive.bytes, "a rank's part for itself: sends %lld bytes, expects %lld",
                static_cast<long long>(plan.own_send.bytes), static_cast<long long>(plan.own_receive.bytes));
   for (int i = 1; i < ranks; ++i) {
     const int to = (rank + i) % ranks, from = (rank - i + ranks) % ranks;
@@ -46,19 +45,15 @@ std::set<int> ExchangePlan::Peers() const {
   return peers;
 }
 
-ExchangePlan PlanAllToAllV(int rank, std::span<const int64_t> send_bytes, size_t send_total,
-                           std::span<const int64_t> recv_bytes, size_t recv_total) {
-  JEVONS_CHECK(send_bytes.size() == recv_bytes.size(), "sizes to %zu ranks, from %zu", send_bytes.size(),
-               recv_bytes.size());
-  return PlanParts(rank, PartsOf(send_bytes, send_total, "AllToAllV send"),
-                   PartsOf(recv_bytes, recv_total, "AllToAllV receive"));
+ExchangePlan PlanAllToAllV(int rank, std::span<const int64_t> send_bytes, size_t send_total, std::span<const int64_t> recv_bytes,
+                           size_t recv_total) {
+  JEVONS_CHECK(send_bytes.size() == recv_bytes.size(), "sizes to %zu ranks, from %zu", send_bytes.size(), recv_bytes.size());
+  return PlanParts(rank, PartsOf(send_bytes, send_total, "AllToAllV send"), PartsOf(recv_bytes, recv_total, "AllToAllV receive"));
 }
 
-ExchangePlan PlanAllGatherV(int rank, size_t send_total, std::span<const int64_t> recv_bytes,
-                            size_t recv_total) {
+ExchangePlan PlanAllGatherV(int rank, size_t send_total, std::span<const int64_t> recv_bytes, size_t recv_total) {
   std::vector<Part> sends;
-  for (size_t r = 0; r < recv_bytes.size(); ++r)
-    sends.push_back({static_cast<int>(r), 0, static_cast<int64_t>(send_total)});
+  for (size_t r = 0; r < recv_bytes.size(); ++r) sends.push_back({static_cast<int>(r), 0, static_cast<int64_t>(send_total)});
   return PlanParts(rank, sends, PartsOf(recv_bytes, recv_total, "AllGatherV"));
 }
 

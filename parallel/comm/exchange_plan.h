@@ -29,12 +29,11 @@ struct ExchangePlan {
 
 // Of BeginAllToAllV: parts lie in rank order in both buffers. Aborts where sizes are negative, do not fill their buffer
 // of `*_total` bytes, or differ between the two ends of the own part.
-ExchangePlan PlanAllToAllV(int rank, std::span<const int64_t> send_bytes, size_t send_total,
-                           std::span<const int64_t> recv_bytes, size_t recv_total);
+ExchangePlan PlanAllToAllV(int rank, std::span<const int64_t> send_bytes, size_t send_total, std::span<const int64_t> recv_bytes,
+                           size_t recv_total);
 
 // Of AllGatherV: all of `send` goes to everyone.
-ExchangePlan PlanAllGatherV(int rank, size_t send_total, std::span<const int64_t> recv_bytes,
-                            size_t recv_total);
+ExchangePlan PlanAllGatherV(int rank, size_t send_total, std::span<const int64_t> recv_bytes, size_t recv_total);
 
 }  // namespace jevons
 

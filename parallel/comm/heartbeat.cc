@@ -42,7 +42,8 @@ void Beat() {
   const int64_t now = MonotonicNanoseconds();
   if (g_line->stage.load(kRelaxed) == HeartbeatStage::kTraining) {
     const auto phase = static_cast<size_t>(g_line->phase.load(kRelaxed));
-    for (auto* longest : {&g_line->longest_silence[phase], &g_line->longest_wait[phase]}) longest->store(longest->load(kRelaxed) * kFade, kRelaxed);
+    for (auto* longest : {&g_line->longest_silence[phase], &g_line->longest_wait[phase]})
+      longest->store(longest->load(kRelaxed) * kFade, kRelaxed);
     KeepLonger(g_line->longest_silence[phase], now - g_line->alive.load(kRelaxed));
     KeepLonger(g_line->longest_wait[phase], now - g_line->changed.load(kRelaxed));
   }
@@ -54,7 +55,8 @@ absl::StatusOr<std::pair<HeartbeatLine*, int64_t>> Map(int fd, const std::string
   struct stat info {};
   if (fstat(fd, &info) != 0 || info.st_size < 2 * static_cast<int64_t>(sizeof(HeartbeatLine)))
     return FailureError(path + ": no heartbeat file");
-  void* memory = mmap(nullptr, static_cast<size_t>(info.st_size), writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd, 0);
+  void* memory =
+      mmap(nullptr, static_cast<size_t>(info.st_size), writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd, 0);
   if (memory == MAP_FAILED) return FailureError(absl::StrFormat("%s: cannot be mapped: %s", path, std::strerror(errno)));
   return std::pair(static_cast<HeartbeatLine*>(memory), info.st_size / static_cast<int64_t>(sizeof(HeartbeatLine)) - 1);
 }
@@ -90,9 +92,12 @@ absl::Status OpenHeartbeat(int rank, int ranks) {
   }
   if (!place.second.empty() && place.first != HostName()) return absl::OkStatus();
   absl::StatusOr<HeartbeatFile> file = HeartbeatFile::Open(place.second, /*writable=*/true);
-  if (!file.ok()) return UsageError(absl::StrFormat("%s=%s: %s; only supervise sets it: unset it", kHeartbeatVariable, value, std::string(file.status().message())));
+  if (!file.ok())
+    return UsageError(absl::StrFormat("%s=%s: %s; only supervise sets it: unset it", kHeartbeatVariable, value,
+                                      std::string(file.status().message())));
   if (static_cast<size_t>(ranks) > file->lines().size())
-    return UsageError(absl::StrFormat("%s=%s: has lines for %d ranks, of %d", kHeartbeatVariable, value, file->lines().size(), ranks));
+    return UsageError(
+        absl::StrFormat("%s=%s: has lines for %d ranks, of %d", kHeartbeatVariable, value, file->lines().size(), ranks));
   static HeartbeatFile mapped = *std::move(file);
   mapped.SetRanks(ranks);
   g_line = &mapped.lines()[static_cast<size_t>(rank)];
@@ -172,7 +177,8 @@ absl::StatusOr<HeartbeatFile> HeartbeatFile::Create(int64_t lines) {
 absl::StatusOr<HeartbeatFile> HeartbeatFile::Open(const std::string& path, bool writable) {
   // Descriptors are numbered anew in every process: another file may have the name by now.
   char target[64] = {};
-  if (readlink(path.c_str(), target, sizeof target - 1) < 0 || !absl::StrContains(target, kName)) return FailureError("no heartbeat file");
+  if (readlink(path.c_str(), target, sizeof target - 1) < 0 || !absl::StrContains(target, kName))
+    return FailureError("no heartbeat file");
   const int fd = open(path.c_str(), (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
   if (fd < 0) return FailureError(absl::StrFormat("cannot be opened: %s", std::strerror(errno)));
   HeartbeatFile file(path, fd, nullptr, 0);
@@ -182,7 +188,10 @@ absl::StatusOr<HeartbeatFile> HeartbeatFile::Open(const std::string& path, bool 
 }
 
 HeartbeatFile::HeartbeatFile(HeartbeatFile&& other) noexcept
-    : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)), head_(std::exchange(other.head_, nullptr)), lines_(other.lines_) {}
+    : path_(std::move(other.path_)),
+      fd_(std::exchange(other.fd_, -1)),
+      head_(std::exchange(other.head_, nullptr)),
+      lines_(other.lines_) {}
 
 HeartbeatFile::~HeartbeatFile() {
   if (head_ != nullptr) munmap(head_, static_cast<size_t>(lines_ + 1) * sizeof(HeartbeatLine));

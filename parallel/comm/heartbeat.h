@@ -30,14 +30,15 @@ struct alignas(256) HeartbeatLine {
   std::atomic<int64_t> alive;          // the same, or when it last polled for another rank
   std::atomic<int64_t> step, steps;    // done, and of the run; -1 and 0 before they are known
   std::atomic<HeartbeatStage> stage;
-  std::atomic<int32_t> phase;          // as the trainer counts them
-  std::atomic<int32_t> exit_code;      // with which it is about to end; -1: it is not
-  std::atomic<uint64_t> action[2];     // text, of the pipeline
+  std::atomic<int32_t> phase;       // as the trainer counts them
+  std::atomic<int32_t> exit_code;   // with which it is about to end; -1: it is not
+  std::atomic<uint64_t> action[2];  // text, of the pipeline
   // The longest seconds, in each phase, without a sign of life, and without a change. Each change takes a thousandth off, so that one
   // stall is not remembered for ever. They outlive the process: the next one of this rank goes on with them.
   std::atomic<float> longest_silence[kHeartbeatPhases], longest_wait[kHeartbeatPhases];
 };
-static_assert(sizeof(HeartbeatLine) == 256 && std::atomic<int64_t>::is_always_lock_free && std::atomic<float>::is_always_lock_free);
+static_assert(sizeof(HeartbeatLine) == 256 && std::atomic<int64_t>::is_always_lock_free &&
+              std::atomic<float>::is_always_lock_free);
 
 // "HOST:FILE,HOST:FILE": on each host of a job its file.
 inline constexpr char kHeartbeatVariable[] = "JEVONS_HEARTBEAT";
@@ -47,8 +48,8 @@ inline constexpr char kHeartbeatVariable[] = "JEVONS_HEARTBEAT";
 absl::Status OpenHeartbeat(int rank, int ranks);
 void HeartbeatSteps(int64_t steps);
 void HeartbeatStep(int64_t step);
-void HeartbeatPhase(int phase);  // < kHeartbeatPhases
-bool HeartbeatIsOpen();  // else nobody reads what an action is called
+void HeartbeatPhase(int phase);                  // < kHeartbeatPhases
+bool HeartbeatIsOpen();                          // else nobody reads what an action is called
 void HeartbeatAction(absl::string_view action);  // up to 16 characters of it
 void HeartbeatPoll();                            // it lives, and waits for another rank
 void HeartbeatEnding();                          // no step follows
@@ -75,7 +76,8 @@ class HeartbeatFile {
   void Clear();
 
  private:
-  HeartbeatFile(std::string path, int fd, HeartbeatLine* head, int64_t lines) : path_(std::move(path)), fd_(fd), head_(head), lines_(lines) {}
+  HeartbeatFile(std::string path, int fd, HeartbeatLine* head, int64_t lines)
+      : path_(std::move(path)), fd_(fd), head_(head), lines_(lines) {}
 
   std::string path_;
   int fd_;

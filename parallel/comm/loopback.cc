@@ -67,10 +67,9 @@ class LoopbackTransfer : public Transfer {
 
  private:
   static absl::Status Mismatch(const MessageEnd& end) {
-    return PeerLostError(end.sends ? absl::StrFormat("rank %d expects %d bytes, this rank sends it %d",
-                                                     end.peer, end.peer_bytes, end.bytes)
-                                   : absl::StrFormat("rank %d sent %d bytes, this rank expects %d from it",
-                                                     end.peer, end.peer_bytes, end.bytes));
+    return PeerLostError(
+        end.sends ? absl::StrFormat("rank %d expects %d bytes, this rank sends it %d", end.peer, end.peer_bytes, end.bytes)
+                  : absl::StrFormat("rank %d sent %d bytes, this rank expects %d from it", end.peer, end.peer_bytes, end.bytes));
   }
 
   std::vector<MessageEnd> ends_;  // never resized: the mailbox and the peers point into it
@@ -88,8 +87,7 @@ struct Mailbox {
     std::shared_ptr<Mailbox> mailbox;
     size_t taken = 0;
   };
-  std::map<std::pair<int64_t, int>, NewGroup>
-      groups;  // (count of splits, first member) -> the group being made
+  std::map<std::pair<int64_t, int>, NewGroup> groups;  // (count of splits, first member) -> the group being made
 };
 
 class LoopbackTransport : public Transport {
@@ -101,8 +99,7 @@ class LoopbackTransport : public Transport {
   int WorldRank(int rank) const override { return mailbox_->world_ranks[rank]; }
   int NodeOf(int) const override { return 0; }
 
-  std::unique_ptr<Transfer> Start(std::span<const Outgoing> sends, std::span<const Incoming> receives,
-                                  int64_t tag) override {
+  std::unique_ptr<Transfer> Start(std::span<const Outgoing> sends, std::span<const Incoming> receives, int64_t tag) override {
     auto transfer = std::make_unique<LoopbackTransfer>(sends.size() + receives.size());
     for (size_t i = 0; i < sends.size(); ++i) {
       MessageEnd& end = transfer->end(i);
@@ -175,9 +172,8 @@ void RunLoopback(int ranks, const std::function<void(Communicator& world)>& body
   std::vector<std::thread> threads;
   for (int r = 0; r < ranks; ++r) {
     threads.emplace_back([&, r] {
-      MessageCommunicator world(
-          wrap(std::make_unique<LoopbackTransport>(mailbox, r)),
-          std::make_shared<CallLog>(r, ranks, [](int exit_code) { std::_Exit(exit_code); }), "world");
+      MessageCommunicator world(wrap(std::make_unique<LoopbackTransport>(mailbox, r)),
+                                std::make_shared<CallLog>(r, ranks, [](int exit_code) { std::_Exit(exit_code); }), "world");
       body(world);
     });
   }

@@ -61,11 +61,7 @@ class NamedSend : public Transfer {
 class NamedReceive : public Transfer {
  public:
   NamedReceive(Transport& transport, const Incoming& data, const MessageNames& names, int64_t tag)
-      : transport_(transport),
-        data_(data),
-        names_(names),
-        tag_(tag),
-        expected_(HeadOf(names.there, data.data.size())) {
+      : transport_(transport), data_(data), names_(names), tag_(tag), expected_(HeadOf(names.there, data.data.size())) {
     const Incoming head{data.peer, std::as_writable_bytes(std::span(&head_, 1))};
     transfer_ = transport.Start({}, {&head, 1}, tag);
   }
@@ -74,8 +70,8 @@ class NamedReceive : public Transfer {
     JEVONS_ASSIGN_OR_RETURN(const bool done, transfer_->Poll());
     if (!done || right_) return done;
     if (head_ != expected_) {
-      return PeerLostError(absl::StrFormat("rank %d sent %s, this rank expects %s of %d in %s", transport_.WorldRank(data_.peer), ToString(head_),
-                                           names_.there, expected_.bytes, names_.here));
+      return PeerLostError(absl::StrFormat("rank %d sent %s, this rank expects %s of %d in %s", transport_.WorldRank(data_.peer),
+                                           ToString(head_), names_.there, expected_.bytes, names_.here));
     }
     right_ = true;
     if (data_.data.empty()) return true;
@@ -97,8 +93,7 @@ class NamedReceive : public Transfer {
 
 }  // namespace
 
-MessageCommunicator::MessageCommunicator(std::unique_ptr<Transport> transport, std::shared_ptr<CallLog> log,
-                                         std::string name)
+MessageCommunicator::MessageCommunicator(std::unique_ptr<Transport> transport, std::shared_ptr<CallLog> log, std::string name)
     : transport_(std::move(transport)),
       log_(std::move(log)),
       name_(std::move(name)),
@@ -126,8 +121,8 @@ MessageCommunicator::OpenCall MessageCommunicator::Enter(const char* kind, int64
 }
 
 void MessageCommunicator::ExpectHost(const Stream& stream) const {
-  JEVONS_CHECK(stream.device == Device::kCpu,
-               "group %s carries the host's memory only; give devices one over NCCL", name_.c_str());
+  JEVONS_CHECK(stream.device == Device::kCpu, "group %s carries the host's memory only; give devices one over NCCL",
+               name_.c_str());
 }
 
 CommRequest MessageCommunicator::KeepOpen(OpenCall open) {
@@ -222,8 +217,7 @@ void MessageCommunicator::AllGatherV(const Stream& stream, ConstBytes send, Byte
 }
 
 void MessageCommunicator::GatherParts(const char* kind, ConstBytes send, Bytes recv, Sizes recv_bytes) {
-  JEVONS_CHECK(static_cast<int>(recv_bytes.size()) == size(), "%s sizes for %zu of %d ranks", kind,
-               recv_bytes.size(), size());
+  JEVONS_CHECK(static_cast<int>(recv_bytes.size()) == size(), "%s sizes for %zu of %d ranks", kind, recv_bytes.size(), size());
   const ExchangePlan plan = PlanAllGatherV(rank(), send.size(), recv_bytes, recv.size());
   const OpenCall open = Enter(kind, static_cast<int64_t>(send.size()));
   CopyOwnPart(plan, send, recv);
@@ -252,24 +246,16 @@ CommRequest MessageCommunicator::BeginAllToAllV(const Stream& stream, std::span<
 }
 
 MessageCommunicator::OpenCall MessageCommunicator::EnterMessage(const char* kind, int64_t bytes, int peer,
-                                                                const MessageNames& names,
-                                                                std::vector<int64_t>& count) {
-  JEVONS_CHECK(peer >= 0 && peer < size() && peer != rank(), "a message between rank %d and %d of %d", rank(),
-               peer, size());
+                                                                const MessageNames& names, std::vector<int64_t>& count) {
+  JEVONS_CHECK(peer >= 0 && peer < size() && peer != rank(), "a message between rank %d and %d of %d", rank(), peer, size());
   OpenCall open;
-  open.call = {.group = name_,
-               .kind = kind,
-               .sequence = count[peer]++,
-               .bytes = bytes,
-               .here = names.here,
-               .there = names.there};
+  open.call = {.group = name_, .kind = kind, .sequence = count[peer]++, .bytes = bytes, .here = names.here, .there = names.there};
   open.log_id = log_->Enter(open.call);
   open.tag = MessageTag(open.call.sequence);
   return open;
 }
 
-CommRequest MessageCommunicator::BeginSend(const Stream& stream, ConstBytes data, int peer,
-                                           const MessageNames& names) {
+CommRequest MessageCommunicator::BeginSend(const Stream& stream, ConstBytes data, int peer, const MessageNames& names) {
   ExpectHost(stream);
   OpenCall open = EnterMessage("Send", static_cast<int64_t>(data.size()), peer, names, sent_);
   const Outgoing message{peer, data};
@@ -281,8 +267,7 @@ CommRequest MessageCommunicator::BeginSend(const Stream& stream, ConstBytes data
   return KeepOpen(std::move(open));
 }
 
-CommRequest MessageCommunicator::BeginReceive(const Stream& stream, Bytes data, int peer,
-                                              const MessageNames& names) {
+CommRequest MessageCommunicator::BeginReceive(const Stream& stream, Bytes data, int peer, const MessageNames& names) {
   ExpectHost(stream);
   OpenCall open = EnterMessage("Receive", 0, peer, names, received_);
   const Incoming message{peer, data};
@@ -338,12 +323,11 @@ void MessageCommunicator::AllReduceMax(std::span<int64_t> values) {
   AllReduce("AllReduceMax", values, [](int64_t a, int64_t b) { return std::max(a, b); });
 }
 
-void MessageCommunicator::ReduceScatterSum(const Stream& stream, std::span<const int64_t> send,
-                                           std::span<int64_t> recv) {
+void MessageCommunicator::ReduceScatterSum(const Stream& stream, std::span<const int64_t> send, std::span<int64_t> recv) {
   ExpectHost(stream);
   const size_t ranks = size(), self = rank(), part = recv.size();
-  JEVONS_CHECK(send.size() == ranks * part, "ReduceScatterSum of %zu values to %zu for each of %zu ranks",
-               send.size(), part, ranks);
+  JEVONS_CHECK(send.size() == ranks * part, "ReduceScatterSum of %zu values to %zu for each of %zu ranks", send.size(), part,
+               ranks);
   const OpenCall open = Enter("ReduceScatterSum", static_cast<int64_t>(send.size_bytes()));
   const std::span<const int64_t> own = send.subspan(self * part, part);
   if (own.data() != recv.data()) std::copy(own.begin(), own.end(), recv.begin());
@@ -357,8 +341,8 @@ void MessageCommunicator::ReduceScatterSum(const Stream& stream, std::span<const
     for (size_t step = 1; step < ranks; ++step) {  // neighbours first
       const size_t to = (self + step) % ranks, from = (self + ranks - step) % ranks;
       sends.push_back({static_cast<int>(to), std::as_bytes(send.subspan(to * part + begin, count))});
-      receives.push_back({static_cast<int>(from),
-                          std::as_writable_bytes(std::span(arrived).subspan((step - 1) * window, count))});
+      receives.push_back(
+          {static_cast<int>(from), std::as_writable_bytes(std::span(arrived).subspan((step - 1) * window, count))});
     }
     Finish(open, *transport_->Start(sends, receives, open.tag));
     for (size_t step = 1; step < ranks; ++step) {

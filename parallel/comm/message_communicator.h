@@ -42,8 +42,7 @@ class MessageCommunicator : public Communicator {
   void MoveInBackground() override;
   void AllReduceSum(std::span<int64_t> values) override;
   void AllReduceMax(std::span<int64_t> values) override;
-  void ReduceScatterSum(const Stream& stream, std::span<const int64_t> send,
-                        std::span<int64_t> recv) override;
+  void ReduceScatterSum(const Stream& stream, std::span<const int64_t> send, std::span<int64_t> recv) override;
   void Broadcast(const Stream& stream, Bytes data, int root) override;
   std::unique_ptr<Communicator> Split(int color, const std::string& name) override;
   const std::shared_ptr<CallLog>& call_log() const override { return log_; }
@@ -59,8 +58,7 @@ class MessageCommunicator : public Communicator {
   void ExpectHost(const Stream& stream) const;
   CommRequest KeepOpen(OpenCall call);
   // The next message to or from `peer`, numbered by `count` on both sides.
-  OpenCall EnterMessage(const char* kind, int64_t bytes, int peer, const MessageNames& names,
-                        std::vector<int64_t>& count);
+  OpenCall EnterMessage(const char* kind, int64_t bytes, int peer, const MessageNames& names, std::vector<int64_t>& count);
   void Leave(const OpenCall& call) { log_->Leave(call.log_id); }
   // What follows, to PollAll, with `mutex_` held.
   const OpenCall& Find(CommRequest request) const;

@@ -31,13 +31,9 @@ std::string ErrorText(int code) {
 }
 
 // For calls that set up and take down; those of a step report through the watchdog.
-void CheckMpi(int code, const char* what) {
-  JEVONS_CHECK(code == MPI_SUCCESS, "%s: %s", what, ErrorText(code).c_str());
-}
+void CheckMpi(int code, const char* what) { JEVONS_CHECK(code == MPI_SUCCESS, "%s: %s", what, ErrorText(code).c_str()); }
 
-int PieceBytes(size_t left) {
-  return static_cast<int>(std::min<int64_t>(g_max_message_bytes, static_cast<int64_t>(left)));
-}
+int PieceBytes(size_t left) { return static_cast<int>(std::min<int64_t>(g_max_message_bytes, static_cast<int64_t>(left))); }
 
 // A message is looked at before it is received: Open MPI 4.1 writes past the end of a posted buffer when a
 // longer message comes through shared memory (process_vm_readv of the sender's size), so sizes must agree
@@ -53,9 +49,7 @@ class MpiTransfer : public Transfer {
       data = data.subspan(count);
     }
   }
-  void Receive(int peer, int world_rank, std::span<std::byte> data) {
-    inflows_.push_back({peer, world_rank, data});
-  }
+  void Receive(int peer, int world_rank, std::span<std::byte> data) { inflows_.push_back({peer, world_rank, data}); }
 
   absl::StatusOr<bool> Poll() override {
     std::set<int> incomplete;  // peers: what comes next from one belongs to its first inflow that is not complete
@@ -98,12 +92,11 @@ class MpiTransfer : public Transfer {
       MPI_Get_count(&seen, MPI_BYTE, &count);
       const int expected = PieceBytes(inflow.rest.size());
       if (count != expected) {
-        status_ = PeerLostError(absl::StrFormat("rank %d sent %d bytes, this rank expects %d from it",
-                                                inflow.world_rank, count, expected));
+        status_ = PeerLostError(
+            absl::StrFormat("rank %d sent %d bytes, this rank expects %d from it", inflow.world_rank, count, expected));
         return;
       }
-      Note(inflow.world_rank,
-           MPI_Imrecv(inflow.rest.data(), count, MPI_BYTE, &message, NewRequest(inflow.world_rank)));
+      Note(inflow.world_rank, MPI_Imrecv(inflow.rest.data(), count, MPI_BYTE, &message, NewRequest(inflow.world_rank)));
       inflow.rest = inflow.rest.subspan(count);
     }
   }
@@ -112,8 +105,8 @@ class MpiTransfer : public Transfer {
     int completed = 0;
     indices_.resize(requests_.size());
     statuses_.resize(requests_.size());
-    const int code = MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &completed,
-                                  indices_.data(), statuses_.data());
+    const int code =
+        MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &completed, indices_.data(), statuses_.data());
     if (code != MPI_SUCCESS && code != MPI_ERR_IN_STATUS) return Note(-1, code);
     for (int i = 0; i < completed && code == MPI_ERR_IN_STATUS; ++i) {
       Note(world_ranks_[indices_[i]], statuses_[i].MPI_ERROR);
@@ -128,8 +121,7 @@ class MpiTransfer : public Transfer {
   }
 
   void Note(int world_rank, int code) {
-    if (code != MPI_SUCCESS)
-      status_ = PeerLostError(absl::StrFormat("rank %d: %s", world_rank, ErrorText(code)));
+    if (code != MPI_SUCCESS) status_ = PeerLostError(absl::StrFormat("rank %d: %s", world_rank, ErrorText(code)));
   }
 
   const MPI_Comm comm_;
@@ -167,12 +159,10 @@ class MpiTransport : public Transport {
   int WorldRank(int rank) const override { return world_ranks_[rank]; }
   int NodeOf(int rank) const override { return (*nodes_)[WorldRank(rank)]; }
 
-  std::unique_ptr<Transfer> Start(std::span<const Outgoing> sends, std::span<const Incoming> receives,
-                                  int64_t tag) override {
+  std::unique_ptr<Transfer> Start(std::span<const Outgoing> sends, std::span<const Incoming> receives, int64_t tag) override {
     auto transfer = std::make_unique<MpiTransfer>(comm_, static_cast<int>(tag % tags_));
     for (const Outgoing& message : sends) transfer->Send(message.peer, WorldRank(message.peer), message.data);
-    for (const Incoming& message : receives)
-      transfer->Receive(message.peer, WorldRank(message.peer), message.data);
+    for (const Incoming& message : receives) transfer->Receive(message.peer, WorldRank(message.peer), message.data);
     return transfer;
   }
 
@@ -216,8 +206,7 @@ absl::Status RefuseSilentSingleton(int world_size) {
                       "the same protocol. Start with `%s`, or "
                       "set %s=1 for one process.",
                       launcher.variable, launcher.tasks,
-                      slurm ? absl::StrFormat("srun --mpi=pmix -n %d ...` or `mpirun -np %d ...",
-                                              launcher.tasks, launcher.tasks)
+                      slurm ? absl::StrFormat("srun --mpi=pmix -n %d ...` or `mpirun -np %d ...", launcher.tasks, launcher.tasks)
                             : absl::StrFormat("mpirun -np %d ...", launcher.tasks),
                       launcher.variable));
 }
@@ -250,8 +239,7 @@ absl::StatusOr<std::unique_ptr<MpiSession>> MpiSession::Start(int* argc, char***
   CheckMpi(MPI_Comm_rank(MPI_COMM_WORLD, &rank), "MPI_Comm_rank");
   absl::Status status = RefuseSilentSingleton(size);
   if (level < MPI_THREAD_MULTIPLE) {
-    status = FailureError(
-        "this MPI library was built without MPI_THREAD_MULTIPLE; install Debian's libopenmpi-dev");
+    status = FailureError("this MPI library was built without MPI_THREAD_MULTIPLE; install Debian's libopenmpi-dev");
   }
   if (!status.ok()) {
     MPI_Finalize();

@@ -43,8 +43,7 @@ class NcclApi {
   virtual Result AllGather(const void* send, void* recv, int64_t bytes, Comm comm, void* stream) = 0;
   // recv[i] = the sum over all ranks' send[rank * count + i]. In place where recv is the rank's own part of send; else
   // the two do not overlap.
-  virtual Result ReduceScatterSum(const int64_t* send, int64_t* recv, int64_t count, Comm comm,
-                                  void* stream) = 0;
+  virtual Result ReduceScatterSum(const int64_t* send, int64_t* recv, int64_t count, Comm comm, void* stream) = 0;
 
   // "unhandled cuda error; <the library's last words>"
   virtual std::string Explain(Result result, Comm comm) = 0;

@@ -20,12 +20,8 @@ bool OnHost(const Stream& stream) { return stream.device == Device::kCpu; }
 
 }  // namespace
 
-NcclCommunicator::NcclCommunicator(NcclApi& api, std::unique_ptr<Communicator> host,
-                                   const NcclOptions& options)
-    : api_(api),
-      host_(std::move(host)),
-      options_(options),
-      nccl_name_(absl::StrCat("jevons.", host_->name())) {
+NcclCommunicator::NcclCommunicator(NcclApi& api, std::unique_ptr<Communicator> host, const NcclOptions& options)
+    : api_(api), host_(std::move(host)), options_(options), nccl_name_(absl::StrCat("jevons.", host_->name())) {
   if (size() > 1) Connect();
 }
 
@@ -45,9 +41,8 @@ NcclCommunicator::~NcclCommunicator() {
     return;
   }
   // The group's work is done: whether it matters is seen by what comes next.
-  LogWarning(absl::StrFormat(
-      "NCCL communicator %s did not end in order and is aborted: %s", name(),
-      result == NcclApi::kInProgress ? "its peers do not answer" : api_.Explain(result, comm_)));
+  LogWarning(absl::StrFormat("NCCL communicator %s did not end in order and is aborted: %s", name(),
+                             result == NcclApi::kInProgress ? "its peers do not answer" : api_.Explain(result, comm_)));
   AbortNccl(api_, comm_);
 }
 
@@ -77,8 +72,7 @@ void NcclCommunicator::Check(const CallLog::Call& call, const char* function, Nc
 void NcclCommunicator::Await(const CallLog::Call& call, const char* function, NcclApi::Result result) {
   PatientWait wait;
   while (result == NcclApi::kInProgress) {
-    if (!wait.Pause())
-      Fail(call, absl::StrFormat("%s: waited %.1f s for the ranks of the group", function, wait.seconds()));
+    if (!wait.Pause()) Fail(call, absl::StrFormat("%s: waited %.1f s for the ranks of the group", function, wait.seconds()));
     Check(call, "ncclCommGetAsyncError", api_.AsyncError(comm_, &result));
   }
   Check(call, function, result);
@@ -177,47 +171,39 @@ CommRequest NcclCommunicator::BeginAllToAllV(const Stream& stream, std::span<con
 // Every part goes where it belongs in `recv` first, and from there to the others.
 void NcclCommunicator::AllGatherV(const Stream& stream, ConstBytes send, Bytes recv, Sizes recv_bytes) {
   if (OnHost(stream)) return host_->AllGatherV(stream, send, recv, recv_bytes);
-  JEVONS_CHECK(static_cast<int>(recv_bytes.size()) == size(), "AllGatherV sizes for %zu of %d ranks",
-               recv_bytes.size(), size());
+  JEVONS_CHECK(static_cast<int>(recv_bytes.size()) == size(), "AllGatherV sizes for %zu of %d ranks", recv_bytes.size(), size());
   const ExchangePlan plan = PlanAllGatherV(rank(), send.size(), recv_bytes, recv.size());
-  const bool even = std::all_of(recv_bytes.begin(), recv_bytes.end(),
-                                [&](int64_t bytes) { return bytes == recv_bytes[0]; });
+  const bool even = std::all_of(recv_bytes.begin(), recv_bytes.end(), [&](int64_t bytes) { return bytes == recv_bytes[0]; });
   const Enqueue enqueue = [&](const CallLog::Call& call) {
     void* own = stream_.get().handle;
     if (even) {
-      return Check(
-          call, "ncclAllGather",
-          api_.AllGather(recv.data() + plan.own_receive.offset, recv.data(), recv_bytes[0], comm_, own));
+      return Check(call, "ncclAllGather",
+                   api_.AllGather(recv.data() + plan.own_receive.offset, recv.data(), recv_bytes[0], comm_, own));
     }
     int64_t offset = 0;
     for (int root = 0; root < size(); offset += recv_bytes[root++])
       if (recv_bytes[root] > 0)
-        Check(call, "ncclBroadcast",
-              api_.Broadcast(recv.data() + offset, recv_bytes[root], root, comm_, own));
+        Check(call, "ncclBroadcast", api_.Broadcast(recv.data() + offset, recv_bytes[root], root, comm_, own));
   };
   Wait(stream, Begin(stream, NextCall("AllGatherV", send.size()), absl::StrJoin(plan.Peers(), ", "), {OwnPart(plan, send, recv)},
                      plan.travels() ? enqueue : nullptr));
 }
 
-void NcclCommunicator::ReduceScatterSum(const Stream& stream, std::span<const int64_t> send,
-                                        std::span<int64_t> recv) {
+void NcclCommunicator::ReduceScatterSum(const Stream& stream, std::span<const int64_t> send, std::span<int64_t> recv) {
   if (OnHost(stream)) return host_->ReduceScatterSum(stream, send, recv);
-  JEVONS_CHECK(send.size() == size() * recv.size(),
-               "ReduceScatterSum of %zu values to %zu for each of %d ranks", send.size(), recv.size(),
-               size());
+  JEVONS_CHECK(send.size() == size() * recv.size(), "ReduceScatterSum of %zu values to %zu for each of %d ranks", send.size(),
+               recv.size(), size());
   const auto count = static_cast<int64_t>(recv.size());
   const Enqueue enqueue = [&](const CallLog::Call& call) {
-    Check(call, "ncclReduceScatter",
-          api_.ReduceScatterSum(send.data(), recv.data(), count, comm_, stream_.get().handle));
+    Check(call, "ncclReduceScatter", api_.ReduceScatterSum(send.data(), recv.data(), count, comm_, stream_.get().handle));
   };
   // NCCL takes care of the own part, except in a group of one, which has no NCCL.
-  const Copy own =
-      size() == 1 ? Copy{send.data(), recv.data(), static_cast<int64_t>(recv.size_bytes())} : Copy{};
+  const Copy own = size() == 1 ? Copy{send.data(), recv.data(), static_cast<int64_t>(recv.size_bytes())} : Copy{};
   std::vector<int> others;
   for (int r = 0; r < size(); ++r)
     if (r != rank()) others.push_back(r);
-  Wait(stream, Begin(stream, NextCall("ReduceScatterSum", send.size_bytes()), absl::StrJoin(others, ", "),
-                     {own}, recv.empty() || size() == 1 ? nullptr : enqueue));
+  Wait(stream, Begin(stream, NextCall("ReduceScatterSum", send.size_bytes()), absl::StrJoin(others, ", "), {own},
+                     recv.empty() || size() == 1 ? nullptr : enqueue));
 }
 
 void NcclCommunicator::Broadcast(const Stream& stream, Bytes data, int root) {
@@ -233,19 +219,13 @@ void NcclCommunicator::Broadcast(const Stream& stream, Bytes data, int root) {
 
 CommRequest NcclCommunicator::BeginMessage(const Stream& stream, const char* kind, int64_t bytes, int peer,
                                            const MessageNames& names, const Enqueue& enqueue) {
-  JEVONS_CHECK(peer >= 0 && peer < size() && peer != rank(), "a message between rank %d and %d of %d", rank(),
-               peer, size());
-  const CallLog::Call call{.group = name(),
-                           .kind = kind,
-                           .sequence = messages_++,
-                           .bytes = bytes,
-                           .here = names.here,
-                           .there = names.there};
+  JEVONS_CHECK(peer >= 0 && peer < size() && peer != rank(), "a message between rank %d and %d of %d", rank(), peer, size());
+  const CallLog::Call call{
+      .group = name(), .kind = kind, .sequence = messages_++, .bytes = bytes, .here = names.here, .there = names.there};
   return Begin(stream, call, absl::StrCat(peer), {}, enqueue);
 }
 
-CommRequest NcclCommunicator::BeginSend(const Stream& stream, ConstBytes data, int peer,
-                                        const MessageNames& names) {
+CommRequest NcclCommunicator::BeginSend(const Stream& stream, ConstBytes data, int peer, const MessageNames& names) {
   if (OnHost(stream)) return host_->BeginSend(stream, data, peer, names);
   const auto bytes = static_cast<int64_t>(data.size());
   const Enqueue enqueue = [&](const CallLog::Call& call) {
@@ -254,12 +234,10 @@ CommRequest NcclCommunicator::BeginSend(const Stream& stream, ConstBytes data, i
   return BeginMessage(stream, "Send", bytes, peer, names, data.empty() ? nullptr : enqueue);
 }
 
-CommRequest NcclCommunicator::BeginReceive(const Stream& stream, Bytes data, int peer,
-                                           const MessageNames& names) {
+CommRequest NcclCommunicator::BeginReceive(const Stream& stream, Bytes data, int peer, const MessageNames& names) {
   if (OnHost(stream)) return host_->BeginReceive(stream, data, peer, names);
   const Enqueue enqueue = [&](const CallLog::Call& call) {
-    Check(call, "ncclRecv",
-          api_.Receive(data.data(), static_cast<int64_t>(data.size()), peer, comm_, stream_.get().handle));
+    Check(call, "ncclRecv", api_.Receive(data.data(), static_cast<int64_t>(data.size()), peer, comm_, stream_.get().handle));
   };
   return BeginMessage(stream, "Receive", 0, peer, names, data.empty() ? nullptr : enqueue);
 }

@@ -47,8 +47,7 @@ class NcclCommunicator : public Communicator {
   CommRequest BeginAllToAllV(const Stream& stream, std::span<const Exchange> exchanges) override;
   CommRequest BeginSend(const Stream& stream, ConstBytes data, int peer, const MessageNames& names) override;
   CommRequest BeginReceive(const Stream& stream, Bytes data, int peer, const MessageNames& names) override;
-  void ReduceScatterSum(const Stream& stream, std::span<const int64_t> send,
-                        std::span<int64_t> recv) override;
+  void ReduceScatterSum(const Stream& stream, std::span<const int64_t> send, std::span<int64_t> recv) override;
   void Broadcast(const Stream& stream, Bytes data, int root) override;
   void Wait(const Stream& stream, CommRequest request) override;
   bool Done(const Stream& stream, CommRequest request) override;
@@ -69,10 +68,10 @@ class NcclCommunicator : public Communicator {
   using Open = std::map<int64_t, std::shared_ptr<DeviceCall>>;
   Open::iterator Find(CommRequest request);
   // A transfer: the own parts, then what `enqueue` asks of NCCL; nothing where nothing travels.
-  CommRequest Begin(const Stream& stream, const CallLog::Call& call, const std::string& peers,
-                    const std::vector<Copy>& own, const Enqueue& enqueue);
-  CommRequest BeginMessage(const Stream& stream, const char* kind, int64_t bytes, int peer,
-                           const MessageNames& names, const Enqueue& enqueue);
+  CommRequest Begin(const Stream& stream, const CallLog::Call& call, const std::string& peers, const std::vector<Copy>& own,
+                    const Enqueue& enqueue);
+  CommRequest BeginMessage(const Stream& stream, const char* kind, int64_t bytes, int peer, const MessageNames& names,
+                           const Enqueue& enqueue);
   CallLog::Call NextCall(const char* kind, size_t bytes);
   void RunGroup(const CallLog::Call& call, const Enqueue& enqueue);
   // Ends the job unless the call succeeded; kInProgress is awaited, under the watchdog.

@@ -87,16 +87,13 @@ class Library : public NcclApi {
     return nccl_.recv(data, static_cast<size_t>(bytes), ncclUint8, peer, Of(comm), StreamOf(stream));
   }
   Result Broadcast(void* data, int64_t bytes, int root, Comm comm, void* stream) override {
-    return nccl_.broadcast(data, data, static_cast<size_t>(bytes), ncclUint8, root, Of(comm),
-                           StreamOf(stream));
+    return nccl_.broadcast(data, data, static_cast<size_t>(bytes), ncclUint8, root, Of(comm), StreamOf(stream));
   }
   Result AllGather(const void* send, void* recv, int64_t bytes, Comm comm, void* stream) override {
     return nccl_.all_gather(send, recv, static_cast<size_t>(bytes), ncclUint8, Of(comm), StreamOf(stream));
   }
-  Result ReduceScatterSum(const int64_t* send, int64_t* recv, int64_t count, Comm comm,
-                          void* stream) override {
-    return nccl_.reduce_scatter(send, recv, static_cast<size_t>(count), ncclInt64, ncclSum, Of(comm),
-                                StreamOf(stream));
+  Result ReduceScatterSum(const int64_t* send, int64_t* recv, int64_t count, Comm comm, void* stream) override {
+    return nccl_.reduce_scatter(send, recv, static_cast<size_t>(count), ncclInt64, ncclSum, Of(comm), StreamOf(stream));
   }
 
   std::string Explain(Result result, Comm comm) override {
@@ -151,12 +148,11 @@ absl::StatusOr<Library*> Load() {
   void* library = dlopen("libnccl.so.2", RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) library = dlopen(JEVONS_NCCL_LIBRARY, RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr)
-    return FailureError("no libnccl.so.2 (nor " JEVONS_NCCL_LIBRARY
-                        "); install NCCL 2, or add its folder to LD_LIBRARY_PATH");
+    return FailureError("no libnccl.so.2 (nor " JEVONS_NCCL_LIBRARY "); install NCCL 2, or add its folder to LD_LIBRARY_PATH");
   Functions functions = {};
   if (const char* missing = LookUpAll(library, functions))
-    return FailureError(absl::StrFormat("libnccl.so.2 lacks %s; install NCCL %s or later", missing,
-                                        VersionText(NCCL_VERSION_CODE)));
+    return FailureError(
+        absl::StrFormat("libnccl.so.2 lacks %s; install NCCL %s or later", missing, VersionText(NCCL_VERSION_CODE)));
   return new Library(functions);  // as long as the process: communicators use it until the end
 }
 

@@ -74,13 +74,11 @@ void NcclWatch::Look(double seconds) {
   const CallLog::Call idle{.group = group_, .kind = "no call", .sequence = 0, .bytes = 0};
   const CallLog::Call& first = running_.empty() ? idle : running_.front()->call;
   const NcclApi::Result result = State();
-  if (result != NcclApi::kSuccess && result != NcclApi::kInProgress)
-    Fail(first, "NCCL: " + api_.Explain(result, comm_));
+  if (result != NcclApi::kSuccess && result != NcclApi::kInProgress) Fail(first, "NCCL: " + api_.Explain(result, comm_));
   if (running_.empty() || !running_.front()->ready.Happened()) return;
   waited_ += seconds;
   if (waited_ > WatchdogDeadline())
-    Fail(first, CallLog::Waited(first, waited_, " on the device",
-                                absl::StrCat(running_.front()->peers, " of the group")));
+    Fail(first, CallLog::Waited(first, waited_, " on the device", absl::StrCat(running_.front()->peers, " of the group")));
 }
 
 void NcclWatch::Fail(const CallLog::Call& call, const std::string& reason) {

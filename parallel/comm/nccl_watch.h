@@ -65,7 +65,7 @@ class NcclWatch {
   bool ended_ = false;
   std::vector<std::shared_ptr<DeviceCall>> pool_;    // every call there is; with no other owner it is free
   std::deque<std::shared_ptr<DeviceCall>> running_;  // in the order in which they run
-  double waited_ = 0;  // how long the first of them has been able to run, seconds
+  double waited_ = 0;                                // how long the first of them has been able to run, seconds
 
   std::thread thread_;  // last: it uses all of the above
 };

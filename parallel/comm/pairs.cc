@@ -21,9 +21,7 @@ double Since(Clock::time_point begin) { return std::chrono::duration<double>(Clo
 
 void Send(Communicator& group, int peer, ConstBytes data) { group.Wait(group.BeginSend({}, data, peer)); }
 void Receive(Communicator& group, int peer, Bytes data) { group.Wait(group.BeginReceive({}, data, peer)); }
-void SendNumber(Communicator& group, int peer, int64_t number) {
-  Send(group, peer, std::as_bytes(std::span(&number, 1)));
-}
+void SendNumber(Communicator& group, int peer, int64_t number) { Send(group, peer, std::as_bytes(std::span(&number, 1))); }
 int64_t ReceiveNumber(Communicator& group, int peer) {
   int64_t number = 0;
   Receive(group, peer, std::as_writable_bytes(std::span(&number, 1)));

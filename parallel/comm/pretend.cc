@@ -11,7 +11,10 @@ namespace {
 class PretendCommunicator final : public Communicator {
  public:
   PretendCommunicator(int rank, int size, const std::string& name)
-      : rank_(rank), size_(size), name_(name), log_(std::make_shared<CallLog>(rank, size, [](int exit_code) { std::_Exit(exit_code); })) {}
+      : rank_(rank),
+        size_(size),
+        name_(name),
+        log_(std::make_shared<CallLog>(rank, size, [](int exit_code) { std::_Exit(exit_code); })) {}
 
   int rank() const override { return rank_; }
   int size() const override { return size_; }

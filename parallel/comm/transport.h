@@ -45,8 +45,7 @@ class Transport {
 
   // Starts all messages and returns at once. A message is received by the call of the same tag on the peer;
   // messages of one tag between two ranks keep their order.
-  virtual std::unique_ptr<Transfer> Start(std::span<const Outgoing> sends, std::span<const Incoming> receives,
-                                          int64_t tag) = 0;
+  virtual std::unique_ptr<Transfer> Start(std::span<const Outgoing> sends, std::span<const Incoming> receives, int64_t tag) = 0;
 
   // The group of `members` (ranks of this group, ascending, the own one among them). All members call it
   // alike, and all groups of one split at once; the other members are known to have arrived.

@@ -18,7 +18,7 @@
 namespace jevons {
 namespace {
 
-constexpr int kSpins = 64;  // some 10 us of polling: a peer on another core usually comes within that
+constexpr int kSpins = 64;    // some 10 us of polling: a peer on another core usually comes within that
 constexpr int kYields = 500;  // then half a millisecond in which others may run
 constexpr std::chrono::microseconds kNap(50);
 // The longest pause between two polls that counts as waiting. A longer one means that this process was
@@ -58,8 +58,7 @@ void SetWatchdogStep(int64_t step) {
   HeartbeatStep(step);
 }
 
-std::string CallLog::Waited(const Call& call, double seconds, absl::string_view where,
-                            absl::string_view peers) {
+std::string CallLog::Waited(const Call& call, double seconds, absl::string_view where, absl::string_view peers) {
   const std::string text = absl::StrFormat("waited %.1f s%s", seconds, where);
   if (call.here.empty()) return absl::StrCat(text, " for rank ", peers);
   return absl::StrCat(text, " in ", call.here, " for rank ", peers, ", which has not come to ", call.there);
@@ -78,9 +77,9 @@ void CallLog::Leave(int64_t id) {
 
 std::string CallLog::Verdict(const Call& call, absl::string_view reason) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  std::string line = absl::StrFormat(
-      "jevons: lost peer: rank %d of %d, %s.%s, call %d of the group, %s, %d bytes sent: %s", world_rank_,
-      world_size_, call.group, call.kind, call.sequence, StepName(), call.bytes, reason);
+  std::string line =
+      absl::StrFormat("jevons: lost peer: rank %d of %d, %s.%s, call %d of the group, %s, %d bytes sent: %s", world_rank_,
+                      world_size_, call.group, call.kind, call.sequence, StepName(), call.bytes, reason);
   const char* separator = "; last calls: ";
   for (int64_t id = std::max<int64_t>(0, entered_ - kPrinted); id < entered_; ++id) {
     const Call& past = ring_[id % kRemembered];

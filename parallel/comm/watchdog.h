@@ -55,8 +55,7 @@ class CallLog {
 
   // "waited 30.0 s for rank 1", or "waited 30.0 s in 2RF7 for rank 1, which has not come to 1SF7".
   // `where` goes after the seconds: "", " on the device".
-  static std::string Waited(const Call& call, double seconds, absl::string_view where,
-                            absl::string_view peers);
+  static std::string Waited(const Call& call, double seconds, absl::string_view where, absl::string_view peers);
 
   // Returns the id to leave with.
   int64_t Enter(const Call& call);
@@ -64,8 +63,7 @@ class CallLog {
 
   // The verdict: prints `reason` with the call, the step and the calls before it in one line, does what `before_end`
   // says, then ends the job.
-  [[noreturn]] void Die(const Call& call, absl::string_view reason,
-                        const std::function<void()>& before_end = {});
+  [[noreturn]] void Die(const Call& call, absl::string_view reason, const std::function<void()>& before_end = {});
 
  private:
   std::string Verdict(const Call& call, absl::string_view reason);

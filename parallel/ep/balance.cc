@@ -22,8 +22,7 @@ LoadSummary SummarizeLoad(std::span<const int64_t> counts) {
   const int64_t total = std::accumulate(counts.begin(), counts.end(), int64_t{0});
   if (total > 0) {
     const int64_t most = *std::max_element(counts.begin(), counts.end());
-    summary.max_over_mean =
-        static_cast<double>(most) * static_cast<double>(counts.size()) / static_cast<double>(total);
+    summary.max_over_mean = static_cast<double>(most) * static_cast<double>(counts.size()) / static_cast<double>(total);
   }
   summary.dead = std::count(counts.begin(), counts.end(), int64_t{0});
   return summary;

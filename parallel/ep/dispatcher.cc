@@ -43,12 +43,14 @@ char* RowOf(const Tensor& tensor, int64_t row) {
 // What to copy so that rows as they arrive lie by expert, and the reverse.
 void ByExpert(const DispatchHandle& handle, const Tensor& arrived, const Tensor& by_expert, std::vector<CopiedPart>& parts) {
   ForSegments(handle, [&](int64_t arrives, Range rows) {
-    parts.push_back({RowOf(arrived, arrives), RowOf(by_expert, rows.begin), rows.size() * by_expert.cols() * SizeOf(by_expert.dtype)});
+    parts.push_back(
+        {RowOf(arrived, arrives), RowOf(by_expert, rows.begin), rows.size() * by_expert.cols() * SizeOf(by_expert.dtype)});
   });
 }
 void BySource(const DispatchHandle& handle, const Tensor& by_expert, const Tensor& leaving, std::vector<CopiedPart>& parts) {
   ForSegments(handle, [&](int64_t leaves, Range rows) {
-    parts.push_back({RowOf(by_expert, rows.begin), RowOf(leaving, leaves), rows.size() * by_expert.cols() * SizeOf(by_expert.dtype)});
+    parts.push_back(
+        {RowOf(by_expert, rows.begin), RowOf(leaving, leaves), rows.size() * by_expert.cols() * SizeOf(by_expert.dtype)});
   });
 }
 
@@ -64,10 +66,11 @@ Dispatcher::Dispatcher(const EpGroups& groups, const RoutingShape& shape, const 
       flat_(ep_, Peers(ep_, groups.nodes), stream_, options.verify),
       host_counts_(std::make_unique<Staging>(stream_.device, shape.experts * static_cast<int64_t>(sizeof(int64_t)))),
       routing_is_there_(stream_.device) {
-  JEVONS_CHECK(shape.experts > 0 && shape.experts % shape.groups == 0, "%lld experts in %lld groups", static_cast<long long>(shape.experts),
-               static_cast<long long>(shape.groups));
+  JEVONS_CHECK(shape.experts > 0 && shape.experts % shape.groups == 0, "%lld experts in %lld groups",
+               static_cast<long long>(shape.experts), static_cast<long long>(shape.groups));
   if (groups.rail == nullptr) return;
-  const ForwardMap map{.experts = shape.experts, .groups = shape.groups, .nodes = groups.nodes, .locals = ep_.size() / groups.nodes};
+  const ForwardMap map{
+      .experts = shape.experts, .groups = shape.groups, .nodes = groups.nodes, .locals = ep_.size() / groups.nodes};
   forwarding_ = std::make_unique<Forwarding>(map, ep_, *groups.rail, *groups.local, stream_, options.verify);
 }
 
@@ -91,7 +94,8 @@ void Dispatcher::PlanByLoad(Arena& kept) {
   for (int64_t i = 0; i <= segments; ++i) handle.segment_offsets.push_back(segments == 0 ? 0 : arriving * i / segments);
   handle.receive_rows_from.assign(static_cast<size_t>(ranks), 0);
   for (int64_t e = 0; e < local_.size(); ++e)
-    for (int source = 0; source < ranks; ++source) handle.receive_rows_from[static_cast<size_t>(source)] += handle.Segment(e, source).size();
+    for (int source = 0; source < ranks; ++source)
+      handle.receive_rows_from[static_cast<size_t>(source)] += handle.Segment(e, source).size();
   handle.receive_rows = handle.segment_offsets.back();
   if (forwarding_ == nullptr) return;
   RoutingShape shape = shape_;
@@ -100,8 +104,8 @@ void Dispatcher::PlanByLoad(Arena& kept) {
 }
 
 void Dispatcher::BeginPlan(const OpContext& ops, const Tensor& indices, const Tensor& counts, Arena& kept) {
-  JEVONS_CHECK(counts.size() == shape_.experts && counts.contiguous(), "counts %s for %lld experts",
-               counts.ToString().c_str(), static_cast<long long>(shape_.experts));
+  JEVONS_CHECK(counts.size() == shape_.experts && counts.contiguous(), "counts %s for %lld experts", counts.ToString().c_str(),
+               static_cast<long long>(shape_.experts));
   JEVONS_CHECK(!std::exchange(planning_, true), "a plan is under way");
   planned_ = {};
   planned_.indices = indices;
@@ -133,8 +137,7 @@ void Dispatcher::BeginCounts() {
     const Range owned = BlockOf(shape_.experts, ranks, r);
     send_counts[r] = owned.size();
     for (int64_t e = owned.begin; e < owned.end; ++e) {
-      JEVONS_CHECK(counts[e] >= 0, "%lld rows for expert %lld", static_cast<long long>(counts[e]),
-                   static_cast<long long>(e));
+      JEVONS_CHECK(counts[e] >= 0, "%lld rows for expert %lld", static_cast<long long>(counts[e]), static_cast<long long>(e));
       planned_.send_rows_to[r] += counts[e];
     }
     rows += planned_.send_rows_to[r];
@@ -174,12 +177,14 @@ DispatchHandle Dispatcher::FinishPlan(Arena& kept) {
         planned_.segment_offsets.push_back(planned_.segment_offsets.back() + received_[source * local_.size() + e]);
   }
   for (int64_t e = 0; e < local_.size(); ++e)
-    for (int source = 0; source < planned_.sources; ++source) planned_.receive_rows_from[source] += planned_.Segment(e, source).size();
+    for (int source = 0; source < planned_.sources; ++source)
+      planned_.receive_rows_from[source] += planned_.Segment(e, source).size();
   planned_.receive_rows = planned_.segment_offsets.back();
   return std::move(planned_);
 }
 
-void Dispatcher::BeginDispatch(const OpContext& ops, const DispatchHandle& handle, const Dispatched& what, RowTransfer& transfer) {
+void Dispatcher::BeginDispatch(const OpContext& ops, const DispatchHandle& handle, const Dispatched& what,
+                               RowTransfer& transfer) {
   transfer = {};
   for (const auto& [from, to] : what.rows)
     JEVONS_CHECK(from.rows() == handle.indices.rows() && to.rows() == handle.receive_rows && from.contiguous() && to.contiguous(),

@@ -35,13 +35,13 @@ namespace jevons {
 // Which rows go where, of T tokens with K slots each: a token has a row at the expert of each of its slots. Its tensors lie where
 // BeginPlan was told to keep them.
 struct DispatchHandle {
-  Tensor indices;                          // [T,K] I32, as planned
-  Tensor row_of, pair_of;                  // [T*K] I32: its pairs sorted by expert (kernels/ops/permute.h); not where it is forwarded
-  ForwardHandle forward;                   // where it is
-  int64_t send_rows = 0, receive_rows = 0; // T*K, and those of this rank's experts
-  std::vector<int64_t> send_rows_to;       // [ep]
-  std::vector<int64_t> receive_rows_from;  // [ep]
-  int64_t network_pairs = 0;               // of send_rows, to other nodes
+  Tensor indices;          // [T,K] I32, as planned
+  Tensor row_of, pair_of;  // [T*K] I32: its pairs sorted by expert (kernels/ops/permute.h); not where it is forwarded
+  ForwardHandle forward;   // where it is
+  int64_t send_rows = 0, receive_rows = 0;  // T*K, and those of this rank's experts
+  std::vector<int64_t> send_rows_to;        // [ep]
+  std::vector<int64_t> receive_rows_from;   // [ep]
+  int64_t network_pairs = 0;                // of send_rows, to other nodes
   int64_t local_experts = 0;
   int sources = 0;                       // ep
   std::vector<int64_t> segment_offsets;  // [local_experts * ep + 1], of the rows by expert
@@ -97,9 +97,11 @@ class Dispatcher {
   void BeginDispatch(const OpContext& ops, const DispatchHandle& handle, const Dispatched& what, RowTransfer& transfer);
   void FinishDispatch(const OpContext& ops, const DispatchHandle& handle, RowTransfer& transfer);
   // The way back: rows [receive_rows, H] in FP32 or BF16, and values [receive_rows, 1] FP32 or none.
-  void BeginCombine(const OpContext& ops, const DispatchHandle& handle, const Tensor& rows, const Tensor& values, RowTransfer& transfer);
+  void BeginCombine(const OpContext& ops, const DispatchHandle& handle, const Tensor& rows, const Tensor& values,
+                    RowTransfer& transfer);
   // y [T,H] += the sum of each token's rows, by groups of experts (contract 8); values: [T*K, 1], those that came back; or none.
-  void FinishCombine(const OpContext& ops, const DispatchHandle& handle, RowTransfer& transfer, const Tensor& y, const Tensor& values);
+  void FinishCombine(const OpContext& ops, const DispatchHandle& handle, RowTransfer& transfer, const Tensor& y,
+                     const Tensor& values);
   // Either way, in between: where tokens are forwarded, waits for the first hop and begins the second. Finish does it where nobody has.
   void Advance(const OpContext& ops, const DispatchHandle& handle, RowTransfer& transfer);
 

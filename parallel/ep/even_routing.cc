@@ -12,7 +12,8 @@ double ChanceOf(const RoutingShape& shape, Range experts) {
   // ways[{groups kept, experts among theirs}] / C(groups, kept), group after group.
   std::map<std::pair<int64_t, int64_t>, double> ways = {{{0, 0}, 1}};
   for (int64_t g = 0; g < shape.groups; ++g) {
-    const int64_t here = std::max<int64_t>(0, std::min(experts.end, (g + 1) * per_group) - std::max(experts.begin, g * per_group));
+    const int64_t here =
+        std::max<int64_t>(0, std::min(experts.end, (g + 1) * per_group) - std::max(experts.begin, g * per_group));
     std::map<std::pair<int64_t, int64_t>, double> next;
     for (const auto& [state, chance] : ways) {
       const auto& [kept, among] = state;

@@ -140,7 +140,9 @@ void PlanForwarder(const Places& map, int node, const std::vector<Arrived>& from
 void PlanOwner(const Places& map, int rank, const std::vector<Arrived>& from, ForwardPlan& plan) {
   ForwardLists& lists = plan.lists;
   const Range own = map.OfRank(rank);
-  const auto segment = [&](int64_t expert, size_t source) { return static_cast<size_t>(expert - own.begin) * from.size() + source; };
+  const auto segment = [&](int64_t expert, size_t source) {
+    return static_cast<size_t>(expert - own.begin) * from.size() + source;
+  };
   std::vector<int64_t>& offsets = plan.segment_offsets;
   offsets.assign(static_cast<size_t>(own.size()) * from.size() + 1, 0);
   for (size_t source = 0; source < from.size(); ++source)
@@ -196,7 +198,8 @@ ForwardSource::ForwardSource(const ForwardMap& map, int rank, std::span<const in
       const auto pair = static_cast<int32_t>(t * slots) + static_cast<int32_t>(k), expert = indices[static_cast<size_t>(pair)];
       JEVONS_CHECK(expert >= 0 && expert < map.experts, "expert %d of %lld", expert, static_cast<long long>(map.experts));
       size_t at = k;
-      for (; at > 0 && places.GroupOf(indices[static_cast<size_t>(order[at - 1])]) > places.GroupOf(expert); --at) order[at] = order[at - 1];
+      for (; at > 0 && places.GroupOf(indices[static_cast<size_t>(order[at - 1])]) > places.GroupOf(expert); --at)
+        order[at] = order[at - 1];
       order[at] = pair;
     }
     for (const int32_t pair : order) {

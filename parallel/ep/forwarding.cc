@@ -23,12 +23,14 @@ std::vector<RowExchange::Peer> Local(const ForwardMap& map, int rank) {
 
 // The lists of a handle, and those of a plan, in one order.
 std::vector<Tensor*> ListsOf(ForwardHandle& h) {
-  return {&h.rail_tokens, &h.rail_pairs, &h.returned_pairs, &h.returned_groups, &h.token_offsets, &h.local_rows,   &h.local_pairs,
-          &h.back_pairs,  &h.group_units, &h.group_offsets, &h.expert_rows,     &h.expert_pairs,  &h.unit_rows,    &h.unit_offsets};
+  return {&h.rail_tokens, &h.rail_pairs,   &h.returned_pairs, &h.returned_groups, &h.token_offsets,
+          &h.local_rows,  &h.local_pairs,  &h.back_pairs,     &h.group_units,     &h.group_offsets,
+          &h.expert_rows, &h.expert_pairs, &h.unit_rows,      &h.unit_offsets};
 }
 std::vector<const std::vector<int32_t>*> ListsOf(const ForwardLists& l) {
-  return {&l.rail_tokens, &l.rail_pairs, &l.returned_pairs, &l.returned_groups, &l.token_offsets, &l.local_rows,   &l.local_pairs,
-          &l.back_pairs,  &l.group_units, &l.group_offsets, &l.expert_rows,     &l.expert_pairs,  &l.unit_rows,    &l.unit_offsets};
+  return {&l.rail_tokens, &l.rail_pairs,   &l.returned_pairs, &l.returned_groups, &l.token_offsets,
+          &l.local_rows,  &l.local_pairs,  &l.back_pairs,     &l.group_units,     &l.group_offsets,
+          &l.expert_rows, &l.expert_pairs, &l.unit_rows,      &l.unit_offsets};
 }
 
 }  // namespace
@@ -49,8 +51,8 @@ Forwarding::Forwarding(const ForwardMap& map, Communicator& ep, Communicator& ra
       stream_(stream),
       rail_(rail, Rail(map, ep.rank()), stream, verify),
       local_(local, Local(map, ep.rank()), stream, verify) {
-  JEVONS_CHECK(map.ranks() == ep.size() && map.NodesHaveWholeGroups(), "%d nodes of %d ranks for %lld groups on %d ranks", map.nodes,
-               map.locals, static_cast<long long>(map.groups), ep.size());
+  JEVONS_CHECK(map.ranks() == ep.size() && map.NodesHaveWholeGroups(), "%d nodes of %d ranks for %lld groups on %d ranks",
+               map.nodes, map.locals, static_cast<long long>(map.groups), ep.size());
 }
 
 void Forwarding::MoveInBackground() {
@@ -85,7 +87,8 @@ ForwardHandle Forwarding::FinishPlan(Arena& kept, std::vector<int64_t>& segment_
     total += size;
   }
   received.resize(static_cast<size_t>(total));
-  ep_.Wait(ep_.BeginAllToAllV(std::as_bytes(std::span(sent)), sent_bytes, std::as_writable_bytes(std::span(received)), received_bytes));
+  ep_.Wait(ep_.BeginAllToAllV(std::as_bytes(std::span(sent)), sent_bytes, std::as_writable_bytes(std::span(received)),
+                              received_bytes));
   ForwardPlan plan = source_->Plan(numbers_, received);
   segment_offsets = std::move(plan.segment_offsets);
 
@@ -94,8 +97,8 @@ ForwardHandle Forwarding::FinishPlan(Arena& kept, std::vector<int64_t>& segment_
   const std::vector<const std::vector<int32_t>*> lists = ListsOf(plan.lists);
   int64_t bytes = 0;
   for (size_t i = 0; i < places.size(); ++i) {
-    JEVONS_CHECK(places[i]->size() == static_cast<int64_t>(lists[i]->size()), "list %zu of %zu, planned %lld", i, lists[i]->size(),
-                 static_cast<long long>(places[i]->size()));
+    JEVONS_CHECK(places[i]->size() == static_cast<int64_t>(lists[i]->size()), "list %zu of %zu, planned %lld", i,
+                 lists[i]->size(), static_cast<long long>(places[i]->size()));
     bytes += places[i]->bytes();
   }
   // The device has read what lay here: the host has waited since for what the stream was given later, the routing of this plan.
@@ -110,32 +113,43 @@ ForwardHandle Forwarding::FinishPlan(Arena& kept, std::vector<int64_t>& segment_
   return handle;
 }
 
-ForwardHandle Forwarding::PlanByLoad(const RoutingShape& shape, int64_t tokens, int64_t arriving, double load, Arena& kept) const {
+ForwardHandle Forwarding::PlanByLoad(const RoutingShape& shape, int64_t tokens, int64_t arriving, double load,
+                                     Arena& kept) const {
   return Place(ExpectedFlows(shape, map_, ep_.rank(), tokens, arriving, load), tokens, arriving, kept);
 }
 
 ForwardHandle Forwarding::Place(const ForwardFlows& flows, int64_t tokens, int64_t arriving, Arena& kept) const {
   ForwardHandle handle;
   handle.flows = flows;
-  const int64_t sizes[] = {flows.rail_rows.sent(),        flows.rail_pairs.sent(),      flows.rail_pairs.sent(),
-                           flows.rail_groups.received(),  tokens + 1,                   flows.local_rows.sent(),
-                           flows.local_pairs.sent(),      flows.rail_pairs.received(),  flows.local_units.received(),
-                           flows.rail_groups.sent() + 1,  arriving,                     arriving,
-                           arriving,                      flows.local_units.sent() + 1};
+  const int64_t sizes[] = {flows.rail_rows.sent(),
+                           flows.rail_pairs.sent(),
+                           flows.rail_pairs.sent(),
+                           flows.rail_groups.received(),
+                           tokens + 1,
+                           flows.local_rows.sent(),
+                           flows.local_pairs.sent(),
+                           flows.rail_pairs.received(),
+                           flows.local_units.received(),
+                           flows.rail_groups.sent() + 1,
+                           arriving,
+                           arriving,
+                           arriving,
+                           flows.local_units.sent() + 1};
   const int64_t* size = sizes;
   for (Tensor* list : ListsOf(handle)) *list = kept.Allocate("dispatch.lists", DType::kI32, {*size++});
   return handle;
 }
 
-void Forwarding::Send(const OpContext& ops, const Hop& hop, std::span<const Tensor> rows, const Tensor& values, LinkTraffic& traffic,
-                      ForwardTransfer& transfer) {
+void Forwarding::Send(const OpContext& ops, const Hop& hop, std::span<const Tensor> rows, const Tensor& values,
+                      LinkTraffic& traffic, ForwardTransfer& transfer) {
   std::vector<RowExchange::Move> moves;
   std::vector<Tensor> arriving;
   const auto move = [&](const Tensor& from, const Tensor& list, const Tensor* offsets, std::span<const int64_t> to_each,
                         std::span<const int64_t> from_each) {
     const Tensor receive = ops.scratch->Allocate(hop.name, from.dtype, {Flow::Sum(from_each), from.cols()});
     // What stays is copied from place to place; in a group of one that is all, and need not be.
-    const Tensor send = to_each.size() == 1 ? receive : ops.scratch->Allocate(hop.name, from.dtype, {Flow::Sum(to_each), from.cols()});
+    const Tensor send =
+        to_each.size() == 1 ? receive : ops.scratch->Allocate(hop.name, from.dtype, {Flow::Sum(to_each), from.cols()});
     if (offsets != nullptr)
       SumSegments(ops, from, list, *offsets, send, WriteMode::kOverwrite);
     else
@@ -193,7 +207,8 @@ void Forwarding::Advance(const OpContext& ops, const ForwardHandle& handle, Traf
 void Forwarding::FinishDispatch(const OpContext& ops, const ForwardHandle& handle, Traffic& traffic, ForwardTransfer& transfer) {
   Advance(ops, handle, traffic, transfer);
   local_.Finish(transfer.request);
-  for (size_t i = 0; i < transfer.rows.size(); ++i) GatherRows(ops, transfer.rows[i], handle.expert_rows, 1, transfer.what.rows[i].by_expert);
+  for (size_t i = 0; i < transfer.rows.size(); ++i)
+    GatherRows(ops, transfer.rows[i], handle.expert_rows, 1, transfer.what.rows[i].by_expert);
   if (transfer.values) GatherRows(ops, transfer.values, handle.expert_pairs, 1, transfer.what.values.by_expert);
 }
 

@@ -58,13 +58,14 @@ class Forwarding {
 
   // Both ways: Begin; Advance, which waits for the first hop and begins the second; Finish, which advances where nobody has. As in
   // dispatcher.h.
-  void BeginDispatch(const OpContext& ops, const ForwardHandle& handle, const Dispatched& what, Traffic& traffic, ForwardTransfer& transfer);
+  void BeginDispatch(const OpContext& ops, const ForwardHandle& handle, const Dispatched& what, Traffic& traffic,
+                     ForwardTransfer& transfer);
   void BeginCombine(const OpContext& ops, const ForwardHandle& handle, const Tensor& rows, const Tensor& values, Traffic& traffic,
                     ForwardTransfer& transfer);
   void Advance(const OpContext& ops, const ForwardHandle& handle, Traffic& traffic, ForwardTransfer& transfer);
   void FinishDispatch(const OpContext& ops, const ForwardHandle& handle, Traffic& traffic, ForwardTransfer& transfer);
-  void FinishCombine(const OpContext& ops, const ForwardHandle& handle, Traffic& traffic, ForwardTransfer& transfer, const Tensor& y,
-                     const Tensor& values);
+  void FinishCombine(const OpContext& ops, const ForwardHandle& handle, Traffic& traffic, ForwardTransfer& transfer,
+                     const Tensor& y, const Tensor& values);
 
  private:
   // One hop: rows and values, picked or summed by lists.

@@ -34,8 +34,10 @@ RowExchange::Request RowExchange::Begin(std::span<const Move> moves, LinkTraffic
       std::vector<int64_t>& bytes = sizes.emplace_back(rows.begin(), rows.end());
       for (int64_t& size : bytes) size *= row_bytes;
     }
-    exchanges.push_back({{static_cast<const std::byte*>(send.data), static_cast<size_t>(send.bytes())}, sizes[sizes.size() - 2],
-                         {static_cast<std::byte*>(receive.data), static_cast<size_t>(receive.bytes())}, sizes.back()});
+    exchanges.push_back({{static_cast<const std::byte*>(send.data), static_cast<size_t>(send.bytes())},
+                         sizes[sizes.size() - 2],
+                         {static_cast<std::byte*>(receive.data), static_cast<size_t>(receive.bytes())},
+                         sizes.back()});
     for (size_t r = 0; r < ranks; ++r) {
       if (r == self) continue;
       (peers_[r].on_other_node ? traffic.network_bytes : traffic.local_bytes) += to[r] * row_bytes;
@@ -59,7 +61,8 @@ RowExchange::Request RowExchange::Begin(std::span<const Move> moves, LinkTraffic
       check.parts[r].push_back(exchange.recv.subspan(std::exchange(received, received + in), in));
     }
   }
-  check.hashes = group_.BeginAllToAllV(std::as_bytes(std::span(check.sent)), check.sizes, std::as_writable_bytes(std::span(check.received)), check.sizes);
+  check.hashes = group_.BeginAllToAllV(std::as_bytes(std::span(check.sent)), check.sizes,
+                                       std::as_writable_bytes(std::span(check.received)), check.sizes);
   return request;
 }
 
@@ -73,8 +76,8 @@ void RowExchange::Finish(Request& request) {
     for (const std::span<const std::byte> part : check.parts[r]) hash = HashOf(stream_, part, hash);
     if (hash == check.received[r]) continue;
     group_.call_log()->Die({.group = group_.name(), .kind = "AllToAllV", .sequence = request.rows.id, .bytes = 0},
-                           absl::StrFormat("what came from ep rank %d was damaged on its way: hash %016x, sent was %016x", peers_[r].ep_rank,
-                                           hash, check.received[r]));
+                           absl::StrFormat("what came from ep rank %d was damaged on its way: hash %016x, sent was %016x",
+                                           peers_[r].ep_rank, hash, check.received[r]));
   }
   request.check.reset();
 }

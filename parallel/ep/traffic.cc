@@ -6,8 +6,10 @@
 namespace jevons {
 
 std::array<int64_t*, Traffic::kNumbers> Traffic::Numbers() {
-  return {&dispatch.network_rows, &dispatch.network_bytes, &dispatch.local_rows, &dispatch.local_bytes, &combine.network_rows,
-          &combine.network_bytes, &combine.local_rows, &combine.local_bytes, &tokens, &network_pairs};
+  return {&dispatch.network_rows, &dispatch.network_bytes, &dispatch.local_rows,
+          &dispatch.local_bytes,  &combine.network_rows,   &combine.network_bytes,
+          &combine.local_rows,    &combine.local_bytes,    &tokens,
+          &network_pairs};
 }
 
 Traffic& Traffic::operator+=(Traffic other) {
@@ -25,14 +27,19 @@ ExpectedTraffic Expect(const RoutingShape& shape, const ForwardMap& map) {
   return expected;
 }
 
-ForwardFlows ExpectedFlows(const RoutingShape& shape, const ForwardMap& map, int rank, int64_t tokens, int64_t arriving, double load) {
+ForwardFlows ExpectedFlows(const RoutingShape& shape, const ForwardMap& map, int rank, int64_t tokens, int64_t arriving,
+                           double load) {
   const int node = rank / map.locals, local = rank % map.locals;
   const auto slots = static_cast<double>(shape.slots);
   const int64_t pairs = tokens * shape.slots, sources = map.nodes * tokens;
   // Of `count` tokens, where each has `each` on average; with the load, of which no token makes more than `most`.
-  const auto amount = [](double each, int64_t count) { return static_cast<int64_t>(std::llround(each * static_cast<double>(count))); };
+  const auto amount = [](double each, int64_t count) {
+    return static_cast<int64_t>(std::llround(each * static_cast<double>(count)));
+  };
   const auto loaded = [&](double each, double most, int64_t count) { return amount(std::min(each * load, most), count); };
-  const auto pairs_of = [&](Range experts) { return pairs * experts.end / shape.experts - pairs * experts.begin / shape.experts; };
+  const auto pairs_of = [&](Range experts) {
+    return pairs * experts.end / shape.experts - pairs * experts.begin / shape.experts;
+  };
   const auto groups_of = [&](int of_node) {
     double sum = 0;
     for (int64_t g = 0; g < shape.groups; ++g)
@@ -61,8 +68,10 @@ ForwardFlows ExpectedFlows(const RoutingShape& shape, const ForwardMap& map, int
     const bool own = n == node;
     const double here = ChanceOf(shape, map.OfNode(node));
     flows.rail_rows.from.push_back(own ? flows.rail_rows.to.back() : loaded(here, 1, tokens));
-    flows.rail_pairs.from.push_back(own ? flows.rail_pairs.to.back()
-                                        : loaded(static_cast<double>(pairs_of(map.OfNode(node))) / std::max<double>(1, static_cast<double>(tokens)), slots, tokens));
+    flows.rail_pairs.from.push_back(
+        own ? flows.rail_pairs.to.back()
+            : loaded(static_cast<double>(pairs_of(map.OfNode(node))) / std::max<double>(1, static_cast<double>(tokens)), slots,
+                     tokens));
     flows.rail_groups.to.push_back(own ? flows.rail_groups.from.back() : loaded(groups_of(node), most_groups, tokens));
   }
   for (int l = 0; l < map.locals; ++l) {

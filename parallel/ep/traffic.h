@@ -17,8 +17,9 @@ struct LinkTraffic {
 };
 struct Traffic {
   LinkTraffic dispatch, combine;
-  int64_t tokens = 0;        // dispatched; a micro-batch counts once for each of its dispatches, forward and backward
-  int64_t network_pairs = 0; // of those, the (token, expert) pairs whose expert is on another node: what would travel without deduplication
+  int64_t tokens = 0;  // dispatched; a micro-batch counts once for each of its dispatches, forward and backward
+  int64_t network_pairs =
+      0;  // of those, the (token, expert) pairs whose expert is on another node: what would travel without deduplication
   // Every number of it, for sums and differences.
   static constexpr int kNumbers = 10;
   std::array<int64_t*, kNumbers> Numbers();
@@ -34,7 +35,8 @@ ExpectedTraffic Expect(const RoutingShape& shape, const ForwardMap& map);
 
 // What even choices of `tokens` tokens on every rank make of the flows of `rank`, to whose node come `load` times as much, at most
 // everything; `arriving` rows come to its experts.
-ForwardFlows ExpectedFlows(const RoutingShape& shape, const ForwardMap& map, int rank, int64_t tokens, int64_t arriving, double load);
+ForwardFlows ExpectedFlows(const RoutingShape& shape, const ForwardMap& map, int rank, int64_t tokens, int64_t arriving,
+                           double load);
 
 }  // namespace jevons
 

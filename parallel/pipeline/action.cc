@@ -16,10 +16,10 @@ namespace {
 constexpr std::array<const char*, 10> kNames = {"F", "B", "I", "W", "R", "G", "SF", "RF", "SB", "RB"};
 
 absl::Status NotAnAction(absl::string_view text) {
-  return UsageError(absl::StrFormat(
-      "'%s' is no action: write stage, kind (F, B, I, W, R, G, SF, RF, SB, RB) and micro-batch, as in 2F0; "
-      "or a forward and a backward overlapped, as in 2F0&5B1",
-      text));
+  return UsageError(
+      absl::StrFormat("'%s' is no action: write stage, kind (F, B, I, W, R, G, SF, RF, SB, RB) and micro-batch, as in 2F0; "
+                      "or a forward and a backward overlapped, as in 2F0&5B1",
+                      text));
 }
 
 bool TakeNumber(absl::string_view& text, int& number) {
@@ -44,13 +44,10 @@ using Words = std::vector<absl::string_view>;
 absl::Status ParseHeader(const Words& words, Schedule& schedule) {
   if (!schedule.name.empty()) return UsageError("a second schedule: write one in a file");
   schedule.forward_only = words.size() == 7 && words[6] == "forward_only";
-  const bool shaped =
-      words.size() == (schedule.forward_only ? 7 : 6) && words[2] == "stages" && words[4] == "micro_batches";
-  if (!shaped || !absl::SimpleAtoi(words[3], &schedule.stages) ||
-      !absl::SimpleAtoi(words[5], &schedule.micro_batches)) {
-    return UsageError(
-        absl::StrFormat("'%s': write 'schedule NAME stages N micro_batches N', and forward_only where it is",
-                        absl::StrJoin(words, " ")));
+  const bool shaped = words.size() == (schedule.forward_only ? 7 : 6) && words[2] == "stages" && words[4] == "micro_batches";
+  if (!shaped || !absl::SimpleAtoi(words[3], &schedule.stages) || !absl::SimpleAtoi(words[5], &schedule.micro_batches)) {
+    return UsageError(absl::StrFormat("'%s': write 'schedule NAME stages N micro_batches N', and forward_only where it is",
+                                      absl::StrJoin(words, " ")));
   }
   schedule.name = std::string(words[1]);
   return absl::OkStatus();
@@ -104,18 +101,15 @@ Action Action::Overlap(const Task& forward, const Task& backward) {
 std::string ToString(const Task& task) { return absl::StrCat(task.stage, Name(task.kind), task.micro_batch); }
 
 std::string ToString(const Action& action) {
-  return absl::StrJoin(action.tasks(), "&",
-                       [](std::string* out, const Task& task) { absl::StrAppend(out, ToString(task)); });
+  return absl::StrJoin(action.tasks(), "&", [](std::string* out, const Task& task) { absl::StrAppend(out, ToString(task)); });
 }
 
 absl::StatusOr<Action> ParseAction(absl::string_view text) {
-  const std::pair<absl::string_view, absl::string_view> halves =
-      absl::StrSplit(text, absl::MaxSplits('&', 1));
+  const std::pair<absl::string_view, absl::string_view> halves = absl::StrSplit(text, absl::MaxSplits('&', 1));
   Task first, second;
   if (!ParseTask(halves.first, first)) return NotAnAction(text);
   if (halves.first.size() == text.size()) return Action(first);
-  if (!ParseTask(halves.second, second) || first.kind != TaskKind::kForward ||
-      !MakesInputGradient(second.kind)) {
+  if (!ParseTask(halves.second, second) || first.kind != TaskKind::kForward || !MakesInputGradient(second.kind)) {
     return NotAnAction(text);
   }
   return Action::Overlap(first, second);
@@ -156,9 +150,8 @@ bool Schedule::reduces() const {
 }
 
 std::string ToString(const Schedule& schedule) {
-  std::string text =
-      absl::StrFormat("schedule %s stages %d micro_batches %d%s\n", schedule.name, schedule.stages,
-                      schedule.micro_batches, schedule.forward_only ? " forward_only" : "");
+  std::string text = absl::StrFormat("schedule %s stages %d micro_batches %d%s\n", schedule.name, schedule.stages,
+                                     schedule.micro_batches, schedule.forward_only ? " forward_only" : "");
   for (const auto& route : schedule.routes) absl::StrAppend(&text, "route ", absl::StrJoin(route, " "), "\n");
   for (const auto& list : schedule.actions) {
     absl::StrAppend(&text, "rank");
@@ -173,8 +166,7 @@ absl::StatusOr<Schedule> ParseSchedule(absl::string_view text) {
   int line_number = 0;
   for (absl::string_view line : absl::StrSplit(text, '\n')) {
     ++line_number;
-    const Words words =
-        absl::StrSplit(line.substr(0, line.find('#')), absl::ByAnyChar(" \t\r"), absl::SkipEmpty());
+    const Words words = absl::StrSplit(line.substr(0, line.find('#')), absl::ByAnyChar(" \t\r"), absl::SkipEmpty());
     if (words.empty()) continue;
     if (absl::Status status = ParseLine(words, schedule); !status.ok()) {
       return Annotate(status, absl::StrFormat("line %d", line_number));

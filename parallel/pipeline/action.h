@@ -42,9 +42,7 @@ absl::string_view Name(TaskKind kind);
 // Sends and receives; everything else computes, or begins to reduce.
 constexpr bool IsCommunication(TaskKind kind) { return kind >= TaskKind::kSendForward; }
 // B or I: what the stage before waits for.
-constexpr bool MakesInputGradient(TaskKind kind) {
-  return kind == TaskKind::kBackward || kind == TaskKind::kBackwardInput;
-}
+constexpr bool MakesInputGradient(TaskKind kind) { return kind == TaskKind::kBackward || kind == TaskKind::kBackwardInput; }
 
 // F and its messages: what a forward-only schedule has.
 constexpr bool BelongsToForward(TaskKind kind) {
@@ -94,8 +92,7 @@ struct Schedule {
 
   int ranks() const { return static_cast<int>(actions.size()); }
   int RankOf(int stage, int micro_batch) const {
-    return routes[static_cast<int64_t>(micro_batch) * static_cast<int64_t>(routes.size()) / micro_batches]
-                 [stage];
+    return routes[static_cast<int64_t>(micro_batch) * static_cast<int64_t>(routes.size()) / micro_batches][stage];
   }
   std::vector<int> StagesOf(int rank) const;  // ascending, each once
   // The first micro-batch that `rank` takes through a stage that it holds.

@@ -18,9 +18,7 @@ namespace {
 
 using Kind = TaskKind;
 
-double Now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+double Now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 MessageNames NamesOf(const Task& task) { return {ToString(task), ToString(PeerOf(task))}; }
 
@@ -35,23 +33,18 @@ bool CrossesRanks(const Schedule& schedule) {
 
 Executor::Executor(Schedule schedule, Communicator& pp, const Stream& stream, std::vector<Stage*> stages,
                    ActionObserver* observer)
-    : schedule_(std::move(schedule)),
-      pp_(pp),
-      stream_(stream),
-      stages_(std::move(stages)),
-      observer_(observer) {
+    : schedule_(std::move(schedule)), pp_(pp), stream_(stream), stages_(std::move(stages)), observer_(observer) {
   const absl::Status valid = Validate(schedule_);
   JEVONS_CHECK(valid.ok(), "%s", std::string(valid.message()).c_str());
-  JEVONS_CHECK(schedule_.communicates() || !CrossesRanks(schedule_),
-               "schedule %s has no communication inserted", schedule_.name.c_str());
-  JEVONS_CHECK(schedule_.ranks() == pp_.size(), "schedule %s of %d ranks on %d", schedule_.name.c_str(),
-               schedule_.ranks(), pp_.size());
+  JEVONS_CHECK(schedule_.communicates() || !CrossesRanks(schedule_), "schedule %s has no communication inserted",
+               schedule_.name.c_str());
+  JEVONS_CHECK(schedule_.ranks() == pp_.size(), "schedule %s of %d ranks on %d", schedule_.name.c_str(), schedule_.ranks(),
+               pp_.size());
   std::vector<int> given;
   for (int stage = 0; stage < static_cast<int>(stages_.size()); ++stage)
     if (stages_[stage] != nullptr) given.push_back(stage);
-  JEVONS_CHECK(
-      static_cast<int>(stages_.size()) == schedule_.stages && given == schedule_.StagesOf(pp_.rank()),
-      "rank %d was not given exactly its stages of schedule %s", pp_.rank(), schedule_.name.c_str());
+  JEVONS_CHECK(static_cast<int>(stages_.size()) == schedule_.stages && given == schedule_.StagesOf(pp_.rank()),
+               "rank %d was not given exactly its stages of schedule %s", pp_.rank(), schedule_.name.c_str());
 }
 
 void Executor::Run() {
@@ -75,21 +68,15 @@ void Executor::Do(const Action& action) {
   const Task& task = action.first();
   switch (task.kind) {
     case Kind::kRecvForward:
-    case Kind::kRecvBackward:
-      return Receive(task);
+    case Kind::kRecvBackward: return Receive(task);
     case Kind::kSendForward:
-    case Kind::kSendBackward:
-      return Send(task);
+    case Kind::kSendBackward: return Send(task);
     case Kind::kForward:
     case Kind::kBackward:
-    case Kind::kBackwardInput:
-      return PhasesOf(task).Finish();
-    case Kind::kBackwardWeight:
-      return stages_[task.stage]->BackwardWeight(task.micro_batch);
-    case Kind::kReduce:
-      return stages_[task.stage]->ReduceGradients();
-    case Kind::kRecompute:
-      return stages_[task.stage]->Recompute(task.micro_batch).Finish();
+    case Kind::kBackwardInput: return PhasesOf(task).Finish();
+    case Kind::kBackwardWeight: return stages_[task.stage]->BackwardWeight(task.micro_batch);
+    case Kind::kReduce: return stages_[task.stage]->ReduceGradients();
+    case Kind::kRecompute: return stages_[task.stage]->Recompute(task.micro_batch).Finish();
   }
 }
 
@@ -119,8 +106,7 @@ void Executor::Send(const Task& task) {
 
 void Executor::Fetch(const Task& receive) {
   const Task send = PeerOf(receive);
-  if (send.stage < 0 || send.stage == schedule_.stages)
-    return;  // the first stage's input, the last one's gradient
+  if (send.stage < 0 || send.stage == schedule_.stages) return;  // the first stage's input, the last one's gradient
   if (RankOf(send) != pp_.rank()) return Await(receive);
   const Communicator::ConstBytes from = ResultOf(send);
   const Communicator::Bytes to = PlaceOf(receive);
@@ -131,8 +117,8 @@ void Executor::Fetch(const Task& receive) {
 }
 
 void Executor::Await(const Task& receive) {
-  const auto message = std::find_if(receives_.begin(), receives_.end(),
-                                    [&](const Message& message) { return message.task == receive; });
+  const auto message =
+      std::find_if(receives_.begin(), receives_.end(), [&](const Message& message) { return message.task == receive; });
   WaitFor(message->request);
   receives_.erase(message);
 }
@@ -162,20 +148,17 @@ void Executor::MoveOn() {
 
 Communicator::Bytes Executor::PlaceOf(const Task& receive) {
   Stage& stage = *stages_[receive.stage];
-  return receive.kind == Kind::kRecvForward ? stage.Input(receive.micro_batch)
-                                            : stage.OutputGradient(receive.micro_batch);
+  return receive.kind == Kind::kRecvForward ? stage.Input(receive.micro_batch) : stage.OutputGradient(receive.micro_batch);
 }
 
 Communicator::ConstBytes Executor::ResultOf(const Task& send) {
   Stage& stage = *stages_[send.stage];
-  return send.kind == Kind::kSendForward ? stage.Output(send.micro_batch)
-                                         : stage.InputGradient(send.micro_batch);
+  return send.kind == Kind::kSendForward ? stage.Output(send.micro_batch) : stage.InputGradient(send.micro_batch);
 }
 
 void Executor::Release(const Task& send) {
   Stage& stage = *stages_[send.stage];
-  send.kind == Kind::kSendForward ? stage.ReleaseOutput(send.micro_batch)
-                                  : stage.ReleaseInputGradient(send.micro_batch);
+  send.kind == Kind::kSendForward ? stage.ReleaseOutput(send.micro_batch) : stage.ReleaseInputGradient(send.micro_batch);
 }
 
 }  // namespace jevons

@@ -67,8 +67,7 @@ std::vector<Moment> MomentsOf(const Schedule& schedule, const Timeline& timeline
       }
     }
   }
-  std::sort(moments.begin(), moments.end(),
-            [](const Moment& a, const Moment& b) { return a.Key() < b.Key(); });
+  std::sort(moments.begin(), moments.end(), [](const Moment& a, const Moment& b) { return a.Key() < b.Key(); });
   return moments;
 }
 
@@ -99,8 +98,7 @@ Schedule JoinBackward(Schedule schedule, const TaskFilter& filter) {
     for (const Action& action : schedule.actions[rank]) {
       const Task& task = action.first();
       const Task input = {Kind::kBackwardInput, task.stage, task.micro_batch};
-      if (task.kind == Kind::kBackwardWeight && !joined.empty() && joined.back().tasks().back() == input &&
-          filter(rank, input)) {
+      if (task.kind == Kind::kBackwardWeight && !joined.empty() && joined.back().tasks().back() == input && filter(rank, input)) {
         joined.back() = WithBackward(joined.back(), Kind::kBackward);
       } else {
         joined.push_back(action);
@@ -117,8 +115,7 @@ Schedule InsertRecompute(Schedule schedule, const TaskFilter& filter) {
     std::vector<Action> longer;
     for (const Action& action : schedule.actions[rank]) {
       const Task& backward = action.tasks().back();
-      if (MakesInputGradient(backward.kind) &&
-          filter(rank, Task{Kind::kForward, backward.stage, backward.micro_batch})) {
+      if (MakesInputGradient(backward.kind) && filter(rank, Task{Kind::kForward, backward.stage, backward.micro_batch})) {
         longer.emplace_back(Kind::kRecompute, backward.stage, backward.micro_batch);
       }
       longer.push_back(action);
@@ -158,7 +155,8 @@ Schedule InsertReductions(Schedule schedule) {
         if (task.stage == *stage && (task.kind == Kind::kBackward || task.kind == Kind::kBackwardWeight)) place = i + 1;
       }
       while (place < list.size() && list[place].communicates()) ++place;
-      list.insert(list.begin() + static_cast<std::ptrdiff_t>(place++), Action(Kind::kReduce, *stage, schedule.FirstOf(*stage, rank)));
+      list.insert(list.begin() + static_cast<std::ptrdiff_t>(place++),
+                  Action(Kind::kReduce, *stage, schedule.FirstOf(*stage, rank)));
     }
   }
   return schedule;

@@ -13,8 +13,7 @@ namespace {
 constexpr int kAround = 3;  // cells left and right of a mark; ranks above and below
 
 const Position* MarkOf(const std::vector<Position>& marks, int rank) {
-  const auto mark =
-      std::find_if(marks.begin(), marks.end(), [&](const Position& m) { return m.rank == rank; });
+  const auto mark = std::find_if(marks.begin(), marks.end(), [&](const Position& m) { return m.rank == rank; });
   return mark == marks.end() ? nullptr : &*mark;
 }
 
@@ -54,8 +53,8 @@ std::string RenderGrid(const Schedule& schedule, const std::vector<Position>& ma
   std::string text;
   for (int rank = 0; rank < schedule.ranks(); ++rank) {
     const Position* mark = MarkOf(marks, rank);
-    const bool near = std::any_of(marks.begin(), marks.end(),
-                                  [&](const Position& m) { return std::abs(m.rank - rank) <= kAround; });
+    const bool near =
+        std::any_of(marks.begin(), marks.end(), [&](const Position& m) { return std::abs(m.rank - rank) <= kAround; });
     if (!near) continue;
     const auto& list = schedule.actions[rank];
     const int focus = mark != nullptr ? mark->index : marks[0].index;
@@ -80,8 +79,7 @@ std::string RenderTimeline(const Schedule& schedule, const Timeline& timeline, i
       const Action& action = schedule.actions[rank][i];
       const TimeSpan& interval = timeline.ranks[rank].actions[i];
       if (action.communicates()) continue;
-      Draw(action, with_stage, std::llround(interval.begin * scale), std::llround(interval.end * scale),
-           line);
+      Draw(action, with_stage, std::llround(interval.begin * scale), std::llround(interval.end * scale), line);
     }
     absl::StrAppendFormat(&text, "rank %2d |%s\n", rank, line);
   }

@@ -23,9 +23,7 @@ constexpr std::array<const char*, kAllScheduleKinds.size()> kNames = {"gpipe", "
 // next.
 class RankList {
  public:
-  void AddPhase(int stage, int first_micro_batch = 0) {
-    phases_.push_back({stage, first_micro_batch, first_micro_batch});
-  }
+  void AddPhase(int stage, int first_micro_batch = 0) { phases_.push_back({stage, first_micro_batch, first_micro_batch}); }
   void Forward(int phase = 0) { actions_.emplace_back(NextForward(phase)); }
   void Backward(int phase = 0) { actions_.emplace_back(NextBackward(phase, TaskKind::kBackward)); }
   void Overlap(int forward_phase, int backward_phase) {
@@ -51,12 +49,8 @@ class RankList {
     int next_forward, next_backward;  // micro-batches
   };
 
-  Task NextForward(int phase) {
-    return {TaskKind::kForward, phases_[phase].stage, phases_[phase].next_forward++};
-  }
-  Task NextBackward(int phase, TaskKind kind) {
-    return {kind, phases_[phase].stage, phases_[phase].next_backward++};
-  }
+  Task NextForward(int phase) { return {TaskKind::kForward, phases_[phase].stage, phases_[phase].next_forward++}; }
+  Task NextBackward(int phase, TaskKind kind) { return {kind, phases_[phase].stage, phases_[phase].next_backward++}; }
 
   std::vector<Phase> phases_;
   std::deque<Task> deferred_;
@@ -127,8 +121,7 @@ void BothDirections(int half, int depth, int micro_batches, RankList& list) {
     list.Forward(1);
   }
   for (int i = 0; i < micro_batches - 2 * half + depth + 1; ++i) {
-    if (i == 0 &&
-        outside == 0) {  // in the middle the backward would wait for its partner: less bubble without
+    if (i == 0 && outside == 0) {  // in the middle the backward would wait for its partner: less bubble without
       list.Forward(0);
       list.Backward(1);
     } else {
@@ -216,8 +209,7 @@ absl::Status CheckMicroBatches(const ScheduleShape& shape) {
   }
   const int64_t least = 2 * int64_t{shape.pp};
   if (shape.kind == ScheduleKind::kDualPipe && (m % 2 != 0 || m < least)) {
-    return refuse(absl::StrFormat("sends half of them in from each end: even, at least 2 pp = %d", least), 2,
-                  least);
+    return refuse(absl::StrFormat("sends half of them in from each end: even, at least 2 pp = %d", least), 2, least);
   }
   if (shape.kind == ScheduleKind::kDualPipeV && m < least) {
     return refuse(absl::StrFormat("needs at least 2 pp = %d", least), 1, least);
@@ -233,8 +225,7 @@ absl::StatusOr<ScheduleKind> ParseScheduleKind(absl::string_view name) {
   for (const ScheduleKind kind : kAllScheduleKinds) {
     if (name == Name(kind)) return kind;
   }
-  return UsageError(
-      absl::StrFormat("'%s' is no pipeline schedule; known: %s", name, absl::StrJoin(kNames, ", ")));
+  return UsageError(absl::StrFormat("'%s' is no pipeline schedule; known: %s", name, absl::StrJoin(kNames, ", ")));
 }
 
 int ScheduleShape::stages() const {
@@ -244,28 +235,24 @@ int ScheduleShape::stages() const {
 
 absl::Status ScheduleShape::Validate() const {
   if (pp < 1) return Refuse(*this, "pp", pp, "needs at least one rank; nearest: 1");
-  if (micro_batches < 1)
-    return Refuse(*this, "micro_batches", micro_batches, "needs at least one; nearest: 1");
+  if (micro_batches < 1) return Refuse(*this, "micro_batches", micro_batches, "needs at least one; nearest: 1");
   const bool interleaved = kind == ScheduleKind::kInterleaved;
   if (interleaved && virtual_stages < 2) {
-    return Refuse(*this, "virtual_stages", virtual_stages,
-                  "cuts each rank into at least 2 stages; nearest: 2");
+    return Refuse(*this, "virtual_stages", virtual_stages, "cuts each rank into at least 2 stages; nearest: 2");
   }
   if (!interleaved && virtual_stages != 1) {
-    return Refuse(
-        *this, "virtual_stages", virtual_stages,
-        "fixes the stages of a rank itself: leave it at 1, or take schedule interleaved; nearest: 1");
+    return Refuse(*this, "virtual_stages", virtual_stages,
+                  "fixes the stages of a rank itself: leave it at 1, or take schedule interleaved; nearest: 1");
   }
   if (kind == ScheduleKind::kDualPipe && pp % 2 != 0) {
-    return Refuse(*this, "pp", pp,
-                  "pairs each rank with one of the other half: even; nearest: " + NearestMultiples(pp, 2, 2));
+    return Refuse(*this, "pp", pp, "pairs each rank with one of the other half: even; nearest: " + NearestMultiples(pp, 2, 2));
   }
   const int stages_per_rank = kind == ScheduleKind::kDualPipeV ? 2 : virtual_stages;
   if (pp > kMaxStages / stages_per_rank) {
     const bool too_deep = pp <= kMaxStages;
-    return Refuse(*this, too_deep ? "virtual_stages" : "pp", too_deep ? virtual_stages : pp,
-                  absl::StrFormat("may have %d stages in all; nearest: %d", kMaxStages,
-                                  kMaxStages / (too_deep ? pp : stages_per_rank)));
+    return Refuse(
+        *this, too_deep ? "virtual_stages" : "pp", too_deep ? virtual_stages : pp,
+        absl::StrFormat("may have %d stages in all; nearest: %d", kMaxStages, kMaxStages / (too_deep ? pp : stages_per_rank)));
   }
   if (micro_batches > kMaxForwards / stages()) {
     const int step = kind == ScheduleKind::kInterleaved ? pp : 2;

@@ -23,9 +23,8 @@
 namespace jevons {
 
 enum class ScheduleKind { kGPipe, k1F1B, kInterleaved, kZBH1, kDualPipe, kDualPipeV };
-inline constexpr std::array kAllScheduleKinds = {ScheduleKind::kGPipe,       ScheduleKind::k1F1B,
-                                                 ScheduleKind::kInterleaved, ScheduleKind::kZBH1,
-                                                 ScheduleKind::kDualPipe,    ScheduleKind::kDualPipeV};
+inline constexpr std::array kAllScheduleKinds = {ScheduleKind::kGPipe, ScheduleKind::k1F1B,     ScheduleKind::kInterleaved,
+                                                 ScheduleKind::kZBH1,  ScheduleKind::kDualPipe, ScheduleKind::kDualPipeV};
 
 absl::string_view Name(ScheduleKind kind);  // as in the table above
 absl::StatusOr<ScheduleKind> ParseScheduleKind(absl::string_view name);

@@ -20,25 +20,25 @@ absl::Status CheckPair(const Action& action, const PipelineCosts& costs) {
   const int f = action.tasks()[0].stage, b = action.tasks()[1].stage;
   const double pair = costs.overlapped[f * costs.stages.size() + b], weight = costs.stages[b].weight;
   if (IsDuration(pair) && pair >= weight) return absl::OkStatus();
-  return UsageError(absl::StrFormat(
-      "F of stage %d overlapped with B of stage %d takes %g: at least its W, %g", f, b, pair, weight));
+  return UsageError(
+      absl::StrFormat("F of stage %d overlapped with B of stage %d takes %g: at least its W, %g", f, b, pair, weight));
 }
 
 absl::Status CheckCosts(const Schedule& schedule, const PipelineCosts& costs) {
   const size_t stages = schedule.stages;
   if (costs.stages.size() != stages) {
-    return UsageError(
-        absl::StrFormat("costs of %d stages for a schedule of %d", costs.stages.size(), stages));
+    return UsageError(absl::StrFormat("costs of %d stages for a schedule of %d", costs.stages.size(), stages));
   }
   if (!costs.overlapped.empty() && costs.overlapped.size() != stages * stages) {
-    return UsageError(absl::StrFormat("%d durations of overlapped pairs: %d stages need %d, or none",
-                                      costs.overlapped.size(), stages, stages * stages));
+    return UsageError(absl::StrFormat("%d durations of overlapped pairs: %d stages need %d, or none", costs.overlapped.size(),
+                                      stages, stages * stages));
   }
   for (size_t s = 0; s < stages; ++s) {
     const StageCosts& c = costs.stages[s];
-    if (!IsDuration(c.forward) || !IsDuration(c.input) || !IsDuration(c.weight) || !IsDuration(c.recompute) || !IsDuration(c.reduce)) {
-      return UsageError(absl::StrFormat("stage %d: durations F %g, I %g, W %g, R %g, G %g: finite, none negative",
-                                        s, c.forward, c.input, c.weight, c.recompute, c.reduce));
+    if (!IsDuration(c.forward) || !IsDuration(c.input) || !IsDuration(c.weight) || !IsDuration(c.recompute) ||
+        !IsDuration(c.reduce)) {
+      return UsageError(absl::StrFormat("stage %d: durations F %g, I %g, W %g, R %g, G %g: finite, none negative", s, c.forward,
+                                        c.input, c.weight, c.recompute, c.reduce));
     }
     if (std::min({c.until_b, c.until_w, c.stash, c.kept, c.weights}) < 0) {
       return UsageError(absl::StrFormat("stage %d: no number of bytes may be negative", s));
@@ -55,8 +55,7 @@ absl::Status CheckCosts(const Schedule& schedule, const PipelineCosts& costs) {
 
 class Simulator {
  public:
-  Simulator(const Schedule& schedule, const PipelineCosts& costs)
-      : schedule_(schedule), costs_(costs), clock_(schedule.ranks()) {
+  Simulator(const Schedule& schedule, const PipelineCosts& costs) : schedule_(schedule), costs_(costs), clock_(schedule.ranks()) {
     const size_t slots = static_cast<size_t>(schedule.stages) * schedule.micro_batches;
     forward_end_.resize(slots);
     backward_end_.resize(slots);
@@ -77,25 +76,17 @@ class Simulator {
   }
 
  private:
-  size_t Slot(const Task& task) const {
-    return static_cast<size_t>(task.stage) * schedule_.micro_batches + task.micro_batch;
-  }
+  size_t Slot(const Task& task) const { return static_cast<size_t>(task.stage) * schedule_.micro_batches + task.micro_batch; }
 
   double Duration(const Task& task) const {
     const StageCosts& c = costs_.stages[task.stage];
     switch (task.kind) {
-      case Kind::kForward:
-        return c.forward;
-      case Kind::kBackward:
-        return c.input + c.weight;
-      case Kind::kBackwardInput:
-        return c.input;
-      case Kind::kBackwardWeight:
-        return c.weight;
-      case Kind::kRecompute:
-        return c.recompute;
-      default:
-        return 0;
+      case Kind::kForward: return c.forward;
+      case Kind::kBackward: return c.input + c.weight;
+      case Kind::kBackwardInput: return c.input;
+      case Kind::kBackwardWeight: return c.weight;
+      case Kind::kRecompute: return c.recompute;
+      default: return 0;
     }
   }
 
@@ -104,8 +95,7 @@ class Simulator {
     if (!action.overlapped()) return Duration(first);
     const Task& backward = action.tasks()[1];
     if (costs_.overlapped.empty()) return Duration(first) + Duration(backward);
-    const double pair =
-        costs_.overlapped[static_cast<size_t>(first.stage) * schedule_.stages + backward.stage];
+    const double pair = costs_.overlapped[static_cast<size_t>(first.stage) * schedule_.stages + backward.stage];
     return backward.kind == Kind::kBackward ? pair : pair - costs_.stages[backward.stage].weight;
   }
 

@@ -19,29 +19,24 @@ constexpr int kAbsent = -1;
 absl::Status CheckShape(const Schedule& schedule) {
   const auto& [name, stages, micro_batches, forward_only, routes, actions] = schedule;
   if (stages < 1 || micro_batches < 1 || actions.empty()) {
-    return UsageError(
-        absl::StrFormat("schedule '%s' has %d stages, %d micro-batches, %d ranks: at least 1 of each", name,
-                        stages, micro_batches, actions.size()));
+    return UsageError(absl::StrFormat("schedule '%s' has %d stages, %d micro-batches, %d ranks: at least 1 of each", name, stages,
+                                      micro_batches, actions.size()));
   }
   if (routes.empty() || micro_batches % static_cast<int64_t>(routes.size()) != 0) {
-    return UsageError(
-        absl::StrFormat("schedule '%s' has %d routes for %d micro-batches: at least 1, dividing them", name,
-                        routes.size(), micro_batches));
+    return UsageError(absl::StrFormat("schedule '%s' has %d routes for %d micro-batches: at least 1, dividing them", name,
+                                      routes.size(), micro_batches));
   }
   for (const auto& route : routes) {
-    const bool in_range = std::all_of(route.begin(), route.end(),
-                                      [&](int rank) { return rank >= 0 && rank < schedule.ranks(); });
+    const bool in_range = std::all_of(route.begin(), route.end(), [&](int rank) { return rank >= 0 && rank < schedule.ranks(); });
     if (static_cast<int64_t>(route.size()) != stages || !in_range) {
-      return UsageError(
-          absl::StrFormat("schedule '%s': a route names, for each of the %d stages, a rank below %d", name,
-                          stages, schedule.ranks()));
+      return UsageError(absl::StrFormat("schedule '%s': a route names, for each of the %d stages, a rank below %d", name, stages,
+                                        schedule.ranks()));
     }
   }
   // Before the tables are allocated: they are no larger than the lists.
   if (static_cast<int64_t>(stages) * micro_batches > schedule.action_count()) {
-    return UsageError(
-        absl::StrFormat("schedule '%s' lists %d actions: %d stages x %d micro-batches need more", name,
-                        schedule.action_count(), stages, micro_batches));
+    return UsageError(absl::StrFormat("schedule '%s' lists %d actions: %d stages x %d micro-batches need more", name,
+                                      schedule.action_count(), stages, micro_batches));
   }
   return absl::OkStatus();
 }
@@ -65,16 +60,14 @@ class Checker {
       }
     }
     for (int micro_batch = 0; micro_batch < schedule_.micro_batches; ++micro_batch) {
-      for (int stage = 0; stage < schedule_.stages; ++stage)
-        JEVONS_RETURN_IF_ERROR(CheckPresent(stage, micro_batch));
+      for (int stage = 0; stage < schedule_.stages; ++stage) JEVONS_RETURN_IF_ERROR(CheckPresent(stage, micro_batch));
     }
     return absl::OkStatus();
   }
 
  private:
   int& Seen(Kind kind, int stage, int micro_batch) {
-    return seen_[static_cast<size_t>(kind)]
-                [static_cast<size_t>(stage) * schedule_.micro_batches + micro_batch];
+    return seen_[static_cast<size_t>(kind)][static_cast<size_t>(stage) * schedule_.micro_batches + micro_batch];
   }
   // Seen earlier on this rank; the other half of an overlapped pair is not earlier.
   bool Before(Kind kind, const Task& task) {
@@ -91,8 +84,7 @@ class Checker {
   }
 
   absl::Status CheckAction(const Action& action) {
-    if (action.overlapped() &&
-        (action.tasks()[0].kind != Kind::kForward || !MakesInputGradient(action.tasks()[1].kind))) {
+    if (action.overlapped() && (action.tasks()[0].kind != Kind::kForward || !MakesInputGradient(action.tasks()[1].kind))) {
       return Wrong(action.first(), "overlapped with what is no backward: a pair is F and B, or F and I");
     }
     for (const Task& task : action.tasks()) {
@@ -113,8 +105,7 @@ class Checker {
       return Wrong(task, absl::StrFormat("of stage %d: there are %d stages", stage, schedule_.stages));
     }
     if (micro_batch < 0 || micro_batch >= schedule_.micro_batches) {
-      return Wrong(task,
-                   absl::StrFormat("of micro-batch %d: there are %d", micro_batch, schedule_.micro_batches));
+      return Wrong(task, absl::StrFormat("of micro-batch %d: there are %d", micro_batch, schedule_.micro_batches));
     }
     const int rank = schedule_.RankOf(stage, micro_batch);
     if (rank != at_.rank) return Wrong(task, absl::StrFormat("which belongs on rank %d", rank));
@@ -127,8 +118,8 @@ class Checker {
   absl::Status CheckOrder(const Task& task) {
     const auto wrong_unless = [&](bool good, Kind needed) {
       if (good) return absl::OkStatus();
-      return Wrong(task, absl::StrCat("before ", ToString(Task{needed, task.stage, task.micro_batch}),
-                                      ", whose result it needs"));
+      return Wrong(task,
+                   absl::StrCat("before ", ToString(Task{needed, task.stage, task.micro_batch}), ", whose result it needs"));
     };
     switch (task.kind) {
       case Kind::kBackward:
@@ -141,8 +132,7 @@ class Checker {
       case Kind::kRecompute:
         if (HasBackward(task)) return Wrong(task, "after the backward that would use it");
         return wrong_unless(Before(Kind::kForward, task), Kind::kForward);
-      default:
-        return absl::OkStatus();
+      default: return absl::OkStatus();
     }
   }
 
@@ -150,7 +140,8 @@ class Checker {
   absl::Status CheckReduction(const Task& task) {
     if (at_.index == 0) lowest_reduced_ = schedule_.stages;
     const bool adds = task.kind == Kind::kBackward || task.kind == Kind::kBackwardWeight;
-    if (adds && task.stage >= lowest_reduced_) return Wrong(task, absl::StrFormat("after the gradients of stage %d were reduced", lowest_reduced_));
+    if (adds && task.stage >= lowest_reduced_)
+      return Wrong(task, absl::StrFormat("after the gradients of stage %d were reduced", lowest_reduced_));
     if (task.kind != Kind::kReduce) return absl::OkStatus();
     if (const int first = schedule_.FirstOf(task.stage, at_.rank); task.micro_batch != first)
       return Wrong(task, absl::StrCat("where it is called ", ToString(Task{task.kind, task.stage, first})));
@@ -177,8 +168,7 @@ class Checker {
   absl::Status Missing(const Task& task) const {
     const int rank = schedule_.RankOf(task.stage, task.micro_batch);
     const Position end = {rank, static_cast<int>(schedule_.actions[rank].size())};
-    return UsageError(
-        absl::StrFormat("rank %d never runs %s\n%s", rank, ToString(task), RenderGrid(schedule_, {end})));
+    return UsageError(absl::StrFormat("rank %d never runs %s\n%s", rank, ToString(task), RenderGrid(schedule_, {end})));
   }
 
   absl::Status CheckPresent(int stage, int micro_batch) {
@@ -186,18 +176,15 @@ class Checker {
     const bool backward = !schedule_.forward_only;
     if (!Has(Kind::kForward, task(Kind::kForward))) return Missing(task(Kind::kForward));
     if (backward && !HasBackward(task(Kind::kBackward))) return Missing(task(Kind::kBackward));
-    if (Has(Kind::kBackwardInput, task(Kind::kBackwardInput)) &&
-        !Has(Kind::kBackwardWeight, task(Kind::kBackwardWeight))) {
+    if (Has(Kind::kBackwardInput, task(Kind::kBackwardInput)) && !Has(Kind::kBackwardWeight, task(Kind::kBackwardWeight))) {
       return Missing(task(Kind::kBackwardWeight));
     }
-    if (const Task reduce = task(Kind::kReduce); reduces_ && micro_batch == schedule_.FirstOf(stage, schedule_.RankOf(stage, micro_batch)) &&
-                                                 !Has(Kind::kReduce, reduce))
+    if (const Task reduce = task(Kind::kReduce);
+        reduces_ && micro_batch == schedule_.FirstOf(stage, schedule_.RankOf(stage, micro_batch)) && !Has(Kind::kReduce, reduce))
       return Missing(reduce);
     if (!communicates_ || stage == 0) return absl::OkStatus();
-    if (schedule_.RankOf(stage, micro_batch) == schedule_.RankOf(stage - 1, micro_batch))
-      return absl::OkStatus();
-    for (const Task& receive :
-         {task(Kind::kRecvForward), Task{Kind::kRecvBackward, stage - 1, micro_batch}}) {
+    if (schedule_.RankOf(stage, micro_batch) == schedule_.RankOf(stage - 1, micro_batch)) return absl::OkStatus();
+    for (const Task& receive : {task(Kind::kRecvForward), Task{Kind::kRecvBackward, stage - 1, micro_batch}}) {
       if (!backward && !BelongsToForward(receive.kind)) continue;
       if (!Has(receive.kind, receive)) return Missing(receive);
       const Task send = PeerOf(receive);
@@ -209,9 +196,8 @@ class Checker {
   const Schedule& schedule_;
   const bool communicates_, reduces_;
   Position at_;
-  int lowest_reduced_ = 0;  // of the stages whose G this rank's list had so far
-  std::array<std::vector<int>, kKinds>
-      seen_;  // [kind][stages x micro-batches] -> index in the list of its rank
+  int lowest_reduced_ = 0;                     // of the stages whose G this rank's list had so far
+  std::array<std::vector<int>, kKinds> seen_;  // [kind][stages x micro-batches] -> index in the list of its rank
 };
 
 struct Wait {
@@ -264,8 +250,8 @@ absl::Status Deadlock(const Schedule& schedule, const Walk& walk) {
   const int begin = rank;
   do {
     const Wait wait = WaitOf(schedule, walk, rank);
-    absl::StrAppendFormat(&message, "%s rank %d at %s waits for %s of rank %d", marks.empty() ? "" : ",",
-                          rank, ToString(wait.task), ToString(wait.needs), wait.rank);
+    absl::StrAppendFormat(&message, "%s rank %d at %s waits for %s of rank %d", marks.empty() ? "" : ",", rank,
+                          ToString(wait.task), ToString(wait.needs), wait.rank);
     marks.push_back({rank, walk.stopped_at[rank]});
     rank = wait.rank;
   } while (rank != begin);

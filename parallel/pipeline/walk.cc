@@ -28,17 +28,13 @@ class Walker {
 
  private:
   size_t Size() const { return static_cast<size_t>(schedule_.stages) * schedule_.micro_batches; }
-  size_t Slot(const Task& task) const {
-    return static_cast<size_t>(task.stage) * schedule_.micro_batches + task.micro_batch;
-  }
+  size_t Slot(const Task& task) const { return static_cast<size_t>(task.stage) * schedule_.micro_batches + task.micro_batch; }
   const Action* Next(int rank) const {
     const auto& list = schedule_.actions[rank];
     return next_[rank] < static_cast<int>(list.size()) ? &list[next_[rank]] : nullptr;
   }
 
-  bool Done(const Task& task) const {
-    return (task.kind == TaskKind::kForward ? forward_done_ : backward_done_)[Slot(task)];
-  }
+  bool Done(const Task& task) const { return (task.kind == TaskKind::kForward ? forward_done_ : backward_done_)[Slot(task)]; }
   bool Ready(const Action& action) const {
     for (const Task& task : action.tasks()) {
       const auto input = InputOf(schedule_, task);
@@ -110,14 +106,10 @@ std::optional<Task> InputOf(const Schedule& schedule, const Task& computing) {
 Task PeerOf(const Task& communicating) {
   const auto [kind, stage, micro_batch] = communicating;
   switch (kind) {
-    case TaskKind::kSendForward:
-      return {TaskKind::kRecvForward, stage + 1, micro_batch};
-    case TaskKind::kRecvForward:
-      return {TaskKind::kSendForward, stage - 1, micro_batch};
-    case TaskKind::kSendBackward:
-      return {TaskKind::kRecvBackward, stage - 1, micro_batch};
-    default:
-      return {TaskKind::kSendBackward, stage + 1, micro_batch};
+    case TaskKind::kSendForward: return {TaskKind::kRecvForward, stage + 1, micro_batch};
+    case TaskKind::kRecvForward: return {TaskKind::kSendForward, stage - 1, micro_batch};
+    case TaskKind::kSendBackward: return {TaskKind::kRecvBackward, stage - 1, micro_batch};
+    default: return {TaskKind::kSendBackward, stage + 1, micro_batch};
   }
 }
 

@@ -45,7 +45,7 @@ class BackgroundReduction {
   Event ready_, done_;
   Arena scratch_;
   std::deque<Span> running_, spans_;  // the worker writes to an element, which stays in its place
-  Worker worker_;  // last: it uses all of the above
+  Worker worker_;                     // last: it uses all of the above
 };
 
 }  // namespace jevons

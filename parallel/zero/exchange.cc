@@ -58,13 +58,12 @@ int64_t LongestLine(const std::vector<OwnedLine>& lines) {
   return longest;
 }
 
-char* Address(const Tensor& flat, int64_t element) {
-  return static_cast<char*>(flat.data) + element * SizeOf(flat.dtype);
-}
+char* Address(const Tensor& flat, int64_t element) { return static_cast<char*>(flat.data) + element * SizeOf(flat.dtype); }
 
 class Reduction {
  public:
-  Reduction(Communicator& group, std::span<const Tensor> sums, DType type, const std::vector<OwnedLine>& lines, const OpContext& ops)
+  Reduction(Communicator& group, std::span<const Tensor> sums, DType type, const std::vector<OwnedLine>& lines,
+            const OpContext& ops)
       : group_(group), sums_(sums), type_(type), lines_(lines), ops_(ops) {}
 
   // One window of every rank's line. width: elements, as wide as the widest window is.
@@ -113,8 +112,7 @@ class Reduction {
     own_line().ForPieces(own, [&](size_t slice, Range elements, int64_t offset) {
       auto* const place = reinterpret_cast<float*>(Owned(slice, elements));
       PartialSums& vector = vectors.emplace_back();
-      for (int r = 0; r < ranks; ++r)
-        vector.values.push_back(r == self ? place : recv.as<float>() + received_at[r] + offset);
+      for (int r = 0; r < ranks; ++r) vector.values.push_back(r == self ? place : recv.as<float>() + received_at[r] + offset);
       vector.sum = place;
       vector.size = elements.size();
     });
@@ -169,10 +167,9 @@ void ReduceScatterOwned(Communicator& group, std::span<const Tensor> sums, const
   }
 }
 
-void AllGatherOwned(Communicator& group, std::span<void* const> params, std::span<const int64_t> sizes,
-                    int64_t element_bytes, const OpContext& ops) {
-  JEVONS_CHECK(params.size() == sizes.size() && element_bytes > 0, "%zu parameters, %zu sizes", params.size(),
-               sizes.size());
+void AllGatherOwned(Communicator& group, std::span<void* const> params, std::span<const int64_t> sizes, int64_t element_bytes,
+                    const OpContext& ops) {
+  JEVONS_CHECK(params.size() == sizes.size() && element_bytes > 0, "%zu parameters, %zu sizes", params.size(), sizes.size());
   const int ranks = group.size();
   if (ranks == 1) return;
   const std::vector<OwnedLine> lines = OwnedLines(sizes, ranks);
@@ -190,19 +187,18 @@ void AllGatherOwned(Communicator& group, std::span<void* const> params, std::spa
     const OwnedLine& own = lines[group.rank()];
     std::vector<CopiedPart> packed, unpacked;
     own.ForPieces(own.Window(round, width), [&](size_t slice, Range elements, int64_t offset) {
-      packed.push_back({address(own, slice, elements), send.as<uint8_t>() + offset * element_bytes,
-                        elements.size() * element_bytes});
+      packed.push_back(
+          {address(own, slice, elements), send.as<uint8_t>() + offset * element_bytes, elements.size() * element_bytes});
     });
     CopyParts(ops, packed);
-    group.AllGatherV(ops.stream,
-                     {static_cast<const std::byte*>(send.data), static_cast<size_t>(send.bytes())},
+    group.AllGatherV(ops.stream, {static_cast<const std::byte*>(send.data), static_cast<size_t>(send.bytes())},
                      {static_cast<std::byte*>(recv.data), static_cast<size_t>(recv.bytes())}, bytes);
     const uint8_t* received = recv.as<uint8_t>();
     for (int r = 0; r < ranks; ++r) {
       if (r != group.rank()) {
         lines[r].ForPieces(lines[r].Window(round, width), [&](size_t slice, Range elements, int64_t offset) {
-          unpacked.push_back({received + offset * element_bytes, address(lines[r], slice, elements),
-                              elements.size() * element_bytes});
+          unpacked.push_back(
+              {received + offset * element_bytes, address(lines[r], slice, elements), elements.size() * element_bytes});
         });
       }
       received += bytes[r];

@@ -29,8 +29,8 @@ void ReduceScatterOwned(Communicator& group, std::span<const Tensor> sums, const
 
 // Every rank's owned slices to everyone: params[p] points to the whole parameter p (element_bytes per
 // element), of which this rank has written its own slices. Collective.
-void AllGatherOwned(Communicator& group, std::span<void* const> params, std::span<const int64_t> sizes,
-                    int64_t element_bytes, const OpContext& ops);
+void AllGatherOwned(Communicator& group, std::span<void* const> params, std::span<const int64_t> sizes, int64_t element_bytes,
+                    const OpContext& ops);
 
 }  // namespace jevons
 

@@ -18,7 +18,8 @@ namespace {
 std::map<std::string, FieldDoc> ByPath() {
   std::map<std::string, FieldDoc> fields;
   for (const FieldGroup& group : RunFields())
-    for (const FieldDoc& field : group.fields) EXPECT_TRUE(fields.emplace(absl::StrReplaceAll(field.path, {{"[0]", ""}}), field).second) << field.path;
+    for (const FieldDoc& field : group.fields)
+      EXPECT_TRUE(fields.emplace(absl::StrReplaceAll(field.path, {{"[0]", ""}}), field).second) << field.path;
   return fields;
 }
 
@@ -30,7 +31,8 @@ TEST(RunFields, EveryFieldIsThereWithItsMeaning) {
   size_t leaves = 0;
   for (const std::string& path : FieldPaths(*RunConfig::descriptor())) {
     const bool known = fields.count(path) > 0;
-    const bool message = !known && std::any_of(fields.begin(), fields.end(), [&](const auto& f) { return f.first.substr(0, path.size() + 1) == path + "."; });
+    const bool message = !known && std::any_of(fields.begin(), fields.end(),
+                                               [&](const auto& f) { return f.first.substr(0, path.size() + 1) == path + "."; });
     EXPECT_TRUE(known || message) << path;
     leaves += known;
   }

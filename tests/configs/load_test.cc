@@ -40,26 +40,23 @@ TEST(Load, ReadsFieldsOfEveryType) {
 }
 
 TEST(Load, UnknownFieldsAreErrorsAllAtOnceWithTheNearestName) {
-  EXPECT_EQ(
-      ErrorOf("model {\n  layer: 8\n  moe { routed_expert: 4 }\n}\ntrain { qqqqqq: 1 }\n"),
-      "run.textproto:2:8: ModelConfig has no field \"layer\"; did you mean \"layers\"?\n"
-      "run.textproto:3:22: MoeConfig has no field \"routed_expert\"; did you mean \"routed_experts\"?\n"
-      "run.textproto:5:15: TrainConfig has no field \"qqqqqq\"; legal: steps, tokens, dollars, batch_sequences, "
-      "micro_batch_sequences, batch_ramp_start, batch_ramp_tokens, seed, eval_interval, eval_sequences, "
-      "recompute_up_projections, recompute_stages, bad_step, verify_replicas");
+  EXPECT_EQ(ErrorOf("model {\n  layer: 8\n  moe { routed_expert: 4 }\n}\ntrain { qqqqqq: 1 }\n"),
+            "run.textproto:2:8: ModelConfig has no field \"layer\"; did you mean \"layers\"?\n"
+            "run.textproto:3:22: MoeConfig has no field \"routed_expert\"; did you mean \"routed_experts\"?\n"
+            "run.textproto:5:15: TrainConfig has no field \"qqqqqq\"; legal: steps, tokens, dollars, batch_sequences, "
+            "micro_batch_sequences, batch_ramp_start, batch_ramp_tokens, seed, eval_interval, eval_sequences, "
+            "recompute_up_projections, recompute_stages, bad_step, verify_replicas");
 }
 
 TEST(Load, AFieldInTheWrongMessageIsSentHome) {
-  EXPECT_THAT(ErrorOf("model { top_k: 4 }"),
-              HasSubstr("ModelConfig has no field \"top_k\"; it belongs to model.moe"));
+  EXPECT_THAT(ErrorOf("model { top_k: 4 }"), HasSubstr("ModelConfig has no field \"top_k\"; it belongs to model.moe"));
 }
 
 TEST(Load, WrongTypesAndSyntaxNamePlaceAndField) {
   EXPECT_THAT(ErrorOf("model {\n  layers: eight\n}"), HasSubstr("run.textproto:2:11: field layers: "));
   EXPECT_THAT(ErrorOf("model { layers: 1.5 }"), HasSubstr("field layers: "));
   EXPECT_THAT(ErrorOf("model { layers: 99999999999999999999 }"), HasSubstr("field layers: "));
-  EXPECT_THAT(ErrorOf("precision { compute: FP16 }"),
-              HasSubstr("compute has no value \"FP16\"; did you mean \"FP32\"?"));
+  EXPECT_THAT(ErrorOf("precision { compute: FP16 }"), HasSubstr("compute has no value \"FP16\"; did you mean \"FP32\"?"));
   EXPECT_THAT(ErrorOf("model { layers: 1 layers: 2 }"), HasSubstr("run.textproto:1:"));
   EXPECT_THAT(ErrorOf("model { layers: 1"), HasSubstr("run.textproto:1:"));
   EXPECT_THAT(ErrorOf("\x01\x02\xff"), HasSubstr("run.textproto:1:"));

@@ -64,8 +64,7 @@ TEST(Mutation, OverriddenFieldsValidateOrAreRefusedByName) {
       overrides.push_back(paths[random() % paths.size()] + "=" + RandomValue(random));
     }
     const absl::StatusOr<RunConfig> mutated = ParseRunConfig(ResolvedText(config), "config", overrides);
-    const absl::Status status =
-        mutated.ok() ? ValidationStatus(*mutated, 1 + random() % 64) : mutated.status();
+    const absl::Status status = mutated.ok() ? ValidationStatus(*mutated, 1 + random() % 64) : mutated.status();
     if (status.ok()) {
       ++valid;
       continue;
@@ -89,18 +88,10 @@ TEST(Mutation, DamagedTextIsReadOrRefusedWithItsPlace) {
     std::string damaged = text;
     const size_t at = random() % damaged.size();
     switch (random() % 4) {
-      case 0:
-        damaged[at] = static_cast<char>(random());
-        break;
-      case 1:
-        damaged.erase(at, random() % 20);
-        break;
-      case 2:
-        damaged.insert(at, damaged.substr(random() % damaged.size(), random() % 20));
-        break;
-      case 3:
-        damaged.resize(at);
-        break;
+      case 0: damaged[at] = static_cast<char>(random()); break;
+      case 1: damaged.erase(at, random() % 20); break;
+      case 2: damaged.insert(at, damaged.substr(random() % damaged.size(), random() % 20)); break;
+      case 3: damaged.resize(at); break;
     }
     const absl::StatusOr<RunConfig> config = ParseRunConfig(damaged, "config", {});
     if (config.ok()) {

@@ -33,9 +33,8 @@ std::string Refused(const std::string& assignment) {
 }
 
 TEST(Override, SetsValuesOfEveryType) {
-  const RunConfig config =
-      Applied({"model.layers=8", "model.moe.normalize_weights=false", "data.seed=18446744073709551615",
-               "optimizer.learning_rate.peak=2.2e-4", "data.path=/tmp/a=b c", "precision.compute=BF16"});
+  const RunConfig config = Applied({"model.layers=8", "model.moe.normalize_weights=false", "data.seed=18446744073709551615",
+                                    "optimizer.learning_rate.peak=2.2e-4", "data.path=/tmp/a=b c", "precision.compute=BF16"});
   EXPECT_EQ(config.model().layers(), 8);
   EXPECT_FALSE(config.model().moe().normalize_weights());
   EXPECT_EQ(config.data().seed(), 18446744073709551615u);
@@ -44,26 +43,22 @@ TEST(Override, SetsValuesOfEveryType) {
   EXPECT_EQ(config.precision().compute(), BF16);
 }
 
-TEST(Override, TheLastOneWins) {
-  EXPECT_EQ(Applied({"model.layers=8", "model.layers=9"}).model().layers(), 9);
-}
+TEST(Override, TheLastOneWins) { EXPECT_EQ(Applied({"model.layers=8", "model.layers=9"}).model().layers(), 9); }
 
 TEST(Override, ListsByIndexAndPastTheEnd) {
-  const RunConfig config = Applied({"data.mixture[0].prefix=a", "data.mixture[1].prefix=b",
-                                    "data.mixture[1].weight=0.5", "data.mixture[0]={prefix: 'c'}"});
+  const RunConfig config = Applied(
+      {"data.mixture[0].prefix=a", "data.mixture[1].prefix=b", "data.mixture[1].weight=0.5", "data.mixture[0]={prefix: 'c'}"});
   ASSERT_EQ(config.data().mixture_size(), 2);
   EXPECT_EQ(config.data().mixture(0).prefix(), "c");
   EXPECT_EQ(config.data().mixture(1).weight(), 0.5);
 }
 
 TEST(Override, WholeListsAndMessagesInTextFormat) {
-  RunConfig config = Applied(
-      {"balance.bias_speed=[{tokens: 0 value: 0.001}, {tokens: 1e9 value: 0}]", "model.mtp={depth: 2}"});
+  RunConfig config = Applied({"balance.bias_speed=[{tokens: 0 value: 0.001}, {tokens: 1e9 value: 0}]", "model.mtp={depth: 2}"});
   ASSERT_EQ(config.balance().bias_speed_size(), 2);
   EXPECT_EQ(config.balance().bias_speed(1).tokens(), 1e9);
   EXPECT_EQ(config.model().mtp().depth(), 2);
-  ASSERT_TRUE(
-      ApplyOverride("balance.bias_speed={tokens: 0 value: 0.01}", config).ok());  // replaces, does not append
+  ASSERT_TRUE(ApplyOverride("balance.bias_speed={tokens: 0 value: 0.01}", config).ok());  // replaces, does not append
   EXPECT_EQ(config.balance().bias_speed_size(), 1);
   ASSERT_TRUE(ApplyOverride("balance.bias_speed=", config).ok());
   EXPECT_EQ(config.balance().bias_speed_size(), 0);

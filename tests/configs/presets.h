@@ -12,9 +12,7 @@
 
 namespace jevons {
 
-inline std::string PresetPath(const std::string& name) {
-  return SourcePath("configs/presets/" + name + ".textproto");
-}
+inline std::string PresetPath(const std::string& name) { return SourcePath("configs/presets/" + name + ".textproto"); }
 
 // The preset with overrides; a failure of the test and an empty config when it does not load.
 inline RunConfig Preset(const std::string& name, const std::vector<std::string>& overrides = {}) {

@@ -8,8 +8,7 @@ namespace jevons {
 namespace {
 
 TEST(Presets, AllValidate) {
-  EXPECT_TRUE(ValidationStatus(Preset("quickstart_cpu"), 4).ok())
-      << ValidationStatus(Preset("quickstart_cpu"), 4);
+  EXPECT_TRUE(ValidationStatus(Preset("quickstart_cpu"), 4).ok()) << ValidationStatus(Preset("quickstart_cpu"), 4);
   EXPECT_TRUE(ValidationStatus(Preset("small_cpu"), 1).ok());
   EXPECT_TRUE(ValidationStatus(Preset("fp8_gap_cpu"), 2).ok());
   EXPECT_TRUE(ValidationStatus(Preset("deepseek_v2_lite_16b"), 8).ok());
@@ -18,13 +17,13 @@ TEST(Presets, AllValidate) {
   EXPECT_TRUE(ValidationStatus(Preset("deepseek_v3_671b"), 2048).ok());
   EXPECT_EQ(Validate(Preset("deepseek_v3_671b"), 64).size(), 1) << "4 ranks for each of the stages, whose experts are on 64";
   EXPECT_TRUE(ValidationStatus(Preset("v3_thousandth_cpu"), 8).ok());
-  EXPECT_TRUE(ValidationStatus(Preset("mlperf_v6_deepseek_v3"), 256).ok()) << ValidationStatus(Preset("mlperf_v6_deepseek_v3"), 256);
+  EXPECT_TRUE(ValidationStatus(Preset("mlperf_v6_deepseek_v3"), 256).ok())
+      << ValidationStatus(Preset("mlperf_v6_deepseek_v3"), 256);
 }
 
 TEST(Presets, AnExpertCountThatTheGroupsDoNotDivide) {
   const absl::Status status = ValidationStatus(Preset("quickstart_cpu", {"model.moe.routed_experts=7"}), 1);
-  EXPECT_EQ(status.message(),
-            "model.moe.routed_experts = 7: must be divisible by model.moe.groups = 4; nearest legal: 8");
+  EXPECT_EQ(status.message(), "model.moe.routed_experts = 7: must be divisible by model.moe.groups = 4; nearest legal: 8");
 }
 
 // Each number of the report (arXiv 2412.19437, 4.2), apart from the shapes, which the parameter counts check.

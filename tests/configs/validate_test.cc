@@ -37,20 +37,24 @@ void ExpectOnly(const std::vector<std::string>& overrides, const std::string& li
 TEST(Validate, BadStepRules) {
   ExpectOnly({"train.bad_step.spike_window=1"}, "train.bad_step.spike_window = 1: must be from 2 to 1000000; nearest legal: 2");
   ExpectOnly({"train.bad_step.spike_sigmas=-1"}, "train.bad_step.spike_sigmas = -1: must be from 0 to 1e+06; nearest legal: 0");
-  ExpectOnly({"train.bad_step.most_in_a_row=-1"}, "train.bad_step.most_in_a_row = -1: must be from 0 to 1000000; nearest legal: 0");
+  ExpectOnly({"train.bad_step.most_in_a_row=-1"},
+             "train.bad_step.most_in_a_row = -1: must be from 0 to 1000000; nearest legal: 0");
   ExpectOnly({"train.verify_replicas=-1"}, "train.verify_replicas = -1: must be from 0 to 10000000000; nearest legal: 0");
-  EXPECT_THAT(Lines({"train.bad_step.policy=REPLAY", "train.bad_step.spike_sigmas=6", "train.bad_step.most_in_a_row=0", "train.verify_replicas=1"}), IsEmpty());
+  EXPECT_THAT(Lines({"train.bad_step.policy=REPLAY", "train.bad_step.spike_sigmas=6", "train.bad_step.most_in_a_row=0",
+                     "train.verify_replicas=1"}),
+              IsEmpty());
 }
 
 TEST(Validate, ExpertRules) {
   ExpectOnly({"model.moe.routed_experts=7"},
              "model.moe.routed_experts = 7: must be divisible by model.moe.groups = 4; nearest legal: 8");
-  ExpectOnly({"model.moe.routed_experts=4096", "parallel.backend=CUDA"}, "model.moe.routed_experts = 4096: must be at most 3072 with parallel.backend = CUDA, whose kernels sort rows by expert in shared "
+  ExpectOnly({"model.moe.routed_experts=4096", "parallel.backend=CUDA"},
+             "model.moe.routed_experts = 4096: must be at most 3072 with parallel.backend = CUDA, whose kernels sort rows by "
+             "expert in shared "
              "memory; nearest legal: 3072");
   ExpectOnly({"model.moe.routed_experts=33"},
              "model.moe.routed_experts = 33: must be divisible by model.moe.groups = 4; nearest legal: 32");
-  ExpectOnly({"model.moe.kept_groups=5"},
-             "model.moe.kept_groups = 5: must be at most model.moe.groups = 4; nearest legal: 4");
+  ExpectOnly({"model.moe.kept_groups=5"}, "model.moe.kept_groups = 5: must be at most model.moe.groups = 4; nearest legal: 4");
   ExpectOnly({"model.moe.top_k=17"},
              "model.moe.top_k = 17: must be at most 16, the experts in model.moe.kept_groups = 2 groups of "
              "8; nearest legal: 16");
@@ -60,7 +64,8 @@ TEST(Validate, ExpertRules) {
 }
 
 TEST(Validate, WhatIsPricedHasAName) {
-  ExpectOnly({"cost.device="}, "cost.device = \"\": must name what is priced; nearest legal: leave it out, or a name such as \"H800\"");
+  ExpectOnly({"cost.device="},
+             "cost.device = \"\": must name what is priced; nearest legal: leave it out, or a name such as \"H800\"");
   EXPECT_THAT(Lines({"cost.device=H800"}), IsEmpty());
 }
 
@@ -87,14 +92,15 @@ TEST(Validate, StepsTokensOrDollarsEndARun) {
 
 TEST(Validate, AReferenceSpeedNeedsAPeakThatIsGiven) {
   EXPECT_THAT(Lines({"cost.reference_mfu=0.4", "cost.peak_tflops=1"}), IsEmpty());
-  EXPECT_THAT(Lines({"cost.reference_mfu=0.4"}), Contains(HasSubstr("cost.peak_tflops = 0: must be positive where cost.reference_mfu is set")));
-  EXPECT_THAT(Lines({"cost.reference_mfu=1.5", "cost.peak_tflops=1"}), Contains(HasSubstr("cost.reference_mfu = 1.5: must be from 0 to 1")));
+  EXPECT_THAT(Lines({"cost.reference_mfu=0.4"}),
+              Contains(HasSubstr("cost.peak_tflops = 0: must be positive where cost.reference_mfu is set")));
+  EXPECT_THAT(Lines({"cost.reference_mfu=1.5", "cost.peak_tflops=1"}),
+              Contains(HasSubstr("cost.reference_mfu = 1.5: must be from 0 to 1")));
 }
 
 TEST(Validate, DenseModelsNeedNoExpertsAndMoeModelsNoDenseWidth) {
   EXPECT_THAT(Lines({"model.dense_layers=8", "model.mtp.depth=0", "model.moe="}), IsEmpty());
-  EXPECT_THAT(Lines({"model.dense_layers=8", "model.moe="}),
-              Contains(HasSubstr("model.moe.routed_experts = not set")));
+  EXPECT_THAT(Lines({"model.dense_layers=8", "model.moe="}), Contains(HasSubstr("model.moe.routed_experts = not set")));
   EXPECT_THAT(Lines({"model.dense_layers=0", "model.dense_intermediate_size=0"}), IsEmpty());
   ExpectOnly({"model.dense_intermediate_size=0"},
              "model.dense_intermediate_size = 0: must be from 1 to 1048576; nearest legal: 1");
@@ -103,14 +109,11 @@ TEST(Validate, DenseModelsNeedNoExpertsAndMoeModelsNoDenseWidth) {
 }
 
 TEST(Validate, ModelRules) {
-  ExpectOnly({"model.dense_layers=9"},
-             "model.dense_layers = 9: must be at most model.layers = 8; nearest legal: 8");
+  ExpectOnly({"model.dense_layers=9"}, "model.dense_layers = 9: must be at most model.layers = 8; nearest legal: 8");
   ExpectOnly({"model.attention.rope_dim=31"},
              "model.attention.rope_dim = 31: must be even: it is made of pairs; nearest legal: 32");
-  ExpectOnly({"model.vocab_size=1"},
-             "model.vocab_size = 1: must be 0 (the data's) or at least 2; nearest legal: 2");
-  ExpectOnly({"data.sequence_length=1"},
-             "model.mtp.depth = 1: must be less than data.sequence_length = 1; nearest legal: 0");
+  ExpectOnly({"model.vocab_size=1"}, "model.vocab_size = 1: must be 0 (the data's) or at least 2; nearest legal: 2");
+  ExpectOnly({"data.sequence_length=1"}, "model.mtp.depth = 1: must be less than data.sequence_length = 1; nearest legal: 0");
   EXPECT_THAT(Lines({"data.sequence_length=1", "model.mtp.depth=0"}), IsEmpty());
   EXPECT_THAT(Lines({"model.attention.yarn.beta_fast=1"}), IsEmpty());  // as Kimi-K2 has them: no blend
   ExpectOnly({"model.attention.yarn.beta_fast=0.5"},
@@ -120,8 +123,7 @@ TEST(Validate, ModelRules) {
 
 TEST(Validate, RankRules) {
   ExpectOnly({"parallel.ep=4"}, "parallel.ep = 4: must divide the 6 ranks of this run; nearest legal: 3", 6);
-  ExpectOnly({"parallel.ep=64"},
-             "parallel.ep = 64: must be at most model.moe.routed_experts = 32; nearest legal: 32", 64);
+  ExpectOnly({"parallel.ep=64"}, "parallel.ep = 64: must be at most model.moe.routed_experts = 32; nearest legal: 32", 64);
   EXPECT_THAT(Lines({"parallel.ep=16"}, 0), IsEmpty());  // ranks not known
   EXPECT_THAT(Lines({"parallel.ep=3"}, 6), IsEmpty());
   EXPECT_THAT(Lines({"parallel.pp=3"}), Contains(HasSubstr("parallel.pp = 3: must divide the")));
@@ -133,66 +135,59 @@ TEST(Validate, BatchRules) {
   EXPECT_THAT(Lines({"train.batch_sequences=12"}, 7), IsEmpty());  // ranks need not divide the batch
   ExpectOnly({"train.batch_ramp_start=5", "train.batch_ramp_tokens=1"},
              "train.batch_ramp_start = 5: must be at most train.batch_sequences = 4; nearest legal: 4");
-  ExpectOnly({"train.batch_ramp_start=2"},
-             "train.batch_ramp_tokens = 0: must be positive where train.batch_ramp_start is set");
-  ExpectOnly(
-      {"train.batch_ramp_tokens=2"},
-      "train.batch_ramp_tokens = 2: must be 0 where train.batch_ramp_start is 0, no ramp; nearest legal: 0");
+  ExpectOnly({"train.batch_ramp_start=2"}, "train.batch_ramp_tokens = 0: must be positive where train.batch_ramp_start is set");
+  ExpectOnly({"train.batch_ramp_tokens=2"},
+             "train.batch_ramp_tokens = 2: must be 0 where train.batch_ramp_start is 0, no ramp; nearest legal: 0");
 }
 
 TEST(Validate, ScheduleRules) {
   const std::string rate = "optimizer.learning_rate.";
-  ExpectOnly({rate + "final=2e-3"},
-             rate + "final = 0.002: must be at most " + rate + "peak = 0.001; nearest legal: 0.001");
-  ExpectOnly({rate + "decay_tokens=0"}, rate + "final = 0.0001: must be 0 where " + rate +
-                                            "decay_tokens is 0, no decay; nearest legal: 0");
-  ExpectOnly(
-      {rate + "tail={tokens: 5 value: 0}"},
-      rate +
-          "tail[0].tokens = 5: must not come before the end of the cosine, constant_tokens + decay_tokens; "
-          "nearest legal: 2.048e+06");
+  ExpectOnly({rate + "final=2e-3"}, rate + "final = 0.002: must be at most " + rate + "peak = 0.001; nearest legal: 0.001");
+  ExpectOnly({rate + "decay_tokens=0"},
+             rate + "final = 0.0001: must be 0 where " + rate + "decay_tokens is 0, no decay; nearest legal: 0");
+  ExpectOnly({rate + "tail={tokens: 5 value: 0}"},
+             rate +
+                 "tail[0].tokens = 5: must not come before the end of the cosine, constant_tokens + decay_tokens; "
+                 "nearest legal: 2.048e+06");
   ExpectOnly({"balance.bias_speed=[{tokens: 5 value: 0}, {tokens: 5 value: 0}]"},
              "balance.bias_speed[1].tokens = 5: must be greater than the stage's before it, 5");
-  ExpectOnly({"balance.mtp_weight={tokens: 5}"},
-             "balance.mtp_weight[0].value = not set: must be from 0 to 10");
+  ExpectOnly({"balance.mtp_weight={tokens: 5}"}, "balance.mtp_weight[0].value = not set: must be from 0 to 10");
   EXPECT_THAT(Lines({"balance.bias_speed={tokens: nan value: inf}"}), ::testing::SizeIs(2));
 }
 
 TEST(Validate, DataRules) {
-  ExpectOnly({"data.mixture[0].weight=0.5"},
-             "data.mixture[0].prefix = not set: must name PREFIX.bin and PREFIX.idx");
+  ExpectOnly({"data.mixture[0].weight=0.5"}, "data.mixture[0].prefix = not set: must name PREFIX.bin and PREFIX.idx");
   ExpectOnly({"data.mixture={prefix: 'a' weight: -1}"},
              "data.mixture[0].weight = -1: must be from 1e-09 to 1e+09; nearest legal: 1e-09");
 }
 
 TEST(Validate, SizesThatWouldOverflowAreRefused) {
-  ExpectOnly(
-      {"data.sequence_length=16000000", "train.micro_batch_sequences=1000", "train.batch_sequences=1000"},
-      "train.micro_batch_sequences = 1000: times data.sequence_length = 16000000 must be at most 268435456 "
-      "tokens; "
-      "nearest legal: 16");
+  ExpectOnly({"data.sequence_length=16000000", "train.micro_batch_sequences=1000", "train.batch_sequences=1000"},
+             "train.micro_batch_sequences = 1000: times data.sequence_length = 16000000 must be at most 268435456 "
+             "tokens; "
+             "nearest legal: 16");
   EXPECT_THAT(Lines({"model.layers=1024", "model.hidden_size=131072", "model.moe.routed_experts=8192",
                      "model.moe.intermediate_size=131072"}),
               Contains(HasSubstr("the parameters must be at most")));
-  EXPECT_THAT(Lines({"train.steps=10000000000", "train.batch_sequences=1000000",
-                     "data.sequence_length=1000000", "train.micro_batch_sequences=1"}),
+  EXPECT_THAT(Lines({"train.steps=10000000000", "train.batch_sequences=1000000", "data.sequence_length=1000000",
+                     "train.micro_batch_sequences=1"}),
               Contains(HasSubstr("train.steps = 10000000000: times the tokens of a step")));
 }
 
 TEST(Validate, AnEmptyConfigListsWhatMustBeSet) {
   const absl::Status status = ValidationStatus(RunConfig(), 1);
   EXPECT_EQ(ExitCodeOf(status), ExitCode::kUsage);
-  for (const char* field : {"model.hidden_size", "model.layers", "model.dense_intermediate_size",
-                            "model.attention.heads", "model.attention.kv_rank", "model.attention.nope_dim",
-                            "model.attention.rope_dim", "model.attention.value_dim", "data.sequence_length",
-                            "train.steps", "train.batch_sequences", "optimizer.learning_rate.peak"}) {
+  for (const char* field :
+       {"model.hidden_size", "model.layers", "model.dense_intermediate_size", "model.attention.heads", "model.attention.kv_rank",
+        "model.attention.nope_dim", "model.attention.rope_dim", "model.attention.value_dim", "data.sequence_length",
+        "train.steps", "train.batch_sequences", "optimizer.learning_rate.peak"}) {
     EXPECT_THAT(std::string(status.message()), HasSubstr(std::string(field) + " = not set: must be from "));
   }
 }
 
 TEST(Validate, AllViolationsComeAtOnce) {
-  EXPECT_THAT(Lines({"model.layers=0", "model.norm_eps=nan", "model.moe.routed_experts=7", "train.steps=-1",
-                     "parallel.pp=0", "checkpoint.keep=0", "data.fim_rate=1.5"}),
+  EXPECT_THAT(Lines({"model.layers=0", "model.norm_eps=nan", "model.moe.routed_experts=7", "train.steps=-1", "parallel.pp=0",
+                     "checkpoint.keep=0", "data.fim_rate=1.5"}),
               ::testing::SizeIs(7));
 }
 
@@ -206,8 +201,7 @@ void ExpectAllGuarded(const google::protobuf::Descriptor& type, const std::strin
       continue;
     }
     std::vector<std::string> absurd;
-    if (field.cpp_type() == FieldDescriptor::CPPTYPE_INT64)
-      absurd = {"9223372036854775807", "-9223372036854775808"};
+    if (field.cpp_type() == FieldDescriptor::CPPTYPE_INT64) absurd = {"9223372036854775807", "-9223372036854775808"};
     if (field.cpp_type() == FieldDescriptor::CPPTYPE_DOUBLE) absurd = {"nan", "inf", "-inf", "1e300", "-1"};
     for (const std::string& value : absurd) {
       EXPECT_THAT(Lines({path + "=" + value}), Contains(HasSubstr(path + " = "))) << path << " = " << value;

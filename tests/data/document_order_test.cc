@@ -76,9 +76,8 @@ TEST_F(DocumentOrderTest, AnyPositionAnswersLikeTheWalk) {
   for (int trial = 0; trial < 5000; ++trial) {
     const auto position = static_cast<int64_t>(random() % static_cast<uint64_t>(items.back().end));
     const DocumentOrder::Item item = jumped.At(position);
-    const auto expected =
-        std::upper_bound(items.begin(), items.end(), position,
-                         [](int64_t value, const auto& other) { return value < other.end; });
+    const auto expected = std::upper_bound(items.begin(), items.end(), position,
+                                           [](int64_t value, const auto& other) { return value < other.end; });
     ASSERT_EQ(item.document, expected->document);
     ASSERT_EQ(item.epoch, expected->epoch);
     ASSERT_EQ(item.begin, expected->begin);
@@ -102,8 +101,7 @@ TEST_F(DocumentOrderTest, WithoutShuffleTheOrderOfTheFile) {
   DocumentOrder order(*dataset_, {.key = 3, .shuffle = false, .bucket_documents = 7});
   for (const int64_t epoch : {0, 4}) {
     const std::vector<DocumentOrder::Item> items = Walk(order, epoch);
-    EXPECT_TRUE(std::is_sorted(items.begin(), items.end(),
-                               [](const auto& a, const auto& b) { return a.document < b.document; }));
+    EXPECT_TRUE(std::is_sorted(items.begin(), items.end(), [](const auto& a, const auto& b) { return a.document < b.document; }));
   }
 }
 
@@ -115,8 +113,7 @@ TEST_F(DocumentOrderTest, EpochsAndKeysDiffer) {
     for (const DocumentOrder::Item& item : Walk(order, epoch)) ids.push_back(item.document);
     return ids;
   };
-  const std::set<std::vector<int64_t>> orders = {documents(1, 0), documents(1, 1), documents(1, 2),
-                                                 documents(2, 0)};
+  const std::set<std::vector<int64_t>> orders = {documents(1, 0), documents(1, 1), documents(1, 2), documents(2, 0)};
   EXPECT_EQ(orders.size(), 4u);
   EXPECT_EQ(documents(1, 1), documents(1, 1));
 }
@@ -124,13 +121,11 @@ TEST_F(DocumentOrderTest, EpochsAndKeysDiffer) {
 TEST_F(DocumentOrderTest, FimChoosesItsRateAndEveryDocumentInTurn) {
   Make(400, 6, 8);
   for (const double rate : {0.1, 0.5, 1.0}) {
-    DocumentOrder order(*dataset_,
-                        {.key = 9, .shuffle = rate != 0.5, .fim_rate = rate, .bucket_documents = 33});
+    DocumentOrder order(*dataset_, {.key = 9, .shuffle = rate != 0.5, .fim_rate = rate, .bucket_documents = 33});
     constexpr int64_t kEpochs = 200;
     std::map<int64_t, int64_t> chosen;  // epochs in which a document was
     int64_t total = 0, eligible = 0;
-    for (int64_t d = 0; d < dataset_->documents(); ++d)
-      eligible += dataset_->DocumentLength(d) >= kFimMinTokens;
+    for (int64_t d = 0; d < dataset_->documents(); ++d) eligible += dataset_->DocumentLength(d) >= kFimMinTokens;
     for (int64_t epoch = 0; epoch < kEpochs; ++epoch) {
       for (const DocumentOrder::Item& item : Walk(order, epoch)) {
         chosen[item.document] += item.fim;

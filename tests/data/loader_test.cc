@@ -11,11 +11,7 @@ class LoaderTest : public ::testing::Test {
  protected:
   void SetUp() override {
     WriteDataset(folder_ / "set", NumberedDocuments(300, 60, 1));
-    config_ = {.datasets = {{folder_ / "set", 1}},
-               .seq_len = 16,
-               .seed = 3,
-               .document_mask = true,
-               .vocab_size = kTestVocab};
+    config_ = {.datasets = {{folder_ / "set", 1}}, .seq_len = 16, .seed = 3, .document_mask = true, .vocab_size = kTestVocab};
   }
 
   SampleStream Open() { return *SampleStream::Open(config_); }
@@ -31,8 +27,7 @@ class LoaderTest : public ::testing::Test {
     for (int64_t i = 0; i < count; ++i) {
       ASSERT_TRUE(direct.Read(first + i, tokens, starts).ok());
       ASSERT_TRUE(std::equal(tokens.begin(), tokens.end(), batch.tokens.begin() + i * std::ssize(tokens)));
-      ASSERT_TRUE(
-          std::equal(starts.begin(), starts.end(), batch.document_start.begin() + i * std::ssize(starts)));
+      ASSERT_TRUE(std::equal(starts.begin(), starts.end(), batch.document_start.begin() + i * std::ssize(starts)));
     }
   }
 
@@ -66,8 +61,7 @@ TEST_F(LoaderTest, ABatchStaysWhileOthersAreRead) {
   for (int64_t i = 0; i < 50; ++i) loader.Request(i * 4, 4);
   for (int64_t i = 0; i < 50; ++i) {
     const SampleBatch* batch = *loader.Next();
-    if (i % 7 == 0)
-      std::this_thread::sleep_for(std::chrono::milliseconds(2));  // let the thread fill all it may
+    if (i % 7 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(2));  // let the thread fill all it may
     ExpectBatch(*batch, direct, i * 4, 4);
   }
 }

@@ -17,8 +17,7 @@ SamplerState Example(size_t datasets) {
                      .fim_rate = 0.1,
                      .fim = {1, 2, 3, 4},
                      .datasets = {}};
-  for (size_t i = 0; i < datasets; ++i)
-    state.datasets.push_back({i * 0x9E3779B97F4A7C15u, 0.1 * static_cast<double>(i)});
+  for (size_t i = 0; i < datasets; ++i) state.datasets.push_back({i * 0x9E3779B97F4A7C15u, 0.1 * static_cast<double>(i)});
   return state;
 }
 
@@ -60,8 +59,7 @@ TEST(SamplerStateTest, AnOldStateMeansTheOldOrder) {
 TEST(SamplerStateTest, DamageIsRefused) {
   const std::string bytes = Example(3).Serialize();
   for (size_t size = 0; size < bytes.size(); ++size) {
-    EXPECT_TRUE(
-        Fails(SamplerState::Parse(bytes.substr(0, size)).status(), ExitCode::kIntegrity, "sampler state"));
+    EXPECT_TRUE(Fails(SamplerState::Parse(bytes.substr(0, size)).status(), ExitCode::kIntegrity, "sampler state"));
   }
   EXPECT_FALSE(SamplerState::Parse(bytes + '\0').ok());
   EXPECT_FALSE(SamplerState::Parse(bytes + std::string(5000, 'x')).ok());
@@ -72,8 +70,7 @@ TEST(SamplerStateTest, DamageIsRefused) {
   }
   SamplerState negative = Example(1);
   negative.next_sample = -1;
-  EXPECT_TRUE(
-      Fails(SamplerState::Parse(negative.Serialize()).status(), ExitCode::kIntegrity, "next_sample is -1"));
+  EXPECT_TRUE(Fails(SamplerState::Parse(negative.Serialize()).status(), ExitCode::kIntegrity, "next_sample is -1"));
 }
 
 }  // namespace

@@ -4,8 +4,8 @@
 #include <xxhash.h>
 
 #include <algorithm>
-#include <map>
 #include <iterator>
+#include <map>
 #include <numeric>
 #include <set>
 
@@ -65,9 +65,8 @@ class SamplerTest : public ::testing::Test {
 TEST_F(SamplerTest, EveryTokenIsAnInputOncePerEpoch) {
   std::mt19937_64 random(31);
   for (int trial = 0; trial < 30; ++trial) {
-    StreamConfig config =
-        Make({1 + static_cast<int64_t>(random() % 30)}, 1 + static_cast<int64_t>(random() % 40),
-             1 + static_cast<int64_t>(random() % 50));
+    StreamConfig config = Make({1 + static_cast<int64_t>(random() % 30)}, 1 + static_cast<int64_t>(random() % 40),
+                               1 + static_cast<int64_t>(random() % 50));
     config.seed = random();
     SampleStream stream = OpenStream(config);
     const int64_t epoch_tokens = stream.tokens_per_epoch(0);
@@ -82,8 +81,7 @@ TEST_F(SamplerTest, EveryTokenIsAnInputOncePerEpoch) {
       inputs.insert(inputs.end(), sample.begin(), sample.end() - 1);
     }
     for (int64_t epoch = 0; epoch < 4; ++epoch) {
-      std::vector<int32_t> tokens(inputs.begin() + epoch * epoch_tokens,
-                                  inputs.begin() + (epoch + 1) * epoch_tokens);
+      std::vector<int32_t> tokens(inputs.begin() + epoch * epoch_tokens, inputs.begin() + (epoch + 1) * epoch_tokens);
       std::sort(tokens.begin(), tokens.end());
       ASSERT_EQ(tokens, Join(documents_[0])) << "trial " << trial << " epoch " << epoch;
     }
@@ -118,7 +116,8 @@ TEST_F(SamplerTest, PartsAreWhatASampleIsMadeOf) {
     for (int64_t j = 0; j < 60; ++j) {
       std::vector<int32_t> expected = ReadSample(stream, j), tokens;
       for (const DocumentPart& part : stream.PartsOf(j)) {
-        const std::vector<int32_t>& document = documents_[static_cast<size_t>(stream.PlaceOf(j).dataset)][static_cast<size_t>(part.document)];
+        const std::vector<int32_t>& document =
+            documents_[static_cast<size_t>(stream.PlaceOf(j).dataset)][static_cast<size_t>(part.document)];
         ASSERT_GT(part.tokens, 0);
         for (int64_t i = part.offset; i < part.offset + part.tokens; ++i)
           tokens.push_back(part.fim ? expected[tokens.size()] : document[static_cast<size_t>(i)]);
@@ -143,8 +142,7 @@ TEST_F(SamplerTest, EveryNumberOfRanksReadsOneStream) {
       for (int64_t rank = 0; rank < ranks; ++rank) {
         const Range mine = BlockOf(kBatch, ranks, rank);
         for (int64_t i = mine.begin; i < mine.end; ++i) {
-          const std::vector<int32_t> sample =
-              ReadSample(streams[static_cast<size_t>(rank)], step * kBatch + i);
+          const std::vector<int32_t> sample = ReadSample(streams[static_cast<size_t>(rank)], step * kBatch + i);
           hash = XXH3_64bits_withSeed(sample.data(), sample.size() * sizeof(int32_t), hash);
         }
       }
@@ -182,9 +180,8 @@ TEST_F(SamplerTest, ShuffledSamplesAreThoseInOrderEpochByEpoch) {
   std::mt19937_64 random(34);
   int64_t small_epochs = 0, same_place = 0, moved_samples = 0;
   for (int trial = 0; trial < 40; ++trial) {
-    StreamConfig config =
-        Make({1 + static_cast<int64_t>(random() % 30)}, 1 + static_cast<int64_t>(random() % 40),
-             1 + static_cast<int64_t>(random() % 50));
+    StreamConfig config = Make({1 + static_cast<int64_t>(random() % 30)}, 1 + static_cast<int64_t>(random() % 40),
+                               1 + static_cast<int64_t>(random() % 50));
     config.seed = random();
     if (trial % 2 == 1) SetFim(config, 0.3);
     SampleStream in_order = OpenStream(config);
@@ -322,11 +319,9 @@ TEST_F(SamplerTest, DocumentStartsAreWhereDocumentsBegin) {
         const auto at = static_cast<size_t>(i);
         ASSERT_LE(starts[at], i);
         ASSERT_EQ(starts[static_cast<size_t>(starts[at])], starts[at]);
-        if (i == 0 || tokens[at] > kEos || tokens[at - 1] > kEos)
-          continue;  // fim's own tokens have no number
+        if (i == 0 || tokens[at] > kEos || tokens[at - 1] > kEos) continue;  // fim's own tokens have no number
         const size_t document = document_of[tokens[at]];
-        const bool same =
-            document == document_of[tokens[at - 1]] && tokens[at] != documents_[0][document].front();
+        const bool same = document == document_of[tokens[at - 1]] && tokens[at] != documents_[0][document].front();
         ASSERT_EQ(starts[at], same ? starts[at - 1] : i);
         documents_seen += !same;
       }
@@ -363,8 +358,7 @@ TEST_F(SamplerTest, FimStreamsHoldEveryDocumentWholeOrRearranged) {
     if (token < kEos) ++uses[token];
   }
   EXPECT_EQ(std::count(inputs.begin(), inputs.end(), kEnd), begins);
-  const auto [least, most] =
-      std::minmax_element(uses.begin(), uses.end(), [](auto& a, auto& b) { return a.second < b.second; });
+  const auto [least, most] = std::minmax_element(uses.begin(), uses.end(), [](auto& a, auto& b) { return a.second < b.second; });
   EXPECT_EQ(uses.size(), Join(documents_[0]).size());
   EXPECT_LE(most->second - least->second, 1) << "the epoch under way is the only difference";
   EXPECT_GT(begins, 60 * (least->second - 1) * 3 / 10);
@@ -453,8 +447,7 @@ TEST_F(SamplerTest, BadSettingsAreRefused) {
   expect([](StreamConfig& c) { c.fim_end = c.fim_begin; }, "fim_begin and fim_end are both");
   expect([](StreamConfig& c) { c.datasets[1].prefix += "x"; }, "set1x.idx", ExitCode::kIntegrity);
   WriteDataset(folder_ / "empty", {{}, {}});
-  expect([&](StreamConfig& c) { c.datasets[0].prefix = folder_ / "empty"; }, "empty.bin: 0 tokens",
-         ExitCode::kIntegrity);
+  expect([&](StreamConfig& c) { c.datasets[0].prefix = folder_ / "empty"; }, "empty.bin: 0 tokens", ExitCode::kIntegrity);
 }
 
 TEST_F(SamplerTest, ReadReportsBadIndicesAndBadTokens) {
@@ -462,11 +455,9 @@ TEST_F(SamplerTest, ReadReportsBadIndicesAndBadTokens) {
   SampleStream stream = OpenStream(config);
   std::vector<int32_t> tokens(9);
   EXPECT_TRUE(Fails(stream.Read(-1, tokens, {}), ExitCode::kUsage, "sample -1"));
-  EXPECT_TRUE(
-      Fails(stream.Read(int64_t{1} << 60, tokens, {}), ExitCode::kUsage, "sample 1152921504606846976"));
+  EXPECT_TRUE(Fails(stream.Read(int64_t{1} << 60, tokens, {}), ExitCode::kUsage, "sample 1152921504606846976"));
   config.vocab_size = 5;
-  EXPECT_TRUE(
-      Fails(OpenStream(config).Read(0, tokens, {}), ExitCode::kIntegrity, "outside the vocabulary of 5"));
+  EXPECT_TRUE(Fails(OpenStream(config).Read(0, tokens, {}), ExitCode::kIntegrity, "outside the vocabulary of 5"));
 }
 
 }  // namespace

@@ -2,7 +2,6 @@
 #ifndef JEVONS_TESTS_DATA_TEST_DATA_H_
 #define JEVONS_TESTS_DATA_TEST_DATA_H_
 
-
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
@@ -32,8 +31,7 @@ inline void WriteBytes(const std::string& path, const std::string& bytes) {
   std::ofstream(path, std::ios::binary) << bytes;
 }
 
-inline void WriteDataset(const std::string& prefix, const Documents& documents,
-                         int64_t vocab_size = kTestVocab) {
+inline void WriteDataset(const std::string& prefix, const Documents& documents, int64_t vocab_size = kTestVocab) {
   absl::StatusOr<IndexedDatasetWriter> writer = IndexedDatasetWriter::Create(prefix, vocab_size);
   ASSERT_TRUE(writer.ok()) << writer.status();
   for (const std::vector<int32_t>& document : documents) ASSERT_TRUE(writer->AddDocument(document).ok());
@@ -55,16 +53,14 @@ inline Documents NumberedDocuments(int64_t count, int64_t max_length, uint64_t s
 
 inline std::vector<int32_t> Join(const Documents& documents) {
   std::vector<int32_t> tokens;
-  for (const std::vector<int32_t>& document : documents)
-    tokens.insert(tokens.end(), document.begin(), document.end());
+  for (const std::vector<int32_t>& document : documents) tokens.insert(tokens.end(), document.begin(), document.end());
   return tokens;
 }
 
 inline ::testing::AssertionResult Fails(const absl::Status& status, ExitCode code, const std::string& text) {
   if (status.ok()) return ::testing::AssertionFailure() << "succeeded; expected an error about " << text;
   if (ExitCodeOf(status) != code || status.message().find(text) == absl::string_view::npos) {
-    return ::testing::AssertionFailure()
-           << "exit code " << static_cast<int>(ExitCodeOf(status)) << ": " << status;
+    return ::testing::AssertionFailure() << "exit code " << static_cast<int>(ExitCodeOf(status)) << ": " << status;
   }
   return ::testing::AssertionSuccess();
 }

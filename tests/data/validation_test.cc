@@ -72,12 +72,9 @@ TEST(ValidationTest, SpreadsSamplesEvenlyOverTheSet) {
 TEST(ValidationTest, RefusesWhatCannotBeEvaluated) {
   const TempFolder folder;
   WriteDataset(folder / "one", {{1}});
-  EXPECT_TRUE(
-      Fails(ValidationSet::Open(folder / "one", 4, kTestVocab).status(), ExitCode::kIntegrity, "1 tokens"));
-  EXPECT_TRUE(Fails(ValidationSet::Open(folder / "one", 0, kTestVocab).status(), ExitCode::kUsage,
-                    "sequence_length is 0"));
-  EXPECT_TRUE(
-      Fails(ValidationSet::Open(folder / "no", 4, kTestVocab).status(), ExitCode::kIntegrity, "no.idx"));
+  EXPECT_TRUE(Fails(ValidationSet::Open(folder / "one", 4, kTestVocab).status(), ExitCode::kIntegrity, "1 tokens"));
+  EXPECT_TRUE(Fails(ValidationSet::Open(folder / "one", 0, kTestVocab).status(), ExitCode::kUsage, "sequence_length is 0"));
+  EXPECT_TRUE(Fails(ValidationSet::Open(folder / "no", 4, kTestVocab).status(), ExitCode::kIntegrity, "no.idx"));
 }
 
 }  // namespace

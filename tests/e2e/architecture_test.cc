@@ -17,9 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-bool Violates(const std::string& path, const std::string& line) {
-  return !ArchitectureViolations(path, line).empty();
-}
+bool Violates(const std::string& path, const std::string& line) { return !ArchitectureViolations(path, line).empty(); }
 
 std::vector<SourceFile> SourceFilesIn(const std::vector<std::string>& folders, const std::set<std::string>& extensions) {
   std::vector<SourceFile> files;
@@ -137,8 +135,7 @@ TEST(ArchitectureRules, NoConditionalCompilationAboveKernels) {
 }
 
 TEST(ArchitectureRules, MessageNamesFileLineAndRule) {
-  const auto violations =
-      ArchitectureViolations("data/a.h", "#include <vector>\n#include \"parallel/mesh.h\"\n");
+  const auto violations = ArchitectureViolations("data/a.h", "#include <vector>\n#include \"parallel/mesh.h\"\n");
   ASSERT_EQ(violations.size(), 1u);
   EXPECT_EQ(violations[0], "data/a.h:2: includes parallel/mesh.h; data/ may include data/, kernels/base/");
 }

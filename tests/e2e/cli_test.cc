@@ -52,8 +52,8 @@ TEST_P(EveryCommand, UnknownFlagIsAUsageError) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cli, EveryCommand,
-                         ::testing::Values("prepare", "train", "eval", "generate", "score", "import", "export",
-                                           "tokenize", "inspect", "plan", "bench", "doctor", "help", "version"),
+                         ::testing::Values("prepare", "train", "eval", "generate", "score", "import", "export", "tokenize",
+                                           "inspect", "plan", "bench", "doctor", "help", "version"),
                          [](const auto& info) { return std::string(info.param); });
 
 TEST(Cli, HelpListsCommandsAndExitCodes) {
@@ -74,7 +74,8 @@ TEST(Cli, VersionTellsWhatTheProgramIsMadeOf) {
   const ProcessResult version = Jevons({"version"});
   EXPECT_EQ(version.exit_code, 0) << version.err;
   EXPECT_EQ(version.out, Jevons({"--version"}).out);
-  for (const char* line : {"jevons 0.", "\ncompiler GNU ", "\nbackends cpu", "\nproducts ", " (BF16)\nmpi ", "Open MPI", "\ncuda "})
+  for (const char* line :
+       {"jevons 0.", "\ncompiler GNU ", "\nbackends cpu", "\nproducts ", " (BF16)\nmpi ", "Open MPI", "\ncuda "})
     EXPECT_THAT(version.out, HasSubstr(line));
 }
 
@@ -155,17 +156,32 @@ TEST(Cli, ExamplesOfHelpAndReadmeAreCommands) {
     }
   }
   EXPECT_GT(count, 15u);
-  for (const std::vector<std::string>& command : std::vector<std::vector<std::string>>{
-           {"prepare"}, {"train"}, {"eval"}, {"generate"}, {"score"}, {"import"}, {"export"}, {"tokenize"}, {"inspect"}, {"plan"}, {"doctor"},
-           {"bench"}, {"bench", "step"}, {"bench", "all-to-all"}, {"bench", "calibrate"}, {"bench", "quantize"}, {"bench", "tokenizer"},
-           {"bench", "fp8-gap"}}) {
+  for (const std::vector<std::string>& command : std::vector<std::vector<std::string>>{{"prepare"},
+                                                                                       {"train"},
+                                                                                       {"eval"},
+                                                                                       {"generate"},
+                                                                                       {"score"},
+                                                                                       {"import"},
+                                                                                       {"export"},
+                                                                                       {"tokenize"},
+                                                                                       {"inspect"},
+                                                                                       {"plan"},
+                                                                                       {"doctor"},
+                                                                                       {"bench"},
+                                                                                       {"bench", "step"},
+                                                                                       {"bench", "all-to-all"},
+                                                                                       {"bench", "calibrate"},
+                                                                                       {"bench", "quantize"},
+                                                                                       {"bench", "tokenizer"},
+                                                                                       {"bench", "fp8-gap"}}) {
     std::vector<std::string> help = {"help"};
     help.insert(help.end(), command.begin(), command.end());
     const std::string text = Jevons(help).out;
     std::string examples = text.substr(0, text.find("\n\n"));
     std::string stripped;
     std::istringstream lines(examples);
-    for (std::string line; std::getline(lines, line);) stripped += line.substr(std::min(line.size(), line.find_first_not_of(' '))) + "\n";
+    for (std::string line; std::getline(lines, line);)
+      stripped += line.substr(std::min(line.size(), line.find_first_not_of(' '))) + "\n";
     const auto found = Examples(stripped);
     EXPECT_FALSE(found.empty()) << command.back();
     for (const auto& words : found) ExpectCommandExists(words, command.back() + " --help");
@@ -180,8 +196,7 @@ TEST(Cli, NoCommandIsAUsageError) {
 
 TEST(Cli, MisspeltNamesAreGuessed) {
   EXPECT_THAT(Jevons({"inspct"}).err, HasSubstr("inspct: unknown command; did you mean inspect?"));
-  EXPECT_THAT(Jevons({"inspect", "--confg", "x"}).err,
-              HasSubstr("--confg: unknown flag; did you mean --config?"));
+  EXPECT_THAT(Jevons({"inspect", "--confg", "x"}).err, HasSubstr("--confg: unknown flag; did you mean --config?"));
 }
 
 TEST(Cli, WrongInputsAreOneClearError) {
@@ -195,23 +210,25 @@ TEST(Cli, WrongInputsAreOneClearError) {
   };
   EXPECT_EQ(error_of({"inspect", "--config", empty, "--params"}, 2),
             "error: " + empty + ": the file is empty; name a run config, such as configs/presets/quickstart_cpu.textproto\n");
-  EXPECT_THAT(error_of({"generate", "--checkpoint", "run", "--seed", "-1"}, 2), StartsWith("error: --seed: -1 is not a whole number from 0"));
-  EXPECT_THAT(error_of({"eval", "--checkpoint", "a", "--checkpoint", "b"}, 2), StartsWith("error: --checkpoint: given more than once\n"));
+  EXPECT_THAT(error_of({"generate", "--checkpoint", "run", "--seed", "-1"}, 2),
+              StartsWith("error: --seed: -1 is not a whole number from 0"));
+  EXPECT_THAT(error_of({"eval", "--checkpoint", "a", "--checkpoint", "b"}, 2),
+              StartsWith("error: --checkpoint: given more than once\n"));
   EXPECT_THAT(error_of({"eval", "--checkpoint", ""}, 2), HasSubstr("empty name"));
-  EXPECT_THAT(error_of({"bench", "stp"}, 2), StartsWith("error: stp: unknown command; did you mean step?\n`jevons bench --help`"));
-  EXPECT_THAT(error_of({"bench", "step", "--stps", "3"}, 2), StartsWith("error: --stps: unknown flag; did you mean --steps?\n`jevons bench step --help`"));
+  EXPECT_THAT(error_of({"bench", "stp"}, 2),
+              StartsWith("error: stp: unknown command; did you mean step?\n`jevons bench --help`"));
+  EXPECT_THAT(error_of({"bench", "step", "--stps", "3"}, 2),
+              StartsWith("error: --stps: unknown flag; did you mean --steps?\n`jevons bench step --help`"));
   EXPECT_THAT(error_of({"eval", "--checkpoint", "a", "--set", "a=1", "b=2"}, 2), StartsWith("error: b: unknown argument"));
   std::filesystem::remove(empty);
 }
 
 TEST(Cli, FullDiskBehindStandardOutputIsAFailureAndAClosedPipeIsNot) {
-  const std::string inspect =
-      BinaryPath("jevons") + " inspect --params --config " + kPreset671B;
+  const std::string inspect = BinaryPath("jevons") + " inspect --params --config " + kPreset671B;
   const ProcessResult full = RunProcess({"sh", "-c", inspect + " > /dev/full"}, kTimeout);
   EXPECT_EQ(full.exit_code, 1);
   EXPECT_THAT(full.err, HasSubstr("standard output"));
-  const ProcessResult closed =
-      RunProcess({"bash", "-c", "set -o pipefail; " + inspect + " | true"}, kTimeout);
+  const ProcessResult closed = RunProcess({"bash", "-c", "set -o pipefail; " + inspect + " | true"}, kTimeout);
   EXPECT_EQ(closed.exit_code, 0);
   EXPECT_EQ(closed.err, "");
 }
@@ -226,8 +243,7 @@ TEST(InspectConfig, ThePublishedSizesOfDeepSeekV3) {
 }
 
 TEST(InspectConfig, JsonIsExact) {
-  const ProcessResult result =
-      Jevons({"inspect", "--config", kPreset671B, "--params", "--flops", "--print-config", "--json"});
+  const ProcessResult result = Jevons({"inspect", "--config", kPreset671B, "--params", "--flops", "--print-config", "--json"});
   const auto json = nlohmann::json::parse(result.out, nullptr, /*allow_exceptions=*/false);
   ASSERT_TRUE(json.is_object()) << result.out << result.err;
   EXPECT_EQ(json["params"]["total"], 671026404352);
@@ -257,8 +273,7 @@ TEST(InspectFields, ListsEveryField) {
 }
 
 TEST(BadConfig, OneClearErrorForOneBadValue) {
-  const ProcessResult result =
-      Jevons({"inspect", "--config", kPreset671B, "--set", "model.moe.routed_experts=255", "--params"});
+  const ProcessResult result = Jevons({"inspect", "--config", kPreset671B, "--set", "model.moe.routed_experts=255", "--params"});
   EXPECT_EQ(result.exit_code, 2);
   EXPECT_EQ(result.out, "");
   EXPECT_THAT(result.err, HasSubstr("model.moe.routed_experts = 255"));
@@ -266,8 +281,7 @@ TEST(BadConfig, OneClearErrorForOneBadValue) {
 }
 
 TEST(BadConfig, UnknownFieldsAndMissingFilesAreNamed) {
-  const ProcessResult field =
-      Jevons({"inspect", "--config", kPreset671B, "--set", "model.layer=4", "--params"});
+  const ProcessResult field = Jevons({"inspect", "--config", kPreset671B, "--set", "model.layer=4", "--params"});
   EXPECT_EQ(field.exit_code, 2);
   EXPECT_THAT(field.err, HasSubstr("model.layers"));
   const ProcessResult file = Jevons({"inspect", "--config", "no_such.textproto", "--params"});
@@ -339,8 +353,8 @@ class PrepareCommand : public ::testing::Test {
 
 TEST_F(PrepareCommand, MakesADatasetAndReportsOnStandardOutput) {
   std::ofstream(root_ + "/a.txt") << "the cat sat on the mat\n\nthe dog sat on the log\n";
-  const ProcessResult result = Jevons({"prepare", "--input", root_ + "/a.txt", "--output", root_ + "/data",
-                                       "--vocab-size", "270", "--validation-fraction", "0.5", "--json"});
+  const ProcessResult result = Jevons({"prepare", "--input", root_ + "/a.txt", "--output", root_ + "/data", "--vocab-size", "270",
+                                       "--validation-fraction", "0.5", "--json"});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   const auto json = nlohmann::json::parse(result.out, nullptr, /*allow_exceptions=*/false);
   ASSERT_TRUE(json.is_object()) << result.out;
@@ -350,11 +364,9 @@ TEST_F(PrepareCommand, MakesADatasetAndReportsOnStandardOutput) {
 }
 
 TEST_F(PrepareCommand, BadLinesStopItOrAreCounted) {
-  std::ofstream(root_ + "/a.ndjson")
-      << "{\"text\": \"the cat\", \"score\": NaN}\n{\"text\": \"torn\n{\"text\": \"the dog\"}\n";
-  std::vector<std::string> command = {"prepare",  "--input",       root_ + "/*.ndjson",
-                                      "--output", root_ + "/data", "--vocab-size",
-                                      "262",      "--json"};
+  std::ofstream(root_ + "/a.ndjson") << "{\"text\": \"the cat\", \"score\": NaN}\n{\"text\": \"torn\n{\"text\": \"the dog\"}\n";
+  std::vector<std::string> command = {"prepare", "--input", root_ + "/*.ndjson", "--output", root_ + "/data", "--vocab-size",
+                                      "262",     "--json"};
   const ProcessResult stopped = Jevons(command);
   EXPECT_EQ(stopped.exit_code, 3);
   EXPECT_THAT(stopped.err, HasSubstr("/a.ndjson:2: not valid JSON"));
@@ -371,11 +383,9 @@ TEST_F(PrepareCommand, BadLinesStopItOrAreCounted) {
 
 TEST_F(PrepareCommand, OptionsThatWouldBeIgnoredAreRefused) {
   std::ofstream(root_ + "/a.txt") << "the cat<>the dog\n";
-  const std::vector<std::string> command = {"prepare", "--input", root_ + "/a.txt", "--output",
-                                            root_ + "/data"};
+  const std::vector<std::string> command = {"prepare", "--input", root_ + "/a.txt", "--output", root_ + "/data"};
   for (const std::vector<std::string>& more :
-       {std::vector<std::string>{"--vocab-size", "262", "--document-separator", "<>", "--document-rule",
-                                 "file"},
+       {std::vector<std::string>{"--vocab-size", "262", "--document-separator", "<>", "--document-rule", "file"},
         std::vector<std::string>{"--vocab-size", "262", "--end-token", "</s>"},
         std::vector<std::string>{"--vocab-size", "262", "--seed", "-1"},
         std::vector<std::string>{"--tokenizer", "t.json", "--tokenizer-sample-bytes", "5"}}) {
@@ -404,12 +414,11 @@ TEST_F(PrepareCommand, MissingInputLeavesNothing) {
 TEST_F(PrepareCommand, InterruptEndsItAndLeavesNoDataset) {
   {
     std::ofstream text(root_ + "/big.txt");
-    for (int64_t i = 0; i < 6000000; ++i)
-      text << "word" << i * 7919 % 1000003 << (i % 50 == 0 ? "\n\n" : " ");
+    for (int64_t i = 0; i < 6000000; ++i) text << "word" << i * 7919 % 1000003 << (i % 50 == 0 ? "\n\n" : " ");
   }
   // Some 60 MB: a second or more of work, interrupted at its beginning.
-  auto process = Process::Start({BinaryPath("jevons"), "prepare", "--input", root_ + "/big.txt",
-                                 "--output", root_ + "/data", "--vocab-size", "60000"});
+  auto process = Process::Start(
+      {BinaryPath("jevons"), "prepare", "--input", root_ + "/big.txt", "--output", root_ + "/data", "--vocab-size", "60000"});
   ASSERT_TRUE(process.ok()) << process.status();
   std::this_thread::sleep_for(std::chrono::milliseconds(100));
   kill(process->pid(), SIGINT);

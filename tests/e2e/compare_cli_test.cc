@@ -19,7 +19,8 @@ class CompareCli : public TrainCli {
   }
   static std::vector<Json> LinesOf(const std::string& name) {
     std::vector<Json> lines;
-    for (const std::string& line : std::vector<std::string>(absl::StrSplit(TextOf(name), '\n', absl::SkipEmpty()))) lines.push_back(Json::parse(line));
+    for (const std::string& line : std::vector<std::string>(absl::StrSplit(TextOf(name), '\n', absl::SkipEmpty())))
+      lines.push_back(Json::parse(line));
     return lines;
   }
   static double At(const Json& comparison, const std::string& figure, size_t column) {
@@ -60,7 +61,9 @@ TEST_F(CompareCli, DollarsEndARunAfterTheStepThatSpendsThem) {
   EXPECT_EQ(Hash("dollars"), Hash("one"));
   const ProcessResult again = Train(1, 1, "dollars", rich);
   EXPECT_EQ(again.exit_code, 0);
-  EXPECT_THAT(again.err, testing::ContainsRegex("train.dollars = 1e-06 are spent, \\$[0-9.e+]+ in all: the checkpoint has 1 steps; set more to go on"));
+  EXPECT_THAT(again.err,
+              testing::ContainsRegex(
+                  "train.dollars = 1e-06 are spent, \\$[0-9.e+]+ in all: the checkpoint has 1 steps; set more to go on"));
   EXPECT_EQ(NewestStep("dollars"), 1);
   ASSERT_EQ(Train(2, 2, "dollars", {"train.steps=3"}).exit_code, 0);  // goes on without that end
   ASSERT_EQ(Train(1, 1, "three", {"train.steps=3"}).exit_code, 0);
@@ -75,9 +78,11 @@ TEST_F(CompareCli, ComparesAndShowsWhatRunsLeft) {
   };
   const ProcessResult trained = Train(2, 2, "a", with({"run.name=first", "train.steps=12"}));
   ASSERT_EQ(trained.exit_code, 0) << trained.err;
-  EXPECT_THAT(trained.out, testing::ContainsRegex("per 1e12 tokens      [0-9.e+KMBT]+ CPU core hours, \\$[0-9.e+]+ a million, at this process's MFU of [0-9.]+% \\(causal, without MTP\\); "
+  EXPECT_THAT(trained.out, testing::ContainsRegex("per 1e12 tokens      [0-9.e+KMBT]+ CPU core hours, \\$[0-9.e+]+ a million, at "
+                                                  "this process's MFU of [0-9.]+% \\(causal, without MTP\\); "
                                                   "DeepSeek-V3: 180K H800 hours, \\$0.36 a million\n"));
-  EXPECT_THAT(trained.out, testing::ContainsRegex("at an MFU of 50%     [0-9.e-]+ CPU core hours, \\$[0-9.e-]+, MTP's work included\n"));
+  EXPECT_THAT(trained.out,
+              testing::ContainsRegex("at an MFU of 50%     [0-9.e-]+ CPU core hours, \\$[0-9.e-]+, MTP's work included\n"));
   // The second lost two steps: its checkpoint of step 8 is gone.
   ASSERT_EQ(Train(1, 1, "b", with({"train.seed=5", "train.steps=6"})).exit_code, 0);
   fs::remove_all(folder_ / "b/checkpoints/step-00000006");
@@ -118,8 +123,10 @@ TEST_F(CompareCli, ComparesAndShowsWhatRunsLeft) {
   const ProcessResult reported = Jevons({"report", folder_ / "a", folder_ / "b", "--output", page});
   ASSERT_EQ(reported.exit_code, 0) << reported.err;
   const std::string html = TextOf("page.html"), hash = Hash("a");
-  for (const std::string& part : {std::string("<h1>2 runs</h1>"), std::string("In the beginning there were cats"), std::string("Nearest preset: quickstart_cpu"),
-                                  std::string("Gate bias of each expert over its layer's mean, checkpoint of step 12"), hash.substr(0, hash.size() - 1)})
+  for (const std::string& part :
+       {std::string("<h1>2 runs</h1>"), std::string("In the beginning there were cats"),
+        std::string("Nearest preset: quickstart_cpu"),
+        std::string("Gate bias of each expert over its layer's mean, checkpoint of step 12"), hash.substr(0, hash.size() - 1)})
     EXPECT_NE(html.find(part), std::string::npos) << part;
   EXPECT_EQ(Jevons({"report", folder_ / "a", "--output", folder_ / "no/such/page.html"}).exit_code, 1);
 }

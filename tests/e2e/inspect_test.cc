@@ -41,11 +41,10 @@ class InspectCheckpoint : public ::testing::Test {
       CheckpointWriter writer(PosixFileSystem(), run + "/checkpoints", world, /*keep=*/5);
       for (const int64_t step : steps) {
         const Range mine = BlockOf(100, ranks, world.rank());
-        ASSERT_TRUE(
-            writer
-                .Begin({.step = step, .config_text = "model { layers: 3 }", .labels = {{"isa", "test"}}},
-                       {{"model.norm.weight", DType::kF32, {4, 25}, mine, values.data() + mine.begin}})
-                .ok());
+        ASSERT_TRUE(writer
+                        .Begin({.step = step, .config_text = "model { layers: 3 }", .labels = {{"isa", "test"}}},
+                               {{"model.norm.weight", DType::kF32, {4, 25}, mine, values.data() + mine.begin}})
+                        .ok());
         ASSERT_TRUE(writer.Finish().ok());
       }
     });
@@ -98,7 +97,8 @@ TEST_F(InspectCheckpoint, TellsTheLossesOfTheRun) {
   EXPECT_THAT(newest.out, HasSubstr("loss              3.5000 nats per token, of step 7\n"));
   EXPECT_THAT(newest.out, HasSubstr("validation loss   5.5000 nats per token, of step 0\n"));
   EXPECT_THAT(newest.out, HasSubstr("1 lines of metrics.jsonl are no metrics"));
-  EXPECT_THAT(Inspect({run + "/checkpoints/step-00000003"}).out, HasSubstr("loss              4.2500 nats per token, of step 2\n"));
+  EXPECT_THAT(Inspect({run + "/checkpoints/step-00000003"}).out,
+              HasSubstr("loss              4.2500 nats per token, of step 2\n"));
 }
 
 TEST_F(InspectCheckpoint, TheConfigOfTheRunIsShownOnRequest) {

@@ -47,8 +47,8 @@ TEST_F(Install, FindsItsFilesBelowThePrefix) {
   EXPECT_EQ(published.exit_code, 0) << published.err;
   EXPECT_THAT(published.out, HasSubstr("worst"));
 
-  const ProcessResult plan = Jevons({"plan", "--config", "configs/presets/deepseek_v3_671b.textproto", "--cluster",
-                                     "configs/clusters/h800_2048.textproto"});
+  const ProcessResult plan = Jevons(
+      {"plan", "--config", "configs/presets/deepseek_v3_671b.textproto", "--cluster", "configs/clusters/h800_2048.textproto"});
   EXPECT_THAT(plan.out, HasSubstr("memory of rank")) << plan.err;  // it is read and planned, be it that it fits or not
 
   const ProcessResult preset = Jevons({"inspect", "--config", "configs/presets/quickstart_cpu.textproto", "--print-config"});

@@ -22,7 +22,6 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-
 constexpr double kTimeout = 120;  // seconds; a run here takes a few
 const std::string kJevons = BinaryPath("jevons");
 
@@ -58,8 +57,11 @@ class InteropCli : public testing::Test {
   static std::vector<std::string> Train(const std::string& output, const std::vector<std::string>& overrides,
                                         const std::string& config = SourcePath("configs/presets/quickstart_cpu.textproto")) {
     std::vector<std::string> command = {"train", "--config", config, "--output", folder_ / output};
-    std::vector<std::string> all = {absl::StrCat("data.path=", (folder_ / "data").string()), "parallel.threads=1",
-                                    "data.sequence_length=32", "train.batch_sequences=2", "train.micro_batch_sequences=1",
+    std::vector<std::string> all = {absl::StrCat("data.path=", (folder_ / "data").string()),
+                                    "parallel.threads=1",
+                                    "data.sequence_length=32",
+                                    "train.batch_sequences=2",
+                                    "train.micro_batch_sequences=1",
                                     "cost.peak_tflops=1"};
     if (output == "run")
       all.insert(all.end(), {"model.hidden_size=32", "model.dense_intermediate_size=32", "model.moe.intermediate_size=16"});
@@ -100,8 +102,8 @@ fs::path InteropCli::folder_;
 
 TEST_F(InteropCli, ThereAndBackAgain) {
   const fs::path model = folder_ / "model";
-  for (const char* name : {"config.json", "generation_config.json", "model-00001-of-00001.safetensors", "model.safetensors.index.json",
-                           "tokenizer.json", "tokenizer_config.json"})
+  for (const char* name : {"config.json", "generation_config.json", "model-00001-of-00001.safetensors",
+                           "model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json"})
     EXPECT_TRUE(fs::exists(model / name)) << name;
   EXPECT_EQ(Contents(model / "tokenizer.json"), Contents(folder_ / "data/tokenizer.json"));
   EXPECT_EQ(nlohmann::json::parse(Contents(model / "config.json"))["torch_dtype"], "float32") << "what the run computed in";
@@ -118,8 +120,8 @@ TEST_F(InteropCli, ThereAndBackAgain) {
   EXPECT_EQ(generate("again").out, text.out);
   WriteTokens("tokens.safetensors", {5, 6, 7, 8, 9, 10, 11, 12, 13, 14}, 2);
   const auto score = [&](const std::string& run) {
-    const ProcessResult result = Jevons({"score", "--checkpoint", folder_ / run, "--tokens", folder_ / "tokens.safetensors", "--output",
-                                         folder_ / (run + ".safetensors"), "--logits", "--gradients", "--mtp"});
+    const ProcessResult result = Jevons({"score", "--checkpoint", folder_ / run, "--tokens", folder_ / "tokens.safetensors",
+                                         "--output", folder_ / (run + ".safetensors"), "--logits", "--gradients", "--mtp"});
     EXPECT_EQ(result.exit_code, 0) << result.err;
     return Contents(folder_ / (run + ".safetensors"));
   };
@@ -186,7 +188,8 @@ TEST_F(InteropCli, VerifyExportProvesEachPrecisionAndNamesDamage) {
   EXPECT_THAT(Contents(output / "model.safetensors.index.json"), Not(HasSubstr("eh_proj")));
   EXPECT_EQ(with({"verify-export", folder_ / "run", output}, without).exit_code, 0);
   EXPECT_EQ(Jevons({"verify-export", folder_ / "run", output}).exit_code, 3) << "the whole network is not there";
-  const ProcessResult fewer = with({"export", "--checkpoint", folder_ / "run", "--output", folder_ / "fewer"}, {"--set", "model.layers=3"});
+  const ProcessResult fewer =
+      with({"export", "--checkpoint", folder_ / "run", "--output", folder_ / "fewer"}, {"--set", "model.layers=3"});
   EXPECT_EQ(fewer.exit_code, 3);
   EXPECT_THAT(fewer.err, HasSubstr("has no place in the network"));
   const fs::path spoiled = Copy("unproven");
@@ -217,12 +220,14 @@ TEST_F(InteropCli, TrainingGoesOnFromAnImport) {
 TEST_F(InteropCli, PrecisionsAreNamed) {
   for (const char* precision : {"bf16", "fp8", "fp32"}) {
     const std::string output = folder_ / (std::string("out_") + precision);
-    const ProcessResult exported = Jevons({"export", "--checkpoint", folder_ / "run", "--output", output, "--precision", precision});
+    const ProcessResult exported =
+        Jevons({"export", "--checkpoint", folder_ / "run", "--output", output, "--precision", precision});
     ASSERT_EQ(exported.exit_code, 0) << exported.err;
     const ProcessResult imported = Jevons({"import", "--input", output, "--output", output + "_run"});
     EXPECT_EQ(imported.exit_code, 0) << imported.err;
   }
-  const ProcessResult wrong = Jevons({"export", "--checkpoint", folder_ / "run", "--output", folder_ / "out_x", "--precision", "int4"});
+  const ProcessResult wrong =
+      Jevons({"export", "--checkpoint", folder_ / "run", "--output", folder_ / "out_x", "--precision", "int4"});
   EXPECT_EQ(wrong.exit_code, 2);
   EXPECT_THAT(wrong.err, HasSubstr("fp8"));
 }
@@ -242,22 +247,31 @@ TEST_F(InteropCli, BadCheckpointsAreRefusedAndLeaveNothing) {
   };
   const Case cases[] = {
       {"truncated", [&](const fs::path& f) { fs::resize_file(f / shard, fs::file_size(f / shard) - 5); }},
-      {"header claims 9223372036854775808", [&](const fs::path& f) { std::ofstream(f / shard, std::ios::binary) << std::string("\0\0\0\0\0\0\0\x80{}", 10); }},
-      {"\"lm_head.weight\" is given twice", [&](const fs::path& f) { replace(f / shard, "\"model.norm.weight\"", "\"lm_head.weight\"   "); }},
+      {"header claims 9223372036854775808",
+       [&](const fs::path& f) { std::ofstream(f / shard, std::ios::binary) << std::string("\0\0\0\0\0\0\0\x80{}", 10); }},
+      {"\"lm_head.weight\" is given twice",
+       [&](const fs::path& f) { replace(f / shard, "\"model.norm.weight\"", "\"lm_head.weight\"   "); }},
       {"not in the index", [&](const fs::path& f) { replace(f / index, "\"model.norm.weight\"", "\"model.harm.weight\""); }},
       {"not the name of a file in this folder", [&](const fs::path& f) { replace(f / index, shard, "../model/" + shard); }},
       {"duplicate key", [&](const fs::path& f) { replace(f / "config.json", "\"hidden_size\"", "\"kv_lora_rank\""); }},
-      {"model_type is \"gpt2\"", [&](const fs::path& f) {
+      {"model_type is \"gpt2\"",
+       [&](const fs::path& f) {
          replace(f / "config.json", "deepseek_v3", "gpt2");
          replace(f / "config.json", "DeepseekV3ForCausalLM", "GPT2LMHeadModel");
        }},
-      {"Git LFS pointer", [&](const fs::path& f) { std::ofstream(f / shard) << "version https://git-lfs.github.com/spec/v1\noid sha256:7\nsize 5\n"; }},
-      {"rope_scaling", [&](const fs::path& f) {
-         replace(f / "config.json", "\"rope_scaling\": null", R"("rope_parameters": {"rope_type": "default"}, "rope_scaling": )"
-                                                              R"({"type": "yarn", "factor": 4, "original_max_position_embeddings": 8})");
+      {"Git LFS pointer",
+       [&](const fs::path& f) {
+         std::ofstream(f / shard) << "version https://git-lfs.github.com/spec/v1\noid sha256:7\nsize 5\n";
+       }},
+      {"rope_scaling",
+       [&](const fs::path& f) {
+         replace(f / "config.json", "\"rope_scaling\": null",
+                 R"("rope_parameters": {"rope_type": "default"}, "rope_scaling": )"
+                 R"({"type": "yarn", "factor": 4, "original_max_position_embeddings": 8})");
        }},
       {"no such file", [&](const fs::path& f) { fs::remove(f / "config.json"); }},
-      {"there is no *.safetensors file", [&](const fs::path& f) {
+      {"there is no *.safetensors file",
+       [&](const fs::path& f) {
          fs::remove(f / shard);
          fs::remove(f / index);
        }},
@@ -276,7 +290,8 @@ TEST_F(InteropCli, BadCheckpointsAreRefusedAndLeaveNothing) {
 TEST_F(InteropCli, TokenizeRefusesLinesByNumber) {
   const auto tokenize = [&](const std::string& line, const std::vector<std::string>& flags) {
     std::ofstream(folder_ / "lines.jsonl") << (flags.empty() ? "\"a\"\n" : "[70]\n") << line << "\n";
-    std::vector<std::string> command = {"tokenize", "--tokenizer", folder_ / "data/tokenizer.json", "--input", folder_ / "lines.jsonl"};
+    std::vector<std::string> command = {"tokenize", "--tokenizer", folder_ / "data/tokenizer.json", "--input",
+                                        folder_ / "lines.jsonl"};
     command.insert(command.end(), flags.begin(), flags.end());
     const ProcessResult result = Jevons(command);
     EXPECT_EQ(result.exit_code, 2) << line.substr(0, 40);
@@ -302,7 +317,8 @@ TEST_F(InteropCli, OutputsAndArguments) {
   EXPECT_EQ(Jevons({"export", "--checkpoint", folder_ / "none", "--output", folder_ / "x"}).exit_code, 3);
   EXPECT_EQ(Jevons({"import", "--input", folder_ / "none", "--output", folder_ / "x"}).exit_code, 3);
   EXPECT_EQ(Jevons({"import", "--output", folder_ / "x"}).exit_code, 2);
-  EXPECT_EQ(Jevons({"score", "--checkpoint", folder_ / "run", "--tokens", folder_ / "none", "--output", folder_ / "x"}).exit_code, 3);
+  EXPECT_EQ(Jevons({"score", "--checkpoint", folder_ / "run", "--tokens", folder_ / "none", "--output", folder_ / "x"}).exit_code,
+            3);
   WriteTokens("high.safetensors", {1, 2, 99999, 4}, 1);
   const ProcessResult high =
       Jevons({"score", "--checkpoint", folder_ / "run", "--tokens", folder_ / "high.safetensors", "--output", folder_ / "x"});
@@ -310,8 +326,8 @@ TEST_F(InteropCli, OutputsAndArguments) {
   EXPECT_THAT(high.err, AllOf(HasSubstr("high.safetensors"), HasSubstr("99999")));
   EXPECT_FALSE(fs::exists(folder_ / "x"));
   const std::string tokens = Contents(folder_ / "high.safetensors");
-  const ProcessResult itself =
-      Jevons({"score", "--checkpoint", folder_ / "run", "--tokens", folder_ / "high.safetensors", "--output", folder_ / "./high.safetensors"});
+  const ProcessResult itself = Jevons({"score", "--checkpoint", folder_ / "run", "--tokens", folder_ / "high.safetensors",
+                                       "--output", folder_ / "./high.safetensors"});
   EXPECT_EQ(itself.exit_code, 2);
   EXPECT_THAT(itself.err, HasSubstr("--tokens"));
   EXPECT_EQ(Contents(folder_ / "high.safetensors"), tokens);

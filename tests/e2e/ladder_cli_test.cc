@@ -33,15 +33,18 @@ variant { name: "dense" experts: 0 } %s
 law { name: CONSTANTS tokens_per_parameter: 0.1 learning_rate: 3e-3 batch_tokens: 128 }
 asymptote: 0.1 %s
 )",
-                                       SourcePath("configs/presets/quickstart_cpu.textproto"), (folder_ / "data").string(), sizes > 1 ? "variant { name: \"moe4\" experts: 4 slowdown: 2 }" : "", machine);
+                                       SourcePath("configs/presets/quickstart_cpu.textproto"), (folder_ / "data").string(),
+                                       sizes > 1 ? "variant { name: \"moe4\" experts: 4 slowdown: 2 }" : "", machine);
     for (int i = 0, width = 32; i < sizes; ++i, width = width * 3 / 2 / 16 * 16)
-      absl::StrAppendFormat(&text, "size { name: \"w%d\" set: \"model.hidden_size=%d\" set: \"model.dense_intermediate_size=%d\" gflops: 1 %s}\n", width, width, 3 * 16,
-                            i == 0 ? "seed: 1 seed: 2 " : "");
+      absl::StrAppendFormat(
+          &text, "size { name: \"w%d\" set: \"model.hidden_size=%d\" set: \"model.dense_intermediate_size=%d\" gflops: 1 %s}\n",
+          width, width, 3 * 16, i == 0 ? "seed: 1 seed: 2 " : "");
     std::ofstream(folder_ / name) << text;
     return folder_ / name;
   }
 
-  static std::vector<std::string> Ladder(const std::string& config, const std::string& output, std::vector<std::string> more = {}) {
+  static std::vector<std::string> Ladder(const std::string& config, const std::string& output,
+                                         std::vector<std::string> more = {}) {
     more.insert(more.begin(), {"ladder", "--config", config, "--output", folder_ / output});
     return more;
   }
@@ -61,7 +64,9 @@ asymptote: 0.1 %s
 
   static void WaitForStep(const std::string& rung, int step) {
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-    while (std::chrono::steady_clock::now() < deadline && (Read(folder_ / rung / "metrics.jsonl").find(absl::StrCat("\"step\":", step, ",")) == std::string::npos || NewestStep(rung) == 0))
+    while (std::chrono::steady_clock::now() < deadline &&
+           (Read(folder_ / rung / "metrics.jsonl").find(absl::StrCat("\"step\":", step, ",")) == std::string::npos ||
+            NewestStep(rung) == 0))
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     EXPECT_GT(NewestStep(rung), 0) << rung;
   }
@@ -72,7 +77,9 @@ TEST_F(LadderCli, TheLadderForTwoCoresIsPlannedWithoutData) {
   const ProcessResult text = Jevons({"ladder", "--config", config, "--dry-run"});
   EXPECT_EQ(text.exit_code, 0) << text.err;
   EXPECT_EQ(text.err, "");
-  for (const char* part : {"small_cpu: 27 rungs, 4 sizes of dense, moe8, moe32; rates and batches by DEEPSEEK_LLM, tokens 20 times N", "\ndense-s1-x16-seed1 ", "\nmoe32-s4-seed1 ", "hours of 2 devices and $"})
+  for (const char* part :
+       {"small_cpu: 27 rungs, 4 sizes of dense, moe8, moe32; rates and batches by DEEPSEEK_LLM, tokens 20 times N",
+        "\ndense-s1-x16-seed1 ", "\nmoe32-s4-seed1 ", "hours of 2 devices and $"})
     EXPECT_THAT(text.out, HasSubstr(part));
   const ProcessResult json = Jevons({"ladder", "--config", config, "--dry-run", "--json"});
   const auto plan = nlohmann::json::parse(json.out, nullptr, /*allow_exceptions=*/false);
@@ -82,7 +89,8 @@ TEST_F(LadderCli, TheLadderForTwoCoresIsPlannedWithoutData) {
 }
 
 TEST_F(LadderCli, MoreThanTheBudgetIsRefused) {
-  const std::string config = Write("costly.textproto", 2, "machine { price_per_device_hour: 1 }"), unpriced = Write("unpriced.textproto", 2);
+  const std::string config = Write("costly.textproto", 2, "machine { price_per_device_hour: 1 }"),
+                    unpriced = Write("unpriced.textproto", 2);
   const ProcessResult budget = Jevons(Ladder(config, "costly", {"--budget", "1e-6"}));
   EXPECT_EQ(budget.exit_code, 2) << budget.err;
   EXPECT_THAT(budget.err, StartsWith("error: --budget = 1e-06: the ladder takes $"));
@@ -110,7 +118,8 @@ TEST_F(LadderCli, AFinishedLadderHasForetoldItsLargestRung) {
   const std::string foretold = Read(folder_ / "whole/prediction.json");
   EXPECT_THAT(foretold, HasSubstr("\"group\": \"moe4-w64\""));
   // Files' times are those of the kernel's ticks: both may be in one.
-  EXPECT_LE(fs::last_write_time(folder_ / "whole/prediction.json"), fs::last_write_time(folder_ / "whole/dense-w64-seed1.textproto"));
+  EXPECT_LE(fs::last_write_time(folder_ / "whole/prediction.json"),
+            fs::last_write_time(folder_ / "whole/dense-w64-seed1.textproto"));
   for (const auto& [rung, loss] : Losses("whole")) EXPECT_NE(loss, "") << rung;
   // Again: nothing is left to do, nothing that is there changes.
   const auto trained = fs::last_write_time(folder_ / "whole/dense-w32-seed1/metrics.jsonl");
@@ -126,7 +135,8 @@ TEST_F(LadderCli, AFinishedLadderHasForetoldItsLargestRung) {
   // The ladder may not become another behind the rungs' back.
   const ProcessResult other = Jevons(Ladder(config, "whole", {"--set", "train.steps=9"}));
   EXPECT_EQ(other.exit_code, 2);
-  EXPECT_THAT(other.err, HasSubstr("whole/dense-w32-seed1.textproto: the rung was begun as another run than the ladder says now: modified: train.steps: 8 -> 9"));
+  EXPECT_THAT(other.err, HasSubstr("whole/dense-w32-seed1.textproto: the rung was begun as another run than the ladder says now: "
+                                   "modified: train.steps: 8 -> 9"));
 }
 
 // Stopped in one rung and killed in the next, it comes to the losses of one that ran through.

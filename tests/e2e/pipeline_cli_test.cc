@@ -29,12 +29,20 @@ TEST_F(PipelineCli, RefusesWhatDoesNotFit) {
   };
   const std::string dualpipe = "parallel.schedule=DUALPIPE", interleaved = "parallel.schedule=INTERLEAVED";
   const std::vector<Refusal> refusals = {
-      {4, {"parallel.pp=4", dualpipe}, "train.batch_sequences = 6: brings 6 micro-batches to each of 1 pipelines", "nearest legal: 8"},
-      {2, {"parallel.pp=2", interleaved, "parallel.virtual_stages=2", "train.batch_sequences=7"}, "train.batch_sequences = 7: ",
+      {4,
+       {"parallel.pp=4", dualpipe},
+       "train.batch_sequences = 6: brings 6 micro-batches to each of 1 pipelines",
+       "nearest legal: 8"},
+      {2,
+       {"parallel.pp=2", interleaved, "parallel.virtual_stages=2", "train.batch_sequences=7"},
+       "train.batch_sequences = 7: ",
        "nearest legal: 8"},
       {4, {"parallel.pp=3"}, "parallel.pp = 3: must divide the 4 ranks", "nearest legal: 4"},
       {4, {"parallel.pp=2", "parallel.ep=4"}, "parallel.ep = 4: must divide the 2 ranks of a stage", "nearest legal: 2"},
-      {3, {"parallel.pp=3", dualpipe}, "parallel.pp = 3: schedule DUALPIPE pairs each rank", "nearest legal: none for 3 ranks, but parallel.schedule = DUALPIPEV"},
+      {3,
+       {"parallel.pp=3", dualpipe},
+       "parallel.pp = 3: schedule DUALPIPE pairs each rank",
+       "nearest legal: none for 3 ranks, but parallel.schedule = DUALPIPEV"},
       {2, {"parallel.stages=3|1"}, "parallel.stages = \"3|1\": ", "1"},
       {2, {"parallel.pp=2", "parallel.stages=1|1"}, "parallel.stages = \"1|1\": that is 2 layers", "such as \"3|1\""},
       {2, {"parallel.pp=2", "parallel.virtual_stages=2"}, "parallel.virtual_stages = 2: schedule 1f1b", "nearest: 1"},
@@ -67,14 +75,20 @@ TEST_F(PipelineCli, RefusesWhatDoesNotFit) {
 TEST_F(PipelineCli, TraceShowsEveryRankBesideTheSimulation) {
   const auto check = [](const ProcessResult& result, const fs::path& path) {
     ASSERT_EQ(result.exit_code, 0) << result.err;
-    EXPECT_THAT(result.out, ContainsRegex("last step's schedule predicted [0-9.]+ s from its mean durations, measured [0-9.]+ s, error [-+0-9.]+%"));
-    EXPECT_THAT(result.out, ContainsRegex("rank 3 +busy [0-9.]+ s, waiting [0-9.]+ s, predicted [0-9.]+ s, measured [0-9.]+ s, error [-+0-9.]+%"));
+    EXPECT_THAT(
+        result.out,
+        ContainsRegex("last step's schedule predicted [0-9.]+ s from its mean durations, measured [0-9.]+ s, error [-+0-9.]+%"));
+    EXPECT_THAT(
+        result.out,
+        ContainsRegex("rank 3 +busy [0-9.]+ s, waiting [0-9.]+ s, predicted [0-9.]+ s, measured [0-9.]+ s, error [-+0-9.]+%"));
     std::ifstream file(path);
     const auto trace = nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);
     ASSERT_TRUE(trace.is_object());
     std::map<std::string, std::vector<int>> ranks;  // by action and process
     for (const auto& event : trace["traceEvents"])
-      if (event["ph"] == "X") ranks[absl::StrCat(event["name"].get<std::string>(), event["pid"].get<int>() == 0 ? "" : " simulated")].push_back(event["tid"]);
+      if (event["ph"] == "X")
+        ranks[absl::StrCat(event["name"].get<std::string>(), event["pid"].get<int>() == 0 ? "" : " simulated")].push_back(
+            event["tid"]);
     // Two pipelines of two ranks, 3 micro-batches each; the first two ranks of the world have stage 0.
     EXPECT_THAT(ranks["0F0"], testing::ElementsAre(0, 1));
     EXPECT_THAT(ranks["1I2"], testing::ElementsAre(2, 3));

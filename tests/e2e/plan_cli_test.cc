@@ -21,8 +21,7 @@ using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
 const std::string kConfigs = SourcePath("configs");
-const std::string kV3 = kConfigs + "/presets/deepseek_v3_671b.textproto",
-                  kH800 = kConfigs + "/clusters/h800_2048.textproto";
+const std::string kV3 = kConfigs + "/presets/deepseek_v3_671b.textproto", kH800 = kConfigs + "/clusters/h800_2048.textproto";
 constexpr double kTimeout = 60;
 
 class PlanCommand : public ::testing::Test {
@@ -35,8 +34,7 @@ class PlanCommand : public ::testing::Test {
 
   // The program finds its tables beside the binary or in the folder it stands in.
   static ProcessResult Jevons(std::vector<std::string> arguments) {
-    arguments.insert(arguments.begin(), {"sh", "-c", "cd \"$0\" && exec \"$@\"", SourcePath(""),
-                                         BinaryPath("jevons")});
+    arguments.insert(arguments.begin(), {"sh", "-c", "cd \"$0\" && exec \"$@\"", SourcePath(""), BinaryPath("jevons")});
     return RunProcess(std::move(arguments), kTimeout);
   }
   static ProcessResult Plan(std::vector<std::string> more, const std::string& cluster = kH800) {
@@ -60,8 +58,7 @@ class PlanCommand : public ::testing::Test {
     return Write("cluster.textproto", text.replace(at, from.size(), to));
   }
 
-  static void ExpectOneError(const ProcessResult& result, int exit_code,
-                             const std::vector<std::string>& says) {
+  static void ExpectOneError(const ProcessResult& result, int exit_code, const std::vector<std::string>& says) {
     EXPECT_EQ(result.exit_code, exit_code) << result.err;
     EXPECT_EQ(result.out, "");
     EXPECT_THAT(result.err, StartsWith("error: "));
@@ -86,20 +83,19 @@ TEST_F(PlanCommand, TellsTimeMemoryAndMoney) {
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(result.err, "");
   for (const char* line :
-       {"2048 H800, PP16 EP64 DP128 dualpipe, micro-batch 1, FP8, selective recomputation",
-        "671.0B parameters, 36.6", "fits            yes", "\nstep            ", "\ntokens/s/GPU ", "\nMFU ",
-        "bubble and waiting", "the fullest, counted", "optimizer state", "run of 14.8T tokens at $2 per GPU hour", "goodput",
-        "not in the headline", "stage  rank  content", "unevenness"})
+       {"2048 H800, PP16 EP64 DP128 dualpipe, micro-batch 1, FP8, selective recomputation", "671.0B parameters, 36.6",
+        "fits            yes", "\nstep            ", "\ntokens/s/GPU ", "\nMFU ", "bubble and waiting", "the fullest, counted",
+        "optimizer state", "run of 14.8T tokens at $2 per GPU hour", "goodput", "not in the headline", "stage  rank  content",
+        "unevenness"})
     EXPECT_THAT(result.out, HasSubstr(line));
 }
 
 TEST_F(PlanCommand, ReproducesTheClaim) {
   const ProcessResult result = Jevons({"plan", "--reproduce", "deepseek-v3"});
   EXPECT_EQ(result.exit_code, 0) << result.err;
-  for (const char* line :
-       {"pre-training         K GPU h        2664", "context extension    K GPU h         119",
-        "total                $M            5.576", "time per step        s            19.926",
-        "1F1B                 s             13.95", "pre-training, what if"})
+  for (const char* line : {"pre-training         K GPU h        2664", "context extension    K GPU h         119",
+                           "total                $M            5.576", "time per step        s            19.926",
+                           "1F1B                 s             13.95", "pre-training, what if"})
     EXPECT_THAT(result.out, HasSubstr(line));
 }
 
@@ -135,14 +131,14 @@ TEST_F(PlanCommand, SearchesAsTextAndJson) {
   ASSERT_GT(json["fitting"].size(), 10);
   EXPECT_EQ(json["fitting"][0]["fits"], true);
   EXPECT_GT(json["fitting"][0]["counted_bytes"], 0);
-  EXPECT_LE(json["fitting"][0]["dollars_per_million_tokens"],
-            json["fitting"][1]["dollars_per_million_tokens"]);
+  EXPECT_LE(json["fitting"][0]["dollars_per_million_tokens"], json["fitting"][1]["dollars_per_million_tokens"]);
   EXPECT_TRUE(json["rejected"].is_object());
 }
 
 // The line that a ranking prints for a layout gives that layout. Few micro-batches, so that counting is quick.
 TEST_F(PlanCommand, SearchPrintsWhatMakesEachLayout) {
-  const std::vector<std::string> batch = {"--set", "train.batch_sequences=4096", "--set", "train.batch_ramp_start=0", "--set", "train.batch_ramp_tokens=0"};
+  const std::vector<std::string> batch = {"--set", "train.batch_sequences=4096", "--set", "train.batch_ramp_start=0",
+                                          "--set", "train.batch_ramp_tokens=0"};
   const auto search = [&](std::vector<std::string> arguments) {
     arguments.insert(arguments.end(), batch.begin(), batch.end());
     return Plan(arguments);
@@ -159,7 +155,8 @@ TEST_F(PlanCommand, SearchPrintsWhatMakesEachLayout) {
       line += (sets.empty() ? "--set " : " --set ") + quote + assignment + quote;
       sets.insert(sets.end(), {"--set", assignment});
     }
-    if (sets.empty() || candidate["layout"].get<std::string>().find("full recomputation") != std::string::npos || ++checked > 3) continue;
+    if (sets.empty() || candidate["layout"].get<std::string>().find("full recomputation") != std::string::npos || ++checked > 3)
+      continue;
     EXPECT_THAT(text, HasSubstr(line + "\n"));
     std::vector<std::string> more = batch;
     more.insert(more.end(), sets.begin(), sets.end());
@@ -187,9 +184,8 @@ TEST_F(PlanCommand, ImpossibleLayoutsNameTheNearest) {
                  {"parallel.pp = 12", "must divide 2048 GPUs", "nearest legal: parallel.pp = 16"});
   ExpectOneError(Plan({"--set", "parallel.ep=256"}), 2,
                  {"parallel.ep = 256", "128 GPUs of a stage", "nearest legal: parallel.ep = 128"});
-  ExpectOneError(
-      Plan({"--set", "train.batch_sequences=15300"}), 2,
-      {"train.batch_sequences = 15300", "multiple of 128", "nearest legal: train.batch_sequences = 15360"});
+  ExpectOneError(Plan({"--set", "train.batch_sequences=15300"}), 2,
+                 {"train.batch_sequences = 15300", "multiple of 128", "nearest legal: train.batch_sequences = 15360"});
   ExpectOneError(Plan({"--set", "precision.compute=FP32"}), 2,
                  {"precision.compute = FP32", "gpu.fp32_tflops = 0", "nearest legal: BF16"});
 }
@@ -215,14 +211,11 @@ TEST_F(PlanCommand, WhatDoesNotFitSaysByHowMuch) {
 }
 
 TEST_F(PlanCommand, BadClustersNameTheFieldAndTheRemedy) {
-  ExpectOneError(
-      Plan({}, ClusterWith("gbs: 50 ", "gbs: 0 ")), 2,
-      {"network.gbs = 0", "2048 GPUs in nodes of 8 need a link between nodes", "50, or gpus: 8 without one"});
-  ExpectOneError(Plan({}, ClusterWith("hbm_gbs:", "hbm_gps:")), 2,
-                 {"cluster.textproto", "hbm_gps", "hbm_gbs"});
+  ExpectOneError(Plan({}, ClusterWith("gbs: 50 ", "gbs: 0 ")), 2,
+                 {"network.gbs = 0", "2048 GPUs in nodes of 8 need a link between nodes", "50, or gpus: 8 without one"});
+  ExpectOneError(Plan({}, ClusterWith("hbm_gbs:", "hbm_gps:")), 2, {"cluster.textproto", "hbm_gps", "hbm_gbs"});
   ExpectOneError(Plan({}, root_ + "/none.textproto"), 2, {"none.textproto"});
-  ExpectOneError(Plan({}, ClusterWith("gpus: 2048", "gpus: 2047")), 2,
-                 {"gpus = 2047", "whole nodes", "2048"});
+  ExpectOneError(Plan({}, ClusterWith("gpus: 2048", "gpus: 2047")), 2, {"gpus = 2047", "whole nodes", "2048"});
 }
 
 TEST_F(PlanCommand, BadTablesNameLineColumnAndValue) {
@@ -234,8 +227,7 @@ TEST_F(PlanCommand, BadTablesNameLineColumnAndValue) {
   ExpectOneError(validate(Write("f.csv", "model,hardware,gpus,tokens_per_sec\nDBRX,H100,8,1\n")), 2,
                  {"f.csv:1", "did you mean \"tokens_per_s\"?"});
   ExpectOneError(validate(Write("g.csv", "model,hardware\nDBRX,H100\n")), 2, {"g.csv:1: no column \"gpus\""});
-  ExpectOneError(validate(Write("c.csv", "model,hardware,gpus\nDBRX,H100,eight\n")), 2,
-                 {"c.csv:2", "gpus = eight"});
+  ExpectOneError(validate(Write("c.csv", "model,hardware,gpus\nDBRX,H100,eight\n")), 2, {"c.csv:2", "gpus = eight"});
   ExpectOneError(validate(Write("d.csv", std::string("\x7f\x45\x4c\x46\x00\x01,\"\n", 8))), 2, {"d.csv"});
   const ProcessResult unknown = validate(Write("e.csv", "model,hardware,gpus\nDBRY,H100,8\n"));
   EXPECT_EQ(unknown.exit_code, 0);
@@ -247,8 +239,10 @@ TEST_F(PlanCommand, UnwritableOutputsAndBadCommandLines) {
     ExpectOneError(Plan({flag, root_ + "/no/such/folder"}), 1, {"/no/such/folder: cannot be written"});
   ExpectOneError(Jevons({"plan"}), 2, {"--config FILE and --cluster FILE"});
   // Options that would do nothing.
-  for (const std::vector<std::string>& more : std::vector<std::vector<std::string>>{
-           {"--search", "--trace", root_ + "/t.json"}, {"--search", "--stages"}, {"--shown", "3"}, {"--reproduce", "deepseek-v3"}}) {
+  for (const std::vector<std::string>& more : std::vector<std::vector<std::string>>{{"--search", "--trace", root_ + "/t.json"},
+                                                                                    {"--search", "--stages"},
+                                                                                    {"--shown", "3"},
+                                                                                    {"--reproduce", "deepseek-v3"}}) {
     const ProcessResult result = Plan(more);
     EXPECT_EQ(result.exit_code, 2) << more.front();
     EXPECT_THAT(result.err, StartsWith("error: --"));
@@ -280,8 +274,7 @@ TEST_F(PlanCommand, ACalibratedMachineCanBePlannedFor) {
   const ProcessResult bf16 = with({"bench", "calibrate"}, {"--set", "precision.compute=BF16"});
   EXPECT_EQ(bf16.exit_code, 0) << bf16.err;
   EXPECT_TRUE(ParseCluster(bf16.out, "standard output").ok()) << bf16.out;
-  ExpectOneError(with({"bench", "calibrate"}, {"--output", root_ + "/no/file"}), 1,
-                 {"/no/file: cannot be written"});
+  ExpectOneError(with({"bench", "calibrate"}, {"--output", root_ + "/no/file"}), 1, {"/no/file: cannot be written"});
   ExpectOneError(with({"bench", "calibrate"}, {"--set", "parallel.backend=CUDA"}), 2,
                  {"parallel.backend = CUDA", "nearest legal: CPU"});
   ExpectOneError(Jevons({"bench", "calibrate", "--set", "model.layers=2"}), 2, {"--config FILE"});

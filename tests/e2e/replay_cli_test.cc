@@ -27,8 +27,22 @@ class ReplayCli : public TrainCli {
   }
   // The JSON of a replay on so many ranks.
   static Json Replay(const std::string& run, int step, int ranks, const std::vector<std::string>& overrides) {
-    std::vector<std::string> command = {"mpirun", "-q", "--mca", "orte_tmpdir_base", folder_, "--oversubscribe", "--bind-to", "none", "-np",
-                                        std::to_string(ranks), kJevons, "replay", folder_ / run, "--step", std::to_string(step), "--json"};
+    std::vector<std::string> command = {"mpirun",
+                                        "-q",
+                                        "--mca",
+                                        "orte_tmpdir_base",
+                                        folder_,
+                                        "--oversubscribe",
+                                        "--bind-to",
+                                        "none",
+                                        "-np",
+                                        std::to_string(ranks),
+                                        kJevons,
+                                        "replay",
+                                        folder_ / run,
+                                        "--step",
+                                        std::to_string(step),
+                                        "--json"};
     for (const std::string& override_text : overrides) command.insert(command.end(), {"--set", override_text});
     const ProcessResult result = RunProcess(std::move(command), kTimeout);
     EXPECT_EQ(result.exit_code, 0) << result.err;
@@ -38,29 +52,35 @@ class ReplayCli : public TrainCli {
 
 TEST_F(ReplayCli, ASkippedStepIsSaidAndReplayed) {
   // So narrow a margin that some ordinary step is beyond it.
-  const std::vector<std::string> skipping = {"train.bad_step.policy=SKIP", "train.bad_step.spike_sigmas=1", "train.bad_step.spike_window=3",
-                                             "train.bad_step.most_in_a_row=12", "checkpoint.interval=1", "checkpoint.keep=12"};
+  const std::vector<std::string> skipping = {"train.bad_step.policy=SKIP",    "train.bad_step.spike_sigmas=1",
+                                             "train.bad_step.spike_window=3", "train.bad_step.most_in_a_row=12",
+                                             "checkpoint.interval=1",         "checkpoint.keep=12"};
   const ProcessResult trained = Train(2, 2, "run", skipping);
   ASSERT_EQ(trained.exit_code, 0) << trained.err;
   const std::vector<Json> bad = BadSteps("run");
   ASSERT_FALSE(bad.empty());
   const int step = bad.front()["step"];
   EXPECT_THAT(trained.err, HasSubstr(absl::StrCat("step ", step, "/12 was skipped: ")));
-  EXPECT_THAT(trained.out, HasSubstr(absl::StrCat(bad.size(), bad.size() == 1 ? " step of " : " steps of ", bad.size() * 6 * 32, " tokens skipped")));
-  EXPECT_THAT(Jevons({"inspect", folder_ / "run"}).out, AllOf(HasSubstr(absl::StrCat("step ", step, ": the ")), HasSubstr(" skipped), ")));
+  EXPECT_THAT(trained.out, HasSubstr(absl::StrCat(bad.size(), bad.size() == 1 ? " step of " : " steps of ", bad.size() * 6 * 32,
+                                                  " tokens skipped")));
+  EXPECT_THAT(Jevons({"inspect", folder_ / "run"}).out,
+              AllOf(HasSubstr(absl::StrCat("step ", step, ": the ")), HasSubstr(" skipped), ")));
   const std::string metrics_before = Jevons({"inspect", folder_ / "run", "--json"}).out;
   const ProcessResult too_old = Jevons({"replay", folder_ / "run", "--step", "1"});
   EXPECT_EQ(too_old.exit_code, 2);
-  EXPECT_THAT(too_old.err, AllOf(StartsWith("error: --step 1: the oldest checkpoint of "), HasSubstr("give a later step, or the run's --config")));
+  EXPECT_THAT(too_old.err, AllOf(StartsWith("error: --step 1: the oldest checkpoint of "),
+                                 HasSubstr("give a later step, or the run's --config")));
   for (const int replayed : {step, 12}) {
     const Json one = Replay("run", replayed, 1, {});
     EXPECT_EQ(one["as_recorded"], true) << one;
     EXPECT_EQ(one["samples"].size(), 6u);
     EXPECT_EQ(one["samples"][0]["sample"], (replayed - 1) * 6);
     EXPECT_FALSE(one["parameters"].empty());
-    for (const auto& [ranks, overrides] : std::vector<std::pair<int, std::vector<std::string>>>{{3, {"parallel.ep=1"}}, {2, {"parallel.ep=1", "parallel.pp=2"}}}) {
+    for (const auto& [ranks, overrides] :
+         std::vector<std::pair<int, std::vector<std::string>>>{{3, {"parallel.ep=1"}}, {2, {"parallel.ep=1", "parallel.pp=2"}}}) {
       const Json other = Replay("run", replayed, ranks, overrides);
-      for (const char* same : {"gradient_hash", "gradient_norm", "loss", "losses", "reason", "as_recorded", "samples", "parameters"})
+      for (const char* same :
+           {"gradient_hash", "gradient_norm", "loss", "losses", "reason", "as_recorded", "samples", "parameters"})
         EXPECT_EQ(other[same], one[same]) << same << " on " << ranks << " ranks";
     }
   }
@@ -69,14 +89,19 @@ TEST_F(ReplayCli, ASkippedStepIsSaidAndReplayed) {
 
 // From the beginning, with the config that the run was given.
 TEST_F(ReplayCli, ReplaysWhatIsOlderThanAnyCheckpoint) {
-  ASSERT_EQ(Train(1, 1, "early", {"train.steps=3", "train.bad_step.policy=SKIP", "train.bad_step.spike_sigmas=0.001", "train.bad_step.spike_window=2"}).exit_code, 0);
+  ASSERT_EQ(
+      Train(1, 1, "early",
+            {"train.steps=3", "train.bad_step.policy=SKIP", "train.bad_step.spike_sigmas=0.001", "train.bad_step.spike_window=2"})
+          .exit_code,
+      0);
   std::vector<std::string> command = {"replay", folder_ / "early", "--step", "2"};
   const std::vector<std::string> given = Command(1, 1, "early", {"train.steps=3"});
   for (auto word = std::find(given.begin(), given.end(), "--config"); word != given.end(); ++word)
     if (*word == "--config" || *word == "--set") command.insert(command.end(), {*word, *(word + 1)});
   const ProcessResult result = Jevons(command);
   ASSERT_EQ(result.exit_code, 0) << result.err;
-  EXPECT_THAT(result.out, AllOf(StartsWith("step             2, from the beginning\nverdict          good\n"), HasSubstr("the run's record the same bits\n"),
+  EXPECT_THAT(result.out, AllOf(StartsWith("step             2, from the beginning\nverdict          good\n"),
+                                HasSubstr("the run's record the same bits\n"),
                                 HasSubstr("parameters with the largest gradients:\n"), HasSubstr(" tokens of document ")));
 }
 

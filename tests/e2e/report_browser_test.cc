@@ -33,7 +33,8 @@ parent.postMessage(Object.entries(out).map(([k, v]) => k + '=' + v).join('|'), '
 </script>)";
 
 ProcessResult Chromium(const TempFolder& folder, std::vector<std::string> arguments) {
-  std::vector<std::string> command = {"chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--user-data-dir=" + (folder / "browser")};
+  std::vector<std::string> command = {"chromium",      "--headless",        "--no-sandbox",
+                                      "--disable-gpu", "--hide-scrollbars", "--user-data-dir=" + (folder / "browser")};
   command.insert(command.end(), arguments.begin(), arguments.end());
   return RunProcess(std::move(command), 120);
 }
@@ -41,9 +42,11 @@ ProcessResult Chromium(const TempFolder& folder, std::vector<std::string> argume
 class ReportInBrowser : public testing::Test {
  protected:
   void SetUp() override {
-    if (RunProcess({"sh", "-c", "command -v chromium"}, 10).exit_code != 0) GTEST_SKIP() << "no chromium: apt-get install chromium";
-    const std::vector<RunHistory> runs = {ShownRun(folder_, "a run with a name that is long enough to be a nuisance", 300).Read(),
-                                          ShownRun(folder_, "second", 40, {"train.seed=7", "model.moe.routed_experts=64"}).Read()};
+    if (RunProcess({"sh", "-c", "command -v chromium"}, 10).exit_code != 0)
+      GTEST_SKIP() << "no chromium: apt-get install chromium";
+    const std::vector<RunHistory> runs = {
+        ShownRun(folder_, "a run with a name that is long enough to be a nuisance", 300).Read(),
+        ShownRun(folder_, "second", 40, {"train.seed=7", "model.moe.routed_experts=64"}).Read()};
     const std::vector<RunFacts> facts = {ShownFacts(runs[0]), ShownFacts(runs[1])};
     page_ = ReportPage(runs, facts, CompareRuns(runs, {}).value());
   }
@@ -52,15 +55,20 @@ class ReportInBrowser : public testing::Test {
   std::map<std::string, std::string> Look(int width) {
     folder_.Write("look.html", page_ + kLook);
     // A frame, for a window is never narrower than 500 pixels.
-    const std::string around = folder_.Write("around.html", absl::StrCat("<script>onmessage = e => document.documentElement.setAttribute('data-look', e.data)</script><iframe src=\"look.html\" style=\"border:0;height:900px;width:", width, "px\"></iframe>"));
-    const ProcessResult seen = Chromium(folder_, {"--window-size=1400,1000", "--virtual-time-budget=5000", "--dump-dom", "file://" + around});
+    const std::string around = folder_.Write(
+        "around.html", absl::StrCat("<script>onmessage = e => document.documentElement.setAttribute('data-look', "
+                                    "e.data)</script><iframe src=\"look.html\" style=\"border:0;height:900px;width:",
+                                    width, "px\"></iframe>"));
+    const ProcessResult seen =
+        Chromium(folder_, {"--window-size=1400,1000", "--virtual-time-budget=5000", "--dump-dom", "file://" + around});
     const std::string begin = "data-look=\"";
     const size_t at = seen.out.find(begin);
     EXPECT_NE(at, std::string::npos) << seen.err;
     if (at == std::string::npos) return {};
     const size_t from = at + begin.size();
     std::map<std::string, std::string> look;
-    for (const std::string& part : std::vector<std::string>(absl::StrSplit(seen.out.substr(from, seen.out.find('"', from) - from), '|')))
+    for (const std::string& part :
+         std::vector<std::string>(absl::StrSplit(seen.out.substr(from, seen.out.find('"', from) - from), '|')))
       look.insert(absl::StrSplit(part, absl::MaxSplits('=', 1)));
     return look;
   }

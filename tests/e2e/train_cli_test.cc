@@ -1,4 +1,6 @@
 // Training as a user meets it: real processes under mpirun, signals, kills, and what the other commands make of the run.
+#include "tests/support/train_cli.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -14,7 +16,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "data/tokenizer/unicode.h"
-#include "tests/support/train_cli.h"
 
 namespace jevons {
 namespace {
@@ -25,8 +26,7 @@ using ::testing::StartsWith;
 
 // Told before anything is taken, and nothing is left behind.
 TEST_F(TrainCli, RefusesWhatMemoryCannotHold) {
-  const ProcessResult result =
-      Train(2, 1, "huge", {"train.batch_sequences=1000000", "train.micro_batch_sequences=500000"});
+  const ProcessResult result = Train(2, 1, "huge", {"train.batch_sequences=1000000", "train.micro_batch_sequences=500000"});
   EXPECT_EQ(result.exit_code, 2) << result.err;
   EXPECT_THAT(result.err, HasSubstr("for 2 ranks: lower train.micro_batch_sequences = 500000"));
   EXPECT_FALSE(fs::exists(folder_ / "huge"));
@@ -98,7 +98,8 @@ TEST_F(TrainCli, RanksThatWereNotStartedAlikeAreRefused) {
   const auto begin = std::chrono::steady_clock::now();
   const ProcessResult rate = train_both("--set", "optimizer.learning_rate.peak=1e-1");
   EXPECT_EQ(rate.exit_code, 2) << rate.err;
-  EXPECT_THAT(rate.err, StartsWith(absl::StrCat(second, " has another config than rank 0: modified: optimizer.learning_rate.peak: ")));
+  EXPECT_THAT(rate.err,
+              StartsWith(absl::StrCat(second, " has another config than rank 0: modified: optimizer.learning_rate.peak: ")));
   const ProcessResult output = train_both("--output", folder_ / "elsewhere");
   EXPECT_EQ(output.exit_code, 2) << output.err;
   EXPECT_THAT(output.err, StartsWith(absl::StrCat(second, " has another --output than rank 0")));
@@ -165,7 +166,8 @@ TEST_F(TrainCli, BadConfigsAreOneClearError) {
   const ProcessResult experts = Train(2, 1, "bad", {"model.moe.routed_experts=7"});
   EXPECT_EQ(experts.exit_code, 2);
   EXPECT_THAT(experts.err, StartsWith("error: "));
-  EXPECT_THAT(experts.err, HasSubstr("model.moe.routed_experts = 7: must be divisible by model.moe.groups = 4; nearest legal: 8"));
+  EXPECT_THAT(experts.err,
+              HasSubstr("model.moe.routed_experts = 7: must be divisible by model.moe.groups = 4; nearest legal: 8"));
   const ProcessResult ep = Train(2, 3, "bad");
   EXPECT_EQ(ep.exit_code, 2);
   EXPECT_THAT(ep.err, HasSubstr("parallel.ep = 3"));
@@ -182,7 +184,7 @@ TEST_F(TrainCli, EvalAndGenerateUseTheRun) {
   EXPECT_THAT(eval.out, HasSubstr("validation loss"));
   EXPECT_THAT(eval.out, HasSubstr("bits per byte"));
   const std::vector<std::string> generate = {"generate", "--checkpoint", folder_ / "used", "--prompt", "In the",
-                                             "--tokens", "20", "--seed", "5"};
+                                             "--tokens", "20",           "--seed",         "5"};
   const ProcessResult text = Jevons(generate);
   EXPECT_EQ(text.exit_code, 0) << text.err;
   EXPECT_THAT(text.out, StartsWith("In the"));
@@ -231,26 +233,32 @@ TEST_F(TrainCli, TheAverageOfTheWeightsIsUsedWhereItIsAskedFor) {
   };
   EXPECT_EQ(loss({folder_ / "averaged"}), loss({folder_ / "plain"})) << "an average changes nothing else";
   EXPECT_NE(loss({folder_ / "averaged", "--ema"}), loss({folder_ / "averaged"}));
-  const std::vector<std::string> generate = {"generate", "--checkpoint", folder_ / "averaged", "--prompt", "In the", "--tokens", "5", "--ema"};
+  const std::vector<std::string> generate = {"generate", "--checkpoint", folder_ / "averaged", "--prompt", "In the", "--tokens",
+                                             "5",        "--ema"};
   EXPECT_EQ(Jevons(generate).exit_code, 0);
 
   // What is exported of it, and comes back, is what was evaluated.
   const std::string model = folder_ / "averaged_model", back = folder_ / "averaged_back";
-  ASSERT_EQ(Jevons({"export", "--checkpoint", folder_ / "averaged", "--output", model, "--precision", "fp32", "--ema"}).exit_code, 0);
+  ASSERT_EQ(Jevons({"export", "--checkpoint", folder_ / "averaged", "--output", model, "--precision", "fp32", "--ema"}).exit_code,
+            0);
   EXPECT_EQ(Jevons({"verify-export", folder_ / "averaged", model, "--ema"}).exit_code, 0);
   EXPECT_EQ(Jevons({"verify-export", folder_ / "averaged", model}).exit_code, 3);
   ASSERT_EQ(Jevons({"import", "--input", model, "--output", back}).exit_code, 0);
-  EXPECT_EQ(loss({back, "--set", absl::StrCat("data.path=", (folder_ / "data").string()), "--set", "data.sequence_length=32"}), loss({folder_ / "averaged", "--ema"}));
+  EXPECT_EQ(loss({back, "--set", absl::StrCat("data.path=", (folder_ / "data").string()), "--set", "data.sequence_length=32"}),
+            loss({folder_ / "averaged", "--ema"}));
 
-  for (const std::vector<std::string>& command : std::vector<std::vector<std::string>>{{"eval", "--checkpoint", folder_ / "plain"},
-                                                                                      {"generate", "--checkpoint", folder_ / "plain", "--prompt", "A"},
-                                                                                      {"export", "--checkpoint", folder_ / "plain", "--output", folder_ / "no_model"}}) {
+  for (const std::vector<std::string>& command :
+       std::vector<std::vector<std::string>>{{"eval", "--checkpoint", folder_ / "plain"},
+                                             {"generate", "--checkpoint", folder_ / "plain", "--prompt", "A"},
+                                             {"export", "--checkpoint", folder_ / "plain", "--output", folder_ / "no_model"}}) {
     std::vector<std::string> asks = command;
     asks.push_back("--ema");
     const ProcessResult refused = Jevons(asks);
     EXPECT_EQ(refused.exit_code, 2);
     EXPECT_EQ(refused.out, "");
-    EXPECT_THAT(refused.err, HasSubstr("plain/checkpoints/step-00000012 holds no average of the weights: its run had optimizer.ema_decay = 0; leave --ema out")) << refused.err;
+    EXPECT_THAT(refused.err, HasSubstr("plain/checkpoints/step-00000012 holds no average of the weights: its run had "
+                                       "optimizer.ema_decay = 0; leave --ema out"))
+        << refused.err;
   }
   EXPECT_FALSE(fs::exists(folder_ / "no_model"));
 }
@@ -286,7 +294,8 @@ TEST_F(TrainCli, ARunIsUsableWithoutItsData) {
   const ProcessResult damaged = generate();
   EXPECT_EQ(damaged.exit_code, 3);
   EXPECT_THAT(damaged.err, HasSubstr((folder_ / "alone/tokenizer.json").string()));
-  const std::vector<std::string> there = {"--set", absl::StrCat("data.tokenizer=", (folder_ / "elsewhere/tokenizer.json").string())};
+  const std::vector<std::string> there = {"--set",
+                                          absl::StrCat("data.tokenizer=", (folder_ / "elsewhere/tokenizer.json").string())};
   EXPECT_EQ(generate(there).out, with_data.out);
   // As a run from before there was one: by the data's path.
   fs::remove(folder_ / "alone/tokenizer.json");
@@ -299,7 +308,8 @@ TEST_F(TrainCli, ABatchFromOneDocumentIsSaidOnce) {
   std::ofstream text(folder_ / "book.txt");
   for (int i = 0; i < 200; ++i) text << "In the beginning there were " << i << " cats, and each of them sat on a mat.\n";
   text.close();
-  const ProcessResult prepared = Jevons({"prepare", "--input", folder_ / "book.txt", "--output", folder_ / "book", "--vocab-size", "300"});
+  const ProcessResult prepared =
+      Jevons({"prepare", "--input", folder_ / "book.txt", "--output", folder_ / "book", "--vocab-size", "300"});
   ASSERT_EQ(prepared.exit_code, 0) << prepared.err;
   const std::string path = absl::StrCat("data.path=", (folder_ / "book").string());
   const std::string warning = "whole batches come from one document; a new run with data.shuffle_samples=true mixes them";
@@ -320,12 +330,14 @@ std::string Between(const std::string& text, const std::string& from, const std:
 TEST_F(TrainCli, GenerateTakesPromptsStopsAndCounts) {
   ASSERT_EQ(Train(1, 1, "talks").exit_code, 0);
   const auto generate = [&](std::vector<std::string> more) {
-    more.insert(more.begin(), {"generate", "--checkpoint", folder_ / "talks", "--tokens", "25", "--seed", "7", "--temperature", "2"});
+    more.insert(more.begin(),
+                {"generate", "--checkpoint", folder_ / "talks", "--tokens", "25", "--seed", "7", "--temperature", "2"});
     return Jevons(std::move(more));
   };
   const ProcessResult text = generate({"--prompt", "In the beginning"});
   ASSERT_EQ(text.exit_code, 0) << text.err;
-  EXPECT_THAT(text.err, testing::ContainsRegex("I prompt [0-9]+ tokens, [0-9.]+ tokens/s; generated [0-9]+ tokens, [0-9.]+ tokens/s\n"));
+  EXPECT_THAT(text.err,
+              testing::ContainsRegex("I prompt [0-9]+ tokens, [0-9.]+ tokens/s; generated [0-9]+ tokens, [0-9.]+ tokens/s\n"));
   EXPECT_EQ(text.out, ReplaceInvalidUtf8(text.out));
   const std::string made = text.out.substr(16, text.out.size() - 17);
   std::ofstream(folder_ / "prompt.txt") << "In the beginning\n";
@@ -343,7 +355,8 @@ TEST_F(TrainCli, GenerateTakesPromptsStopsAndCounts) {
     EXPECT_EQ(stopped.out, "In the beginning" + made.substr(0, made.find(stop)) + "\n");
   }
   const ProcessResult greedy = generate({"--prompt", "In the", "--top-k", "1"});
-  const ProcessResult likeliest = Jevons({"generate", "--checkpoint", folder_ / "talks", "--tokens", "25", "--temperature", "0", "--prompt", "In the"});
+  const ProcessResult likeliest =
+      Jevons({"generate", "--checkpoint", folder_ / "talks", "--tokens", "25", "--temperature", "0", "--prompt", "In the"});
   EXPECT_EQ(greedy.out, likeliest.out);
 }
 
@@ -374,8 +387,8 @@ TEST_F(TrainCli, GenerateRefusesWhatMakesNoSense) {
 TEST_F(TrainCli, GenerateDoesNotWaitForAPromptThatCannotCome) {
   ASSERT_EQ(Train(1, 1, "listens").exit_code, 0);
   const auto start = [&](const std::string& redirection) {
-    return Process::Start({"sh", "-c", "exec \"$@\" " + redirection, "sh", kJevons, "generate", "--checkpoint", folder_ / "listens",
-                           "--prompt-file", "-", "--tokens", "3"});
+    return Process::Start({"sh", "-c", "exec \"$@\" " + redirection, "sh", kJevons, "generate", "--checkpoint",
+                           folder_ / "listens", "--prompt-file", "-", "--tokens", "3"});
   };
   auto closed = start("<&-");
   ASSERT_TRUE(closed.ok());
@@ -395,8 +408,8 @@ TEST_F(TrainCli, GenerateDoesNotWaitForAPromptThatCannotCome) {
 TEST_F(TrainCli, GenerateStreamsUntilItIsInterrupted) {
   ASSERT_EQ(Train(1, 1, "streams").exit_code, 0);
   const std::string out = folder_ / "streamed.txt";
-  auto process = Process::Start({"sh", "-c", "exec \"$@\" > " + out, "sh", kJevons, "generate", "--checkpoint", folder_ / "streams", "--prompt",
-                                 "In the", "--tokens", "25", "--count", "1000000"});
+  auto process = Process::Start({"sh", "-c", "exec \"$@\" > " + out, "sh", kJevons, "generate", "--checkpoint",
+                                 folder_ / "streams", "--prompt", "In the", "--tokens", "25", "--count", "1000000"});
   ASSERT_TRUE(process.ok());
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
   const auto shown = [&] { return fs::exists(out) ? fs::file_size(out) : 0; };
@@ -414,12 +427,12 @@ TEST_F(TrainCli, GenerateStreamsUntilItIsInterrupted) {
 
 // Two runs, their curves, and how far they are apart; the same command finds them done.
 TEST_F(TrainCli, Fp8GapComparesTwoRuns) {
-  std::vector<std::string> command = {"bench", "fp8-gap", "--config", SourcePath("configs/presets/fp8_gap_cpu.textproto"), "--output",
-                                      folder_ / "gap"};
+  std::vector<std::string> command = {"bench",    "fp8-gap",      "--config", SourcePath("configs/presets/fp8_gap_cpu.textproto"),
+                                      "--output", folder_ / "gap"};
   for (const std::string& override_text :
        {absl::StrCat("data.path=", (folder_ / "data").string()), std::string("parallel.threads=1"), std::string("model.layers=2"),
-        std::string("data.sequence_length=32"), std::string("train.batch_sequences=2"), std::string("train.micro_batch_sequences=2"),
-        std::string("train.steps=6"), std::string("cost.peak_tflops=1")})
+        std::string("data.sequence_length=32"), std::string("train.batch_sequences=2"),
+        std::string("train.micro_batch_sequences=2"), std::string("train.steps=6"), std::string("cost.peak_tflops=1")})
     command.insert(command.end(), {"--set", override_text});
   const ProcessResult first = Jevons(command);
   ASSERT_EQ(first.exit_code, 0) << first.err;
@@ -438,7 +451,8 @@ TEST_F(TrainCli, Fp8GapComparesTwoRuns) {
   command.push_back("--ablations");
   const ProcessResult ablations = Jevons(command);
   EXPECT_EQ(ablations.exit_code, 0) << ablations.err;
-  for (const char* name : {"fp8 (", "blocks (", "unpromoted (", "fp32 ("}) EXPECT_THAT(ablations.out, HasSubstr(absl::StrCat("\n", name)));
+  for (const char* name : {"fp8 (", "blocks (", "unpromoted (", "fp32 ("})
+    EXPECT_THAT(ablations.out, HasSubstr(absl::StrCat("\n", name)));
 }
 
 }  // namespace

@@ -40,8 +40,7 @@ class CrashWatch {
   void Look(const MemoryDisk& disk) {
     disk.ForEachPowerLoss(limit_, static_cast<uint64_t>(looks_++), [&](MemoryDisk& survivor) {
       if (!seen_.insert(std::hash<std::string>()(absl::StrCat(promised_, survivor.Dump()))).second) return;
-      if (const std::string violation = Violation(survivor); !violation.empty())
-        violations_.push_back(violation);
+      if (const std::string violation = Violation(survivor); !violation.empty()) violations_.push_back(violation);
     });
   }
 
@@ -51,8 +50,7 @@ class CrashWatch {
  private:
   std::string Violation(MemoryDisk& survivor) const {
     const std::vector<int64_t> steps = CommittedSteps(survivor, kDirectory).value();
-    if (promised_ > 0 && (steps.empty() || steps.back() < promised_))
-      return absl::StrCat("step ", promised_, " is lost");
+    if (promised_ > 0 && (steps.empty() || steps.back() < promised_)) return absl::StrCat("step ", promised_, " is lost");
     for (const int64_t step : steps) {
       auto reader = CheckpointReader::Open(survivor, CheckpointPath(survivor, kDirectory, step).value());
       if (!reader.ok()) return std::string(reader.status().message());
@@ -133,8 +131,7 @@ TEST(PowerLoss, TheNextRunGoesOnFromWhateverIsLeft) {
   });
   RunLoopback(2, [&](Communicator& world) {
     CheckpointWriter writer(disk, kDirectory, world, /*keep=*/1);
-    for (int64_t step = 1; step <= 2; ++step)
-      EXPECT_EQ(Save(writer, watch.state(step), world), absl::OkStatus());
+    for (int64_t step = 1; step <= 2; ++step) EXPECT_EQ(Save(writer, watch.state(step), world), absl::OkStatus());
   });
   disk.SetObserver(nullptr);
   EXPECT_GT(states, 200);
@@ -158,8 +155,7 @@ TEST_P(PowerLossTeeth, TheMutantIsCaught) {
   const auto policy = [&](const std::string& path) {
     if (!absl::EndsWith(path, mutant.path_end)) return SyncPolicy::kHonest;
     const int hit = hits++;
-    return hit >= mutant.first && (hit - mutant.first) % mutant.period == 0 ? mutant.policy
-                                                                            : SyncPolicy::kHonest;
+    return hit >= mutant.first && (hit - mutant.first) % mutant.period == 0 ? mutant.policy : SyncPolicy::kHonest;
   };
   SaveUnderWatch(3, {.sync_policy = policy}, watch, disk);
   EXPECT_GT(hits, 0);
@@ -167,21 +163,20 @@ TEST_P(PowerLossTeeth, TheMutantIsCaught) {
   ReportTrials("teeth", 1, "all", "fsyncs left out or late are noticed");
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Syncs, PowerLossTeeth,
-    testing::Values(Mutant{"NoFsyncOfRankFiles", ".bin"}, Mutant{"NoFsyncOfRank0", "rank-00000.bin"},
-                    Mutant{"NoFsyncOfRank1", "rank-00001.bin"}, Mutant{"NoFsyncOfRank2", "rank-00002.bin"},
-                    Mutant{"RankFilesFsyncedAfterTheCommit", ".bin", SyncPolicy::kLateAfterRename},
-                    Mutant{"Rank1FsyncedAfterTheCommit", "rank-00001.bin", SyncPolicy::kLateAfterRename},
-                    Mutant{"OneFsyncInSevenLeftOut", ".bin", SyncPolicy::kSkip, 4, 7},
-                    Mutant{"NoFsyncOfTheManifest", "manifest.pb"},
-                    Mutant{"ManifestFsyncedAfterTheCommit", "manifest.pb", SyncPolicy::kLateAfterRename},
-                    Mutant{"NoSyncOfTheNewFolder", ".partial"}, Mutant{"NoSyncOfCheckpoints", "checkpoints"},
-                    Mutant{"NoSyncAfterTheFirstCommit", "checkpoints", SyncPolicy::kSkip, 0, 100},
-                    Mutant{"NoSyncAfterTheSecondCommit", "checkpoints", SyncPolicy::kSkip, 1, 100},
-                    Mutant{"NoSyncBeforeTheFirstRemoval", "checkpoints", SyncPolicy::kSkip, 2, 100},
-                    Mutant{"NoSyncOfTheRunFolder", "run"}),
-    [](const testing::TestParamInfo<Mutant>& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(Syncs, PowerLossTeeth,
+                         testing::Values(Mutant{"NoFsyncOfRankFiles", ".bin"}, Mutant{"NoFsyncOfRank0", "rank-00000.bin"},
+                                         Mutant{"NoFsyncOfRank1", "rank-00001.bin"}, Mutant{"NoFsyncOfRank2", "rank-00002.bin"},
+                                         Mutant{"RankFilesFsyncedAfterTheCommit", ".bin", SyncPolicy::kLateAfterRename},
+                                         Mutant{"Rank1FsyncedAfterTheCommit", "rank-00001.bin", SyncPolicy::kLateAfterRename},
+                                         Mutant{"OneFsyncInSevenLeftOut", ".bin", SyncPolicy::kSkip, 4, 7},
+                                         Mutant{"NoFsyncOfTheManifest", "manifest.pb"},
+                                         Mutant{"ManifestFsyncedAfterTheCommit", "manifest.pb", SyncPolicy::kLateAfterRename},
+                                         Mutant{"NoSyncOfTheNewFolder", ".partial"}, Mutant{"NoSyncOfCheckpoints", "checkpoints"},
+                                         Mutant{"NoSyncAfterTheFirstCommit", "checkpoints", SyncPolicy::kSkip, 0, 100},
+                                         Mutant{"NoSyncAfterTheSecondCommit", "checkpoints", SyncPolicy::kSkip, 1, 100},
+                                         Mutant{"NoSyncBeforeTheFirstRemoval", "checkpoints", SyncPolicy::kSkip, 2, 100},
+                                         Mutant{"NoSyncOfTheRunFolder", "run"}),
+                         [](const testing::TestParamInfo<Mutant>& info) { return info.param.name; });
 
 }  // namespace
 }  // namespace jevons

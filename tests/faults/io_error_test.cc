@@ -66,8 +66,7 @@ bool TrySave(int ranks, int victim, const FaultPlan& plan) {
     EXPECT_TRUE(!nothing_more || steps.size() == 1) << "a failed save looks committed";
   }
   // Once the disk is well, the same step can be saved, and nothing is left over.
-  RunLoopback(ranks,
-              [&](Communicator& world) { EXPECT_EQ(SaveThrough(disk, second, world), absl::OkStatus()); });
+  RunLoopback(ranks, [&](Communicator& world) { EXPECT_EQ(SaveThrough(disk, second, world), absl::OkStatus()); });
   EXPECT_EQ(Damage(disk), "");
   EXPECT_THAT(CommittedSteps(disk, kDirectory).value(), ElementsAre(2));
   EXPECT_EQ(disk.List(kDirectory).value().size(), 1u);
@@ -80,13 +79,11 @@ int TryAllOperations(int ranks, int64_t failures, bool happens_anyway) {
   for (int victim = 0; victim < ranks; ++victim) {
     for (const int reason : kReasons) {
       for (int64_t operation = 0;; ++operation, ++trials) {
-        SCOPED_TRACE(testing::Message() << "rank " << victim << " of " << ranks << ", operation " << operation
-                                        << ", " << std::strerror(reason));
-        const bool struck = TrySave(ranks, victim,
-                                    {.first_failure = operation,
-                                     .failures = failures,
-                                     .error_number = reason,
-                                     .happens_anyway = happens_anyway});
+        SCOPED_TRACE(testing::Message() << "rank " << victim << " of " << ranks << ", operation " << operation << ", "
+                                        << std::strerror(reason));
+        const bool struck =
+            TrySave(ranks, victim,
+                    {.first_failure = operation, .failures = failures, .error_number = reason, .happens_anyway = happens_anyway});
         if (!struck || testing::Test::HasFailure()) break;
       }
     }
@@ -124,8 +121,7 @@ TEST(IoErrors, ALoadFailsOrIsRight) {
   for (;; ++operation) {
     FaultFileSystem files(disk, {.first_failure = operation});
     auto reader = CheckpointReader::Open(files, path);
-    const std::string mismatch =
-        reader.ok() ? state.Mismatch(*reader, 2) : std::string(reader.status().message());
+    const std::string mismatch = reader.ok() ? state.Mismatch(*reader, 2) : std::string(reader.status().message());
     if (files.failed() == 0) {
       EXPECT_EQ(mismatch, "");
       break;

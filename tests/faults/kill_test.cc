@@ -81,8 +81,7 @@ class TestRun {
     const std::vector<int64_t> steps = CommittedSteps(files, directory).value();
     const int64_t promised = NumberIn(path() + "/promised");
     newest_ = steps.empty() ? 0 : steps.back();
-    if (newest_ < promised)
-      return absl::StrCat("step ", promised, " was promised, ", newest_, " is the newest");
+    if (newest_ < promised) return absl::StrCat("step ", promised, " was promised, ", newest_, " is the newest");
     for (const int64_t step : steps) {
       auto reader = CheckpointReader::Open(files, CheckpointPath(files, directory, step).value());
       if (!reader.ok()) return std::string(reader.status().message());
@@ -103,8 +102,7 @@ class TestRun {
     EXPECT_EQ(status, 0);
     for (int rank = 0; rank < 4; ++rank) unlink(PidFile(rank).c_str());
     const auto time = std::chrono::steady_clock::now() - start;
-    return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(time).count()) / 10 +
-           1;
+    return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(time).count()) / 10 + 1;
   }
 
   // After the kills: a run of its own accord cleans up and ends well.
@@ -142,7 +140,8 @@ TEST(Kill, AllRanksAtRandomInstants) {
   }
   EXPECT_GT(run.newest(), 10) << "no save came through between the kills";
   run.ExpectTheNextRunToEndWell({JEVONS_SAVE_LOOP, run.path(), "2", "3"});
-  ReportTrials("kill", kills, absl::StrCat("1:0-", kills - 1), absl::StrCat(run.newest(), " saves, of 1 to 4 ranks, killed together"));
+  ReportTrials("kill", kills, absl::StrCat("1:0-", kills - 1),
+               absl::StrCat(run.newest(), " saves, of 1 to 4 ranks, killed together"));
 }
 
 TEST(Kill, OneRankOrAllUnderMpi) {
@@ -167,7 +166,8 @@ TEST(Kill, OneRankOrAllUnderMpi) {
   }
   EXPECT_GT(run.newest(), 0);
   run.ExpectTheNextRunToEndWell(command("2"));
-  ReportTrials("kill", kills, absl::StrCat("2:0-", kills - 1), absl::StrCat(run.newest(), " saves of 3 ranks under mpirun, one or all killed"));
+  ReportTrials("kill", kills, absl::StrCat("2:0-", kills - 1),
+               absl::StrCat(run.newest(), " saves of 3 ranks under mpirun, one or all killed"));
 }
 
 }  // namespace

@@ -24,9 +24,8 @@ absl::Status Append(FileSystem& files, const std::string& path, const std::strin
 // The contents of `path` in all states after a power loss; "-" where it is missing.
 std::set<std::string> Outcomes(MemoryDisk& disk, const std::string& path) {
   std::set<std::string> outcomes;
-  disk.ForEachPowerLoss(1000, 1, [&](MemoryDisk& survivor) {
-    outcomes.insert(survivor.Stat(path).value() ? survivor.Contents(path) : "-");
-  });
+  disk.ForEachPowerLoss(
+      1000, 1, [&](MemoryDisk& survivor) { outcomes.insert(survivor.Stat(path).value() ? survivor.Contents(path) : "-"); });
   return outcomes;
 }
 
@@ -69,9 +68,8 @@ TEST(MemoryDisk, ARenameHappensWhollyOrNot) {
 
 TEST(MemoryDisk, AFailedFsyncForgets) {
   MemoryDisk disk;
-  FaultFileSystem files(disk, {.first_failure = 2, .on_failed_sync = [&](const std::string& path) {
-                                 disk.ForgetUnsynced(path);
-                               }});
+  FaultFileSystem files(disk,
+                        {.first_failure = 2, .on_failed_sync = [&](const std::string& path) { disk.ForgetUnsynced(path); }});
   EXPECT_FALSE(Append(files, "f", "lost", true).ok());
   EXPECT_EQ(files.failed(), 1);
   EXPECT_EQ(Append(files, "f", " kept", true), absl::OkStatus());

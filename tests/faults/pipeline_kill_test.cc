@@ -35,8 +35,14 @@ constexpr int kBatch = 48, kSequence = 32;
 
 // Four stages, and so many micro-batches that next to nothing of a step lies outside its schedule.
 std::vector<std::string> Overrides(const std::string& schedule) {
-  return {"parallel.pp=4", "parallel.schedule=" + schedule, absl::StrCat("parallel.watchdog_seconds=", kDeadline),
-          "model.layers=4", absl::StrCat("data.sequence_length=", kSequence), absl::StrCat("train.batch_sequences=", kBatch), "checkpoint.interval=1", "train.eval_interval=0"};
+  return {"parallel.pp=4",
+          "parallel.schedule=" + schedule,
+          absl::StrCat("parallel.watchdog_seconds=", kDeadline),
+          "model.layers=4",
+          absl::StrCat("data.sequence_length=", kSequence),
+          absl::StrCat("train.batch_sequences=", kBatch),
+          "checkpoint.interval=1",
+          "train.eval_interval=0"};
 }
 
 // A launcher that does not look, as if the rank's node were gone with it.

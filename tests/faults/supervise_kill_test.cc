@@ -24,7 +24,8 @@ using ::testing::HasSubstr;
 TEST_F(Supervise, KilledAndStoppedRanksChangeNothing) {
   constexpr int kSteps = 300, kStrikes = 4;  // some seconds: the run is not to end before the last strike
   ASSERT_EQ(Train(1, 1, "undisturbed", {absl::StrCat("train.steps=", kSteps)}).exit_code, 0);
-  auto supervisor = Process::Start(Supervised("disturbed", {"--restarts", "20", "--hang-seconds", "1"}, {absl::StrCat("train.steps=", kSteps)}));
+  auto supervisor = Process::Start(
+      Supervised("disturbed", {"--restarts", "20", "--hang-seconds", "1"}, {absl::StrCat("train.steps=", kSteps)}));
   ASSERT_TRUE(supervisor.ok());
   for (uint64_t strike = 0; strike < kStrikes; ++strike) {
     const Json status = WaitForStep("disturbed", 2 + 5 * static_cast<int64_t>(strike));
@@ -35,7 +36,9 @@ TEST_F(Supervise, KilledAndStoppedRanksChangeNothing) {
     const bool stop = strike == 1;
     kill(pid, stop ? SIGSTOP : SIGKILL);
     const std::string event = stop ? "hung" : "died";
-    const auto of_victim = [&](const Json& event) { return event.value("pid", 0) == pid && event.value("rank", size_t{99}) == victim; };
+    const auto of_victim = [&](const Json& event) {
+      return event.value("pid", 0) == pid && event.value("rank", size_t{99}) == victim;
+    };
     std::vector<Json> events;
     for (int i = 0; i < 3000 && std::none_of(events.begin(), events.end(), of_victim); ++i) {
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
@@ -58,7 +61,8 @@ TEST_F(Supervise, KilledAndStoppedRanksChangeNothing) {
 // A rank that dies takes no step with it that is in memory: nothing is on disk before the end.
 TEST_F(Supervise, AKilledRankLosesNoMoreThanWhatIsNotYetInMemory) {
   constexpr int kSteps = 200, kInterval = 2;
-  const std::vector<std::string> overrides = {absl::StrCat("train.steps=", kSteps), "checkpoint.interval=100000", absl::StrCat("checkpoint.memory_interval=", kInterval)};
+  const std::vector<std::string> overrides = {absl::StrCat("train.steps=", kSteps), "checkpoint.interval=100000",
+                                              absl::StrCat("checkpoint.memory_interval=", kInterval)};
   ASSERT_EQ(Train(1, 1, "unkilled", {absl::StrCat("train.steps=", kSteps)}).exit_code, 0);
   std::vector<std::string> command = Supervised("in_memory", {}, {});
   for (const std::string& override_text : overrides) command.insert(command.end(), {"--set", override_text});
@@ -73,13 +77,15 @@ TEST_F(Supervise, AKilledRankLosesNoMoreThanWhatIsNotYetInMemory) {
   const ProcessResult result = supervisor->Wait(kTimeout);
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(Hash("in_memory"), Hash("unkilled"));
-  const std::vector<Json> died = Events("in_memory", "died"), saved = Events("in_memory", "from_memory"), training = Events("in_memory", "training");
+  const std::vector<Json> died = Events("in_memory", "died"), saved = Events("in_memory", "from_memory"),
+                          training = Events("in_memory", "training");
   ASSERT_EQ(died.size(), 2u);
   ASSERT_EQ(saved.size(), 2u) << result.err;
   ASSERT_EQ(training.size(), 3u);
   for (size_t i = 0; i < 2; ++i) {
     EXPECT_EQ(saved[i]["step"], training[i + 1]["step"]);
-    EXPECT_GE(int64_t{saved[i]["step"]}, int64_t{died[i]["step"]} - 2 * kInterval) << "one that was being hashed, and the one before";
+    EXPECT_GE(int64_t{saved[i]["step"]}, int64_t{died[i]["step"]} - 2 * kInterval)
+        << "one that was being hashed, and the one before";
   }
   EXPECT_FALSE(fs::exists(MemoryFolderOf(folder_ / "in_memory")));
 }
@@ -138,7 +144,8 @@ TEST_F(Supervise, ASignalStopsWithACheckpointAndADamagedOneIsSetAside) {
   const int step = NewestStep("stopped");
   EXPECT_EQ(Events("stopped", "exit").at(0)["step"], step - 1);
 
-  const std::string newest = absl::StrCat((folder_ / "stopped/checkpoints/step-").string(), std::string(8 - std::to_string(step).size(), '0'), step);
+  const std::string newest =
+      absl::StrCat((folder_ / "stopped/checkpoints/step-").string(), std::string(8 - std::to_string(step).size(), '0'), step);
   for (const auto& entry : fs::directory_iterator(newest)) fs::resize_file(entry.path(), fs::file_size(entry.path()) / 2);
   const std::string steps = absl::StrCat("train.steps=", step + 2);
   const ProcessResult resumed = RunProcess(Supervised("stopped", {}, {steps}), kTimeout);
@@ -166,7 +173,8 @@ TEST_F(Supervise, ItsOwnMistakesAreNamed) {
            {{"--restarts", "-1", "--", "train", "--output", "x"}, "--restarts = -1"},
            {{"--hang-seconds", "0", "--", "train", "--output", "x"}, "--hang-seconds = 0"},
            {{"--ranks", "2", "--launcher", "mpirun", "--", "train", "--output", "x"}, "give one of them"},
-           {{"--launcher", "no_such_launcher", "--", "train", "--output", folder_ / "unstarted"}, "no_such_launcher: cannot start"}}) {
+           {{"--launcher", "no_such_launcher", "--", "train", "--output", folder_ / "unstarted"},
+            "no_such_launcher: cannot start"}}) {
     std::vector<std::string> command = {"supervise"};
     command.insert(command.end(), arguments.begin(), arguments.end());
     const ProcessResult result = Jevons(command);

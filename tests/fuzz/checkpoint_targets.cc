@@ -40,7 +40,8 @@ bool HfIndex(const std::string& input) {
   MemoryDisk disk;
   JEVONS_CHECK(disk.MakeDirectory("model").ok());
   constexpr int64_t kElements = 2;
-  for (const auto& [file, tensor] : {std::pair("model/a.safetensors", "x"), std::pair("model/b.safetensors", "y"), std::pair("outside.safetensors", "z")}) {
+  for (const auto& [file, tensor] :
+       {std::pair("model/a.safetensors", "x"), std::pair("model/b.safetensors", "y"), std::pair("outside.safetensors", "z")}) {
     auto writer = SafetensorsWriter::Create(disk, file, {{tensor, kStF32, {kElements}}});
     JEVONS_CHECK(writer.ok() && writer->Append(std::vector<std::byte>(kElements * sizeof(float))).ok() && writer->Finish().ok());
   }
@@ -81,7 +82,8 @@ bool Manifest(const std::string& input) {
   }
   MemoryDisk disk;
   JEVONS_CHECK(disk.MakeDirectory("c").ok());
-  for (const CheckpointFile& file : manifest->files()) PutFile(disk, JoinPath("c", file.name()), std::string(static_cast<size_t>(file.bytes()), '\0'));
+  for (const CheckpointFile& file : manifest->files())
+    PutFile(disk, JoinPath("c", file.name()), std::string(static_cast<size_t>(file.bytes()), '\0'));
   PutFile(disk, JoinPath("c", kManifestName), SealManifest(message));
   auto reader = CheckpointReader::Open(disk, "c");
   if (!reader.ok()) return false;
@@ -90,7 +92,8 @@ bool Manifest(const std::string& input) {
   return whole;
 }
 
-constexpr FuzzTarget kTargets[] = {{"safetensors", Safetensors}, {"hf_index", HfIndex}, {"hf_config", HfConfigFile}, {"manifest", Manifest}};
+constexpr FuzzTarget kTargets[] = {
+    {"safetensors", Safetensors}, {"hf_index", HfIndex}, {"hf_config", HfConfigFile}, {"manifest", Manifest}};
 
 }  // namespace
 

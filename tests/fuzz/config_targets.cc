@@ -69,7 +69,8 @@ bool ScheduleText(const std::string& input) {
   return Validate(*schedule).ok();
 }
 
-constexpr FuzzTarget kTargets[] = {{"run", Run}, {"cluster", Cluster}, {"stages", Stages}, {"action", ActionText}, {"schedule", ScheduleText}};
+constexpr FuzzTarget kTargets[] = {
+    {"run", Run}, {"cluster", Cluster}, {"stages", Stages}, {"action", ActionText}, {"schedule", ScheduleText}};
 
 }  // namespace
 

@@ -63,10 +63,12 @@ TEST_P(Corpus, DamagedOnesDoNoHarm) {
   ReportTrials("hostile", static_cast<int64_t>(number), "1", "inputs cut short or with a bit turned");
 }
 
-INSTANTIATE_TEST_SUITE_P(Parsers, Corpus, testing::ValuesIn(AllTargets()), [](const auto& info) { return std::string(info.param->name); });
+INSTANTIATE_TEST_SUITE_P(Parsers, Corpus, testing::ValuesIn(AllTargets()),
+                         [](const auto& info) { return std::string(info.param->name); });
 
 TEST(Corpora, EachHasItsTarget) {
-  for (const auto& entry : fs::directory_iterator(SourcePath("tests/fuzz/corpus"))) EXPECT_NE(FindTarget(entry.path().filename()), nullptr) << entry.path();
+  for (const auto& entry : fs::directory_iterator(SourcePath("tests/fuzz/corpus")))
+    EXPECT_NE(FindTarget(entry.path().filename()), nullptr) << entry.path();
 }
 
 }  // namespace

@@ -1,3 +1,5 @@
+#include <xxhash.h>
+
 #include <cstring>
 #include <vector>
 
@@ -10,8 +12,6 @@
 #include "kernels/base/check.h"
 #include "tests/fuzz/targets.h"
 #include "tests/support/temp_folder.h"
-
-#include <xxhash.h>
 
 namespace jevons {
 namespace {
@@ -74,13 +74,16 @@ bool TokenizerJson(const std::string& input) {
   JEVONS_CHECK(again->ToJson() == text, "%s", text.c_str());
   const std::string words = "It's 1234, \u00e9\u4e2d\u6587 \xff\xc0 <a>\r\n\tabcabc";
   const std::vector<int32_t> ids = tokenizer->Encode(words, {.specials = SpecialText::kRecognized, .add_bos = true});
-  JEVONS_CHECK(tokenizer->Decode(ids).ok() && again->Encode(words, {.specials = SpecialText::kRecognized, .add_bos = true}) == ids, "%s", text.c_str());
+  JEVONS_CHECK(
+      tokenizer->Decode(ids).ok() && again->Encode(words, {.specials = SpecialText::kRecognized, .add_bos = true}) == ids, "%s",
+      text.c_str());
   return true;
 }
 
 bool JsonLine(const std::string& input) { return JsonLineField(input, "text").ok(); }
 
-constexpr FuzzTarget kTargets[] = {{"index", Index}, {"dataset_json", DatasetJson}, {"tokenizer_json", TokenizerJson}, {"json_line", JsonLine}};
+constexpr FuzzTarget kTargets[] = {
+    {"index", Index}, {"dataset_json", DatasetJson}, {"tokenizer_json", TokenizerJson}, {"json_line", JsonLine}};
 
 }  // namespace
 

@@ -10,9 +10,9 @@
 
 #include "absl/strings/str_split.h"
 #include "kernels/base/check.h"
+#include "launch/host_table.h"
 #include "launch/supervise/agent_messages.h"
 #include "launch/supervise/hang_watch.h"
-#include "launch/host_table.h"
 #include "launch/supervise/journal.h"
 #include "parallel/comm/message_head.h"
 #include "tests/fuzz/targets.h"
@@ -116,7 +116,9 @@ bool HostReports(const std::string& input) {
   return true;
 }
 
-constexpr FuzzTarget kTargets[] = {{"message", Message}, {"heartbeat", Heartbeats}, {"agent_message", AgentMessage}, {"journal", JournalLines}, {"metrics", Metrics}, {"hostfile", Hostfile}, {"host_report", HostReports}};
+constexpr FuzzTarget kTargets[] = {{"message", Message},        {"heartbeat", Heartbeats}, {"agent_message", AgentMessage},
+                                   {"journal", JournalLines},   {"metrics", Metrics},      {"hostfile", Hostfile},
+                                   {"host_report", HostReports}};
 
 }  // namespace
 

@@ -55,8 +55,7 @@ TEST_F(NcclGpuTest, TransfersHaveTheBitsOfMpi) {
       gathered += gather_bytes.emplace_back(r % 2 * unit + r);
     }
     const std::vector<std::byte> data = RandomBytes(static_cast<uint64_t>(world().rank()), sent);
-    const std::vector<std::byte> part =
-        RandomBytes(static_cast<uint64_t>(100 + world().rank()), gather_bytes[world().rank()]);
+    const std::vector<std::byte> part = RandomBytes(static_cast<uint64_t>(100 + world().rank()), gather_bytes[world().rank()]);
     std::vector<std::byte> by_mpi(received), gathered_by_mpi(gathered);
     mpi.AllToAllV(data, send_bytes, by_mpi, recv_bytes);
     mpi.AllGatherV(part, gathered_by_mpi, gather_bytes);

@@ -41,8 +41,8 @@ TEST(Heap, WhatOneArenaGivesBackServesAnother) {
   const Tensor small = a->Allocate("small", DType::kU8, {128});
   b.Allocate("kept too", DType::kU8, {64});
   EXPECT_EQ(heap.peak_bytes(), 896);
-  a = nullptr;                                                                         // holes of 640 and 128 bytes
-  EXPECT_EQ(c.Allocate("fits best", DType::kU8, {100}).data, small.data);              // not the larger one, which comes first
+  a = nullptr;                                                             // holes of 640 and 128 bytes
+  EXPECT_EQ(c.Allocate("fits best", DType::kU8, {100}).data, small.data);  // not the larger one, which comes first
   EXPECT_EQ(c.Allocate("fits", DType::kU8, {600}).data, large.data);
   EXPECT_EQ(heap.peak_bytes(), 896);
   EXPECT_EQ(c.Allocate("no room", DType::kU8, {65}).data, small.as<uint8_t>() + 128 + 64);

@@ -13,8 +13,7 @@ struct Sizes {
 std::vector<int32_t> DocumentStarts(const Sizes& s) {
   std::vector<int32_t> start;
   for (int64_t n = 0; n < s.sequences; ++n)
-    for (int64_t t = 0; t < s.length; ++t)
-      start.push_back(static_cast<int32_t>(t / (37 + 50 * n) * (37 + 50 * n)));
+    for (int64_t t = 0; t < s.length; ++t) start.push_back(static_cast<int32_t>(t / (37 + 50 * n) * (37 + 50 * n)));
   return start;
 }
 
@@ -49,8 +48,7 @@ struct Problem {
     d_o.Fill(4);
   }
   void Backward() {
-    AttentionBackward(TestContext(), desc,
-                      {.d_o = d_o.tensor, .dq = dq.tensor, .dkv = dkv.tensor, .dk_rope = dk_rope.tensor});
+    AttentionBackward(TestContext(), desc, {.d_o = d_o.tensor, .dq = dq.tensor, .dkv = dkv.tensor, .dk_rope = dk_rope.tensor});
   }
   int64_t rows;
   Guarded q, kv, k_rope, o, d_o, dq, dkv, dk_rope, lse;
@@ -96,13 +94,9 @@ TEST(Attention, BackwardAgreesWithTheReference) {
               Attention(TestContext(), problem.desc);
             }
             problem.Backward();
-            return {{"dq", problem.dq.Values()},
-                    {"dkv", problem.dkv.Values()},
-                    {"dk_rope", problem.dk_rope.Values()}};
+            return {{"dq", problem.dq.Values()}, {"dkv", problem.dkv.Values()}, {"dk_rope", problem.dk_rope.Values()}};
           },
-          {.relative = ToleranceOf(dtype).relative,
-           .of_largest = dtype == DType::kBF16 ? 8e-3 : 5e-6,
-           .absolute = 1e-6});
+          {.relative = ToleranceOf(dtype).relative, .of_largest = dtype == DType::kBF16 ? 8e-3 : 5e-6, .absolute = 1e-6});
     }
   }
 }
@@ -137,8 +131,7 @@ TEST(Attention, IsCausal) {
   for (int64_t c = 0; c < 32; ++c) after.kv.Set(100, c, 9);
   Attention(TestContext(), before.desc);
   Attention(TestContext(), after.desc);
-  for (int64_t t = 0; t < 300; ++t)
-    EXPECT_EQ(before.o.Get(t, 3) == after.o.Get(t, 3), t < 100 || t >= 150) << t;
+  for (int64_t t = 0; t < 300; ++t) EXPECT_EQ(before.o.Get(t, 3) == after.o.Get(t, 3), t < 100 || t >= 150) << t;
 }
 
 TEST(Attention, NanIsSeen) {

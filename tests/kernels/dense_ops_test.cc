@@ -20,8 +20,7 @@ TEST(RmsNorm, AgreesWithTheReference) {
           [&, rows = rows, cols = cols]() -> Outputs {
             Guarded x(dtype, rows, cols), y(dtype, rows, cols, 7);
             GuardedVector gamma(DType::kF32, cols), rstd(DType::kF32, rows);
-            RmsNorm(TestContext(), x.Fill(1).tensor, gamma.Fill(2, 0.1f, 1).tensor, 1e-6f, y.tensor,
-                    rstd.tensor);
+            RmsNorm(TestContext(), x.Fill(1).tensor, gamma.Fill(2, 0.1f, 1).tensor, 1e-6f, y.tensor, rstd.tensor);
             return {{"y", y.Values()}, {"rstd", rstd.Values()}};
           },
           ToleranceOf(dtype));
@@ -63,8 +62,7 @@ TEST(RmsNorm, AddingIsOneAddition) {
   GuardedVector before(DType::kF32, 33);
   before.Fill(6);
   for (int64_t i = 0; i < 33; ++i)
-    EXPECT_EQ(added[1].values[static_cast<size_t>(i)],
-              before.Get(0, i) + sum[1].values[static_cast<size_t>(i)]);
+    EXPECT_EQ(added[1].values[static_cast<size_t>(i)], before.Get(0, i) + sum[1].values[static_cast<size_t>(i)]);
 }
 
 // A row gives the same bits wherever it stands: among others, or alone.
@@ -79,8 +77,7 @@ TEST(RmsNorm, RowsDoNotFeelTheirNeighbours) {
 
 Outputs RunRope(DType dtype, int64_t rows, int64_t heads, int64_t dim, bool backward) {
   const int64_t length = 4, offset = 3, head_dim = offset + dim + 1;
-  Guarded cos(DType::kF32, length + 1, dim / 2), sin(DType::kF32, length + 1, dim / 2),
-      x(dtype, rows, heads * head_dim);
+  Guarded cos(DType::kF32, length + 1, dim / 2), sin(DType::kF32, length + 1, dim / 2), x(dtype, rows, heads * head_dim);
   FillRopeTable(10000, dim, {}, cos.tensor, sin.tensor);
   const RopeDesc desc{.x = x.Fill(1).tensor,
                       .heads = heads,
@@ -109,12 +106,8 @@ TEST(Rope, HasTheBitsOfTheReference) {
 TEST(Rope, BackwardUndoesForward) {
   Guarded cos(DType::kF32, 16, 16), sin(DType::kF32, 16, 16), x(DType::kF32, 32, 64);
   FillRopeTable(10000, 32, {.factor = 40}, cos.tensor, sin.tensor);
-  const RopeDesc desc{.x = x.Fill(1).tensor,
-                      .heads = 2,
-                      .head_dim = 32,
-                      .cos = cos.tensor,
-                      .sin = sin.tensor,
-                      .sequence_length = 16};
+  const RopeDesc desc{
+      .x = x.Fill(1).tensor, .heads = 2, .head_dim = 32, .cos = cos.tensor, .sin = sin.tensor, .sequence_length = 16};
   const std::vector<float> before = x.Values();
   Rope(TestContext(), desc);
   EXPECT_FALSE(SameBits(x.Values(), before));
@@ -161,8 +154,7 @@ TEST(SwiGlu, AgreesWithTheReference) {
             [&, rows = rows, cols = cols]() -> Outputs {
               Guarded gate_up(dtype, rows, 2 * cols), y(dtype, rows, cols);
               GuardedVector weight(DType::kF32, rows);
-              SwiGlu(TestContext(), gate_up.Fill(1, 4).tensor, weighted ? weight.Fill(2).tensor : Tensor(),
-                     y.tensor);
+              SwiGlu(TestContext(), gate_up.Fill(1, 4).tensor, weighted ? weight.Fill(2).tensor : Tensor(), y.tensor);
               return {{"y", y.Values()}};
             },
             ToleranceOf(dtype));
@@ -215,8 +207,7 @@ Outputs RunCrossEntropy(DType dtype, int64_t rows, int64_t vocab, bool in_place)
   Guarded logits(DType::kF32, rows, vocab), dlogits(dtype, rows, vocab);
   GuardedVector losses(DType::kF32, rows), losses_again(DType::kF32, rows);
   std::vector<int32_t> labels(static_cast<size_t>(rows));
-  for (int64_t r = 0; r < rows; ++r)
-    labels[static_cast<size_t>(r)] = r % 5 == 4 ? -1 : static_cast<int32_t>(r * 7919 % vocab);
+  for (int64_t r = 0; r < rows; ++r) labels[static_cast<size_t>(r)] = r % 5 == 4 ? -1 : static_cast<int32_t>(r * 7919 % vocab);
   const Tensor ids = Tensor::Of(labels.data(), {rows});
   const Tensor out = in_place ? logits.tensor : dlogits.tensor;
   CrossEntropy(TestContext(), logits.Fill(1, 3).tensor, ids, losses_again.tensor);
@@ -227,14 +218,12 @@ Outputs RunCrossEntropy(DType dtype, int64_t rows, int64_t vocab, bool in_place)
 
 TEST(CrossEntropy, AgreesWithTheReference) {
   for (auto [rows, vocab] : {Size{0, 5}, Size{1, 1}, Size{2, 15}, Size{9, 16}, Size{33, 1001}}) {
-    CompareTables(
-        [&, rows = rows, vocab = vocab] { return RunCrossEntropy(DType::kF32, rows, vocab, false); },
-        ToleranceOf(DType::kF32));
+    CompareTables([&, rows = rows, vocab = vocab] { return RunCrossEntropy(DType::kF32, rows, vocab, false); },
+                  ToleranceOf(DType::kF32));
     CompareTables([&, rows = rows, vocab = vocab] { return RunCrossEntropy(DType::kF32, rows, vocab, true); },
                   ToleranceOf(DType::kF32));
-    CompareTables(
-        [&, rows = rows, vocab = vocab] { return RunCrossEntropy(DType::kBF16, rows, vocab, false); },
-        ToleranceOf(DType::kBF16));
+    CompareTables([&, rows = rows, vocab = vocab] { return RunCrossEntropy(DType::kBF16, rows, vocab, false); },
+                  ToleranceOf(DType::kBF16));
   }
 }
 
@@ -254,10 +243,8 @@ TEST(DenseOpsDeathTest, WrongShapesAreNamed) {
   Guarded x(DType::kF32, 4, 8), y(DType::kF32, 4, 7);
   GuardedVector gamma(DType::kF32, 8), rstd(DType::kF32, 4);
   int32_t labels[] = {0, 1, 8, 0};
-  EXPECT_DEATH(RmsNorm(TestContext(), x.tensor, gamma.tensor, 1e-6f, y.tensor, rstd.tensor),
-               "y is F32 .4, 7.*4, 8");
-  EXPECT_DEATH(CrossEntropy(TestContext(), x.tensor, Tensor::Of(labels, {4}), rstd.tensor),
-               "labels.2. = 8 is outside");
+  EXPECT_DEATH(RmsNorm(TestContext(), x.tensor, gamma.tensor, 1e-6f, y.tensor, rstd.tensor), "y is F32 .4, 7.*4, 8");
+  EXPECT_DEATH(CrossEntropy(TestContext(), x.tensor, Tensor::Of(labels, {4}), rstd.tensor), "labels.2. = 8 is outside");
 }
 
 }  // namespace

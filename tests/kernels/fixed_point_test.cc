@@ -1,9 +1,10 @@
 // Exact sums in fixed point: what is rounded and what refused, the same bits for every order, number of threads and instruction
 // set; and what reads them: SumsOfSquares, AdamW.
+#include "kernels/ref/fixed_point.h"
+
 #include <deque>
 #include <limits>
 
-#include "kernels/ref/fixed_point.h"
 #include "tests/kernels/op_test.h"
 
 namespace jevons {
@@ -156,9 +157,9 @@ TEST(FixedPoint, OrderAndGroupingDoNotMatter) {
 
 TEST(FixedPoint, RoundsHalvesToEvenAndDenormals) {
   const float smallest = std::numeric_limits<float>::denorm_min();
-  std::vector<float> x = {0.5f,  1.5f,  2.5f,  -0.5f, -1.5f,      -2.5f,       0.50000006f, 0.49999997f, -0.0f,
+  std::vector<float> x = {0.5f,  1.5f,   2.5f,   -0.5f,    -1.5f,     -2.5f,      0.50000006f, 0.49999997f, -0.0f,
                           3.75f, -3.75f, 1e-20f, smallest, -smallest, 8388607.5f, 8388606.5f,  16777215.0f, -0x1.fffffep61f};
-  const std::vector<int64_t> expected = {0, 2, 2,  0, -2, -2,      1,       0,        0,
+  const std::vector<int64_t> expected = {0, 2,  2, 0, -2, -2,      1,       0,        0,
                                          4, -4, 0, 0, 0,  8388608, 8388606, 16777215, -int64_t{0x1fffffe} * (int64_t{1} << 37)};
   ForEachWay([&] {
     GuardedVector sum(DType::kI64, static_cast<int64_t>(x.size()));
@@ -224,7 +225,8 @@ TEST(FixedPoint, ASpikeIsCaught) {
     for (size_t i = 0; i < sum.size(); ++i) sum[i] = 0;
     for (int repeat = 0; repeat < 8; ++repeat) AddFixedPoint(TestContext(), format, {&s, 1});
     EXPECT_EQ(flag, 0);
-    EXPECT_EQ(static_cast<double>(sum[500]) * format.unit(), 8 * static_cast<double>(std::llrint(std::ldexp(1e-6f, 50))) * 0x1p-50);
+    EXPECT_EQ(static_cast<double>(sum[500]) * format.unit(),
+              8 * static_cast<double>(std::llrint(std::ldexp(1e-6f, 50))) * 0x1p-50);
     x[500] = 1e6f;
     const int64_t before = sum[500];
     AddFixedPoint(TestContext(), format, {&s, 1});
@@ -255,8 +257,18 @@ TEST(FixedPointDeathTest, FormatsOutOfBoundsAreRefused) {
 // Integers of all lengths, beyond the 53 bits of FP64 too.
 int64_t AnyInteger(uint64_t seed, int64_t i) {
   const auto at = static_cast<uint64_t>(i);
-  const int64_t edges[] = {0, 1, -1, INT64_MAX, INT64_MIN, (int64_t{1} << 53) + 1, -(int64_t{1} << 53) - 1, (int64_t{3} << 52) + 3,
-                           (int64_t{1} << 62) + 256, (int64_t{1} << 62) + 768, (int64_t{1} << 32) - 1, -(int64_t{1} << 32)};
+  const int64_t edges[] = {0,
+                           1,
+                           -1,
+                           INT64_MAX,
+                           INT64_MIN,
+                           (int64_t{1} << 53) + 1,
+                           -(int64_t{1} << 53) - 1,
+                           (int64_t{3} << 52) + 3,
+                           (int64_t{1} << 62) + 256,
+                           (int64_t{1} << 62) + 768,
+                           (int64_t{1} << 32) - 1,
+                           -(int64_t{1} << 32)};
   if (at < std::size(edges)) return edges[at];
   return static_cast<int64_t>(RandomBits(seed, 8, at)) >> RandomBits(seed, 9, at) % 64;
 }
@@ -297,8 +309,13 @@ TEST(FixedPoint, AdamWHasTheBitsOfTheReference) {
                 q.tensor.as<int64_t>()[i] = AnyInteger(2, i);
                 x.Set(0, i, static_cast<float>(static_cast<double>(AnyInteger(2, i)) * unit));
               }
-              const AdamWDesc desc = {.learning_rate = 1e-2f, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .grad_scale = 0.5f,
-                                      .grad_unit = unit, .step = 3};
+              const AdamWDesc desc = {.learning_rate = 1e-2f,
+                                      .beta1 = 0.9f,
+                                      .beta2 = 0.95f,
+                                      .eps = 1e-8f,
+                                      .grad_scale = 0.5f,
+                                      .grad_unit = unit,
+                                      .step = 3};
               const AdamWSlice fixed = {.master = w.tensor, .grad = q.tensor, .m = m.tensor, .v = v.tensor, .compute = {}};
               const AdamWSlice plain = {.master = w2.tensor, .grad = x.tensor, .m = m2.tensor, .v = v2.tensor, .compute = {}};
               AdamW(TestContext(), desc, {&fixed, 1});
@@ -337,9 +354,10 @@ TEST(FixedPoint, EmbeddingAddsTheFinishedSumOfAnId) {
           for (int64_t id = 0; id < kVocab; ++id) {
             const bool occurs = std::find(ids.begin(), ids.end(), id) != ids.end();
             for (int64_t c = 0; c < kCols; ++c)
-              ASSERT_EQ(dtable.tensor.row<int64_t>(id)[c],
-                        (mode == WriteMode::kOverwrite ? 0 : occurs ? 1000 : -1) +
-                            static_cast<int64_t>(Rounded(plain.Get(id, c), format.shift)));
+              ASSERT_EQ(dtable.tensor.row<int64_t>(id)[c], (mode == WriteMode::kOverwrite ? 0
+                                                            : occurs                      ? 1000
+                                                                                          : -1) +
+                                                               static_cast<int64_t>(Rounded(plain.Get(id, c), format.shift)));
           }
           if (rows == 0) return;
           dy.Set(rows - 1, kCols - 1, kInfinity);

@@ -32,14 +32,12 @@ TEST(Gradients, RmsNorm) {
   ref::RmsNorm(kRows, kCols, x.data(), gamma.data(), 1e-3f, y.data(), rstd.data());
   ref::RmsNormBackward(kRows, kCols, c.data(), x.data(), gamma.data(), rstd.data(), dx.data(), dgamma.data());
   ExpectGradient("dx", dx, ComplexStepGradient([&](const Cplx& z) { return loss(z, Widen(gamma)); }, x));
-  ExpectGradient("dgamma", dgamma,
-                 ComplexStepGradient([&](const Cplx& z) { return loss(Widen(x), z); }, gamma));
+  ExpectGradient("dgamma", dgamma, ComplexStepGradient([&](const Cplx& z) { return loss(Widen(x), z); }, gamma));
 }
 
 TEST(Gradients, Rope) {
   constexpr int64_t kRows = 4, kHeads = 2, kHeadDim = 7, kOffset = 1, kPairs = 3, kLength = 2;
-  const Real x = Normals(kRows * kHeads * kHeadDim, 1), c = Normals(x.size(), 2),
-             angle = Normals(kLength * kPairs, 3);
+  const Real x = Normals(kRows * kHeads * kHeadDim, 1), c = Normals(x.size(), 2), angle = Normals(kLength * kPairs, 3);
   Real cos, sin;
   for (double a : angle) {
     cos.push_back(std::cos(a));
@@ -48,8 +46,7 @@ TEST(Gradients, Rope) {
   Real dx = c;
   ref::Rope(kRows, kHeads, kHeadDim, kOffset, kPairs, kLength, cos.data(), sin.data(), -1, dx.data());
   const auto loss = [&](Cplx z) {
-    ref::Rope(kRows, kHeads, kHeadDim, kOffset, kPairs, kLength, Widen(cos).data(), Widen(sin).data(), 1,
-              z.data());
+    ref::Rope(kRows, kHeads, kHeadDim, kOffset, kPairs, kLength, Widen(cos).data(), Widen(sin).data(), 1, z.data());
     return Dot(c, z);
   };
   ExpectGradient("dx", dx, ComplexStepGradient(loss, x));
@@ -57,29 +54,24 @@ TEST(Gradients, Rope) {
 
 TEST(Gradients, SwiGlu) {
   constexpr int64_t kRows = 3, kInner = 4;
-  const Real gate_up = Normals(kRows * 2 * kInner, 1), weight = Normals(kRows, 2),
-             c = Normals(kRows * kInner, 3);
+  const Real gate_up = Normals(kRows * 2 * kInner, 1), weight = Normals(kRows, 2), c = Normals(kRows * kInner, 3);
   const auto loss = [&](const Cplx& gate_up, const Complex* weight) {
     Cplx y(c.size());
     ref::SwiGlu(kRows, kInner, gate_up.data(), weight, y.data());
     return Dot(c, y);
   };
   Real dgate_up(gate_up.size()), dweight(kRows);
-  ref::SwiGluBackward(kRows, kInner, c.data(), gate_up.data(), weight.data(), dgate_up.data(),
-                      dweight.data());
+  ref::SwiGluBackward(kRows, kInner, c.data(), gate_up.data(), weight.data(), dgate_up.data(), dweight.data());
   const Cplx w = Widen(weight);
-  ExpectGradient("dgate_up", dgate_up,
-                 ComplexStepGradient([&](const Cplx& z) { return loss(z, w.data()); }, gate_up));
-  ExpectGradient("dweight", dweight,
-                 ComplexStepGradient([&](const Cplx& z) { return loss(Widen(gate_up), z.data()); }, weight));
+  ExpectGradient("dgate_up", dgate_up, ComplexStepGradient([&](const Cplx& z) { return loss(z, w.data()); }, gate_up));
+  ExpectGradient("dweight", dweight, ComplexStepGradient([&](const Cplx& z) { return loss(Widen(gate_up), z.data()); }, weight));
   ref::SwiGluBackward<double>(kRows, kInner, c.data(), gate_up.data(), nullptr, dgate_up.data(), nullptr);
   ExpectGradient("dgate_up without weight", dgate_up,
                  ComplexStepGradient([&](const Cplx& z) { return loss(z, nullptr); }, gate_up));
 }
 
 struct AttentionCase {
-  ref::AttentionShape shape{
-      .rows = 8, .sequence_length = 4, .heads = 2, .nope = 3, .rope = 2, .value = 3, .scale = 0.4f};
+  ref::AttentionShape shape{.rows = 8, .sequence_length = 4, .heads = 2, .nope = 3, .rope = 2, .value = 3, .scale = 0.4f};
   size_t q = 8 * 2 * 5, kv = 8 * 2 * 6, k_rope = 8 * 2, o = 8 * 2 * 3, lse = 8 * 2;
 };
 
@@ -179,22 +171,20 @@ void CheckRouter(const ref::RouterShape& s, bool balance) {
   constexpr int64_t kRows = 4;
   const size_t e = static_cast<size_t>(s.experts), k = static_cast<size_t>(s.top_k);
   const Real logits = Normals(kRows * e, 1), c = Normals(kRows * k, 2), bias(e, 0.0);
-  const auto run = [&]<typename T>(const std::vector<T>& logits, std::vector<T>& scores,
-                                   std::vector<int32_t>& indices, std::vector<T>& weights,
-                                   std::vector<T>& fractions) {
+  const auto run = [&]<typename T>(const std::vector<T>& logits, std::vector<T>& scores, std::vector<int32_t>& indices,
+                                   std::vector<T>& weights, std::vector<T>& fractions) {
     RouterWork<T> work(e);
     const std::vector<T> no_bias(e);
     for (size_t t = 0; t < kRows; ++t)
-      ref::RouteRow(s, &logits[t * e], no_bias.data(), &scores[t * e], &indices[t * k], &weights[t * k],
-                    work.buffers());
+      ref::RouteRow(s, &logits[t * e], no_bias.data(), &scores[t * e], &indices[t * k], &weights[t * k], work.buffers());
     return ref::SequenceBalanceLoss(s, kRows, scores.data(), s.experts, fractions.data(), work.buffers());
   };
   std::vector<int32_t> indices(kRows * k);
   Real scores(logits.size()), weights(c.size()), fractions(e), dlogits(logits.size());
   run(logits, scores, indices, weights, fractions);
   for (size_t t = 0; t < kRows; ++t)
-    ref::RouteRowBackward(s, &scores[t * e], &indices[t * k], &c[t * k], balance ? fractions.data() : nullptr,
-                          0.25f / kRows, &dlogits[t * e]);
+    ref::RouteRowBackward(s, &scores[t * e], &indices[t * k], &c[t * k], balance ? fractions.data() : nullptr, 0.25f / kRows,
+                          &dlogits[t * e]);
   const auto loss = [&](const Cplx& z) {
     Cplx scores(z.size()), weights(c.size()), fractions(e);
     const Complex balance_loss = run(z, scores, indices, weights, fractions);
@@ -204,12 +194,8 @@ void CheckRouter(const ref::RouterShape& s, bool balance) {
 }
 
 TEST(Gradients, Router) {
-  CheckRouter(
-      {.experts = 8, .top_k = 3, .groups = 4, .kept_groups = 2, .route_scale = 2.5f, .normalize = true},
-      false);
-  CheckRouter(
-      {.experts = 8, .top_k = 3, .groups = 4, .kept_groups = 2, .route_scale = 2.5f, .normalize = true},
-      true);
+  CheckRouter({.experts = 8, .top_k = 3, .groups = 4, .kept_groups = 2, .route_scale = 2.5f, .normalize = true}, false);
+  CheckRouter({.experts = 8, .top_k = 3, .groups = 4, .kept_groups = 2, .route_scale = 2.5f, .normalize = true}, true);
   CheckRouter({.experts = 6, .top_k = 6, .route_scale = 1.5f, .normalize = false}, true);
   CheckRouter({.experts = 1, .top_k = 1, .normalize = false}, true);
 }

@@ -53,9 +53,9 @@ TEST_F(Quota, OfVersion1) {
 }
 
 TEST(Cores, AreSharedByThoseThatMayUseThem) {
-  EXPECT_EQ(ShareOfCores({{0, 1, 2, 3}, {0, 1, 2, 3}}, 1), 2);           // unbound
-  EXPECT_EQ(ShareOfCores({{0, 1}, {2, 3, 4}}, 1), 3);                    // bound apart
-  EXPECT_DOUBLE_EQ(ShareOfCores({{0}, {0}, {0}}, 0), 1.0 / 3);           // bound to the same core
+  EXPECT_EQ(ShareOfCores({{0, 1, 2, 3}, {0, 1, 2, 3}}, 1), 2);  // unbound
+  EXPECT_EQ(ShareOfCores({{0, 1}, {2, 3, 4}}, 1), 3);           // bound apart
+  EXPECT_DOUBLE_EQ(ShareOfCores({{0}, {0}, {0}}, 0), 1.0 / 3);  // bound to the same core
   EXPECT_EQ(ShareOfCores({{0, 1, 2, 3}, {0, 1}}, 0), 3);
 }
 
@@ -69,7 +69,8 @@ TEST(Cores, AffinityLeavesWhatItLeaves) {
     ASSERT_EQ(sched_setaffinity(0, sizeof one, &one), 0);
     EXPECT_EQ(AffinityCores(), std::vector<int>{before.back()});
     EXPECT_EQ(UsableCores(), 1);
-  }).join();
+  })
+      .join();
 }
 
 }  // namespace

@@ -42,8 +42,7 @@ class Guarded {
   Guarded& Fill(uint64_t seed, float scale = 1, float offset = 0) {
     for (int64_t r = 0; r < rows_; ++r)
       for (int64_t c = 0; c < cols_; ++c)
-        Set(r, c,
-            offset + scale * static_cast<float>(RandomNormal(seed, 0, static_cast<uint64_t>(r * cols_ + c))));
+        Set(r, c, offset + scale * static_cast<float>(RandomNormal(seed, 0, static_cast<uint64_t>(r * cols_ + c))));
     return *this;
   }
   void Set(int64_t r, int64_t c, float value) {
@@ -54,8 +53,7 @@ class Guarded {
     }
   }
   float Get(int64_t r, int64_t c) const {
-    return tensor.dtype == DType::kBF16 ? static_cast<float>(tensor.row<bf16>(r)[c])
-                                        : tensor.row<float>(r)[c];
+    return tensor.dtype == DType::kBF16 ? static_cast<float>(tensor.row<bf16>(r)[c]) : tensor.row<float>(r)[c];
   }
   std::vector<float> Values() const {
     std::vector<float> values;
@@ -65,12 +63,10 @@ class Guarded {
   }
   bool Intact() const {
     const auto untouched = [&](int64_t begin, int64_t end) {  // elements
-      return std::all_of(bytes_.begin() + begin * size_, bytes_.begin() + end * size_,
-                         [](uint8_t b) { return b == 0xFF; });
+      return std::all_of(bytes_.begin() + begin * size_, bytes_.begin() + end * size_, [](uint8_t b) { return b == 0xFF; });
     };
     bool intact = untouched(0, kGuard) && untouched(kGuard + rows_ * pitch_, rows_ * pitch_ + 2 * kGuard);
-    for (int64_t r = 0; r < rows_; ++r)
-      intact = intact && untouched(kGuard + r * pitch_ + cols_, kGuard + (r + 1) * pitch_);
+    for (int64_t r = 0; r < rows_; ++r) intact = intact && untouched(kGuard + r * pitch_ + cols_, kGuard + (r + 1) * pitch_);
     return intact;
   }
 
@@ -101,8 +97,7 @@ using Outputs = std::vector<Output>;
 
 // Bits, so that NaN equals NaN and +0 differs from -0.
 inline bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() &&
-         (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
 }
 
 struct Tolerance {
@@ -110,9 +105,7 @@ struct Tolerance {
   double of_largest = 0;  // of the largest element of the output
   double absolute = 0;    // for outputs that may be zero but for rounding
 };
-inline Tolerance ToleranceOf(DType dtype, double of_largest = 2e-6) {
-  return {dtype == DType::kBF16 ? 0x1p-7 : 0.0, of_largest};
-}
+inline Tolerance ToleranceOf(DType dtype, double of_largest = 2e-6) { return {dtype == DType::kBF16 ? 0x1p-7 : 0.0, of_largest}; }
 
 // Element by element; no NaN.
 inline void ExpectClose(const Output& a, const Output& b, const Tolerance& tolerance) {
@@ -121,8 +114,7 @@ inline void ExpectClose(const Output& a, const Output& b, const Tolerance& toler
   for (float value : b.values) largest = std::max(largest, std::abs(double{value}));
   for (size_t i = 0; i < a.values.size(); ++i) {
     const double error = std::abs(double{a.values[i]} - double{b.values[i]});
-    ASSERT_LE(error, tolerance.relative * std::abs(double{b.values[i]}) + tolerance.of_largest * largest +
-                         tolerance.absolute)
+    ASSERT_LE(error, tolerance.relative * std::abs(double{b.values[i]}) + tolerance.of_largest * largest + tolerance.absolute)
         << a.name << "[" << i << "] = " << a.values[i] << " for " << b.values[i];
   }
 }
@@ -164,8 +156,7 @@ inline void CompareTables(const std::function<Outputs()>& run, const Tolerance& 
     TableScope scope(table, threads);
     return run();
   };
-  const Outputs expected = with(kRefOps, 1), one = with(kCpuOps, 1), two = with(kCpuOps, 2),
-                three = with(kCpuOps, 3);
+  const Outputs expected = with(kRefOps, 1), one = with(kCpuOps, 1), two = with(kCpuOps, 2), three = with(kCpuOps, 3);
   for (size_t i = 0; i < expected.size(); ++i) {
     EXPECT_TRUE(SameBits(one[i].values, two[i].values)) << one[i].name << ": two threads differ from one";
     EXPECT_TRUE(SameBits(one[i].values, three[i].values)) << one[i].name << ": three threads differ from one";

@@ -89,7 +89,8 @@ TEST(RefusalDeathTest, EndsTheCallOfTheOperator) {
   Arena arena("test", int64_t{1} << 20);
   const Tensor value = arena.Allocate("value", DType::kF32, {130, 70});
   const Fp8Weight weight = AllocateFp8Weight(arena, Device::kCpu, 130, 70);
-  EXPECT_DEATH(QuantizeWeights({.stream = kCountsForCuda, .scratch = &arena}, {{{value, weight}}}, nullptr), "CUDA's products read W");
+  EXPECT_DEATH(QuantizeWeights({.stream = kCountsForCuda, .scratch = &arena}, {{{value, weight}}}, nullptr),
+               "CUDA's products read W");
 }
 
 }  // namespace

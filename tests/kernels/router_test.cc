@@ -55,8 +55,7 @@ TEST(Router, AgreesWithTheReference) {
           GuardedVector bias(DType::kF32, gate.desc.experts);
           Routed out(gate.desc, gate.rows);
           out.Run(gate.desc, logits.Fill(1).tensor, bias.Fill(2, 0.3f).tensor);
-          EXPECT_EQ(std::accumulate(out.counts.begin(), out.counts.end(), int64_t{0}),
-                    gate.rows * gate.desc.top_k);
+          EXPECT_EQ(std::accumulate(out.counts.begin(), out.counts.end(), int64_t{0}), gate.rows * gate.desc.top_k);
           return {{"scores", out.scores.Values()},
                   {"weights", out.weights.Values()},
                   {"indices", Floats(out.indices)},
@@ -74,8 +73,7 @@ TEST(Router, BalanceLossAgreesWithTheReference) {
           Guarded scores(DType::kF32, sequences * length, gate.desc.experts);
           Guarded fractions(DType::kF32, sequences, gate.desc.experts);
           GuardedVector losses(DType::kF32, sequences);
-          BalanceLoss(TestContext(), gate.desc, scores.Fill(1, 0.1f, 0.5f).tensor, length, fractions.tensor,
-                      losses.tensor);
+          BalanceLoss(TestContext(), gate.desc, scores.Fill(1, 0.1f, 0.5f).tensor, length, fractions.tensor, losses.tensor);
           return {{"fractions", fractions.Values()}, {"losses", losses.Values()}};
         },
         {});
@@ -87,15 +85,13 @@ TEST(Router, BackwardAgreesWithTheReference) {
     for (bool balance : {false, true}) {
       CompareTables(
           [&]() -> Outputs {
-            const int64_t sequences = gate.rows % 2 == 0 ? 2 : 1, rows = gate.rows,
-                          experts = gate.desc.experts;
+            const int64_t sequences = gate.rows % 2 == 0 ? 2 : 1, rows = gate.rows, experts = gate.desc.experts;
             Guarded scores(DType::kF32, rows, experts), fractions(DType::kF32, sequences, experts);
             Guarded dlogits(DType::kF32, rows, experts);
             GuardedVector dweights(DType::kF32, rows * gate.desc.top_k);
             std::vector<int32_t> indices;
             for (int64_t t = 0; t < rows; ++t)
-              for (int64_t k = 0; k < gate.desc.top_k; ++k)
-                indices.push_back(static_cast<int32_t>((t + k) % experts));
+              for (int64_t k = 0; k < gate.desc.top_k; ++k) indices.push_back(static_cast<int32_t>((t + k) % experts));
             const Shape pairs{rows, gate.desc.top_k};
             RouterBackward(TestContext(), gate.desc,
                            {.scores = scores.Fill(1, 0.1f, 0.5f).tensor,
@@ -128,10 +124,8 @@ std::vector<int32_t> Choose(const RouterDesc& d, std::vector<float> logits, std:
 }
 
 TEST(Router, TiesGoToTheLowerIndex) {
-  EXPECT_EQ(Choose({.experts = 6, .top_k = 3}, {0, 0, 0, 0, 0, 0}, {0, 0, 0, 0, 0, 0}),
-            (std::vector<int32_t>{0, 1, 2}));
-  EXPECT_EQ(Choose({.experts = 6, .top_k = 3}, {0, 1, 0, 2, 1, 0}, {0, 0, 0, 0, 0, 0}),
-            (std::vector<int32_t>{3, 1, 4}));
+  EXPECT_EQ(Choose({.experts = 6, .top_k = 3}, {0, 0, 0, 0, 0, 0}, {0, 0, 0, 0, 0, 0}), (std::vector<int32_t>{0, 1, 2}));
+  EXPECT_EQ(Choose({.experts = 6, .top_k = 3}, {0, 1, 0, 2, 1, 0}, {0, 0, 0, 0, 0, 0}), (std::vector<int32_t>{3, 1, 4}));
   // Equal groups: the lower one stays.
   EXPECT_EQ(Choose({.experts = 4, .top_k = 1, .groups = 2, .kept_groups = 1}, {0, 1, 0, 1}, {0, 0, 0, 0}),
             (std::vector<int32_t>{1}));
@@ -140,11 +134,9 @@ TEST(Router, TiesGoToTheLowerIndex) {
 TEST(Router, AGroupIsWorthItsBestTwo) {
   // 0.9 + 0.1 (group 0) loses against 0.6 + 0.6 (group 1).
   const std::vector<float> bias = {0.4f, -0.4f, 0.1f, 0.1f};
-  EXPECT_EQ(Choose({.experts = 4, .top_k = 2, .groups = 2, .kept_groups = 1}, {0, 0, 0, 0}, bias),
-            (std::vector<int32_t>{2, 3}));
+  EXPECT_EQ(Choose({.experts = 4, .top_k = 2, .groups = 2, .kept_groups = 1}, {0, 0, 0, 0}, bias), (std::vector<int32_t>{2, 3}));
   // Whatever top_k is.
-  EXPECT_EQ(Choose({.experts = 4, .top_k = 1, .groups = 2, .kept_groups = 1}, {0, 0, 0, 0}, bias),
-            (std::vector<int32_t>{2}));
+  EXPECT_EQ(Choose({.experts = 4, .top_k = 1, .groups = 2, .kept_groups = 1}, {0, 0, 0, 0}, bias), (std::vector<int32_t>{2}));
 }
 
 // Were dropped groups marked by 0, an expert of theirs would win over the kept but negative ones.

@@ -12,8 +12,7 @@ const WriteMode kModes[] = {WriteMode::kOverwrite, WriteMode::kAdd};
 std::vector<int32_t> RandomIds(int64_t n, int64_t limit, uint64_t seed) {
   std::vector<int32_t> ids;
   for (int64_t i = 0; i < n; ++i)
-    ids.push_back(
-        static_cast<int32_t>(RandomBits(seed, 1, static_cast<uint64_t>(i)) % static_cast<uint64_t>(limit)));
+    ids.push_back(static_cast<int32_t>(RandomBits(seed, 1, static_cast<uint64_t>(i)) % static_cast<uint64_t>(limit)));
   return ids;
 }
 
@@ -54,10 +53,7 @@ TEST(Embedding, BackwardHasTheBitsOfTheReference) {
 
 struct Sorted {
   Sorted(std::vector<int32_t> chosen, int64_t experts)
-      : indices(std::move(chosen)),
-        counts(static_cast<size_t>(experts)),
-        row_of(indices.size()),
-        pair_of(indices.size()) {
+      : indices(std::move(chosen)), counts(static_cast<size_t>(experts)), row_of(indices.size()), pair_of(indices.size()) {
     for (int32_t e : indices) ++counts[static_cast<size_t>(e)];
     SortByExpert(TestContext(), VectorOf(indices), VectorOf(counts), VectorOf(row_of), VectorOf(pair_of));
   }
@@ -155,8 +151,8 @@ TEST(Permute, SumByGroupHasTheBitsOfTheReference) {
                     if (mode == WriteMode::kAdd) out.Fill(2);
                     std::vector<int32_t> experts = RandomIds(tokens * slots, 64, 5),
                                          row_of = RandomIds(tokens * slots, tokens * slots + 5, 6);
-                    SumRowsByGroup(TestContext(), y.Fill(1).tensor, VectorOf(row_of),
-                                   VectorOf(experts).Reshape({tokens, slots}), per_group, out.tensor, mode);
+                    SumRowsByGroup(TestContext(), y.Fill(1).tensor, VectorOf(row_of), VectorOf(experts).Reshape({tokens, slots}),
+                                   per_group, out.tensor, mode);
                     return {{"out", out.Values()}};
                   },
                   {});
@@ -194,8 +190,8 @@ TEST(Permute, SumByGroupMayBeTakenWhereAGroupIs) {
   Sorted sorted(RandomIds(kTokens * kSlots, 64, 3), 64);
   Guarded y(DType::kBF16, kTokens * kSlots, kCols), whole(DType::kBF16, kTokens, kCols), parts(DType::kBF16, kTokens, kCols);
   y.Fill(1);
-  SumRowsByGroup(TestContext(), y.tensor, VectorOf(sorted.row_of), VectorOf(sorted.indices).Reshape({kTokens, kSlots}),
-                 kPerGroup, whole.tensor, WriteMode::kOverwrite);
+  SumRowsByGroup(TestContext(), y.tensor, VectorOf(sorted.row_of), VectorOf(sorted.indices).Reshape({kTokens, kSlots}), kPerGroup,
+                 whole.tensor, WriteMode::kOverwrite);
   for (int64_t t = 0; t < kTokens; ++t) {
     Guarded sums(DType::kBF16, kGroups, kCols);
     std::vector<int32_t> group, row;
@@ -225,8 +221,7 @@ TEST(Elementwise, CopyAndAddHaveTheBitsOfTheReference) {
         for (int64_t rows : {0, 1, 150}) {
           CompareTables(
               [&]() -> Outputs {
-                Guarded src(a, rows, 131, gap), dst(b, rows, 131, gap), x(a, rows, 131, 2),
-                    sum(a, rows, 131, gap);
+                Guarded src(a, rows, 131, gap), dst(b, rows, 131, gap), x(a, rows, 131, 2), sum(a, rows, 131, gap);
                 Copy(TestContext(), src.Fill(1).tensor, dst.tensor);
                 Add(TestContext(), src.tensor, x.Fill(2).tensor, sum.tensor);
                 Add(TestContext(), src.tensor, x.tensor, x.tensor);  // in place
@@ -242,10 +237,8 @@ TEST(Elementwise, CopyAndAddHaveTheBitsOfTheReference) {
 
 TEST(Elementwise, RoundsLikeTheScalarType) {
   const float inf = std::numeric_limits<float>::infinity();
-  std::vector<float> values = {0.0f,        -0.0f,   inf,    -inf,    1.00390625f,
-                               1.01171875f, 3.4e38f, 1e-45f, -1e-45f, 1.1754944e-38f};
-  for (uint64_t i = 0; i < 500; ++i)
-    values.push_back(std::bit_cast<float>(static_cast<uint32_t>(RandomBits(1, 2, i))));
+  std::vector<float> values = {0.0f, -0.0f, inf, -inf, 1.00390625f, 1.01171875f, 3.4e38f, 1e-45f, -1e-45f, 1.1754944e-38f};
+  for (uint64_t i = 0; i < 500; ++i) values.push_back(std::bit_cast<float>(static_cast<uint32_t>(RandomBits(1, 2, i))));
   values.push_back(std::bit_cast<float>(0x7F800001u));  // a NaN whose upper half alone would be infinity
   std::vector<bf16> rounded(values.size());
   Copy(TestContext(), VectorOf(values), VectorOf(rounded));

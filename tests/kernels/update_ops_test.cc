@@ -113,12 +113,8 @@ struct AdamWState {
     }
   }
   AdamWSlice Slice(float decay = 0.1f) const {
-    return {.master = master.tensor,
-            .grad = grad.tensor,
-            .m = m.tensor,
-            .v = v.tensor,
-            .compute = compute.tensor,
-            .decay = decay};
+    return {
+        .master = master.tensor, .grad = grad.tensor, .m = m.tensor, .v = v.tensor, .compute = compute.tensor, .decay = decay};
   }
   void Step(int64_t step) {
     grad.Fill(static_cast<uint64_t>(10 + step));
@@ -179,9 +175,7 @@ TEST(AdamW, FollowsTwentyStepsOfTheFormula) {
     AdamWState state(moments, kSize);
     std::vector<double> w, m(kSize), v(kSize);
     for (float value : state.master.Values()) w.push_back(double{value});
-    const auto stored = [&](double x) {
-      return moments == DType::kBF16 ? double{bf16(static_cast<float>(x))} : x;
-    };
+    const auto stored = [&](double x) { return moments == DType::kBF16 ? double{bf16(static_cast<float>(x))} : x; };
     for (int64_t step = 1; step <= 20; ++step) {
       state.Step(step);
       for (size_t i = 0; i < kSize; ++i) {
@@ -198,15 +192,13 @@ TEST(AdamW, FollowsTwentyStepsOfTheFormula) {
     const double tolerance = moments == DType::kBF16 ? 1e-3 : 2e-6;
     for (size_t i = 0; i < kSize; ++i) {
       EXPECT_NEAR(state.master.Get(0, static_cast<int64_t>(i)), w[i], tolerance);
-      EXPECT_EQ(state.compute.Get(0, static_cast<int64_t>(i)),
-                float{bf16(state.master.Get(0, static_cast<int64_t>(i)))});
+      EXPECT_EQ(state.compute.Get(0, static_cast<int64_t>(i)), float{bf16(state.master.Get(0, static_cast<int64_t>(i)))});
     }
   }
 }
 
 TEST(AdamW, MinusZeroCountsAsZero) {
-  std::vector<float> minus(1, -0.0f), plus(1, 0.0f), w1(1, 1), w2(1, 1), m1(1, -0.0f), m2(1, -0.0f), v1(1),
-      v2(1);
+  std::vector<float> minus(1, -0.0f), plus(1, 0.0f), w1(1, 1), w2(1, 1), m1(1, -0.0f), m2(1, -0.0f), v1(1), v2(1);
   const auto step = [&](auto& w, auto& g, auto& m, auto& v) {
     const AdamWSlice slice = {.master = VectorOf(w), .grad = VectorOf(g), .m = VectorOf(m), .v = VectorOf(v), .compute = {}};
     AdamW(TestContext(), {.learning_rate = 0.1f, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f}, {&slice, 1});
@@ -221,9 +213,9 @@ TEST(AdamW, MinusZeroCountsAsZero) {
 TEST(JoinSums, AddsInTheOrderGiven) {
   const std::vector<std::pair<int, int>> order = {{0, 1}, {2, 3}, {0, 2}};
   const auto at = [](uint64_t value, int64_t i) {
-    return i % 5 == 4 ? -0.0f
-                      : std::ldexp(static_cast<float>(RandomNormal(value, 1, static_cast<uint64_t>(i))),
-                                   static_cast<int>(i % 37) - 18);
+    return i % 5 == 4
+               ? -0.0f
+               : std::ldexp(static_cast<float>(RandomNormal(value, 1, static_cast<uint64_t>(i))), static_cast<int>(i % 37) - 18);
   };
   for (const OpTable* table : {&kCpuOps, &kRefOps}) {
     for (int threads : {1, 2, 3}) {

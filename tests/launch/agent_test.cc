@@ -1,4 +1,6 @@
 // Hosts of a supervised run: agents as real processes, started by what stands for a remote shell; who takes part, without any process.
+#include "launch/supervise/agent.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -19,7 +21,6 @@
 #include "absl/strings/str_cat.h"
 #include "configs/load.h"
 #include "kernels/base/machine.h"
-#include "launch/supervise/agent.h"
 #include "launch/supervise/layout_for.h"
 #include "launch/supervise/quarantine.h"
 #include "launch/supervise/remote_host.h"
@@ -218,8 +219,9 @@ class RosterTest : public testing::Test {
     for (const HostSlots& host : roster_.slots()) names.push_back(host.name);
     return names;
   }
-  std::map<std::string, std::shared_ptr<PlayedHost>> hosts_ = {
-      {"a", std::make_shared<PlayedHost>("a")}, {"b", std::make_shared<PlayedHost>("b")}, {"c", std::make_shared<PlayedHost>("c")}};
+  std::map<std::string, std::shared_ptr<PlayedHost>> hosts_ = {{"a", std::make_shared<PlayedHost>("a")},
+                                                               {"b", std::make_shared<PlayedHost>("b")},
+                                                               {"c", std::make_shared<PlayedHost>("c")}};
   std::string unreachable_;
   Roster roster_{{{"a", 2}, {"b", 2}, {"c", 4}}, [this](const std::string& name) -> absl::StatusOr<std::shared_ptr<Host>> {
                    if (absl::StrContains(unreachable_, name)) return FailureError(name + " is not there");

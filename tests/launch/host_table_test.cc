@@ -10,20 +10,16 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-Finding Good(const std::string& topic, const std::string& value) {
-  return {topic, Verdict::kGood, value, ""};
-}
+Finding Good(const std::string& topic, const std::string& value) { return {topic, Verdict::kGood, value, ""}; }
 
 // Hosts a, b, c, alike, whose pairs all have 1 GB/s.
 HostReport Alike() {
   HostReport report;
-  for (const char* name : {"a", "b", "c"})
-    report.hosts.push_back({name, {Good("program", "jevons 1"), Good("mpi", "4.1.4")}});
+  for (const char* name : {"a", "b", "c"}) report.hosts.push_back({name, {Good("program", "jevons 1"), Good("mpi", "4.1.4")}});
   report.clock_offsets = {0, 1e-5, -2e-5};
   for (int first = 0; first < 3; ++first)
     for (int second = first + 1; second < 3; ++second)
-      report.pairs.push_back(
-          {.first = first, .second = second, .latency = 2e-5, .there = 1e9, .back = 1.1e9});
+      report.pairs.push_back({.first = first, .second = second, .latency = 2e-5, .there = 1e9, .back = 1.1e9});
   return report;
 }
 
@@ -54,8 +50,7 @@ TEST(HostTable, ADifferenceNamesEachValueAndItsHosts) {
 
 TEST(HostTable, WhatIsBadEverywhereIsBadThoughHostsAgree) {
   HostReport report = Alike();
-  for (HostFacts& host : report.hosts)
-    host.facts.push_back({"/dev/shm", Verdict::kBad, "64.0 MiB", "make it larger"});
+  for (HostFacts& host : report.hosts) host.facts.push_back({"/dev/shm", Verdict::kBad, "64.0 MiB", "make it larger"});
   const Finding f = Of(CompareHosts(report), "/dev/shm");
   EXPECT_EQ(f.verdict, Verdict::kBad);
   EXPECT_EQ(f.value, "64.0 MiB");
@@ -134,9 +129,8 @@ TEST(HostTable, TextsComeBackAsTheyWere) {
 }
 
 TEST(HostTable, ReadsHostfilesOfMpirun) {
-  EXPECT_THAT(
-      *ParseHostfile("# ours\n\nnode1 slots=8\nroot@node2\tslots=8 # new\r\n  node3\nnode1 slots=2\n", "f"),
-      ElementsAre(HostSlots{"node1", 10}, HostSlots{"node2", 8}, HostSlots{"node3", 1}));
+  EXPECT_THAT(*ParseHostfile("# ours\n\nnode1 slots=8\nroot@node2\tslots=8 # new\r\n  node3\nnode1 slots=2\n", "f"),
+              ElementsAre(HostSlots{"node1", 10}, HostSlots{"node2", 8}, HostSlots{"node3", 1}));
   EXPECT_EQ(ExitCodeOf(ParseHostfile("node1 slots=none", "f").status()), ExitCode::kUsage);
   const auto empty = ParseHostfile("# none\n\n", "my/hosts");
   EXPECT_EQ(ExitCodeOf(empty.status()), ExitCode::kUsage);

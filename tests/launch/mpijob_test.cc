@@ -36,7 +36,8 @@ class Yaml {
  public:
   explicit Yaml(const std::string& text) {
     for (const absl::string_view line : absl::StrSplit(text, '\n')) {
-      const std::string kept(absl::StripTrailingAsciiWhitespace(line.substr(0, absl::StartsWith(line, "#") ? 0 : line.find(" #"))));
+      const std::string kept(
+          absl::StripTrailingAsciiWhitespace(line.substr(0, absl::StartsWith(line, "#") ? 0 : line.find(" #"))));
       if (!absl::StripAsciiWhitespace(kept).empty()) lines_.push_back(kept);
     }
     while (at_ < lines_.size()) Block("");
@@ -94,8 +95,10 @@ class Yaml {
       if (c != ',' || depth > 0) continue;
       const std::string part(absl::StripAsciiWhitespace(text.substr(begin, i - begin)));
       const std::pair<std::string, std::string> field = absl::StrSplit(part, absl::MaxSplits(": ", 1));
-      if (map) Value(Join(path, field.first), field.second);
-      else Value(absl::StrCat(path, "[", item++, "]"), part);
+      if (map)
+        Value(Join(path, field.first), field.second);
+      else
+        Value(absl::StrCat(path, "[", item++, "]"), part);
       begin = i + 1;
     }
   }
@@ -136,9 +139,13 @@ const std::map<std::string, std::string> kPodFields = {
     {"volumes[].emptyDir.medium", "text"},
     {"volumes[].emptyDir.sizeLimit", "int or text"},
 };
-const std::vector<std::string> kNeeded = {
-    "apiVersion", "kind", "metadata.name", "spec.mpiReplicaSpecs.Launcher.replicas", "spec.mpiReplicaSpecs.Worker.replicas",
-    "spec.mpiReplicaSpecs.Launcher.template.spec.containers[0].name", "spec.mpiReplicaSpecs.Worker.template.spec.containers[0].name"};
+const std::vector<std::string> kNeeded = {"apiVersion",
+                                          "kind",
+                                          "metadata.name",
+                                          "spec.mpiReplicaSpecs.Launcher.replicas",
+                                          "spec.mpiReplicaSpecs.Worker.replicas",
+                                          "spec.mpiReplicaSpecs.Launcher.template.spec.containers[0].name",
+                                          "spec.mpiReplicaSpecs.Worker.template.spec.containers[0].name"};
 
 bool Fits(const std::string& value, const std::string& type) {
   int64_t number = 0;
@@ -161,12 +168,15 @@ std::vector<std::string> Problems(const std::string& text) {
     const auto& fields = absl::StartsWith(field, in_pod) ? kPodFields : kJobFields;
     if (absl::StartsWith(field, in_pod)) field = field.substr(in_pod.size());
     const auto known = fields.find(field);
-    if (known == fields.end()) problems.push_back(path + " is not known");
-    else if (!Fits(value, known->second)) problems.push_back(absl::StrCat(path, " = ", value, ": not ", known->second));
+    if (known == fields.end())
+      problems.push_back(path + " is not known");
+    else if (!Fits(value, known->second))
+      problems.push_back(absl::StrCat(path, " = ", value, ": not ", known->second));
   }
   for (const std::string& path : kNeeded)
     if (!scalars.contains(path)) problems.push_back(path + " is missing");
-  if (const auto launchers = scalars.find("spec.mpiReplicaSpecs.Launcher.replicas"); launchers != scalars.end() && launchers->second != "1")
+  if (const auto launchers = scalars.find("spec.mpiReplicaSpecs.Launcher.replicas");
+      launchers != scalars.end() && launchers->second != "1")
     problems.push_back("spec.mpiReplicaSpecs.Launcher.replicas must be 1");
   return problems;
 }
@@ -188,7 +198,8 @@ TEST(MpiJob, IsOfTheOperatorsSchema) {
 TEST(MpiJob, StartsAsManyRanksAsThereAreSlots) {
   const Scalars job = Yaml(JobText()).scalars();
   const int slots = std::stoi(job.at("spec.slotsPerWorker")) * std::stoi(job.at("spec.mpiReplicaSpecs.Worker.replicas"));
-  EXPECT_THAT(job.at("spec.mpiReplicaSpecs.Launcher.template.spec.containers[0].args[0]"), HasSubstr(absl::StrCat("-np ", slots)));
+  EXPECT_THAT(job.at("spec.mpiReplicaSpecs.Launcher.template.spec.containers[0].args[0]"),
+              HasSubstr(absl::StrCat("-np ", slots)));
 }
 
 TEST(MpiJob, AMistakeInItIsFound) {
@@ -197,11 +208,13 @@ TEST(MpiJob, AMistakeInItIsFound) {
     return Problems(absl::StrReplaceAll(JobText(), {{from, to}}));
   };
   EXPECT_THAT(after("slotsPerWorker: 8", "slotsPerWorker: eight"), ElementsAre("spec.slotsPerWorker = eight: not int"));
-  EXPECT_THAT(after("cleanPodPolicy: Running", "cleanPodPolicy: running"), ElementsAre("spec.runPolicy.cleanPodPolicy = running: not None|Running|All"));
+  EXPECT_THAT(after("cleanPodPolicy: Running", "cleanPodPolicy: running"),
+              ElementsAre("spec.runPolicy.cleanPodPolicy = running: not None|Running|All"));
   EXPECT_THAT(after("    backoffLimit:", "    backOffLimit:"), ElementsAre("spec.runPolicy.backOffLimit is not known"));
   EXPECT_THAT(after("mountPath: /dev/shm", "mountpath: /dev/shm"),
               ElementsAre("spec.mpiReplicaSpecs.Worker.template.spec.containers[0].volumeMounts[1].mountpath is not known"));
-  EXPECT_THAT(after("  runPolicy:\n    cleanPodPolicy: Running\n", "  cleanPodPolicy: Running\n  runPolicy:\n"), ElementsAre("spec.cleanPodPolicy is not known"));
+  EXPECT_THAT(after("  runPolicy:\n    cleanPodPolicy: Running\n", "  cleanPodPolicy: Running\n  runPolicy:\n"),
+              ElementsAre("spec.cleanPodPolicy is not known"));
   EXPECT_THAT(after("replicas: 4", "replica: 4"),
               ElementsAre("spec.mpiReplicaSpecs.Worker.replica is not known", "spec.mpiReplicaSpecs.Worker.replicas is missing"));
 }

@@ -35,8 +35,7 @@ class Mpirun : public testing::Test {
     fs::permissions(folder_ / "mpirun", fs::perms::owner_all);
     std::vector<std::string> command = {SourcePath("launch/mpirun.sh")};
     command.insert(command.end(), arguments.begin(), arguments.end());
-    const std::vector<std::string> environment = {
-        absl::StrCat("PATH=", folder_.string(), ":", getenv("PATH"))};
+    const std::vector<std::string> environment = {absl::StrCat("PATH=", folder_.string(), ":", getenv("PATH"))};
     auto process = Process::Start(command, environment);
     EXPECT_TRUE(process.ok());
     return *std::move(process);
@@ -53,8 +52,7 @@ class Mpirun : public testing::Test {
 };
 
 TEST_F(Mpirun, HandsOnArgumentsOutputAndExitCode) {
-  const ProcessResult result =
-      Start("printf '<%s>' \"$@\"; echo problem >&2; exit 75", {"-np", "2", "two words"}).Wait(kTimeout);
+  const ProcessResult result = Start("printf '<%s>' \"$@\"; echo problem >&2; exit 75", {"-np", "2", "two words"}).Wait(kTimeout);
   EXPECT_EQ(result.exit_code, 75);
   EXPECT_EQ(result.out, "<-np><2><two words>");
   EXPECT_EQ(result.err, "problem\n");
@@ -64,9 +62,7 @@ TEST_F(Mpirun, HandsOnArgumentsOutputAndExitCode) {
 // An mpirun that would stay for a quarter of an hour, as Open MPI's does when it cannot reach one of its daemons.
 TEST_F(Mpirun, EndsAfterARankHasLostItsPeer) {
   const ProcessResult result =
-      Start(
-          "echo 'jevons: lost peer: rank 0 of 2, ep.AllToAllV: waited 5.0 s for rank 1' >&2; exec sleep 900")
-          .Wait(kTimeout);
+      Start("echo 'jevons: lost peer: rank 0 of 2, ep.AllToAllV: waited 5.0 s for rank 1' >&2; exec sleep 900").Wait(kTimeout);
   EXPECT_FALSE(result.timed_out);
   EXPECT_EQ(result.exit_code, 5);
   EXPECT_EQ(result.err, "jevons: lost peer: rank 0 of 2, ep.AllToAllV: waited 5.0 s for rank 1\n");
@@ -81,8 +77,8 @@ TEST_F(Mpirun, ALostPeerIsCode5WhateverMpirunReturns) {
 TEST_F(Mpirun, StopsRanksBySigusr1) {
   for (const int signal : {SIGTERM, SIGINT, SIGUSR1}) {
     fs::remove(folder_ / "ready");
-    Process process = Start(absl::StrCat("trap 'exit 75' USR1\ntrap 'exit 1' TERM INT\n", Ready(),
-                                         "while :; do sleep 0.05; done"));
+    Process process =
+        Start(absl::StrCat("trap 'exit 75' USR1\ntrap 'exit 1' TERM INT\n", Ready(), "while :; do sleep 0.05; done"));
     WaitForFile("ready");
     kill(process.pid(), signal);
     EXPECT_EQ(process.Wait(kTimeout).exit_code, 75) << signal;

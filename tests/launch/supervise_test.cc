@@ -22,7 +22,16 @@ using ::testing::HasSubstr;
 constexpr double kFloor = 4, kLook = 0.5;  // seconds
 
 RankState Training(int rank, Phase phase, double longest) {
-  return {.rank = rank, .pid = 100 + rank, .changed = 1, .alive = 1, .step = 7, .stage = HeartbeatStage::kTraining, .phase = phase, .action = "", .longest_silence = longest, .longest_wait = longest};
+  return {.rank = rank,
+          .pid = 100 + rank,
+          .changed = 1,
+          .alive = 1,
+          .step = 7,
+          .stage = HeartbeatStage::kTraining,
+          .phase = phase,
+          .action = "",
+          .longest_silence = longest,
+          .longest_wait = longest};
 }
 
 TEST(HangDeadline, IsTenTimesWhatThePhaseTookAndNotLessThanItsFloor) {
@@ -51,7 +60,8 @@ class HangWatchTest : public testing::Test {
   }
 
   HangWatch watch_{kFloor};
-  std::vector<RankState> ranks_ = {Training(0, Phase::kDispatch, 0.1), Training(1, Phase::kForward, 0.1), Training(2, Phase::kDispatch, 0.1)};
+  std::vector<RankState> ranks_ = {Training(0, Phase::kDispatch, 0.1), Training(1, Phase::kForward, 0.1),
+                                   Training(2, Phase::kDispatch, 0.1)};
   double passed_ = 0;
   void Poll(int rank) { ranks_[static_cast<size_t>(rank)].alive += 1; }
   void Change(int rank) { ranks_[static_cast<size_t>(rank)].changed = ++ranks_[static_cast<size_t>(rank)].alive; }
@@ -111,7 +121,8 @@ TEST_F(HangWatchTest, AMillionStepsOfRandomSlownessRaiseNoAlarm) {
     for (int rank = 0; rank < 3; ++rank)
       if (static_cast<size_t>(rank) != slowest) Poll(rank);
     const auto hang = watch_.Look(ranks_, kLook);
-    ASSERT_FALSE(hang) << "look " << look << ": rank " << hang->state.rank << " " << hang->what << " for " << hang->silent << " s";
+    ASSERT_FALSE(hang) << "look " << look << ": rank " << hang->state.rank << " " << hang->what << " for " << hang->silent
+                       << " s";
   }
   // And the first real one is found.
   EXPECT_TRUE(LookFor(HangWatch::kTimes * kUsual + 2 * kLook, [] {}));
@@ -189,7 +200,8 @@ JournalEvent At(double time, const std::string& event, std::optional<int64_t> st
 
 TEST(Ettr, CountsWhatWasKept) {
   // 10 s until the first step; 40 s of steps 0 to 20, then 4 s until the hang is found; from step 15 again after 2 s more; 30 s until the end.
-  std::vector<JournalEvent> events = {At(100, "begin"), At(100, "start"), At(110, "training", 0), At(154, "hung", 20, 4), At(154, "start")};
+  std::vector<JournalEvent> events = {At(100, "begin"), At(100, "start"), At(110, "training", 0), At(154, "hung", 20, 4),
+                                      At(154, "start")};
   EXPECT_DOUBLE_EQ(SecondsLost(events, 156, 15), 6 + 10);
   EXPECT_DOUBLE_EQ(SecondsLost(events, 156, 20), 6);
   events.push_back(At(156, "training", 15));
@@ -201,12 +213,14 @@ TEST(Ettr, CountsWhatWasKept) {
   EXPECT_DOUBLE_EQ(ettr.productive, 30 + 30);
   EXPECT_EQ(ettr.restarts, 1);
   // Another supervisor, later: the time between does not count, nor does its first start as a restart.
-  events.insert(events.end(), {At(500, "begin"), At(500, "start"), At(504, "training", 40), At(520, "exit", 50, 0), At(520, "end")});
+  events.insert(events.end(),
+                {At(500, "begin"), At(500, "start"), At(504, "training", 40), At(520, "exit", 50, 0), At(520, "end")});
   EXPECT_DOUBLE_EQ(EttrOf(events, 1000).wall, 106);
   EXPECT_DOUBLE_EQ(EttrOf(events, 1000).productive, 60 + 16);
   EXPECT_EQ(EttrOf(events, 1000).restarts, 1);
   // One that was killed, and one whose job never trains: of the first counts what it wrote down.
-  events.insert(events.end(), {At(600, "begin"), At(600, "start"), At(604, "training", 50), At(700, "begin"), At(700, "start"), At(702, "exit", 50, 0), At(702, "end")});
+  events.insert(events.end(), {At(600, "begin"), At(600, "start"), At(604, "training", 50), At(700, "begin"), At(700, "start"),
+                               At(702, "exit", 50, 0), At(702, "end")});
   EXPECT_DOUBLE_EQ(EttrOf(events, 1000).wall, 106 + 4 + 2);
   EXPECT_DOUBLE_EQ(EttrOf(events, 1000).productive, 76);
 }
@@ -216,7 +230,14 @@ TEST(Journal, IsReadAsWrittenAndOutlivesATornLine) {
   {
     absl::StatusOr<Journal> journal = Journal::Open(folder.path());
     ASSERT_TRUE(journal.ok()) << journal.status();
-    journal->Append({.event = "died", .exit = 5, .rank = 2, .pid = 4711, .step = 41, .phase = "dispatch, 0F3", .idle_seconds = 0.25, .detail = "\xFF\"\n"});
+    journal->Append({.event = "died",
+                     .exit = 5,
+                     .rank = 2,
+                     .pid = 4711,
+                     .step = 41,
+                     .phase = "dispatch, 0F3",
+                     .idle_seconds = 0.25,
+                     .detail = "\xFF\"\n"});
     const auto other = Journal::Open(folder.path());
     EXPECT_EQ(ExitCodeOf(other.status()), ExitCode::kUsage) << "one supervisor at a time";
   }

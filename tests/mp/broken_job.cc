@@ -15,8 +15,7 @@ namespace {
 
 // An all-to-all in which rank 0 sends every rank `extra` bytes more than it expects.
 void ExchangeWithExtraBytes(Communicator& world, int64_t extra, int64_t bytes) {
-  std::vector<int64_t> sent(world.size(), world.rank() == 0 ? bytes + extra : bytes),
-      expected(world.size(), bytes);
+  std::vector<int64_t> sent(world.size(), world.rank() == 0 ? bytes + extra : bytes), expected(world.size(), bytes);
   sent[world.rank()] = expected[world.rank()] = 0;
   std::vector<std::byte> send((world.size() - 1) * sent[(world.rank() + 1) % world.size()]);
   std::vector<std::byte> recv((world.size() - 1) * bytes);

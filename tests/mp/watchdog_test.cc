@@ -27,16 +27,14 @@ Outcome RunShell(const std::string& command) {
   FILE* pipe = popen(("exec 2>&1; " + command).c_str(), "r");
   if (pipe == nullptr) return outcome;
   std::array<char, 4096> buffer;
-  while (const size_t read = fread(buffer.data(), 1, buffer.size(), pipe))
-    outcome.output.append(buffer.data(), read);
+  while (const size_t read = fread(buffer.data(), 1, buffer.size(), pipe)) outcome.output.append(buffer.data(), read);
   const int status = pclose(pipe);
   outcome.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   return outcome;
 }
 
 Outcome RunJob(int ranks, const std::string& what) {
-  return RunShell("timeout 60 " MPIEXEC " --oversubscribe -np " + std::to_string(ranks) + " " BROKEN_JOB " " +
-                  what);
+  return RunShell("timeout 60 " MPIEXEC " --oversubscribe -np " + std::to_string(ranks) + " " BROKEN_JOB " " + what);
 }
 
 constexpr int kPeerLost = 5;
@@ -53,10 +51,8 @@ TEST(MpiWatchdogTest, ARankThatNeverArrives) {
   for (const char* what : {"absent", "stopped"}) {
     const Outcome outcome = RunJob(3, what);
     EXPECT_EQ(outcome.exit_code, kPeerLost) << outcome.output;
-    EXPECT_THAT(
-        outcome.output,
-        ContainsRegex("lost peer: rank [01] of 3, world.Barrier, call 1 of the group, step 7, 0 bytes "
-                      "sent: waited 1.0 s for rank [0-9, ]+; last calls: "));
+    EXPECT_THAT(outcome.output, ContainsRegex("lost peer: rank [01] of 3, world.Barrier, call 1 of the group, step 7, 0 bytes "
+                                              "sent: waited 1.0 s for rank [0-9, ]+; last calls: "));
   }
 }
 
@@ -70,9 +66,8 @@ TEST(MpiWatchdogTest, SizesThatDisagreeAreFoundAtOnce) {
   for (const std::string what : {"short", "long", "short_large", "long_large"}) {
     const Outcome outcome = RunJob(2, what);
     EXPECT_EQ(outcome.exit_code, kPeerLost) << what << ": " << outcome.output;
-    EXPECT_THAT(outcome.output,
-                AllOf(HasSubstr("rank 1 of 2, world.AllToAllV, call 1 of the group, step 7"),
-                      ContainsRegex("rank 0 sent .* this rank expects"), Not(HasSubstr("waited"))));
+    EXPECT_THAT(outcome.output, AllOf(HasSubstr("rank 1 of 2, world.AllToAllV, call 1 of the group, step 7"),
+                                      ContainsRegex("rank 0 sent .* this rank expects"), Not(HasSubstr("waited"))));
   }
 }
 

@@ -321,8 +321,7 @@ void CheckReduceScatters(Communicator& group, const Stream& stream) {
     return static_cast<int64_t>((rank * 1'000'003 + i + 1) * 0x9E3779B97F4A7C15u) >> 5;
   };
   // The last one is received in several windows.
-  for (const int64_t part :
-       {int64_t{0}, int64_t{1}, int64_t{5}, int64_t{1000}, (int64_t{1} << 21) / ranks + 3}) {
+  for (const int64_t part : {int64_t{0}, int64_t{1}, int64_t{5}, int64_t{1000}, (int64_t{1} << 21) / ranks + 3}) {
     std::vector<int64_t> send(ranks * part), expected(part, 0);
     for (int64_t i = 0; i < ranks * part; ++i) send[i] = value(group.rank(), i);
     for (int r = 0; r < ranks; ++r)
@@ -369,8 +368,7 @@ void CheckMessages(Communicator& group, const Stream& stream) {
       self == low ? (send(), receive()) : (receive(), send());
       std::reverse(requests.begin(), requests.end());
       for (const CommRequest request : requests) group.Wait(stream, request);
-      for (size_t i = 0; i < received.size(); ++i)
-        EXPECT_EQ(memory.GetBytes(received[i]), content(peer, self, sizes[i]));
+      for (size_t i = 0; i < received.size(); ++i) EXPECT_EQ(memory.GetBytes(received[i]), content(peer, self, sizes[i]));
     }
   }
 }

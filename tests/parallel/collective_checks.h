@@ -7,15 +7,13 @@
 
 namespace jevons {
 
-void CheckBarrier(Communicator& group);    // many in a row come through; that they hold, loopback_test sees
-void CheckAllGather(Communicator& group);  // even and uneven parts, empty ones among them
-void CheckAllToAllV(Communicator& group);  // 200 random rounds
-void CheckInterleaved(
-    Communicator& group);  // several transfers under way, waited for in other orders on each rank
+void CheckBarrier(Communicator& group);      // many in a row come through; that they hold, loopback_test sees
+void CheckAllGather(Communicator& group);    // even and uneven parts, empty ones among them
+void CheckAllToAllV(Communicator& group);    // 200 random rounds
+void CheckInterleaved(Communicator& group);  // several transfers under way, waited for in other orders on each rank
 void CheckReductions(Communicator& group);
 void CheckBroadcast(Communicator& group);
-void CheckSubgroups(
-    Communicator& world);  // each group of a split repeats the checks; groups do not mix messages
+void CheckSubgroups(Communicator& world);   // each group of a split repeats the checks; groups do not mix messages
 void CheckEmptyCalls(Communicator& group);  // zero bytes everywhere
 void CheckLargeParts(Communicator& group);  // parts of 3 MiB, past every eager limit
 void CheckBackground(Communicator& world);  // a group whose transfers a thread moves on, beside one without

@@ -15,10 +15,13 @@ namespace {
 constexpr int64_t kWidth = 3;  // of a token's row: its rank, its number, and a byte pattern
 
 std::vector<float> TokenRow(int rank, int64_t token) {
-  return {static_cast<float>(rank), static_cast<float>(token), static_cast<float>(RandomBits(1, static_cast<uint64_t>(rank), static_cast<uint64_t>(token)) % 9999)};
+  return {static_cast<float>(rank), static_cast<float>(token),
+          static_cast<float>(RandomBits(1, static_cast<uint64_t>(rank), static_cast<uint64_t>(token)) % 9999)};
 }
 
-float ValueOf(int rank, int64_t pair) { return static_cast<float>(RandomUniform(2, static_cast<uint64_t>(rank), static_cast<uint64_t>(pair))); }
+float ValueOf(int rank, int64_t pair) {
+  return static_cast<float>(RandomUniform(2, static_cast<uint64_t>(rank), static_cast<uint64_t>(pair)));
+}
 
 // What an expert makes of a token: numbers whose sum depends on its order.
 template <typename T>
@@ -77,8 +80,9 @@ Expected ExpectedAt(Range experts, const std::vector<std::vector<int32_t>>& indi
 
 // Results of type T and the values that came, back to their tokens, without a look at either.
 template <typename T>
-void CheckWayBack(Dispatcher& dispatcher, const DispatchHandle& handle, const Routing& routing, const std::vector<int32_t>& indices,
-                  const Expected& there, const Tensor& values, int rank, StreamMemory& memory, const OpContext& ops) {
+void CheckWayBack(Dispatcher& dispatcher, const DispatchHandle& handle, const Routing& routing,
+                  const std::vector<int32_t>& indices, const Expected& there, const Tensor& values, int rank,
+                  StreamMemory& memory, const OpContext& ops) {
   std::vector<T> results;
   for (int64_t e = 0; e < handle.local_experts; ++e)
     for (int64_t r = handle.Expert(e).begin; r < handle.Expert(e).end; ++r)
@@ -135,11 +139,13 @@ void CheckDispatch(Communicator& ep, Dispatcher& dispatcher, const Routing& rout
   const Tensor from = Tensor::Of(memory.Put(x), {tokens, kWidth});
   const Tensor rows = Tensor::Of(memory.Put(std::vector<float>(expected.rows.size(), -1)), {handle.receive_rows, kWidth});
   const Tensor bytes(from.data, DType::kU8, {tokens, kWidth * 4});
-  const Tensor byte_rows = Tensor(memory.Put(std::vector<float>(expected.rows.size(), -1)), DType::kU8, {handle.receive_rows, kWidth * 4});
+  const Tensor byte_rows =
+      Tensor(memory.Put(std::vector<float>(expected.rows.size(), -1)), DType::kU8, {handle.receive_rows, kWidth * 4});
   const Tensor row_values = Tensor::Of(memory.Put(std::vector<float>(expected.values.size(), -1)), {handle.receive_rows, 1});
   RowTransfer transfer;
   dispatcher.BeginDispatch(
-      ops, handle, {.rows = {{from, rows}, {bytes, byte_rows}}, .values = {Tensor::Of(memory.Put(values), {pairs, 1}), row_values}}, transfer);
+      ops, handle,
+      {.rows = {{from, rows}, {bytes, byte_rows}}, .values = {Tensor::Of(memory.Put(values), {pairs, 1}), row_values}}, transfer);
   dispatcher.FinishDispatch(ops, handle, transfer);
   EXPECT_EQ(memory.Get(rows.as<float>(), expected.rows.size()), expected.rows);
   EXPECT_EQ(memory.Get(static_cast<const float*>(byte_rows.data), expected.rows.size()), expected.rows);
@@ -151,16 +157,19 @@ void CheckDispatch(Communicator& ep, Dispatcher& dispatcher, const Routing& rout
 Routing OneSlot(int64_t experts, const std::function<int64_t(int rank, int64_t expert)>& rows) {
   return {.experts = experts, .indices = [experts, rows](int rank) {
             std::vector<int32_t> indices;
-            for (int64_t e = 0; e < experts; ++e) indices.insert(indices.end(), static_cast<size_t>(rows(rank, e)), static_cast<int32_t>(e));
+            for (int64_t e = 0; e < experts; ++e)
+              indices.insert(indices.end(), static_cast<size_t>(rows(rank, e)), static_cast<int32_t>(e));
             return indices;
           }};
 }
 
-Routing Chosen(int64_t experts, int64_t groups, int64_t kept, int64_t slots, uint64_t seed, const std::function<int64_t(int rank)>& tokens) {
+Routing Chosen(int64_t experts, int64_t groups, int64_t kept, int64_t slots, uint64_t seed,
+               const std::function<int64_t(int rank)>& tokens) {
   const auto draw = [seed](std::vector<int32_t>& from, int64_t count, uint64_t at) {  // the first `count` become a sample
     for (int64_t i = 0; i < count; ++i)
-      std::swap(from[static_cast<size_t>(i)],
-                from[static_cast<size_t>(i) + RandomBits(seed, at, static_cast<uint64_t>(i)) % (from.size() - static_cast<size_t>(i))]);
+      std::swap(
+          from[static_cast<size_t>(i)],
+          from[static_cast<size_t>(i) + RandomBits(seed, at, static_cast<uint64_t>(i)) % (from.size() - static_cast<size_t>(i))]);
     from.resize(static_cast<size_t>(count));
   };
   return {.experts = experts, .groups = groups, .slots = slots, .indices = [=](int rank) {
@@ -171,7 +180,8 @@ Routing Chosen(int64_t experts, int64_t groups, int64_t kept, int64_t slots, uin
               for (int64_t g = 0; g < groups; ++g) chosen_groups.push_back(static_cast<int32_t>(g));
               draw(chosen_groups, kept, at);
               for (const int32_t g : chosen_groups)
-                for (int64_t e = 0; e < experts / groups; ++e) candidates.push_back(static_cast<int32_t>(g * experts / groups + e));
+                for (int64_t e = 0; e < experts / groups; ++e)
+                  candidates.push_back(static_cast<int32_t>(g * experts / groups + e));
               draw(candidates, slots, at + 1);
               indices.insert(indices.end(), candidates.begin(), candidates.end());
             }
@@ -199,9 +209,11 @@ void CheckForwardedCases(Communicator& ep, const Stream& stream) {
   const int nodes = ep.size() % 2 == 0 ? 2 : ep.size();
   Mesh mesh(ep, {.world = ep.size(), .pp = 1, .ep = ep.size(), .ep_nodes = nodes, .forwards = true});
   for (const int64_t experts : {6, 18, 24}) {
-    Dispatcher dispatcher({mesh.ep(), nodes, &mesh.ep_rail(), &mesh.ep_local()}, {.experts = experts, .groups = 6}, {.stream = stream});
+    Dispatcher dispatcher({mesh.ep(), nodes, &mesh.ep_rail(), &mesh.ep_local()}, {.experts = experts, .groups = 6},
+                          {.stream = stream});
     for (uint64_t seed = 0; seed < 4; ++seed)
-      CheckDispatch(mesh.ep(), dispatcher, Chosen(experts, 6, 3, 3, seed, [](int rank) { return int64_t{rank % 3 * 8}; }), stream);
+      CheckDispatch(mesh.ep(), dispatcher, Chosen(experts, 6, 3, 3, seed, [](int rank) { return int64_t{rank % 3 * 8}; }),
+                    stream);
   }
 }
 

@@ -23,7 +23,8 @@ void CheckDispatch(Communicator& ep, Dispatcher& dispatcher, const Routing& rout
 // Of `rows(rank, expert)` tokens with one slot each, that many for every expert.
 Routing OneSlot(int64_t experts, const std::function<int64_t(int rank, int64_t expert)>& rows);
 // `slots` different experts of each token, out of some `kept` groups. tokens(rank): how many a rank has.
-Routing Chosen(int64_t experts, int64_t groups, int64_t kept, int64_t slots, uint64_t seed, const std::function<int64_t(int rank)>& tokens);
+Routing Chosen(int64_t experts, int64_t groups, int64_t kept, int64_t slots, uint64_t seed,
+               const std::function<int64_t(int rank)>& tokens);
 
 // Uneven blocks of experts, silent experts, everything to one rank, ranks with nothing to send, more ranks
 // than experts.

@@ -70,8 +70,9 @@ TEST(DispatcherDeathTest, ACallThatContradictsItsHandleAborts) {
                              ThreeTokens tokens;
                              std::vector<float> rows(3);
                              RowTransfer transfer;
-                             dispatcher.BeginDispatch(tokens.ops, tokens.Plan(dispatcher),
-                                                      {.rows = {{Tensor::Of(rows.data(), {2, 1}), Tensor::Of(rows.data(), {3, 1})}}}, transfer);
+                             dispatcher.BeginDispatch(
+                                 tokens.ops, tokens.Plan(dispatcher),
+                                 {.rows = {{Tensor::Of(rows.data(), {2, 1}), Tensor::Of(rows.data(), {3, 1})}}}, transfer);
                            }),
                "dispatch F32");
 }

@@ -64,12 +64,9 @@ void CheckReduceScatterOwned(Communicator& group, const std::vector<int64_t>& si
   type == DType::kI64 ? CheckSums<int64_t>(group, sizes, type, stream) : CheckSums<float>(group, sizes, type, stream);
 }
 
-void CheckAllGatherOwned(Communicator& group, const std::vector<int64_t>& sizes, int64_t element_bytes,
-                         const Stream& stream) {
+void CheckAllGatherOwned(Communicator& group, const std::vector<int64_t>& sizes, int64_t element_bytes, const Stream& stream) {
   StreamMemory memory(stream);
-  const auto content = [](size_t param, int64_t byte) {
-    return static_cast<uint8_t>(param * 31 + byte % 251);
-  };
+  const auto content = [](size_t param, int64_t byte) { return static_cast<uint8_t>(param * 31 + byte % 251); };
   std::vector<std::vector<uint8_t>> params;
   std::vector<void*> pointers;
   for (const int64_t size : sizes) params.emplace_back(size * element_bytes, 0);

@@ -32,8 +32,7 @@ TEST(ExchangePlanTest, NothingAndOneRank) {
 TEST(ExchangePlanTest, PartsBeyond2To31) {
   const std::vector<int64_t> bytes = {int64_t{3} << 31, 0, int64_t{5} << 31};
   const ExchangePlan plan = PlanAllToAllV(1, bytes, size_t{8} << 31, bytes, size_t{8} << 31);
-  EXPECT_THAT(plan.sends,
-              ElementsAre(Part{2, int64_t{3} << 31, int64_t{5} << 31}, Part{0, 0, int64_t{3} << 31}));
+  EXPECT_THAT(plan.sends, ElementsAre(Part{2, int64_t{3} << 31, int64_t{5} << 31}, Part{0, 0, int64_t{3} << 31}));
 }
 
 TEST(ExchangePlanTest, AGatherSendsAllToEveryone) {
@@ -72,9 +71,9 @@ TEST(ExchangePlanTest, BothEndsAgree) {
           ++sends;
           EXPECT_GT(part.bytes, 0);
           const auto& others = plans[part.peer].receives;
-          EXPECT_EQ(std::count_if(others.begin(), others.end(),
-                                  [&](const Part& p) { return p.peer == rank && p.bytes == part.bytes; }),
-                    1);
+          EXPECT_EQ(
+              std::count_if(others.begin(), others.end(), [&](const Part& p) { return p.peer == rank && p.bytes == part.bytes; }),
+              1);
         }
       }
       EXPECT_EQ(sends, receives);

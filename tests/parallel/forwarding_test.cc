@@ -21,8 +21,8 @@ std::ostream& operator<<(std::ostream& out, const Shape& s) {
 }
 
 // Groups that a rank has whole, that several ranks share, and both; even and uneven blocks of experts; ranks without one.
-const Shape kShapes[] = {{1, 8, 20, 4}, {2, 4, 20, 4}, {2, 4, 16, 8}, {4, 2, 12, 4}, {4, 2, 24, 8}, {8, 1, 24, 8},
-                         {8, 1, 16, 16}, {2, 3, 14, 2}, {2, 3, 16, 4}, {2, 4, 6, 2}, {1, 1, 5, 1}};
+const Shape kShapes[] = {{1, 8, 20, 4},  {2, 4, 20, 4}, {2, 4, 16, 8}, {4, 2, 12, 4}, {4, 2, 24, 8}, {8, 1, 24, 8},
+                         {8, 1, 16, 16}, {2, 3, 14, 2}, {2, 3, 16, 4}, {2, 4, 6, 2},  {1, 1, 5, 1}};
 
 // Groups of an ep group as a mesh makes them.
 struct TwoHops {
@@ -56,14 +56,18 @@ Routing WithIndices(const Shape& s, int64_t slots, const std::function<int64_t(i
 // Even, with ranks that have no tokens; none at all; all to one expert, to one node, to one group; zipf.
 std::vector<Routing> Routings(const Shape& s) {
   const auto some = [](int rank) { return int64_t{rank % 3 == 1 ? 0 : 5 + 2 * rank}; };
-  const int64_t slots = std::min<int64_t>(4, s.experts), kept = std::max<int64_t>(s.groups / 2, (slots * s.groups + s.experts - 1) / s.experts);
+  const int64_t slots = std::min<int64_t>(4, s.experts),
+                kept = std::max<int64_t>(s.groups / 2, (slots * s.groups + s.experts - 1) / s.experts);
   const int64_t on_node = s.experts / s.nodes, in_group = s.experts / s.groups;
   return {Chosen(s.experts, s.groups, kept, slots, 3, some),
           Chosen(s.experts, s.groups, s.groups, slots, 4, [](int) { return int64_t{7}; }),
           Chosen(s.experts, s.groups, s.groups, slots, 5, [](int) { return int64_t{0}; }),
           Chosen(s.experts, s.groups, s.groups, slots, 6, [](int rank) { return int64_t{rank == 0 ? 9 : 0}; }),
           WithIndices(s, 1, some, [&s](uint64_t, int64_t) { return s.experts - 1; }),
-          WithIndices(s, std::min(slots, on_node), some, [=](uint64_t at, int64_t k) { return static_cast<int64_t>(RandomBits(7, at, static_cast<uint64_t>(k)) % static_cast<uint64_t>(on_node)); }),
+          WithIndices(s, std::min(slots, on_node), some,
+                      [=](uint64_t at, int64_t k) {
+                        return static_cast<int64_t>(RandomBits(7, at, static_cast<uint64_t>(k)) % static_cast<uint64_t>(on_node));
+                      }),
           WithIndices(s, std::min(slots, in_group), some, [=](uint64_t, int64_t k) { return k; }),
           WithIndices(s, slots, some, [](uint64_t at, int64_t k) {
             return static_cast<int64_t>(1 / (1e-3 + RandomUniform(8, at, static_cast<uint64_t>(k)))) - 1;
@@ -264,7 +268,8 @@ TEST(VerifyDeathTest, ABitThatTurnsOnTheWayEndsTheJob) {
   constexpr int kUnharmed = 9;
   Damage(kUnharmed, /*forwards=*/true, /*verify=*/true);
   Damage(kUnharmed, /*forwards=*/false, /*verify=*/true);
-  EXPECT_EXIT(Damage(0, false, true), exits, "rank 1 of 4, world.AllToAllV, .*: what came from ep rank 0 was damaged on its way: hash");
+  EXPECT_EXIT(Damage(0, false, true), exits,
+              "rank 1 of 4, world.AllToAllV, .*: what came from ep rank 0 was damaged on its way: hash");
   EXPECT_EXIT(Damage(1, true, true), exits, "rank 1 of 4, ep_rail.AllToAllV, .*: what came from ep rank 3 was damaged");
   EXPECT_EXIT(Damage(2, true, true), exits, "rank 1 of 4, ep_local.AllToAllV, .*: what came from ep rank 0 was damaged");
 }

@@ -70,12 +70,11 @@ TEST(LoopbackBackgroundTest, TransfersArriveWhileARankComputes) {
 
 TEST_P(LoopbackTest, BandwidthIsTheSameOnEveryRank) {
   std::vector<AllToAllResult> results(GetParam());
-  RunLoopback(GetParam(),
-              [&](Communicator& world) {
-                results[world.rank()] = MeasureAllToAll(world, 1000, 5);
-                EXPECT_EQ(MeasureAllToAll(world, 1000, 1, Peers::kSameNode).gigabytes_per_second > 0, GetParam() > 1);
-                EXPECT_EQ(MeasureAllToAll(world, 1000, 1, Peers::kOtherNodes).gigabytes_per_second, 0) << "there is one node";
-              });
+  RunLoopback(GetParam(), [&](Communicator& world) {
+    results[world.rank()] = MeasureAllToAll(world, 1000, 5);
+    EXPECT_EQ(MeasureAllToAll(world, 1000, 1, Peers::kSameNode).gigabytes_per_second > 0, GetParam() > 1);
+    EXPECT_EQ(MeasureAllToAll(world, 1000, 1, Peers::kOtherNodes).gigabytes_per_second, 0) << "there is one node";
+  });
   for (const AllToAllResult& result : results) {
     EXPECT_EQ(result.bytes_per_peer, 1000);
     EXPECT_GT(result.seconds, 0);

@@ -34,15 +34,11 @@ TEST(MeshShapeTest, ValidateNamesFieldValueRuleAndRemedy) {
     EXPECT_EQ(ExitCodeOf(status), ExitCode::kUsage);
     return std::string(status.message());
   };
-  EXPECT_THAT(
-      message({.world = 4, .pp = 1, .ep = 3}),
-      AllOf(HasSubstr("parallel.ep = 3"), HasSubstr("4 data-parallel ranks"), HasSubstr("nearest: 2 or 4")));
-  EXPECT_THAT(message({.world = 4, .pp = 3, .ep = 1}),
-              AllOf(HasSubstr("parallel.pp = 3"), HasSubstr("nearest: 2 or 4")));
-  EXPECT_THAT(message({.world = 4, .pp = 2, .ep = 4}),
-              AllOf(HasSubstr("parallel.ep = 4"), HasSubstr("nearest: 2")));
-  EXPECT_THAT(message({.world = 4, .pp = 1, .ep = 0}),
-              AllOf(HasSubstr("parallel.ep = 0"), HasSubstr("nearest: 1")));
+  EXPECT_THAT(message({.world = 4, .pp = 1, .ep = 3}),
+              AllOf(HasSubstr("parallel.ep = 3"), HasSubstr("4 data-parallel ranks"), HasSubstr("nearest: 2 or 4")));
+  EXPECT_THAT(message({.world = 4, .pp = 3, .ep = 1}), AllOf(HasSubstr("parallel.pp = 3"), HasSubstr("nearest: 2 or 4")));
+  EXPECT_THAT(message({.world = 4, .pp = 2, .ep = 4}), AllOf(HasSubstr("parallel.ep = 4"), HasSubstr("nearest: 2")));
+  EXPECT_THAT(message({.world = 4, .pp = 1, .ep = 0}), AllOf(HasSubstr("parallel.ep = 0"), HasSubstr("nearest: 1")));
   EXPECT_THAT(message({.world = 4, .pp = -2, .ep = 1}), HasSubstr("parallel.pp = -2"));
   EXPECT_THAT(message({.world = 0, .pp = 1, .ep = 1}), HasSubstr("world = 0"));
 }

@@ -57,15 +57,14 @@ class NcclDeathTest : public testing::Test {
 };
 
 TEST_F(NcclDeathTest, ARendezvousThatFails) {
-  EXPECT_EXIT(
-      RunScripted(60, [](Script& script) { script.init = FakeNccl::kRemoteError; }, {}), exits_,
-      "lost peer: rank [01] of 2, ep.Connect, call 0 of the group, step 41, 0 bytes sent: "
-      "ncclCommInitRankConfig: remote process exited or there was a network error; socket closed; last "
-      "calls: .*\naborted");
+  EXPECT_EXIT(RunScripted(60, [](Script& script) { script.init = FakeNccl::kRemoteError; }, {}), exits_,
+              "lost peer: rank [01] of 2, ep.Connect, call 0 of the group, step 41, 0 bytes sent: "
+              "ncclCommInitRankConfig: remote process exited or there was a network error; socket closed; last "
+              "calls: .*\naborted");
   EXPECT_EXIT(RunScripted(60, [](Script& script) { script.unique_id = 2; }, {}), exits_,
               "ep.Connect, .*: ncclGetUniqueId: error 2");
-  EXPECT_EXIT(RunScripted(60, [](Script& script) { script.async_error = FakeNccl::kRemoteError; }, {}),
-              exits_, "ep.Connect, .*: ncclCommInitRankConfig: remote process exited.*\naborted");
+  EXPECT_EXIT(RunScripted(60, [](Script& script) { script.async_error = FakeNccl::kRemoteError; }, {}), exits_,
+              "ep.Connect, .*: ncclCommInitRankConfig: remote process exited.*\naborted");
 }
 
 TEST_F(NcclDeathTest, ARendezvousThatNeverEnds) {
@@ -154,19 +153,18 @@ TEST_F(NcclDeathTest, AnAbortThatHangsHoldsNobody) {
 }
 
 TEST_F(NcclDeathTest, ANamedMessageThatDoesNotCome) {
-  EXPECT_EXIT(
-      RunFakeNccl(2,
-                  [](FakeRank& rank) {
-                    SetWatchdogDeadline(0.2);
-                    const auto group = rank.Connect();
-                    StreamMemory memory(rank.compute);
-                    const auto data = memory.PutBytes(std::vector<std::byte>(4));
-                    if (group->rank() == 1) group->BeginReceive(rank.compute, data, 0, {"1RF3", "0SF3"});
-                    std::this_thread::sleep_for(std::chrono::seconds(20));
-                  }),
-      exits_,
-      "rank 1 of 2, ep.Receive, .* waited 0.2 s on the device in 1RF3 for rank 0 of the group, which has "
-      "not come to 0SF3; last calls: .*ep.Receive 0 in 1RF3 .open");
+  EXPECT_EXIT(RunFakeNccl(2,
+                          [](FakeRank& rank) {
+                            SetWatchdogDeadline(0.2);
+                            const auto group = rank.Connect();
+                            StreamMemory memory(rank.compute);
+                            const auto data = memory.PutBytes(std::vector<std::byte>(4));
+                            if (group->rank() == 1) group->BeginReceive(rank.compute, data, 0, {"1RF3", "0SF3"});
+                            std::this_thread::sleep_for(std::chrono::seconds(20));
+                          }),
+              exits_,
+              "rank 1 of 2, ep.Receive, .* waited 0.2 s on the device in 1RF3 for rank 0 of the group, which has "
+              "not come to 0SF3; last calls: .*ep.Receive 0 in 1RF3 .open");
 }
 
 TEST_F(NcclDeathTest, CallsThatCannotBe) {
@@ -176,9 +174,8 @@ TEST_F(NcclDeathTest, CallsThatCannotBe) {
       call(*group, rank.compute);
     });
   };
-  EXPECT_DEATH(
-      run([](Communicator& group, const Stream& stream) { group.BeginSend(stream, {}, group.rank()); }),
-      "a message between rank . and . of 2");
+  EXPECT_DEATH(run([](Communicator& group, const Stream& stream) { group.BeginSend(stream, {}, group.rank()); }),
+               "a message between rank . and . of 2");
   EXPECT_DEATH(run([](Communicator& group, const Stream& stream) { group.Wait(stream, {5}); }),
                "no transfer 5 is under way on the device");
   EXPECT_DEATH(run([](Communicator& group, const Stream& stream) { group.Broadcast(stream, {}, 2); }),

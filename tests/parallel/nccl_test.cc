@@ -29,8 +29,7 @@ TEST_P(NcclTest, DataArrivesInStreamOrder) {
 }
 
 TEST_P(NcclTest, DataArrivesWhereRanksShareAGpu) {
-  RunFakeNccl(GetParam(),
-              [](FakeRank& rank) { CheckDataPlane(*rank.Connect({.shared_gpu = true}), rank.compute); });
+  RunFakeNccl(GetParam(), [](FakeRank& rank) { CheckDataPlane(*rank.Connect({.shared_gpu = true}), rank.compute); });
 }
 
 TEST_P(NcclTest, TheHostsCallsGoToTheHostsTransport) {
@@ -56,9 +55,7 @@ TEST_P(NcclTest, PipelineSchedulesRunInStreamOrder) {
   for (int round = 0; round < 10; ++round) {
     const Schedule schedule = InsertCommunication(RandomSchedule(random, GetParam()));
     RunFakeNccl(GetParam(), [&](FakeRank& rank) {
-      const auto enqueue = [&](std::function<void()> work) {
-        EnqueueOnStream(rank.compute.handle, std::move(work));
-      };
+      const auto enqueue = [&](std::function<void()> work) { EnqueueOnStream(rank.compute.handle, std::move(work)); };
       CheckExecutor(*rank.Connect(), schedule, {.stream = rank.compute, .enqueue = enqueue});
     });
   }
@@ -66,16 +63,13 @@ TEST_P(NcclTest, PipelineSchedulesRunInStreamOrder) {
 
 // However fast the device is: what it has sent is released by the count of later sends, not when the host sees it.
 TEST(NcclTest, SentMemoryIsReleasedAtTheSamePlaceOfEveryStep) {
-  const Schedule schedule =
-      *ExecutableSchedule({.kind = ScheduleKind::kGPipe, .pp = 2, .micro_batches = 5}, false);
+  const Schedule schedule = *ExecutableSchedule({.kind = ScheduleKind::kGPipe, .pp = 2, .micro_batches = 5}, false);
   for (const int milliseconds : {0, 5}) {
     RunFakeNccl(2, [&](FakeRank& rank) {
       const ToyOptions options{
           .stream = rank.compute,
-          .enqueue =
-              [&](std::function<void()> work) { EnqueueOnStream(rank.compute.handle, std::move(work)); },
-          .before =
-              [&](const Task&) { std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds)); }};
+          .enqueue = [&](std::function<void()> work) { EnqueueOnStream(rank.compute.handle, std::move(work)); },
+          .before = [&](const Task&) { std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds)); }};
       ToyMemory memory;
       ToyStage stage(schedule, rank.host.rank(), options, memory);
       std::vector<Stage*> stages(2);
@@ -146,8 +140,7 @@ TEST(NcclTest, EvenPartsAreGatheredInOneCallUnevenOnesByTheirRanks) {
     StreamMemory memory(rank.compute);
     const auto gather = [&](const std::vector<int64_t>& bytes) {
       const auto send = memory.PutBytes(std::vector<std::byte>(bytes[group->rank()]));
-      group->AllGatherV(rank.compute, send,
-                        memory.PutBytes(std::vector<std::byte>(bytes[0] + bytes[1] + bytes[2])), bytes);
+      group->AllGatherV(rank.compute, send, memory.PutBytes(std::vector<std::byte>(bytes[0] + bytes[1] + bytes[2])), bytes);
     };
     gather({4, 4, 4});
     EXPECT_EQ(rank.nccl.counts.gathers, 1);
@@ -187,8 +180,8 @@ TEST(NcclTest, TheHostWaitsForCountsAlone) {
       Arena scratch("scratch", int64_t{1} << 29, Device::kCuda);
       const OpContext ops{.stream = rank.compute, .scratch = &scratch};
       const auto rail = group->Split(0, "ep_rail"), local = group->Split(group->rank(), "ep_local");
-      Dispatcher dispatcher(forwards ? EpGroups(*group, kRanks, rail.get(), local.get()) : EpGroups(*group, kRanks), {.experts = 2, .groups = 2},
-                            {.stream = rank.compute});
+      Dispatcher dispatcher(forwards ? EpGroups(*group, kRanks, rail.get(), local.get()) : EpGroups(*group, kRanks),
+                            {.experts = 2, .groups = 2}, {.stream = rank.compute});
       const Tensor indices = memory.Allocate("indices", DType::kI32, {4, 1});
       const int32_t experts[] = {0, 1, 0, 0};
       CopyBytes(rank.compute, experts, indices.data, indices.bytes());
@@ -200,9 +193,12 @@ TEST(NcclTest, TheHostWaitsForCountsAlone) {
         const Tensor x = memory.Allocate("x", DType::kF32, {4, 2}), y = memory.Allocate("y", DType::kF32, {4, 2});
         const Tensor at_experts = memory.Allocate("rows", DType::kF32, {handle.receive_rows, 2});
         RowTransfer transfer;
-        const Tensor scales = memory.Allocate("x", DType::kF32, {4, 1}), scales_there = memory.Allocate("rows", DType::kF32, {handle.receive_rows, 1});
-        const Tensor values = memory.Allocate("x", DType::kF32, {4, 1}), values_there = memory.Allocate("rows", DType::kF32, {handle.receive_rows, 1});
-        dispatcher.BeginDispatch(ops, handle, {.rows = {{x, at_experts}, {scales, scales_there}}, .values = {values, values_there}}, transfer);
+        const Tensor scales = memory.Allocate("x", DType::kF32, {4, 1}),
+                     scales_there = memory.Allocate("rows", DType::kF32, {handle.receive_rows, 1});
+        const Tensor values = memory.Allocate("x", DType::kF32, {4, 1}),
+                     values_there = memory.Allocate("rows", DType::kF32, {handle.receive_rows, 1});
+        dispatcher.BeginDispatch(ops, handle,
+                                 {.rows = {{x, at_experts}, {scales, scales_there}}, .values = {values, values_there}}, transfer);
         dispatcher.FinishDispatch(ops, handle, transfer);
         dispatcher.BeginCombine(ops, handle, at_experts, Tensor(), transfer);
         dispatcher.FinishCombine(ops, handle, transfer, y, Tensor());

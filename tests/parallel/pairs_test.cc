@@ -62,16 +62,12 @@ class LateTo : public Transport {
   int size() const override { return transport_->size(); }
   int WorldRank(int rank) const override { return transport_->WorldRank(rank); }
   int NodeOf(int rank) const override { return transport_->NodeOf(rank); }
-  std::unique_ptr<Transfer> Start(std::span<const Outgoing> sends, std::span<const Incoming> receives,
-                                  int64_t tag) override {
+  std::unique_ptr<Transfer> Start(std::span<const Outgoing> sends, std::span<const Incoming> receives, int64_t tag) override {
     for (const Outgoing& message : sends)
-      if (message.peer == late_ && message.data.size() > 8)
-        std::this_thread::sleep_for(std::chrono::milliseconds(200));
+      if (message.peer == late_ && message.data.size() > 8) std::this_thread::sleep_for(std::chrono::milliseconds(200));
     return transport_->Start(sends, receives, tag);
   }
-  std::unique_ptr<Transport> MakeGroup(std::span<const int> members) override {
-    return transport_->MakeGroup(members);
-  }
+  std::unique_ptr<Transport> MakeGroup(std::span<const int> members) override { return transport_->MakeGroup(members); }
 
  private:
   std::unique_ptr<Transport> transport_;
@@ -101,8 +97,7 @@ TEST(Pairs, ClocksThatDifferAreSeen) {
   RunLoopback(4, [&](Communicator& world) {
     const int64_t wrong = std::array<int64_t, 4>{0, 3600, -50, 0}[static_cast<size_t>(world.rank())];
     results[world.rank()] = MeasureClockOffsets(world, [&] {
-      return std::chrono::nanoseconds(std::chrono::system_clock::now().time_since_epoch()).count() +
-             wrong * 1'000'000'000;
+      return std::chrono::nanoseconds(std::chrono::system_clock::now().time_since_epoch()).count() + wrong * 1'000'000'000;
     });
   });
   for (const auto& offsets : results) {

@@ -39,9 +39,7 @@ class StreamMemory {
     Synchronize(stream_);
     return values;
   }
-  std::vector<std::byte> GetBytes(std::span<const std::byte> bytes) {
-    return Get(bytes.data(), bytes.size());
-  }
+  std::vector<std::byte> GetBytes(std::span<const std::byte> bytes) { return Get(bytes.data(), bytes.size()); }
 
  private:
   Stream stream_;

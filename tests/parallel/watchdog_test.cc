@@ -18,18 +18,17 @@ class WatchdogDeathTest : public testing::Test {
 };
 
 TEST_F(WatchdogDeathTest, AMissingPeerEndsTheJobWithItsName) {
-  EXPECT_EXIT(
-      RunLoopback(3,
-                  [](Communicator& world) {
-                    SetWatchdogDeadline(0.2);
-                    SetWatchdogStep(41);
-                    const auto group = world.Split(0, "ep");
-                    std::vector<std::byte> send(8), recv(24);
-                    if (group->rank() != 1) group->AllGather(send, recv);
-                  }),
-      testing::ExitedWithCode(kPeerLost),
-      "rank [02] of 3, ep.AllGather, call 0 of the group, step 41, 8 bytes sent: waited 0.2 s for rank "
-      "1; last calls: world.AllGather 0 .left., ep.AllGather 0 .open.");
+  EXPECT_EXIT(RunLoopback(3,
+                          [](Communicator& world) {
+                            SetWatchdogDeadline(0.2);
+                            SetWatchdogStep(41);
+                            const auto group = world.Split(0, "ep");
+                            std::vector<std::byte> send(8), recv(24);
+                            if (group->rank() != 1) group->AllGather(send, recv);
+                          }),
+              testing::ExitedWithCode(kPeerLost),
+              "rank [02] of 3, ep.AllGather, call 0 of the group, step 41, 8 bytes sent: waited 0.2 s for rank "
+              "1; last calls: world.AllGather 0 .left., ep.AllGather 0 .open.");
 }
 
 TEST_F(WatchdogDeathTest, AMissingPeerOfEachCall) {
@@ -56,8 +55,7 @@ TEST_F(WatchdogDeathTest, AMissingPeerOfEachCall) {
                 world.Broadcast(data, 1);
               }),
               exits, "world.Broadcast.*for rank 1;");
-  EXPECT_EXIT(absent([](Communicator& world) { world.Split(0, "late"); }), exits,
-              "world.AllGather.*for rank 1;");
+  EXPECT_EXIT(absent([](Communicator& world) { world.Split(0, "late"); }), exits, "world.AllGather.*for rank 1;");
 }
 
 TEST_F(WatchdogDeathTest, SizesThatDisagreeAreFoundAtOnce) {
@@ -77,19 +75,16 @@ TEST_F(WatchdogDeathTest, NamesThatDisagreeAreFoundByTheReceiver) {
     RunLoopback(2, [&](Communicator& world) {
       SetWatchdogDeadline(20);
       std::vector<std::byte> data(world.rank() == 0 ? bytes : 8);
-      world.Wait(world.rank() == 0 ? world.BeginSend({}, data, 1, sent)
-                                   : world.BeginReceive({}, data, 0, {"2RF7", "1SF7"}));
+      world.Wait(world.rank() == 0 ? world.BeginSend({}, data, 1, sent) : world.BeginReceive({}, data, 0, {"2RF7", "1SF7"}));
       world.Barrier();
     });
   };
   const auto exits = testing::ExitedWithCode(kPeerLost);
   exchange({"1SF7", "2RF7"}, 8);
   SetWatchdogDeadline(300);
-  EXPECT_EXIT(
-      exchange({"1SF8", "2RF8"}, 8), exits,
-      "rank 1 of 2, world.Receive, .*: rank 0 sent 1SF8 of 8 bytes, this rank expects 1SF7 of 8 in 2RF7");
-  EXPECT_EXIT(exchange({"1SF7", "2RF7"}, 0), exits,
-              "rank 0 sent 1SF7 of 0 bytes, this rank expects 1SF7 of 8");
+  EXPECT_EXIT(exchange({"1SF8", "2RF8"}, 8), exits,
+              "rank 1 of 2, world.Receive, .*: rank 0 sent 1SF8 of 8 bytes, this rank expects 1SF7 of 8 in 2RF7");
+  EXPECT_EXIT(exchange({"1SF7", "2RF7"}, 0), exits, "rank 0 sent 1SF7 of 0 bytes, this rank expects 1SF7 of 8");
   EXPECT_DEATH(exchange({"a name of 24 characters.", "b"}, 8), "a message of name 'a name");
 }
 

@@ -28,10 +28,9 @@ struct Shape3 {
   int count;        // products of a call: experts
   int64_t t, n, k;  // Y[t, n] = X[t, k] W[n, k]^T
 };
-constexpr Shape3 kShapes[] = {{1, 4096, 2112, 7168},  {1, 4096, 24576, 1536}, {1, 4096, 32768, 512},
-                              {1, 4096, 7168, 16384}, {1, 4096, 4096, 7168},  {1, 4096, 7168, 2048},
-                              {8, 4096, 4096, 7168},  {8, 4096, 7168, 2048},  {32, 512, 4096, 7168},
-                              {32, 512, 7168, 2048},  {8, 4099, 4096, 7168}};
+constexpr Shape3 kShapes[] = {{1, 4096, 2112, 7168}, {1, 4096, 24576, 1536}, {1, 4096, 32768, 512}, {1, 4096, 7168, 16384},
+                              {1, 4096, 4096, 7168}, {1, 4096, 7168, 2048},  {8, 4096, 4096, 7168}, {8, 4096, 7168, 2048},
+                              {32, 512, 4096, 7168}, {32, 512, 7168, 2048},  {8, 4099, 4096, 7168}};
 
 std::string NameOf(const char* what, const Shape3& s) {
   return absl::StrFormat("%s %d x %d x %d x %d", what, s.count, s.t, s.n, s.k);
@@ -46,8 +45,7 @@ void MeasureBf16(Bench& bench, const Shape3& s) {
   std::vector<GemmDesc> forward, dgrad, wgrad;
   for (int e = 0; e < s.count; ++e) {
     const Tensor x = bench.Numbers(DType::kBF16, s.t, s.k), w = bench.Numbers(DType::kBF16, s.n, s.k),
-                 y = bench.Numbers(DType::kBF16, s.t, s.n),
-                 dw = bench.memory().Allocate("dw", DType::kF32, {s.n, s.k});
+                 y = bench.Numbers(DType::kBF16, s.t, s.n), dw = bench.memory().Allocate("dw", DType::kF32, {s.n, s.k});
     Zero(bench.ctx().stream, dw);
     forward.push_back({.a = x, .b = w, .c = y, .b_form = Form::kTransposed});
     dgrad.push_back({.a = y, .b = w, .c = x});
@@ -79,11 +77,9 @@ void MeasureFp8(Bench& bench, const Shape3& s) {
   for (const cuda::GemmImpl impl : {cuda::GemmImpl::kCublasLt, cuda::GemmImpl::kWgmma}) {
     cuda::BeginGemmListAt(impl);
     const std::string who = impl == cuda::GemmImpl::kWgmma ? "FP8 wgmma " : "FP8 cublaslt ";
-    bench.Flop(NameOf((who + "forward").c_str(), s), FlopOf(s),
-               [&] { GroupedFp8Gemm(bench.ctx(), forward); });
+    bench.Flop(NameOf((who + "forward").c_str(), s), FlopOf(s), [&] { GroupedFp8Gemm(bench.ctx(), forward); });
     bench.Flop(NameOf((who + "dgrad").c_str(), s), FlopOf(s), [&] { GroupedFp8Gemm(bench.ctx(), dgrad); });
-    bench.Flop(NameOf((who + "dgrad, w turned each time").c_str(), s), FlopOf(s),
-               [&] { GroupedFp8Gemm(bench.ctx(), turning); });
+    bench.Flop(NameOf((who + "dgrad, w turned each time").c_str(), s), FlopOf(s), [&] { GroupedFp8Gemm(bench.ctx(), turning); });
     bench.Flop(NameOf((who + "wgrad").c_str(), s), FlopOf(s), [&] { GroupedFp8Gemm(bench.ctx(), wgrad); });
   }
   cuda::BeginGemmListAt(cuda::GemmImpl::kCublasLt);
@@ -122,8 +118,7 @@ void MeasureAttention(Bench& bench, int64_t sequences, const std::vector<int64_t
                   .lse = bench.memory().Allocate("lse", DType::kF32, {rows, kHeads})};
   if (documents.size() > 1) {
     start.reserve(static_cast<size_t>(rows));
-    while (static_cast<int64_t>(start.size()) < rows)
-      start.push_back(start[start.size() - static_cast<size_t>(length)]);
+    while (static_cast<int64_t>(start.size()) < rows) start.push_back(start[start.size() - static_cast<size_t>(length)]);
     d.document_start = bench.memory().Allocate("documents", DType::kI32, {rows});
     CopyBytes(bench.ctx().stream, start.data(), d.document_start.data, rows * 4);
     Synchronize(bench.ctx().stream);
@@ -135,8 +130,7 @@ void MeasureAttention(Bench& bench, int64_t sequences, const std::vector<int64_t
                         .dkv = bench.memory().Allocate("dkv", DType::kBF16, {rows, d.kv.cols()}),
                         .dk_rope = bench.memory().Allocate("dk_rope", DType::kBF16, {rows, kRope})};
   bench.Flop(name + ", forward", pairs * 2 * (kNope + kRope + kValue), [&] { Attention(bench.ctx(), d); });
-  bench.Flop(name + ", backward", pairs * 2 * (3 * (kNope + kRope) + 2 * kValue),
-             [&] { AttentionBackward(bench.ctx(), d, g); });
+  bench.Flop(name + ", backward", pairs * 2 * (3 * (kNope + kRope) + 2 * kValue), [&] { AttentionBackward(bench.ctx(), d, g); });
 }
 
 int Main(const char* wanted) {
@@ -145,10 +139,8 @@ int Main(const char* wanted) {
     std::printf("no CUDA device: %s\n", report.problem.c_str());
     return 0;
   }
-  std::printf("%s, products by %s\n", report.devices[0].name.c_str(),
-              GemmImplementation(DType::kBF16, Device::kCuda).c_str());
-  if (const std::string problem = cuda::CudnnProblem(); !problem.empty())
-    std::printf("no cuDNN: %s\n", problem.c_str());
+  std::printf("%s, products by %s\n", report.devices[0].name.c_str(), GemmImplementation(DType::kBF16, Device::kCuda).c_str());
+  if (const std::string problem = cuda::CudnnProblem(); !problem.empty()) std::printf("no cuDNN: %s\n", problem.c_str());
   Bench bench(wanted);
   MeasurePeak(bench);
   for (const Shape3& shape : kShapes) MeasureBf16(bench, shape);

@@ -77,8 +77,7 @@ class Bench {
     std::nth_element(times.begin(), times.begin() + kRuns / 2, times.end());
     return times[kRuns / 2];
   }
-  static void Line(const std::string& name, double ms, double speed, const char* unit, const char* of,
-                   double& peak) {
+  static void Line(const std::string& name, double ms, double speed, const char* unit, const char* of, double& peak) {
     if (peak == 0) peak = speed;
     std::printf("%-58s %9.3f ms %8.1f %-7s  %.2f of %s\n", name.c_str(), ms, speed, unit, speed / peak, of);
     std::fflush(stdout);  // what was measured is not lost if the program is stopped
@@ -86,8 +85,7 @@ class Bench {
 
   std::string wanted_;
   OwnedStream stream_{Device::kCuda};
-  Arena memory_{"bench", int64_t{24} << 30, Device::kCuda},
-      scratch_{"scratch", int64_t{12} << 30, Device::kCuda};
+  Arena memory_{"bench", int64_t{24} << 30, Device::kCuda}, scratch_{"scratch", int64_t{12} << 30, Device::kCuda};
   uint64_t seed_ = 0;
   double peak_flop_ = 0, peak_bytes_ = 0;
 };

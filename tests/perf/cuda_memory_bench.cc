@@ -19,8 +19,7 @@ void MeasureCopies(Bench& b, int64_t rows) {
   ArenaScope scope(b.memory());
   const Tensor x = b.Numbers(DType::kBF16, rows, kHidden), y = b.Numbers(DType::kBF16, rows, kHidden),
                wide = b.memory().Allocate("wide", DType::kF32, {rows, kHidden});
-  b.Bytes("copy by the runtime", 2 * x.bytes(),
-          [&] { CopyBytes(b.ctx().stream, x.data, y.data, x.bytes()); });
+  b.Bytes("copy by the runtime", 2 * x.bytes(), [&] { CopyBytes(b.ctx().stream, x.data, y.data, x.bytes()); });
   b.Bytes("copy BF16", 2 * x.bytes(), [&] { Copy(b.ctx(), x, y); });
   b.Bytes("cast BF16 to FP32", 3 * x.bytes(), [&] { Copy(b.ctx(), x, wide); });
   b.Bytes("cast FP32 to BF16", 3 * x.bytes(), [&] { Copy(b.ctx(), wide, x); });
@@ -41,31 +40,22 @@ void MeasureNorm(Bench& b, int64_t rows) {
 void MeasureRope(Bench& b, int64_t rows) {
   constexpr int64_t kHeads = 128, kNope = 128, kRope = 64, kLength = 4096;
   ArenaScope scope(b.memory());
-  const Tensor x = b.Numbers(DType::kBF16, rows, kHeads * (kNope + kRope)),
-               cos = b.Numbers(DType::kF32, kLength, kRope / 2),
+  const Tensor x = b.Numbers(DType::kBF16, rows, kHeads * (kNope + kRope)), cos = b.Numbers(DType::kF32, kLength, kRope / 2),
                sin = b.Numbers(DType::kF32, kLength, kRope / 2);
-  const RopeDesc desc{.x = x,
-                      .heads = kHeads,
-                      .head_dim = kNope + kRope,
-                      .offset = kNope,
-                      .cos = cos,
-                      .sin = sin,
-                      .sequence_length = kLength};
+  const RopeDesc desc{
+      .x = x, .heads = kHeads, .head_dim = kNope + kRope, .offset = kNope, .cos = cos, .sin = sin, .sequence_length = kLength};
   b.Bytes("RoPE", 2 * rows * kHeads * kRope * 2, [&] { Rope(b.ctx(), desc); });
 }
 
 void MeasureSwiGlu(Bench& b, int64_t rows) {
   ArenaScope scope(b.memory());
-  const Tensor gate_up = b.Numbers(DType::kBF16, rows, 2 * kInner),
-               d = b.Numbers(DType::kBF16, rows, 2 * kInner), y = b.Numbers(DType::kBF16, rows, kInner),
-               weight = b.Numbers(DType::kF32, rows, 1).Reshape({rows}),
+  const Tensor gate_up = b.Numbers(DType::kBF16, rows, 2 * kInner), d = b.Numbers(DType::kBF16, rows, 2 * kInner),
+               y = b.Numbers(DType::kBF16, rows, kInner), weight = b.Numbers(DType::kF32, rows, 1).Reshape({rows}),
                dweight = b.memory().Allocate("dweight", DType::kF32, {rows});
   const Fp8Operand codes = b.Codes(rows, kInner, Tiling::kRows1x128);
   b.Bytes("SwiGLU", gate_up.bytes() + y.bytes(), [&] { SwiGlu(b.ctx(), gate_up, weight, y); });
-  b.Bytes("SwiGLU and quantisation", gate_up.bytes() + codes.codes.bytes() + codes.scales.bytes(), [&] {
-    SwiGluQuantize(b.ctx(),
-                   {.gate_up = gate_up, .weight = weight, .codes = codes.codes, .scales = codes.scales});
-  });
+  b.Bytes("SwiGLU and quantisation", gate_up.bytes() + codes.codes.bytes() + codes.scales.bytes(),
+          [&] { SwiGluQuantize(b.ctx(), {.gate_up = gate_up, .weight = weight, .codes = codes.codes, .scales = codes.scales}); });
   const SwiGluGrad grad{.dy = y, .gate_up = gate_up, .weight = weight, .dgate_up = d, .dweight = dweight};
   b.Bytes("SwiGLU backward", 2 * gate_up.bytes() + y.bytes(), [&] { SwiGluBackward(b.ctx(), grad); });
 }
@@ -73,26 +63,22 @@ void MeasureSwiGlu(Bench& b, int64_t rows) {
 void MeasureQuantize(Bench& b, int64_t rows) {
   ArenaScope scope(b.memory());
   const Tensor x = b.Numbers(DType::kBF16, rows, kHidden);
-  const Fp8Operand by_rows = b.Codes(rows, kHidden, Tiling::kRows1x128),
-                   turned = b.Codes(rows, kHidden, Tiling::kColumns128x1);
+  const Fp8Operand by_rows = b.Codes(rows, kHidden, Tiling::kRows1x128), turned = b.Codes(rows, kHidden, Tiling::kColumns128x1);
   const auto quantize = [&](const char* name, Tiling tiling, NumberFormat format) {
     ArenaScope inner(b.memory());
-    const QuantizeDesc desc{
-        .x = x,
-        .codes = b.memory().Allocate("codes", DType::kU8, CodesShape(rows, kHidden, tiling, format)),
-        .scales = b.memory().Allocate("scales", DType::kF32, ScalesShape(rows, kHidden, tiling)),
-        .tiling = tiling,
-        .format = format};
+    const QuantizeDesc desc{.x = x,
+                            .codes = b.memory().Allocate("codes", DType::kU8, CodesShape(rows, kHidden, tiling, format)),
+                            .scales = b.memory().Allocate("scales", DType::kF32, ScalesShape(rows, kHidden, tiling)),
+                            .tiling = tiling,
+                            .format = format};
     b.Bytes(name, x.bytes() + desc.codes.bytes() + desc.scales.bytes(), [&] { Quantize(b.ctx(), desc); });
   };
   quantize("quantise by rows", Tiling::kRows1x128, NumberFormat::kE4M3);
   quantize("quantise by blocks", Tiling::kBlocks128x128, NumberFormat::kE4M3);
   quantize("quantise transposed", Tiling::kColumns128x1, NumberFormat::kE4M3);
   quantize("quantise by rows, E5M6", Tiling::kRows1x128, NumberFormat::kE5M6);
-  const RequantizeDesc again{.codes = by_rows.codes,
-                             .scales = by_rows.scales,
-                             .out_codes = turned.codes,
-                             .out_scales = turned.scales};
+  const RequantizeDesc again{
+      .codes = by_rows.codes, .scales = by_rows.scales, .out_codes = turned.codes, .out_scales = turned.scales};
   b.Bytes("requantise transposed", 2 * (by_rows.codes.bytes() + by_rows.scales.bytes()), [&] {
     RequantizeTransposed(b.ctx(), {&again, 1});
   });
@@ -103,8 +89,7 @@ void MeasurePermute(Bench& b, int64_t tokens) {
   const int64_t pairs = tokens * kSlots;
   std::vector<int32_t> expert(static_cast<size_t>(pairs));
   std::vector<int64_t> count(kExperts);
-  for (size_t p = 0; p < expert.size(); ++p)
-    ++count[static_cast<size_t>(expert[p] = static_cast<int32_t>(p * 7919 % kExperts))];
+  for (size_t p = 0; p < expert.size(); ++p) ++count[static_cast<size_t>(expert[p] = static_cast<int32_t>(p * 7919 % kExperts))];
   const Tensor x = b.Numbers(DType::kBF16, tokens, kHidden),
                indices = b.memory().Allocate("indices", DType::kI32, {tokens, kSlots}),
                counts = b.memory().Allocate("counts", DType::kI64, {kExperts}),
@@ -114,19 +99,16 @@ void MeasurePermute(Bench& b, int64_t tokens) {
   CopyBytes(b.ctx().stream, expert.data(), indices.data, indices.bytes());
   CopyBytes(b.ctx().stream, count.data(), counts.data, counts.bytes());
   Synchronize(b.ctx().stream);
-  b.Bytes("sort by expert", 3 * indices.bytes(),
-          [&] { SortByExpert(b.ctx(), indices, counts, row_of, pair_of); });
+  b.Bytes("sort by expert", 3 * indices.bytes(), [&] { SortByExpert(b.ctx(), indices, counts, row_of, pair_of); });
   b.Bytes("rows to experts", x.bytes() + y.bytes(), [&] { GatherRows(b.ctx(), x, pair_of, kSlots, y); });
-  b.Bytes("rows back, summed", x.bytes() + y.bytes(),
-          [&] { SumRows(b.ctx(), y, row_of, kSlots, x, WriteMode::kOverwrite); });
+  b.Bytes("rows back, summed", x.bytes() + y.bytes(), [&] { SumRows(b.ctx(), y, row_of, kSlots, x, WriteMode::kOverwrite); });
   b.Bytes("rows back, summed by groups", x.bytes() + y.bytes(),
           [&] { SumRowsByGroup(b.ctx(), y, row_of, indices, kExperts / 8, x, WriteMode::kOverwrite); });
 }
 
 void MeasureLoss(Bench& b, int64_t rows) {
   ArenaScope scope(b.memory());
-  const Tensor logits = b.Numbers(DType::kF32, rows, kVocab),
-               d = b.memory().Allocate("d", DType::kBF16, {rows, kVocab}),
+  const Tensor logits = b.Numbers(DType::kF32, rows, kVocab), d = b.memory().Allocate("d", DType::kBF16, {rows, kVocab}),
                labels = b.memory().Allocate("labels", DType::kI32, {rows}),
                losses = b.memory().Allocate("losses", DType::kF32, {rows});
   Zero(b.ctx().stream, labels);
@@ -159,9 +141,8 @@ void MeasureUpdate(Bench& b, int64_t n) {
   AdamWDesc of_exact = desc;
   of_exact.grad_unit = format.unit();
   b.Bytes("AdamW, gradients in fixed point", 26 * n, [&] { AdamW(b.ctx(), of_exact, {&exact, 1}); });
-  const std::vector<PartialSums> join = {{.values = {slice.grad.as<float>(), slice.master.as<float>()},
-                                          .sum = slice.grad.as<float>(),
-                                          .size = n}};
+  const std::vector<PartialSums> join = {
+      {.values = {slice.grad.as<float>(), slice.master.as<float>()}, .sum = slice.grad.as<float>(), .size = n}};
   const std::vector<std::pair<int, int>> order = {{0, 1}};
   b.Bytes("join of two gradients", 12 * n, [&] { JoinSums(b.ctx(), join, order); });
 }

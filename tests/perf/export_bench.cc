@@ -20,7 +20,9 @@
 namespace jevons {
 namespace {
 
-bool HoldsTensors(const std::string& path) { return absl::EndsWith(path, ".bin") || absl::EndsWith(path, ".safetensors.partial"); }
+bool HoldsTensors(const std::string& path) {
+  return absl::EndsWith(path, ".bin") || absl::EndsWith(path, ".safetensors.partial");
+}
 
 struct Stored {
   bool directory = false;
@@ -129,9 +131,10 @@ absl::Status Run(const std::string& path, HfPrecision precision) {
   JEVONS_ASSIGN_OR_RETURN(const ExportReport report,
                           ExportCheckpoint(disk, reader, config, {.output = "/model", .precision = precision}));
   const double seconds = Seconds() - begin;
-  std::printf("%lld tensors in %d files, %.1f GB written from %.1f GB: %.1f s, %.2f GB/s read; peak memory %.3f GiB (%.3f before)\n",
-              static_cast<long long>(report.tensors), report.shards, static_cast<double>(report.bytes) / 1e9,
-              static_cast<double>(reader.bytes()) / 1e9, seconds, static_cast<double>(reader.bytes()) / 1e9 / seconds, PeakGib(), before);
+  std::printf(
+      "%lld tensors in %d files, %.1f GB written from %.1f GB: %.1f s, %.2f GB/s read; peak memory %.3f GiB (%.3f before)\n",
+      static_cast<long long>(report.tensors), report.shards, static_cast<double>(report.bytes) / 1e9,
+      static_cast<double>(reader.bytes()) / 1e9, seconds, static_cast<double>(reader.bytes()) / 1e9 / seconds, PeakGib(), before);
   return absl::OkStatus();
 }
 

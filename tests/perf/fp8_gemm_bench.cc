@@ -25,12 +25,11 @@ struct Line {
   int count;        // products in a call, each with operands of its own
 };
 constexpr const char* kNames[] = {"forward", "dgrad", "wgrad"};
-constexpr Line kLines[] = {{Role::kForward, 2048, 512, 512, 1},  {Role::kDgrad, 2048, 512, 512, 1},
-                           {Role::kWgrad, 512, 512, 2048, 1},    {Role::kForward, 64, 512, 512, 8},
-                           {Role::kDgrad, 64, 512, 512, 8},      {Role::kWgrad, 512, 512, 64, 8},
-                           {Role::kWgrad, 512, 512, 256, 8},     {Role::kForward, 1024, 2048, 512, 1},
-                           {Role::kDgrad, 1024, 512, 2048, 1},   {Role::kWgrad, 2048, 512, 1024, 1},
-                           {Role::kForward, 2048, 2048, 2048, 1}};
+constexpr Line kLines[] = {
+    {Role::kForward, 2048, 512, 512, 1}, {Role::kDgrad, 2048, 512, 512, 1},    {Role::kWgrad, 512, 512, 2048, 1},
+    {Role::kForward, 64, 512, 512, 8},   {Role::kDgrad, 64, 512, 512, 8},      {Role::kWgrad, 512, 512, 64, 8},
+    {Role::kWgrad, 512, 512, 256, 8},    {Role::kForward, 1024, 2048, 512, 1}, {Role::kDgrad, 1024, 512, 2048, 1},
+    {Role::kWgrad, 2048, 512, 1024, 1},  {Role::kForward, 2048, 2048, 2048, 1}};
 
 // Owns memory for tensors.
 class Pool {
@@ -106,9 +105,8 @@ void Report(const Line& line) {
     chain_best = std::min(chain_best, Seconds([&] { GroupedFp8Gemm(OpContext{}, scaled); }));
   }
   const double flop = 2e-9 * static_cast<double>(line.m * line.n * line.k * line.count);
-  std::printf("%-8s %6ld %6ld %6ld %3d | %8.1f %8.1f | %10.2f | %12.1f\n",
-              kNames[static_cast<int>(line.role)], line.m, line.n, line.k, line.count, flop / bf16_best,
-              flop / fp8_best, fp8_best / bf16_best, flop / chain_best);
+  std::printf("%-8s %6ld %6ld %6ld %3d | %8.1f %8.1f | %10.2f | %12.1f\n", kNames[static_cast<int>(line.role)], line.m, line.n,
+              line.k, line.count, flop / bf16_best, flop / fp8_best, fp8_best / bf16_best, flop / chain_best);
   std::fflush(stdout);
 }
 
@@ -124,7 +122,7 @@ int main(int argc, char** argv) {
   omp_set_num_threads(threads);
   std::printf("GFLOP/s, %d thread%s, BF16 products by %s\n", threads, threads == 1 ? "" : "s",
               jevons::GemmImplementation(jevons::DType::kBF16).c_str());
-  std::printf("%-8s %6s %6s %6s %3s | %8s %8s | %10s | %12s\n", "", "m", "n", "k", "x", "BF16", "FP8",
-              "time ratio", "not promoted");
+  std::printf("%-8s %6s %6s %6s %3s | %8s %8s | %10s | %12s\n", "", "m", "n", "k", "x", "BF16", "FP8", "time ratio",
+              "not promoted");
   for (const jevons::Line& line : jevons::kLines) jevons::Report(line);
 }

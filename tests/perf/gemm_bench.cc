@@ -79,10 +79,8 @@ class Products {
       return t;
     };
     for (int i = 0; i < line.count; ++i) {
-      const Tensor at = take(in, line.m, line.k, line.a_form == kT),
-                   bt = take(in, line.k, line.n, line.b_form == kT);
-      descs_.push_back(
-          {at, bt, take(DType::kF32, line.m, line.n, false), line.a_form, line.b_form, line.mode});
+      const Tensor at = take(in, line.m, line.k, line.a_form == kT), bt = take(in, line.k, line.n, line.b_form == kT);
+      descs_.push_back({at, bt, take(DType::kF32, line.m, line.n, false), line.a_form, line.b_form, line.mode});
     }
   }
   double Flop() const { return 2.0 * line_.m * line_.n * line_.k * line_.count; }
@@ -103,8 +101,8 @@ void Report(int threads, DType in, const char* filter) {
     if (filter != nullptr && std::strstr(line.name, filter) == nullptr) continue;
     Products products(line, in);
     const double rate = products.Flop() / BestSeconds([&] { products.Run(); }) * 1e-9;
-    std::printf("%-8s %6ld %6ld %6ld %3d | %8.1f %5.0f%%\n", line.name, line.m, line.n, line.k,
-                line.count, rate, 100 * rate / peak);
+    std::printf("%-8s %6ld %6ld %6ld %3d | %8.1f %5.0f%%\n", line.name, line.m, line.n, line.k, line.count, rate,
+                100 * rate / peak);
     std::fflush(stdout);
   }
 }

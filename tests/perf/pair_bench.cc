@@ -80,20 +80,23 @@ Times RunLists(Communicator& world, Group& ep, bool pairs) {
   const ModelConfig config = BenchModel();
   ModelHarness harness(config, kLength, ep);
   harness.BindGradients();
-  std::vector<int32_t> tokens = RandomTokens(kSequences * (kLength + 1), config.vocab_size(), static_cast<uint64_t>(world.rank()));
+  std::vector<int32_t> tokens =
+      RandomTokens(kSequences * (kLength + 1), config.vocab_size(), static_cast<uint64_t>(world.rank()));
   const int64_t experts = config.moe().routed_experts();
   std::vector<double> losses(static_cast<size_t>(harness.model().loss_terms()));
   std::vector<int64_t> counts(static_cast<size_t>(config.layers() * experts));
   MicroPool pool(int64_t{1} << 30, Device::kCpu);
   NetworkStage first(harness.model(), {.layers = {0, 2}, .first = true, .last = false}, pool);
   NetworkStage second(harness.model(), {.layers = {2, 4}, .first = false, .last = true}, pool);
-  const StageStep step{.ctx = harness.Context(),
-                       .weights = &harness.binding().weights(),
-                       .batch = [&](int) { return ModelHarness::Batch(tokens, kSequences, kLength); },
-                       .scales = {.main = 0.01f, .mtp = 0, .balance = 0.001f},
-                       .totals = [&](int) {
-                         return MicroBatchTotals{.losses = losses.data(), .counts = Tensor::Of(counts.data(), {config.layers(), experts})};
-                       }};
+  const StageStep step{
+      .ctx = harness.Context(),
+      .weights = &harness.binding().weights(),
+      .batch = [&](int) { return ModelHarness::Batch(tokens, kSequences, kLength); },
+      .scales = {.main = 0.01f, .mtp = 0, .balance = 0.001f},
+      .totals =
+          [&](int) {
+            return MicroBatchTotals{.losses = losses.data(), .counts = Tensor::Of(counts.data(), {config.layers(), experts})};
+          }};
   const auto pp = world.Split(world.rank(), "pp");
   Executor executor(ParseSchedule(Lists(pairs)).value(), *pp, {}, {&first, &second});
   Times best{.wall = 1e9};
@@ -103,7 +106,9 @@ Times RunLists(Communicator& world, Group& ep, bool pairs) {
     world.Barrier();
     const double begin = ep.Now(), waited = ep.waited, busy = ep.busy;
     executor.Run();
-    const Times times{.wall = (ep.Now() - begin) / kMicroBatches, .waited = (ep.waited - waited) / kMicroBatches, .busy = (ep.busy - busy) / kMicroBatches};
+    const Times times{.wall = (ep.Now() - begin) / kMicroBatches,
+                      .waited = (ep.waited - waited) / kMicroBatches,
+                      .busy = (ep.busy - busy) / kMicroBatches};
     if (times.wall < best.wall) best = times;
   }
   return best;
@@ -131,7 +136,8 @@ void RunOverModel(const std::string& name, double bytes_per_second, bool asks) {
     LinkMeeting meeting;
     RunLoopback(2, [&](Communicator& world) {
       const auto group = world.Split(0, "ep");
-      LinkGroup ep(*group, meeting, {bytes_per_second, bytes_per_second}, [] { return Clock(CLOCK_THREAD_CPUTIME_ID); }, asks);
+      LinkGroup ep(
+          *group, meeting, {bytes_per_second, bytes_per_second}, [] { return Clock(CLOCK_THREAD_CPUTIME_ID); }, asks);
       const Times times = RunLists(world, ep, pairs);
       if (world.rank() == 0) Print(name, pairs, times);
     });

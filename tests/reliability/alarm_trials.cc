@@ -20,12 +20,20 @@ TEST(Alarm, NoneForRanksThatAreSlowByChance) {
   HangWatch watch(/*floor=*/4);
   std::vector<RankState> ranks(3);
   for (size_t r = 0; r < ranks.size(); ++r)
-    ranks[r] = {.rank = static_cast<int>(r), .pid = 1, .stage = HeartbeatStage::kTraining, .phase = Phase::kForward, .action = "", .longest_silence = kUsual, .longest_wait = kUsual};
+    ranks[r] = {.rank = static_cast<int>(r),
+                .pid = 1,
+                .stage = HeartbeatStage::kTraining,
+                .phase = Phase::kForward,
+                .action = "",
+                .longest_silence = kUsual,
+                .longest_wait = kUsual};
   int64_t alarms = 0;
   for (uint64_t step = 0; step < steps; ++step) {
     // One rank computes for as long as it takes; the others poll for it. Then all change.
     const size_t slow = step % ranks.size();
-    const double times = RandomBits(kSeed, 0, step) % kRarely == 0 ? 1 + (kTimes - 1) * static_cast<double>(RandomBits(kSeed, 1, step) % 1000) / 1000 : 1;
+    const double times = RandomBits(kSeed, 0, step) % kRarely == 0
+                             ? 1 + (kTimes - 1) * static_cast<double>(RandomBits(kSeed, 1, step) % 1000) / 1000
+                             : 1;
     const double seconds = kUsual * times;
     for (double passed = 0; passed < seconds; passed += kLook) {
       for (RankState& state : ranks) state.alive += state.rank != static_cast<int>(slow);
@@ -38,7 +46,8 @@ TEST(Alarm, NoneForRanksThatAreSlowByChance) {
     }
   }
   EXPECT_EQ(alarms, 0);
-  ReportTrials("alarm", static_cast<int64_t>(steps), absl::StrCat(kSeed, ":0-", steps - 1), "steps of three ranks, simulated, one in twenty up to ten times as slow", "", alarms);
+  ReportTrials("alarm", static_cast<int64_t>(steps), absl::StrCat(kSeed, ":0-", steps - 1),
+               "steps of three ranks, simulated, one in twenty up to ten times as slow", "", alarms);
 }
 
 }  // namespace

@@ -34,11 +34,14 @@ class Disks : public TrainCli {
     fs::create_directories(folder_ / "disk");
     ASSERT_EQ(mount("tmpfs", (folder_ / "disk").c_str(), "tmpfs", 0, absl::StrCat("size=", kib, "k").c_str()), 0);
   }
-  static void Resize(int64_t kib) { ASSERT_EQ(mount("tmpfs", (folder_ / "disk").c_str(), "tmpfs", MS_REMOUNT, absl::StrCat("size=", kib, "k").c_str()), 0); }
+  static void Resize(int64_t kib) {
+    ASSERT_EQ(mount("tmpfs", (folder_ / "disk").c_str(), "tmpfs", MS_REMOUNT, absl::StrCat("size=", kib, "k").c_str()), 0);
+  }
   static void Unmount() { ASSERT_EQ(umount2((folder_ / "disk").c_str(), MNT_DETACH), 0); }
   static int64_t KibOf(const fs::path& folder) {
     int64_t bytes = 0;
-    for (const auto& entry : fs::recursive_directory_iterator(folder)) bytes += entry.is_regular_file() ? static_cast<int64_t>(entry.file_size()) : 0;
+    for (const auto& entry : fs::recursive_directory_iterator(folder))
+      bytes += entry.is_regular_file() ? static_cast<int64_t>(entry.file_size()) : 0;
     return bytes / 1024;
   }
   // Documented: done, or failed; and said.
@@ -58,13 +61,17 @@ TEST_F(Disks, OneThatIsFullAndThenIsNot) {
     Resize(64 << 10);
     const ProcessResult again = Train(2, 2, "disk/run");
     const bool good = Said(full, "No space left on device") && again.exit_code == 0 && Hash("disk/run") == calm_;
-    if (!good) ADD_FAILURE() << "trial " << number << ": exit codes " << full.exit_code << " and " << again.exit_code << "\n" << full.err << again.err;
+    if (!good)
+      ADD_FAILURE() << "trial " << number << ": exit codes " << full.exit_code << " and " << again.exit_code << "\n"
+                    << full.err << again.err;
     lost += !good;
     went_on += full.exit_code == 0;
     Unmount();
   }
   ReportTrials("full_disk", static_cast<int64_t>(trials), absl::StrFormat("%d:0-%d", kSeed, trials - 1),
-               absl::StrFormat("%d went on, %d failed and said so; all ended well with room", went_on, static_cast<int64_t>(trials) - went_on - lost), "", lost);
+               absl::StrFormat("%d went on, %d failed and said so; all ended well with room", went_on,
+                               static_cast<int64_t>(trials) - went_on - lost),
+               "", lost);
 }
 
 // One rank alone: MPI's own shared memory is files too.
@@ -73,16 +80,21 @@ TEST_F(Disks, FilesThatMayNotGrow) {
   int64_t lost = 0;
   for (uint64_t number = 0; number < trials; ++number) {
     const std::string output = absl::StrCat("limited", number);
-    std::vector<std::string> command = {"sh", "-c", absl::StrFormat("ulimit -f %d; exec \"$@\"", 1 + RandomBits(kSeed, 1, number) % 800), "sh"};  // blocks of 512 bytes
+    std::vector<std::string> command = {"sh", "-c",
+                                        absl::StrFormat("ulimit -f %d; exec \"$@\"", 1 + RandomBits(kSeed, 1, number) % 800),
+                                        "sh"};  // blocks of 512 bytes
     const std::vector<std::string> train = Command(1, 1, output);
     command.insert(command.end(), std::find(train.begin(), train.end(), kJevons), train.end());
     const ProcessResult limited = RunProcess(command, kTimeout);
     const ProcessResult again = Train(2, 2, output);
     const bool good = Said(limited, "File too large") && again.exit_code == 0 && Hash(output) == calm_;
-    if (!good) ADD_FAILURE() << "trial " << number << ": exit codes " << limited.exit_code << " and " << again.exit_code << "\n" << limited.err << again.err;
+    if (!good)
+      ADD_FAILURE() << "trial " << number << ": exit codes " << limited.exit_code << " and " << again.exit_code << "\n"
+                    << limited.err << again.err;
     lost += !good;
   }
-  ReportTrials("file_limit", static_cast<int64_t>(trials), absl::StrFormat("%d:0-%d", kSeed, trials - 1), "documented exit codes; all ended well without the limit", "", lost);
+  ReportTrials("file_limit", static_cast<int64_t>(trials), absl::StrFormat("%d:0-%d", kSeed, trials - 1),
+               "documented exit codes; all ended well without the limit", "", lost);
 }
 
 TEST_F(Disks, OneThatIsReadOnly) {
@@ -98,12 +110,14 @@ TEST_F(Disks, OneThatIsReadOnly) {
 // Each fsync of a checkpoint takes longer than a rank waits for another.
 TEST_F(Disks, OneThatIsSlow) {
   std::vector<std::string> command = Command(2, 2, "slow", {"parallel.watchdog_seconds=1", "train.steps=6"});
-  command.insert(command.begin(), {"env", absl::StrCat("LD_PRELOAD=", JEVONS_SLOW_DISK), "SLOW_FSYNC_MILLISECONDS=1500", "SLOW_FSYNC_PATH=/checkpoints/"});
+  command.insert(command.begin(), {"env", absl::StrCat("LD_PRELOAD=", JEVONS_SLOW_DISK), "SLOW_FSYNC_MILLISECONDS=1500",
+                                   "SLOW_FSYNC_PATH=/checkpoints/"});
   const ProcessResult slow = RunProcess(command, kTimeout);
   EXPECT_EQ(slow.exit_code, 0) << slow.err;
   ASSERT_EQ(Train(1, 1, "quick", {"train.steps=6"}).exit_code, 0);
   EXPECT_EQ(Hash("slow"), Hash("quick"));
-  ReportTrials("slow_disk", 1, "all", "fsyncs of checkpoints of 1.5 s under a watchdog of 1 s: taken for what they are", "", HasFailure());
+  ReportTrials("slow_disk", 1, "all", "fsyncs of checkpoints of 1.5 s under a watchdog of 1 s: taken for what they are", "",
+               HasFailure());
 }
 
 }  // namespace

@@ -67,7 +67,8 @@ TEST_F(Flips, InEveryFileThatIsRead) {
     for (uint64_t flip = 0; flip < flips; ++flip, ++number) {
       const uint64_t bit = RandomBits(kSeed, 0, number) % (8 * fs::file_size(path));
       const Result result = GoOnWith(path, bit);
-      const bool named = absl::StrContains(result.err, path.filename().string()) || absl::StrContains(result.err, path.parent_path().filename().string());
+      const bool named = absl::StrContains(result.err, path.filename().string()) ||
+                         absl::StrContains(result.err, path.parent_path().filename().string());
       if (result.exit_code == 3 && named) {
         ++found;
       } else if (result.exit_code == 0 && result.hash == calm.hash && result.evaluation == calm.evaluation) {
@@ -79,7 +80,8 @@ TEST_F(Flips, InEveryFileThatIsRead) {
     }
   }
   ReportTrials("flips", static_cast<int64_t>(number), absl::StrFormat("%d:0-%d", kSeed, number - 1),
-               absl::StrFormat("%d files: %d refused with the file's name, %d changed nothing", paths.size(), found, harmless), "", lost);
+               absl::StrFormat("%d files: %d refused with the file's name, %d changed nothing", paths.size(), found, harmless),
+               "", lost);
 }
 
 }  // namespace

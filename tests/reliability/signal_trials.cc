@@ -40,7 +40,8 @@ class Signals : public TrainCli {
 
 TEST_F(Signals, AtRandomInstants) {
   const auto trials = static_cast<uint64_t>(Trials(12));
-  const std::vector<std::string> command = Command(2, 2, "told", {"train.steps=100000000", "checkpoint.interval=3", "train.eval_interval=5"});
+  const std::vector<std::string> command =
+      Command(2, 2, "told", {"train.steps=100000000", "checkpoint.interval=3", "train.eval_interval=5"});
   // Until the first steps are made: instants are spread over twice that.
   const auto begin = std::chrono::steady_clock::now();
   {
@@ -48,7 +49,8 @@ TEST_F(Signals, AtRandomInstants) {
     Tell(first.pid(), SIGTERM);
     ASSERT_EQ(first.Wait(kTimeout).exit_code, 75);
   }
-  const auto spread = static_cast<uint64_t>(2 * std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - begin).count());
+  const auto spread = static_cast<uint64_t>(
+      2 * std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - begin).count());
   int64_t lost = 0, saved = 0, early = 0;
   std::vector<double> seconds;
   for (uint64_t number = 0; number < trials; ++number) {
@@ -72,7 +74,9 @@ TEST_F(Signals, AtRandomInstants) {
       ++early;  // nobody listened yet: nothing was done that could be lost
     } else {
       ++lost;
-      ADD_FAILURE() << "trial " << number << ": exit code " << result.exit_code << ", checkpoints " << before << " and " << after << ", recorded " << recorded << "\n" << result.err;
+      ADD_FAILURE() << "trial " << number << ": exit code " << result.exit_code << ", checkpoints " << before << " and " << after
+                    << ", recorded " << recorded << "\n"
+                    << result.err;
     }
   }
   EXPECT_GT(saved, static_cast<int64_t>(trials) / 4) << "hardly a signal met a run";
@@ -81,7 +85,8 @@ TEST_F(Signals, AtRandomInstants) {
   ASSERT_EQ(Train(1, 1, "calm", {absl::StrCat("train.steps=", end), "train.eval_interval=5"}).exit_code, 0);
   EXPECT_EQ(Hash("told"), Hash("calm"));
   ReportTrials("signals", static_cast<int64_t>(trials), absl::StrFormat("%d:0-%d", kSeed, trials - 1),
-               absl::StrFormat("%d saved and 75, after %.2f s (p50), %.2f s (worst); %d before ranks listened", saved, Percentile(seconds, 0.5), Percentile(seconds, 1), early),
+               absl::StrFormat("%d saved and 75, after %.2f s (p50), %.2f s (worst); %d before ranks listened", saved,
+                               Percentile(seconds, 0.5), Percentile(seconds, 1), early),
                absl::StrFormat("%.2f", Percentile(seconds, 1)), lost);
 }
 

@@ -17,6 +17,7 @@ extern "C" int fsync(int fd) {
   static const auto real = reinterpret_cast<int (*)(int)>(dlsym(RTLD_NEXT, "fsync"));
   const char* const slow = std::getenv("SLOW_FSYNC_PATH");
   const char* const delay = std::getenv("SLOW_FSYNC_MILLISECONDS");
-  if (slow != nullptr && delay != nullptr && PathOf(fd).find(slow) != std::string::npos) usleep(static_cast<useconds_t>(std::atoi(delay)) * 1000);
+  if (slow != nullptr && delay != nullptr && PathOf(fd).find(slow) != std::string::npos)
+    usleep(static_cast<useconds_t>(std::atoi(delay)) * 1000);
   return real(fd);
 }

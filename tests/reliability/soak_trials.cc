@@ -98,15 +98,24 @@ TEST_F(Soak, RanksDieAndHangAtRandomInstants) {
   const bool same = Hash("soak") == Hash("calm");
   EXPECT_TRUE(same);
   const std::string seeds = absl::StrFormat("%d:0-%d", kSeed, trials - 1);
-  ReportTrials("blame", static_cast<int64_t>(trials), seeds, absl::StrFormat("%d named rightly", blamed), absl::StrFormat("%.1f", 100.0 * static_cast<double>(blamed) / static_cast<double>(trials)), lost);
-  ReportTrials("dead", static_cast<int64_t>(dead.size()), seeds, absl::StrFormat("p50 %.2f s, worst %.2f s", Percentile(dead, 0.5), Percentile(dead, 1)), absl::StrFormat("%.2f", Percentile(dead, 0.99)), lost);
-  ReportTrials("hung", static_cast<int64_t>(hung.size()), seeds, absl::StrFormat("p50 %.2f s, worst %.2f s", Percentile(hung, 0.5), Percentile(hung, 1)), absl::StrFormat("%.2f", Percentile(hung, 0.99)), lost);
-  ReportTrials("recovery", static_cast<int64_t>(recovery.size()), seeds, absl::StrFormat("p50 %.2f s, worst %.2f s", Percentile(recovery, 0.5), Percentile(recovery, 1)), absl::StrFormat("%.2f", Percentile(recovery, 0.95)), lost);
+  ReportTrials("blame", static_cast<int64_t>(trials), seeds, absl::StrFormat("%d named rightly", blamed),
+               absl::StrFormat("%.1f", 100.0 * static_cast<double>(blamed) / static_cast<double>(trials)), lost);
+  ReportTrials("dead", static_cast<int64_t>(dead.size()), seeds,
+               absl::StrFormat("p50 %.2f s, worst %.2f s", Percentile(dead, 0.5), Percentile(dead, 1)),
+               absl::StrFormat("%.2f", Percentile(dead, 0.99)), lost);
+  ReportTrials("hung", static_cast<int64_t>(hung.size()), seeds,
+               absl::StrFormat("p50 %.2f s, worst %.2f s", Percentile(hung, 0.5), Percentile(hung, 1)),
+               absl::StrFormat("%.2f", Percentile(hung, 0.99)), lost);
+  ReportTrials("recovery", static_cast<int64_t>(recovery.size()), seeds,
+               absl::StrFormat("p50 %.2f s, worst %.2f s", Percentile(recovery, 0.5), Percentile(recovery, 1)),
+               absl::StrFormat("%.2f", Percentile(recovery, 0.95)), lost);
   // What a failure takes, whatever lies between two of them.
   const double wall = ettr["wall_seconds"], kept = ettr["productive_seconds"], each = (wall - kept) / static_cast<double>(trials);
   constexpr double kBetween = 600;
   ReportTrials("soak", static_cast<int64_t>(trials), seeds,
-               absl::StrFormat("%s; ETTR %.0f%% at a failure every %.1f s, which takes %.2f s", same ? "the bits of a calm run" : "OTHER BITS", 100 * kept / wall, wall / static_cast<double>(trials), each),
+               absl::StrFormat("%s; ETTR %.0f%% at a failure every %.1f s, which takes %.2f s",
+                               same ? "the bits of a calm run" : "OTHER BITS", 100 * kept / wall,
+                               wall / static_cast<double>(trials), each),
                absl::StrFormat("%.2f", 100 * (1 - each / kBetween)), lost + !same);
 }
 

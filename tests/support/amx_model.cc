@@ -135,8 +135,8 @@ bool Multiply(int c, int a, int b) {
   const unsigned before = _mm_getcsr();
   _mm_setcsr(kNearestFlushDenormals);
   for (int i = 0; i < tiles.rows[c]; ++i) {
-    MultiplyRow(reinterpret_cast<const uint32_t*>(tiles.bytes[a][i]), reinterpret_cast<const uint32_t(*)[kColumns]>(tiles.bytes[b]),
-                reinterpret_cast<float*>(tiles.bytes[c][i]));
+    MultiplyRow(reinterpret_cast<const uint32_t*>(tiles.bytes[a][i]),
+                reinterpret_cast<const uint32_t(*)[kColumns]>(tiles.bytes[b]), reinterpret_cast<float*>(tiles.bytes[c][i]));
   }
   _mm_setcsr(before);
   g_products.fetch_add(1, std::memory_order_relaxed);

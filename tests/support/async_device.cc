@@ -42,8 +42,7 @@ class StreamThread {
   }
   void Run() {
     for (int count = 0; const std::function<void()> work = Next(); ++count) {
-      if (count % 16 == 0)
-        std::this_thread::sleep_for(std::chrono::microseconds(200));  // lags behind the host
+      if (count % 16 == 0) std::this_thread::sleep_for(std::chrono::microseconds(200));  // lags behind the host
       work();
     }
   }
@@ -87,12 +86,13 @@ FakeEvent& EventOf(void* event) { return *static_cast<FakeEvent*>(event); }
 thread_local std::vector<void*> streams_of_this_thread;
 
 void AsyncCopyParts(const OpContext& ctx, std::span<const CopiedPart> parts) {
-  EnqueueOnStream(ctx.stream.handle,
-                  [parts = std::vector(parts.begin(), parts.end())] { kRefOps.copy_parts({}, parts); });
+  EnqueueOnStream(ctx.stream.handle, [parts = std::vector(parts.begin(), parts.end())] { kRefOps.copy_parts({}, parts); });
 }
 void AsyncJoinSums(const OpContext& ctx, std::span<const PartialSums> vectors, std::span<const std::pair<int, int>> order) {
-  EnqueueOnStream(ctx.stream.handle, [vectors = std::vector(vectors.begin(), vectors.end()),
-                                      order = std::vector(order.begin(), order.end())] { kRefOps.join_sums({}, vectors, order); });
+  EnqueueOnStream(ctx.stream.handle,
+                  [vectors = std::vector(vectors.begin(), vectors.end()), order = std::vector(order.begin(), order.end())] {
+                    kRefOps.join_sums({}, vectors, order);
+                  });
 }
 
 // The reference's operator, whose arguments are views and numbers, in stream order.
@@ -111,8 +111,7 @@ void EnqueueOnStream(void* stream, std::function<void()> work) { StreamOf(stream
 CudaReport ExamineCuda() {
   CudaReport report;
   report.built = true;
-  report.devices = {
-      {.name = "streams as threads", .major = 9, .minor = 0, .multiprocessors = 1, .memory_bytes = 0}};
+  report.devices = {{.name = "streams as threads", .major = 9, .minor = 0, .multiprocessors = 1, .memory_bytes = 0}};
   return report;
 }
 void UseCudaDevice(int) {}
@@ -160,8 +159,7 @@ void RecordEvent(void* event, void* stream) {
   EnqueueOnStream(stream, [point] { point->Happen(); });
 }
 void WaitForEvent(void* stream, void* event) {
-  if (const std::shared_ptr<Point> point = EventOf(event).Last())
-    EnqueueOnStream(stream, [point] { point->Await(); });
+  if (const std::shared_ptr<Point> point = EventOf(event).Last()) EnqueueOnStream(stream, [point] { point->Await(); });
 }
 void SynchronizeEvent(void* event) {
   if (const std::shared_ptr<Point> point = EventOf(event).Last()) point->Await();
@@ -179,8 +177,7 @@ void CopyBytes(void* stream, const void* from, void* to, int64_t bytes) {
 }
 void SetBytes(void* stream, void* to, int value, int64_t rows, int64_t width, int64_t pitch) {
   const auto set = [=] {
-    for (int64_t r = 0; r < rows; ++r)
-      std::memset(static_cast<char*>(to) + r * pitch, value, static_cast<size_t>(width));
+    for (int64_t r = 0; r < rows; ++r) std::memset(static_cast<char*>(to) + r * pitch, value, static_cast<size_t>(width));
   };
   stream == nullptr ? set() : EnqueueOnStream(stream, set);
 }

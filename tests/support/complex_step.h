@@ -33,8 +33,8 @@ std::vector<double> ComplexStepGradient(const F& f, const std::vector<double>& x
 
 // Each |a - b| within `tolerance` of the largest |b|, which must not be zero: a gradient that is zero tests
 // nothing.
-inline void ExpectGradient(const std::string& name, const std::vector<double>& actual,
-                           const std::vector<double>& exact, double tolerance = 1e-12) {
+inline void ExpectGradient(const std::string& name, const std::vector<double>& actual, const std::vector<double>& exact,
+                           double tolerance = 1e-12) {
   ASSERT_EQ(actual.size(), exact.size()) << name;
   double largest = 0;
   for (double value : exact) largest = std::max(largest, std::abs(value));

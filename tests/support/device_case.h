@@ -52,35 +52,20 @@ class DeviceCase {
     }
     void Set(int64_t r, int64_t c, double value) {
       switch (host_.dtype) {
-        case DType::kF32:
-          host_.row<float>(r)[c] = static_cast<float>(value);
-          break;
-        case DType::kBF16:
-          host_.row<bf16>(r)[c] = bf16(static_cast<float>(value));
-          break;
-        case DType::kI32:
-          host_.row<int32_t>(r)[c] = static_cast<int32_t>(value);
-          break;
-        case DType::kI64:
-          host_.row<int64_t>(r)[c] = static_cast<int64_t>(value);
-          break;
-        case DType::kU8:
-          host_.row<uint8_t>(r)[c] = static_cast<uint8_t>(value);
-          break;
+        case DType::kF32: host_.row<float>(r)[c] = static_cast<float>(value); break;
+        case DType::kBF16: host_.row<bf16>(r)[c] = bf16(static_cast<float>(value)); break;
+        case DType::kI32: host_.row<int32_t>(r)[c] = static_cast<int32_t>(value); break;
+        case DType::kI64: host_.row<int64_t>(r)[c] = static_cast<int64_t>(value); break;
+        case DType::kU8: host_.row<uint8_t>(r)[c] = static_cast<uint8_t>(value); break;
       }
     }
     double Get(int64_t r, int64_t c) const {
       switch (host_.dtype) {
-        case DType::kF32:
-          return double{host_.row<float>(r)[c]};
-        case DType::kBF16:
-          return double{static_cast<float>(host_.row<bf16>(r)[c])};
-        case DType::kI32:
-          return host_.row<int32_t>(r)[c];
-        case DType::kI64:
-          return static_cast<double>(host_.row<int64_t>(r)[c]);
-        case DType::kU8:
-          return host_.row<uint8_t>(r)[c];
+        case DType::kF32: return double{host_.row<float>(r)[c]};
+        case DType::kBF16: return double{static_cast<float>(host_.row<bf16>(r)[c])};
+        case DType::kI32: return host_.row<int32_t>(r)[c];
+        case DType::kI64: return static_cast<double>(host_.row<int64_t>(r)[c]);
+        case DType::kU8: return host_.row<uint8_t>(r)[c];
       }
       return 0;
     }
@@ -135,14 +120,11 @@ class DeviceCase {
   }
   // n contiguous elements.
   Matrix& MakeVector(DType dtype, int64_t n) { return matrices_.emplace_back(*this, dtype, 1, n, 0); }
-  Matrix& MakeContiguous(DType dtype, int64_t rows, int64_t cols) {
-    return matrices_.emplace_back(*this, dtype, rows, cols, 0);
-  }
+  Matrix& MakeContiguous(DType dtype, int64_t rows, int64_t cols) { return matrices_.emplace_back(*this, dtype, rows, cols, 0); }
   template <typename T>
   Matrix& MakeVector(DType dtype, const std::vector<T>& values) {
     Matrix& vector = MakeVector(dtype, static_cast<int64_t>(values.size()));
-    for (size_t i = 0; i < values.size(); ++i)
-      vector.Set(0, static_cast<int64_t>(i), static_cast<double>(values[i]));
+    for (size_t i = 0; i < values.size(); ++i) vector.Set(0, static_cast<int64_t>(i), static_cast<double>(values[i]));
     return vector;
   }
 

@@ -176,8 +176,7 @@ NcclApi::Result FakeNccl::AllGather(const void* send, void* recv, int64_t bytes,
   return kSuccess;
 }
 
-NcclApi::Result FakeNccl::ReduceScatterSum(const int64_t* send, int64_t* recv, int64_t count, Comm comm,
-                                           void* stream) {
+NcclApi::Result FakeNccl::ReduceScatterSum(const int64_t* send, int64_t* recv, int64_t count, Comm comm, void* stream) {
   const std::lock_guard<std::mutex> lock(mutex_);
   FakeComm& c = Of(comm);
   ++counts.reductions;

@@ -27,8 +27,7 @@ class FakeNccl : public NcclApi {
   struct Hub {
     std::mutex mutex;
     std::condition_variable arrived;
-    std::map<std::tuple<int64_t, int, int>, std::deque<std::vector<char>>>
-        messages;  // of (communicator, from, to)
+    std::map<std::tuple<int64_t, int, int>, std::deque<std::vector<char>>> messages;  // of (communicator, from, to)
     int64_t ids = 0;
     std::atomic<int> mismatches = 0;  // messages of another size than their receiver expects
   };
@@ -45,8 +44,8 @@ class FakeNccl : public NcclApi {
 
   // What it was asked for, for tests that count.
   struct Counts {
-    std::atomic<int> sends = 0, receives = 0, groups = 0, gathers = 0, reductions = 0, broadcasts = 0,
-                     inits = 0, destroyed = 0, aborted = 0;
+    std::atomic<int> sends = 0, receives = 0, groups = 0, gathers = 0, reductions = 0, broadcasts = 0, inits = 0, destroyed = 0,
+                     aborted = 0;
   };
 
   explicit FakeNccl(std::shared_ptr<Hub> hub) : hub_(std::move(hub)) {}
@@ -66,8 +65,7 @@ class FakeNccl : public NcclApi {
   Result Receive(void* data, int64_t bytes, int peer, Comm comm, void* stream) override;
   Result Broadcast(void* data, int64_t bytes, int root, Comm comm, void* stream) override;
   Result AllGather(const void* send, void* recv, int64_t bytes, Comm comm, void* stream) override;
-  Result ReduceScatterSum(const int64_t* send, int64_t* recv, int64_t count, Comm comm,
-                          void* stream) override;
+  Result ReduceScatterSum(const int64_t* send, int64_t* recv, int64_t count, Comm comm, void* stream) override;
   std::string Explain(Result result, Comm comm) override;
 
  private:

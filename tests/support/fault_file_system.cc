@@ -25,10 +25,8 @@ absl::Status FaultFileSystem::Sync(const std::string& path, const std::function<
     return DiskError(path, "fsync", plan_.error_number);
   }
   switch (plan_.sync_policy(path)) {
-    case SyncPolicy::kHonest:
-      return sync();
-    case SyncPolicy::kSkip:
-      return absl::OkStatus();
+    case SyncPolicy::kHonest: return sync();
+    case SyncPolicy::kSkip: return absl::OkStatus();
     case SyncPolicy::kLateAfterRename: {
       const std::lock_guard lock(mutex_);
       late_syncs_.push_back(sync);
@@ -68,8 +66,7 @@ class FaultFileSystem::FaultFile : public File {
 
 absl::StatusOr<std::unique_ptr<File>> FaultFileSystem::Open(const std::string& path, OpenMode mode) {
   using Result = absl::StatusOr<std::unique_ptr<File>>;
-  JEVONS_ASSIGN_OR_RETURN(std::unique_ptr<File> file,
-                          Do<Result>(path, [&] { return inner_.Open(path, mode); }));
+  JEVONS_ASSIGN_OR_RETURN(std::unique_ptr<File> file, Do<Result>(path, [&] { return inner_.Open(path, mode); }));
   return std::make_unique<FaultFile>(*this, std::move(file), path);
 }
 

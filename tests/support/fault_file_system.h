@@ -25,14 +25,12 @@ enum class SyncPolicy {
 struct FaultPlan {
   // Operations are counted from 0: Open, Write, PRead, Fsync, Close and all calls of FileSystem.
   int64_t first_failure = std::numeric_limits<int64_t>::max();
-  int64_t failures = 1;         // how many operations fail from there on
-  int error_number = 5;         // EIO
-  bool happens_anyway = false;  // the operation is done, and reported as failed
+  int64_t failures = 1;                                          // how many operations fail from there on
+  int error_number = 5;                                          // EIO
+  bool happens_anyway = false;                                   // the operation is done, and reported as failed
   size_t largest_transfer = std::numeric_limits<size_t>::max();  // bytes that one Write or PRead moves
   // What becomes of Fsync(path) and SyncDirectory(path).
-  std::function<SyncPolicy(const std::string& path)> sync_policy = [](const std::string&) {
-    return SyncPolicy::kHonest;
-  };
+  std::function<SyncPolicy(const std::string& path)> sync_policy = [](const std::string&) { return SyncPolicy::kHonest; };
   // Told of each sync that failed: see MemoryDisk::ForgetUnsynced.
   std::function<void(const std::string& path)> on_failed_sync = [](const std::string&) {};
 };

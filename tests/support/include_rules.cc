@@ -42,13 +42,15 @@ const std::vector<FolderRule>& FolderRules() {
       {"trainer/spec/", And({"trainer/spec/", "parallel/pipeline/", "configs/"}, kTensors)},
       {"trainer/files/", {"trainer/files/", "kernels/base/"}},
       {"trainer/metrics/", {"trainer/metrics/", "trainer/files/", "trainer/spec/", "configs/", "kernels/base/"}},
-      {"trainer/report/", {"trainer/report/", "trainer/metrics/", "trainer/files/", "trainer/spec/", "configs/", "kernels/base/"}},
+      {"trainer/report/",
+       {"trainer/report/", "trainer/metrics/", "trainer/files/", "trainer/spec/", "configs/", "kernels/base/"}},
       {"trainer/checkpoint/", And({"trainer/checkpoint/", "trainer/files/", "parallel/comm/"}, kTensors)},
       {"trainer/model/", And({"trainer/model/", "trainer/spec/", "parallel/", "configs/"}, kOperators)},
       {"trainer/optim/", And({"trainer/optim/", "trainer/model/", "trainer/spec/", "parallel/", "configs/"}, kOperators)},
       {"trainer/step/",
        And({"trainer/step/", "trainer/optim/", "trainer/model/", "trainer/spec/", "parallel/", "data/", "configs/"}, kOperators)},
-      {"trainer/plan/", And({"trainer/plan/", "trainer/step/", "trainer/metrics/", "trainer/spec/", "parallel/", "configs/"}, kOperators)},
+      {"trainer/plan/",
+       And({"trainer/plan/", "trainer/step/", "trainer/metrics/", "trainer/spec/", "parallel/", "configs/"}, kOperators)},
       {"trainer/ladder/", {"trainer/ladder/", "trainer/spec/", "configs/", "kernels/base/"}},
       {"trainer/run/",
        And({"trainer/run/", "trainer/plan/", "trainer/step/", "trainer/optim/", "trainer/model/", "trainer/checkpoint/",
@@ -105,8 +107,7 @@ std::string VendorViolation(const std::string& path, const std::string& header) 
 
 // A header is ours when it lies in one of our folders, or is quoted without any folder.
 bool IsOurs(absl::string_view header, bool quoted) {
-  static const Prefixes kFolders = {"kernels/", "configs/", "data/", "parallel/",
-                                    "trainer/", "launch/",  "tests/"};
+  static const Prefixes kFolders = {"kernels/", "configs/", "data/", "parallel/", "trainer/", "launch/", "tests/"};
   return StartsWithAny(header, kFolders) || (quoted && !absl::StrContains(header, "/"));
 }
 
@@ -121,8 +122,7 @@ std::string IncludeViolation(const std::string& path, absl::string_view rest) {
 std::string ConditionViolation(const std::string& path, absl::string_view directive, absl::string_view rest) {
   if (absl::StartsWith(path, "kernels/")) return "";
   if (directive != "if" && directive != "ifdef" && directive != "ifndef") return "";
-  const bool guard =
-      directive == "ifndef" && absl::StartsWith(rest, "JEVONS_") && absl::EndsWith(rest, "_H_");
+  const bool guard = directive == "ifndef" && absl::StartsWith(rest, "JEVONS_") && absl::EndsWith(rest, "_H_");
   return guard ? "" : absl::StrFormat("#%s %s; no conditional compilation above kernels/", directive, rest);
 }
 
@@ -138,8 +138,7 @@ std::vector<std::string> ArchitectureViolations(const std::string& path, const s
     line = absl::StripLeadingAsciiWhitespace(line);
     const absl::string_view directive = line.substr(0, line.find_first_of(" \t\"<("));
     const absl::string_view rest = absl::StripAsciiWhitespace(line.substr(directive.size()));
-    const std::string what =
-        directive == "include" ? IncludeViolation(path, rest) : ConditionViolation(path, directive, rest);
+    const std::string what = directive == "include" ? IncludeViolation(path, rest) : ConditionViolation(path, directive, rest);
     if (!what.empty()) violations.push_back(absl::StrFormat("%s:%d: %s", path, number, what));
   }
   return violations;

@@ -84,9 +84,13 @@ inline Outcome RunSteps(RunConfig config, const RunLayout& layout, int steps) {
     TrainStep step(config, mesh);
     step.Initialize();
     for (int i = 0; i < steps; ++i) {
-      const StepPlan plan{.step = i, .first_sample = i * config.train().batch_sequences(),
-                          .sequences = config.train().batch_sequences(), .tokens_before = 0, .learning_rate = 1e-2,
-                          .gamma = 0.01, .mtp_weight = 0.3};
+      const StepPlan plan{.step = i,
+                          .first_sample = i * config.train().batch_sequences(),
+                          .sequences = config.train().batch_sequences(),
+                          .tokens_before = 0,
+                          .learning_rate = 1e-2,
+                          .gamma = 0.01,
+                          .mtp_weight = 0.3};
       const auto stats = step.Run(plan, BatchOf(step, plan, config.model().vocab_size(), config.data().document_mask()));
       ASSERT_TRUE(stats.ok()) << stats.status();
       const std::lock_guard lock(mutex);

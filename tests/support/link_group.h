@@ -47,7 +47,8 @@ class LinkGroup : public WatchedGroup {
       }
     }
     std::array<double, kLinks>& seconds = seconds_[request.id];
-    for (size_t link = 0; link < kLinks; ++link) seconds[link] = static_cast<double>(std::max(out[link], in[link])) / rates_[link];
+    for (size_t link = 0; link < kLinks; ++link)
+      seconds[link] = static_cast<double>(std::max(out[link], in[link])) / rates_[link];
     const std::lock_guard<std::mutex> lock(meeting_.mutex);
     std::vector<double>& begun = meeting_.begun[request.id];
     begun.resize(static_cast<size_t>(size()));

@@ -76,8 +76,7 @@ struct MemoryDisk::Node {
         const size_t at = write.offset + begin;
         const size_t size = std::min(write.bytes.size() - begin, kBlockBytes - at % kBlockBytes);
         const int kept = choose(3);
-        if (kept > 0)
-          Put(at, kept == 2 ? write.bytes.substr(begin, size) : std::string(size, '\0'), survivor);
+        if (kept > 0) Put(at, kept == 2 ? write.bytes.substr(begin, size) : std::string(size, '\0'), survivor);
         begin += size;
       }
     }
@@ -105,8 +104,7 @@ struct MemoryDisk::Node {
 
 class MemoryDisk::OpenFile : public File {
  public:
-  OpenFile(MemoryDisk& disk, NodePointer node, std::string path)
-      : disk_(disk), node_(std::move(node)), path_(std::move(path)) {}
+  OpenFile(MemoryDisk& disk, NodePointer node, std::string path) : disk_(disk), node_(std::move(node)), path_(std::move(path)) {}
 
   absl::StatusOr<int64_t> Write(std::span<const std::byte> bytes) override {
     const std::lock_guard lock(disk_.mutex_);
@@ -153,16 +151,15 @@ MemoryDisk::NodePointer MemoryDisk::Find(const std::string& path) const {
   return node;
 }
 
-absl::StatusOr<MemoryDisk::NodePointer> MemoryDisk::FindDirectory(const std::string& path,
-                                                                  absl::string_view action) const {
+absl::StatusOr<MemoryDisk::NodePointer> MemoryDisk::FindDirectory(const std::string& path, absl::string_view action) const {
   const NodePointer node = Find(path);
   if (node == nullptr) return DiskError(path, action, ENOENT);
   if (!node->is_directory) return DiskError(path, action, ENOTDIR);
   return node;
 }
 
-absl::Status MemoryDisk::ChangeNames(const std::string& path, const std::string& removed,
-                                     const std::string& added, NodePointer node) {
+absl::Status MemoryDisk::ChangeNames(const std::string& path, const std::string& removed, const std::string& added,
+                                     NodePointer node) {
   JEVONS_ASSIGN_OR_RETURN(const NodePointer parent, FindDirectory(ParentPath(path), "change"));
   parent->changes.push_back({removed, added, std::move(node)});
   Node::Apply(parent->changes.back(), parent->names);
@@ -195,8 +192,7 @@ absl::Status MemoryDisk::Rename(const std::string& from, const std::string& to) 
   JEVONS_CHECK(ParentPath(from) == ParentPath(to), "renames stay in their directory");
   const NodePointer node = Find(from), target = Find(to);
   if (node == nullptr) return DiskError(to, "rename to it", ENOENT);
-  if (target != nullptr && target->is_directory && !target->names.empty())
-    return DiskError(to, "rename to it", ENOTEMPTY);
+  if (target != nullptr && target->is_directory && !target->names.empty()) return DiskError(to, "rename to it", ENOTEMPTY);
   return ChangeNames(from, BaseName(from), BaseName(to), node);
 }
 
@@ -219,8 +215,7 @@ absl::Status MemoryDisk::SyncDirectory(const std::string& path) {
 absl::Status MemoryDisk::Remove(const std::string& path) {
   const std::lock_guard lock(mutex_);
   const NodePointer node = Find(path);
-  if (node == nullptr || node->is_directory)
-    return DiskError(path, "remove", node == nullptr ? ENOENT : EISDIR);
+  if (node == nullptr || node->is_directory) return DiskError(path, "remove", node == nullptr ? ENOENT : EISDIR);
   return ChangeNames(path, BaseName(path), "", nullptr);
 }
 
@@ -243,8 +238,7 @@ absl::StatusOr<std::optional<FileInfo>> MemoryDisk::Stat(const std::string& path
   const std::lock_guard lock(mutex_);
   const NodePointer node = Find(path);
   if (node == nullptr) return std::optional<FileInfo>();
-  return std::optional<FileInfo>(
-      {.is_directory = node->is_directory, .bytes = static_cast<int64_t>(node->data.size())});
+  return std::optional<FileInfo>({.is_directory = node->is_directory, .bytes = static_cast<int64_t>(node->data.size())});
 }
 
 std::string& MemoryDisk::Contents(const std::string& path) {
@@ -266,8 +260,7 @@ std::unique_ptr<MemoryDisk> MemoryDisk::AfterPowerLoss(const Choose& choose) con
   return disk;
 }
 
-int MemoryDisk::ForEachPowerLoss(int limit, uint64_t seed,
-                                 const std::function<void(MemoryDisk&)>& visit) const {
+int MemoryDisk::ForEachPowerLoss(int limit, uint64_t seed, const std::function<void(MemoryDisk&)>& visit) const {
   // All states: each choice is a digit; count up. The last digit that can still rise does, those after it
   // begin anew.
   std::vector<std::pair<int, int>> digits;  // (digit, count)

@@ -71,8 +71,7 @@ class MemoryDisk : public FileSystem {
 
   NodePointer Find(const std::string& path) const;
   absl::StatusOr<NodePointer> FindDirectory(const std::string& path, absl::string_view action) const;
-  absl::Status ChangeNames(const std::string& path, const std::string& removed, const std::string& added,
-                           NodePointer node);
+  absl::Status ChangeNames(const std::string& path, const std::string& removed, const std::string& added, NodePointer node);
   void Observe() const;
 
   mutable std::recursive_mutex mutex_;  // recursive: an observer may look at the disk

@@ -39,14 +39,20 @@ class ModelHarness {
   }
 
   LayerContext Context() {
-    return {.ops = {.stream = {}, .scratch = &scratch_}, .memory = &memory_, .dtype = DType::kF32, .wgrad = &wgrad_,
-            .timer = &timer_, .non_finite = nullptr};
+    return {.ops = {.stream = {}, .scratch = &scratch_},
+            .memory = &memory_,
+            .dtype = DType::kF32,
+            .wgrad = &wgrad_,
+            .timer = &timer_,
+            .non_finite = nullptr};
   }
   const WeightStore& weights() const { return weights_; }
   const WeightBinding& binding() const { return binding_; }
 
   static MicroBatch Batch(std::vector<int32_t>& tokens, int64_t sequences, int64_t S) {
-    return {.sequences = sequences, .sequence_length = S, .tokens = Tensor::Of(tokens.data(), {sequences, S + 1}),
+    return {.sequences = sequences,
+            .sequence_length = S,
+            .tokens = Tensor::Of(tokens.data(), {sequences, S + 1}),
             .document_start = {}};
   }
 

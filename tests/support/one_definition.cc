@@ -229,7 +229,8 @@ class Parser {
     } else {
       // A variable, an alias or a concept. (An alias of the std kind, `using std::x;`, defines nothing.)
       const bool defines = specifiers.count("using") ? Peek() == "=" : !specifiers.count("extern") && !specifiers.count("friend");
-      if (defines && !hidden && IsHeader(path_) && head.size() > 1 && IsWord(head.back())) Add(prefix + FunctionName(head), line, false);
+      if (defines && !hidden && IsHeader(path_) && head.size() > 1 && IsWord(head.back()))
+        Add(prefix + FunctionName(head), line, false);
       SkipPast(";");
     }
   }
@@ -303,7 +304,7 @@ class Parser {
 
   // Whether `word` behind `before` names a parameter, and is no part of its type.
   static bool IsName(const std::string& before, const std::string& word) {
-    static const std::set<std::string> kTypeWords = {"const", "volatile", "int",   "long",   "short",   "char",
+    static const std::set<std::string> kTypeWords = {"const", "volatile", "int",    "long",   "short",   "char",
                                                      "bool",  "float",    "double", "signed", "unsigned"};
     static const std::set<std::string> kBeforeType = {"const", "volatile", "struct", "class", "enum", "typename"};
     return before != "::" && !kTypeWords.count(word) && !kBeforeType.count(before);

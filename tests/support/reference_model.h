@@ -66,8 +66,8 @@ class ReferenceModel {
   static Vec Product(const Vec& x, int64_t k, const T* weight, int64_t n) {
     const auto rows = static_cast<int64_t>(x.size()) / k;
     Vec y(static_cast<size_t>(rows * n));
-    ref::Gemm<T, T, T>(rows, n, k, {x.data(), k, Form::kPlain}, {weight, k, Form::kTransposed}, WriteMode::kOverwrite,
-                       y.data(), n);
+    ref::Gemm<T, T, T>(rows, n, k, {x.data(), k, Form::kPlain}, {weight, k, Form::kTransposed}, WriteMode::kOverwrite, y.data(),
+                       n);
     return y;
   }
   Vec Linear(const Vec& x, const std::string& name, int64_t k) const {
@@ -120,8 +120,8 @@ class ReferenceModel {
     FillRopeTable(c_.attention().rope_theta(), 2 * pairs, RopeScalingOf(c_.attention().yarn()),
                   Tensor::Of(cos.data(), {length, pairs}), Tensor::Of(sin.data(), {length, pairs}));
     const Vec c(cos.begin(), cos.end()), s(sin.begin(), sin.end());
-    ref::Rope(static_cast<int64_t>(x.size()) / (heads * head_dim), heads, head_dim, offset, pairs, length, c.data(), s.data(),
-              1, x.data());
+    ref::Rope(static_cast<int64_t>(x.size()) / (heads * head_dim), heads, head_dim, offset, pairs, length, c.data(), s.data(), 1,
+              x.data());
   }
 
   Vec Attention(const std::string& name, const Vec& x, int64_t sequences, int64_t S, int64_t length) const {
@@ -135,9 +135,9 @@ class ReferenceModel {
     const Vec latent = Linear(x, name + "kv_a_proj_with_mqa.weight", H);
     Vec k_rope = Columns(latent, a.kv_rank() + a.rope_dim(), a.kv_rank(), a.rope_dim());
     Turn(k_rope, 1, a.rope_dim(), 0, length);
-    const Vec kv = Linear(
-        Norm(Columns(latent, a.kv_rank() + a.rope_dim(), 0, a.kv_rank()), name + "kv_a_layernorm.weight", a.kv_rank()),
-        name + "kv_b_proj.weight", a.kv_rank());
+    const Vec kv =
+        Linear(Norm(Columns(latent, a.kv_rank() + a.rope_dim(), 0, a.kv_rank()), name + "kv_a_layernorm.weight", a.kv_rank()),
+               name + "kv_b_proj.weight", a.kv_rank());
     std::vector<int32_t> starts;
     for (int64_t s = 0; s < sequences && !document_start_.empty(); ++s)
       for (int64_t i = 0; i < length; ++i) starts.push_back(document_start_[static_cast<size_t>(s * S + i)]);
@@ -187,9 +187,9 @@ class ReferenceModel {
       const Vec row(x.begin() + t * H, x.begin() + (t + 1) * H);
       for (int64_t k = 0; k < m.top_k(); ++k) {
         const int64_t e = indices[static_cast<size_t>(k)];
-        const Vec result = Ffn(row, P(name + "experts.gate_up_proj.weight").data() + e * 2 * width * H,
-                               P(name + "experts.down_proj.weight").data() + e * width * H, width,
-                               &weights[static_cast<size_t>(k)]);
+        const Vec result =
+            Ffn(row, P(name + "experts.gate_up_proj.weight").data() + e * 2 * width * H,
+                P(name + "experts.down_proj.weight").data() + e * width * H, width, &weights[static_cast<size_t>(k)]);
         for (int64_t i = 0; i < H; ++i) y[static_cast<size_t>(t * H + i)] += result[static_cast<size_t>(i)];
       }
     }
@@ -199,19 +199,16 @@ class ReferenceModel {
     return y;
   }
 
-  Vec Block(const std::string& name, const Vec& x, int64_t sequences, int64_t S, int64_t length, bool dense,
-            T& balance) const {
+  Vec Block(const std::string& name, const Vec& x, int64_t sequences, int64_t S, int64_t length, bool dense, T& balance) const {
     const int64_t H = c_.hidden_size();
-    const Vec h =
-        Sum(x, Attention(name + "self_attn.", Norm(x, name + "input_layernorm.weight", H), sequences, S, length));
+    const Vec h = Sum(x, Attention(name + "self_attn.", Norm(x, name + "input_layernorm.weight", H), sequences, S, length));
     const Vec normed = Norm(h, name + "post_attention_layernorm.weight", H);
     if (!dense) return Sum(h, Moe(name + "mlp.", normed, sequences, length, balance));
     return Sum(h, Ffn(normed, P(name + "mlp.gate_up_proj.weight").data(), P(name + "mlp.down_proj.weight").data(),
                       c_.dense_intermediate_size(), nullptr));
   }
 
-  Vec Mtp(int64_t k, const Vec& previous, const std::vector<int32_t>& tokens, int64_t sequences, int64_t S,
-          T& balance) const {
+  Vec Mtp(int64_t k, const Vec& previous, const std::vector<int32_t>& tokens, int64_t sequences, int64_t S, T& balance) const {
     const int64_t H = c_.hidden_size(), length = S - k;
     const std::string name = Name(c_.layers() + k - 1);
     Vec hidden;

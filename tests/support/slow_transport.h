@@ -18,8 +18,8 @@ namespace jevons {
 // sleeps now and then.
 class SlowTransfer : public Transfer {
  public:
-  SlowTransfer(Transport& transport, std::span<const Outgoing> sends, std::span<const Incoming> receives,
-               int64_t tag, std::mt19937* random)
+  SlowTransfer(Transport& transport, std::span<const Outgoing> sends, std::span<const Incoming> receives, int64_t tag,
+               std::mt19937* random)
       : transport_(transport), receives_(receives.begin(), receives.end()), tag_(tag), random_(random) {
     if (!sends.empty()) sent_ = transport.Start(sends, {}, tag);
   }
@@ -65,8 +65,7 @@ class SlowTransport : public Transport {
   int size() const override { return transport_->size(); }
   int WorldRank(int rank) const override { return transport_->WorldRank(rank); }
   int NodeOf(int rank) const override { return transport_->NodeOf(rank); }
-  std::unique_ptr<Transfer> Start(std::span<const Outgoing> sends, std::span<const Incoming> receives,
-                                  int64_t tag) override {
+  std::unique_ptr<Transfer> Start(std::span<const Outgoing> sends, std::span<const Incoming> receives, int64_t tag) override {
     return std::make_unique<SlowTransfer>(*transport_, sends, receives, tag, random_.get());
   }
   std::unique_ptr<Transport> MakeGroup(std::span<const int> members) override {
@@ -79,9 +78,7 @@ class SlowTransport : public Transport {
 };
 
 inline WrapTransport Slow() {
-  return [](std::unique_ptr<Transport> transport) {
-    return std::make_unique<SlowTransport>(std::move(transport), nullptr);
-  };
+  return [](std::unique_ptr<Transport> transport) { return std::make_unique<SlowTransport>(std::move(transport), nullptr); };
 }
 inline WrapTransport SlowAndRandom(uint32_t seed) {
   return [seed](std::unique_ptr<Transport> transport) {

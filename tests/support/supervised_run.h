@@ -24,7 +24,8 @@ class Supervise : public TrainCli {
  protected:
   static constexpr int kRanks = 2;
 
-  static std::vector<std::string> Supervised(const std::string& output, const std::vector<std::string>& options, std::vector<std::string> overrides) {
+  static std::vector<std::string> Supervised(const std::string& output, const std::vector<std::string>& options,
+                                             std::vector<std::string> overrides) {
     overrides.push_back("checkpoint.interval=2");
     const std::vector<std::string> train = Command(kRanks, kRanks, output, overrides);
     const auto program = std::find(train.begin(), train.end(), kJevons);

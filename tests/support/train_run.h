@@ -26,8 +26,7 @@ class TrainTest : public testing::Test {
  protected:
   void SetUp() override {
     std::ofstream text(folder_ / "text.txt");
-    for (int i = 0; i < 40; ++i)
-      text << "the cat sat on the mat and the dog sat on the log, " << i << " times in all.\n\n";
+    for (int i = 0; i < 40; ++i) text << "the cat sat on the mat and the dog sat on the log, " << i << " times in all.\n\n";
     text.close();
     PrepareOptions options;
     options.inputs = {folder_ / "text.txt"};
@@ -67,7 +66,10 @@ class TrainTest : public testing::Test {
     std::set<absl::StatusCode> codes;
     std::mutex mutex;
     RunLoopback(ranks, [&](Communicator& world) {
-      const TrainOptions options{.inputs = *inputs, .output = output, .meter = meter, .stop = stop,
+      const TrainOptions options{.inputs = *inputs,
+                                 .output = output,
+                                 .meter = meter,
+                                 .stop = stop,
                                  .labels = {{kTokenizerLabel, inputs->tokenizer_hash}}};
       const auto trained = Train(options, world);
       const std::lock_guard lock(mutex);

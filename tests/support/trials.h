@@ -22,11 +22,11 @@ inline int64_t Trials(int64_t few) {
 
 // One line on stdout: trials|KEY|trials|seeds|what was seen|figure|lost. `key` names a row of the report card; `seeds` says which trials
 // these are, or "all"; `figure` is in the row's unit, empty where it has none. `lost`: failures of trials; those of the test count as one.
-inline void ReportTrials(const std::string& key, int64_t trials, const std::string& seeds, const std::string& seen, const std::string& figure = "",
-                         int64_t lost = 0) {
+inline void ReportTrials(const std::string& key, int64_t trials, const std::string& seeds, const std::string& seen,
+                         const std::string& figure = "", int64_t lost = 0) {
   if (lost == 0 && testing::Test::HasFailure()) lost = 1;
-  std::printf("trials|%s|%lld|%s|%s|%s|%lld\n", key.c_str(), static_cast<long long>(trials), seeds.c_str(), seen.c_str(), figure.c_str(),
-              static_cast<long long>(lost));
+  std::printf("trials|%s|%lld|%s|%s|%s|%lld\n", key.c_str(), static_cast<long long>(trials), seeds.c_str(), seen.c_str(),
+              figure.c_str(), static_cast<long long>(lost));
 }
 
 // The value below which `share` of the values lie, the nearest rank; 0 where there are none.

@@ -13,8 +13,7 @@ absl::Status AgreeOnStatus(Communicator& world, const absl::Status& mine) {
   world.AllReduceMax({&from_end, 1});
   if (from_end == 0) return absl::OkStatus();
   const int root = world.size() - static_cast<int>(from_end);
-  int64_t head[2] = {static_cast<int64_t>(mine.code()),
-                     static_cast<int64_t>(mine.message().size())};  // code, length
+  int64_t head[2] = {static_cast<int64_t>(mine.code()), static_cast<int64_t>(mine.message().size())};  // code, length
   world.Broadcast(std::as_writable_bytes(std::span(head)), root);
   std::string message(static_cast<size_t>(head[1]), '\0');
   if (world.rank() == root) std::memcpy(message.data(), mine.message().data(), message.size());

@@ -14,8 +14,7 @@ namespace jevons {
 namespace {
 
 bool SameKind(const CheckpointTensor& a, const CheckpointTensor& b) {
-  return a.dtype() == b.dtype() &&
-         std::equal(a.shape().begin(), a.shape().end(), b.shape().begin(), b.shape().end());
+  return a.dtype() == b.dtype() && std::equal(a.shape().begin(), a.shape().end(), b.shape().begin(), b.shape().end());
 }
 
 // Joins the tensors of all ranks by name, their slices by first element; files keep the order of the ranks.
@@ -31,18 +30,16 @@ absl::Status MergeIndexes(const std::vector<std::string>& indexes, CheckpointMan
       const auto [entry, is_new] = tensors.try_emplace(part.name(), part);
       if (is_new) continue;
       if (!SameKind(entry->second, part)) {
-        return FailureError(absl::StrFormat("tensor %s: rank %d calls it %s %s, a rank before it %s %s",
-                                            part.name(), rank, part.dtype(), ShapeOf(part).ToString(),
-                                            entry->second.dtype(), ShapeOf(entry->second).ToString()));
+        return FailureError(absl::StrFormat("tensor %s: rank %d calls it %s %s, a rank before it %s %s", part.name(), rank,
+                                            part.dtype(), ShapeOf(part).ToString(), entry->second.dtype(),
+                                            ShapeOf(entry->second).ToString()));
       }
       entry->second.mutable_slices()->MergeFrom(part.slices());
     }
   }
   for (auto& [name, tensor] : tensors) {
     std::sort(tensor.mutable_slices()->begin(), tensor.mutable_slices()->end(),
-              [](const CheckpointSlice& a, const CheckpointSlice& b) {
-                return a.first_element() < b.first_element();
-              });
+              [](const CheckpointSlice& a, const CheckpointSlice& b) { return a.first_element() < b.first_element(); });
     manifest->add_tensors()->Swap(&tensor);
   }
   return absl::OkStatus();
@@ -63,8 +60,8 @@ absl::Status CheckVisible(FileSystem& files, const std::string& partial, const C
 
 }  // namespace
 
-absl::Status CommitParts(FileSystem& files, const std::string& directory, const std::string& partial, const CheckpointInfo& info, int64_t epoch,
-                         const std::vector<std::string>& indexes) {
+absl::Status CommitParts(FileSystem& files, const std::string& directory, const std::string& partial, const CheckpointInfo& info,
+                         int64_t epoch, const std::vector<std::string>& indexes) {
   // Whoever takes over after this look takes the folder's name.
   if (epoch > 0) JEVONS_RETURN_IF_ERROR(CheckEpoch(files, directory, epoch));
   CheckpointManifest manifest;

@@ -16,8 +16,8 @@ namespace jevons {
 // `partial`, a folder in `directory` with a durable file for each of `indexes` that names one, gets its manifest and the name of a
 // checkpoint. `indexes`: of the ranks in order, each a manifest of what is in its own file, serialized. The manifest says `epoch`; 0: none
 // was taken, and none is looked for. FailureError where the parts do not fit together or are not all seen; PeerLostError of CheckEpoch.
-absl::Status CommitParts(FileSystem& files, const std::string& directory, const std::string& partial, const CheckpointInfo& info, int64_t epoch,
-                         const std::vector<std::string>& indexes);
+absl::Status CommitParts(FileSystem& files, const std::string& directory, const std::string& partial, const CheckpointInfo& info,
+                         int64_t epoch, const std::vector<std::string>& indexes);
 
 }  // namespace jevons
 

@@ -20,8 +20,7 @@ namespace {
 
 // Calls visit(first element, count, bytes) with one part of the tensor after the other, in order.
 template <typename Visit>
-absl::Status ForEachPart(CheckpointReader& reader, const TensorInfo& tensor, std::vector<std::byte>& buffer,
-                         const Visit& visit) {
+absl::Status ForEachPart(CheckpointReader& reader, const TensorInfo& tensor, std::vector<std::byte>& buffer, const Visit& visit) {
   const int64_t part_elements = kChunkBytes / SizeOf(tensor.dtype);
   const int64_t elements = tensor.shape.size();
   for (int64_t begin = 0; begin < elements; begin += part_elements) {
@@ -42,17 +41,12 @@ T ValueAt(const std::byte* element) {
 
 std::string ValueText(DType dtype, const std::byte* element) {
   switch (dtype) {
-    case DType::kF32:
-      return absl::StrFormat("%.9g (bits 0x%08x)", ValueAt<float>(element), ValueAt<uint32_t>(element));
+    case DType::kF32: return absl::StrFormat("%.9g (bits 0x%08x)", ValueAt<float>(element), ValueAt<uint32_t>(element));
     case DType::kBF16:
-      return absl::StrFormat("%.4g (bits 0x%04x)", static_cast<float>(ValueAt<bf16>(element)),
-                             ValueAt<uint16_t>(element));
-    case DType::kI32:
-      return absl::StrCat(ValueAt<int32_t>(element));
-    case DType::kI64:
-      return absl::StrCat(ValueAt<int64_t>(element));
-    case DType::kU8:
-      return absl::StrCat(static_cast<int>(ValueAt<uint8_t>(element)));
+      return absl::StrFormat("%.4g (bits 0x%04x)", static_cast<float>(ValueAt<bf16>(element)), ValueAt<uint16_t>(element));
+    case DType::kI32: return absl::StrCat(ValueAt<int32_t>(element));
+    case DType::kI64: return absl::StrCat(ValueAt<int64_t>(element));
+    case DType::kU8: return absl::StrCat(static_cast<int>(ValueAt<uint8_t>(element)));
   }
   return "";
 }
@@ -68,8 +62,7 @@ std::string IndexText(const Shape& shape, int64_t element) {
 }
 
 // Where and how the tensor, of one kind in both, differs; nothing where it does not.
-absl::StatusOr<std::optional<std::string>> DiffTensor(CheckpointReader& a, CheckpointReader& b,
-                                                      const TensorInfo& tensor) {
+absl::StatusOr<std::optional<std::string>> DiffTensor(CheckpointReader& a, CheckpointReader& b, const TensorInfo& tensor) {
   std::vector<std::byte> bytes_a, bytes_b;
   std::optional<std::string> difference;
   const int64_t size = SizeOf(tensor.dtype);
@@ -80,22 +73,19 @@ absl::StatusOr<std::optional<std::string>> DiffTensor(CheckpointReader& a, Check
     const auto [at_a, at_b] = std::mismatch(bytes_a.begin(), bytes_a.end(), bytes_b.begin());
     if (at_a == bytes_a.end()) return absl::OkStatus();
     const int64_t element = (at_a - bytes_a.begin()) / size;
-    difference =
-        absl::StrFormat("%s %s: %s against %s", tensor.name, IndexText(tensor.shape, part.begin + element),
-                        ValueText(tensor.dtype, bytes_a.data() + element * size),
-                        ValueText(tensor.dtype, bytes_b.data() + element * size));
+    difference = absl::StrFormat("%s %s: %s against %s", tensor.name, IndexText(tensor.shape, part.begin + element),
+                                 ValueText(tensor.dtype, bytes_a.data() + element * size),
+                                 ValueText(tensor.dtype, bytes_b.data() + element * size));
     return absl::OkStatus();
   }));
   return difference;
 }
 
-std::string KindText(const TensorInfo& tensor) {
-  return absl::StrCat(NameOf(tensor.dtype), " ", tensor.shape.ToString());
-}
+std::string KindText(const TensorInfo& tensor) { return absl::StrCat(NameOf(tensor.dtype), " ", tensor.shape.ToString()); }
 
 // How tensor `x` of a (or null) stands to tensor `y` of b (or null); they have one name.
-absl::StatusOr<std::optional<std::string>> DiffPair(CheckpointReader& a, CheckpointReader& b,
-                                                    const TensorInfo* x, const TensorInfo* y) {
+absl::StatusOr<std::optional<std::string>> DiffPair(CheckpointReader& a, CheckpointReader& b, const TensorInfo* x,
+                                                    const TensorInfo* y) {
   if (y == nullptr) return std::optional(absl::StrFormat("%s: only in %s", x->name, a.path()));
   if (x == nullptr) return std::optional(absl::StrFormat("%s: only in %s", y->name, b.path()));
   if (x->dtype == y->dtype && x->shape == y->shape) return DiffTensor(a, b, *x);
@@ -110,8 +100,7 @@ absl::Status OpenAndVerify(FileSystem& files, const std::string& path) {
 }  // namespace
 
 absl::StatusOr<std::string> StateHash(CheckpointReader& reader) {
-  const std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> hash(XXH3_createState(),
-                                                                             XXH3_freeState);
+  const std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> hash(XXH3_createState(), XXH3_freeState);
   JEVONS_CHECK(hash != nullptr && XXH3_128bits_reset(hash.get()) == XXH_OK);
   const auto add_text = [&](const std::string& text) {  // with its length: no two lists of texts look alike
     const uint64_t size = text.size();

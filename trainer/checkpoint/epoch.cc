@@ -47,7 +47,8 @@ absl::StatusOr<int64_t> TakeEpoch(FileSystem& files, const std::string& director
   for (const std::string& name : names) {
     const std::string path = JoinPath(directory, name);
     if (const int64_t older = EpochOf(name); older > 0 && older < epoch) files.RemoveDirectory(path).IgnoreError();
-    if (absl::EndsWith(name, kPartialSuffix)) files.Rename(path, absl::StrFormat("%s.%d%s", path, epoch, kPartialSuffix)).IgnoreError();
+    if (absl::EndsWith(name, kPartialSuffix))
+      files.Rename(path, absl::StrFormat("%s.%d%s", path, epoch, kPartialSuffix)).IgnoreError();
   }
   RemovePartial(files, directory).IgnoreError();  // what cannot be removed is in nobody's way
   return epoch;
@@ -56,8 +57,10 @@ absl::StatusOr<int64_t> TakeEpoch(FileSystem& files, const std::string& director
 absl::Status CheckEpoch(FileSystem& files, const std::string& directory, int64_t epoch) {
   JEVONS_ASSIGN_OR_RETURN(const int64_t newest, NewestEpoch(files, directory));
   if (newest <= epoch) return absl::OkStatus();
-  return PeerLostError(absl::StrFormat("%s: the run was started again (epoch %d) while this process was cut off (epoch %d): it must not commit a "
-                                       "checkpoint any more", directory, newest, epoch));
+  return PeerLostError(
+      absl::StrFormat("%s: the run was started again (epoch %d) while this process was cut off (epoch %d): it must not commit a "
+                      "checkpoint any more",
+                      directory, newest, epoch));
 }
 
 }  // namespace jevons

@@ -20,8 +20,7 @@ std::optional<CommittedFolder> ParseFolderName(absl::string_view name) {
   CommittedFolder folder;
   const size_t dot = text.find('.');
   if (!absl::SimpleAtoi(text.substr(0, dot), &folder.step) || folder.step < 0) return std::nullopt;
-  if (dot != absl::string_view::npos && !absl::SimpleAtoi(text.substr(dot + 1), &folder.generation))
-    return std::nullopt;
+  if (dot != absl::string_view::npos && !absl::SimpleAtoi(text.substr(dot + 1), &folder.generation)) return std::nullopt;
   if (folder.generation < 0 || FolderName(folder.step, folder.generation) != name) return std::nullopt;
   return folder;
 }
@@ -33,7 +32,8 @@ std::string FolderName(int64_t step, int64_t generation) {
 }
 
 std::optional<int64_t> StepOfFolder(absl::string_view path) {
-  while (absl::ConsumeSuffix(&path, "/")) {}
+  while (absl::ConsumeSuffix(&path, "/")) {
+  }
   const std::optional<CommittedFolder> folder = ParseFolderName(path.substr(path.rfind('/') + 1));
   if (!folder) return std::nullopt;
   return folder->step;
@@ -60,9 +60,7 @@ absl::StatusOr<std::vector<CommittedFolder>> ListCommitted(FileSystem& files, co
   return found;
 }
 
-absl::Status Retire(FileSystem& files, const std::string& path) {
-  return files.Rename(path, path + kPartialSuffix);
-}
+absl::Status Retire(FileSystem& files, const std::string& path) { return files.Rename(path, path + kPartialSuffix); }
 
 absl::Status RemovePartial(FileSystem& files, const std::string& directory) {
   JEVONS_ASSIGN_OR_RETURN(const std::vector<std::string> names, files.List(directory));

@@ -39,13 +39,10 @@ absl::Status CheckFiles(const CheckpointManifest& manifest, const std::string& p
   for (const CheckpointFile& file : manifest.files()) {
     if (!IsFileName(file.name())) {
       return Damaged(path,
-                     absl::StrFormat("files: \"%s\" is not the name of a file in the checkpoint's own folder",
-                                     file.name()));
+                     absl::StrFormat("files: \"%s\" is not the name of a file in the checkpoint's own folder", file.name()));
     }
-    if (!names.insert(file.name()).second)
-      return Damaged(path, absl::StrFormat("file %s is listed twice", file.name()));
-    if (file.bytes() < 0)
-      return Damaged(path, absl::StrFormat("file %s: bytes = %d", file.name(), file.bytes()));
+    if (!names.insert(file.name()).second) return Damaged(path, absl::StrFormat("file %s is listed twice", file.name()));
+    if (file.bytes() < 0) return Damaged(path, absl::StrFormat("file %s: bytes = %d", file.name(), file.bytes()));
   }
   return absl::OkStatus();
 }
@@ -56,7 +53,8 @@ absl::Status CheckLabels(const CheckpointManifest& manifest, const std::string& 
   for (int i = 0; i < manifest.labels_size(); ++i) {
     const std::string& name = manifest.labels(i).name();
     if (const auto [first, is_new] = places.emplace(name, i + 1); !is_new)
-      return Damaged(path, absl::StrFormat("label %s is there twice, as entries %d and %d of labels", name, first->second, i + 1));
+      return Damaged(path,
+                     absl::StrFormat("label %s is there twice, as entries %d and %d of labels", name, first->second, i + 1));
   }
   return absl::OkStatus();
 }
@@ -66,11 +64,9 @@ absl::Status CheckShape(const CheckpointTensor& tensor, const std::string& path)
     return Damaged(path, absl::StrFormat("tensors: \"%s\" is not the name of a tensor", tensor.name()));
   }
   const std::optional<DType> dtype = DTypeNamed(tensor.dtype());
-  if (!dtype)
-    return Damaged(path, absl::StrFormat("tensor %s: unknown dtype \"%s\"", tensor.name(), tensor.dtype()));
+  if (!dtype) return Damaged(path, absl::StrFormat("tensor %s: unknown dtype \"%s\"", tensor.name(), tensor.dtype()));
   if (tensor.shape_size() > Shape::kMaxDims) {
-    return Damaged(path, absl::StrFormat("tensor %s: %d dims, at most %d", tensor.name(), tensor.shape_size(),
-                                         Shape::kMaxDims));
+    return Damaged(path, absl::StrFormat("tensor %s: %d dims, at most %d", tensor.name(), tensor.shape_size(), Shape::kMaxDims));
   }
   // Zeros count as ones here: no partial product may overflow either.
   int64_t bytes = SizeOf(*dtype);
@@ -84,33 +80,30 @@ absl::Status CheckShape(const CheckpointTensor& tensor, const std::string& path)
 }
 
 // The slice for itself: within its file, its tensor's element count and the arithmetic.
-absl::Status CheckSlice(const CheckpointManifest& manifest, const CheckpointTensor& tensor,
-                        const CheckpointSlice& slice, int64_t tensor_elements, const std::string& path) {
-  const std::string where =
-      absl::StrFormat("tensor %s, slice at element %d", tensor.name(), slice.first_element());
+absl::Status CheckSlice(const CheckpointManifest& manifest, const CheckpointTensor& tensor, const CheckpointSlice& slice,
+                        int64_t tensor_elements, const std::string& path) {
+  const std::string where = absl::StrFormat("tensor %s, slice at element %d", tensor.name(), slice.first_element());
   if (slice.file() >= static_cast<uint32_t>(manifest.files_size())) {
     return Damaged(path, absl::StrFormat("%s: file %d of %d", where, slice.file(), manifest.files_size()));
   }
   if (slice.elements() < 1 || slice.first_element() < 0 || slice.elements() > tensor_elements ||
       slice.first_element() > tensor_elements - slice.elements()) {
-    return Damaged(path, absl::StrFormat("%s: %d elements, but the tensor has %d", where, slice.elements(),
-                                         tensor_elements));
+    return Damaged(path, absl::StrFormat("%s: %d elements, but the tensor has %d", where, slice.elements(), tensor_elements));
   }
   const CheckpointFile& file = manifest.files(static_cast<int>(slice.file()));
   const int64_t bytes = slice.elements() * SizeOf(*DTypeNamed(tensor.dtype()));
   if (slice.offset() < 0 || bytes > file.bytes() || slice.offset() > file.bytes() - bytes) {
-    return Damaged(path, absl::StrFormat("%s: %d bytes at offset %d reach beyond the %d bytes of %s", where,
-                                         bytes, slice.offset(), file.bytes(), file.name()));
+    return Damaged(path, absl::StrFormat("%s: %d bytes at offset %d reach beyond the %d bytes of %s", where, bytes,
+                                         slice.offset(), file.bytes(), file.name()));
   }
   if (static_cast<int64_t>(slice.chunk_hashes().size()) != HashedChunks(bytes) * kHashBytes) {
-    return Damaged(path, absl::StrFormat("%s: %d bytes of chunk hashes, expected %d", where,
-                                         slice.chunk_hashes().size(), HashedChunks(bytes) * kHashBytes));
+    return Damaged(path, absl::StrFormat("%s: %d bytes of chunk hashes, expected %d", where, slice.chunk_hashes().size(),
+                                         HashedChunks(bytes) * kHashBytes));
   }
   return absl::OkStatus();
 }
 
-absl::Status CheckTensor(const CheckpointManifest& manifest, const CheckpointTensor& tensor,
-                         const std::string& path) {
+absl::Status CheckTensor(const CheckpointManifest& manifest, const CheckpointTensor& tensor, const std::string& path) {
   JEVONS_RETURN_IF_ERROR(CheckShape(tensor, path));
   const int64_t elements = ShapeOf(tensor).size();
   int64_t covered = 0;
@@ -119,15 +112,13 @@ absl::Status CheckTensor(const CheckpointManifest& manifest, const CheckpointTen
     if (slice.first_element() != covered) {
       const bool twice = slice.first_element() < covered;
       return Damaged(
-          path, absl::StrFormat("tensor %s: elements [%d, %d) are %s", tensor.name(),
-                                std::min(covered, slice.first_element()),
+          path, absl::StrFormat("tensor %s: elements [%d, %d) are %s", tensor.name(), std::min(covered, slice.first_element()),
                                 std::max(covered, slice.first_element()), twice ? "there twice" : "missing"));
     }
     covered += slice.elements();
   }
   if (covered != elements) {
-    return Damaged(
-        path, absl::StrFormat("tensor %s: elements [%d, %d) are missing", tensor.name(), covered, elements));
+    return Damaged(path, absl::StrFormat("tensor %s: elements [%d, %d) are missing", tensor.name(), covered, elements));
   }
   return absl::OkStatus();
 }
@@ -146,15 +137,15 @@ absl::Status CheckFileTiling(const CheckpointManifest& manifest, const std::stri
     int64_t end = 0;
     for (const auto& [offset, bytes] : extents[i]) {
       if (offset != end) {
-        return Damaged(path, absl::StrFormat("file %s: bytes [%d, %d) belong to %s", manifest.files(i).name(),
-                                             std::min(offset, end), std::max(offset, end),
-                                             offset < end ? "two slices" : "no tensor"));
+        return Damaged(path,
+                       absl::StrFormat("file %s: bytes [%d, %d) belong to %s", manifest.files(i).name(), std::min(offset, end),
+                                       std::max(offset, end), offset < end ? "two slices" : "no tensor"));
       }
       end += bytes;
     }
     if (end != manifest.files(i).bytes()) {
-      return Damaged(path, absl::StrFormat("file %s: its slices end at byte %d, the file at %d",
-                                           manifest.files(i).name(), end, manifest.files(i).bytes()));
+      return Damaged(path, absl::StrFormat("file %s: its slices end at byte %d, the file at %d", manifest.files(i).name(), end,
+                                           manifest.files(i).bytes()));
     }
   }
   return absl::OkStatus();
@@ -177,8 +168,7 @@ std::optional<DType> DTypeNamed(absl::string_view name) {
 }
 
 bool IsTensorName(absl::string_view name) {
-  return !name.empty() && name.size() <= 512 &&
-         std::all_of(name.begin(), name.end(), [](char c) { return c > ' ' && c < 127; });
+  return !name.empty() && name.size() <= 512 && std::all_of(name.begin(), name.end(), [](char c) { return c > ' ' && c < 127; });
 }
 
 std::string SealManifest(const CheckpointManifest& manifest) {
@@ -194,8 +184,7 @@ absl::StatusOr<CheckpointManifest> UnsealManifest(absl::string_view bytes, const
   if (size < kSealBytes) return Damaged(path, absl::StrFormat("%d bytes are too few for a manifest", size));
   const absl::string_view body = bytes.substr(0, size - kSealBytes);
   const absl::string_view seal = bytes.substr(size - kSealBytes);
-  if (std::memcmp(seal.data(), kSealTag, sizeof(kSealTag)) != 0 ||
-      seal.substr(sizeof(kSealTag)) != HashOfText(body)) {
+  if (std::memcmp(seal.data(), kSealTag, sizeof(kSealTag)) != 0 || seal.substr(sizeof(kSealTag)) != HashOfText(body)) {
     return Damaged(path, "the seal does not match the contents: the file is truncated or was changed");
   }
   CheckpointManifest manifest;
@@ -210,8 +199,7 @@ absl::Status CheckManifest(const CheckpointManifest& manifest, const std::string
   for (int i = 0; i < manifest.tensors_size(); ++i) {
     JEVONS_RETURN_IF_ERROR(CheckTensor(manifest, manifest.tensors(i), path));
     if (i > 0 && manifest.tensors(i - 1).name() >= manifest.tensors(i).name()) {
-      return Damaged(path,
-                     absl::StrFormat("tensor %s is out of order or there twice", manifest.tensors(i).name()));
+      return Damaged(path, absl::StrFormat("tensor %s is out of order or there twice", manifest.tensors(i).name()));
     }
   }
   return CheckFileTiling(manifest, path);

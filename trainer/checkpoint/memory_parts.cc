@@ -32,7 +32,8 @@ absl::Status WriteDurable(FileSystem& files, const std::string& path, absl::stri
 }
 
 // Slices lie in the file in the order of the index.
-absl::Status CopyElements(FileSystem& files, const CheckpointManifest& index, const std::string& from_path, const std::string& to_path) {
+absl::Status CopyElements(FileSystem& files, const CheckpointManifest& index, const std::string& from_path,
+                          const std::string& to_path) {
   JEVONS_ASSIGN_OR_RETURN(const std::unique_ptr<File> from, files.Open(from_path, OpenMode::kRead));
   JEVONS_ASSIGN_OR_RETURN(const std::unique_ptr<File> to, files.Open(to_path, OpenMode::kWrite));
   std::vector<std::byte> chunk;
@@ -43,8 +44,8 @@ absl::Status CopyElements(FileSystem& files, const CheckpointManifest& index, co
         chunk.resize(static_cast<size_t>(std::min(kChunkBytes, bytes - begin)));
         JEVONS_RETURN_IF_ERROR(ReadExactly(*from, slice.offset() + begin, chunk, from_path));
         if (slice.chunk_hashes().compare(static_cast<size_t>(begin / kChunkBytes * kHashBytes), kHashBytes, HashOf(chunk)) != 0)
-          return IntegrityError(absl::StrFormat("%s: tensor %s, bytes [%d, +%d) of the file do not match their hash", from_path, tensor.name(),
-                                                slice.offset() + begin, chunk.size()));
+          return IntegrityError(absl::StrFormat("%s: tensor %s, bytes [%d, +%d) of the file do not match their hash", from_path,
+                                                tensor.name(), slice.offset() + begin, chunk.size()));
         JEVONS_RETURN_IF_ERROR(WriteAll(*to, chunk, to_path));
       }
     }
@@ -89,7 +90,8 @@ std::vector<MemoryPart> NewestWhole(std::span<const MemoryPart> parts, int64_t s
 absl::Status CopyToDisk(FileSystem& files, const MemoryPart& part, const std::string& partial) {
   JEVONS_ASSIGN_OR_RETURN(const CheckpointManifest index, ReadIndex(files, part.path + ".pb"));
   if (index.step() != part.step || index.epoch() != part.epoch)
-    return IntegrityError(absl::StrFormat("%s: step %d of epoch %d where step %d of epoch %d was", part.path, index.step(), index.epoch(), part.step, part.epoch));
+    return IntegrityError(absl::StrFormat("%s: step %d of epoch %d where step %d of epoch %d was", part.path, index.step(),
+                                          index.epoch(), part.step, part.epoch));
   if (index.files_size() > 0)
     JEVONS_RETURN_IF_ERROR(CopyElements(files, index, part.path + ".bin", JoinPath(partial, RankFileName(part.rank))));
   return WriteDurable(files, JoinPath(partial, IndexName(part.rank)), SealManifest(index));

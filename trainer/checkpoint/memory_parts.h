@@ -19,8 +19,8 @@
 namespace jevons {
 
 struct MemoryPart {
-  int64_t step = 0;       // optimizer steps done
-  int64_t epoch = 0;      // of the incarnation that made it
+  int64_t step = 0;   // optimizer steps done
+  int64_t epoch = 0;  // of the incarnation that made it
   int rank = 0, ranks = 1;
   std::string path = {};  // "FOLDER/rank-00003.0"
   int host = 0;           // which has it, for who asks several

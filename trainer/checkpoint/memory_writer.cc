@@ -20,8 +20,8 @@
 namespace jevons {
 
 std::vector<int> BuddiesOf(std::span<const int> hosts) {
-  std::vector<int> order;                // hosts, by their first rank
-  std::vector<std::vector<int>> ranks;   // of each
+  std::vector<int> order;                 // hosts, by their first rank
+  std::vector<std::vector<int>> ranks;    // of each
   std::vector<size_t> host_of, local_of;  // of each rank, in these
   for (size_t rank = 0; rank < hosts.size(); ++rank) {
     const size_t host = static_cast<size_t>(std::find(order.begin(), order.end(), hosts[rank]) - order.begin());
@@ -61,12 +61,15 @@ class MemoryWriter::Slot {
     if (fd < 0) return DiskError(path, "make it", errno);
     // Memory that is not there must be missed now, not as a signal at the first write.
     const int error = posix_fallocate(fd, 0, bytes);
-    void* const data = error == 0 ? mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) : MAP_FAILED;
+    void* const data =
+        error == 0 ? mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) : MAP_FAILED;
     const int map_error = errno;
     close(fd);
     if (data == MAP_FAILED)
-      return FailureError(absl::StrFormat("%s: no memory for the %d bytes of a checkpoint: %s; make /dev/shm larger (mount -o remount,size=...), or set "
-                                          "checkpoint.memory_interval = 0", path, bytes, std::strerror(error != 0 ? error : map_error)));
+      return FailureError(absl::StrFormat(
+          "%s: no memory for the %d bytes of a checkpoint: %s; make /dev/shm larger (mount -o remount,size=...), or set "
+          "checkpoint.memory_interval = 0",
+          path, bytes, std::strerror(error != 0 ? error : map_error)));
     data_ = static_cast<std::byte*>(data);
     size_ = static_cast<size_t>(bytes);
     return absl::OkStatus();
@@ -91,7 +94,9 @@ class MemoryWriter::Slot {
 
 struct MemoryWriter::Slots {
   Slots(const std::string& folder, int rank) : slots{Slot(Path(folder, rank, 0)), Slot(Path(folder, rank, 1))} {}
-  static std::string Path(const std::string& folder, int rank, int slot) { return absl::StrFormat("%s/rank-%05d.%d", folder, rank, slot); }
+  static std::string Path(const std::string& folder, int rank, int slot) {
+    return absl::StrFormat("%s/rank-%05d.%d", folder, rank, slot);
+  }
   std::array<Slot, 2> slots;
 };
 
@@ -123,7 +128,8 @@ absl::Status MemoryWriter::Save(const CheckpointInfo& info, const std::vector<Te
   world_->AllGather(std::as_bytes(std::span(&bytes, 1)), std::as_writable_bytes(std::span(all_bytes)));
   Slot& slot = own_->slots[turn_];
   absl::Status open = slot.Open(bytes);
-  for (size_t w = 0; w < wards_.size() && open.ok(); ++w) open = of_wards_[w]->slots[turn_].Open(all_bytes[static_cast<size_t>(wards_[w])]);
+  for (size_t w = 0; w < wards_.size() && open.ok(); ++w)
+    open = of_wards_[w]->slots[turn_].Open(all_bytes[static_cast<size_t>(wards_[w])]);
   JEVONS_RETURN_IF_ERROR(AgreeOnStatus(*world_, open));
   *index_ = StageSlices(slices, stream, RankFileName(world_->rank()), slot.bytes().data());
   SetInfo(info, index_.get());
@@ -132,7 +138,8 @@ absl::Status MemoryWriter::Save(const CheckpointInfo& info, const std::vector<Te
   if (has_buddies()) {
     if (bytes > 0) requests_.push_back(world_->BeginSend({}, slot.bytes(), buddies_[static_cast<size_t>(world_->rank())]));
     for (size_t w = 0; w < wards_.size(); ++w)
-      if (const std::span<std::byte> to = of_wards_[w]->slots[turn_].bytes(); !to.empty()) requests_.push_back(world_->BeginReceive({}, to, wards_[w]));
+      if (const std::span<std::byte> to = of_wards_[w]->slots[turn_].bytes(); !to.empty())
+        requests_.push_back(world_->BeginReceive({}, to, wards_[w]));
   }
   done_ = false;
   thread_ = std::thread([this, &slot] { Hash(slot); });
@@ -171,10 +178,12 @@ absl::Status MemoryWriter::SendIndexes() {
   const auto bytes = static_cast<int64_t>(sealed_.size());
   std::vector<int64_t> all_bytes(static_cast<size_t>(world_->size()));
   world_->AllGather(std::as_bytes(std::span(&bytes, 1)), std::as_writable_bytes(std::span(all_bytes)));
-  std::vector<CommRequest> requests = {world_->BeginSend({}, std::as_bytes(std::span(sealed_)), buddies_[static_cast<size_t>(world_->rank())])};
+  std::vector<CommRequest> requests = {
+      world_->BeginSend({}, std::as_bytes(std::span(sealed_)), buddies_[static_cast<size_t>(world_->rank())])};
   std::vector<std::string> indexes;
   for (const int ward : wards_) indexes.emplace_back(static_cast<size_t>(all_bytes[static_cast<size_t>(ward)]), '\0');
-  for (size_t w = 0; w < wards_.size(); ++w) requests.push_back(world_->BeginReceive({}, std::as_writable_bytes(std::span(indexes[w])), wards_[w]));
+  for (size_t w = 0; w < wards_.size(); ++w)
+    requests.push_back(world_->BeginReceive({}, std::as_writable_bytes(std::span(indexes[w])), wards_[w]));
   for (const CommRequest request : requests) world_->Wait(request);
   absl::Status status;
   for (size_t w = 0; w < wards_.size(); ++w) status.Update(of_wards_[w]->slots[turn_].Close(indexes[w]));

@@ -11,8 +11,7 @@
 
 namespace jevons {
 
-RankFile::RankFile(FileSystem& files, int rank)
-    : files_(files), name_(RankFileName(rank)) {}
+RankFile::RankFile(FileSystem& files, int rank) : files_(files), name_(RankFileName(rank)) {}
 
 RankFile::~RankFile() {
   stop_ = true;
@@ -25,8 +24,7 @@ absl::Status RankFile::Reserve(int64_t bytes) {
   capacity_ = 0;
   staging_.reset(new (std::nothrow) std::byte[static_cast<size_t>(bytes)]);
   if (staging_ == nullptr) {
-    return FailureError(
-        absl::StrFormat("no memory for the %d bytes that a checkpoint copies; use more ranks", bytes));
+    return FailureError(absl::StrFormat("no memory for the %d bytes that a checkpoint copies; use more ranks", bytes));
   }
   capacity_ = bytes;
   return absl::OkStatus();
@@ -67,8 +65,7 @@ absl::Status RankFile::WriteFile(const std::string& path) {
   JEVONS_RETURN_IF_ERROR(CheckFolder(ParentPath(path)));
   JEVONS_ASSIGN_OR_RETURN(const std::unique_ptr<File> file, files_.Open(path, OpenMode::kWrite));
   for (int64_t begin = 0; begin < size_; begin += kChunkBytes) {
-    if (stop_)
-      return FailureError(absl::StrFormat("%s: the writer was closed before the save was finished", path));
+    if (stop_) return FailureError(absl::StrFormat("%s: the writer was closed before the save was finished", path));
     const int64_t bytes = std::min(kChunkBytes, size_ - begin);
     JEVONS_RETURN_IF_ERROR(WriteAll(*file, staged().subspan(begin, bytes), path));
     bytes_written_.fetch_add(bytes, std::memory_order_relaxed);

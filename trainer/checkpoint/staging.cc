@@ -17,7 +17,8 @@ int64_t BytesOf(const std::vector<TensorSlice>& slices) {
 
 std::string RankFileName(int rank) { return absl::StrFormat("rank-%05d.bin", rank); }
 
-CheckpointManifest StageSlices(const std::vector<TensorSlice>& slices, const Stream& stream, const std::string& name, std::byte* to) {
+CheckpointManifest StageSlices(const std::vector<TensorSlice>& slices, const Stream& stream, const std::string& name,
+                               std::byte* to) {
   CheckpointManifest index;
   if (const int64_t bytes = BytesOf(slices); bytes > 0) {
     index.add_files()->set_name(name);
@@ -27,17 +28,15 @@ CheckpointManifest StageSlices(const std::vector<TensorSlice>& slices, const Str
   HostCopy copy(stream, to);
   for (const TensorSlice& slice : slices) {
     JEVONS_CHECK(IsTensorName(slice.name), "tensor \"%s\"", slice.name.c_str());
-    JEVONS_CHECK(0 <= slice.elements.begin && slice.elements.begin <= slice.elements.end &&
-                     slice.elements.end <= slice.shape.size(),
-                 "%s: elements [%lld, %lld) of %s", slice.name.c_str(),
-                 static_cast<long long>(slice.elements.begin), static_cast<long long>(slice.elements.end),
-                 slice.shape.ToString().c_str());
+    JEVONS_CHECK(
+        0 <= slice.elements.begin && slice.elements.begin <= slice.elements.end && slice.elements.end <= slice.shape.size(),
+        "%s: elements [%lld, %lld) of %s", slice.name.c_str(), static_cast<long long>(slice.elements.begin),
+        static_cast<long long>(slice.elements.end), slice.shape.ToString().c_str());
     CheckpointTensor* tensor = index.add_tensors();
     tensor->set_name(slice.name);
     tensor->set_dtype(NameOf(slice.dtype));
     for (int d = 0; d < slice.shape.rank; ++d) tensor->add_shape(slice.shape[d]);
-    if (slice.elements.empty())
-      continue;  // its tensor is listed all the same: it may have no elements at all
+    if (slice.elements.empty()) continue;  // its tensor is listed all the same: it may have no elements at all
     CheckpointSlice* part = tensor->add_slices();
     part->set_offset(offset);
     part->set_first_element(slice.elements.begin);

@@ -20,7 +20,8 @@ std::string RankFileName(int rank);
 
 // Copies the slices to `to`, which has room for BytesOf them, and waits for it. Returns their index: a manifest of the one file `name`, or of
 // none where there are no bytes, without hashes.
-CheckpointManifest StageSlices(const std::vector<TensorSlice>& slices, const Stream& stream, const std::string& name, std::byte* to);
+CheckpointManifest StageSlices(const std::vector<TensorSlice>& slices, const Stream& stream, const std::string& name,
+                               std::byte* to);
 
 // Adds to `index` the hashes of what it says is in `staged`.
 void HashChunks(std::span<const std::byte> staged, CheckpointManifest* index);

@@ -28,9 +28,7 @@ constexpr double kPatience = 12;
 class Stopwatch {
  public:
   explicit Stopwatch(double& seconds) : seconds_(seconds), start_(std::chrono::steady_clock::now()) {}
-  ~Stopwatch() {
-    seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  }
+  ~Stopwatch() { seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
 
  private:
   double& seconds_;
@@ -53,12 +51,10 @@ CheckpointWriter::~CheckpointWriter() = default;
 int64_t CheckpointWriter::bytes_written() const { return file_->bytes_written(); }
 int64_t CheckpointWriter::staging_bytes() const { return file_->capacity(); }
 
-absl::Status CheckpointWriter::Begin(const CheckpointInfo& info, const std::vector<TensorSlice>& slices,
-                                     const Stream& stream) {
+absl::Status CheckpointWriter::Begin(const CheckpointInfo& info, const std::vector<TensorSlice>& slices, const Stream& stream) {
   JEVONS_CHECK(info.step >= 0, "step %lld", static_cast<long long>(info.step));
   if (const auto previous = Finish(); !previous.ok() && is_root()) {
-    LogWarning(
-        absl::StrFormat("the checkpoint of step %d failed: %s", info_.step, previous.status().message()));
+    LogWarning(absl::StrFormat("the checkpoint of step %d failed: %s", info_.step, previous.status().message()));
   }
   const Stopwatch stopwatch(stall_seconds_);
   info_ = info;
@@ -110,11 +106,13 @@ absl::StatusOr<std::optional<int64_t>> CheckpointWriter::Commit() {
   absl::Status status = AgreeOnStatus(world_, file_->Join());
   if (status.ok()) {
     const std::vector<std::string> indexes = GatherIndexes();
-    status = AgreeOnStatus(world_, is_root() ? CommitParts(files_, directory_, partial_, info_, epoch_, indexes) : absl::OkStatus());
+    status =
+        AgreeOnStatus(world_, is_root() ? CommitParts(files_, directory_, partial_, info_, epoch_, indexes) : absl::OkStatus());
   }
   if (!status.ok()) {
     // Where another incarnation has taken over, that is why.
-    const absl::Status taken_over = AgreeOnStatus(world_, is_root() && epoch_ > 0 ? CheckEpoch(files_, directory_, epoch_) : absl::OkStatus());
+    const absl::Status taken_over =
+        AgreeOnStatus(world_, is_root() && epoch_ > 0 ? CheckEpoch(files_, directory_, epoch_) : absl::OkStatus());
     if (!taken_over.ok()) status = taken_over;
     // The next Begin tries again. What is there is the other's own.
     if (is_root() && ExitCodeOf(status) != ExitCode::kPeerLost) RemovePartial(files_, directory_).IgnoreError();

@@ -106,7 +106,7 @@ class CheckpointWriter {
   CheckpointInfo info_;  // of the save under way
   std::string partial_;  // its folder
   bool in_flight_ = false;
-  int64_t epoch_ = 0;    // 0: none was taken
+  int64_t epoch_ = 0;  // 0: none was taken
   std::optional<int64_t> last_committed_;
   double stall_seconds_ = 0;
 };

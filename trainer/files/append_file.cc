@@ -14,8 +14,7 @@ namespace jevons {
 
 absl::StatusOr<AppendFile> AppendFile::OpenAt(const std::string& path, int64_t size) {
   const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-  if (fd < 0)
-    return FailureError(absl::StrFormat("%s: cannot open for writing: %s", path, std::strerror(errno)));
+  if (fd < 0) return FailureError(absl::StrFormat("%s: cannot open for writing: %s", path, std::strerror(errno)));
   AppendFile file(path, fd, size);
   if (ftruncate(fd, size) != 0) {
     return FailureError(absl::StrFormat("%s: cannot cut to %d bytes: %s", path, size, std::strerror(errno)));
@@ -50,14 +49,12 @@ AppendFile& AppendFile::operator=(AppendFile&& other) noexcept {
 absl::Status AppendFile::Append(absl::string_view piece) {
   size_t written = 0;
   while (written < piece.size()) {
-    const ssize_t n =
-        pwrite(fd_, piece.data() + written, piece.size() - written, size_ + static_cast<int64_t>(written));
+    const ssize_t n = pwrite(fd_, piece.data() + written, piece.size() - written, size_ + static_cast<int64_t>(written));
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) {
       const int cause = n == 0 ? ENOSPC : errno;
       const bool clean = ftruncate(fd_, size_) == 0;
-      return FailureError(absl::StrFormat("%s: cannot write %d bytes: %s%s", path_, piece.size(),
-                                          std::strerror(cause),
+      return FailureError(absl::StrFormat("%s: cannot write %d bytes: %s%s", path_, piece.size(), std::strerror(cause),
                                           clean ? "" : "; a torn piece stays at its end"));
     }
     written += static_cast<size_t>(n);

@@ -11,39 +11,30 @@ namespace {
 
 const char* RemedyFor(int error_number) {
   switch (error_number) {
-    case ENOSPC:
-      return "free space on that disk or write the run elsewhere";
-    case EDQUOT:
-      return "your quota there is used up: free space or write the run elsewhere";
-    case EROFS:
-      return "that disk is mounted read-only: write the run elsewhere";
+    case ENOSPC: return "free space on that disk or write the run elsewhere";
+    case EDQUOT: return "your quota there is used up: free space or write the run elsewhere";
+    case EROFS: return "that disk is mounted read-only: write the run elsewhere";
     case EACCES:
-    case EPERM:
-      return "check the owner and the permissions of the folder";
+    case EPERM: return "check the owner and the permissions of the folder";
     case EMFILE:
-    case ENFILE:
-      return "too many open files: raise `ulimit -n`";
-    case ENOENT:
-      return "check the path";
-    case EIO:
-      return "the disk fails: look at the system's log and write the run elsewhere";
-    default:
-      return "check the disk and the path";
+    case ENFILE: return "too many open files: raise `ulimit -n`";
+    case ENOENT: return "check the path";
+    case EIO: return "the disk fails: look at the system's log and write the run elsewhere";
+    default: return "check the disk and the path";
   }
 }
 
 }  // namespace
 
 absl::Status DiskError(const std::string& path, absl::string_view action, int error_number) {
-  return FailureError(absl::StrFormat("%s: cannot %s: %s; %s", path, action, std::strerror(error_number),
-                                      RemedyFor(error_number)));
+  return FailureError(
+      absl::StrFormat("%s: cannot %s: %s; %s", path, action, std::strerror(error_number), RemedyFor(error_number)));
 }
 
 absl::Status WriteAll(File& file, std::span<const std::byte> bytes, const std::string& path) {
   while (!bytes.empty()) {
     JEVONS_ASSIGN_OR_RETURN(const int64_t written, file.Write(bytes));
-    if (written <= 0)
-      return DiskError(path, "write", ENOSPC);  // POSIX leaves 0 open: a disk that takes nothing is full
+    if (written <= 0) return DiskError(path, "write", ENOSPC);  // POSIX leaves 0 open: a disk that takes nothing is full
     bytes = bytes.subspan(static_cast<size_t>(written));
   }
   return absl::OkStatus();
@@ -53,9 +44,8 @@ absl::Status ReadExactly(File& file, int64_t offset, std::span<std::byte> bytes,
   while (!bytes.empty()) {
     JEVONS_ASSIGN_OR_RETURN(const int64_t read, file.PRead(offset, bytes));
     if (read == 0) {
-      return IntegrityError(
-          absl::StrFormat("%s: the file ends at byte %d where %d more should follow; it is truncated", path,
-                          offset, bytes.size()));
+      return IntegrityError(absl::StrFormat("%s: the file ends at byte %d where %d more should follow; it is truncated", path,
+                                            offset, bytes.size()));
     }
     offset += read;
     bytes = bytes.subspan(static_cast<size_t>(read));
@@ -77,8 +67,7 @@ absl::StatusOr<std::string> ReadWholeFile(FileSystem& files, const std::string& 
 absl::Status MakeDirectories(FileSystem& files, const std::string& path) {
   if (path.empty() || path == "/") return absl::OkStatus();
   JEVONS_ASSIGN_OR_RETURN(const std::optional<FileInfo> info, files.Stat(path));
-  if (info.has_value())
-    return info->is_directory ? absl::OkStatus() : DiskError(path, "make the folder", ENOTDIR);
+  if (info.has_value()) return info->is_directory ? absl::OkStatus() : DiskError(path, "make the folder", ENOTDIR);
   const std::string parent = ParentPath(path);
   if (parent != ".") JEVONS_RETURN_IF_ERROR(MakeDirectories(files, parent));
   JEVONS_RETURN_IF_ERROR(files.MakeDirectory(path));

@@ -14,8 +14,8 @@ inline constexpr char kTokenizerJson[] = "tokenizer.json";
 inline constexpr char kTokenizerConfigJson[] = "tokenizer_config.json";
 inline constexpr char kGenerationConfigJson[] = "generation_config.json";
 // What belongs to the tokenizer and to generation: taken over as it is where it is there.
-inline constexpr const char* kTokenizerFiles[] = {kTokenizerJson, kTokenizerConfigJson, "special_tokens_map.json", "chat_template.jinja",
-                                                  kGenerationConfigJson};
+inline constexpr const char* kTokenizerFiles[] = {kTokenizerJson, kTokenizerConfigJson, "special_tokens_map.json",
+                                                  "chat_template.jinja", kGenerationConfigJson};
 inline constexpr int64_t kMaxSmallFileBytes = int64_t{1} << 30;  // tokenizers are the largest: some ten MB
 
 // All bytes of the text file. IntegrityError where it is of another kind, a Git LFS pointer for example, or longer than that.

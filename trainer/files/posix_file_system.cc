@@ -38,15 +38,13 @@ class PosixFile : public File {
   }
 
   absl::StatusOr<int64_t> PRead(int64_t offset, std::span<std::byte> bytes) override {
-    const ssize_t read =
-        Uninterrupted([&] { return pread(descriptor_, bytes.data(), bytes.size(), offset); });
+    const ssize_t read = Uninterrupted([&] { return pread(descriptor_, bytes.data(), bytes.size(), offset); });
     if (read < 0) return DiskError(path_, "read", errno);
     return read;
   }
 
   absl::Status Fsync() override {
-    return Uninterrupted([&] { return fsync(descriptor_); }) == 0 ? absl::OkStatus()
-                                                                  : DiskError(path_, "fsync", errno);
+    return Uninterrupted([&] { return fsync(descriptor_); }) == 0 ? absl::OkStatus() : DiskError(path_, "fsync", errno);
   }
 
   absl::Status Close() override {
@@ -66,15 +64,9 @@ class PosixDisk : public FileSystem {
   absl::StatusOr<std::unique_ptr<File>> Open(const std::string& path, OpenMode mode) override {
     int flags = O_CLOEXEC;
     switch (mode) {
-      case OpenMode::kRead:
-        flags |= O_RDONLY | O_NONBLOCK;
-        break;  // a FIFO in the folder must not make us wait
-      case OpenMode::kWrite:
-        flags |= O_WRONLY | O_CREAT | O_TRUNC;
-        break;
-      case OpenMode::kAppend:
-        flags |= O_WRONLY | O_CREAT | O_APPEND;
-        break;
+      case OpenMode::kRead: flags |= O_RDONLY | O_NONBLOCK; break;  // a FIFO in the folder must not make us wait
+      case OpenMode::kWrite: flags |= O_WRONLY | O_CREAT | O_TRUNC; break;
+      case OpenMode::kAppend: flags |= O_WRONLY | O_CREAT | O_APPEND; break;
     }
     const int descriptor = Uninterrupted([&] { return open(path.c_str(), flags, 0644); });
     if (descriptor < 0) return DiskError(path, mode == OpenMode::kRead ? "open" : "open for writing", errno);
@@ -82,8 +74,7 @@ class PosixDisk : public FileSystem {
   }
 
   absl::Status Rename(const std::string& from, const std::string& to) override {
-    return std::rename(from.c_str(), to.c_str()) == 0 ? absl::OkStatus()
-                                                      : DiskError(to, "rename to it", errno);
+    return std::rename(from.c_str(), to.c_str()) == 0 ? absl::OkStatus() : DiskError(to, "rename to it", errno);
   }
 
   absl::Status MakeDirectory(const std::string& path) override {
@@ -91,8 +82,7 @@ class PosixDisk : public FileSystem {
   }
 
   absl::Status SyncDirectory(const std::string& path) override {
-    const int descriptor =
-        Uninterrupted([&] { return open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
+    const int descriptor = Uninterrupted([&] { return open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
     if (descriptor < 0) return DiskError(path, "open the folder", errno);
     const int result = Uninterrupted([&] { return fsync(descriptor); });
     const int error_number = errno;

@@ -24,10 +24,10 @@ struct Type {
   absl::string_view name;
   int64_t bits;
 };
-constexpr Type kTypes[] = {{"BOOL", 8},    {"F4", 4},       {"F6_E2M3", 6},     {"F6_E3M2", 6},     {"U8", 8},   {"I8", 8},
-                           {"F8_E5M2", 8}, {"F8_E4M3", 8},  {"F8_E8M0", 8},     {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}, {"I16", 16},
-                           {"U16", 16},    {"F16", 16},     {"BF16", 16},       {"I32", 32},        {"U32", 32}, {"F32", 32},
-                           {"C64", 64},    {"F64", 64},     {"I64", 64},        {"U64", 64}};
+constexpr Type kTypes[] = {{"BOOL", 8},    {"F4", 4},      {"F6_E2M3", 6}, {"F6_E3M2", 6},     {"U8", 8},          {"I8", 8},
+                           {"F8_E5M2", 8}, {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}, {"I16", 16},
+                           {"U16", 16},    {"F16", 16},    {"BF16", 16},   {"I32", 32},        {"U32", 32},        {"F32", 32},
+                           {"C64", 64},    {"F64", 64},    {"I64", 64},    {"U64", 64}};
 
 const Type* FindType(absl::string_view name) {
   const auto* found = std::find_if(std::begin(kTypes), std::end(kTypes), [&](const Type& type) { return type.name == name; });
@@ -43,7 +43,8 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
   std::string error;
 
   bool null() override {  // "__metadata__": null, which the format's own library takes for none
-    if (depth_ == 1 && in_metadata_) return !std::exchange(has_metadata_, true) || Fail(absl::StrCat(kMetadata, " is given twice"));
+    if (depth_ == 1 && in_metadata_)
+      return !std::exchange(has_metadata_, true) || Fail(absl::StrCat(kMetadata, " is given twice"));
     return Unexpected("null");
   }
   bool boolean(bool) override { return Unexpected("a boolean"); }
@@ -60,7 +61,8 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
 
   bool string(string_t& value) override {
     if (depth_ != 2 || in_array_) return Unexpected("a string");
-    if (in_metadata_) return metadata.try_emplace(key_, value).second || Fail(absl::StrCat(kMetadata, ": \"", key_, "\" is given twice"));
+    if (in_metadata_)
+      return metadata.try_emplace(key_, value).second || Fail(absl::StrCat(kMetadata, ": \"", key_, "\" is given twice"));
     if (key_ != "dtype") return Unexpected("a string");
     entries.back().dtype = value;
     return true;
@@ -85,8 +87,10 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
     }
     key_ = value;
     if (in_metadata_) return true;
-    if (key_ != "dtype" && key_ != "shape" && key_ != "data_offsets") return Fail(absl::StrCat(Tensor(), ": unknown key \"", key_, "\""));
-    if (std::find(seen_.begin(), seen_.end(), key_) != seen_.end()) return Fail(absl::StrCat(Tensor(), ": \"", key_, "\" is given twice"));
+    if (key_ != "dtype" && key_ != "shape" && key_ != "data_offsets")
+      return Fail(absl::StrCat(Tensor(), ": unknown key \"", key_, "\""));
+    if (std::find(seen_.begin(), seen_.end(), key_) != seen_.end())
+      return Fail(absl::StrCat(Tensor(), ": \"", key_, "\" is given twice"));
     seen_.push_back(key_);
     return true;
   }
@@ -121,7 +125,8 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
   bool Unexpected(const std::string& what) {
     if (depth_ == 0) return Fail(absl::StrCat("is ", what, ", not an object"));
     if (depth_ == 1) return Fail(absl::StrCat("\"", name_, "\" is ", what, ", not an object"));
-    return Fail(absl::StrCat("\"", name_, "\": \"", key_, "\" is ", what, " or contains it, which the format does not have there"));
+    return Fail(
+        absl::StrCat("\"", name_, "\": \"", key_, "\" is ", what, " or contains it, which the format does not have there"));
   }
 
   bool Complete(SafetensorsEntry& entry) {
@@ -129,7 +134,8 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
     if (type == nullptr) return Fail(absl::StrCat(Tensor(), ": unknown dtype \"", entry.dtype, "\""));
     entry.elements = 1;
     for (const int64_t dim : entry.shape)
-      if (__builtin_mul_overflow(entry.elements, dim, &entry.elements)) return Fail(absl::StrCat(Tensor(), ": its shape overflows"));
+      if (__builtin_mul_overflow(entry.elements, dim, &entry.elements))
+        return Fail(absl::StrCat(Tensor(), ": its shape overflows"));
     int64_t bits = 0;
     if (__builtin_mul_overflow(entry.elements, type->bits, &bits)) return Fail(absl::StrCat(Tensor(), ": its shape overflows"));
     if (bits % 8 != 0) return Fail(absl::StrCat(Tensor(), ": ", DescribeTensor(entry), " does not fill whole bytes"));
@@ -137,8 +143,8 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
     entry.begin = offsets_[0];
     entry.end = offsets_[1];
     if (entry.end < entry.begin || entry.end - entry.begin != bytes)
-      return Fail(absl::StrFormat("%s: %s takes %d bytes, but data_offsets are [%d, %d]", Tensor(), DescribeTensor(entry), bytes, entry.begin,
-                                  entry.end));
+      return Fail(absl::StrFormat("%s: %s takes %d bytes, but data_offsets are [%d, %d]", Tensor(), DescribeTensor(entry), bytes,
+                                  entry.begin, entry.end));
     return true;
   }
 
@@ -151,12 +157,13 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
 
 // Names are unique, and the tensors tile [0, data_bytes). Leaves the entries by rising name.
 std::string CheckLayout(std::vector<SafetensorsEntry>& entries, int64_t data_bytes) {
-  std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) { return std::tie(a.begin, a.end) < std::tie(b.begin, b.end); });
+  std::sort(entries.begin(), entries.end(),
+            [](const auto& a, const auto& b) { return std::tie(a.begin, a.end) < std::tie(b.begin, b.end); });
   int64_t expected = 0;
   for (const SafetensorsEntry& entry : entries) {
     if (entry.begin != expected)
-      return absl::StrFormat("tensor \"%s\" begins at byte %d of the data, not at %d where the one before it ends", entry.name, entry.begin,
-                             expected);
+      return absl::StrFormat("tensor \"%s\" begins at byte %d of the data, not at %d where the one before it ends", entry.name,
+                             entry.begin, expected);
     expected = entry.end;
   }
   if (expected != data_bytes)
@@ -191,7 +198,9 @@ std::string HeaderOf(const std::vector<SafetensorsSpec>& tensors, const std::map
 
 }  // namespace
 
-std::string DescribeTensor(const SafetensorsSpec& spec) { return absl::StrCat(spec.dtype, " [", absl::StrJoin(spec.shape, ", "), "]"); }
+std::string DescribeTensor(const SafetensorsSpec& spec) {
+  return absl::StrCat(spec.dtype, " [", absl::StrJoin(spec.shape, ", "), "]");
+}
 
 int64_t SafetensorsBytes(const SafetensorsSpec& spec) {
   const Type* type = FindType(spec.dtype);
@@ -238,19 +247,21 @@ absl::StatusOr<SafetensorsFile> SafetensorsFile::Open(FileSystem& files, const s
 }
 
 const SafetensorsEntry* SafetensorsFile::Find(absl::string_view name) const {
-  const auto found = std::lower_bound(entries_.begin(), entries_.end(), name,
-                                      [](const SafetensorsEntry& entry, absl::string_view wanted) { return entry.name < wanted; });
+  const auto found =
+      std::lower_bound(entries_.begin(), entries_.end(), name,
+                       [](const SafetensorsEntry& entry, absl::string_view wanted) { return entry.name < wanted; });
   return found == entries_.end() || found->name != name ? nullptr : &*found;
 }
 
 absl::Status SafetensorsFile::Read(const SafetensorsEntry& entry, int64_t begin, std::span<std::byte> bytes) {
   const auto count = static_cast<int64_t>(bytes.size());
-  JEVONS_CHECK(begin >= 0 && begin + count <= entry.end - entry.begin, "%s: bytes %lld and on of a tensor of %lld", entry.name.c_str(),
-               static_cast<long long>(begin), static_cast<long long>(entry.end - entry.begin));
+  JEVONS_CHECK(begin >= 0 && begin + count <= entry.end - entry.begin, "%s: bytes %lld and on of a tensor of %lld",
+               entry.name.c_str(), static_cast<long long>(begin), static_cast<long long>(entry.end - entry.begin));
   return ReadExactly(*file_, data_begin_ + entry.begin + begin, bytes, path_);
 }
 
-absl::StatusOr<SafetensorsWriter> SafetensorsWriter::Create(FileSystem& files, const std::string& path, std::vector<SafetensorsSpec> tensors,
+absl::StatusOr<SafetensorsWriter> SafetensorsWriter::Create(FileSystem& files, const std::string& path,
+                                                            std::vector<SafetensorsSpec> tensors,
                                                             const std::map<std::string, std::string>& metadata) {
   JEVONS_ASSIGN_OR_RETURN(const std::optional<FileInfo> there, files.Stat(path));  // an error for a device
   if (there && there->is_directory) return UsageError(path + ": is a folder; name a file");
@@ -271,7 +282,8 @@ absl::StatusOr<SafetensorsWriter> SafetensorsWriter::Create(FileSystem& files, c
   JEVONS_ASSIGN_OR_RETURN(writer.file_, files.Open(writer.PartialPath(), OpenMode::kWrite));
   const std::string header = HeaderOf(writer.order_, metadata);
   if (header.size() > size_t{kMaxHeaderBytes})
-    return UsageError(absl::StrFormat("%s: its header would have %d bytes; the format allows %d", path, header.size(), kMaxHeaderBytes));
+    return UsageError(
+        absl::StrFormat("%s: its header would have %d bytes; the format allows %d", path, header.size(), kMaxHeaderBytes));
   unsigned char length[kLengthBytes];
   for (int i = 0; i < kLengthBytes; ++i) length[i] = static_cast<unsigned char>(header.size() >> (8 * i));
   JEVONS_RETURN_IF_ERROR(WriteAll(*writer.file_, std::as_bytes(std::span(length)), writer.PartialPath()));

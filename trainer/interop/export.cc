@@ -29,7 +29,8 @@ std::vector<std::vector<ExportItem>> CutIntoShards(const std::vector<ExportItem>
   return shards;
 }
 
-absl::Status WriteShard(FileSystem& files, CheckpointReader& reader, const std::string& path, const std::vector<ExportItem>& items) {
+absl::Status WriteShard(FileSystem& files, CheckpointReader& reader, const std::string& path,
+                        const std::vector<ExportItem>& items) {
   std::vector<SafetensorsSpec> specs;
   std::map<std::string, const ExportItem*> by_name;
   for (const ExportItem& item : items) {

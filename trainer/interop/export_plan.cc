@@ -69,7 +69,8 @@ bool IsOfTheNetwork(const std::string& tensor) {
 
 // Tensors of the MTP modules that the checkpoint's network has and `model`, otherwise the same, has not: `--set model.mtp.depth=0` leaves
 // them out.
-absl::StatusOr<std::set<std::string>> MtpLeftOut(const CheckpointReader& reader, const ModelConfig& model, const std::vector<ExportItem>& items) {
+absl::StatusOr<std::set<std::string>> MtpLeftOut(const CheckpointReader& reader, const ModelConfig& model,
+                                                 const std::vector<ExportItem>& items) {
   JEVONS_ASSIGN_OR_RETURN(const RunConfig config, ParseRunConfig(reader.config_text(), reader.path() + " (its config)", {}));
   ModelConfig same = config.model();
   same.mutable_mtp()->set_depth(model.mtp().depth());
@@ -86,20 +87,24 @@ absl::Status CheckWhole(const CheckpointReader& reader, const ModelConfig& model
   std::vector<std::string> problems;
   const std::vector<SharedCopy> copies = SharedCopies(model);
   for (const ExportItem& item : items) {
-    const bool is_copy = std::any_of(copies.begin(), copies.end(), [&](const SharedCopy& copy) { return copy.name == item.spec.name; });
+    const bool is_copy =
+        std::any_of(copies.begin(), copies.end(), [&](const SharedCopy& copy) { return copy.name == item.spec.name; });
     if (item.is_scale || is_copy || item.source.tensor.empty()) continue;
     int64_t& end = covered[item.source.tensor];
     if (item.source.begin != end)
-      problems.push_back(absl::StrFormat("%s: element %d comes after %d as %s", item.source.tensor, item.source.begin, end, item.spec.name));
+      problems.push_back(
+          absl::StrFormat("%s: element %d comes after %d as %s", item.source.tensor, item.source.begin, end, item.spec.name));
     end = item.source.begin + Elements(item.spec);
   }
   for (const TensorInfo& tensor : reader.tensors()) {
     if (!IsOfTheNetwork(tensor.name) || left_out.count(tensor.name) > 0) continue;
     const auto found = covered.find(tensor.name);
     if (found == covered.end())
-      problems.push_back(absl::StrCat(tensor.name, " ", tensor.shape.ToString(), " has no place in the network that the config describes"));
+      problems.push_back(
+          absl::StrCat(tensor.name, " ", tensor.shape.ToString(), " has no place in the network that the config describes"));
     else if (found->second != tensor.shape.size())
-      problems.push_back(absl::StrFormat("%s has %d elements, of which the config's network has %d", tensor.name, tensor.shape.size(), found->second));
+      problems.push_back(absl::StrFormat("%s has %d elements, of which the config's network has %d", tensor.name,
+                                         tensor.shape.size(), found->second));
   }
   return ProblemsStatus(reader.path(), problems);
 }
@@ -118,16 +123,18 @@ bool AllFinite(std::span<const bf16> values) {
 
 // The values begin at element `begin` of the item.
 template <typename T>
-absl::Status CheckFinite(const CheckpointReader& reader, const ExportItem& item, int64_t begin, std::span<const T> values, const char* remedy) {
+absl::Status CheckFinite(const CheckpointReader& reader, const ExportItem& item, int64_t begin, std::span<const T> values,
+                         const char* remedy) {
   if (AllFinite(values)) return absl::OkStatus();
   const auto found = std::find_if(values.begin(), values.end(), [](T x) { return !std::isfinite(static_cast<float>(x)); });
-  return IntegrityError(absl::StrFormat("%s: element %d of %s is %g %s", reader.path(), begin + (found - values.begin()), item.spec.name,
-                                        static_cast<float>(*found), remedy));
+  return IntegrityError(absl::StrFormat("%s: element %d of %s is %g %s", reader.path(), begin + (found - values.begin()),
+                                        item.spec.name, static_cast<float>(*found), remedy));
 }
 
 }  // namespace
 
-absl::StatusOr<std::vector<ExportItem>> PlanExport(const CheckpointReader& reader, const ModelConfig& model, HfPrecision precision) {
+absl::StatusOr<std::vector<ExportItem>> PlanExport(const CheckpointReader& reader, const ModelConfig& model,
+                                                   HfPrecision precision) {
   std::vector<ExportItem> items = ItemsOf(model, precision);
   JEVONS_RETURN_IF_ERROR(CheckWhole(reader, model, items));
   return items;
@@ -144,7 +151,8 @@ absl::Status ExportConverter::Convert(const ExportItem& item, const Sink& sink) 
     }
     rounded_.resize(piece_.size());
     std::transform(piece_.begin(), piece_.end(), rounded_.begin(), [](float x) { return bf16(x); });
-    JEVONS_RETURN_IF_ERROR(CheckFinite(reader_, item, begin, std::span<const bf16>(rounded_), "when rounded to BF16; export in fp32"));
+    JEVONS_RETURN_IF_ERROR(
+        CheckFinite(reader_, item, begin, std::span<const bf16>(rounded_), "when rounded to BF16; export in fp32"));
     JEVONS_RETURN_IF_ERROR(sink(std::as_bytes(std::span(rounded_))));
   }
   return absl::OkStatus();
@@ -206,7 +214,8 @@ absl::StatusOr<std::map<std::string, std::string>> ExportTexts(FileSystem& files
                                          {"model_max_length", published.max_positions},
                                          {"tokenizer_class", "PreTrainedTokenizerFast"}};
     // A template may begin with a byte, which is no text.
-    texts[kTokenizerConfigJson] = json.dump(2, ' ', /*ensure_ascii=*/false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+    texts[kTokenizerConfigJson] =
+        json.dump(2, ' ', /*ensure_ascii=*/false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
   }
   if (texts.count(kGenerationConfigJson) == 0) {
     const nlohmann::ordered_json json = {{"bos_token_id", tokenizer.bos_id()}, {"eos_token_id", tokenizer.eos_id()}};

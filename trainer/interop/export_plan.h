@@ -34,7 +34,8 @@ struct ExportItem {
 
 // All tensors of the published checkpoint, in the order of the network. IntegrityError, naming them, where tensors of the
 // checkpoint, its moments and averages apart, or elements of them would not be in it exactly once.
-absl::StatusOr<std::vector<ExportItem>> PlanExport(const CheckpointReader& reader, const ModelConfig& model, HfPrecision precision);
+absl::StatusOr<std::vector<ExportItem>> PlanExport(const CheckpointReader& reader, const ModelConfig& model,
+                                                   HfPrecision precision);
 
 // Makes the bytes of one published tensor after the other. Memory: a few pieces of 4 MiB, or a strip of 128 rows.
 class ExportConverter {

@@ -43,7 +43,8 @@ class Fields {
 
   int64_t Int(const char* name) {
     const Json& value = At(name);
-    if (value.is_number_integer() && value.is_number_unsigned() && value.get<uint64_t>() <= uint64_t{1} << 60) return value.get<int64_t>();
+    if (value.is_number_integer() && value.is_number_unsigned() && value.get<uint64_t>() <= uint64_t{1} << 60)
+      return value.get<int64_t>();
     return Missing(name, value, "a whole number that is not negative"), 0;
   }
   int64_t IntOr(const char* name, int64_t otherwise) { return At(name).is_null() ? otherwise : Int(name); }
@@ -91,21 +92,58 @@ class Fields {
 // What has no part in the network's mathematics: about training (the loss that balances experts is the run's own: run.proto,
 // balance), generation, the program that wrote the file, and how it runs. The type of the weights is read from their files.
 const std::set<absl::string_view>& HarmlessFields() {
-  static const std::set<absl::string_view> names = {
-      "_attn_implementation", "_attn_implementation_autoset", "_commit_hash", "_name_or_path", "auto_map", "aux_loss_alpha", "bos_token_id",
-      "chunk_size_feed_forward", "decoder_start_token_id", "do_sample", "dtype", "eos_token_id", "ep_size", "finetuning_task", "head_dim",
-      "id2label", "initializer_range", "is_decoder", "is_encoder_decoder", "keys_to_ignore_at_inference", "label2id", "max_length",
-      "min_length", "num_return_sequences", "output_attentions", "output_hidden_states", "output_router_logits",
-      "pad_token_id", "prefix", "pretraining_tp", "problem_type", "repetition_penalty", "return_dict", "return_dict_in_generate",
-      "router_aux_loss_coef", "sep_token_id", "seq_aux", "task_specific_params", "temperature", "tokenizer_class", "top_p", "torch_dtype",
-      "torchscript", "transformers_version", "use_cache"};
+  static const std::set<absl::string_view> names = {"_attn_implementation",
+                                                    "_attn_implementation_autoset",
+                                                    "_commit_hash",
+                                                    "_name_or_path",
+                                                    "auto_map",
+                                                    "aux_loss_alpha",
+                                                    "bos_token_id",
+                                                    "chunk_size_feed_forward",
+                                                    "decoder_start_token_id",
+                                                    "do_sample",
+                                                    "dtype",
+                                                    "eos_token_id",
+                                                    "ep_size",
+                                                    "finetuning_task",
+                                                    "head_dim",
+                                                    "id2label",
+                                                    "initializer_range",
+                                                    "is_decoder",
+                                                    "is_encoder_decoder",
+                                                    "keys_to_ignore_at_inference",
+                                                    "label2id",
+                                                    "max_length",
+                                                    "min_length",
+                                                    "num_return_sequences",
+                                                    "output_attentions",
+                                                    "output_hidden_states",
+                                                    "output_router_logits",
+                                                    "pad_token_id",
+                                                    "prefix",
+                                                    "pretraining_tp",
+                                                    "problem_type",
+                                                    "repetition_penalty",
+                                                    "return_dict",
+                                                    "return_dict_in_generate",
+                                                    "router_aux_loss_coef",
+                                                    "sep_token_id",
+                                                    "seq_aux",
+                                                    "task_specific_params",
+                                                    "temperature",
+                                                    "tokenizer_class",
+                                                    "top_p",
+                                                    "torch_dtype",
+                                                    "torchscript",
+                                                    "transformers_version",
+                                                    "use_cache"};
   return names;
 }
 
 // The same of quantization_config: codes times scales is what the weights are, whatever these say.
 const std::set<absl::string_view>& HarmlessQuantizationFields() {
-  static const std::set<absl::string_view> names = {"dequantize", "ignored_layers", "is_checkpoint_fp8_serialized", "modules_to_not_convert",
-                                                    "scale_fmt"};
+  static const std::set<absl::string_view> names = {"dequantize", "ignored_layers", "is_checkpoint_fp8_serialized",
+                                                    "modules_to_not_convert", "scale_fmt"};
   return names;
 }
 
@@ -120,12 +158,14 @@ void ReadYarn(Fields& rope, YarnConfig& yarn) {
   yarn.set_beta_slow(rope.RealOr("beta_slow", 1));
   const double mscale = rope.RealOr("mscale", 0), all = rope.RealOr("mscale_all_dim", 0);
   yarn.set_mscale(all);
-  const double ratio = mscale != 0 && all != 0 ? Mscale(yarn.factor(), mscale) / Mscale(yarn.factor(), all) : Mscale(yarn.factor(), 1);
+  const double ratio =
+      mscale != 0 && all != 0 ? Mscale(yarn.factor(), mscale) / Mscale(yarn.factor(), all) : Mscale(yarn.factor(), 1);
   yarn.set_attention_factor(rope.RealOr("attention_factor", ratio));
 }
 
 // theta and YaRN as the object `name` says them. Nothing where it is absent, null or {}, which says nothing.
-std::optional<AttentionConfig> ReadRopeObject(Fields& top, const char* name, const std::string& path, std::vector<std::string>& problems) {
+std::optional<AttentionConfig> ReadRopeObject(Fields& top, const char* name, const std::string& path,
+                                              std::vector<std::string>& problems) {
   const Json& object = top.At(name);
   if (object.is_null() || (object.is_object() && object.empty())) return std::nullopt;
   if (!object.is_object()) return top.Problem(name, absl::StrCat("is ", ShownJson(object), ", not an object")), std::nullopt;
@@ -138,26 +178,34 @@ std::optional<AttentionConfig> ReadRopeObject(Fields& top, const char* name, con
   rope.Only("partial_rotary_factor", 1.0, "all of qk_rope_head_dim is turned");
   const Json &new_type = rope.At("rope_type"), &old_type = rope.At("type");
   if (!new_type.is_null() && !old_type.is_null() && new_type != old_type)
-    rope.Problem("rope_type", absl::StrCat("is ", ShownJson(new_type), ", but type is ", ShownJson(old_type), "; remove the one that is not meant"));
-  const Json type = !new_type.is_null() ? new_type : !old_type.is_null() ? old_type : Json("default");  // as transformers reads it
+    rope.Problem("rope_type", absl::StrCat("is ", ShownJson(new_type), ", but type is ", ShownJson(old_type),
+                                           "; remove the one that is not meant"));
+  const Json type = !new_type.is_null()   ? new_type
+                    : !old_type.is_null() ? old_type
+                                          : Json("default");  // as transformers reads it
   if (type != "default" && type != "yarn")
-    return rope.Problem("rope_type", absl::StrCat("is ", ShownJson(type), "; \"default\" and \"yarn\" are supported")), std::nullopt;
+    return rope.Problem("rope_type", absl::StrCat("is ", ShownJson(type), "; \"default\" and \"yarn\" are supported")),
+           std::nullopt;
   if (type == "yarn") ReadYarn(rope, *attention.mutable_yarn());
   for (const std::string& field : rope.Unread({}))
-    rope.Problem(field.c_str(), absl::StrCat("is ", ShownJson(object[field]), ", which has no meaning where the rope type is ", ShownJson(type)));
+    rope.Problem(field.c_str(), absl::StrCat("is ", ShownJson(object[field]), ", which has no meaning where the rope type is ",
+                                             ShownJson(type)));
   return attention;
 }
 
 void ReadRope(Fields& top, const std::string& path, std::vector<std::string>& problems, AttentionConfig& attention) {
   attention.set_rope_theta(top.RealOr("rope_theta", kDefaultTheta));
-  const auto old_form = ReadRopeObject(top, "rope_scaling", path, problems), new_form = ReadRopeObject(top, "rope_parameters", path, problems);
+  const auto old_form = ReadRopeObject(top, "rope_scaling", path, problems),
+             new_form = ReadRopeObject(top, "rope_parameters", path, problems);
   if (old_form && new_form && !google::protobuf::util::MessageDifferencer::Equals(*old_form, *new_form))
-    top.Problem("rope_scaling", absl::StrCat("is ", top.At("rope_scaling").dump(), ", but rope_parameters is ", top.At("rope_parameters").dump(),
-                                             ", and programs differ in which they follow; remove the one that is not meant"));
+    top.Problem("rope_scaling",
+                absl::StrCat("is ", top.At("rope_scaling").dump(), ", but rope_parameters is ", top.At("rope_parameters").dump(),
+                             ", and programs differ in which they follow; remove the one that is not meant"));
   if (const auto& said = old_form ? old_form : new_form) attention.MergeFrom(*said);
 }
 
-void ReadQuantization(Fields& top, const std::string& path, std::vector<std::string>& problems, std::vector<std::string>& warnings) {
+void ReadQuantization(Fields& top, const std::string& path, std::vector<std::string>& problems,
+                      std::vector<std::string>& warnings) {
   const Json& object = top.At("quantization_config");
   if (object.is_null()) return;
   if (!object.is_object()) return top.Problem("quantization_config", "is not an object");
@@ -168,7 +216,8 @@ void ReadQuantization(Fields& top, const std::string& path, std::vector<std::str
   quantization.Only("weight_block_size", {128, 128}, "that is how published weights are scaled");
   quantization.Only("activation_scheme", "dynamic", "scales of activations are found as they are computed");
   for (const std::string& field : quantization.Unread(HarmlessQuantizationFields()))
-    warnings.push_back(absl::StrCat(path, ": quantization_config.", field, " is ", ShownJson(object[field]), ", which is not known here and not followed"));
+    warnings.push_back(absl::StrCat(path, ": quantization_config.", field, " is ", ShownJson(object[field]),
+                                    ", which is not known here and not followed"));
 }
 
 // Another type or class than DeepSeek-V3's own: refused, unless one of the two names is the network's.
@@ -178,9 +227,11 @@ absl::Status CheckKind(Fields& top, const std::string& path, std::vector<std::st
   if (!known_type && !known_class)
     return IntegrityError(absl::StrCat(path, ": model_type is ", ShownJson(type), "; only \"deepseek_v3\" is supported"));
   if (!known_type && !type.is_null())
-    warnings.push_back(absl::StrCat(path, ": model_type is ", ShownJson(type), ", but architectures says DeepseekV3ForCausalLM, which is followed"));
+    warnings.push_back(absl::StrCat(path, ": model_type is ", ShownJson(type),
+                                    ", but architectures says DeepseekV3ForCausalLM, which is followed"));
   if (!known_class && !classes.is_null())
-    warnings.push_back(absl::StrCat(path, ": architectures is ", ShownJson(classes), ", but model_type says deepseek_v3, which is followed"));
+    warnings.push_back(
+        absl::StrCat(path, ": architectures is ", ShownJson(classes), ", but model_type says deepseek_v3, which is followed"));
   return absl::OkStatus();
 }
 
@@ -211,7 +262,8 @@ absl::StatusOr<HfConfig> ParseHfConfig(absl::string_view json, const std::string
   if (top.At("vocab_size") == 0) top.Problem("vocab_size", "is 0; it must be 2 or more");  // to a run's config 0 means the data's
   model.set_hidden_size(top.Int("hidden_size"));
   model.set_layers(top.Int("num_hidden_layers"));
-  model.set_dense_layers(std::min(top.Int("first_k_dense_replace"), model.layers()));  // more than all are all, as transformers reads it
+  model.set_dense_layers(
+      std::min(top.Int("first_k_dense_replace"), model.layers()));  // more than all are all, as transformers reads it
   if (model.dense_layers() > 0) model.set_dense_intermediate_size(top.Int("intermediate_size"));
   const int64_t other_depth = top.IntOr("num_mtp_layers", 0);
   model.mutable_mtp()->set_depth(top.IntOr("num_nextn_predict_layers", other_depth));
@@ -243,16 +295,18 @@ absl::StatusOr<HfConfig> ParseHfConfig(absl::string_view json, const std::string
   top.Only("topk_method", "noaux_tc", "the gate is DeepSeek-V3's");
   top.Only("moe_layer_freq", 1, "all layers after the dense ones have experts");
   if (!problems.empty()) return IntegrityError(absl::StrJoin(problems, "\n"));
-  for (const char* field : {"intermediate_size", "moe_intermediate_size", "n_routed_experts", "n_shared_experts", "num_experts_per_tok", "n_group",
-                            "topk_group", "routed_scaling_factor", "norm_topk_prob"})
+  for (const char* field : {"intermediate_size", "moe_intermediate_size", "n_routed_experts", "n_shared_experts",
+                            "num_experts_per_tok", "n_group", "topk_group", "routed_scaling_factor", "norm_topk_prob"})
     top.At(field);  // of layers that the network may not have
   for (const std::string& field : top.Unread(HarmlessFields()))
-    config.warnings.push_back(absl::StrCat(path, ": ", field, " is ", ShownJson((*parsed)[field]), ", which is not known here and not followed"));
+    config.warnings.push_back(
+        absl::StrCat(path, ": ", field, " is ", ShownJson((*parsed)[field]), ", which is not known here and not followed"));
   const YarnConfig& yarn = attention.yarn();
   const double reach = yarn.factor() * static_cast<double>(yarn.original_length());
   if (yarn.factor() > 1 && reach != static_cast<double>(config.max_positions))
-    config.warnings.push_back(absl::StrCat(path, ": max_position_embeddings is ", config.max_positions, ", but YaRN's factor times its original length is ",
-                                           reach, ", which an export will write"));
+    config.warnings.push_back(absl::StrCat(path, ": max_position_embeddings is ", config.max_positions,
+                                           ", but YaRN's factor times its original length is ", reach,
+                                           ", which an export will write"));
   return config;
 }
 

@@ -25,17 +25,20 @@ constexpr int64_t kPieceElements = int64_t{1} << 20;
 absl::Status CheckFinite(const std::string& path, const SafetensorsEntry& entry, int64_t begin, std::span<const float> piece) {
   for (size_t i = 0; i < piece.size(); ++i) {
     if (std::isfinite(piece[i])) continue;
-    const int64_t element = begin + static_cast<int64_t>(i), cols = entry.shape.empty() ? 1 : std::max<int64_t>(1, entry.shape.back());
-    return IntegrityError(absl::StrFormat("%s: tensor %s has %g at row %d, column %d; weights must be finite: get the file again, or from an "
-                                          "earlier point of the run that made it",
-                                          path, entry.name, piece[i], element / cols, element % cols));
+    const int64_t element = begin + static_cast<int64_t>(i),
+                  cols = entry.shape.empty() ? 1 : std::max<int64_t>(1, entry.shape.back());
+    return IntegrityError(
+        absl::StrFormat("%s: tensor %s has %g at row %d, column %d; weights must be finite: get the file again, or from an "
+                        "earlier point of the run that made it",
+                        path, entry.name, piece[i], element / cols, element % cols));
   }
   return absl::OkStatus();
 }
 
 float FromF16(uint16_t bits) {
   const int exponent = bits >> 10 & 31, fraction = bits & 1023;
-  const float size = exponent == 31  ? (fraction == 0 ? std::numeric_limits<float>::infinity() : std::numeric_limits<float>::quiet_NaN())
+  const float size = exponent == 31
+                         ? (fraction == 0 ? std::numeric_limits<float>::infinity() : std::numeric_limits<float>::quiet_NaN())
                      : exponent == 0 ? std::ldexp(static_cast<float>(fraction), -24)
                                      : std::ldexp(static_cast<float>(1024 + fraction), exponent - 25);
   return bits >> 15 != 0 ? -size : size;
@@ -44,9 +47,11 @@ float FromF16(uint16_t bits) {
 float FromE8M0(uint8_t bits) { return bits == 255 ? std::numeric_limits<float>::quiet_NaN() : std::ldexp(1.0f, bits - 127); }
 
 template <typename Stored, typename Convert>
-absl::Status ReadAs(SafetensorsFile& file, const SafetensorsEntry& entry, int64_t begin, std::span<float> values, Convert convert) {
+absl::Status ReadAs(SafetensorsFile& file, const SafetensorsEntry& entry, int64_t begin, std::span<float> values,
+                    Convert convert) {
   std::vector<Stored> stored(values.size());
-  JEVONS_RETURN_IF_ERROR(file.Read(entry, begin * static_cast<int64_t>(sizeof(Stored)), std::as_writable_bytes(std::span(stored))));
+  JEVONS_RETURN_IF_ERROR(
+      file.Read(entry, begin * static_cast<int64_t>(sizeof(Stored)), std::as_writable_bytes(std::span(stored))));
   std::transform(stored.begin(), stored.end(), values.begin(), convert);
   return absl::OkStatus();
 }
@@ -67,7 +72,8 @@ absl::StatusOr<std::vector<std::string>> ListShards(FileSystem& files, const std
   std::erase_if(names, [&](const std::string& name) {
     if (!absl::EndsWith(name, ".safetensors")) return true;
     if (name[0] != '.') return false;
-    LogWarning(JoinPath(path, name) + ": is passed over: no file of a checkpoint has a name that begins with a dot (macOS leaves such ones)");
+    LogWarning(JoinPath(path, name) +
+               ": is passed over: no file of a checkpoint has a name that begins with a dot (macOS leaves such ones)");
     return true;
   });
   return names;
@@ -89,7 +95,8 @@ absl::Status HfFolder::AddFile(FileSystem& files, const std::string& name, std::
   for (const SafetensorsEntry& entry : files_.back().entries()) {
     const auto [place, is_new] = tensors_.try_emplace(entry.name, Place{files_.size() - 1, &entry});
     if (!is_new)
-      problems.push_back(absl::StrCat(entry.name, ": is in ", files_.back().path(), " and in ", files_[place->second.file].path()));
+      problems.push_back(
+          absl::StrCat(entry.name, ": is in ", files_.back().path(), " and in ", files_[place->second.file].path()));
   }
   return absl::OkStatus();
 }
@@ -98,7 +105,8 @@ absl::Status HfFolder::OpenAll(FileSystem& files) {
   JEVONS_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListShards(files, path_));
   std::vector<std::string> problems;
   for (const std::string& name : names) JEVONS_RETURN_IF_ERROR(AddFile(files, name, problems));
-  if (files_.empty()) return IntegrityError(path_ + ": there is no *.safetensors file in it; give the folder of a published checkpoint");
+  if (files_.empty())
+    return IntegrityError(path_ + ": there is no *.safetensors file in it; give the folder of a published checkpoint");
   return ProblemsStatus(path_, problems);
 }
 
@@ -122,7 +130,8 @@ absl::Status HfFolder::OpenIndexed(FileSystem& files, const std::string& index_p
   JEVONS_ASSIGN_OR_RETURN(const std::vector<std::string> shards, ListShards(files, path_));
   for (const std::string& name : shards)
     if (names.count(name) == 0)
-      problems.push_back(absl::StrCat(name, ": is in the folder, but not in the index; move away the file, or the index if the file is newer"));
+      problems.push_back(
+          absl::StrCat(name, ": is in the folder, but not in the index; move away the file, or the index if the file is newer"));
   for (const std::string& name : names) JEVONS_RETURN_IF_ERROR(AddFile(files, name, problems));
   for (const auto& [tensor, file] : map->items()) {
     const auto place = tensors_.find(tensor);
@@ -131,7 +140,8 @@ absl::Status HfFolder::OpenIndexed(FileSystem& files, const std::string& index_p
       problems.push_back(absl::StrCat(tensor, ": the index says that it is in ", wanted, ", which does not have it"));
   }
   for (const auto& [tensor, place] : tensors_)
-    if (map->find(tensor) == map->end()) problems.push_back(absl::StrCat(tensor, ": is in ", files_[place.file].path(), ", but not in the index"));
+    if (map->find(tensor) == map->end())
+      problems.push_back(absl::StrCat(tensor, ": is in ", files_[place.file].path(), ", but not in the index"));
   return ProblemsStatus(index_path, problems);
 }
 
@@ -161,7 +171,8 @@ std::string HfFolder::Refusal(const std::string& name, const std::vector<int64_t
   const SafetensorsEntry& scales = Entry(scale);
   const bool readable = scales.dtype == kStF32 || scales.dtype == kStBF16 || scales.dtype == kStF8E8M0;
   if (readable && scales.shape == blocks) return "";
-  return absl::StrCat("is in FP8, but ", scale, " is ", DescribeTensor(scales), "; it must be F32, BF16 or F8_E8M0 ", wanted(blocks));
+  return absl::StrCat("is in FP8, but ", scale, " is ", DescribeTensor(scales), "; it must be F32, BF16 or F8_E8M0 ",
+                      wanted(blocks));
 }
 
 absl::Status HfFolder::Stream(const std::string& name, const Sink& sink) {

@@ -25,7 +25,8 @@
 namespace jevons {
 namespace {
 
-constexpr size_t kMostProblems = 100'000;  // a line of config.json can ask for any number of tensors: more than these are not listed
+constexpr size_t kMostProblems =
+    100'000;  // a line of config.json can ask for any number of tensors: more than these are not listed
 
 // A published config may name MTP modules that its files do not have (transformers writes models without them) or leave out
 // those that they have: the files decide.
@@ -34,10 +35,12 @@ int64_t MtpDepth(const HfFolder& folder, int64_t layers, int64_t declared) {
   int64_t present = 0;
   while (folder.Has(prefix(present) + "eh_proj.weight")) ++present;
   const std::vector<std::string> names = folder.names();
-  const bool any = std::any_of(names.begin(), names.end(), [&](const std::string& name) { return absl::StartsWith(name, prefix(0)); });
+  const bool any =
+      std::any_of(names.begin(), names.end(), [&](const std::string& name) { return absl::StartsWith(name, prefix(0)); });
   if (any && declared > present) return declared;  // what is missing of them is told with all other tensors
   if (declared != present)
-    LogWarning(absl::StrFormat("%s: config.json names %d MTP modules, the files have %d: imported with %d", folder.path(), declared, present, present));
+    LogWarning(absl::StrFormat("%s: config.json names %d MTP modules, the files have %d: imported with %d", folder.path(),
+                               declared, present, present));
   return present;
 }
 
@@ -63,7 +66,8 @@ absl::Status CheckTensors(const HfFolder& folder, const ModelConfig& model) {
   const auto expect = [&](const std::string& name, const std::vector<int64_t>& shape) {
     expected.insert(name);
     if (folder.Has(name) && folder.Entry(name).dtype == kStF8E4M3) expected.insert(name + kScaleSuffix);
-    if (const std::string refusal = folder.Refusal(name, shape); !refusal.empty()) problems.push_back(absl::StrCat(name, " ", refusal));
+    if (const std::string refusal = folder.Refusal(name, shape); !refusal.empty())
+      problems.push_back(absl::StrCat(name, " ", refusal));
   };
   for (const ParamSpec& spec : ParameterTable(model)) {
     for (const PublishedTensor& tensor : PublishedTensors(spec)) expect(tensor.name, tensor.shape);
@@ -75,12 +79,14 @@ absl::Status CheckTensors(const HfFolder& folder, const ModelConfig& model) {
     expected.insert(copy.name);
     const SafetensorsEntry &a = folder.Entry(copy.name), &b = folder.Entry(copy.of);
     if (a.dtype != b.dtype || a.shape != b.shape)
-      problems.push_back(absl::StrCat(copy.name, " is ", DescribeTensor(a), "; it must be a copy of ", copy.of, ", ", DescribeTensor(b)));
+      problems.push_back(
+          absl::StrCat(copy.name, " is ", DescribeTensor(a), "; it must be a copy of ", copy.of, ", ", DescribeTensor(b)));
   }
   for (const PublishedTensor& tensor : EmptySharedExperts(model)) {
     expected.insert(tensor.name);
     if (folder.Has(tensor.name) && folder.Entry(tensor.name).shape != tensor.shape)
-      problems.push_back(absl::StrCat(tensor.name, " is ", DescribeTensor(folder.Entry(tensor.name)), ", but n_shared_experts is 0"));
+      problems.push_back(
+          absl::StrCat(tensor.name, " is ", DescribeTensor(folder.Entry(tensor.name)), ", but n_shared_experts is 0"));
   }
   for (const std::string& name : folder.names()) {
     if (expected.count(name) == 0 && !absl::EndsWith(name, kRotaryBuffer))
@@ -113,8 +119,8 @@ absl::Status WriteWeights(HfFolder& folder, const ModelConfig& model, Checkpoint
 }
 
 // Copies what belongs to the tokenizer, and lets the config and the checkpoint name it.
-absl::Status TakeTokenizer(FileSystem& files, const std::string& input, const std::string& output, StagedFolder& folder, RunConfig& config,
-                           CheckpointInfo& info) {
+absl::Status TakeTokenizer(FileSystem& files, const std::string& input, const std::string& output, StagedFolder& folder,
+                           RunConfig& config, CheckpointInfo& info) {
   for (const char* name : kTokenizerFiles) {
     const std::string path = JoinPath(input, name);
     JEVONS_ASSIGN_OR_RETURN(const std::optional<FileInfo> found, files.Stat(path));
@@ -123,8 +129,9 @@ absl::Status TakeTokenizer(FileSystem& files, const std::string& input, const st
   JEVONS_ASSIGN_OR_RETURN(const std::optional<FileInfo> tokenizer, files.Stat(JoinPath(folder.path(), kTokenizerJson)));
   if (!tokenizer) return absl::OkStatus();
   if (const auto loaded = Tokenizer::Load(JoinPath(folder.path(), kTokenizerJson)); !loaded.ok())
-    LogWarning(absl::StrCat("the weights are imported, but their tokenizer is not one that can be used here; train and generate with another by ",
-                            "--set data.tokenizer=FILE. ", loaded.status().message()));
+    LogWarning(absl::StrCat(
+        "the weights are imported, but their tokenizer is not one that can be used here; train and generate with another by ",
+        "--set data.tokenizer=FILE. ", loaded.status().message()));
   JEVONS_ASSIGN_OR_RETURN(const FileRecord record, DescribeFile(JoinPath(folder.path(), kTokenizerJson)));
   info.labels[kTokenizerLabel] = record.xxh3_128;
   config.mutable_data()->set_tokenizer(JoinPath(std::filesystem::absolute(output).lexically_normal().string(), kTokenizerJson));
@@ -154,9 +161,11 @@ absl::StatusOr<ImportReport> ImportCheckpoint(FileSystem& files, const std::stri
   JEVONS_RETURN_IF_ERROR(TakeTokenizer(files, input, output, run, config, state));
   state.config_text = ResolvedText(config);
   JEVONS_RETURN_IF_ERROR(run.WriteText(
-      "config.textproto", absl::StrCat("# Imported from ", input, ". The model is that of the checkpoint; data, train and optimizer are a start: set\n",
-                                       "# what your run needs, and `jevons train --config` this file `--output` this folder goes on from here.\n",
-                                       state.config_text)));
+      "config.textproto",
+      absl::StrCat("# Imported from ", input,
+                   ". The model is that of the checkpoint; data, train and optimizer are a start: set\n",
+                   "# what your run needs, and `jevons train --config` this file `--output` this folder goes on from here.\n",
+                   state.config_text)));
   JEVONS_ASSIGN_OR_RETURN(CheckpointStream writer,
                           CheckpointStream::Create(files, JoinPath(run.path(), "checkpoints/step-00000000")));
   JEVONS_RETURN_IF_ERROR(WriteWeights(folder, model, writer));

@@ -9,9 +9,9 @@
 namespace jevons {
 
 struct ImportReport {
-  int64_t parameters = 0;   // elements
-  int64_t tensors = 0;      // of the published checkpoint
-  bool tokenizer = false;   // it came with one
+  int64_t parameters = 0;  // elements
+  int64_t tensors = 0;     // of the published checkpoint
+  bool tokenizer = false;  // it came with one
 };
 
 // Reads `input` (config.json, *.safetensors with or without index; FP32, BF16, FP16 and FP8 with weight_scale_inv) and makes the run

@@ -64,7 +64,8 @@ absl::StatusOr<std::string> Difference(ExportConverter& converter, HfFolder& fol
       for (size_t i = 0; i < wanted.size(); i += width) {
         const std::span<const std::byte> is(stored.data() + i, width), must_be = wanted.subspan(i, width);
         if (std::equal(is.begin(), is.end(), must_be.begin()) || ++differing > 1) continue;
-        first = absl::StrCat(IndexText(entry.shape, element + static_cast<int64_t>(i / width)), " is ", BitsText(is), " and must be ", BitsText(must_be));
+        first = absl::StrCat(IndexText(entry.shape, element + static_cast<int64_t>(i / width)), " is ", BitsText(is),
+                             " and must be ", BitsText(must_be));
       }
     }
     element += static_cast<int64_t>(wanted.size() / width);
@@ -75,13 +76,15 @@ absl::StatusOr<std::string> Difference(ExportConverter& converter, HfFolder& fol
 }
 
 // The fields in which config.json differs from the export's.
-absl::Status CompareConfig(FileSystem& files, const std::string& path, const std::string& written, std::vector<std::string>& problems) {
+absl::Status CompareConfig(FileSystem& files, const std::string& path, const std::string& written,
+                           std::vector<std::string>& problems) {
   JEVONS_ASSIGN_OR_RETURN(const std::optional<FileInfo> info, files.Stat(path));
   if (!info) return problems.push_back("config.json is missing"), absl::OkStatus();
   JEVONS_ASSIGN_OR_RETURN(const std::string text, ReadSmallFile(files, path));
   const absl::StatusOr<Json> parsed = ParseStrictJson(text);
   if (!parsed.ok() || !parsed->is_object()) {
-    problems.push_back(absl::StrCat("config.json is ", parsed.ok() ? "not a JSON object" : std::string(parsed.status().message())));
+    problems.push_back(
+        absl::StrCat("config.json is ", parsed.ok() ? "not a JSON object" : std::string(parsed.status().message())));
     return absl::OkStatus();
   }
   const Json wanted = Json::parse(written);
@@ -92,7 +95,8 @@ absl::Status CompareConfig(FileSystem& files, const std::string& path, const std
       problems.push_back(absl::StrCat("config.json: ", name, " is ", ShownJson(*found), "; an export writes ", ShownJson(value)));
   }
   for (const auto& [name, value] : parsed->items())
-    if (!wanted.contains(name)) problems.push_back(absl::StrCat("config.json: ", name, " is ", ShownJson(value), ", which an export does not write"));
+    if (!wanted.contains(name))
+      problems.push_back(absl::StrCat("config.json: ", name, " is ", ShownJson(value), ", which an export does not write"));
   return absl::OkStatus();
 }
 
@@ -105,7 +109,9 @@ absl::Status CompareIndex(FileSystem& files, const std::string& path, int64_t by
   if (!index.ok()) return Annotate(index.status(), path);
   const Json::json_pointer place("/metadata/total_size");
   const Json size = index->contains(place) ? (*index)[place] : Json();
-  if (size != bytes) problems.push_back(absl::StrCat(kHfIndexName, ": metadata.total_size is ", ShownJson(size), "; the tensors have ", bytes, " bytes"));
+  if (size != bytes)
+    problems.push_back(
+        absl::StrCat(kHfIndexName, ": metadata.total_size is ", ShownJson(size), "; the tensors have ", bytes, " bytes"));
   return absl::OkStatus();
 }
 
@@ -114,7 +120,8 @@ absl::Status CompareIndex(FileSystem& files, const std::string& path, int64_t by
 absl::StatusOr<VerifyExportReport> VerifyExport(FileSystem& files, CheckpointReader& reader, const RunConfig& config,
                                                 const std::string& tokenizer, const std::string& path) {
   JEVONS_ASSIGN_OR_RETURN(const std::optional<FileInfo> info, files.Stat(path));
-  if (!info || !info->is_directory) return IntegrityError(path + ": there is no such folder; name one that `jevons export` has written");
+  if (!info || !info->is_directory)
+    return IntegrityError(path + ": there is no such folder; name one that `jevons export` has written");
   JEVONS_ASSIGN_OR_RETURN(HfFolder folder, HfFolder::Open(files, path));
   VerifyExportReport report{.precision = PrecisionOf(folder)};
   JEVONS_ASSIGN_OR_RETURN(const std::vector<ExportItem> items, PlanExport(reader, config.model(), report.precision));
@@ -130,7 +137,8 @@ absl::StatusOr<VerifyExportReport> VerifyExport(FileSystem& files, CheckpointRea
   }
   for (const std::string& name : folder.names())
     if (expected.count(name) == 0)
-      problems.push_back(absl::StrCat(name, " is ", DescribeTensor(folder.Entry(name)), ", which an export of the checkpoint does not have"));
+      problems.push_back(
+          absl::StrCat(name, " is ", DescribeTensor(folder.Entry(name)), ", which an export of the checkpoint does not have"));
   JEVONS_RETURN_IF_ERROR(CompareIndex(files, JoinPath(path, kHfIndexName), report.bytes, problems));
   JEVONS_RETURN_IF_ERROR(CompareConfig(files, JoinPath(path, kConfigJson), texts[kConfigJson], problems));
   if (const auto written = texts.find(kTokenizerJson); written != texts.end()) {

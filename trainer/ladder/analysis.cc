@@ -36,8 +36,14 @@ std::vector<LadderPoint> PointsOf(std::span<const Rung> rungs, std::span<const s
     const RungResult& result = *results[i];
     // Rungs of a group follow each other.
     if (points.empty() || points.back().group != rung.group)
-      points.push_back({.group = rung.group, .variant = rung.variant, .tokens_factor = rung.tokens_factor, .held_out = rung.held_out, .parameters = rung.parameters,
-                        .tokens = result.tokens, .flops = result.tokens * rung.flops_per_token, .losses = {}});
+      points.push_back({.group = rung.group,
+                        .variant = rung.variant,
+                        .tokens_factor = rung.tokens_factor,
+                        .held_out = rung.held_out,
+                        .parameters = rung.parameters,
+                        .tokens = result.tokens,
+                        .flops = result.tokens * rung.flops_per_token,
+                        .losses = {}});
     LadderPoint& point = points.back();
     const auto before = static_cast<double>(point.losses.size()), now = before + 1;
     point.losses.push_back(result.loss);
@@ -54,19 +60,22 @@ std::optional<SeedNoise> NoiseOf(std::span<const LadderPoint> points) {
   return PooledNoise(groups);
 }
 
-absl::StatusOr<LossFit> FitAlong(LadderAxis axis, std::span<const LadderPoint> points, const std::string& variant, std::optional<double> asymptote,
-                                 std::optional<SeedNoise> noise) {
+absl::StatusOr<LossFit> FitAlong(LadderAxis axis, std::span<const LadderPoint> points, const std::string& variant,
+                                 std::optional<double> asymptote, std::optional<SeedNoise> noise) {
   std::vector<LossSample> samples;
   for (const LadderPoint& point : points)
-    if (const auto x = ScaleOf(point, axis); x && OnLine(point, variant)) samples.push_back({.x = {*x}, .loss = point.loss, .runs = static_cast<int>(point.losses.size())});
+    if (const auto x = ScaleOf(point, axis); x && OnLine(point, variant))
+      samples.push_back({.x = {*x}, .loss = point.loss, .runs = static_cast<int>(point.losses.size())});
   return FitWithDraws(samples, asymptote, noise);
 }
 
-absl::StatusOr<LossFit> FitSizesAndTokens(std::span<const LadderPoint> points, const std::string& variant, std::optional<double> asymptote,
-                                          std::optional<SeedNoise> noise) {
+absl::StatusOr<LossFit> FitSizesAndTokens(std::span<const LadderPoint> points, const std::string& variant,
+                                          std::optional<double> asymptote, std::optional<SeedNoise> noise) {
   std::vector<LossSample> samples;
   for (const LadderPoint& point : points)
-    if (point.variant == variant) samples.push_back({.x = {point.parameters, point.tokens}, .loss = point.loss, .runs = static_cast<int>(point.losses.size())});
+    if (point.variant == variant)
+      samples.push_back(
+          {.x = {point.parameters, point.tokens}, .loss = point.loss, .runs = static_cast<int>(point.losses.size())});
   return FitWithDraws(samples, asymptote, noise);
 }
 
@@ -91,8 +100,8 @@ std::vector<Leverage> LeveragesOf(std::span<const LadderPoint> points, std::span
   return leverages;
 }
 
-std::vector<EqualBudget> EqualBudgetsOf(std::span<const LadderPoint> points, std::span<const std::string> variants, double asymptote,
-                                        std::optional<SeedNoise> noise) {
+std::vector<EqualBudget> EqualBudgetsOf(std::span<const LadderPoint> points, std::span<const std::string> variants,
+                                        double asymptote, std::optional<SeedNoise> noise) {
   std::vector<EqualBudget> rows;
   for (const LadderAxis axis : kLadderAxes) {
     double budget = std::numeric_limits<double>::infinity();
@@ -102,7 +111,8 @@ std::vector<EqualBudget> EqualBudgetsOf(std::span<const LadderPoint> points, std
       const auto fit = FitAlong(axis, points, variant, asymptote, noise);
       if (!fit.ok()) continue;
       const auto loss = [&](const LossLaw& law) { return std::optional(law.At(std::vector{budget})); };
-      rows.push_back({.axis = axis, .budget = budget, .variant = variant, .loss = *loss(fit->law), .interval = IntervalOf(*fit, loss)});
+      rows.push_back(
+          {.axis = axis, .budget = budget, .variant = variant, .loss = *loss(fit->law), .interval = IntervalOf(*fit, loss)});
     }
   }
   return rows;

@@ -35,19 +35,19 @@ inline constexpr std::array<LadderAxis, 3> kLadderAxes = {LadderAxis::kFlops, La
 inline constexpr std::array<const char*, 3> kLadderAxisNames = {"flops", "seconds", "dollars"};
 
 // L(x) of the points of one variant that have the law's own number of tokens.
-absl::StatusOr<LossFit> FitAlong(LadderAxis axis, std::span<const LadderPoint> points, const std::string& variant, std::optional<double> asymptote,
-                                 std::optional<SeedNoise> noise);
+absl::StatusOr<LossFit> FitAlong(LadderAxis axis, std::span<const LadderPoint> points, const std::string& variant,
+                                 std::optional<double> asymptote, std::optional<SeedNoise> noise);
 // L(N, D) of all its points.
-absl::StatusOr<LossFit> FitSizesAndTokens(std::span<const LadderPoint> points, const std::string& variant, std::optional<double> asymptote,
-                                          std::optional<SeedNoise> noise);
+absl::StatusOr<LossFit> FitSizesAndTokens(std::span<const LadderPoint> points, const std::string& variant,
+                                          std::optional<double> asymptote, std::optional<SeedNoise> noise);
 
 // How many times as much the first variant takes to come to the loss of a point of another.
 struct Leverage {
   std::string group;
   LadderAxis axis = LadderAxis::kFlops;
-  std::optional<double> ratio;         // none where the first variant's law never gets there
+  std::optional<double> ratio;  // none where the first variant's law never gets there
   std::optional<LawInterval> interval = {};
-  bool extrapolated = false;           // beyond the first variant's own points
+  bool extrapolated = false;  // beyond the first variant's own points
 };
 // Of every other variant's points, by the first one's law with a pinned asymptote. Axes of which the points know nothing, as dollars without
 // a price, and laws that cannot be fitted are left out.
@@ -62,8 +62,8 @@ struct EqualBudget {
   double loss = 0;
   std::optional<LawInterval> interval = {};
 };
-std::vector<EqualBudget> EqualBudgetsOf(std::span<const LadderPoint> points, std::span<const std::string> variants, double asymptote,
-                                        std::optional<SeedNoise> noise);
+std::vector<EqualBudget> EqualBudgetsOf(std::span<const LadderPoint> points, std::span<const std::string> variants,
+                                        double asymptote, std::optional<SeedNoise> noise);
 
 }  // namespace jevons
 

@@ -13,7 +13,8 @@ using Json = nlohmann::ordered_json;
 
 constexpr Resampling kResamplings[] = {Resampling::kSeeds, Resampling::kRungs, Resampling::kNone};
 
-Forecast Foretell(const Rung& rung, int runs, const std::string& law, const absl::StatusOr<LossFit>& fit, const std::vector<double>& x) {
+Forecast Foretell(const Rung& rung, int runs, const std::string& law, const absl::StatusOr<LossFit>& fit,
+                  const std::vector<double>& x) {
   Forecast forecast{.group = rung.group, .law = law, .loss = {}};
   if (!fit.ok()) {
     forecast.refusal = std::string(fit.status().message());
@@ -42,12 +43,16 @@ std::vector<Forecast> ForecastsOf(std::span<const Rung> rungs, std::span<const L
   for (size_t i = 0; i < rungs.size(); ++i) {
     const Rung& rung = rungs[i];
     if (!rung.held_out || (i > 0 && rungs[i - 1].group == rung.group)) continue;
-    const auto runs = static_cast<int>(std::count_if(rungs.begin(), rungs.end(), [&](const Rung& other) { return other.group == rung.group; }));
+    const auto runs =
+        static_cast<int>(std::count_if(rungs.begin(), rungs.end(), [&](const Rung& other) { return other.group == rung.group; }));
     for (const bool pinned : {true, false}) {
       const auto E = pinned ? std::optional(asymptote) : std::nullopt;
       const std::string kind = pinned ? ", pinned" : ", free";
-      if (rung.tokens_factor == 1) forecasts.push_back(Foretell(rung, runs, "L(C)" + kind, FitAlong(LadderAxis::kFlops, points, rung.variant, E, noise), {rung.flops()}));
-      forecasts.push_back(Foretell(rung, runs, "L(N,D)" + kind, FitSizesAndTokens(points, rung.variant, E, noise), {rung.parameters, rung.tokens}));
+      if (rung.tokens_factor == 1)
+        forecasts.push_back(
+            Foretell(rung, runs, "L(C)" + kind, FitAlong(LadderAxis::kFlops, points, rung.variant, E, noise), {rung.flops()}));
+      forecasts.push_back(Foretell(rung, runs, "L(N,D)" + kind, FitSizesAndTokens(points, rung.variant, E, noise),
+                                   {rung.parameters, rung.tokens}));
     }
   }
   return forecasts;
@@ -66,7 +71,8 @@ std::string ForecastsJson(std::span<const Forecast> forecasts) {
 }
 
 absl::StatusOr<std::vector<Forecast>> ParseForecasts(const std::string& text, const std::string& name) {
-  const absl::Status damaged = IntegrityError(absl::StrFormat("%s: is not what a ladder has foretold; if the held-out rungs are not run yet, remove it", name));
+  const absl::Status damaged = IntegrityError(
+      absl::StrFormat("%s: is not what a ladder has foretold; if the held-out rungs are not run yet, remove it", name));
   const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!json.is_array()) return damaged;
   std::vector<Forecast> forecasts;
@@ -76,7 +82,8 @@ absl::StatusOr<std::vector<Forecast>> ParseForecasts(const std::string& text, co
     Forecast forecast{.group = entry["group"], .law = entry["law"], .loss = {}};
     if (entry.contains("loss") && entry["loss"].is_number()) forecast.loss = entry["loss"].get<double>();
     if (const auto interval = entry.find("interval"); interval != entry.end()) {
-      if (!interval->is_array() || interval->size() != 2 || !(*interval)[0].is_number() || !(*interval)[1].is_number()) return damaged;
+      if (!interval->is_array() || interval->size() != 2 || !(*interval)[0].is_number() || !(*interval)[1].is_number())
+        return damaged;
       forecast.interval = LawInterval{.low = (*interval)[0].get<double>(), .high = (*interval)[1].get<double>()};
     }
     for (const Resampling resampling : kResamplings)

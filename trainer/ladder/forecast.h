@@ -13,11 +13,11 @@ namespace jevons {
 
 struct Forecast {
   std::string group;
-  std::string law;             // "L(C), pinned": what it comes from
-  std::optional<double> loss;  // none where that law could not be fitted
+  std::string law;                           // "L(C), pinned": what it comes from
+  std::optional<double> loss;                // none where that law could not be fitted
   std::optional<LawInterval> interval = {};  // of the mean of the group's runs
   Resampling resampling = Resampling::kNone;
-  std::string refusal = {};    // why there is no loss
+  std::string refusal = {};  // why there is no loss
 };
 
 // Of each group that is held out, by L(C) and L(N, D), each with the asymptote pinned and free. `points`: of the others.

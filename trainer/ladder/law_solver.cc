@@ -9,7 +9,7 @@
 namespace jevons {
 namespace {
 
-constexpr double kDelta = 1e-3;            // of log L, beyond which Huber's loss is linear
+constexpr double kDelta = 1e-3;             // of log L, beyond which Huber's loss is linear
 constexpr double kLeastIndependence = 0.1;  // of log D beside log N: a tenth more or fewer tokens for a size
 constexpr double kExponents[] = {0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.55, 0.75, 1.0};
 
@@ -50,7 +50,8 @@ double Huber(double residual) {
 // factors positive, and at the middle of the samples a factor hardly depends on its exponent.
 class Problem {
  public:
-  Problem(std::span<const LossSample> samples, std::optional<double> pinned) : samples_(samples), pinned_(pinned), middle_(samples[0].x.size(), 0) {
+  Problem(std::span<const LossSample> samples, std::optional<double> pinned)
+      : samples_(samples), pinned_(pinned), middle_(samples[0].x.size(), 0) {
     for (const LossSample& sample : samples)
       for (size_t j = 0; j < middle_.size(); ++j) middle_[j] += std::log(sample.x[j]) / static_cast<double>(samples.size());
   }
@@ -79,7 +80,8 @@ class Problem {
     const double asymptote = pinned_ ? *pinned_ : std::exp(theta.back());
     double law = asymptote;
     Vector terms(middle_.size());
-    for (size_t j = 0; j < middle_.size(); ++j) law += terms[j] = std::exp(theta[2 * j] - theta[2 * j + 1] * (std::log(sample.x[j]) - middle_[j]));
+    for (size_t j = 0; j < middle_.size(); ++j)
+      law += terms[j] = std::exp(theta[2 * j] - theta[2 * j + 1] * (std::log(sample.x[j]) - middle_[j]));
     if (gradient != nullptr) {
       gradient->resize(size());
       for (size_t j = 0; j < middle_.size(); ++j) {
@@ -186,16 +188,22 @@ absl::Status CheckSamples(std::span<const LossSample> samples, std::optional<dou
   std::set<Vector> different;
   for (const LossSample& sample : samples) {
     for (const double x : sample.x)
-      if (!(x > 0 && std::isfinite(x))) return UsageError(absl::StrFormat("a rung's scale is %g: it must be a positive number", x));
-    if (!(sample.loss > 0 && std::isfinite(sample.loss))) return UsageError(absl::StrFormat("a rung's loss is %g: it must be a positive number", sample.loss));
+      if (!(x > 0 && std::isfinite(x)))
+        return UsageError(absl::StrFormat("a rung's scale is %g: it must be a positive number", x));
+    if (!(sample.loss > 0 && std::isfinite(sample.loss)))
+      return UsageError(absl::StrFormat("a rung's loss is %g: it must be a positive number", sample.loss));
     if (asymptote && sample.loss <= *asymptote)
-      return UsageError(absl::StrFormat("a rung's loss of %.4f is not above the asymptote %g: pin it lower", sample.loss, *asymptote));
+      return UsageError(
+          absl::StrFormat("a rung's loss of %.4f is not above the asymptote %g: pin it lower", sample.loss, *asymptote));
     different.insert(sample.x);
   }
   const size_t numbers = 2 * samples[0].x.size() + (asymptote ? 0 : 1);
-  if (different.size() < numbers) return UsageError(absl::StrFormat("%d different rungs are too few to fit %d numbers", different.size(), numbers));
+  if (different.size() < numbers)
+    return UsageError(absl::StrFormat("%d different rungs are too few to fit %d numbers", different.size(), numbers));
   if (samples[0].x.size() == 2 && Independence(samples) < kLeastIndependence)
-    return UsageError("tokens keep step with parameters on all rungs, so what each brings cannot be told apart: give sizes several tokens_factor");
+    return UsageError(
+        "tokens keep step with parameters on all rungs, so what each brings cannot be told apart: give sizes several "
+        "tokens_factor");
   return absl::OkStatus();
 }
 
@@ -220,7 +228,8 @@ absl::StatusOr<LossLaw> FitLossLaw(std::span<const LossSample> samples, std::opt
     for (const double b : kExponents)
       if (samples[0].x.size() == 2) consider({a, b});
   }
-  if (!best || std::any_of(best->law.terms.begin(), best->law.terms.end(), [](const PowerTerm& term) { return term.exponent <= 0; }))
+  if (!best ||
+      std::any_of(best->law.terms.begin(), best->law.terms.end(), [](const PowerTerm& term) { return term.exponent <= 0; }))
     return UsageError("the loss does not fall from rung to rung: no power law fits it");
   return best->law;
 }

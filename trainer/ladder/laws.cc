@@ -23,7 +23,9 @@ double DeepSeekLlmBatch(double compute) { return 0.2920 * std::pow(compute, 0.32
 double DeepSeekLlmFlopsPerToken(double compute) { return 0.1715 * std::pow(compute, 0.5243); }
 double DeepSeekLlmTokens(double compute) { return 5.8316 * std::pow(compute, 0.4757); }
 
-double StepLawLearningRate(double parameters, double tokens) { return 1.79 * std::pow(parameters, -0.713) * std::pow(tokens, 0.307); }
+double StepLawLearningRate(double parameters, double tokens) {
+  return 1.79 * std::pow(parameters, -0.713) * std::pow(tokens, 0.307);
+}
 double StepLawBatch(double tokens) { return 0.58 * std::pow(tokens, 0.571); }
 
 double OlmoLearningRate(double parameters) { return kOlmoRate * std::pow(parameters / kOlmoParameters, -1.0 / 3); }
@@ -42,7 +44,8 @@ LadderModel LadderModelOf(const ModelConfig& model, int64_t sequence_length) {
 
 Recipe RecipeOf(const LadderLaw& law, const LadderModel& model, double tokens_factor) {
   Recipe recipe{.tokens = tokens_factor * law.tokens_per_parameter() * model.parameters};
-  if (!law.has_tokens_per_parameter()) recipe.tokens = tokens_factor * DeepSeekLlmTokens(DeepSeekLlmCompute(model.flops_per_token));
+  if (!law.has_tokens_per_parameter())
+    recipe.tokens = tokens_factor * DeepSeekLlmTokens(DeepSeekLlmCompute(model.flops_per_token));
   recipe.warmup_tokens = law.warmup_share() * recipe.tokens;
   switch (law.name()) {
     case DEEPSEEK_LLM: {
@@ -82,7 +85,8 @@ void ApplyRecipe(const Recipe& recipe, RunConfig& config) {
   TrainConfig& train = *config.mutable_train();
   const auto length = static_cast<double>(config.data().sequence_length());
   const int64_t micro = train.micro_batch_sequences();
-  train.set_batch_sequences(micro * std::max<int64_t>(1, std::llround(recipe.batch_tokens / length / static_cast<double>(micro))));
+  train.set_batch_sequences(micro *
+                            std::max<int64_t>(1, std::llround(recipe.batch_tokens / length / static_cast<double>(micro))));
   const double step_tokens = static_cast<double>(train.batch_sequences()) * length;
   train.set_steps(std::max<int64_t>(1, std::llround(recipe.tokens / step_tokens)));
   const double tokens = static_cast<double>(train.steps()) * step_tokens;

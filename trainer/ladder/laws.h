@@ -15,7 +15,7 @@ namespace jevons {
 
 // DeepSeek LLM, arXiv 2401.02954, sections 3.1 and 3.2: fitted from 1e17 to 3e20 FLOPs. C = M D.
 double DeepSeekLlmLearningRate(double compute);
-double DeepSeekLlmBatch(double compute);         // tokens
+double DeepSeekLlmBatch(double compute);          // tokens
 double DeepSeekLlmFlopsPerToken(double compute);  // M of the best model
 double DeepSeekLlmTokens(double compute);         // D that it is trained on
 
@@ -42,7 +42,7 @@ LadderModel LadderModelOf(const ModelConfig& model, int64_t sequence_length);
 struct Recipe {
   double tokens = 0, batch_tokens = 0;
   double learning_rate = 0, final_learning_rate = 0;
-  double warmup_tokens = 0, constant_tokens = 0;  // the latter from the start on; then a cosine to the final rate
+  double warmup_tokens = 0, constant_tokens = 0;        // the latter from the start on; then a cosine to the final rate
   std::optional<double> beta2 = {}, weight_decay = {};  // where the law says
 };
 

@@ -33,8 +33,10 @@ void DrawBySeeds(std::span<const LossSample> samples, bool pinned, const SeedNoi
   for (uint64_t draw = 0; draw < kDraws; ++draw) {
     const double deviation = DrawDeviation(noise, draw);
     for (size_t i = 0; i < samples.size(); ++i)
-      drawn[i].loss = samples[i].loss * std::exp(deviation / std::sqrt(samples[i].runs) * RandomNormal(kSeed, kNoiseOfLosses, draw * samples.size() + i));
-    const auto lowest = std::min_element(drawn.begin(), drawn.end(), [](const LossSample& a, const LossSample& b) { return a.loss < b.loss; });
+      drawn[i].loss = samples[i].loss * std::exp(deviation / std::sqrt(samples[i].runs) *
+                                                 RandomNormal(kSeed, kNoiseOfLosses, draw * samples.size() + i));
+    const auto lowest =
+        std::min_element(drawn.begin(), drawn.end(), [](const LossSample& a, const LossSample& b) { return a.loss < b.loss; });
     if (pinned && lowest->loss <= fit.law.asymptote) continue;
     fit.draws.push_back(RefineLossLaw(drawn, pinned, fit.law).law);
     fit.deviations.push_back(deviation);
@@ -46,7 +48,8 @@ void DrawByRungs(std::span<const LossSample> samples, bool pinned, LossFit& fit)
   for (uint64_t draw = 0; draw < kDraws; ++draw) {
     for (size_t i = 0; i < samples.size(); ++i)
       drawn[i] = samples[RandomBits(kSeed, kChoiceOfRungs, draw * samples.size() + i) % samples.size()];
-    if (CheckSamples(drawn, pinned ? std::optional(fit.law.asymptote) : std::nullopt).ok()) fit.draws.push_back(RefineLossLaw(drawn, pinned, fit.law).law);
+    if (CheckSamples(drawn, pinned ? std::optional(fit.law.asymptote) : std::nullopt).ok())
+      fit.draws.push_back(RefineLossLaw(drawn, pinned, fit.law).law);
   }
   // Where most draws cannot be fitted, the others say little of how far the law may be off.
   if (fit.draws.size() < kDraws / 2) fit.draws.clear();
@@ -56,7 +59,9 @@ void DrawByRungs(std::span<const LossSample> samples, bool pinned, LossFit& fit)
 std::optional<LawInterval> Quantiles(std::vector<double> values) {
   if (values.empty()) return std::nullopt;
   std::sort(values.begin(), values.end());
-  const auto at = [&](double share) { return values[static_cast<size_t>(std::llround(share * static_cast<double>(values.size() - 1)))]; };
+  const auto at = [&](double share) {
+    return values[static_cast<size_t>(std::llround(share * static_cast<double>(values.size() - 1)))];
+  };
   return LawInterval{.low = at(kTail), .high = at(1 - kTail)};
 }
 
@@ -77,7 +82,8 @@ std::optional<double> ScaleAt(const LossLaw& law, double loss) {
 
 // The derivative along 6 N D = C is zero where a A N^-a = b B D^-b.
 BestSplit BestSplitAt(const LossLaw& law, double compute) {
-  JEVONS_CHECK(law.terms.size() == 2, "only a law of parameters and tokens splits compute: this has %zu scales", law.terms.size());
+  JEVONS_CHECK(law.terms.size() == 2, "only a law of parameters and tokens splits compute: this has %zu scales",
+               law.terms.size());
   const auto& [A, a] = law.terms[0];
   const auto& [B, b] = law.terms[1];
   BestSplit split;
@@ -87,7 +93,8 @@ BestSplit BestSplitAt(const LossLaw& law, double compute) {
   return split;
 }
 
-absl::StatusOr<LossFit> FitWithDraws(std::span<const LossSample> samples, std::optional<double> asymptote, std::optional<SeedNoise> noise) {
+absl::StatusOr<LossFit> FitWithDraws(std::span<const LossSample> samples, std::optional<double> asymptote,
+                                     std::optional<SeedNoise> noise) {
   JEVONS_ASSIGN_OR_RETURN(LossLaw law, FitLossLaw(samples, asymptote));
   LossFit fit{.law = std::move(law)};
   if (noise) {
@@ -130,7 +137,8 @@ std::optional<LawInterval> IntervalOfRuns(const LossFit& fit, std::span<const do
 
 std::string LawText(const LossLaw& law, std::span<const char* const> names) {
   std::string text = absl::StrFormat("%.4g", law.asymptote);
-  for (size_t j = 0; j < law.terms.size(); ++j) absl::StrAppendFormat(&text, " + %.4g %s^%.4g", law.terms[j].factor, names[j], -law.terms[j].exponent);
+  for (size_t j = 0; j < law.terms.size(); ++j)
+    absl::StrAppendFormat(&text, " + %.4g %s^%.4g", law.terms[j].factor, names[j], -law.terms[j].exponent);
   return text;
 }
 

@@ -67,7 +67,8 @@ struct LossFit {
   std::vector<LossLaw> draws = {};
   std::vector<double> deviations = {};  // with kSeeds, the noise of each draw
 };
-absl::StatusOr<LossFit> FitWithDraws(std::span<const LossSample> samples, std::optional<double> asymptote, std::optional<SeedNoise> noise);
+absl::StatusOr<LossFit> FitWithDraws(std::span<const LossSample> samples, std::optional<double> asymptote,
+                                     std::optional<SeedNoise> noise);
 
 struct LawInterval {
   double low = 0, high = 0;  // 5% of the draws lie below, 5% above

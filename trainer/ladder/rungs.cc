@@ -21,8 +21,7 @@ namespace {
 using Strings = google::protobuf::RepeatedPtrField<std::string>;
 
 absl::Status ApplyAll(const Strings& assignments, const std::string& field, RunConfig& config) {
-  for (const std::string& assignment : assignments)
-    JEVONS_RETURN_IF_ERROR(Annotate(ApplyOverride(assignment, config), field));
+  for (const std::string& assignment : assignments) JEVONS_RETURN_IF_ERROR(Annotate(ApplyOverride(assignment, config), field));
   return absl::OkStatus();
 }
 
@@ -36,7 +35,8 @@ absl::StatusOr<RunConfig> ModelOf(const LadderConfig& ladder, int size, int vari
   const LadderVariant& v = ladder.variant(variant);
   if (v.experts() > 0) model.mutable_moe()->set_routed_experts(v.experts());
   if (v.has_experts() && v.experts() == 0) model.set_dense_layers(model.layers());
-  if (ladder.machine().has_price_per_device_hour()) config.mutable_cost()->set_price_per_device_hour(ladder.machine().price_per_device_hour());
+  if (ladder.machine().has_price_per_device_hour())
+    config.mutable_cost()->set_price_per_device_hour(ladder.machine().price_per_device_hour());
   return config;
 }
 
@@ -45,12 +45,14 @@ absl::Status CheckModel(RunConfig config, std::span<const std::string> overrides
   ApplyRecipe({.tokens = 1, .batch_tokens = 1, .learning_rate = 1}, config);
   for (const std::string& assignment : overrides) JEVONS_RETURN_IF_ERROR(ApplyOverride(assignment, config));
   JEVONS_RETURN_IF_ERROR(ValidationStatus(config, /*world_size=*/0));
-  if (config.model().vocab_size() == 0) return UsageError("model.vocab_size = 0: the data decides, and rungs are planned without it; add set: \"model.vocab_size=2048\"");
+  if (config.model().vocab_size() == 0)
+    return UsageError(
+        "model.vocab_size = 0: the data decides, and rungs are planned without it; add set: \"model.vocab_size=2048\"");
   return absl::OkStatus();
 }
 
-absl::StatusOr<Rung> MakeRung(const LadderConfig& ladder, const RunConfig& model, Rung rung, const LadderSize& size, const LadderVariant& variant,
-                              std::span<const std::string> overrides) {
+absl::StatusOr<Rung> MakeRung(const LadderConfig& ladder, const RunConfig& model, Rung rung, const LadderSize& size,
+                              const LadderVariant& variant, std::span<const std::string> overrides) {
   rung.config = model;
   for (const std::string& assignment : overrides) JEVONS_RETURN_IF_ERROR(ApplyOverride(assignment, rung.config));
   const LadderModel seen = LadderModelOf(rung.config.model(), rung.config.data().sequence_length());
@@ -72,12 +74,16 @@ absl::StatusOr<Rung> MakeRung(const LadderConfig& ladder, const RunConfig& model
 
 }  // namespace
 
-absl::StatusOr<std::vector<Rung>> PlanRungs(const LadderConfig& ladder, const RunConfig& base, std::span<const std::string> overrides) {
+absl::StatusOr<std::vector<Rung>> PlanRungs(const LadderConfig& ladder, const RunConfig& base,
+                                            std::span<const std::string> overrides) {
   std::vector<Rung> rungs;
   for (int s = 0; s < ladder.size_size(); ++s) {
     const LadderSize& size = ladder.size(s);
-    const std::vector<double> factors = size.tokens_factor().empty() ? std::vector{1.0} : std::vector<double>(size.tokens_factor().begin(), size.tokens_factor().end());
-    const std::vector<uint64_t> seeds = size.seed().empty() ? std::vector{uint64_t{1}} : std::vector<uint64_t>(size.seed().begin(), size.seed().end());
+    const std::vector<double> factors = size.tokens_factor().empty()
+                                            ? std::vector{1.0}
+                                            : std::vector<double>(size.tokens_factor().begin(), size.tokens_factor().end());
+    const std::vector<uint64_t> seeds =
+        size.seed().empty() ? std::vector{uint64_t{1}} : std::vector<uint64_t>(size.seed().begin(), size.seed().end());
     for (int v = 0; v < ladder.variant_size(); ++v) {
       const LadderVariant& variant = ladder.variant(v);
       JEVONS_ASSIGN_OR_RETURN(const RunConfig model, ModelOf(ladder, s, v, base));
@@ -86,8 +92,14 @@ absl::StatusOr<std::vector<Rung>> PlanRungs(const LadderConfig& ladder, const Ru
       for (const double factor : factors) {
         const std::string group = factor == 1 ? name : absl::StrFormat("%s-x%g", name, factor);
         for (const uint64_t seed : seeds) {
-          Rung rung{.name = absl::StrCat(group, "-seed", seed), .group = group, .variant = variant.name(), .size = size.name(), .seed = seed,
-                    .tokens_factor = factor, .held_out = s + 1 == ladder.size_size(), .config = {}};
+          Rung rung{.name = absl::StrCat(group, "-seed", seed),
+                    .group = group,
+                    .variant = variant.name(),
+                    .size = size.name(),
+                    .seed = seed,
+                    .tokens_factor = factor,
+                    .held_out = s + 1 == ladder.size_size(),
+                    .config = {}};
           absl::StatusOr<Rung> made = MakeRung(ladder, model, std::move(rung), size, variant, overrides);
           if (!made.ok()) return Annotate(made.status(), group);
           rungs.push_back(*std::move(made));
@@ -105,10 +117,17 @@ absl::StatusOr<std::optional<RungResult>> ReadRungResult(const Rung& rung, const
   const auto json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
   // None yet, torn by a kill, or of a run that was shorter then: the rung is run, and writes it anew.
   if (!json.is_object() || json.value("steps", int64_t{0}) != rung.config.train().steps()) return std::nullopt;
-  const auto number = [&](const char* name) { return json.contains(name) && json[name].is_number() ? json[name].get<double>() : 0.0; };
-  RungResult result{.tokens = number("tokens"), .loss = number("last_validation_loss"), .bits_per_byte = number("bits_per_byte"),
+  const auto number = [&](const char* name) {
+    return json.contains(name) && json[name].is_number() ? json[name].get<double>() : 0.0;
+  };
+  RungResult result{.tokens = number("tokens"),
+                    .loss = number("last_validation_loss"),
+                    .bits_per_byte = number("bits_per_byte"),
                     .device_hours = number("device_hours")};
-  if (!(result.loss > 0)) return IntegrityError(absl::StrFormat("%s: has no validation loss, which rungs are compared by; make the data with `jevons prepare --validation-fraction 0.05`", path));
+  if (!(result.loss > 0))
+    return IntegrityError(absl::StrFormat(
+        "%s: has no validation loss, which rungs are compared by; make the data with `jevons prepare --validation-fraction 0.05`",
+        path));
   result.seconds = 3600 * result.device_hours / std::max(number("devices"), 1e-9);
   if (json.contains("dollars") && json["dollars"].is_number()) result.dollars = json["dollars"].get<double>();
   return result;

@@ -22,11 +22,11 @@ struct Rung {
   double tokens_factor = 1;
   bool held_out = false;
   RunConfig config;
-  double parameters = 0;       // that a token uses, without embedding and head: N
-  double total_parameters = 0;  // without MTP modules
-  double flops_per_token = 0;  // of training, causal, with all that is paid for: head and MTP modules too
-  double tokens = 0;           // D; flops() is C
-  double seconds = 0;          // foretold, as the ladder's gflops and slowdown say
+  double parameters = 0;               // that a token uses, without embedding and head: N
+  double total_parameters = 0;         // without MTP modules
+  double flops_per_token = 0;          // of training, causal, with all that is paid for: head and MTP modules too
+  double tokens = 0;                   // D; flops() is C
+  double seconds = 0;                  // foretold, as the ladder's gflops and slowdown say
   std::optional<double> dollars = {};  // likewise; none where no price is known
 
   double flops() const { return flops_per_token * tokens; }
@@ -34,7 +34,8 @@ struct Rung {
 
 // In the order in which they are run: size by size, and in each variant by variant. `base`: the run that ladder.base names. `overrides`:
 // applied to every rung at last, over what the law says too. A usage error names the field of the ladder, or the rung whose run is not valid.
-absl::StatusOr<std::vector<Rung>> PlanRungs(const LadderConfig& ladder, const RunConfig& base, std::span<const std::string> overrides);
+absl::StatusOr<std::vector<Rung>> PlanRungs(const LadderConfig& ladder, const RunConfig& base,
+                                            std::span<const std::string> overrides);
 
 struct RungResult {
   double tokens = 0;

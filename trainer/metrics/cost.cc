@@ -31,18 +31,22 @@ double DollarsPerMillionTokens(const CostLedger& ledger) {
   return ledger.tokens() == 0 ? 0 : ledger.dollars() / static_cast<double>(ledger.tokens()) * 1e6;
 }
 
-double HoursPerTrillionTokens(double device_seconds, double tokens) { return tokens > 0 ? device_seconds / 3600 / tokens * 1e12 : 0; }
+double HoursPerTrillionTokens(double device_seconds, double tokens) {
+  return tokens > 0 ? device_seconds / 3600 / tokens * 1e12 : 0;
+}
 
 std::string CostSummary(const CostLedger& ledger, const std::string& device, bool priced) {
-  const double lost =
-      ledger.device_seconds() > 0 ? ledger.wasted_device_seconds() / ledger.device_seconds() : 0;
-  const std::string money = priced ? absl::StrFormat("$%.4g, $%.4g per million tokens", ledger.dollars(), DollarsPerMillionTokens(ledger))
-                                   : "price not set (cost.price_per_device_hour)";
+  const double lost = ledger.device_seconds() > 0 ? ledger.wasted_device_seconds() / ledger.device_seconds() : 0;
+  const std::string money =
+      priced ? absl::StrFormat("$%.4g, $%.4g per million tokens", ledger.dollars(), DollarsPerMillionTokens(ledger))
+             : "price not set (cost.price_per_device_hour)";
   const std::string lost_money = priced && lost > 0 ? absl::StrFormat(", $%.4g", ledger.wasted_dollars()) : "";
   const int64_t steps = ledger.skipped_steps();
-  const std::string skipped = steps > 0 ? absl::StrFormat(", %d step%s of %d tokens skipped", steps, steps == 1 ? "" : "s", ledger.skipped_tokens()) : "";
-  return absl::StrFormat("%d tokens, %.4g %s hours (%.1f%% of them lost%s, %d restart%s%s), %s", ledger.tokens(), ledger.device_seconds() / 3600,
-                         device, 100 * lost, lost_money, ledger.restarts(), ledger.restarts() == 1 ? "" : "s", skipped, money);
+  const std::string skipped =
+      steps > 0 ? absl::StrFormat(", %d step%s of %d tokens skipped", steps, steps == 1 ? "" : "s", ledger.skipped_tokens()) : "";
+  return absl::StrFormat("%d tokens, %.4g %s hours (%.1f%% of them lost%s, %d restart%s%s), %s", ledger.tokens(),
+                         ledger.device_seconds() / 3600, device, 100 * lost, lost_money, ledger.restarts(),
+                         ledger.restarts() == 1 ? "" : "s", skipped, money);
 }
 
 }  // namespace jevons

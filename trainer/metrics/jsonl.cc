@@ -48,8 +48,8 @@ absl::StatusOr<MetricsLog> MetricsLog::Open(const std::string& path, int64_t ste
     const std::optional<MetricsRecord> record = FromJsonLine(line);
     if (!record.has_value()) {
       if (in.peek() == std::ifstream::traits_type::eof()) break;  // torn by a crash that wrote its end first
-      return IntegrityError(absl::StrFormat(
-          "%s:%d: not a record of metrics; move the file away to go on without it", path, number));
+      return IntegrityError(
+          absl::StrFormat("%s:%d: not a record of metrics; move the file away to go on without it", path, number));
     }
     cutting = cutting || record->step > steps_done;
     if (cutting) {

@@ -28,13 +28,12 @@ class MetricsLog {
   absl::Status Append(const MetricsRecord& record);
 
  private:
-  MetricsLog(AppendFile file, std::optional<MetricsRecord> lost)
-      : file_(std::move(file)), lost_(std::move(lost)) {}
+  MetricsLog(AppendFile file, std::optional<MetricsRecord> lost) : file_(std::move(file)), lost_(std::move(lost)) {}
   AppendFile file_;
   std::optional<MetricsRecord> lost_;
 };
 
-std::string ToJsonLine(const MetricsRecord& record);  // ends in a newline
+std::string ToJsonLine(const MetricsRecord& record);                 // ends in a newline
 std::optional<MetricsRecord> FromJsonLine(const std::string& line);  // none: not a record; null is NaN
 
 }  // namespace jevons

@@ -13,9 +13,9 @@
 namespace jevons {
 
 struct MetricsRecord {
-  int64_t step = 0;                                    // steps done, this one included
-  double wall_time = 0;                                // seconds since 1970
-  std::vector<std::pair<std::string, double>> values;  // "loss/main" -> 3.14, in the order of printing
+  int64_t step = 0;                                             // steps done, this one included
+  double wall_time = 0;                                         // seconds since 1970
+  std::vector<std::pair<std::string, double>> values;           // "loss/main" -> 3.14, in the order of printing
   std::vector<std::pair<std::string, std::string>> texts = {};  // after them: "bad_step/reason" -> "the loss is NaN"
 
   std::optional<double> Value(absl::string_view name) const {

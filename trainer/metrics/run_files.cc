@@ -25,7 +25,8 @@ std::string Line(const Json& json) { return json.dump(-1, ' ', false, Json::erro
 }  // namespace
 
 std::string ToStartLine(const RunStart& start) {
-  Json json = {{"time", start.time}, {"step", start.step}, {"ranks", start.ranks}, {"devices", start.devices}, {"device", start.device}};
+  Json json = {
+      {"time", start.time}, {"step", start.step}, {"ranks", start.ranks}, {"devices", start.devices}, {"device", start.device}};
   if (start.price_per_device_hour) json["price_per_device_hour"] = *start.price_per_device_hour;
   json["peak_flops"] = start.peak_flops;
   json["peak_source"] = start.peak_source;
@@ -77,7 +78,8 @@ std::string ToExpertsLine(const ExpertLoads& loads) { return Line({{"step", load
 
 std::optional<ExpertLoads> FromExpertsLine(const std::string& line) {
   const Json json = Json::parse(line, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object() || !json.contains("step") || !json["step"].is_number_integer() || !json.contains("loads") || !json["loads"].is_array())
+  if (!json.is_object() || !json.contains("step") || !json["step"].is_number_integer() || !json.contains("loads") ||
+      !json["loads"].is_array())
     return std::nullopt;
   ExpertLoads loads{.step = json["step"].get<int64_t>(), .layers = {}};
   for (const Json& layer : json["loads"]) {

@@ -26,8 +26,8 @@ struct RunStart {
   double time = 0;   // seconds since 1970
   int64_t step = 0;  // steps done, of the checkpoint that it goes on from
   int ranks = 0;
-  double devices = 0;  // what is priced: cores of a CPU, GPUs
-  std::string device;  // "CPU core"
+  double devices = 0;                                // what is priced: cores of a CPU, GPUs
+  std::string device;                                // "CPU core"
   std::optional<double> price_per_device_hour = {};  // dollars
   double peak_flops = 0;                             // of all devices together, FLOP/s
   std::string host, peak_source;                     // of the first rank; empty where the peak was given

@@ -115,16 +115,16 @@ absl::StatusOr<EventFile> EventFile::Create(const std::string& folder, double wa
     const std::string name = entry.path().filename();
     int64_t earlier = 0;
     if (absl::StartsWith(name, kPrefix) &&
-        absl::SimpleAtoi(absl::string_view(name).substr(kPrefix.size(), name.find('.', kPrefix.size()) - kPrefix.size()), &earlier))
+        absl::SimpleAtoi(absl::string_view(name).substr(kPrefix.size(), name.find('.', kPrefix.size()) - kPrefix.size()),
+                         &earlier))
       seconds = std::max(seconds, earlier + 1);
   }
-  JEVONS_ASSIGN_OR_RETURN(AppendFile file, AppendFile::Create(absl::StrCat(folder, "/", kPrefix, seconds, ".", HostName(), ".", getpid())));
+  JEVONS_ASSIGN_OR_RETURN(AppendFile file,
+                          AppendFile::Create(absl::StrCat(folder, "/", kPrefix, seconds, ".", HostName(), ".", getpid())));
   JEVONS_RETURN_IF_ERROR(file.Append(FramedRecord(VersionEvent(wall_time)) + FramedRecord(StartEvent(wall_time, first_step))));
   return EventFile(std::move(file));
 }
 
-absl::Status EventFile::Append(const MetricsRecord& record) {
-  return file_.Append(FramedRecord(ScalarEvent(record)));
-}
+absl::Status EventFile::Append(const MetricsRecord& record) { return file_.Append(FramedRecord(ScalarEvent(record))); }
 
 }  // namespace jevons

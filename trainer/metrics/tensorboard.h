@@ -32,11 +32,11 @@ class EventFile {
   AppendFile file_;
 };
 
-uint32_t Crc32c(absl::string_view data);               // Castagnoli, as in RFC 3720
-std::string FramedRecord(absl::string_view data);      // with its length and checksums
-std::string VersionEvent(double wall_time);            // the data of a file's first record
+uint32_t Crc32c(absl::string_view data);                       // Castagnoli, as in RFC 3720
+std::string FramedRecord(absl::string_view data);              // with its length and checksums
+std::string VersionEvent(double wall_time);                    // the data of a file's first record
 std::string StartEvent(double wall_time, int64_t first_step);  // and of its second
-std::string ScalarEvent(const MetricsRecord& record);  // the data of one record of metrics
+std::string ScalarEvent(const MetricsRecord& record);          // the data of one record of metrics
 
 }  // namespace jevons
 

@@ -50,7 +50,8 @@ Phases Block::Forward(const LayerContext& outer, const BlockWeights& w, const Ro
 }
 
 bool Block::KeepsGradient(const LayerContext& ctx, const BlockWeights& w) const {
-  const Weight& reader = dense() ? w.ffn.down : w.moe.shared.down;  // none where there are no shared experts: rows are copied to the others
+  const Weight& reader =
+      dense() ? w.ffn.down : w.moe.shared.down;  // none where there are no shared experts: rows are copied to the others
   return reader.value.shape.rank > 0 && jevons::KeepsGradient(ctx, reader.plan);
 }
 

@@ -42,7 +42,7 @@ struct BlockSaved {
 struct BlockStats {
   double* balance_loss = nullptr;  // written by an expert block, where the stream works: sum over the sequences, before alpha
   Tensor counts;                   // likewise: [E] I64
-  int64_t received_rows = 0;  // that came to this rank's experts
+  int64_t received_rows = 0;       // that came to this rank's experts
 };
 
 class Block {
@@ -63,7 +63,8 @@ class Block {
  private:
   // normed [T,H], rstd [T] of the stream at the block's input, and after attention.
   void NormInput(const LayerContext& ctx, const BlockWeights& w, const Tensor& x, const Tensor& normed, const Tensor& rstd) const;
-  void NormHidden(const LayerContext& ctx, const BlockWeights& w, const Tensor& h, const Tensor& normed, const Tensor& rstd) const;
+  void NormHidden(const LayerContext& ctx, const BlockWeights& w, const Tensor& h, const Tensor& normed,
+                  const Tensor& rstd) const;
   int layer_;
   float eps_;
   Mla attention_;

@@ -26,10 +26,10 @@ namespace jevons {
 // sum takes them in fixed point, exact in any order; an FP32 sum adds them in the order in which they are made. `sum` empty: nobody
 // wants it.
 struct GradientSum {
-  Tensor sum;                       // of the parameter's shape
+  Tensor sum;                          // of the parameter's shape
   const FixedPoint* format = nullptr;  // of an I64 sum
-  int64_t* flag = nullptr;          // likewise: raised by what cannot be summed
-  bool* started = nullptr;          // whether something has been added in this step; null: nothing has, the first overwrites
+  int64_t* flag = nullptr;             // likewise: raised by what cannot be summed
+  bool* started = nullptr;             // whether something has been added in this step; null: nothing has, the first overwrites
 
   bool exact() const { return sum.dtype == DType::kI64; }
   // How the next contribution goes in.
@@ -86,8 +86,8 @@ struct Activation {
 
 // A parameter as a layer sees it: its view for computing, and where its gradient is summed.
 struct Weight {
-  Tensor value;      // compute type
-  Fp8Weight fp8;     // codes of value, where the plan is FP8: WeightBinding::Quantize
+  Tensor value;   // compute type
+  Fp8Weight fp8;  // codes of value, where the plan is FP8: WeightBinding::Quantize
   GradientSum grad;
   ProductPlan plan = {};
 };
@@ -111,7 +111,8 @@ class WgradQueue {
   // Contributes dy[T,N]^T x[T,K] to dW [N,K]. Contributions to one exact sum, pushed one after the other, are added together;
   // an FP32 sum takes one between two runs.
   // error: where a shadow step adds what FP8 changed, or null.
-  void Push(const Activation& dy, const Activation& x, const GradientSum& dw, const ProductPlan& plan, ProductError* error = nullptr) {
+  void Push(const Activation& dy, const Activation& x, const GradientSum& dw, const ProductPlan& plan,
+            ProductError* error = nullptr) {
     if (dw.sum) tasks_.push_back({dy, x, dw, plan, error});
   }
   void Run(const OpContext& ops);  // linear.cc
@@ -172,28 +173,29 @@ class MicroScope {
 };
 
 struct LayerContext {
-  OpContext ops;             // stream and scratch
+  OpContext ops;  // stream and scratch
   MicroMemory* memory = nullptr;
-  DType dtype = DType::kF32; // of activations and compute weights
+  DType dtype = DType::kF32;  // of activations and compute weights
   WgradQueue* wgrad = nullptr;
   PhaseTimer* timer = nullptr;
-  NonFinite* non_finite = nullptr;  // nullptr: nobody looks
-  Fp8Stats* fp8 = nullptr;   // where the stream works; nullptr: nobody counts
-  Shadow* shadow = nullptr;  // set in shadow steps
-  size_t layer = 0;          // whose products these are, in the order of Shadow::layers
+  NonFinite* non_finite = nullptr;        // nullptr: nobody looks
+  Fp8Stats* fp8 = nullptr;                // where the stream works; nullptr: nobody counts
+  Shadow* shadow = nullptr;               // set in shadow steps
+  size_t layer = 0;                       // whose products these are, in the order of Shadow::layers
   bool recompute_up_projections = false;  // MLA's queries, keys and values are not saved (report 3.2.3)
-  Arena* routing = nullptr;  // where routing is saved, if not in memory->until_b: for a forward pass that runs again with the same
+  Arena* routing =
+      nullptr;  // where routing is saved, if not in memory->until_b: for a forward pass that runs again with the same
 
   Tensor Save(const char* name, const Shape& shape) const { return memory->until_b->Allocate(name, dtype, shape); }
   Tensor SaveAs(const char* name, DType type, const Shape& shape) const { return memory->until_b->Allocate(name, type, shape); }
   Arena& Routing() const { return routing == nullptr ? *memory->until_b : *routing; }
   Tensor Stash(const char* name, const Shape& shape) const { return memory->stash->Allocate(name, dtype, shape); }
   Tensor Temp(const char* name, const Shape& shape) const { return ops.scratch->Allocate(name, dtype, shape); }
-  Tensor TempAs(const char* name, DType type, const Shape& shape) const {
-    return ops.scratch->Allocate(name, type, shape);
-  }
+  Tensor TempAs(const char* name, DType type, const Shape& shape) const { return ops.scratch->Allocate(name, type, shape); }
   // Where a shadow step adds the errors of this layer's products, or null.
-  ProductError* ShadowError(Verb verb) const { return shadow == nullptr ? nullptr : &shadow->layers[layer][static_cast<size_t>(verb)]; }
+  ProductError* ShadowError(Verb verb) const {
+    return shadow == nullptr ? nullptr : &shadow->layers[layer][static_cast<size_t>(verb)];
+  }
   LayerContext InLayer(int index) const {
     LayerContext ctx = *this;
     ctx.layer = static_cast<size_t>(index);

@@ -17,15 +17,15 @@
 namespace jevons {
 namespace {
 
-constexpr int64_t kWorkspace = int64_t{1} << 34;  // address space for the rows in work; pages are taken when written
+constexpr int64_t kWorkspace = int64_t{1} << 34;    // address space for the rows in work; pages are taken when written
 constexpr int64_t kScoreBytes = int64_t{64} << 20;  // of the heads whose scores are in memory at once; one head may need more
 
 int64_t CacheBytes(const ModelConfig& model, DType compute, int64_t max_length) {
   const int64_t rope = model.attention().rope_dim();
   return model.layers() * (Arena::SliceBytes(compute, {max_length, model.attention().kv_rank()}) +
                            Arena::SliceBytes(compute, {max_length, rope})) +
-         2 * Arena::SliceBytes(DType::kF32, {max_length, rope / 2}) +
-         Arena::SliceBytes(DType::kF32, {1, model.vocab_size()}) + Arena::SliceBytes(compute, {1, model.hidden_size()});
+         2 * Arena::SliceBytes(DType::kF32, {max_length, rope / 2}) + Arena::SliceBytes(DType::kF32, {1, model.vocab_size()}) +
+         Arena::SliceBytes(compute, {1, model.hidden_size()});
 }
 
 // values = softmax(scale * values)
@@ -77,8 +77,9 @@ absl::StatusOr<std::span<const float>> Decoder::Logits() {
   const std::span<const float> logits(logits_.as<float>(), static_cast<size_t>(logits_.size()));
   const bool finite = std::all_of(logits.begin(), logits.end(), [](float v) { return std::isfinite(v); });
   if (finite && non_finite_.tensor == nullptr) return logits;
-  const std::string where = non_finite_.tensor == nullptr ? "in the output head"
-                                                          : absl::StrFormat("in layer %d: %s", non_finite_.layer, non_finite_.tensor);
+  const std::string where = non_finite_.tensor == nullptr
+                                ? "in the output head"
+                                : absl::StrFormat("in layer %d: %s", non_finite_.layer, non_finite_.tensor);
   return NumericalError(absl::StrFormat("logits after %d tokens: NaN or Inf, first seen %s", length_, where));
 }
 
@@ -139,14 +140,20 @@ void Decoder::Attention(const LayerContext& ctx, const MlaWeights& w, int layer,
   }
   const Tensor kv_latent = ctx.Temp("kv_latent", {T, a.kv_rank() + a.rope_dim()});
   LinearForward(ctx, x, w.kv_a, kv_latent);
-  NormForward(ctx, {layer, "kv_a", kLatentNormEps}, kv_latent.Columns(0, a.kv_rank()), w.kv_a_norm, cache.latent.Rows(length_, T), rstd);
+  NormForward(ctx, {layer, "kv_a", kLatentNormEps}, kv_latent.Columns(0, a.kv_rank()), w.kv_a_norm, cache.latent.Rows(length_, T),
+              rstd);
   Copy(ctx.ops, kv_latent.Columns(a.kv_rank(), a.rope_dim()), cache.k_rope.Rows(length_, T));
   // The rows are one sequence, with a table that begins at its first position.
   const Tensor cos = rope_cos_.Rows(length_, T), sin = rope_sin_.Rows(length_, T);
-  Rope(ctx.ops, {.x = q, .heads = a.heads(), .head_dim = head_dim, .offset = a.nope_dim(), .cos = cos, .sin = sin,
+  Rope(ctx.ops,
+       {.x = q, .heads = a.heads(), .head_dim = head_dim, .offset = a.nope_dim(), .cos = cos, .sin = sin, .sequence_length = T});
+  Rope(ctx.ops, {.x = cache.k_rope.Rows(length_, T),
+                 .heads = 1,
+                 .head_dim = a.rope_dim(),
+                 .offset = 0,
+                 .cos = cos,
+                 .sin = sin,
                  .sequence_length = T});
-  Rope(ctx.ops, {.x = cache.k_rope.Rows(length_, T), .heads = 1, .head_dim = a.rope_dim(), .offset = 0, .cos = cos,
-                 .sin = sin, .sequence_length = T});
 
   const Tensor o = ctx.Temp("o", {T, a.heads() * a.value_dim()});
   const int64_t head_bytes = T * (length_ + T) * SizeOf(DType::kF32);
@@ -234,8 +241,7 @@ void Decoder::Experts(const LayerContext& ctx, const MoeWeights& w, const Tensor
 }
 
 int32_t SampleToken(std::span<const float> logits, const Sampling& sampling, uint64_t index) {
-  if (sampling.temperature <= 0)
-    return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  if (sampling.temperature <= 0) return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
   std::vector<int32_t> order(logits.size());
   std::iota(order.begin(), order.end(), 0);
   const size_t candidates = sampling.top_k > 0 ? std::min(order.size(), static_cast<size_t>(sampling.top_k)) : order.size();

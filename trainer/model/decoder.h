@@ -56,9 +56,9 @@ class Decoder {
 };
 
 struct Sampling {
-  double temperature = 1;  // 0 = always the likeliest token
-  int64_t top_k = 0;       // sample among so many of the likeliest tokens; 0 = all
-  double top_p = 1;        // and of these among the likeliest that together have this share of their probability
+  double temperature = 1;         // 0 = always the likeliest token
+  int64_t top_k = 0;              // sample among so many of the likeliest tokens; 0 = all
+  double top_p = 1;               // and of these among the likeliest that together have this share of their probability
   uint64_t seed = 1, sample = 0;  // of several samples of one seed: which
 };
 

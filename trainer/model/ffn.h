@@ -20,11 +20,11 @@ struct FfnSaved {
 
 // SwiGLU of gate_up [R,2I] with the rows' weights ([R] FP32, or empty for 1) as a product of `plan` reads it, on ctx.ops.scratch: where that
 // is in FP8 its codes alone, made in the same pass; a shadow step has the value too. lost: what quantisation loses, or null.
-Activation Activated(const LayerContext& ctx, const Tensor& gate_up, const Tensor& weight, const ProductPlan& plan, QuantStats* lost);
+Activation Activated(const LayerContext& ctx, const Tensor& gate_up, const Tensor& weight, const ProductPlan& plan,
+                     QuantStats* lost);
 
 // y (=|+=) ffn(x); y: [T, H].
-void FfnForward(const LayerContext& ctx, const FfnWeights& w, const Tensor& x, const Tensor& y, WriteMode mode,
-                FfnSaved& saved);
+void FfnForward(const LayerContext& ctx, const FfnWeights& w, const Tensor& x, const Tensor& y, WriteMode mode, FfnSaved& saved);
 // x: as in forward. dx overwritten. How long dy and x must live: KeptGradient of down's plan, KeptInput of gate_up's (linear.h).
 void FfnBackwardInput(const LayerContext& ctx, const FfnWeights& w, const Tensor& dy, const Tensor& x, const FfnSaved& saved,
                       const Tensor& dx);

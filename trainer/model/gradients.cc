@@ -31,7 +31,8 @@ SumType SumsOf(const RunConfig& config) {
 }
 
 FixedPoint StepFixedPoint(double scale, int64_t contributions) {
-  return {.shift = kMeanGradientBits - std::ilogb(scale), .limit = kRange / static_cast<double>(std::max<int64_t>(1, contributions))};
+  return {.shift = kMeanGradientBits - std::ilogb(scale),
+          .limit = kRange / static_cast<double>(std::max<int64_t>(1, contributions))};
 }
 
 GradientStore::GradientStore(const WeightStore& weights, SumType sums, Device device)
@@ -79,7 +80,8 @@ Tensor GradientStore::ExpertTotal(size_t param, int64_t local_expert) const {
 
 void GradientStore::Finish(const OpContext& ops, size_t param) const {
   for (int64_t i = 0; i < SumsOf(param); ++i)
-    if (const GradientSum sum = weights_.specs()[param].expert ? Expert(param, i) : Dense(param); !*sum.started) Zero(ops.stream, sum.sum);
+    if (const GradientSum sum = weights_.specs()[param].expert ? Expert(param, i) : Dense(param); !*sum.started)
+      Zero(ops.stream, sum.sum);
 }
 
 void GradientStore::Finish(const OpContext& ops) const {

@@ -54,8 +54,8 @@ class GradientStore {
   const WeightStore& weights_;
   SumType sums_;
   Arena arena_;
-  std::vector<Tensor> values_;     // [params] of the weights' shapes; empty where not held
-  std::vector<int64_t> first_;     // [params] index of its first sum among all
+  std::vector<Tensor> values_;  // [params] of the weights' shapes; empty where not held
+  std::vector<int64_t> first_;  // [params] index of its first sum among all
   Tensor flags_;
   std::unique_ptr<bool[]> started_;  // [sums]
   std::unique_ptr<FixedPoint> format_;

@@ -41,8 +41,7 @@ void HeadLoss(const LayerContext& ctx, const Tensor& head, const Tensor& x, cons
   ArenaScope scope(*ctx.ops.scratch);
   const Tensor losses = ctx.TempAs("head.losses", DType::kF32, {x.rows()});
   VisitLogits(ctx, head, x, [&](int64_t begin, const Tensor& logits) {
-    CrossEntropy(ctx.ops, logits, Entries<int32_t>(labels, begin, logits),
-                 Entries<float>(losses, begin, logits));
+    CrossEntropy(ctx.ops, logits, Entries<int32_t>(labels, begin, logits), Entries<float>(losses, begin, logits));
   });
   Sum(ctx.ops, losses, sum);
 }
@@ -56,8 +55,8 @@ void HeadLossAndGradient(const LayerContext& ctx, const Weight& head, const Tens
     VisitLogits(ctx, head.value, x, [&](int64_t begin, const Tensor& logits) {
       ArenaScope chunk_scope(*ctx.ops.scratch);
       const Tensor d_logits = ctx.dtype == DType::kF32 ? logits : ctx.Temp("head.d_logits", logits.shape);
-      CrossEntropyWithGrad(ctx.ops, logits, Entries<int32_t>(labels, begin, logits), scale,
-                           Entries<float>(losses, begin, logits), d_logits);
+      CrossEntropyWithGrad(ctx.ops, logits, Entries<int32_t>(labels, begin, logits), scale, Entries<float>(losses, begin, logits),
+                           d_logits);
       Gemm(ctx.ops, {.a = d_logits, .b = head.value, .c = dx.Rows(begin, logits.rows())});
       if (dw)
         Gemm(ctx.ops, {.a = d_logits,

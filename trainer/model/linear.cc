@@ -56,7 +56,9 @@ Fp8Operand RowsOperand(const LayerContext& ctx, const Activation& x, const Produ
   if (x.quantised()) return x.fp8;
   const bool input = role == Role::kInput;
   return Quantised(ctx.ops, x.value, input ? Tiling::kRows1x128 : plan.dy_tiling, input ? plan.x : plan.dy,
-                   ctx.fp8 == nullptr ? nullptr : input ? &ctx.fp8->activations : &ctx.fp8->gradients);
+                   ctx.fp8 == nullptr ? nullptr
+                   : input            ? &ctx.fp8->activations
+                                      : &ctx.fp8->gradients);
 }
 
 Activation InCodes(const LayerContext& ctx, const Activation& x, const ProductPlan& plan, Role role) {
@@ -162,7 +164,9 @@ Activation KeptGradient(const LayerContext& ctx, const Activation& dy, const Pro
 
 LayerContext ForInput(const LayerContext& ctx, const ProductPlan& plan) { return KeepsInput(ctx, plan) ? ctx.OnStash() : ctx; }
 
-LayerContext ForGradient(const LayerContext& ctx, const ProductPlan& plan) { return KeepsGradient(ctx, plan) ? ctx.OnStash() : ctx; }
+LayerContext ForGradient(const LayerContext& ctx, const ProductPlan& plan) {
+  return KeepsGradient(ctx, plan) ? ctx.OnStash() : ctx;
+}
 
 void LinearForward(const LayerContext& ctx, const Activation& x, const Weight& w, const Tensor& y, WriteMode mode) {
   Product(ctx, x, w, Role::kInput, y, mode);
@@ -193,7 +197,8 @@ void WgradQueue::Run(const OpContext& ops) {
 // Many products at once keep all of a device, or all threads, at work.
 size_t WgradQueue::RunSome(const OpContext& ops, size_t first) {
   ArenaScope scope(*ops.scratch);
-  const int64_t room = ops.stream.backend() == Device::kCuda ? kWgradBytesOnDevice : kWgradBytes, begin = ops.scratch->used_bytes();
+  const int64_t room = ops.stream.backend() == Device::kCuda ? kWgradBytesOnDevice : kWgradBytes,
+                begin = ops.scratch->used_bytes();
   std::vector<GemmDesc> plain;
   std::vector<Fp8GemmDesc> fp8;
   std::vector<RequantizeDesc> operands;

@@ -26,13 +26,13 @@ struct MlaWeights {
 // The norms' outputs are computed again in backward, and with ctx.recompute_up_projections q and kv are (report 3.2.3).
 struct MlaSaved {
   struct UntilB {
-    Tensor q_latent;                  // [T, query_rank]
-    Tensor kv_latent;                 // [T, kv_rank+rope], the rope part turned
-    Tensor q, kv;                     // [T, heads*(nope+rope)] turned, [T, heads*(nope+value)]; empty: computed again
-    Tensor lse;                       // [T, heads]
+    Tensor q_latent;   // [T, query_rank]
+    Tensor kv_latent;  // [T, kv_rank+rope], the rope part turned
+    Tensor q, kv;      // [T, heads*(nope+rope)] turned, [T, heads*(nope+value)]; empty: computed again
+    Tensor lse;        // [T, heads]
   } until_b;
   struct UntilW {
-    CachedActivation o;               // [T, heads*value]; uncompressed, o_proj's weight gradient reads it
+    CachedActivation o;  // [T, heads*value]; uncompressed, o_proj's weight gradient reads it
   } until_w;
 };
 

@@ -56,8 +56,8 @@ Model::Model(const ModelConfig& model, int64_t sequence_length, Dispatcher& disp
            .rope = model.attention().rope_dim(),
            .value = model.attention().value_dim()},
       attention_scale_(AttentionScale(model.attention())),
-      constants_("constants",
-                 2 * Arena::SliceBytes(DType::kF32, {sequence_length, model.attention().rope_dim() / 2}), stream.device) {
+      constants_("constants", 2 * Arena::SliceBytes(DType::kF32, {sequence_length, model.attention().rope_dim() / 2}),
+                 stream.device) {
   const Shape table = {sequence_length, mla_.rope / 2};
   rope_cos_ = constants_.Allocate("rope.cos", DType::kF32, table);
   rope_sin_ = constants_.Allocate("rope.sin", DType::kF32, table);
@@ -79,8 +79,7 @@ Model::Model(const ModelConfig& model, int64_t sequence_length, Dispatcher& disp
                                        .intermediate = moe.intermediate_size(),
                                        .shared_intermediate = moe.shared_experts() * moe.intermediate_size()},
                                dispatcher);
-  for (int layer = 0; layer < model.layers(); ++layer)
-    blocks_.push_back(MakeBlock(layer, layer < model.dense_layers()));
+  for (int layer = 0; layer < model.layers(); ++layer) blocks_.push_back(MakeBlock(layer, layer < model.dense_layers()));
   for (int k = 0; k < model.mtp().depth(); ++k) {
     const int layer = static_cast<int>(model.layers()) + k;
     mtp_.emplace_back(layer, static_cast<float>(model.norm_eps()), MakeBlock(layer, false));
@@ -94,7 +93,8 @@ Block Model::MakeBlock(int layer, bool dense) const {
 }
 
 int64_t Model::EvenRows(Range layers, bool modules, int64_t sequence_length) const {
-  const Range with_experts = {std::max<int64_t>(layers.begin, config_.dense_layers()), std::max<int64_t>(layers.end, config_.dense_layers())};
+  const Range with_experts = {std::max<int64_t>(layers.begin, config_.dense_layers()),
+                              std::max<int64_t>(layers.end, config_.dense_layers())};
   int64_t tokens = with_experts.size() * sequence_length;
   for (int64_t k = 1; modules && k <= static_cast<int64_t>(mtp_.size()); ++k) tokens += sequence_length - k;
   return tokens * config_.moe().top_k();
@@ -124,7 +124,8 @@ Tensor Model::Embedded(const LayerContext& ctx, const ModelWeights& weights, con
   return x;
 }
 
-void Model::FinalNorm(const LayerContext& ctx, const ModelWeights& weights, const Tensor& x, const Tensor& y, const Tensor& rstd) const {
+void Model::FinalNorm(const LayerContext& ctx, const ModelWeights& weights, const Tensor& x, const Tensor& y,
+                      const Tensor& rstd) const {
   NormForward(ctx, {static_cast<int>(config_.layers()), "final hidden state", static_cast<float>(config_.norm_eps())}, x,
               weights.final_norm, y, rstd);
 }
@@ -140,8 +141,8 @@ BlockStats UnreadStats(const LayerContext& ctx, int64_t experts) {
 
 }  // namespace
 
-Tensor Model::ForwardBlocks(const LayerContext& ctx, const ModelWeights& weights, Range layers, const RowLayout& rows, const Tensor& x,
-                            const Tensor& y) const {
+Tensor Model::ForwardBlocks(const LayerContext& ctx, const ModelWeights& weights, Range layers, const RowLayout& rows,
+                            const Tensor& x, const Tensor& y) const {
   const ArenaScope scratch_scope(*ctx.ops.scratch);
   BlockStats stats = UnreadStats(ctx, config_.moe().routed_experts());
   Tensor from = x, to = y;

@@ -42,8 +42,7 @@ class WeightBinding {
  private:
   static int64_t BytesOf(const ModelConfig& model, int64_t local_experts, const PrecisionConfig& precision, Device backend,
                          const HeldLayers& held);
-  void BindBlock(const ModelConfig& model, const WeightStore& store, const std::string& prefix, bool dense,
-                 BlockWeights& block);
+  void BindBlock(const ModelConfig& model, const WeightStore& store, const std::string& prefix, bool dense, BlockWeights& block);
   void Bind(const WeightStore& store, const std::string& name, Weight& weight);
   void Bind(const WeightStore& store, const std::string& name, ExpertWeight& weight);
   Fp8Weight Codes(const Tensor& value);
@@ -60,8 +59,8 @@ struct MicroBatch {
   int64_t sequences = 0;
   int64_t sequence_length = 0;  // S
   // Where the stream works.
-  Tensor tokens;                // [sequences, S+1] I32
-  Tensor document_start;        // [sequences, S] I32, or empty: no document mask
+  Tensor tokens;                                // [sequences, S+1] I32
+  Tensor document_start;                        // [sequences, S] I32, or empty: no document mask
   int64_t documents = 0, longest_document = 0;  // what the host knows of them (kernels/ops/attention.h)
 };
 
@@ -107,7 +106,8 @@ class Model {
   RowLayout RowsOf(const LayerContext& ctx, const MicroBatch& batch, int64_t k) const;
   // [rows] I32: the tokens whose embeddings module k reads (0: the main model). Kept until B.
   Tensor Ids(const LayerContext& ctx, const MicroBatch& batch, int64_t k) const;
-  void FinalNorm(const LayerContext& ctx, const ModelWeights& weights, const Tensor& x, const Tensor& y, const Tensor& rstd) const;
+  void FinalNorm(const LayerContext& ctx, const ModelWeights& weights, const Tensor& x, const Tensor& y,
+                 const Tensor& rstd) const;
 
   // The forward pass alone, which keeps one block's activations at a time. Collective over ep.
   // These layers, from x to the place that is returned: x or y, both [T,H] and overwritten.

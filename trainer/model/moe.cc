@@ -88,18 +88,19 @@ void Moe::ForwardGate(const LayerContext& ctx, const MoeWeights& w, const RowLay
   dispatcher_.BeginPlan(ctx.ops, b.indices, counts, ctx.Routing());
 }
 
-void Moe::ForwardDispatch(const LayerContext& ctx, const MoeWeights& w, const Tensor& x, MoeSaved& saved, MoeTransfer& transfer) const {
+void Moe::ForwardDispatch(const LayerContext& ctx, const MoeWeights& w, const Tensor& x, MoeSaved& saved,
+                          MoeTransfer& transfer) const {
   if (!saved.routed) {
     PhaseScope phase(ctx.timer, Phase::kDispatch);
     saved.handle = dispatcher_.FinishPlan(ctx.Routing());
     saved.routed = true;
   }
   const Tensor& weights = saved.until_b.weights;
-  Dispatch(ctx, saved, x, weights.Reshape({weights.size(), 1}), w.gate_up.plan.fp8, ctx.fp8 == nullptr ? nullptr : &ctx.fp8->activations, *ctx.memory->until_w, transfer);
+  Dispatch(ctx, saved, x, weights.Reshape({weights.size(), 1}), w.gate_up.plan.fp8,
+           ctx.fp8 == nullptr ? nullptr : &ctx.fp8->activations, *ctx.memory->until_w, transfer);
 }
 
-void Moe::ForwardShared(const LayerContext& ctx, const MoeWeights& w, const Tensor& x, const Tensor& y,
-                        MoeSaved& saved) const {
+void Moe::ForwardShared(const LayerContext& ctx, const MoeWeights& w, const Tensor& x, const Tensor& y, MoeSaved& saved) const {
   if (dims_.shared_intermediate > 0)
     FfnForward(ctx, w.shared, x, y, WriteMode::kOverwrite, saved.shared);
   else
@@ -126,7 +127,8 @@ void Moe::PushExpertGradients(const LayerContext& ctx, const MoeSaved& saved, co
     for (int s = 0; s < (grad.exact() ? saved.handle.sources : 1); ++s) {
       const Range rows = grad.exact() ? saved.handle.Segment(e, s) : saved.handle.Expert(e);
       if (rows.empty()) continue;
-      ctx.wgrad->Push(dy.Rows(rows.begin, rows.size()), x.Rows(rows.begin, rows.size()), grad, w.plan, ctx.ShadowError(Verb::kWgrad));
+      ctx.wgrad->Push(dy.Rows(rows.begin, rows.size()), x.Rows(rows.begin, rows.size()), grad, w.plan,
+                      ctx.ShadowError(Verb::kWgrad));
     }
   }
 }
@@ -158,7 +160,8 @@ void Moe::ForwardCombine(const LayerContext& ctx, const MoeSaved& saved, MoeTran
 
 void Moe::BackwardCombine(const LayerContext& ctx, const MoeWeights& w, const Tensor& dy, const MoeSaved& saved,
                           MoeTransfer& transfer) const {
-  Dispatch(ctx, saved, dy, Tensor(), w.down.plan.fp8, ctx.fp8 == nullptr ? nullptr : &ctx.fp8->gradients, *ctx.memory->stash, transfer);
+  Dispatch(ctx, saved, dy, Tensor(), w.down.plan.fp8, ctx.fp8 == nullptr ? nullptr : &ctx.fp8->gradients, *ctx.memory->stash,
+           transfer);
 }
 
 void Moe::BackwardShared(const LayerContext& ctx, const MoeWeights& w, const Tensor& dy, const Tensor& x, const MoeSaved& saved,
@@ -169,8 +172,7 @@ void Moe::BackwardShared(const LayerContext& ctx, const MoeWeights& w, const Ten
     Zero(ctx.ops.stream, dx);
 }
 
-void Moe::BackwardExperts(const LayerContext& ctx, const MoeWeights& w, const MoeSaved& saved,
-                          MoeTransfer& transfer) const {
+void Moe::BackwardExperts(const LayerContext& ctx, const MoeWeights& w, const MoeSaved& saved, MoeTransfer& transfer) const {
   FinishDispatch(ctx, saved, transfer);
   const int64_t R = saved.handle.receive_rows, width = dims_.intermediate;
   const MoeSaved::UntilB& b = saved.until_b;
@@ -181,13 +183,12 @@ void Moe::BackwardExperts(const LayerContext& ctx, const MoeWeights& w, const Mo
   const Tensor dx = ctx.Temp("moe.d_received", {R, dims_.hidden});
   const std::vector<ExpertSegment> segments = Segments(saved, w.down.plan);
   const Tensor gate_up = b.gate_up.Restore(ctx, "moe.gate_up");
-  const Activation activated = Activated(ctx.OnStash(), gate_up, b.row_weights, w.down.plan, /*lost=*/nullptr);  // counted in forward
+  const Activation activated =
+      Activated(ctx.OnStash(), gate_up, b.row_weights, w.down.plan, /*lost=*/nullptr);  // counted in forward
   ExpertsBackwardInput(ctx, segments, dy, w.down, d_activated);
-  SwiGluBackward(ctx.ops, {.dy = d_activated,
-                           .gate_up = gate_up,
-                           .weight = b.row_weights,
-                           .dgate_up = d_gate_up,
-                           .dweight = d_weights.Reshape({R})});
+  SwiGluBackward(
+      ctx.ops,
+      {.dy = d_activated, .gate_up = gate_up, .weight = b.row_weights, .dgate_up = d_gate_up, .dweight = d_weights.Reshape({R})});
   const Activation gradient = KeptGradient(ctx, d_gate_up, w.gate_up.plan);
   ExpertsBackwardInput(ctx, segments, gradient, w.gate_up, dx);
   PushExpertGradients(ctx, saved, dy, activated, w.down);

@@ -20,15 +20,15 @@ struct MoeDims {
 RoutingShape RoutingOf(const MoeConfig& config);  // one expert where there are none
 
 struct MoeWeights {
-  Weight gate;              // [E, H], FP32
-  Tensor bias;              // [E] FP32: state, not trained by gradient
+  Weight gate;  // [E, H], FP32
+  Tensor bias;  // [E] FP32: state, not trained by gradient
   FfnWeights shared;
-  ExpertWeight gate_up;     // [experts here, 2I, H]
-  ExpertWeight down;        // [experts here, H, I]
+  ExpertWeight gate_up;  // [experts here, 2I, H]
+  ExpertWeight down;     // [experts here, H, I]
 };
 
 struct MoeSaved {
-  bool routed = false;    // the gate has chosen, here or in a forward pass before this one (contract 5)
+  bool routed = false;  // the gate has chosen, here or in a forward pass before this one (contract 5)
   DispatchHandle handle;
   FfnSaved shared;
   struct UntilB {
@@ -38,7 +38,7 @@ struct MoeSaved {
     Tensor row_weights;               // [R]
   } until_b;
   struct UntilW {
-    Activation received;              // [R,H]; in FP8 its codes
+    Activation received;  // [R,H]; in FP8 its codes
   } until_w;
 };
 
@@ -58,7 +58,8 @@ class Moe {
   void ForwardGate(const LayerContext& ctx, const MoeWeights& w, const RowLayout& rows, const Tensor& x, const Tensor& counts,
                    double* balance_loss, MoeSaved& saved) const;
   // Sends the rows to their experts.
-  void ForwardDispatch(const LayerContext& ctx, const MoeWeights& w, const Tensor& x, MoeSaved& saved, MoeTransfer& transfer) const;
+  void ForwardDispatch(const LayerContext& ctx, const MoeWeights& w, const Tensor& x, MoeSaved& saved,
+                       MoeTransfer& transfer) const;
   // Rows on their way to experts, forward or backward: their second hop begins, where they take two.
   void Advance(const LayerContext& ctx, const MoeSaved& saved, MoeTransfer& transfer) const;
   // y: [T,H] = shared(x), while the rows travel.
@@ -75,7 +76,8 @@ class Moe {
                       const Tensor& dx) const;  // dx overwritten
   void BackwardExperts(const LayerContext& ctx, const MoeWeights& w, const MoeSaved& saved, MoeTransfer& transfer) const;
   void BackwardDispatch(const LayerContext& ctx, const MoeWeights& w, const RowLayout& rows, const Tensor& x,
-                        const MoeSaved& saved, float balance_scale, MoeTransfer& transfer, const Tensor& dx) const;  // dx added to
+                        const MoeSaved& saved, float balance_scale, MoeTransfer& transfer,
+                        const Tensor& dx) const;  // dx added to
 
  private:
   bool local() const;  // one rank holds all experts: rows do not travel

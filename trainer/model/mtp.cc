@@ -13,8 +13,8 @@ MtpModule::Joined MtpModule::Join(const LayerContext& ctx, const MtpWeights& w, 
                       .hidden_rstd = ctx.TempAs("mtp.hidden_rstd", DType::kF32, {T})};
   NormForward(ctx, {layer_, "embedding of the predicted token", eps_}, saved.embedded, w.embedding_norm,
               joined.rows.Columns(0, H), joined.embedded_rstd);
-  NormForward(ctx, {layer_, "hidden state of the previous module", eps_}, saved.hidden, w.hidden_norm,
-              joined.rows.Columns(H, H), joined.hidden_rstd);
+  NormForward(ctx, {layer_, "hidden state of the previous module", eps_}, saved.hidden, w.hidden_norm, joined.rows.Columns(H, H),
+              joined.hidden_rstd);
   return joined;
 }
 
@@ -23,8 +23,7 @@ Phases MtpModule::Forward(const LayerContext& ctx, const MtpWeights& w, const Ro
   const int64_t T = rows.rows(), S = rows.sequence_length, H = embedded.cols();
   saved.embedded = embedded;
   saved.hidden = ctx.Save("mtp.hidden", {T, H});
-  for (int64_t s = 0; s < rows.sequences; ++s)
-    Copy(ctx.ops, previous.Rows(s * (S + 1), S), saved.hidden.Rows(s * S, S));
+  for (int64_t s = 0; s < rows.sequences; ++s) Copy(ctx.ops, previous.Rows(s * (S + 1), S), saved.hidden.Rows(s * S, S));
   saved.x = ctx.Save("mtp.x", {T, H});
   saved.y = ctx.Save("mtp.y", {T, H});
   saved.y_rstd = ctx.SaveAs("mtp.y_rstd", DType::kF32, {T});
@@ -51,8 +50,7 @@ Phases MtpModule::BackwardInput(const LayerContext& ctx, const MtpWeights& w, co
   NormBackward(ctx, d_joined.Columns(0, H), saved.embedded, w.embedding_norm, joined.embedded_rstd, d_embedded,
                WriteMode::kOverwrite);
   const Tensor d_hidden = ctx.Temp("mtp.d_hidden", {T, H});
-  NormBackward(ctx, d_joined.Columns(H, H), saved.hidden, w.hidden_norm, joined.hidden_rstd, d_hidden,
-               WriteMode::kOverwrite);
+  NormBackward(ctx, d_joined.Columns(H, H), saved.hidden, w.hidden_norm, joined.hidden_rstd, d_hidden, WriteMode::kOverwrite);
   for (int64_t s = 0; s < rows.sequences; ++s) {
     const Tensor destination = d_previous.Rows(s * (S + 1), S);
     Add(ctx.ops, destination, d_hidden.Rows(s * S, S), destination);

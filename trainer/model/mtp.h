@@ -13,7 +13,7 @@ struct MtpWeights {
   Weight embedding_norm, hidden_norm;  // [H]
   Weight projection;                   // [H, 2H]
   BlockWeights block;
-  Weight out_norm;                     // [H]
+  Weight out_norm;  // [H]
 };
 
 struct MtpSaved {
@@ -28,8 +28,8 @@ class MtpModule {
   MtpModule(int layer, float norm_eps, const Block& block) : layer_(layer), eps_(norm_eps), block_(block) {}
 
   // rows: S - k positions of each sequence. embedded: [T',H]. previous: [sequences * (S-k+1), H]. out: [T',H].
-  Phases Forward(const LayerContext& ctx, const MtpWeights& w, const RowLayout& rows, Tensor embedded, Tensor previous, Tensor out,
-                 MtpSaved& saved, BlockStats& stats) const;
+  Phases Forward(const LayerContext& ctx, const MtpWeights& w, const RowLayout& rows, Tensor embedded, Tensor previous,
+                 Tensor out, MtpSaved& saved, BlockStats& stats) const;
   // d_embedded overwritten; d_previous added to.
   Phases BackwardInput(const LayerContext& ctx, const MtpWeights& w, const RowLayout& rows, Tensor d_out, const MtpSaved& saved,
                        float balance_scale, Tensor d_embedded, Tensor d_previous) const;

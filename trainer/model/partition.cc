@@ -9,18 +9,12 @@ namespace jevons {
 
 ScheduleKind KindOf(ScheduleType type) {
   switch (type) {
-    case GPIPE:
-      return ScheduleKind::kGPipe;
-    case ONE_F_ONE_B:
-      return ScheduleKind::k1F1B;
-    case INTERLEAVED:
-      return ScheduleKind::kInterleaved;
-    case ZB_H1:
-      return ScheduleKind::kZBH1;
-    case DUALPIPE:
-      return ScheduleKind::kDualPipe;
-    case DUALPIPEV:
-      return ScheduleKind::kDualPipeV;
+    case GPIPE: return ScheduleKind::kGPipe;
+    case ONE_F_ONE_B: return ScheduleKind::k1F1B;
+    case INTERLEAVED: return ScheduleKind::kInterleaved;
+    case ZB_H1: return ScheduleKind::kZBH1;
+    case DUALPIPE: return ScheduleKind::kDualPipe;
+    case DUALPIPEV: return ScheduleKind::kDualPipeV;
   }
   JEVONS_CHECK(false, "schedule %d", static_cast<int>(type));
   return ScheduleKind::k1F1B;
@@ -41,7 +35,8 @@ absl::StatusOr<Partition> Partition::Of(const RunConfig& config) {
   const absl::StatusOr<Schedule> made = MakeSchedule(partition.shape_);
   if (!made.ok()) return UsageError(absl::StrCat("parallel.", made.status().message()));  // its fields are called the same
   const Schedule& schedule = *made;
-  JEVONS_ASSIGN_OR_RETURN(partition.parts_, CutIntoStages(config.model(), schedule.stages, one_by_one ? "" : config.parallel().stages()));
+  JEVONS_ASSIGN_OR_RETURN(partition.parts_,
+                          CutIntoStages(config.model(), schedule.stages, one_by_one ? "" : config.parallel().stages()));
   for (int rank = 0; rank < pp; ++rank) partition.stages_of_.push_back(schedule.StagesOf(rank));
   return partition;
 }
@@ -49,7 +44,8 @@ absl::StatusOr<Partition> Partition::Of(const RunConfig& config) {
 HeldLayers Partition::HeldBy(int pp_rank) const {
   return [this, pp_rank](int layer) {
     const std::vector<int>& stages = StagesOf(pp_rank);
-    return std::any_of(stages.begin(), stages.end(), [&](int stage) { return Holds(parts_[static_cast<size_t>(stage)], layer, model_); });
+    return std::any_of(stages.begin(), stages.end(),
+                       [&](int stage) { return Holds(parts_[static_cast<size_t>(stage)], layer, model_); });
   };
 }
 

@@ -11,7 +11,20 @@
 
 namespace jevons {
 
-enum class Phase { kOther, kData, kForward, kBackward, kWeightGrad, kHead, kDispatch, kReduce, kOptimizer, kValidation, kCheckpoint, kCount };
+enum class Phase {
+  kOther,
+  kData,
+  kForward,
+  kBackward,
+  kWeightGrad,
+  kHead,
+  kDispatch,
+  kReduce,
+  kOptimizer,
+  kValidation,
+  kCheckpoint,
+  kCount
+};
 inline constexpr std::array<const char*, static_cast<size_t>(Phase::kCount)> kPhaseNames = {
     "other", "data", "forward", "backward", "wgrad", "head", "dispatch", "reduce", "optimizer", "validation", "checkpoint"};
 

@@ -11,7 +11,8 @@ namespace jevons {
 
 namespace {
 
-constexpr const char* kUseNames[MicroPool::kUses] = {"micro-batch, until B", "micro-batch, until W", "micro-batch, stash", "message between stages"};
+constexpr const char* kUseNames[MicroPool::kUses] = {"micro-batch, until B", "micro-batch, until W", "micro-batch, stash",
+                                                     "message between stages"};
 
 MicroPool::Slices LargestFirst(const std::map<std::string, int64_t>& sums) {
   MicroPool::Slices slices(sums.begin(), sums.end());
@@ -25,8 +26,10 @@ std::unique_ptr<Arena> MicroPool::Take(Use use) { return std::make_unique<Arena>
 
 Arena& MicroPool::TakeScratch(Arena& first) {
   const bool free = taken_scratch_.empty();
-  JEVONS_CHECK(free || (taken_scratch_.size() == 1 && taken_scratch_[0] == &first), "a third action begins while two are under way");
-  if (!free && second_scratch_ == nullptr) second_scratch_ = std::make_unique<Arena>("scratch of the other of a pair", bytes_, heap_.device());
+  JEVONS_CHECK(free || (taken_scratch_.size() == 1 && taken_scratch_[0] == &first),
+               "a third action begins while two are under way");
+  if (!free && second_scratch_ == nullptr)
+    second_scratch_ = std::make_unique<Arena>("scratch of the other of a pair", bytes_, heap_.device());
   return *taken_scratch_.emplace_back(free ? &first : second_scratch_.get());
 }
 
@@ -67,7 +70,8 @@ std::span<std::byte> BytesOf(const Tensor& tensor) {
 // The scratch of one action, until it is over.
 class ActionScratch {
  public:
-  ActionScratch(MicroPool& pool, LayerContext& ctx) : pool_(pool), arena_(pool.TakeScratch(*ctx.ops.scratch)), mark_(arena_.Save()) {
+  ActionScratch(MicroPool& pool, LayerContext& ctx)
+      : pool_(pool), arena_(pool.TakeScratch(*ctx.ops.scratch)), mark_(arena_.Save()) {
     ctx.ops.scratch = &arena_;
   }
   ~ActionScratch() {
@@ -108,8 +112,8 @@ struct NetworkStage::Open {
   std::vector<Marks> marks;  // [blocks] where what each keeps begins
 
   // Of the last stage. Index 0: of the main model.
-  Tensor x, rstd;                    // the final norm's input and 1/rms
-  std::vector<Tensor> d_hidden;      // gradient of what each head reads; complete when the next module has run backward
+  Tensor x, rstd;                             // the final norm's input and 1/rms
+  std::vector<Tensor> d_hidden;               // gradient of what each head reads; complete when the next module has run backward
   std::vector<Tensor> mtp_ids, mtp_embedded;  // [modules]
   std::vector<RowLayout> mtp_rows;
   std::vector<MtpSaved> mtp;
@@ -119,7 +123,8 @@ struct NetworkStage::Open {
   int64_t received_rows = 0;
 };
 
-NetworkStage::NetworkStage(const Model& model, const StagePart& part, MicroPool& pool) : model_(model), part_(part), pool_(pool) {}
+NetworkStage::NetworkStage(const Model& model, const StagePart& part, MicroPool& pool)
+    : model_(model), part_(part), pool_(pool) {}
 NetworkStage::~NetworkStage() = default;
 
 void NetworkStage::Begin(const StageStep& step) {
@@ -158,9 +163,7 @@ void NetworkStage::TakeStash(Open& open) {
   if (open.memory.stash == nullptr) open.memory.stash = pool_.Take(MicroPool::kStash);
 }
 
-void NetworkStage::Close(int micro_batch) {
-  open_.erase(micro_batch);
-}
+void NetworkStage::Close(int micro_batch) { open_.erase(micro_batch); }
 
 bool NetworkStage::KeepsGradient(const LayerContext& ctx, int64_t layer) const {
   return model_.block(layer).KeepsGradient(ctx, step_.weights->blocks[static_cast<size_t>(layer)]);
@@ -237,7 +240,8 @@ Phases NetworkStage::RunForward(int micro_batch) {
     Close(micro_batch);
   } else {
     co_await ForwardPass(ctx, open, step_.recompute ? Pass::kFirst : Pass::kOnly);
-    if (const int64_t even = model_.EvenRows(part_.layers, part_.last, open.batch.sequence_length) * open.batch.sequences; even > 0)
+    if (const int64_t even = model_.EvenRows(part_.layers, part_.last, open.batch.sequence_length) * open.batch.sequences;
+        even > 0)
       peak_load_ = std::max(peak_load_, static_cast<double>(open.received_rows) / static_cast<double>(even));
   }
   if (!seen && non_finite_.tensor != nullptr) non_finite_.micro_batch = micro_batch;
@@ -257,9 +261,12 @@ Phases NetworkStage::ForwardPass(const LayerContext& ctx, Open& open, Pass pass)
     MicroMemory own;
     const LayerContext here = passing ? Passing(ctx, open, own) : ctx;
     const bool leaves = !part_.last && i + 1 == count && pass != Pass::kSecond;
-    const Tensor y = leaves ? MakeMessage(outputs_, open, "stage.output") : passing ? places[i % 2] : ctx.Save("block.y", x.shape);
+    const Tensor y = leaves    ? MakeMessage(outputs_, open, "stage.output")
+                     : passing ? places[i % 2]
+                               : ctx.Save("block.y", x.shape);
     BlockStats stats = StatsOf(open, model_.moe_layer(layer));
-    co_await model_.block(layer).Forward(here, step_.weights->blocks[static_cast<size_t>(layer)], open.rows, x, y, open.blocks[i], stats);
+    co_await model_.block(layer).Forward(here, step_.weights->blocks[static_cast<size_t>(layer)], open.rows, x, y, open.blocks[i],
+                                         stats);
     co_await NextPhase();
     if (pass != Pass::kSecond) open.received_rows += stats.received_rows;
     x = y;
@@ -323,12 +330,14 @@ Phases NetworkStage::ForwardHeads(const LayerContext& outer, Open& open, Pass pa
 
 void NetworkStage::ForwardAlone(const LayerContext& ctx, Open& open) {
   const ModelWeights& weights = *step_.weights;
-  const Tensor x = model_.ForwardBlocks(ctx, weights, part_.layers, open.rows, open.input, ctx.Temp("hidden.y", open.input.shape));
+  const Tensor x =
+      model_.ForwardBlocks(ctx, weights, part_.layers, open.rows, open.input, ctx.Temp("hidden.y", open.input.shape));
   if (!part_.last) return Copy(ctx.ops, x, MakeMessage(outputs_, open, "stage.output"));
   std::vector<Tensor> hidden;
   const int64_t modules = step_.loss ? 0 : model_.config().mtp().depth();
   for (int64_t k = 0; k <= modules; ++k)
-    hidden.push_back(ctx.Temp("hidden", {open.batch.sequences * (open.batch.sequence_length - k), model_.config().hidden_size()}));
+    hidden.push_back(
+        ctx.Temp("hidden", {open.batch.sequences * (open.batch.sequence_length - k), model_.config().hidden_size()}));
   model_.ForwardEnd(ctx, weights, open.batch, x, hidden);
   if (!step_.loss) return;
   const Tensor labels = ctx.TempAs("head.labels", DType::kI32, {open.rows.rows()});
@@ -385,8 +394,8 @@ Phases NetworkStage::BackwardModule(const LayerContext& ctx, Open& open, size_t 
   const ModelWeights& weights = *step_.weights;
   const ArenaScope scope(*ctx.ops.scratch);
   const Tensor d_embedded = ctx.Temp("d_embedded", {open.mtp_rows[i].rows(), model_.config().hidden_size()});
-  co_await model_.mtp(i).BackwardInput(ctx, weights.mtp[i], open.mtp_rows[i], open.d_hidden[i + 1], open.mtp[i], step_.scales.balance,
-                                       d_embedded, open.d_hidden[i]);
+  co_await model_.mtp(i).BackwardInput(ctx, weights.mtp[i], open.mtp_rows[i], open.d_hidden[i + 1], open.mtp[i],
+                                       step_.scales.balance, d_embedded, open.d_hidden[i]);
   EmbeddingGradient(ctx, d_embedded, open.mtp_ids[i], weights.embedding.grad);
 }
 
@@ -404,7 +413,8 @@ Phases NetworkStage::RunBackward(int micro_batch, bool fused) {
   const Tensor places[] = {ctx.Temp("d_stream", stream), ctx.Temp("d_stream", stream)};
   size_t next = 0;
   const auto place = [&](int64_t reader) {
-    return !fused && reader >= part_.layers.begin && KeepsGradient(ctx, reader) ? ctx.Stash("d_stream", stream) : places[next++ % 2];
+    return !fused && reader >= part_.layers.begin && KeepsGradient(ctx, reader) ? ctx.Stash("d_stream", stream)
+                                                                                : places[next++ % 2];
   };
 
   Tensor dy = open.output_gradient;
@@ -419,9 +429,11 @@ Phases NetworkStage::RunBackward(int micro_batch, bool fused) {
   for (size_t i = open.blocks.size(); i-- > 0;) {
     const bool leaves = i == 0 && !part_.first;
     const auto layer = static_cast<size_t>(part_.layers.begin) + i;
-    const Tensor dx = leaves ? MakeMessage(input_gradients_, open, "stage.input_gradient") : place(static_cast<int64_t>(layer) - 1);
-    co_await run(open.marks[i], model_.block(static_cast<int64_t>(layer))
-                                    .BackwardInput(ctx, weights.blocks[layer], open.rows, dy, open.blocks[i], step_.scales.balance, dx));
+    const Tensor dx =
+        leaves ? MakeMessage(input_gradients_, open, "stage.input_gradient") : place(static_cast<int64_t>(layer) - 1);
+    co_await run(open.marks[i],
+                 model_.block(static_cast<int64_t>(layer))
+                     .BackwardInput(ctx, weights.blocks[layer], open.rows, dy, open.blocks[i], step_.scales.balance, dx));
     co_await NextPhase();
     dy = dx;
   }

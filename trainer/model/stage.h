@@ -36,7 +36,7 @@ class MicroPool {
   // What these uses held when most was held: bytes by name, largest first.
   using Slices = std::vector<std::pair<std::string, int64_t>>;
   Slices SlicesOf(std::initializer_list<Use> uses) const;
-  int64_t HoleBytes() const;  // between them
+  int64_t HoleBytes() const;                                       // between them
   Slices TemporarySlices(std::vector<const Arena*> others) const;  // of those and the second scratch, each at its peak
 
  private:

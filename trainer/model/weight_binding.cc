@@ -22,20 +22,15 @@ size_t IndexOf(const WeightStore& store, const std::string& name) {
 bool InFp8(ModelPart part, const PrecisionConfig& precision) {
   const auto said = [&](bool has, ProductType type) { return (has ? type : precision.gemm()) == FP8_BLOCK; };
   switch (part) {
-    case ModelPart::kAttention:
-      return said(precision.has_attention(), precision.attention());
-    case ModelPart::kDenseFfn:
-      return said(precision.has_dense_ffn(), precision.dense_ffn());
-    case ModelPart::kSharedExperts:
-      return said(precision.has_shared_experts(), precision.shared_experts());
-    case ModelPart::kRoutedExperts:
-      return said(precision.has_routed_experts(), precision.routed_experts());
+    case ModelPart::kAttention: return said(precision.has_attention(), precision.attention());
+    case ModelPart::kDenseFfn: return said(precision.has_dense_ffn(), precision.dense_ffn());
+    case ModelPart::kSharedExperts: return said(precision.has_shared_experts(), precision.shared_experts());
+    case ModelPart::kRoutedExperts: return said(precision.has_routed_experts(), precision.routed_experts());
     case ModelPart::kEmbedding:
     case ModelPart::kNorm:
     case ModelPart::kRouter:
     case ModelPart::kMtpProjection:  // in BF16 in the published files, too
-    case ModelPart::kHead:
-      break;
+    case ModelPart::kHead: break;
   }
   return false;
 }
@@ -72,7 +67,7 @@ void WeightBinding::Bind(const WeightStore& store, const std::string& name, Expe
 }
 
 int64_t WeightBinding::BytesOf(const ModelConfig& model, int64_t local_experts, const PrecisionConfig& precision, Device backend,
-                                 const HeldLayers& held) {
+                               const HeldLayers& held) {
   int64_t bytes = 0;
   for (const ParamSpec& spec : ParameterTable(model)) {
     if (!PlanOf(spec, precision).fp8 || (held && !held(spec.layer))) continue;
@@ -102,7 +97,8 @@ void WeightBinding::Quantize(const OpContext& ops, std::span<const PassingWeight
       continue;
     }
     const ExpertWeight& stack = *std::find_if(experts_.begin(), experts_.end(), same)->second;
-    const int64_t whole = passing.local_expert < 0, count = whole != 0 ? stack.value.shape[0] : 1, first = whole != 0 ? 0 : passing.local_expert;
+    const int64_t whole = passing.local_expert < 0, count = whole != 0 ? stack.value.shape[0] : 1,
+                  first = whole != 0 ? 0 : passing.local_expert;
     const Tensor values = passing.value.Reshape({count, stack.value.shape[1], stack.value.shape[2]});
     for (int64_t i = 0; i < count; ++i) descs.push_back({values.Index(i), stack.fp8[static_cast<size_t>(first + i)]});
   }
@@ -156,7 +152,9 @@ void WeightBinding::BindBlock(const ModelConfig& model, const WeightStore& store
 WeightBinding::WeightBinding(const ModelConfig& model, const WeightStore& store, const PrecisionConfig& precision)
     : precision_(precision),
       backend_(store.backend()),
-      codes_("weight codes", std::max<int64_t>(1, BytesOf(model, store.experts().size(), precision, store.backend(), store.held())), store.device()) {
+      codes_("weight codes",
+             std::max<int64_t>(1, BytesOf(model, store.experts().size(), precision, store.backend(), store.held())),
+             store.device()) {
   const int64_t layers = model.layers(), depth = model.mtp().depth();
   weights_.blocks.resize(static_cast<size_t>(layers));
   weights_.mtp.resize(static_cast<size_t>(depth));

@@ -25,7 +25,8 @@ WeightAverage::WeightAverage(double decay, std::vector<Tensor> masters, const St
     : rest_(static_cast<float>(1 - decay)),
       masters_(std::move(masters)),
       device_(stream.device),
-      arena_("average of the weights", std::max<int64_t>(1, BytesOf(masters_)), device_ == Device::kNone ? Device::kNone : Device::kCpu),
+      arena_("average of the weights", std::max<int64_t>(1, BytesOf(masters_)),
+             device_ == Device::kNone ? Device::kNone : Device::kCpu),
       arrived_(masters_),
       arrived_bytes_(stream.backend() == Device::kCuda ? BytesOf(masters_) : 0),
       copies_(stream.device, stream.backend()),
@@ -53,7 +54,8 @@ void WeightAverage::Begin(const Stream& stream) {
   if (device_ == Device::kCuda) {
     updated_.Record(stream);
     updated_.Wait(copies_.get());
-    for (size_t i = 0; i < masters_.size(); ++i) CopyBytes(copies_.get(), masters_[i].data, arrived_[i].data, masters_[i].bytes());
+    for (size_t i = 0; i < masters_.size(); ++i)
+      CopyBytes(copies_.get(), masters_[i].data, arrived_[i].data, masters_[i].bytes());
     copied_.Record(copies_.get());
   }
   worker_.Give([this] {

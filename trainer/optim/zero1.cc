@@ -16,9 +16,7 @@
 namespace jevons {
 namespace {
 
-DType MomentDType(const OptimizerConfig& config) {
-  return config.moments() == MOMENTS_BF16 ? DType::kBF16 : DType::kF32;
-}
+DType MomentDType(const OptimizerConfig& config) { return config.moments() == MOMENTS_BF16 ? DType::kBF16 : DType::kF32; }
 
 Tensor Part(const Tensor& flat, Range elements) {
   return Tensor(static_cast<char*>(flat.data) + elements.begin * SizeOf(flat.dtype), flat.dtype, {elements.size()});
@@ -39,9 +37,12 @@ std::vector<ZeroOptimizer::Group> ZeroOptimizer::MakeGroups(const WeightStore& w
   const std::vector<ParamSpec>& specs = weights.specs();
   const Range experts = weights.experts();
   std::vector<Group> groups;
-  auto group_of = [&](bool expert, DType type, const std::vector<int>& holders, std::optional<int> passing, std::optional<int> stage) -> Group& {
+  auto group_of = [&](bool expert, DType type, const std::vector<int>& holders, std::optional<int> passing,
+                      std::optional<int> stage) -> Group& {
     for (Group& group : groups)
-      if (group.expert == expert && group.type == type && group.holders == holders && group.passing == passing && group.stage == stage) return group;
+      if (group.expert == expert && group.type == type && group.holders == holders && group.passing == passing &&
+          group.stage == stage)
+        return group;
     groups.push_back({.ranks = nullptr,
                       .expert = expert,
                       .type = type,
@@ -63,8 +64,8 @@ std::vector<ZeroOptimizer::Group> ZeroOptimizer::MakeGroups(const WeightStore& w
       chunk += copies * chunks;
       continue;
     }
-    Group& group = group_of(spec.expert, weights.value(p).dtype, holders, weights.passing(p) ? std::optional(spec.layer) : std::nullopt,
-                            partition.OnlyStageOf(spec.layer));
+    Group& group = group_of(spec.expert, weights.value(p).dtype, holders,
+                            weights.passing(p) ? std::optional(spec.layer) : std::nullopt, partition.OnlyStageOf(spec.layer));
     for (int64_t e = 0; e < copies; ++e, chunk += chunks) {
       if (spec.expert && (e < experts.begin || e >= experts.end)) continue;
       group.entries.push_back({.param = p,
@@ -89,23 +90,25 @@ int64_t ZeroOptimizer::SliceBytes(const OptimizerConfig& config, const Group& gr
   return bytes;
 }
 
-ZeroOptimizer::ZeroOptimizer(const OptimizerConfig& config, WeightStore& weights, const Partition& partition, Mesh& mesh, TakeWeights take)
+ZeroOptimizer::ZeroOptimizer(const OptimizerConfig& config, WeightStore& weights, const Partition& partition, Mesh& mesh,
+                             TakeWeights take)
     : config_(config),
       weights_(weights),
       mesh_(mesh),
       take_(std::move(take)),
       groups_(MakeGroups(weights, partition, mesh.rank().pp)),
-      arena_("optimizer",
-             [&] {
-               mesh.MakeHolderGroups(partition.HolderSets());
-               int64_t bytes = kMinimumArena;
-               for (Group& group : groups_) {
-                 group.ranks = group.expert ? &mesh.edp_of(group.holders) : &mesh.dp_of(group.holders);
-                 bytes += SliceBytes(config, group, group.ranks->size(), group.ranks->rank());
-               }
-               return bytes;
-             }(),
-             weights.device()),
+      arena_(
+          "optimizer",
+          [&] {
+            mesh.MakeHolderGroups(partition.HolderSets());
+            int64_t bytes = kMinimumArena;
+            for (Group& group : groups_) {
+              group.ranks = group.expert ? &mesh.edp_of(group.holders) : &mesh.dp_of(group.holders);
+              bytes += SliceBytes(config, group, group.ranks->size(), group.ranks->rank());
+            }
+            return bytes;
+          }(),
+          weights.device()),
       reduction_({.device = weights.device(), .counted = weights.backend()}, mesh.world().size()),
       chunks_(ChunksOfModel(weights.specs())) {
   for (Group& group : groups_) {
@@ -129,15 +132,16 @@ ZeroOptimizer::ZeroOptimizer(const OptimizerConfig& config, WeightStore& weights
   std::vector<Tensor> masters;
   for (const Group& group : groups_)
     for (const Slice& slice : group.slices) masters.push_back(slice.master);
-  average_ = std::make_unique<WeightAverage>(config.ema_decay(), std::move(masters), Stream{.device = weights.device(), .counted = weights.backend()});
+  average_ = std::make_unique<WeightAverage>(config.ema_decay(), std::move(masters),
+                                             Stream{.device = weights.device(), .counted = weights.backend()});
 }
 
 void ZeroOptimizer::Initialize(const OpContext& ops, double init_std, uint64_t seed) {
   for (Group& group : groups_) {
     for (Slice& slice : group.slices) {
       const Entry& entry = group.entries[slice.entry];
-      InitialValues(ops, weights_.specs()[entry.param], entry.param, init_std, seed,
-                    entry.global.begin + slice.elements.begin, slice.master);
+      InitialValues(ops, weights_.specs()[entry.param], entry.param, init_std, seed, entry.global.begin + slice.elements.begin,
+                    slice.master);
       Zero(ops.stream, slice.m);
       Zero(ops.stream, slice.v);
     }
@@ -149,8 +153,7 @@ void ZeroOptimizer::Initialize(const OpContext& ops, double init_std, uint64_t s
 void ZeroOptimizer::RestoreWeights(const OpContext& ops) {
   for (Group& group : groups_) {
     if (group.type != DType::kF32 && !group.passing)
-      for (Slice& slice : group.slices)
-        Copy(ops, slice.master, Part(group.entries[slice.entry].value, slice.elements));
+      for (Slice& slice : group.slices) Copy(ops, slice.master, Part(group.entries[slice.entry].value, slice.elements));
     GatherWeights(group, ops);
   }
 }
@@ -255,10 +258,12 @@ GradientSummary ZeroOptimizer::Summarize(const OpContext& ops, const GradientSto
   const bool flagged = std::any_of(sums.begin() + chunks_, sums.end(), [](int64_t flag) { return flag != 0; });
   if (std::isfinite(summary.norm) && !flagged) return summary;
   const std::vector<ParameterGradient> parameters = ParametersOf(sums);
-  const auto first = std::find_if(parameters.begin(), parameters.end(), [](const ParameterGradient& parameter) { return parameter.refused; });
-  summary.refused = first == parameters.end()
-                        ? "all parameters together has an infinite norm"
-                        : absl::StrCat(first->name, gradients.exact() ? " is NaN, Inf or too large to be summed exactly" : " is NaN or Inf");
+  const auto first =
+      std::find_if(parameters.begin(), parameters.end(), [](const ParameterGradient& parameter) { return parameter.refused; });
+  summary.refused =
+      first == parameters.end()
+          ? "all parameters together has an infinite norm"
+          : absl::StrCat(first->name, gradients.exact() ? " is NaN, Inf or too large to be summed exactly" : " is NaN or Inf");
   return summary;
 }
 

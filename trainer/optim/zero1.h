@@ -34,9 +34,9 @@ struct StateSlice {
 };
 
 struct GradientSummary {
-  double norm = 0;                          // of the whole gradient, before clipping
-  double scale = 1;                         // what is held is the gradient times this, a power of two; the norm is not
-  std::optional<std::string> refused;       // what is wrong with which parameter first: "model.norm.weight is NaN or Inf"
+  double norm = 0;                     // of the whole gradient, before clipping
+  double scale = 1;                    // what is held is the gradient times this, a power of two; the norm is not
+  std::optional<std::string> refused;  // what is wrong with which parameter first: "model.norm.weight is NaN or Inf"
 };
 
 // What a parameter, of a stack of experts each by itself, has of the gradient.
@@ -49,7 +49,8 @@ struct ParameterGradient {
 class ZeroOptimizer {
  public:
   // take: gets the new values of weights that are only passing, a layer's at a time, whenever there are such. Collective over the world.
-  ZeroOptimizer(const OptimizerConfig& config, WeightStore& weights, const Partition& partition, Mesh& mesh, TakeWeights take = {});
+  ZeroOptimizer(const OptimizerConfig& config, WeightStore& weights, const Partition& partition, Mesh& mesh,
+                TakeWeights take = {});
 
   // Fresh weights and moments. Every rank computes its own part from (seed, parameter, element).
   void Initialize(const OpContext& ops, double init_std, uint64_t seed);
@@ -86,31 +87,31 @@ class ZeroOptimizer {
   const BackgroundReduction& reduction() const { return reduction_; }
 
  private:
-  struct Entry {               // one tensor that ownership is decided on: a dense parameter, or one expert of a stack
+  struct Entry {  // one tensor that ownership is decided on: a dense parameter, or one expert of a stack
     size_t param;
-    int64_t local_expert;      // -1: dense
-    int64_t size;              // elements
-    int64_t first_chunk;       // index of its first chunk among all chunks of the model
-    Range global;              // flat range in the logical tensor
-    Tensor value;              // [size] compute weights; empty: they only pass
+    int64_t local_expert;  // -1: dense
+    int64_t size;          // elements
+    int64_t first_chunk;   // index of its first chunk among all chunks of the model
+    Range global;          // flat range in the logical tensor
+    Tensor value;          // [size] compute weights; empty: they only pass
   };
   struct Slice {
     size_t entry = 0;
-    Range elements;            // of the entry
-    Tensor master, m, v;       // [elements]
-    Tensor gradient;           // [elements] of the gradient's sum: set when its reduction begins
+    Range elements;       // of the entry
+    Tensor master, m, v;  // [elements]
+    Tensor gradient;      // [elements] of the gradient's sum: set when its reduction begins
   };
   struct Group {
     Communicator* ranks;
     bool expert;
     DType type;
-    std::vector<int> holders;  // pp ranks
+    std::vector<int> holders;    // pp ranks
     std::optional<int> passing;  // the layer whose weights only pass
     std::optional<int> stage;    // the one that computes with it; none where several do
     std::vector<Entry> entries;
     std::vector<int64_t> sizes;
     std::vector<Slice> slices;
-    bool reduces = false;      // has begun to, in this step
+    bool reduces = false;  // has begun to, in this step
   };
   static std::vector<Group> MakeGroups(const WeightStore& weights, const Partition& partition, int pp_rank);
   static int64_t SliceBytes(const OptimizerConfig& config, const Group& group, int ranks, int rank);
@@ -122,7 +123,9 @@ class ZeroOptimizer {
   // The bits of the sums of squares of [chunks of the model], then [parameters, experts each] flags: the same on all ranks.
   std::vector<int64_t> ChunkSums(const OpContext& ops, const GradientStore& gradients) const;
   std::vector<ParameterGradient> ParametersOf(std::span<const int64_t> sums) const;
-  static int64_t FirstChunk(const Group& group, const Slice& slice) { return group.entries[slice.entry].first_chunk + slice.elements.begin / kChunk; }
+  static int64_t FirstChunk(const Group& group, const Slice& slice) {
+    return group.entries[slice.entry].first_chunk + slice.elements.begin / kChunk;
+  }
   // Weights that the ranks have written each its slices of, or that are to be made of masters, to everybody.
   void GatherWeights(Group& group, const OpContext& ops);
   void PassWeights(Group& group, const OpContext& ops);
@@ -135,8 +138,8 @@ class ZeroOptimizer {
   Arena arena_;
   BackgroundReduction reduction_;
   std::unique_ptr<WeightAverage> average_;  // of the slices, group after group; null: none is kept
-  int64_t chunks_ = 0;      // of the model
-  double gradient_unit_ = 1;  // what 1 of a slice's gradient is worth
+  int64_t chunks_ = 0;                      // of the model
+  double gradient_unit_ = 1;                // what 1 of a slice's gradient is worth
   bool hashes_ = false;
   uint64_t hashing_ = 0, contributions_ = 0;  // of this step so far, of the last one
 };

@@ -29,7 +29,8 @@ std::vector<ParameterGradient> ZeroOptimizer::ParametersOf(std::span<const int64
   return parameters;
 }
 
-std::vector<ParameterGradient> ZeroOptimizer::ParameterGradients(const OpContext& ops, const GradientStore& gradients, double scale) const {
+std::vector<ParameterGradient> ZeroOptimizer::ParameterGradients(const OpContext& ops, const GradientStore& gradients,
+                                                                 double scale) const {
   std::vector<ParameterGradient> parameters = ParametersOf(ChunkSums(ops, gradients));
   for (ParameterGradient& parameter : parameters) parameter.norm /= scale;
   return parameters;
@@ -43,8 +44,8 @@ uint64_t ZeroOptimizer::GradientHash(const OpContext& ops) const {
       auto* data = static_cast<std::byte*>(slice.gradient.data);
       const int64_t chunk_bytes = kChunk * SizeOf(slice.gradient.dtype), bytes = slice.gradient.bytes();
       for (int64_t done = 0, chunk = FirstChunk(group, slice); done < bytes; done += chunk_bytes, ++chunk)
-        hashes[static_cast<size_t>(chunk)] =
-            std::bit_cast<int64_t>(HashOf(ops.stream, std::span<const std::byte>(data + done, static_cast<size_t>(std::min(chunk_bytes, bytes - done)))));
+        hashes[static_cast<size_t>(chunk)] = std::bit_cast<int64_t>(HashOf(
+            ops.stream, std::span<const std::byte>(data + done, static_cast<size_t>(std::min(chunk_bytes, bytes - done)))));
     }
   }
   mesh_.world().AllReduceSum(hashes);

@@ -34,8 +34,7 @@ Sums SumsOf(const std::vector<ProductSample>& samples, const Measurements& m) {
 std::string Line(const char* name, double value, const std::string& comment, int indent = 2) {
   const bool whole = value == std::floor(value) && std::abs(value) < 1e15;
   const std::string number = whole ? absl::StrFormat("%.0f", value) : absl::StrFormat("%.4g", value);
-  return absl::StrFormat("%-40s# %s\n", std::string(static_cast<size_t>(indent), ' ') + name + ": " + number,
-                         comment);
+  return absl::StrFormat("%-40s# %s\n", std::string(static_cast<size_t>(indent), ' ') + name + ": " + number, comment);
 }
 
 }  // namespace
@@ -76,8 +75,7 @@ ClusterConfig FitCluster(const Measurements& m, const Constants& constants) {
   gpu.set_bf16_tflops(fit.tflops[1]);
   gpu.set_fp8_tflops(fit.tflops[2]);
   gpu.set_attention_forward_tflops(m.attention_forward_flops / m.attention_forward_seconds / 1e12 * length);
-  gpu.set_attention_backward_tflops(m.attention_backward_flops / m.attention_backward_seconds / 1e12 *
-                                    length);
+  gpu.set_attention_backward_tflops(m.attention_backward_flops / m.attention_backward_seconds / 1e12 * length);
   gpu.set_hbm_gbs(m.copy.gbs() / constants.hbm_share);
   gpu.set_hbm_gib(m.memory_gib / m.ranks_per_node);
   gpu.set_reserved_gib(m.occupied_gib / m.ranks_per_node);
@@ -109,41 +107,35 @@ std::string CalibrationText(const Measurements& m, const Constants& constants) {
       "rank.\n"
       "# %s. Products fit within %.0f%% on average.\n"
       "name: \"%s\"\n",
-      m.date, m.ranks, m.threads, m.ranks_per_node, m.shapes, 100 * FitProducts(m).mean_error,
-      absl::CEscape(m.device));
+      m.date, m.ranks, m.threads, m.ranks_per_node, m.shapes, 100 * FitProducts(m).mean_error, absl::CEscape(m.device));
   text += Line("gpus", static_cast<double>(c.gpus()), "ranks", 0) + "gpu {\n";
-  text += Line("peak_bf16_tflops", gpu.peak_bf16_tflops(),
-               "measured: FP32 multiply-adds on registers; what an MFU relates to");
+  text += Line("peak_bf16_tflops", gpu.peak_bf16_tflops(), "measured: FP32 multiply-adds on registers; what an MFU relates to");
   text += Line("fp32_tflops", gpu.fp32_tflops(), "fitted with launch_us on the products");
   text += Line("bf16_tflops", gpu.bf16_tflops(), "the same");
   text += Line("fp8_tflops", gpu.fp8_tflops(), "the same; FP8 is emulated");
-  const std::string scaled =
-      absl::StrFormat("at %g tokens, for endless ones by the model's law", m.attention_length);
+  const std::string scaled = absl::StrFormat("at %g tokens, for endless ones by the model's law", m.attention_length);
   text += Line("attention_forward_tflops", gpu.attention_forward_tflops(), "measured " + scaled);
   text += Line("attention_backward_tflops", gpu.attention_backward_tflops(), "measured " + scaled);
   text += Line("hbm_gbs", gpu.hbm_gbs(), divided("a copy's", m.copy.gbs(), constants.hbm_share));
-  text += Line("hbm_gib", gpu.hbm_gib(),
-               "a rank's part of the machine's memory, or of what this container may use");
+  text += Line("hbm_gib", gpu.hbm_gib(), "a rank's part of the machine's memory, or of what this container may use");
   text += Line("reserved_gib", gpu.reserved_gib(), "a rank's part of what others had in use");
   text += Line("sms", static_cast<double>(gpu.sms()), "threads of a rank");
   text += Line("communication_sms", 0, "a CPU's messages overlap with nothing");
   text += Line("launch_us", gpu.launch_us(), "fitted with the rates");
   text += Line("tile_rows", 0, "not measured: a CPU's grouped products take rows as they come");
-  text += Line("elementwise_gbs", gpu.elementwise_gbs(),
-               "measured: norms and SwiGLU, forward and backward, and the loss");
+  text += Line("elementwise_gbs", gpu.elementwise_gbs(), "measured: norms and SwiGLU, forward and backward, and the loss");
   text += Line("cast_gbs", gpu.cast_gbs(), "measured: BF16 to E4M3 in tiles of 1x128");
   text += "}\nnode {\n" + Line("gpus", static_cast<double>(c.node().gpus()), "ranks on this machine");
   text += Line("nvlink_gbs", c.node().nvlink_gbs(),
                m.ranks_per_node == 1 ? "not measured: one rank has no peer on its machine"
-                            : divided("an all-to-all's", m.exchange_gbs, constants.nvlink_share));
+                                     : divided("an all-to-all's", m.exchange_gbs, constants.nvlink_share));
   text += "}\nnetwork {\n";
-  text +=
-      Line("gbs", c.network().gbs(),
-           m.ranks == m.ranks_per_node ? "one machine"
-                                       : divided("an all-to-all's between machines", m.network_gbs, constants.network_share));
-  text += Line("exchange_gbs", c.network().exchange_gbs(), m.ranks == m.ranks_per_node ? "one machine" : "measured: the same all-to-all");
-  text += Line("latency_us", c.network().latency_us(),
-               m.ranks == 1 ? "one rank" : "measured: an all-to-all of 1 KiB to each");
+  text += Line("gbs", c.network().gbs(),
+               m.ranks == m.ranks_per_node ? "one machine"
+                                           : divided("an all-to-all's between machines", m.network_gbs, constants.network_share));
+  text += Line("exchange_gbs", c.network().exchange_gbs(),
+               m.ranks == m.ranks_per_node ? "one machine" : "measured: the same all-to-all");
+  text += Line("latency_us", c.network().latency_us(), m.ranks == 1 ? "one rank" : "measured: an all-to-all of 1 KiB to each");
   text += "}\nhour {\n";
   text += Line("dollars_per_gpu", c.hour().dollars_per_gpu(), "cost.price_per_device_hour for each thread");
   text += Line("watts_per_gpu", 0, "not measured");

@@ -35,8 +35,8 @@ struct Measurements {
          attention_forward_seconds = 0;  // causal: 2 FLOPs per multiply-add of half the pairs
   double attention_backward_flops = 0, attention_backward_seconds = 0;
   double exchange_seconds = 0,
-         exchange_gbs = 0,             // a small all-to-all; a large one within machines, sent by each rank; 0 with one rank on each
-      network_gbs = 0;                 // the same between machines; 0 with one
+         exchange_gbs = 0,  // a small all-to-all; a large one within machines, sent by each rank; 0 with one rank on each
+      network_gbs = 0;      // the same between machines; 0 with one
   double dollars_per_device_hour = 0;  // a device is a thread's core
 };
 

@@ -18,7 +18,12 @@ double SecondsOf(const std::vector<BlockTimes>& parts, const LayerModel& layers,
 
 PlannedStage PlanStage(const ModelShape& model, const LayerModel& layers, const StagePart& part) {
   const int64_t dense = std::clamp<int64_t>(model.dense_layers - part.layers.begin, 0, part.layers.size());
-  PlannedStage stage{.content = {.dense_blocks = dense, .moe_blocks = part.layers.size() - dense, .embedding = part.first, .tail = part.last}, .parts = {}, .forward = {}, .input = {}, .weight = {}};
+  PlannedStage stage{
+      .content = {.dense_blocks = dense, .moe_blocks = part.layers.size() - dense, .embedding = part.first, .tail = part.last},
+      .parts = {},
+      .forward = {},
+      .input = {},
+      .weight = {}};
   const BlockTimes moe = model.moe() ? layers.Block(false) : BlockTimes();
   if (part.first) stage.parts.push_back(layers.Embedding());
   stage.parts.insert(stage.parts.end(), static_cast<size_t>(dense), layers.Block(true));
@@ -83,13 +88,15 @@ double OverlappedStages(const PlannedStage& f, const PlannedStage& b, const Laye
 OptimizerTimes TimeOptimizer(const StageParameters& p, const Layout& l, int copies, const KernelModel& kernels) {
   const int64_t node = kernels.cluster().node().gpus();
   const int64_t dense_ranks = l.dp() * l.cp * copies, expert_ranks = std::max<int64_t>(l.edp(), 1) * copies;
-  const int64_t dense_inside = std::min(node, l.dp() * l.cp), expert_inside = l.ep >= node ? 1 : std::min(node / l.ep, expert_ranks);
+  const int64_t dense_inside = std::min(node, l.dp() * l.cp),
+                expert_inside = l.ep >= node ? 1 : std::min(node / l.ep, expert_ranks);
   OptimizerTimes t;
   t.reduce = kernels.Ring(4 * p.dense, dense_ranks, dense_inside) + kernels.Ring(4 * p.experts, expert_ranks, expert_inside);
-  t.gather = kernels.Ring(l.value_bytes * p.dense, dense_ranks, dense_inside) + kernels.Ring(l.value_bytes * p.experts, expert_ranks, expert_inside);
+  t.gather = kernels.Ring(l.value_bytes * p.dense, dense_ranks, dense_inside) +
+             kernels.Ring(l.value_bytes * p.experts, expert_ranks, expert_inside);
   const double owned = p.dense / static_cast<double>(dense_ranks) + p.experts / static_cast<double>(expert_ranks);
-  const double master = l.value_bytes < 4 ? 8 + l.value_bytes : 8;          // read and written, with a copy in BF16
-  const double state = 4 + 2 * (l.bf16_moments ? 4 : 8) + master;           // gradient; moments, read and written
+  const double master = l.value_bytes < 4 ? 8 + l.value_bytes : 8;                       // read and written, with a copy in BF16
+  const double state = 4 + 2 * (l.bf16_moments ? 4 : 8) + master;                        // gradient; moments, read and written
   t.update = kernels.Stream(4 * (p.dense + p.experts)) + kernels.Stream(state * owned);  // the norm reads all gradients once
   return t;
 }
@@ -109,7 +116,8 @@ StageCosts CostsOf(const PlannedStage& stage, const ModelShape& model, const Lay
 std::vector<StagePart> FastestCut(const ModelShape& model, const LayerModel& layers, int stages, bool overlap) {
   const int64_t L = model.layers;
   std::vector<double> seconds;  // the embedding is with the first layer; head and modules are a unit of their own
-  for (int64_t i = 0; i < L; ++i) seconds.push_back(SecondsOf(PlanStage(model, layers, {{i, i + 1}, i == 0, false}).parts, layers, overlap));
+  for (int64_t i = 0; i < L; ++i)
+    seconds.push_back(SecondsOf(PlanStage(model, layers, {{i, i + 1}, i == 0, false}).parts, layers, overlap));
   seconds.push_back(SecondsOf(PlanStage(model, layers, {{L, L}, false, true}).parts, layers, overlap));
   std::vector<StagePart> cut;
   int64_t begin = 0;
@@ -132,7 +140,8 @@ StepModel ModelStep(const ModelShape& model, const Layout& layout, const KernelM
   const double imbalance = kernels.constants().expert_imbalance, gap = 1 + kernels.constants().unevenness;
   StepModel step;
   step.cut = layout.cut.empty() ? FastestCut(model, layers, schedule.stages, layout.overlap || layout.overlap_all) : layout.cut;
-  JEVONS_CHECK(static_cast<int>(step.cut.size()) == schedule.stages, "a cut into %d stages for %d", static_cast<int>(step.cut.size()), schedule.stages);
+  JEVONS_CHECK(static_cast<int>(step.cut.size()) == schedule.stages, "a cut into %d stages for %d",
+               static_cast<int>(step.cut.size()), schedule.stages);
   step.stages = PlanStages(model, layers, step.cut);
   const size_t S = step.stages.size();
   for (const PlannedStage& stage : step.stages) step.costs.stages.push_back(CostsOf(stage, model, layout, imbalance, gap));
@@ -141,7 +150,8 @@ StepModel ModelStep(const ModelShape& model, const Layout& layout, const KernelM
     for (size_t b = 0; b < S; ++b) {
       const StageCosts &cf = step.costs.stages[f], &cb = step.costs.stages[b];
       const double alone = cf.forward + cb.input + cb.weight;
-      const double pair = layout.overlap || layout.overlap_all ? OverlappedStages(step.stages[f], step.stages[b], layers) * gap : alone;
+      const double pair =
+          layout.overlap || layout.overlap_all ? OverlappedStages(step.stages[f], step.stages[b], layers) * gap : alone;
       step.costs.overlapped[f * S + b] = std::min(pair, alone);
     }
   }
@@ -153,7 +163,8 @@ StepModel ModelStep(const ModelShape& model, const Layout& layout, const KernelM
     c.weight *= share;
   }
   if (layout.pp > 1) {
-    const double bytes = layout.value_bytes * static_cast<double>(layout.micro_batch_tokens() * model.hidden) / static_cast<double>(layout.tp);
+    const double bytes =
+        layout.value_bytes * static_cast<double>(layout.micro_batch_tokens() * model.hidden) / static_cast<double>(layout.tp);
     const bool inside = layout.gpus <= kernels.cluster().node().gpus();
     step.costs.transfer = kernels.PointToPoint(bytes, inside);
   }

@@ -9,7 +9,8 @@
 namespace jevons {
 
 absl::StatusOr<MeshShape> MeshOn(const RunConfig& config, const ClusterConfig& cluster, const Layout& layout) {
-  const MeshShape mesh{.world = static_cast<int>(layout.gpus), .pp = static_cast<int>(layout.pp), .ep = static_cast<int>(layout.ep)};
+  const MeshShape mesh{
+      .world = static_cast<int>(layout.gpus), .pp = static_cast<int>(layout.pp), .ep = static_cast<int>(layout.ep)};
   const auto gpus = static_cast<int>(cluster.node().gpus());
   return OverNodes(config, mesh, mesh.ep <= gpus ? 1 : mesh.ep % gpus == 0 ? mesh.ep / gpus : 0);
 }
@@ -49,7 +50,8 @@ void CountBest(const RunConfig& config, const ClusterConfig& cluster, int wanted
   });
 }
 
-const Candidate* NearestThatFits(const RunConfig& config, const ClusterConfig& cluster, SearchResult& result, const Layout& base) {
+const Candidate* NearestThatFits(const RunConfig& config, const ClusterConfig& cluster, SearchResult& result,
+                                 const Layout& base) {
   for (Candidate* c : ByNearness(result, base)) {
     Count(config, cluster, *c);
     if (!c->overfull()) return c;

@@ -8,8 +8,11 @@
 namespace jevons {
 
 double PartsOfToken(double parts, const ModelShape& m, bool limit_groups) {
-  const RoutingShape shape{.experts = m.experts, .groups = m.groups, .kept = limit_groups ? m.kept_groups : m.groups, .slots = m.top_k};
-  const auto begin = [&](double part) { return std::min<int64_t>(m.experts, std::llround(part * static_cast<double>(m.experts) / parts)); };
+  const RoutingShape shape{
+      .experts = m.experts, .groups = m.groups, .kept = limit_groups ? m.kept_groups : m.groups, .slots = m.top_k};
+  const auto begin = [&](double part) {
+    return std::min<int64_t>(m.experts, std::llround(part * static_cast<double>(m.experts) / parts));
+  };
   const int64_t size = begin(1), group = m.experts / m.groups;
   // Parts that have whole groups, or lie within one, are alike.
   if (std::max(size, group) % std::min(size, group) == 0 && static_cast<double>(size) * parts == static_cast<double>(m.experts))
@@ -20,9 +23,11 @@ double PartsOfToken(double parts, const ModelShape& m, bool limit_groups) {
 }
 
 DispatchRows RowsOfToken(const ModelShape& m, const Layout& l, int64_t gpus_per_node) {
-  const double ep = static_cast<double>(l.ep), nodes = ep / std::min(ep, static_cast<double>(gpus_per_node)), k = static_cast<double>(m.top_k);
+  const double ep = static_cast<double>(l.ep), nodes = ep / std::min(ep, static_cast<double>(gpus_per_node)),
+               k = static_cast<double>(m.top_k);
   if (l.dispatch == Dispatch::kFlat) return {.network = k * (1 - 1 / nodes), .links = k * (1 / nodes - 1 / ep)};
-  return {.network = PartsOfToken(nodes, m, l.limit_nodes) * (1 - 1 / nodes), .links = PartsOfToken(ep, m, l.limit_nodes) * (1 - 1 / ep)};
+  return {.network = PartsOfToken(nodes, m, l.limit_nodes) * (1 - 1 / nodes),
+          .links = PartsOfToken(ep, m, l.limit_nodes) * (1 - 1 / ep)};
 }
 
 }  // namespace jevons

@@ -7,7 +7,7 @@
 namespace jevons {
 namespace {
 
-constexpr double kBackwardProducts = 2.5; // attention's backward has five products for forward's two
+constexpr double kBackwardProducts = 2.5;  // attention's backward has five products for forward's two
 
 double Bytes(Precision precision) { return precision == Precision::kFp32 ? 4 : precision == Precision::kBf16 ? 2 : 1; }
 
@@ -78,15 +78,16 @@ double KernelModel::Exchange(double tokens, double row_bytes, const ModelShape& 
 double KernelModel::Ring(double bytes, int64_t ranks, int64_t inside) const {
   if (ranks <= 1) return 0;
   const double link = cluster_.node().nvlink_gbs() * 1e9 * constants_.nvlink_share;
-  const double network = cluster_.network().gbs() * 1e9 * constants_.network_share * static_cast<double>(std::max<int64_t>(inside, 1));
+  const double network =
+      cluster_.network().gbs() * 1e9 * constants_.network_share * static_cast<double>(std::max<int64_t>(inside, 1));
   const double rate = inside >= ranks ? link : (inside > 1 ? std::min(link, network) : network);
   return bytes * static_cast<double>(ranks - 1) / static_cast<double>(ranks) / rate +
          cluster_.network().latency_us() * 1e-6 * static_cast<double>(ranks);
 }
 
 double KernelModel::PointToPoint(double bytes, bool inside_node) const {
-  const double rate = inside_node ? cluster_.node().nvlink_gbs() * constants_.nvlink_share
-                                  : cluster_.network().gbs() * constants_.network_share;
+  const double rate =
+      inside_node ? cluster_.node().nvlink_gbs() * constants_.nvlink_share : cluster_.network().gbs() * constants_.network_share;
   return bytes / (rate * 1e9) + cluster_.network().latency_us() * 1e-6;
 }
 

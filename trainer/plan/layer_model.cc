@@ -6,15 +6,15 @@ namespace jevons {
 namespace {
 
 // Bytes that kernels without products move, per element, summed over their passes; BF16 values.
-constexpr double kNormForward = 10;       // two norms of the residual stream read and write, two sums of it read twice and write
+constexpr double kNormForward = 10;  // two norms of the residual stream read and write, two sums of it read twice and write
 constexpr double kNormBackward = 16;
-constexpr double kNormAgain = 4;          // the second run of both norms
-constexpr double kRope = 4;               // per query element: rotate and join, in one pass
-constexpr double kSwiGluForward = 6;      // per element of the inner width: reads two, writes one
-constexpr double kSwiGluBackward = 12;    // reads two and the gradient, writes two and the activation
-constexpr double kQuantise = 3;           // reads BF16, writes FP8
-constexpr double kTranspose = 2;          // FP8 to FP8 the other way
-constexpr double kLossPasses = 12;        // per logit: FP32 logits written, read twice, gradient in BF16
+constexpr double kNormAgain = 4;        // the second run of both norms
+constexpr double kRope = 4;             // per query element: rotate and join, in one pass
+constexpr double kSwiGluForward = 6;    // per element of the inner width: reads two, writes one
+constexpr double kSwiGluBackward = 12;  // reads two and the gradient, writes two and the activation
+constexpr double kQuantise = 3;         // reads BF16, writes FP8
+constexpr double kTranspose = 2;        // FP8 to FP8 the other way
+constexpr double kLossPasses = 12;      // per logit: FP32 logits written, read twice, gradient in BF16
 
 }  // namespace
 
@@ -87,7 +87,8 @@ void LayerModel::AddProduct(const Projection& p, Cost cost, Work& f, Work& i, Wo
 }
 
 void LayerModel::AddAttention(BlockTimes& t) const {
-  for (const Projection& product : model_.attention) AddProduct(product, Cost::kProducts, t.attention_f, t.attention_i, t.attention_w);
+  for (const Projection& product : model_.attention)
+    AddProduct(product, Cost::kProducts, t.attention_f, t.attention_i, t.attention_w);
   const double T = group_tokens_, S = static_cast<double>(layout_.sequence);
   const double width = static_cast<double>(model_.heads * (model_.qk_dim + model_.v_dim)) / tp_;
   t.attention_f[Cost::kAttention] += kernels_.AttentionForward(T * S * layout_.context_imbalance, width, S);
@@ -98,7 +99,7 @@ void LayerModel::AddAttention(BlockTimes& t) const {
   t.attention_f[Cost::kElementwise] += Moved(2 * kNormForward * H + kRope * Q + kNormAgain * latents);
   t.attention_i[Cost::kElementwise] +=
       Moved(kNormBackward * H + kRope * Q + kNormBackward / 2 * latents + (norms ? 2 * kNormAgain * H : 0) +
-                           (layout_.recompute == Recompute::kSelective ? kRope * Q : 0));
+            (layout_.recompute == Recompute::kSelective ? kRope * Q : 0));
   if (layout_.tp > 1) {
     t.attention_f[Cost::kTensorParallel] += TensorParallel();
     t.attention_i[Cost::kTensorParallel] += TensorParallel() * 1.5;  // rows are gathered again for the weight gradient
@@ -107,18 +108,19 @@ void LayerModel::AddAttention(BlockTimes& t) const {
 
 void LayerModel::AddFfn(double width, double rows, double groups, Cost cost, BlockTimes& t) const {
   const double H = static_cast<double>(model_.hidden);
-  t.experts_f[cost] += kernels_.Gemm({rows, 2 * width, H, groups}, precision_) + kernels_.Gemm({rows, H, width, groups}, precision_);
-  t.experts_i[cost] += kernels_.Gemm({rows, H, 2 * width, groups}, precision_) + kernels_.Gemm({rows, width, H, groups}, precision_);
-  t.experts_w[cost] +=
-      kernels_.WeightGradient({rows, 2 * width, H, groups}, precision_) + kernels_.WeightGradient({rows, H, width, groups}, precision_);
+  t.experts_f[cost] +=
+      kernels_.Gemm({rows, 2 * width, H, groups}, precision_) + kernels_.Gemm({rows, H, width, groups}, precision_);
+  t.experts_i[cost] +=
+      kernels_.Gemm({rows, H, 2 * width, groups}, precision_) + kernels_.Gemm({rows, width, H, groups}, precision_);
+  t.experts_w[cost] += kernels_.WeightGradient({rows, 2 * width, H, groups}, precision_) +
+                       kernels_.WeightGradient({rows, H, width, groups}, precision_);
   const bool again = layout_.recompute == Recompute::kElementwise || layout_.recompute == Recompute::kSelective;
   t.experts_f[Cost::kElementwise] += Moved(kSwiGluForward * rows * width);
   t.experts_i[Cost::kElementwise] += Moved((kSwiGluBackward + (again ? kSwiGluForward / 2 : 0)) * rows * width);
   if (!IsFp8(precision_)) return;
   t.experts_f[Cost::kCasts] += kernels_.Cast(rows * width);  // the rest of it inside SwiGLU
   t.experts_i[Cost::kCasts] += kernels_.Cast(kQuantise * rows * 2 * width);
-  if (precision_ == Precision::kFp8Block)
-    t.experts_w[Cost::kCasts] += kernels_.Cast(kTranspose * rows * (2 * H + 3 * width));
+  if (precision_ == Precision::kFp8Block) t.experts_w[Cost::kCasts] += kernels_.Cast(kTranspose * rows * (2 * H + 3 * width));
 }
 
 // Gate, dispatch, the rows' way to their experts and back.

@@ -11,8 +11,8 @@
 namespace jevons {
 
 enum class Cost { kProducts, kExperts, kAttention, kHead, kCasts, kElementwise, kDispatch, kCombine, kTensorParallel };
-inline constexpr std::array kCostNames = {"dense products", "expert products", "attention core",  "head and loss", "FP8 casts",
-                                          "elementwise",    "dispatch",        "combine",         "tensor parallel"};
+inline constexpr std::array kCostNames = {"dense products", "expert products", "attention core", "head and loss",  "FP8 casts",
+                                          "elementwise",    "dispatch",        "combine",        "tensor parallel"};
 inline constexpr size_t kCosts = kCostNames.size();
 
 // Seconds by kind.
@@ -32,7 +32,7 @@ struct BlockTimes {
   Work experts_f, experts_i, experts_w;        // routed and shared, or the dense FFN
   Work recompute;                              // of the block, where all of it runs again
   double dispatch_f = 0, combine_f = 0;
-  double dispatch_b = 0, combine_b = 0;        // combine's backward sends, dispatch's backward returns
+  double dispatch_b = 0, combine_b = 0;  // combine's backward sends, dispatch's backward returns
 
   Work forward() const;  // one after the other
   Work input() const;
@@ -71,7 +71,7 @@ class LayerModel {
   KernelModel kernels_;
   Precision precision_;
   double tp_;
-  double tokens_;  // per GPU after the split of rows over tp
+  double tokens_;        // per GPU after the split of rows over tp
   double group_tokens_;  // per tensor-parallel group
 };
 

@@ -49,8 +49,9 @@ std::optional<Fault> FindFault(const Layout& l, const ModelShape& model, const C
   if (ranks % l.ep != 0) return fault("parallel.ep", &Layout::ep, absl::StrFormat("must divide the %d GPUs of a stage", ranks));
   const int64_t unit = l.dp() * l.micro_batch;
   if (l.batch % unit != 0 || l.batch < unit) {
-    return fault("train.batch_sequences", &Layout::batch,
-                 absl::StrFormat("must be a multiple of %d: %d data-parallel ranks x micro-batches of %d", unit, l.dp(), l.micro_batch));
+    return fault(
+        "train.batch_sequences", &Layout::batch,
+        absl::StrFormat("must be a multiple of %d: %d data-parallel ranks x micro-batches of %d", unit, l.dp(), l.micro_batch));
   }
   if (l.pp == 1) return std::nullopt;
   const absl::Status schedule = l.schedule_shape().Validate();
@@ -103,7 +104,8 @@ Distance DistanceOf(const Layout& l, const Layout& wanted, const Fault& fault) {
 }
 
 // The legal layout that differs least in pp, ep and batch.
-std::optional<Layout> NearestLegal(const Layout& wanted, const Fault& fault, const ModelShape& model, const ClusterConfig& cluster) {
+std::optional<Layout> NearestLegal(const Layout& wanted, const Fault& fault, const ModelShape& model,
+                                   const ClusterConfig& cluster) {
   std::optional<Layout> best;
   Layout l = wanted;
   l.gpus = std::min(wanted.gpus, cluster.gpus());
@@ -137,10 +139,11 @@ std::string Changes(const Layout& l, const Layout& wanted) {
 
 absl::Status CheckPrecision(const Layout& l, const ClusterConfig& cluster) {
   if (IsFp8(l.precision) && cluster.gpu().fp8_tflops() <= 0)
-    return UsageError(absl::StrFormat("precision.gemm = FP8_BLOCK: %s has no FP8 (gpu.fp8_tflops = 0); nearest legal: AS_COMPUTE", cluster.name()));
-  if (l.plain() == Precision::kFp32 && cluster.gpu().fp32_tflops() <= 0)
-    return UsageError(absl::StrFormat("precision.compute = FP32: the table of %s has no FP32 rate (gpu.fp32_tflops = 0); nearest legal: BF16",
+    return UsageError(absl::StrFormat("precision.gemm = FP8_BLOCK: %s has no FP8 (gpu.fp8_tflops = 0); nearest legal: AS_COMPUTE",
                                       cluster.name()));
+  if (l.plain() == Precision::kFp32 && cluster.gpu().fp32_tflops() <= 0)
+    return UsageError(absl::StrFormat(
+        "precision.compute = FP32: the table of %s has no FP32 rate (gpu.fp32_tflops = 0); nearest legal: BF16", cluster.name()));
   return absl::OkStatus();
 }
 
@@ -200,11 +203,13 @@ Layout LayoutOf(const RunConfig& config, int64_t gpus) {
           .sequence = config.data().sequence_length(),
           .batch = config.train().batch_sequences(),
           .micro_batch = config.train().micro_batch_sequences(),
-          .precision = fp8 ? Precision::kFp8Block : fp32 ? Precision::kFp32 : Precision::kBf16,
+          .precision = fp8    ? Precision::kFp8Block
+                       : fp32 ? Precision::kFp32
+                              : Precision::kBf16,
           .value_bytes = fp32 ? 4.0 : 2.0,
           .recompute = config.train().recompute_stages()           ? Recompute::kFull
                        : config.train().recompute_up_projections() ? Recompute::kSelective
-                                                                    : Recompute::kElementwise,
+                                                                   : Recompute::kElementwise,
           .dispatch = config.parallel().dispatch() == FLAT ? Dispatch::kFlat : Dispatch::kForwarding,
           .weight_codes = ReadsPlainB(config.parallel().backend() == CUDA ? Device::kCuda : Device::kCpu) ? 1 : 2,
           .values_of_codes = config.precision().compute() == FP32 || config.precision().shadow_interval() > 0,
@@ -213,7 +218,8 @@ Layout LayoutOf(const RunConfig& config, int64_t gpus) {
 
 absl::StatusOr<Layout> CutLayoutOf(const RunConfig& config, int64_t gpus) {
   Layout layout = LayoutOf(config, gpus);
-  const ScheduleShape pipeline{.kind = layout.schedule, .pp = static_cast<int>(layout.pp), .virtual_stages = static_cast<int>(layout.virtual_stages)};
+  const ScheduleShape pipeline{
+      .kind = layout.schedule, .pp = static_cast<int>(layout.pp), .virtual_stages = static_cast<int>(layout.virtual_stages)};
   JEVONS_ASSIGN_OR_RETURN(layout.cut, CutIntoStages(config.model(), pipeline.stages(), config.parallel().stages()));
   return layout;
 }

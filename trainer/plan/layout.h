@@ -51,7 +51,7 @@ struct Layout {
   double context_imbalance = 1;
 
   int64_t dp() const { return gpus / (pp * tp * cp); }  // replicas of a dense parameter
-  int64_t edp() const { return dp() * tp * cp / ep; }    // of an expert
+  int64_t edp() const { return dp() * tp * cp / ep; }   // of an expert
   int64_t micro_batches() const { return batch / (dp() * micro_batch); }
   int64_t micro_batch_tokens() const { return micro_batch * sequence / cp; }  // per tensor-parallel group
   double tokens_per_step() const { return static_cast<double>(batch) * static_cast<double>(sequence); }

@@ -41,7 +41,8 @@ std::vector<std::string> LayoutAssignments(const RunConfig& config, const Layout
   };
   set("parallel.pp", is.pp, layout.pp);
   set("parallel.ep", is.ep, layout.ep);
-  if (is.schedule != layout.schedule) assignments.push_back(absl::StrCat("parallel.schedule=", ScheduleType_Name(TypeOf(layout.schedule))));
+  if (is.schedule != layout.schedule)
+    assignments.push_back(absl::StrCat("parallel.schedule=", ScheduleType_Name(TypeOf(layout.schedule))));
   set("parallel.virtual_stages", is.virtual_stages, layout.virtual_stages);
   if (const std::string stages = StagesOf(config, layout.cut); stages != config.parallel().stages())
     assignments.push_back(absl::StrCat("parallel.stages=", stages));
@@ -50,7 +51,9 @@ std::vector<std::string> LayoutAssignments(const RunConfig& config, const Layout
     if (was != wanted) assignments.push_back(absl::StrCat(path, "=", wanted ? "true" : "false"));
   };
   const bool whole = layout.recompute == Recompute::kFull;
-  if (!whole) set_bool("train.recompute_up_projections", config.train().recompute_up_projections(), layout.recompute == Recompute::kSelective);
+  if (!whole)
+    set_bool("train.recompute_up_projections", config.train().recompute_up_projections(),
+             layout.recompute == Recompute::kSelective);
   set_bool("train.recompute_stages", config.train().recompute_stages(), whole);
   return assignments;
 }

@@ -67,10 +67,11 @@ StageParameters ParametersOf(const StageContent& s, const ModelShape& m, const L
   const double moe = static_cast<double>(s.moe_blocks + (s.tail ? m.mtp_modules : 0));
   const double blocks = static_cast<double>(s.dense_blocks) + moe;
   StageParameters p;
-  const double products = (blocks * static_cast<double>(m.attention_parameters()) +
-                           static_cast<double>(s.dense_blocks * m.dense_parameters()) + moe * static_cast<double>(m.shared_parameters())) / tp;
-  p.dense = products +
-            moe * static_cast<double>(m.experts * m.hidden) +
+  const double products =
+      (blocks * static_cast<double>(m.attention_parameters()) + static_cast<double>(s.dense_blocks * m.dense_parameters()) +
+       moe * static_cast<double>(m.shared_parameters())) /
+      tp;
+  p.dense = products + moe * static_cast<double>(m.experts * m.hidden) +
             static_cast<double>((s.embedding ? 1 : 0) + (s.tail ? 1 : 0)) * static_cast<double>(m.head_parameters()) / tp;
   if (s.tail) p.dense += static_cast<double>(m.mtp_modules * m.mtp_projection_parameters());
   p.experts = moe * static_cast<double>(m.experts / std::max<int64_t>(l.ep, 1) * m.expert_parameters());
@@ -79,7 +80,8 @@ StageParameters ParametersOf(const StageContent& s, const ModelShape& m, const L
 }
 
 StageActivations ActivationsOf(const StageContent& s, const ModelShape& m, const Layout& l, double imbalance) {
-  const double tokens = static_cast<double>(l.micro_batch_tokens()) / static_cast<double>(l.tp), H = static_cast<double>(m.hidden), v = l.value_bytes;
+  const double tokens = static_cast<double>(l.micro_batch_tokens()) / static_cast<double>(l.tp),
+               H = static_cast<double>(m.hidden), v = l.value_bytes;
   TokenBytes sum;
   Add(sum, BlockBytes(m, l, true, imbalance), static_cast<double>(s.dense_blocks));
   Add(sum, BlockBytes(m, l, false, imbalance), static_cast<double>(s.moe_blocks + (s.tail ? m.mtp_modules : 0)));
@@ -89,7 +91,8 @@ StageActivations ActivationsOf(const StageContent& s, const ModelShape& m, const
 }
 
 double TemporaryOf(const StageContent& s, const ModelShape& m, const Layout& l, double imbalance) {
-  const double tokens = static_cast<double>(l.micro_batch_tokens()) / static_cast<double>(l.tp), H = static_cast<double>(m.hidden), v = l.value_bytes;
+  const double tokens = static_cast<double>(l.micro_batch_tokens()) / static_cast<double>(l.tp),
+               H = static_cast<double>(m.hidden), v = l.value_bytes;
   const bool fp8 = IsFp8(l.precision);
   const double dense = s.dense_blocks > 0 ? static_cast<double>(m.dense_width) : static_cast<double>(m.shared_width);
   // A block's backward: gradients of the residual stream, of attention's inside and of the FFN's, before they are dropped.
@@ -106,7 +109,8 @@ double TemporaryOf(const StageContent& s, const ModelShape& m, const Layout& l, 
   if (l.recompute == Recompute::kFull) {  // one block at a time as if nothing ran again
     Layout kept = l;
     kept.recompute = Recompute::kElementwise;
-    const StageActivations one = ActivationsOf({.dense_blocks = s.moe_blocks > 0 ? 0 : 1, .moe_blocks = s.moe_blocks > 0 ? 1 : 0}, m, kept, imbalance);
+    const StageActivations one =
+        ActivationsOf({.dense_blocks = s.moe_blocks > 0 ? 0 : 1, .moe_blocks = s.moe_blocks > 0 ? 1 : 0}, m, kept, imbalance);
     peak += one.total();
   }
   return peak;
@@ -114,9 +118,12 @@ double TemporaryOf(const StageContent& s, const ModelShape& m, const Layout& l, 
 
 MemoryPlan StateMemory(const StageParameters& p, const Layout& l, int copies) {
   const double moments = l.bf16_moments ? 4 : 8, master = l.value_bytes < kMaster ? kMaster : 0;  // FP32 weights are their own
-  const auto state = [&](double parameters, int64_t ranks) { return parameters / static_cast<double>(ranks) * (master + moments); };
+  const auto state = [&](double parameters, int64_t ranks) {
+    return parameters / static_cast<double>(ranks) * (master + moments);
+  };
   MemoryPlan memory;
-  memory.weights = l.value_bytes * (p.dense + p.experts - (l.values_of_codes ? 0 : p.coded)) + l.weight_codes * (1 + kBlockScales) * p.coded;
+  memory.weights =
+      l.value_bytes * (p.dense + p.experts - (l.values_of_codes ? 0 : p.coded)) + l.weight_codes * (1 + kBlockScales) * p.coded;
   memory.gradients = (l.bf16_gradients ? 2 : 4) * (p.dense + p.experts);
   memory.optimizer = state(p.dense, l.dp() * l.cp * copies) + state(p.experts, std::max<int64_t>(l.edp(), 1) * copies);
   return memory;

@@ -46,8 +46,8 @@ StepLines MeanLines(const Schedule& schedule, const Timeline& timeline) {
 }
 
 int FullestOf(const std::vector<MemoryPlan>& ranks) {
-  const auto fullest =
-      std::max_element(ranks.begin(), ranks.end(), [](const MemoryPlan& a, const MemoryPlan& b) { return a.total() < b.total(); });
+  const auto fullest = std::max_element(ranks.begin(), ranks.end(),
+                                        [](const MemoryPlan& a, const MemoryPlan& b) { return a.total() < b.total(); });
   return static_cast<int>(fullest - ranks.begin());
 }
 

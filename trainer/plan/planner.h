@@ -28,20 +28,20 @@ struct Plan {
   StepModel step;
   Timeline timeline;  // of a pipeline that waits for no other
   StepLines lines;
-  Work work;  // of all micro-batches on the mean rank, each kernel alone on the GPU
-  double hidden = 0;  // what overlap saves of `work`, less what it slows down and the gap
+  Work work;           // of all micro-batches on the mean rank, each kernel alone on the GPU
+  double hidden = 0;   // what overlap saves of `work`, less what it slows down and the gap
   double waiting = 0;  // for the slowest pipeline
   double step_seconds = 0;
   std::vector<MemoryPlan> memory;  // [ranks of a pipeline], by the closed form of pipeline_memory until SetCountedMemory
   bool memory_is_counted = false;
-  int fullest = 0;                 // rank
+  int fullest = 0;  // rank
 
   double tokens_per_second() const { return layout.tokens_per_step() / step_seconds; }
   double tokens_per_second_per_gpu() const { return tokens_per_second() / static_cast<double>(layout.gpus); }
   double tflops(bool causal) const;  // of the model per GPU, MTP modules not counted, as published
   double mfu(bool causal) const { return tflops(causal) / cluster.gpu().peak_bf16_tflops(); }
   double memory_limit() const;  // bytes for tensors on a GPU
-  double mean_memory() const;      // bytes, of the ranks
+  double mean_memory() const;   // bytes, of the ranks
   // Takes the bytes that the program's own step has counted (planned_memory.h) in the closed form's place. [ranks of a pipeline]
   void SetCountedMemory(std::vector<MemoryPlan> counted);
   bool fits() const { return memory[fullest].total() <= memory_limit(); }

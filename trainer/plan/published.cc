@@ -41,17 +41,33 @@ int64_t CommunicationSms(const std::string& notes) {
 ModelShape ShapeOf(const PublishedModel& m) {
   const bool latent = m.kv_heads() == 0;
   const int64_t rope = m.rope_dim(), qk = m.head_dim() + rope, query = m.heads() * qk;
-  ModelShape s{.name = m.name(0), .unpriced = m.unpriced(), .hidden = m.hidden(), .vocab = m.vocab(), .layers = m.layers(), .dense_layers = m.dense_layers(),
-               .mtp_modules = m.mtp_modules(), .attention = {}, .heads = m.heads(), .qk_dim = qk, .v_dim = m.head_dim(),
-               .query_width = query, .kv_width = latent ? 2 * m.heads() * m.head_dim() + rope : 2 * m.kv_heads() * m.head_dim(),
-               .latent_width = latent ? m.query_rank() + m.kv_rank() + rope : 0, .dense_width = m.dense_width(), .experts = m.experts(),
-               .top_k = m.top_k(), .groups = m.groups(), .kept_groups = m.kept_groups(), .expert_width = m.expert_width(),
+  ModelShape s{.name = m.name(0),
+               .unpriced = m.unpriced(),
+               .hidden = m.hidden(),
+               .vocab = m.vocab(),
+               .layers = m.layers(),
+               .dense_layers = m.dense_layers(),
+               .mtp_modules = m.mtp_modules(),
+               .attention = {},
+               .heads = m.heads(),
+               .qk_dim = qk,
+               .v_dim = m.head_dim(),
+               .query_width = query,
+               .kv_width = latent ? 2 * m.heads() * m.head_dim() + rope : 2 * m.kv_heads() * m.head_dim(),
+               .latent_width = latent ? m.query_rank() + m.kv_rank() + rope : 0,
+               .dense_width = m.dense_width(),
+               .experts = m.experts(),
+               .top_k = m.top_k(),
+               .groups = m.groups(),
+               .kept_groups = m.kept_groups(),
+               .expert_width = m.expert_width(),
                .shared_width = m.shared_width()};
   if (!latent) {
     s.attention = {{.n = query + s.kv_width, .k = m.hidden()}};
   } else {
     if (m.query_rank() > 0) s.attention.push_back({.n = m.query_rank(), .k = m.hidden()});
-    s.attention.push_back({.n = query, .k = m.query_rank() > 0 ? m.query_rank() : m.hidden(), .up_projection = m.query_rank() > 0});
+    s.attention.push_back(
+        {.n = query, .k = m.query_rank() > 0 ? m.query_rank() : m.hidden(), .up_projection = m.query_rank() > 0});
     s.attention.push_back({.n = m.kv_rank() + rope, .k = m.hidden()});
     s.attention.push_back({.n = 2 * m.heads() * m.head_dim(), .k = m.kv_rank(), .up_projection = true});
   }
@@ -76,7 +92,8 @@ absl::Status CheckStated(const PublishedRun& run, const ModelShape& model) {
 
 // What the row says or leaves open, by the same rules for every row.
 Layout LayoutOf(const PublishedRun& run, const ModelShape& model, std::string& assumed) {
-  Layout l{.gpus = run.gpus, .pp = run.pp.value_or(1), .ep = run.ep.value_or(1), .tp = run.tp.value_or(1), .cp = run.cp.value_or(1)};
+  Layout l{
+      .gpus = run.gpus, .pp = run.pp.value_or(1), .ep = run.ep.value_or(1), .tp = run.tp.value_or(1), .cp = run.cp.value_or(1)};
   const auto suppose = [&](const std::string& what) { absl::StrAppend(&assumed, assumed.empty() ? "" : ", ", what); };
   l.micro_batch = run.mbs.value_or(1);
   if (!run.mbs) suppose("micro-batch 1");
@@ -86,11 +103,11 @@ Layout LayoutOf(const PublishedRun& run, const ModelShape& model, std::string& a
   l.precision = PrecisionOf(run.precision);
   l.bf16_moments = false;
   const bool dual = Says(run.notes, "dualpipe");
-  l.schedule = dual ? (Says(run.notes, "dualpipev") ? ScheduleKind::kDualPipeV : ScheduleKind::kDualPipe)
-                    : ScheduleKind::k1F1B;
+  l.schedule = dual ? (Says(run.notes, "dualpipev") ? ScheduleKind::kDualPipeV : ScheduleKind::kDualPipe) : ScheduleKind::k1F1B;
   if (run.vpp.value_or(1) > 1 && l.pp > 1) l.schedule = ScheduleKind::kInterleaved, l.virtual_stages = *run.vpp;
   const int64_t most = (model.layers + model.mtp_modules) / l.pp;
-  if (l.virtual_stages > most) l.virtual_stages = std::max<int64_t>(most, 1), suppose(absl::StrFormat("vpp %d", l.virtual_stages));
+  if (l.virtual_stages > most)
+    l.virtual_stages = std::max<int64_t>(most, 1), suppose(absl::StrFormat("vpp %d", l.virtual_stages));
   if (l.virtual_stages == 1 && l.schedule == ScheduleKind::kInterleaved) l.schedule = ScheduleKind::k1F1B;
   l.overlap = dual;
   l.overlap_all = !dual && l.ep > 1 && Says(run.notes, "overlap") && !Says(run.notes, "no overlap");
@@ -107,8 +124,8 @@ Layout LayoutOf(const PublishedRun& run, const ModelShape& model, std::string& a
 }
 
 // The least recomputation that fits; before whole blocks run again, gradients are summed in BF16.
-absl::StatusOr<Plan> LeastRecomputation(Layout layout, const ModelShape& model, const ClusterConfig& cluster, const Constants& constants,
-                                        bool stated) {
+absl::StatusOr<Plan> LeastRecomputation(Layout layout, const ModelShape& model, const ClusterConfig& cluster,
+                                        const Constants& constants, bool stated) {
   absl::StatusOr<Plan> plan = absl::UnknownError("");
   const auto fits = [&](Recompute recompute, bool bf16_gradients) {
     layout.recompute = recompute;
@@ -151,13 +168,16 @@ absl::StatusOr<ModelShape> PublishedWorld::Model(const std::string& name) const 
   std::vector<std::string> known;
   for (const auto& [plain, shape] : models_) {
     if (plain == Plain(name)) {
-      if (shape.layers == 0) return UsageError(absl::StrFormat("model %s: its layers are of kinds that are not priced: %s", shape.name, shape.unpriced));
+      if (shape.layers == 0)
+        return UsageError(
+            absl::StrFormat("model %s: its layers are of kinds that are not priced: %s", shape.name, shape.unpriced));
       return shape;
     }
     known.push_back(shape.name);
   }
   known.erase(std::unique(known.begin(), known.end()), known.end());
-  return UsageError(absl::StrFormat("model %s: no shape in configs/published/models.textproto; %s", name, DidYouMean(NearestName(name, known), known)));
+  return UsageError(absl::StrFormat("model %s: no shape in configs/published/models.textproto; %s", name,
+                                    DidYouMean(NearestName(name, known), known)));
 }
 
 absl::StatusOr<ClusterConfig> PublishedWorld::Cluster(const std::string& hardware, int64_t gpus) const {
@@ -170,7 +190,8 @@ absl::StatusOr<ClusterConfig> PublishedWorld::Cluster(const std::string& hardwar
     if (any) cluster.mutable_gpu()->set_hbm_gib(1e5);
     return cluster;
   }
-  return UsageError(absl::StrFormat("hardware %s: no table in configs/clusters; %s", hardware, DidYouMean(NearestName(hardware, known), known)));
+  return UsageError(absl::StrFormat("hardware %s: no table in configs/clusters; %s", hardware,
+                                    DidYouMean(NearestName(hardware, known), known)));
 }
 
 Prediction Predict(const PublishedRun& run, const PublishedWorld& world, const Constants& constants) {

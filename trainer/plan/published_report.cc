@@ -20,7 +20,8 @@ struct Errors {
     worst = std::max(worst, std::abs(error));
   }
   std::string ToString() const {
-    return absl::StrFormat("%d rows, mean error %.1f%%, worst %.1f%%, %d within 10%%\n", rows, 100 * sum / rows, 100 * worst, within);
+    return absl::StrFormat("%d rows, mean error %.1f%%, worst %.1f%%, %d within 10%%\n", rows, 100 * sum / rows, 100 * worst,
+                           within);
   }
 };
 
@@ -29,8 +30,11 @@ struct Errors {
 nlohmann::ordered_json ValidationJson(const std::vector<Prediction>& predictions) {
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
   for (const Prediction& p : predictions) {
-    nlohmann::ordered_json row = {{"line", p.run.line}, {"model", p.run.model}, {"hardware", p.run.hardware}, {"gpus", p.run.gpus},
-                                 {"in_sight", p.run.in_sight}};
+    nlohmann::ordered_json row = {{"line", p.run.line},
+                                  {"model", p.run.model},
+                                  {"hardware", p.run.hardware},
+                                  {"gpus", p.run.gpus},
+                                  {"in_sight", p.run.in_sight}};
     if (!p.plan) {
       row["error"] = std::string(p.status.message());
     } else {
@@ -49,8 +53,8 @@ nlohmann::ordered_json ValidationJson(const std::vector<Prediction>& predictions
 }
 
 std::string ValidationText(const std::vector<Prediction>& predictions) {
-  std::string text = absl::StrFormat("%4s %-20s %-6s %5s %-14s %11s %11s %7s %8s %8s %7s  %s\n", "line", "model", "GPU", "GPUs", "precision",
-                                     "published", "predicted", "error", "GB", "pred.", "error", "assumed");
+  std::string text = absl::StrFormat("%4s %-20s %-6s %5s %-14s %11s %11s %7s %8s %8s %7s  %s\n", "line", "model", "GPU", "GPUs",
+                                     "precision", "published", "predicted", "error", "GB", "pred.", "error", "assumed");
   Errors fitted, blind;
   for (const Prediction& p : predictions) {
     const PublishedRun& run = p.run;
@@ -60,13 +64,18 @@ std::string ValidationText(const std::vector<Prediction>& predictions) {
       continue;
     }
     const bool rate = run.tokens_per_s.has_value();
-    const auto cell = [](std::optional<double> value, const char* unit) { return value ? absl::StrFormat("%.5g%s", *value, unit) : std::string("-"); };
-    const auto error = [](std::optional<double> value) { return value ? absl::StrFormat("%+.1f%%", 100 * *value) : std::string("-"); };
+    const auto cell = [](std::optional<double> value, const char* unit) {
+      return value ? absl::StrFormat("%.5g%s", *value, unit) : std::string("-");
+    };
+    const auto error = [](std::optional<double> value) {
+      return value ? absl::StrFormat("%+.1f%%", 100 * *value) : std::string("-");
+    };
     const char* unit = rate ? " t/s" : run.tflops ? " TF" : "";
-    absl::StrAppendFormat(&text, "%11s %11s %7s %8s %8.1f %7s  %s%s%s recomputation%s\n", cell(rate ? run.tokens_per_s : run.tflops, unit),
-                          cell(rate ? p.plan->tokens_per_second_per_gpu() : p.plan->tflops(true), unit), error(p.speed_error), cell(run.mem_gb, ""),
-                          p.plan->mean_memory() / 1e9, error(p.memory_error), p.assumed, p.assumed.empty() ? "" : ", ",
-                          Name(p.plan->layout.recompute), p.plan->layout.bf16_gradients ? ", BF16 gradients" : "");
+    absl::StrAppendFormat(
+        &text, "%11s %11s %7s %8s %8.1f %7s  %s%s%s recomputation%s\n", cell(rate ? run.tokens_per_s : run.tflops, unit),
+        cell(rate ? p.plan->tokens_per_second_per_gpu() : p.plan->tflops(true), unit), error(p.speed_error), cell(run.mem_gb, ""),
+        p.plan->mean_memory() / 1e9, error(p.memory_error), p.assumed, p.assumed.empty() ? "" : ", ",
+        Name(p.plan->layout.recompute), p.plan->layout.bf16_gradients ? ", BF16 gradients" : "");
     if (p.speed_error) (run.in_sight ? fitted : blind).Add(*p.speed_error);
   }
   if (fitted.rows > 0) absl::StrAppend(&text, "speed, rows known when constants were chosen: ", fitted.ToString());

@@ -80,7 +80,8 @@ class RowReader {
     const std::optional<double> value = Real(column);
     if (!value) return std::nullopt;
     if (*value == std::floor(*value) && *value <= 1e9) return static_cast<int64_t>(*value);
-    Complain(column, Text(column), absl::StrCat("must be a whole number up to 1e9; nearest: ", std::max(1.0, std::round(std::min(*value, 1e9)))));
+    Complain(column, Text(column),
+             absl::StrCat("must be a whole number up to 1e9; nearest: ", std::max(1.0, std::round(std::min(*value, 1e9)))));
     return std::nullopt;
   }
 
@@ -103,26 +104,31 @@ class RowReader {
   std::string problem_;
 };
 
-constexpr const char* kColumns[] = {"source", "model", "hardware", "gpus", "precision", "seq", "gbs", "mbs", "tp", "pp", "cp", "vpp",
-                                    "ep", "tokens_per_s", "tflops", "mem_gb", "in_sight", "notes"};
+constexpr const char* kColumns[] = {"source", "model",        "hardware", "gpus",   "precision", "seq",
+                                    "gbs",    "mbs",          "tp",       "pp",     "cp",        "vpp",
+                                    "ep",     "tokens_per_s", "tflops",   "mem_gb", "in_sight",  "notes"};
 
 // Needed columns must be there, and none may be misspelt; others are the table's own.
 absl::Status CheckHeader(const Cells& header, const std::string& place) {
   const auto has = [&](absl::string_view wanted) {
-    return std::any_of(header.begin(), header.end(), [&](const std::string& column) { return absl::EqualsIgnoreCase(column, wanted); });
+    return std::any_of(header.begin(), header.end(),
+                       [&](const std::string& column) { return absl::EqualsIgnoreCase(column, wanted); });
   };
   constexpr size_t kTellingLength = 5;  // shorter names are near to others that are meant
   constexpr int kSlips = 2;
   for (const std::string& column : header) {
     for (const char* known : kColumns) {
       const std::string lower = absl::AsciiStrToLower(column);
-      const bool near = std::min(lower.size(), std::strlen(known)) >= kTellingLength && lower != known && EditDistance(lower, known) <= kSlips;
+      const bool near =
+          std::min(lower.size(), std::strlen(known)) >= kTellingLength && lower != known && EditDistance(lower, known) <= kSlips;
       if (near && !has(known))
         return UsageError(absl::StrFormat("%s: unknown column \"%s\"; did you mean \"%s\"?", place, column, known));
     }
   }
   for (const char* needed : {"model", "hardware", "gpus"})
-    if (!has(needed)) return UsageError(absl::StrFormat("%s: no column \"%s\"; the first line must name model, hardware and gpus", place, needed));
+    if (!has(needed))
+      return UsageError(
+          absl::StrFormat("%s: no column \"%s\"; the first line must name model, hardware and gpus", place, needed));
   return absl::OkStatus();
 }
 
@@ -130,17 +136,32 @@ absl::Status CheckHeader(const Cells& header, const std::string& place) {
 
 absl::StatusOr<std::vector<PublishedRun>> ParsePublished(const std::string& text, const std::string& name) {
   JEVONS_ASSIGN_OR_RETURN(const std::vector<Record> records, ReadRecords(text, name));
-  if (records.empty()) return UsageError(absl::StrFormat("%s: empty: the first line names the columns: source,model,hardware,gpus,...", name));
+  if (records.empty())
+    return UsageError(absl::StrFormat("%s: empty: the first line names the columns: source,model,hardware,gpus,...", name));
   const Cells& header = records[0].cells;
   JEVONS_RETURN_IF_ERROR(CheckHeader(header, absl::StrFormat("%s:%d", name, records[0].line)));
   std::vector<PublishedRun> runs;
   for (size_t i = 1; i < records.size(); ++i) {
     RowReader row(name, header, records[i]);
-    PublishedRun run{.line = records[i].line, .source = row.Text("source"), .model = row.Text("model"), .hardware = row.Text("hardware"),
-                     .precision = row.Text("precision"), .notes = row.Text("notes"), .gpus = row.Count("gpus").value_or(0),
-                     .seq = row.Count("seq"), .gbs = row.Count("gbs"), .mbs = row.Count("mbs"), .tp = row.Count("tp"), .pp = row.Count("pp"),
-                     .cp = row.Count("cp"), .vpp = row.Count("vpp"), .ep = row.Count("ep"), .tokens_per_s = row.Real("tokens_per_s"),
-                     .tflops = row.Real("tflops"), .mem_gb = row.Real("mem_gb"), .in_sight = row.Yes("in_sight")};
+    PublishedRun run{.line = records[i].line,
+                     .source = row.Text("source"),
+                     .model = row.Text("model"),
+                     .hardware = row.Text("hardware"),
+                     .precision = row.Text("precision"),
+                     .notes = row.Text("notes"),
+                     .gpus = row.Count("gpus").value_or(0),
+                     .seq = row.Count("seq"),
+                     .gbs = row.Count("gbs"),
+                     .mbs = row.Count("mbs"),
+                     .tp = row.Count("tp"),
+                     .pp = row.Count("pp"),
+                     .cp = row.Count("cp"),
+                     .vpp = row.Count("vpp"),
+                     .ep = row.Count("ep"),
+                     .tokens_per_s = row.Real("tokens_per_s"),
+                     .tflops = row.Real("tflops"),
+                     .mem_gb = row.Real("mem_gb"),
+                     .in_sight = row.Yes("in_sight")};
     if (run.model.empty()) row.Complain("model", "", "must name the model");
     if (run.hardware.empty()) row.Complain("hardware", "", "must name the GPU");
     if (run.gpus == 0) row.Complain("gpus", "", "must say how many");

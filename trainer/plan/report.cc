@@ -21,12 +21,10 @@ struct Row {
 };
 
 std::vector<Row> StepRows(const StepLines& lines) {
-  return {{"forward", "forward alone (1F)", lines.forward},
-          {"backward", "backward alone (1B)", lines.backward},
-          {"weight", "weight gradients alone (1W)", lines.weight},
-          {"overlapped", "forward beside backward (1F1B)", lines.overlapped},
-          {"bubble", "bubble and waiting", lines.bubble},
-          {"optimizer", "optimizer", lines.optimizer}};
+  return {
+      {"forward", "forward alone (1F)", lines.forward},        {"backward", "backward alone (1B)", lines.backward},
+      {"weight", "weight gradients alone (1W)", lines.weight}, {"overlapped", "forward beside backward (1F1B)", lines.overlapped},
+      {"bubble", "bubble and waiting", lines.bubble},          {"optimizer", "optimizer", lines.optimizer}};
 }
 
 std::vector<Row> MemoryRows(const MemoryPlan& memory) {
@@ -47,10 +45,12 @@ std::string MemoryText(const Plan& plan) {
   std::string text = absl::StrFormat("\nmemory of rank %d, the fullest, %s GiB\n", plan.fullest,
                                      plan.memory_is_counted ? "counted     " : "by formulas ");
   for (const Row& row : MemoryRows(fullest)) absl::StrAppendFormat(&text, "  %-34s %9s\n", row.text, Figure(row.value / kGiB, 1));
-  absl::StrAppendFormat(&text, "  %-34s %9s   of %.0f, less %.0f reserved; mean of the ranks %s\n", "total", Figure(fullest.total() / kGiB, 1),
-                        plan.cluster.gpu().hbm_gib(), plan.cluster.gpu().reserved_gib(), Figure(plan.mean_memory() / kGiB, 1));
+  absl::StrAppendFormat(&text, "  %-34s %9s   of %.0f, less %.0f reserved; mean of the ranks %s\n", "total",
+                        Figure(fullest.total() / kGiB, 1), plan.cluster.gpu().hbm_gib(), plan.cluster.gpu().reserved_gib(),
+                        Figure(plan.mean_memory() / kGiB, 1));
   if (fullest.host > 0)
-    absl::StrAppendFormat(&text, "  %-34s %9s   average of the weights\n", "and of the host's memory", Figure(fullest.host / kGiB, 1));
+    absl::StrAppendFormat(&text, "  %-34s %9s   average of the weights\n", "and of the host's memory",
+                          Figure(fullest.host / kGiB, 1));
   text += plan.memory_is_counted ? "  counted: the step of `jevons train`, executed on a device that only counts\n"
                                  : "  formulas: for layouts that `jevons train` does not execute; estimates\n";
   return text;
@@ -73,17 +73,24 @@ std::string RunText(const Plan& plan, double tokens) {
   const double hours = plan.gpu_hours(tokens), dollars = plan.dollars(tokens), useful = goodput.useful();
   const double days = hours / static_cast<double>(plan.layout.gpus) / 24;
   const double megawatt_hours = hours / useful * plan.cluster.hour().watts_per_gpu() / 1e6;
-  std::string text = absl::StrFormat("\nrun of %.4gT tokens at $%.4g per GPU hour\n", tokens / 1e12, plan.cluster.hour().dollars_per_gpu());
+  std::string text =
+      absl::StrFormat("\nrun of %.4gT tokens at $%.4g per GPU hour\n", tokens / 1e12, plan.cluster.hour().dollars_per_gpu());
   absl::StrAppendFormat(&text, "  training alone                     %sK GPU hours, %s days, $%sM\n", Figure(hours / 1e3, 0),
                         Figure(days, 1), Figure(dollars / 1e6, 3));
-  absl::StrAppendFormat(&text, "  per trillion and million tokens    %.1fK GPU hours, $%.1fK; $%.4f\n", hours / tokens * 1e12 / 1e3,
-                        dollars / tokens * 1e12 / 1e3, dollars / tokens * 1e6);
-  absl::StrAppendFormat(&text, "  goodput                            %.1f%%: checkpoint stalls %.1f%%, restarts %.1f%%, work lost %.1f%% (%.1f failures a day)\n",
-                        100 * useful, 100 * goodput.checkpoint, 100 * goodput.restart, 100 * goodput.lost, goodput.failures_per_day);
-  absl::StrAppendFormat(&text, "  paid, with what is lost            %sK GPU hours, $%sM, %s MWh\n", Figure(hours / useful / 1e3, 0),
-                        Figure(dollars / useful / 1e6, 3), Figure(megawatt_hours, 0));
-  absl::StrAppendFormat(&text, "  not in the headline                experiments and failed runs, 3.3 to 10 times by one estimate: $%sM to $%sM; buying %d GPUs at $30K: $%sM\n",
-                        Figure(3.3 * dollars / 1e6, 1), Figure(dollars / 1e5, 1), plan.layout.gpus, Figure(0.03 * static_cast<double>(plan.layout.gpus), 0));
+  absl::StrAppendFormat(&text, "  per trillion and million tokens    %.1fK GPU hours, $%.1fK; $%.4f\n",
+                        hours / tokens * 1e12 / 1e3, dollars / tokens * 1e12 / 1e3, dollars / tokens * 1e6);
+  absl::StrAppendFormat(&text,
+                        "  goodput                            %.1f%%: checkpoint stalls %.1f%%, restarts %.1f%%, work lost "
+                        "%.1f%% (%.1f failures a day)\n",
+                        100 * useful, 100 * goodput.checkpoint, 100 * goodput.restart, 100 * goodput.lost,
+                        goodput.failures_per_day);
+  absl::StrAppendFormat(&text, "  paid, with what is lost            %sK GPU hours, $%sM, %s MWh\n",
+                        Figure(hours / useful / 1e3, 0), Figure(dollars / useful / 1e6, 3), Figure(megawatt_hours, 0));
+  absl::StrAppendFormat(&text,
+                        "  not in the headline                experiments and failed runs, 3.3 to 10 times by one estimate: $%sM "
+                        "to $%sM; buying %d GPUs at $30K: $%sM\n",
+                        Figure(3.3 * dollars / 1e6, 1), Figure(dollars / 1e5, 1), plan.layout.gpus,
+                        Figure(0.03 * static_cast<double>(plan.layout.gpus), 0));
   return text;
 }
 
@@ -98,8 +105,8 @@ std::string StagesText(const Plan& plan) {
     if (stage.content.moe_blocks > 0) absl::StrAppendFormat(&content, "%d MoE ", stage.content.moe_blocks);
     if (stage.content.tail) content += plan.model.mtp_modules > 0 ? "head MTP" : "head";
     const StageCosts& costs = plan.step.costs.stages[s];
-    absl::StrAppendFormat(&text, "%5d  %4d  %-30s %7.1f %6.1f %6.1f\n", s, plan.schedule.routes[0][s], content, 1e3 * costs.forward,
-                          1e3 * costs.input, 1e3 * costs.weight);
+    absl::StrAppendFormat(&text, "%5d  %4d  %-30s %7.1f %6.1f %6.1f\n", s, plan.schedule.routes[0][s], content,
+                          1e3 * costs.forward, 1e3 * costs.input, 1e3 * costs.weight);
   }
   return text;
 }
@@ -112,20 +119,26 @@ std::string ConstantsText(const Constants& constants) {
 }
 
 std::string PlanText(const Plan& plan, double tokens) {
-  std::string text = absl::StrFormat("%d %s, %s\n%sB parameters, %sB active; %d sequences of %d tokens a step, %d micro-batches a pipeline\n\n",
-                                     plan.layout.gpus, plan.cluster.name(), plan.layout.ToString(), Figure(plan.model.total_parameters() / 1e9, 1),
-                                     Figure(plan.model.active_parameters() / 1e9, 2), plan.layout.batch, plan.layout.sequence, plan.layout.micro_batches());
+  std::string text = absl::StrFormat(
+      "%d %s, %s\n%sB parameters, %sB active; %d sequences of %d tokens a step, %d micro-batches a pipeline\n\n",
+      plan.layout.gpus, plan.cluster.name(), plan.layout.ToString(), Figure(plan.model.total_parameters() / 1e9, 1),
+      Figure(plan.model.active_parameters() / 1e9, 2), plan.layout.batch, plan.layout.sequence, plan.layout.micro_batches());
   const double room = (plan.memory_limit() - plan.memory[plan.fullest].total()) / kGiB;
-  absl::StrAppendFormat(&text, "fits            %s, %.1f GiB %s\n", plan.fits() ? "yes" : "NO", std::abs(room), plan.fits() ? "to spare" : "too much");
+  absl::StrAppendFormat(&text, "fits            %s, %.1f GiB %s\n", plan.fits() ? "yes" : "NO", std::abs(room),
+                        plan.fits() ? "to spare" : "too much");
   absl::StrAppendFormat(&text, "step            %.3f s\n", plan.step_seconds);
   if (const AheadOfTrain ahead = WhatTrainLacks(plan); !ahead.of.empty())
-    absl::StrAppendFormat(&text, "  of train today  %.3f s, which does not do yet: %s\n", ahead.step_seconds, absl::StrJoin(ahead.of, "; "));
+    absl::StrAppendFormat(&text, "  of train today  %.3f s, which does not do yet: %s\n", ahead.step_seconds,
+                          absl::StrJoin(ahead.of, "; "));
   if (const double flat = NetworkRowsOf(plan, Dispatch::kFlat); flat > 0)
-    absl::StrAppendFormat(&text, "dispatch        %s: %.2f rows of a token over the network; %.2f forwarded, %.2f flat\n", Name(plan.layout.dispatch),
-                          NetworkRowsOf(plan, plan.layout.dispatch), NetworkRowsOf(plan, Dispatch::kForwarding), flat);
-  absl::StrAppendFormat(&text, "tokens/s/GPU    %.1f   (%sB tokens a day)\n", plan.tokens_per_second_per_gpu(), Figure(plan.tokens_per_second() * 86400 / 1e9, 1));
+    absl::StrAppendFormat(&text, "dispatch        %s: %.2f rows of a token over the network; %.2f forwarded, %.2f flat\n",
+                          Name(plan.layout.dispatch), NetworkRowsOf(plan, plan.layout.dispatch),
+                          NetworkRowsOf(plan, Dispatch::kForwarding), flat);
+  absl::StrAppendFormat(&text, "tokens/s/GPU    %.1f   (%sB tokens a day)\n", plan.tokens_per_second_per_gpu(),
+                        Figure(plan.tokens_per_second() * 86400 / 1e9, 1));
   absl::StrAppendFormat(&text, "MFU             %.2f%% causal, %.2f%% full: %s and %s TFLOPS of %s (BF16, MTP not counted)\n",
-                        100 * plan.mfu(true), 100 * plan.mfu(false), Figure(plan.tflops(true), 0), Figure(plan.tflops(false), 0), Figure(plan.cluster.gpu().peak_bf16_tflops(), 0));
+                        100 * plan.mfu(true), 100 * plan.mfu(false), Figure(plan.tflops(true), 0), Figure(plan.tflops(false), 0),
+                        Figure(plan.cluster.gpu().peak_bf16_tflops(), 0));
   text += "\nstep, mean of the ranks                         s   share\n";
   for (const Row& row : StepRows(plan.lines))
     absl::StrAppendFormat(&text, "  %-34s %9.3f  %5.1f%%\n", row.text, row.value, 100 * row.value / plan.step_seconds);
@@ -135,14 +148,10 @@ std::string PlanText(const Plan& plan, double tokens) {
 }
 
 Json PlanJson(const Plan& plan, double tokens) {
-  Json json = {{"layout", plan.layout.ToString()},
-               {"gpus", plan.layout.gpus},
-               {"gpu", plan.cluster.name()},
-               {"fits", plan.fits()},
-               {"step_seconds", plan.step_seconds},
-               {"tokens_per_second_per_gpu", plan.tokens_per_second_per_gpu()},
-               {"mfu_causal", plan.mfu(true)},
-               {"mfu_full", plan.mfu(false)}};
+  Json json = {{"layout", plan.layout.ToString()},  {"gpus", plan.layout.gpus},
+               {"gpu", plan.cluster.name()},        {"fits", plan.fits()},
+               {"step_seconds", plan.step_seconds}, {"tokens_per_second_per_gpu", plan.tokens_per_second_per_gpu()},
+               {"mfu_causal", plan.mfu(true)},      {"mfu_full", plan.mfu(false)}};
   json["dispatch"] = {{"kind", Name(plan.layout.dispatch)},
                       {"network_rows_per_token", NetworkRowsOf(plan, plan.layout.dispatch)},
                       {"network_rows_per_token_flat", NetworkRowsOf(plan, Dispatch::kFlat)}};

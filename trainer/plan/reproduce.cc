@@ -18,9 +18,7 @@ constexpr double kContextImbalance = 1.56;
 // GPU hours of the two phases that extend the context: 1000 steps each of 1920 sequences of 32K and 480 of 128K (report, 4.3).
 // The context is split until a GPU has as many tokens as before.
 absl::StatusOr<double> ExtensionHours(const Plan& pretraining, double imbalance, const Constants& constants) {
-  constexpr struct {
-    int64_t length, batch, steps;
-  } kPhases[] = {{32768, 1920, 1000}, {131072, 480, 1000}};
+  constexpr struct { int64_t length, batch, steps; } kPhases[] = {{32768, 1920, 1000}, {131072, 480, 1000}};
   double hours = 0;
   for (const auto& phase : kPhases) {
     Layout layout = pretraining.layout;
@@ -40,8 +38,9 @@ absl::Status AddHours(const RunConfig& config, const Constants& constants, Claim
   JEVONS_ASSIGN_OR_RETURN(const double extension, ExtensionHours(plan, kContextImbalance, constants));
   JEVONS_ASSIGN_OR_RETURN(const double even, ExtensionHours(plan, 1, constants));
   JEVONS_ASSIGN_OR_RETURN(const double in_order, ExtensionHours(plan, 2, constants));
-  const std::string split = absl::StrFormat("FITTED: its layout is unpublished; %.0fK with the context dealt evenly, %.0fK in order, here %.2f of the mean",
-                                            even / 1e3, in_order / 1e3, kContextImbalance);
+  const std::string split = absl::StrFormat(
+      "FITTED: its layout is unpublished; %.0fK with the context dealt evenly, %.0fK in order, here %.2f of the mean", even / 1e3,
+      in_order / 1e3, kContextImbalance);
   const std::string equal = absl::StrFormat("NOT PREDICTED: its tokens are unpublished; 5K hours are those of %.1fB tokens",
                                             kPostTrainingHours * 3600 * plan.tokens_per_second_per_gpu() / 1e9);
   claim.hours = {{"pre-training", "K GPU h", 2664, training / 1e3, ""},
@@ -71,9 +70,19 @@ void AddStep(Claim& claim) {
 // A dense model as good by a rule of thumb: as many parameters as the geometric mean of all and active ones, 157B.
 ModelShape DenseOfEqualLoss() {
   constexpr int64_t kHidden = 12288, kKeysAndValues = 2 * 1024;
-  return {.name = "dense 158B", .hidden = kHidden, .vocab = 129280, .layers = 92, .dense_layers = 92, .mtp_modules = 0,
+  return {.name = "dense 158B",
+          .hidden = kHidden,
+          .vocab = 129280,
+          .layers = 92,
+          .dense_layers = 92,
+          .mtp_modules = 0,
           .attention = {{.n = kHidden + kKeysAndValues, .k = kHidden}, {.n = kHidden, .k = kHidden}},
-          .heads = 96, .qk_dim = 128, .v_dim = 128, .query_width = kHidden, .kv_width = kKeysAndValues, .latent_width = 0,
+          .heads = 96,
+          .qk_dim = 128,
+          .v_dim = 128,
+          .query_width = kHidden,
+          .kv_width = kKeysAndValues,
+          .latent_width = 0,
           .dense_width = 3 * kHidden};
 }
 
@@ -91,7 +100,8 @@ void AddVariant(const std::string& name, const ModelShape& model, const Layout& 
   claim.variants.push_back(variant);
 }
 
-void AddVariants(const RunConfig& config, const ClusterConfig& cluster, const ClusterConfig& h100, const Constants& constants, Claim& claim) {
+void AddVariants(const RunConfig& config, const ClusterConfig& cluster, const ClusterConfig& h100, const Constants& constants,
+                 Claim& claim) {
   const ModelShape& model = claim.plan.model;
   const Layout base = claim.plan.layout;
   const double tokens = RunTokens(config);
@@ -155,13 +165,14 @@ std::string ClaimText(const Claim& claim) {
   const auto table = [](const std::vector<ClaimLine>& lines) {
     std::string text = absl::StrFormat("%-20s %-8s %10s %10s %7s\n", "", "", "published", "predicted", "error");
     for (const ClaimLine& line : lines)
-      absl::StrAppendFormat(&text, "%-20s %-8s %10.5g %10.5g %+6.1f%%  %s\n", line.name, line.unit, line.published, line.predicted,
-                            100 * line.error(), line.note);
+      absl::StrAppendFormat(&text, "%-20s %-8s %10.5g %10.5g %+6.1f%%  %s\n", line.name, line.unit, line.published,
+                            line.predicted, 100 * line.error(), line.note);
     return text;
   };
-  std::string text = absl::StrFormat("DeepSeek-V3 on %d %s: %s\n\nDeepSeek-V3 report, table 1, at $%.4g per GPU hour\n%s\narXiv 2505.09343, table 4\n%s",
-                                     claim.plan.layout.gpus, claim.plan.cluster.name(), claim.plan.layout.ToString(),
-                                     claim.plan.cluster.hour().dollars_per_gpu(), table(claim.hours), table(claim.step));
+  std::string text = absl::StrFormat(
+      "DeepSeek-V3 on %d %s: %s\n\nDeepSeek-V3 report, table 1, at $%.4g per GPU hour\n%s\narXiv 2505.09343, table 4\n%s",
+      claim.plan.layout.gpus, claim.plan.cluster.name(), claim.plan.layout.ToString(),
+      claim.plan.cluster.hour().dollars_per_gpu(), table(claim.hours), table(claim.step));
   text += "\npre-training, what if                                        K GPU h      $M  change      GiB\n";
   for (const ClaimVariant& v : claim.variants) {
     if (!v.status.ok()) {
@@ -172,11 +183,13 @@ std::string ClaimText(const Claim& claim) {
                           100 * (v.dollars / claim.variants[0].dollars - 1), v.memory_gib, v.fits ? "" : "  does not fit");
   }
   const Goodput goodput = EstimateGoodput(claim.plan);
-  absl::StrAppendFormat(&text,
-                        "\nNot in the headline: failures and checkpoints (goodput %.1f%%, by the cluster's table), the batch ramp (steps are taken at\n"
-                        "full size), experiments before the run (3.3 to 10 times its cost by one estimate), buying instead of renting.\n"
-                        "Kernels are fitted on published kernel tables and one trace; `unevenness` alone is fitted on the step's 19.926 s.\n",
-                        100 * goodput.useful());
+  absl::StrAppendFormat(
+      &text,
+      "\nNot in the headline: failures and checkpoints (goodput %.1f%%, by the cluster's table), the batch ramp (steps are taken "
+      "at\n"
+      "full size), experiments before the run (3.3 to 10 times its cost by one estimate), buying instead of renting.\n"
+      "Kernels are fitted on published kernel tables and one trace; `unevenness` alone is fitted on the step's 19.926 s.\n",
+      100 * goodput.useful());
   return text;
 }
 
@@ -186,8 +199,12 @@ nlohmann::ordered_json ClaimJson(const Claim& claim) {
   const auto lines = [](const std::vector<ClaimLine>& from) {
     Json list = Json::array();
     for (const ClaimLine& line : from) {
-      list.push_back({{"name", line.name}, {"unit", line.unit}, {"published", line.published}, {"predicted", line.predicted},
-                      {"error", line.error()}, {"note", line.note}});
+      list.push_back({{"name", line.name},
+                      {"unit", line.unit},
+                      {"published", line.published},
+                      {"predicted", line.predicted},
+                      {"error", line.error()},
+                      {"note", line.note}});
     }
     return list;
   };
@@ -195,8 +212,11 @@ nlohmann::ordered_json ClaimJson(const Claim& claim) {
   json["step"] = lines(claim.step);
   json["variants"] = Json::array();
   for (const ClaimVariant& v : claim.variants) {
-    json["variants"].push_back(v.status.ok() ? Json{{"name", v.name}, {"gpu_hours", v.gpu_hours}, {"dollars", v.dollars},
-                                                    {"memory_gib", v.memory_gib}, {"fits", v.fits}}
+    json["variants"].push_back(v.status.ok() ? Json{{"name", v.name},
+                                                    {"gpu_hours", v.gpu_hours},
+                                                    {"dollars", v.dollars},
+                                                    {"memory_gib", v.memory_gib},
+                                                    {"fits", v.fits}}
                                              : Json{{"name", v.name}, {"error", std::string(v.status.message())}});
   }
   return json;

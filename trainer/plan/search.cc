@@ -62,8 +62,9 @@ std::string Kind(const absl::Status& status) {
 double LeastState(const ModelShape& model, const Layout& layout) {
   const int copies = layout.schedule == ScheduleKind::kDualPipe || layout.schedule == ScheduleKind::kDualPipeV ? 2 : 1;
   const bool twice = layout.schedule == ScheduleKind::kDualPipe;
-  StageParameters p = ParametersOf({.dense_blocks = model.dense_layers, .moe_blocks = model.layers - model.dense_layers, .embedding = true, .tail = true},
-                                   model, layout);
+  StageParameters p = ParametersOf(
+      {.dense_blocks = model.dense_layers, .moe_blocks = model.layers - model.dense_layers, .embedding = true, .tail = true},
+      model, layout);
   const double share = (twice ? 2.0 : 1.0) / static_cast<double>(layout.pp);
   p.dense *= share;
   p.experts *= share;
@@ -113,8 +114,14 @@ SearchResult SearchLayouts(const RunConfig& config, const ClusterConfig& cluster
       Reject("memory: with activations", layout.ToString(), memory - limit, result);
       continue;
     }
-    result.fitting.push_back({.layout = layout, .step_seconds = plan->step_seconds, .dollars_per_million_tokens = plan->dollars(1e6),
-                              .mfu = plan->mfu(true), .memory = memory, .fullest_first = std::move(ranks), .counted = {}, .refusal = TrainRefusal(config, layout),
+    result.fitting.push_back({.layout = layout,
+                              .step_seconds = plan->step_seconds,
+                              .dollars_per_million_tokens = plan->dollars(1e6),
+                              .mfu = plan->mfu(true),
+                              .memory = memory,
+                              .fullest_first = std::move(ranks),
+                              .counted = {},
+                              .refusal = TrainRefusal(config, layout),
                               .assignments = LayoutAssignments(config, layout)});
   }
   std::stable_sort(result.fitting.begin(), result.fitting.end(), [](const Candidate& a, const Candidate& b) {
@@ -128,7 +135,8 @@ std::vector<Candidate*> ByNearness(SearchResult& result, const Layout& base) {
   for (Candidate& c : result.fitting)
     if (Differences(c.layout, base) > 0) candidates.push_back(&c);
   std::stable_sort(candidates.begin(), candidates.end(), [&](const Candidate* a, const Candidate* b) {
-    return std::pair(!a->refusal.empty(), Differences(a->layout, base)) < std::pair(!b->refusal.empty(), Differences(b->layout, base));
+    return std::pair(!a->refusal.empty(), Differences(a->layout, base)) <
+           std::pair(!b->refusal.empty(), Differences(b->layout, base));
   });
   return candidates;
 }
@@ -140,14 +148,17 @@ absl::Status FitStatus(const SearchResult& result) {
     if (least == nullptr || c.counted->bytes < least->counted->bytes) least = &c;
   }
   if (least != nullptr)
-    return UsageError(absl::StrFormat("no layout fits once its memory is counted: %s comes nearest with %.1f GiB on a GPU; more GPUs, or more memory on each",
-                                      least->layout.ToString(), least->counted->bytes / kGiB));
+    return UsageError(absl::StrFormat(
+        "no layout fits once its memory is counted: %s comes nearest with %.1f GiB on a GPU; more GPUs, or more memory on each",
+        least->layout.ToString(), least->counted->bytes / kGiB));
   const Rejection* nearest = nullptr;
   for (const auto& [reason, rejection] : result.rejected)
     if (rejection.excess > 0 && (nearest == nullptr || rejection.excess < nearest->excess)) nearest = &rejection;
-  if (nearest == nullptr) return UsageError("no layout is legal for this model, batch and number of GPUs; --search lists the reasons");
-  return UsageError(absl::StrFormat("no layout fits: %s comes nearest, at least %.1f GiB too much on its fullest GPU; more GPUs, or more memory on each",
-                                      nearest->example, nearest->excess / kGiB));
+  if (nearest == nullptr)
+    return UsageError("no layout is legal for this model, batch and number of GPUs; --search lists the reasons");
+  return UsageError(absl::StrFormat(
+      "no layout fits: %s comes nearest, at least %.1f GiB too much on its fullest GPU; more GPUs, or more memory on each",
+      nearest->example, nearest->excess / kGiB));
 }
 
 std::string SetText(const Candidate& candidate) {
@@ -158,8 +169,9 @@ std::string SetText(const Candidate& candidate) {
 }
 
 std::string SearchText(const SearchResult& result, const Layout& base, const ClusterConfig& cluster, int shown) {
-  std::string text = absl::StrFormat("%d layouts tried on %d %s, %d fit by formulas\n\nrank   $/M tokens  step s    MFU    GiB  counted  train  layout\n",
-                                     result.tried, base.gpus, cluster.name(), result.fitting.size());
+  std::string text = absl::StrFormat(
+      "%d layouts tried on %d %s, %d fit by formulas\n\nrank   $/M tokens  step s    MFU    GiB  counted  train  layout\n",
+      result.tried, base.gpus, cluster.name(), result.fitting.size());
   std::string lines, refusal;
   int overfull = 0;
   for (size_t i = 0; i < result.fitting.size(); ++i) {
@@ -168,16 +180,17 @@ std::string SearchText(const SearchResult& result, const Layout& base, const Clu
     overfull += c.overfull();
     if (static_cast<int>(i) >= shown && !is_base) continue;
     const std::string counted = c.counted ? absl::StrFormat("%.1f%s", c.counted->bytes / kGiB, c.counted->fits ? "" : "!") : "-";
-    absl::StrAppendFormat(&text, "%4d   %10.4f %7.3f %5.1f%% %6.1f %8s  %-5s  %s%s\n", i + 1, c.dollars_per_million_tokens, c.step_seconds, 100 * c.mfu,
-                          c.memory / kGiB, counted, c.refusal.empty() ? "yes" : "no", c.layout.ToString(), is_base ? "   <- the config's" : "");
+    absl::StrAppendFormat(&text, "%4d   %10.4f %7.3f %5.1f%% %6.1f %8s  %-5s  %s%s\n", i + 1, c.dollars_per_million_tokens,
+                          c.step_seconds, 100 * c.mfu, c.memory / kGiB, counted, c.refusal.empty() ? "yes" : "no",
+                          c.layout.ToString(), is_base ? "   <- the config's" : "");
     if (refusal.empty() && !c.refusal.empty()) refusal = absl::StrFormat("%d is refused: %s", i + 1, c.refusal);
-    absl::StrAppendFormat(&lines, "%4d   %s\n", i + 1,
-                          is_base ? "as the config is" : SetText(c));
+    absl::StrAppendFormat(&lines, "%4d   %s\n", i + 1, is_base ? "as the config is" : SetText(c));
   }
   if (!refusal.empty()) absl::StrAppend(&text, "train: no = `jevons train` refuses the layout; ", refusal, "\n");
   text += "GiB: of the fullest rank, by formulas; counted: by the run's own step, as `jevons plan` of one layout does\n";
   if (overfull > 0)
-    absl::StrAppendFormat(&text, "!: does not fit once counted (of the first rank that does not), behind those that do: %d layouts\n", overfull);
+    absl::StrAppendFormat(
+        &text, "!: does not fit once counted (of the first rank that does not), behind those that do: %d layouts\n", overfull);
   if (!lines.empty()) absl::StrAppend(&text, "\nwhat makes these layouts, for the command lines of plan and train\n", lines);
   if (!result.rejected.empty()) text += "\nout    reason; the nearest\n";
   for (const auto& [reason, r] : result.rejected) {

@@ -51,13 +51,14 @@ PipelineCosts CostsOf(const MeasuredStep& step) {
   const auto stages = static_cast<size_t>(schedule.stages);
   std::vector<std::array<Mean, 5>> alone(stages);  // by kind, F to R
   std::vector<double> reduce(stages, std::numeric_limits<double>::infinity());
-  std::vector<Mean> pairs(stages * stages);        // forward stage major
+  std::vector<Mean> pairs(stages * stages);  // forward stage major
   const auto kind = [](TaskKind of) { return static_cast<size_t>(of); };
   const auto visit = [&](bool overlapped, const auto& add) {
     for (const MeasuredRank& rank : step.ranks) {
       const std::vector<Action>& actions = schedule.actions[static_cast<size_t>(rank.pp_rank)];
       for (size_t i = 0; i < actions.size(); ++i)
-        if (!actions[i].communicates() && !Reduces(actions[i]) && actions[i].overlapped() == overlapped) add(actions[i], rank.actions[i].computed());
+        if (!actions[i].communicates() && !Reduces(actions[i]) && actions[i].overlapped() == overlapped)
+          add(actions[i], rank.actions[i].computed());
     }
   };
   visit(false, [&](const Action& action, double seconds) {
@@ -139,15 +140,17 @@ StepComparison::Rank StepComparison::slowest() const {
 
 std::string ComparisonText(const StepComparison& comparison) {
   const StepComparison::Rank step = comparison.slowest();
-  std::string text = absl::StrFormat("last step's schedule predicted %.4f s from its mean durations, measured %.4f s, error %+.1f%%\n", step.predicted,
-                                     step.measured, step.error_percent());
+  std::string text =
+      absl::StrFormat("last step's schedule predicted %.4f s from its mean durations, measured %.4f s, error %+.1f%%\n",
+                      step.predicted, step.measured, step.error_percent());
   if (step.reduction > 0)
-    absl::StrAppendFormat(&text, "  its gradients were reduced in %.4f s of all ranks, %.0f%% of them beside actions\n", step.reduction,
-                          100 * step.hidden / step.reduction);
+    absl::StrAppendFormat(&text, "  its gradients were reduced in %.4f s of all ranks, %.0f%% of them beside actions\n",
+                          step.reduction, 100 * step.hidden / step.reduction);
   for (size_t r = 0; r < comparison.ranks.size(); ++r) {
     const StepComparison::Rank& rank = comparison.ranks[r];
-    absl::StrAppendFormat(&text, "  rank %-4d          busy %.4f s, waiting %.4f s, predicted %.4f s, measured %.4f s, error %+.1f%%\n", r, rank.busy,
-                          rank.waiting, rank.predicted, rank.measured, rank.error_percent());
+    absl::StrAppendFormat(&text,
+                          "  rank %-4d          busy %.4f s, waiting %.4f s, predicted %.4f s, measured %.4f s, error %+.1f%%\n",
+                          r, rank.busy, rank.waiting, rank.predicted, rank.measured, rank.error_percent());
   }
   return text;
 }

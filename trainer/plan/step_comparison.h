@@ -16,9 +16,9 @@ PipelineCosts CostsOf(const MeasuredStep& step);
 
 struct StepComparison {
   struct Rank {
-    double busy = 0, waiting = 0;         // seconds of the step's, until this rank's last action and reduction end
-    double reduction = 0, hidden = 0;     // seconds in which it reduces, and those of them in which some rank's actions are not over
-    double predicted = 0, measured = 0;   // when that is
+    double busy = 0, waiting = 0;      // seconds of the step's, until this rank's last action and reduction end
+    double reduction = 0, hidden = 0;  // seconds in which it reduces, and those of them in which some rank's actions are not over
+    double predicted = 0, measured = 0;  // when that is
     double error_percent() const { return measured > 0 ? 100 * (predicted / measured - 1) : 0; }
   };
   Timeline simulated;       // with CostsOf; messages take no time in it

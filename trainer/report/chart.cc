@@ -43,7 +43,8 @@ std::string OpenSvg(double width, double height, const std::string& title) {
 std::string XAxis(const Scale& x, std::span<const double> ticks, double bottom, const std::string& label) {
   std::string svg;
   for (const double tick : ticks)
-    absl::StrAppend(&svg, absl::StrFormat("<path class=\"tick\" d=\"M%.1f %gv4\"/>", x(tick), bottom), TextAt(x(tick), bottom + 15, "middle", ShortNumber(tick)));
+    absl::StrAppend(&svg, absl::StrFormat("<path class=\"tick\" d=\"M%.1f %gv4\"/>", x(tick), bottom),
+                    TextAt(x(tick), bottom + 15, "middle", ShortNumber(tick)));
   return svg + TextAt((x.from + x.to) / 2, bottom + 31, "middle", label);
 }
 
@@ -93,7 +94,8 @@ std::string LineChart::Html() const {
 
   std::string svg = OpenSvg(kWidth, kHeight, title);
   for (const double tick : y.log ? LogTicks(y.low, y.high, kYTicks) : LinearTicks(y.low, y.high, kYTicks))
-    absl::StrAppend(&svg, absl::StrFormat("<path class=\"grid\" d=\"M%g %.1fH%g\"/>", kLeft, y(tick), kWidth - kRight), TextAt(kLeft - 6, y(tick) + 4, "end", ShortNumber(tick)));
+    absl::StrAppend(&svg, absl::StrFormat("<path class=\"grid\" d=\"M%g %.1fH%g\"/>", kLeft, y(tick), kWidth - kRight),
+                    TextAt(kLeft - 6, y(tick) + 4, "end", ShortNumber(tick)));
   absl::StrAppend(&svg, XAxis(x, LinearTicks(x.low, x.high, kXTicks), kHeight - kBottom, x_label));
   std::string legend;
   for (const Series& s : series) {
@@ -102,10 +104,13 @@ std::string LineChart::Html() const {
     std::string path, marks;
     for (size_t i = 0; i < thin.x.size(); ++i) {
       absl::StrAppendFormat(&path, "%s%.1f %.1f", i == 0 ? "M" : "L", x(thin.x[i]), y(thin.y[i]));
-      if (s.points || thin.x.size() == 1) absl::StrAppendFormat(&marks, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"2.5\" class=\"s%d\"/>", x(thin.x[i]), y(thin.y[i]), s.color);
+      if (s.points || thin.x.size() == 1)
+        absl::StrAppendFormat(&marks, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"2.5\" class=\"s%d\"/>", x(thin.x[i]), y(thin.y[i]),
+                              s.color);
     }
     absl::StrAppendFormat(&svg, "<path class=\"line s%d%s\" d=\"%s\"/>%s", s.color, s.faint ? " faint" : "", path, marks);
-    if (named > 1 && !s.name.empty()) absl::StrAppendFormat(&legend, "<span class=\"key s%d\"><i></i>%s</span>", s.color, EscapedMarkup(s.name));
+    if (named > 1 && !s.name.empty())
+      absl::StrAppendFormat(&legend, "<span class=\"key s%d\"><i></i>%s</span>", s.color, EscapedMarkup(s.name));
   }
   return Figure(title, legend, svg + "</svg>");
 }
@@ -116,7 +121,8 @@ std::string HeatMap::Html() const {
   for (const std::string& row : rows) name = std::max(name, row.size());
   if (cells == 0) return absl::StrFormat("<p>%s: not recorded.</p>\n", EscapedMarkup(title));
   const double left = 12 + 6.5 * static_cast<double>(name) + 14, wide = (kWidth - left - kRight) / static_cast<double>(cells);
-  const double high = std::clamp(300.0 / static_cast<double>(values.size()), 3.0, 16.0), bottom = kTop + high * static_cast<double>(values.size());
+  const double high = std::clamp(300.0 / static_cast<double>(values.size()), 3.0, 16.0),
+               bottom = kTop + high * static_cast<double>(values.size());
   std::string svg = OpenSvg(kWidth, bottom + kBottom, title);
   // One path for each class: cells that stand beside each other are one rectangle.
   std::vector<std::string> paths(scale.bounds.size() + 1);
@@ -127,8 +133,9 @@ std::string HeatMap::Html() const {
     for (size_t begin = 0, end = 0; begin < values[r].size(); begin = end) {
       const size_t of = class_of(values[r][begin]);
       while (end < values[r].size() && class_of(values[r][end]) == of) ++end;
-      absl::StrAppendFormat(&paths[of], "M%.5g %.4gh%.5gv%.3gh-%.5gz", left + wide * static_cast<double>(begin), kTop + high * static_cast<double>(r),
-                            wide * static_cast<double>(end - begin), high, wide * static_cast<double>(end - begin));
+      absl::StrAppendFormat(&paths[of], "M%.5g %.4gh%.5gv%.3gh-%.5gz", left + wide * static_cast<double>(begin),
+                            kTop + high * static_cast<double>(r), wide * static_cast<double>(end - begin), high,
+                            wide * static_cast<double>(end - begin));
     }
   }
   for (size_t c = 0; c < paths.size(); ++c)
@@ -136,7 +143,8 @@ std::string HeatMap::Html() const {
   const size_t every = std::max<size_t>(1, static_cast<size_t>(std::ceil(13 / high)));
   for (size_t r = 0; r < rows.size(); r += every)
     absl::StrAppend(&svg, TextAt(left - 5, kTop + high * (static_cast<double>(r) + 0.5) + 4, "end", rows[r]));
-  absl::StrAppend(&svg, absl::StrFormat("<text transform=\"translate(10 %.1f) rotate(-90)\" text-anchor=\"middle\">%s</text>", (kTop + bottom) / 2, EscapedMarkup(y_label)));
+  absl::StrAppend(&svg, absl::StrFormat("<text transform=\"translate(10 %.1f) rotate(-90)\" text-anchor=\"middle\">%s</text>",
+                                        (kTop + bottom) / 2, EscapedMarkup(y_label)));
   // Column i spans from i to i + 1; where columns have places, a tick says that of its own.
   const Scale x{0, static_cast<double>(cells), left, kWidth - kRight};
   if (columns.empty()) {
@@ -146,7 +154,8 @@ std::string HeatMap::Html() const {
       const size_t at = i * (columns.size() - 1) / (kXTicks - 1);
       if (i > 0 && at == (i - 1) * (columns.size() - 1) / (kXTicks - 1)) continue;
       const double place = x(static_cast<double>(at) + 0.5);
-      absl::StrAppend(&svg, absl::StrFormat("<path class=\"tick\" d=\"M%.1f %gv4\"/>", place, bottom), TextAt(place, bottom + 15, "middle", ShortNumber(columns[at])));
+      absl::StrAppend(&svg, absl::StrFormat("<path class=\"tick\" d=\"M%.1f %gv4\"/>", place, bottom),
+                      TextAt(place, bottom + 15, "middle", ShortNumber(columns[at])));
     }
     absl::StrAppend(&svg, TextAt((x.from + x.to) / 2, bottom + 31, "middle", x_label));
   }
@@ -156,7 +165,9 @@ std::string HeatMap::Html() const {
 std::string HeatLegend(const HeatScale& scale) {
   std::string html = "<p class=\"legend\">";
   for (size_t c = 0; c < scale.labels.size(); ++c)
-    absl::StrAppendFormat(&html, "<span class=\"key\"><svg viewBox=\"0 0 12 12\" class=\"swatch\"><rect width=\"12\" height=\"12\" class=\"cell %s%d\"/></svg>%s</span>",
+    absl::StrAppendFormat(&html,
+                          "<span class=\"key\"><svg viewBox=\"0 0 12 12\" class=\"swatch\"><rect width=\"12\" height=\"12\" "
+                          "class=\"cell %s%d\"/></svg>%s</span>",
                           scale.name, c, EscapedMarkup(scale.labels[c]));
   return html + "</p>\n";
 }

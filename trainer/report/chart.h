@@ -20,16 +20,16 @@ std::vector<double> LogTicks(double low, double high, size_t most);
 struct Series {
   std::string name;  // in the legend; empty: not there
   Curve curve;
-  size_t color = 0;      // of the page's kSeriesColors
-  bool faint = false;    // what another line smooths
-  bool points = false;   // marks each point: for curves of few
+  size_t color = 0;     // of the page's kSeriesColors
+  bool faint = false;   // what another line smooths
+  bool points = false;  // marks each point: for curves of few
 };
 
 struct LineChart {
   std::string title, x_label;
   std::vector<Series> series = {};
-  bool log_y = false;   // where all values are positive
-  bool zero = false;    // the y axis begins at 0
+  bool log_y = false;  // where all values are positive
+  bool zero = false;   // the y axis begins at 0
 
   // A figure with caption and legend; a sentence where no series has a point.
   std::string Html() const;
@@ -37,15 +37,15 @@ struct LineChart {
 
 // A cell's class: where its value lies among rising `bounds`; Bounds::size() + 1 classes.
 struct HeatScale {
-  std::string name;                 // of the page's colours: "load", "bias", "much"
+  std::string name;  // of the page's colours: "load", "bias", "much"
   std::vector<double> bounds;
   std::vector<std::string> labels;  // of the classes
 };
 
 struct HeatMap {
   std::string title, x_label, y_label;
-  std::vector<std::string> rows = {};       // their names
-  std::vector<double> columns = {};         // where they stand on the x axis; empty: 0, 1, 2, ...
+  std::vector<std::string> rows = {};            // their names
+  std::vector<double> columns = {};              // where they stand on the x axis; empty: 0, 1, 2, ...
   std::vector<std::vector<double>> values = {};  // [rows][columns]
   HeatScale scale = {};
 

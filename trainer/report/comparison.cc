@@ -24,7 +24,8 @@ Value LeastOf(const Curve& curve) { return curve.empty() ? Value() : *std::min_e
 
 Value MeanFrom(const Curve& curve, size_t begin) {
   if (begin >= curve.y.size()) return std::nullopt;
-  return std::accumulate(curve.y.begin() + static_cast<int64_t>(begin), curve.y.end(), 0.0) / static_cast<double>(curve.y.size() - begin);
+  return std::accumulate(curve.y.begin() + static_cast<int64_t>(begin), curve.y.end(), 0.0) /
+         static_cast<double>(curve.y.size() - begin);
 }
 
 Value Quotient(Value a, Value b, double factor) { return a && b && *b > 0 ? Value(*a / *b * factor) : std::nullopt; }
@@ -81,7 +82,8 @@ class Comparer {
   absl::Status CheckAxis(const RunHistory& run) const {
     const char* axis = kAxisNames[static_cast<size_t>(options_.at)];
     if (options_.at == Axis::kReference && run.reference.mfu == 0)
-      return UsageError(absl::StrFormat("--at %s: cost.reference_mfu of %s is not set; --at dollars has what was paid", axis, run.path));
+      return UsageError(
+          absl::StrFormat("--at %s: cost.reference_mfu of %s is not set; --at dollars has what was paid", axis, run.path));
     if (PlaceOf(run, run.steps.back(), options_.at, price_)) return absl::OkStatus();
     const bool money = options_.at == Axis::kDollars || options_.at == Axis::kReference;
     return UsageError(absl::StrFormat("--at %s: the metrics of %s do not say it%s", axis, run.path,
@@ -107,11 +109,16 @@ class Comparer {
     section_ = "reached";
     Add({.name = "steps", .label = "steps"}, [](const RunHistory& run) { return static_cast<double>(run.steps.back().step); });
     Add({.name = "tokens", .label = "tokens"}, [](const RunHistory& run) { return run.Last("tokens"); });
-    Add({.name = "flops", .label = "training FLOP"}, [](const RunHistory& run) { return PlaceOf(run, run.steps.back(), Axis::kFlops, {}); });
-    Add({.name = "loss", .label = "loss, smoothed, last", .relative = true}, [](const RunHistory& run) { return LastOf(TrainingLoss(run, Axis::kTokens, {})); });
-    Add({.name = "best_loss", .label = "loss, smoothed, best", .relative = true}, [](const RunHistory& run) { return LeastOf(TrainingLoss(run, Axis::kTokens, {})); });
-    Add({.name = "validation_loss", .label = "validation loss, last", .relative = true}, [](const RunHistory& run) { return LastOf(ValidationLoss(run, Axis::kTokens, {})); });
-    Add({.name = "best_validation_loss", .label = "validation loss, best", .relative = true}, [](const RunHistory& run) { return LeastOf(ValidationLoss(run, Axis::kTokens, {})); });
+    Add({.name = "flops", .label = "training FLOP"},
+        [](const RunHistory& run) { return PlaceOf(run, run.steps.back(), Axis::kFlops, {}); });
+    Add({.name = "loss", .label = "loss, smoothed, last", .relative = true},
+        [](const RunHistory& run) { return LastOf(TrainingLoss(run, Axis::kTokens, {})); });
+    Add({.name = "best_loss", .label = "loss, smoothed, best", .relative = true},
+        [](const RunHistory& run) { return LeastOf(TrainingLoss(run, Axis::kTokens, {})); });
+    Add({.name = "validation_loss", .label = "validation loss, last", .relative = true},
+        [](const RunHistory& run) { return LastOf(ValidationLoss(run, Axis::kTokens, {})); });
+    Add({.name = "best_validation_loss", .label = "validation loss, best", .relative = true},
+        [](const RunHistory& run) { return LeastOf(ValidationLoss(run, Axis::kTokens, {})); });
     Add({.name = "bits_per_byte", .label = "bits per byte, last", .relative = true}, [](const RunHistory& run) {
       return run.validations.empty() ? std::nullopt : run.validations.back().Value("validation/bits_per_byte");
     });
@@ -123,29 +130,33 @@ class Comparer {
       const Curve load = run.OverTokens("load/max_over_mean");
       return MeanFrom(load, load.y.size() / 2);
     });
-    Add({.name = "dead_experts", .label = "dead experts, last step"}, [](const RunHistory& run) { return run.Last("load/dead_experts"); });
+    Add({.name = "dead_experts", .label = "dead experts, last step"},
+        [](const RunHistory& run) { return run.Last("load/dead_experts"); });
   }
 
   void Cost() {
     section_ = "cost";
     const auto last = [](const char* name) { return [name](const RunHistory& run) { return run.Last(name); }; };
-    const auto hours = [](const char* name) { return [name](const RunHistory& run) { return Quotient(run.Last(name), 3600, 1); }; };
+    const auto hours = [](const char* name) {
+      return [name](const RunHistory& run) { return Quotient(run.Last(name), 3600, 1); };
+    };
     const auto dollars = [this](const RunHistory& run) { return PlaceOf(run, run.steps.back(), Axis::kDollars, price_); };
-    Add({.name = "tokens_per_second", .label = "tokens/s, mean of steps"}, [](const RunHistory& run) { return MeanFrom(run.OverTokens("tokens_per_second"), 0); });
+    Add({.name = "tokens_per_second", .label = "tokens/s, mean of steps"},
+        [](const RunHistory& run) { return MeanFrom(run.OverTokens("tokens_per_second"), 0); });
     Add({.name = "mfu", .label = "MFU, mean of steps"}, [](const RunHistory& run) { return MeanFrom(run.OverTokens("mfu"), 0); });
     Add({.name = "seconds", .label = "seconds paid for"}, last("cost/seconds"));
     Add({.name = "device_hours", .label = "device hours paid for"}, hours("cost/device_seconds"));
     Add({.name = "lost_device_hours", .label = "  of them lost"}, hours("cost/lost_device_seconds"));
-    Add({.name = "restarts", .label = "  restarts"}, [](const RunHistory& run) { return run.starts.empty() ? Value() : static_cast<double>(run.starts.size() - 1); });
-    Add({.name = "device_hours_per_trillion_tokens", .label = "device hours per 1e12 tokens"}, [](const RunHistory& run) {
-      return Quotient(run.Last("cost/device_seconds"), run.Last("tokens"), 1e12 / 3600);
-    });
+    Add({.name = "restarts", .label = "  restarts"},
+        [](const RunHistory& run) { return run.starts.empty() ? Value() : static_cast<double>(run.starts.size() - 1); });
+    Add({.name = "device_hours_per_trillion_tokens", .label = "device hours per 1e12 tokens"},
+        [](const RunHistory& run) { return Quotient(run.Last("cost/device_seconds"), run.Last("tokens"), 1e12 / 3600); });
     Add({.name = "dollars", .label = "dollars"}, dollars);
-    Add({.name = "dollars_per_million_tokens", .label = "$ per million tokens"}, [&](const RunHistory& run) { return Quotient(dollars(run), run.Last("tokens"), 1e6); });
+    Add({.name = "dollars_per_million_tokens", .label = "$ per million tokens"},
+        [&](const RunHistory& run) { return Quotient(dollars(run), run.Last("tokens"), 1e6); });
     for (size_t i = 1; i < options_.prices.size(); ++i) AddPrice(options_.prices[i]);
-    Add({.name = "reference_dollars", .label = "dollars at the reference"}, [this](const RunHistory& run) {
-      return PlaceOf(run, run.steps.back(), Axis::kReference, price_);
-    });
+    Add({.name = "reference_dollars", .label = "dollars at the reference"},
+        [this](const RunHistory& run) { return PlaceOf(run, run.steps.back(), Axis::kReference, price_); });
   }
 
   void AddPrice(double price) {
@@ -164,12 +175,16 @@ class Comparer {
       begin = std::max(begin, loss.x.front());
       end = std::min(end, loss.x.back());
     }
-    if (begin > end) return UsageError(absl::StrFormat("the runs have no budget in common: one ends at %s, another begins at %s",
-                                                       AxisText(options_.at, end), AxisText(options_.at, begin)));
+    if (begin > end)
+      return UsageError(absl::StrFormat("the runs have no budget in common: one ends at %s, another begins at %s",
+                                        AxisText(options_.at, end), AxisText(options_.at, begin)));
     const auto add = [&](const char* name, const char* label, const auto& curve_of) {
       for (const double part : kBudgets) {
         const double budget = begin + part * (end - begin);
-        Add({.name = name, .label = absl::StrCat(label, " at ", AxisText(options_.at, budget)), .relative = true, .budget = budget},
+        Add({.name = name,
+             .label = absl::StrCat(label, " at ", AxisText(options_.at, budget)),
+             .relative = true,
+             .budget = budget},
             [&](const RunHistory& run) { return curve_of(run, options_.at, price_).At(budget); });
       }
     };
@@ -182,23 +197,29 @@ class Comparer {
     section_ = absl::StrFormat("to reach a loss of %g", loss);
     const auto add = [&](const char* of, const char* label, const auto& curve_of) {
       for (size_t axis = 0; axis < kAxisNames.size(); ++axis)
-        Add({.name = absl::StrCat(kAxisNames[axis], "_to_", of), .label = absl::StrCat(kAxisLabels[axis], label), .relative = true},
+        Add({.name = absl::StrCat(kAxisNames[axis], "_to_", of),
+             .label = absl::StrCat(kAxisLabels[axis], label),
+             .relative = true},
             [&](const RunHistory& run) { return curve_of(run, static_cast<Axis>(axis), price_).Reaches(loss); });
     };
     add("loss", ", smoothed training loss", TrainingLoss);
     add("validation_loss", ", validation loss", ValidationLoss);
-    if (result_.figures.empty() || result_.figures.back().section != section_) result_.notes.push_back(absl::StrFormat("no run reached a loss of %g", loss));
+    if (result_.figures.empty() || result_.figures.back().section != section_)
+      result_.notes.push_back(absl::StrFormat("no run reached a loss of %g", loss));
   }
 
   void Notes() {
-    result_.notes.push_back("training losses are smoothed by steps (0.9); between two records values are on a straight line; - is not known, or not reached");
+    result_.notes.push_back(
+        "training losses are smoothed by steps (0.9); between two records values are on a straight line; - is not known, or not "
+        "reached");
     result_.notes.push_back("FLOP: causal, forward and backward, MTP modules counted; MFU: without them, as published ones");
     result_.notes.push_back("seconds and dollars are those paid for: lost work, validation and checkpoints included");
-    result_.notes.push_back(absl::StrFormat("DeepSeek-V3: %.0fK H800 hours per 1e12 tokens, $%.2f per million tokens at $%g an hour",
-                                            kDeepSeekV3HoursPerTrillion / 1e3, kDeepSeekV3HoursPerTrillion * kDeepSeekV3PricePerHour / 1e6,
-                                            kDeepSeekV3PricePerHour));
+    result_.notes.push_back(absl::StrFormat(
+        "DeepSeek-V3: %.0fK H800 hours per 1e12 tokens, $%.2f per million tokens at $%g an hour",
+        kDeepSeekV3HoursPerTrillion / 1e3, kDeepSeekV3HoursPerTrillion * kDeepSeekV3PricePerHour / 1e6, kDeepSeekV3PricePerHour));
     for (const RunHistory& run : runs_)
-      if (run.unreadable > 0) result_.notes.push_back(absl::StrFormat("%s: %d lines of its metrics are no records", run.path, run.unreadable));
+      if (run.unreadable > 0)
+        result_.notes.push_back(absl::StrFormat("%s: %d lines of its metrics are no records", run.path, run.unreadable));
   }
 
   std::span<const RunHistory> runs_;
@@ -219,6 +240,8 @@ double Measured::spread() const {
   return std::sqrt(squares / static_cast<double>(values.size() - 1));
 }
 
-absl::StatusOr<RunComparison> CompareRuns(std::span<const RunHistory> runs, const CompareOptions& options) { return Comparer(runs, options).Run(); }
+absl::StatusOr<RunComparison> CompareRuns(std::span<const RunHistory> runs, const CompareOptions& options) {
+  return Comparer(runs, options).Run();
+}
 
 }  // namespace jevons

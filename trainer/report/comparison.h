@@ -16,7 +16,8 @@ struct CompareOptions {
   Axis at = Axis::kTokens;          // what makes budgets equal
   std::optional<double> loss = {};  // tell what it took to reach it; nats per token
   bool by_seeds = false;            // runs whose configs differ in seeds alone are one column
-  std::vector<double> prices = {};  // dollars for a device's hour; the first one counts for all dollars, and all have rows; empty: what was paid
+  std::vector<double> prices =
+      {};  // dollars for a device's hour; the first one counts for all dollars, and all have rows; empty: what was paid
 };
 
 // Of one or more runs. Runs of this program have no noise but their seeds': one config and seed give the same bits on the CPU.

@@ -30,7 +30,8 @@ std::string Table(const Rows& rows) {
   std::string text;
   for (const auto& row : rows) {
     for (size_t i = 0; i < row.size(); ++i)
-      absl::StrAppend(&text, i == 0 ? "" : "  ", absl::StrFormat("%*s", (i == 0 ? -1 : 1) * (row.size() > 1 ? static_cast<int>(widths[i]) : 0), row[i]));
+      absl::StrAppend(&text, i == 0 ? "" : "  ",
+                      absl::StrFormat("%*s", (i == 0 ? -1 : 1) * (row.size() > 1 ? static_cast<int>(widths[i]) : 0), row[i]));
     text.erase(text.find_last_not_of(' ') + 1);
     text += "\n";
   }
@@ -53,7 +54,8 @@ std::string ValuesOf(const FieldValues& field, const Column& column) {
 
 std::string FigureText(const Figure& figure, size_t column) {
   std::string text = MeasuredText(figure.columns[column]);
-  if (!figure.relative || column == 0 || !figure.columns[column] || !figure.columns[0] || figure.columns[0]->mean() == 0) return text;
+  if (!figure.relative || column == 0 || !figure.columns[column] || !figure.columns[0] || figure.columns[0]->mean() == 0)
+    return text;
   return absl::StrFormat("%s (%+.2f%%)", text, 100 * (figure.columns[column]->mean() / figure.columns[0]->mean() - 1));
 }
 
@@ -78,7 +80,8 @@ std::string RunComparisonText(const RunComparison& comparison) {
 
 std::string RunComparisonJson(const RunComparison& comparison) {
   Json json = {{"at", kAxisNames[static_cast<size_t>(comparison.at)]}};
-  for (const ComparedRun& run : comparison.runs) json["runs"].push_back({{"path", run.path}, {"name", run.name}, {"tags", run.tags}});
+  for (const ComparedRun& run : comparison.runs)
+    json["runs"].push_back({{"path", run.path}, {"name", run.name}, {"tags", run.tags}});
   for (const Column& column : comparison.columns) json["columns"].push_back({{"name", column.name}, {"runs", column.runs}});
   json["config"] = Json::array();
   for (const FieldValues& field : comparison.config) json["config"].push_back({{"field", field.path}, {"values", field.values}});

@@ -7,7 +7,9 @@ namespace {
 
 constexpr double kSmoothing = 0.9;
 
-double Between(double x0, double y0, double x1, double y1, double at) { return x1 > x0 ? y0 + (y1 - y0) * ((at - x0) / (x1 - x0)) : y1; }
+double Between(double x0, double y0, double x1, double y1, double at) {
+  return x1 > x0 ? y0 + (y1 - y0) * ((at - x0) / (x1 - x0)) : y1;
+}
 
 }  // namespace
 

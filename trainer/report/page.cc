@@ -10,7 +10,9 @@
 namespace jevons {
 namespace {
 
-std::string Heading(int level, const std::string& text) { return absl::StrFormat("<h%d>%s</h%d>\n", level, EscapedMarkup(text), level); }
+std::string Heading(int level, const std::string& text) {
+  return absl::StrFormat("<h%d>%s</h%d>\n", level, EscapedMarkup(text), level);
+}
 
 std::string RunHtml(const RunHistory& run, const RunFacts& facts, int level) {
   std::string html = TilesHtml(run);
@@ -35,7 +37,8 @@ std::string OverlaidHtml(std::span<const RunHistory> runs) {
     LineChart chart{.title = title, .x_label = kAxisLabels[static_cast<size_t>(axis)], .log_y = true};
     bool all = true;
     for (size_t i = 0; i < runs.size(); ++i) {
-      chart.series.push_back({.name = runs[i].name, .curve = curve_of(runs[i], axis, Price()), .color = i % kSeriesColors, .points = points});
+      chart.series.push_back(
+          {.name = runs[i].name, .curve = curve_of(runs[i], axis, Price()), .color = i % kSeriesColors, .points = points});
       all = all && !chart.series.back().curve.empty();
     }
     if (all) absl::StrAppend(&html, chart.Html());
@@ -51,15 +54,18 @@ std::string ComparisonHtml(const RunComparison& comparison) {
   for (const Column& column : comparison.columns) absl::StrAppend(&html, "<th class=\"n\">", EscapedMarkup(column.name), "</th>");
   html += "</tr>\n";
   const auto head = [&](const std::string& name) {
-    absl::StrAppendFormat(&html, "<tr class=\"part\"><th colspan=\"%d\">%s</th></tr>\n", comparison.columns.size() + 1, EscapedMarkup(name));
+    absl::StrAppendFormat(&html, "<tr class=\"part\"><th colspan=\"%d\">%s</th></tr>\n", comparison.columns.size() + 1,
+                          EscapedMarkup(name));
   };
   const auto row = [&](const std::string& name, const auto& cell) {
     absl::StrAppend(&html, "<tr><td>", EscapedMarkup(name), "</td>");
-    for (size_t i = 0; i < comparison.columns.size(); ++i) absl::StrAppend(&html, "<td class=\"n\">", EscapedMarkup(cell(i)), "</td>");
+    for (size_t i = 0; i < comparison.columns.size(); ++i)
+      absl::StrAppend(&html, "<td class=\"n\">", EscapedMarkup(cell(i)), "</td>");
     html += "</tr>\n";
   };
   if (!comparison.config.empty()) head("config");
-  for (const FieldValues& field : comparison.config) row(field.path, [&](size_t i) { return ValuesOf(field, comparison.columns[i]); });
+  for (const FieldValues& field : comparison.config)
+    row(field.path, [&](size_t i) { return ValuesOf(field, comparison.columns[i]); });
   std::string section;
   for (const Figure& figure : comparison.figures) {
     if (figure.section != section) head(section = figure.section);
@@ -74,11 +80,14 @@ std::string ComparisonHtml(const RunComparison& comparison) {
 
 std::string ReportPage(std::span<const RunHistory> runs, std::span<const RunFacts> facts, const RunComparison& comparison) {
   const std::string title = runs.size() == 1 ? runs[0].name : absl::StrFormat("%d runs", runs.size());
-  std::string html = absl::StrCat("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><title>",
-                                  EscapedMarkup(title), "</title>\n<style>", kPageStyle, "</style></head><body>\n", Heading(1, title));
+  std::string html = absl::StrCat(
+      "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
+      "content=\"width=device-width,initial-scale=1\"><title>",
+      EscapedMarkup(title), "</title>\n<style>", kPageStyle, "</style></head><body>\n", Heading(1, title));
   if (runs.size() == 1) return html + RunHtml(runs[0], facts[0], 2) + "</body></html>\n";
   absl::StrAppend(&html, OverlaidHtml(runs), Heading(2, "Side by side"), ComparisonHtml(comparison));
-  for (size_t i = 0; i < runs.size(); ++i) absl::StrAppend(&html, Heading(2, "Run " + runs[i].name), RunHtml(runs[i], facts[i], 3));
+  for (size_t i = 0; i < runs.size(); ++i)
+    absl::StrAppend(&html, Heading(2, "Run " + runs[i].name), RunHtml(runs[i], facts[i], 3));
   return html + "</body></html>\n";
 }
 

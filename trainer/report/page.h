@@ -17,15 +17,15 @@ namespace jevons {
 
 // What the page shows of a run beside its history; what is empty is left out, or said to be missing.
 struct RunFacts {
-  std::string model = {};    // in a line
-  std::string summary = {};  // summary.json
-  std::string trace = {};    // a trace of a step (train --trace), JSON
-  std::string samples = {};  // text that the model made
-  std::vector<std::pair<std::string, std::string>> hashes = {};  // what, and its hash
-  std::vector<std::string> events = {};                          // of a supervisor's journal
+  std::string model = {};                                                // in a line
+  std::string summary = {};                                              // summary.json
+  std::string trace = {};                                                // a trace of a step (train --trace), JSON
+  std::string samples = {};                                              // text that the model made
+  std::vector<std::pair<std::string, std::string>> hashes = {};          // what, and its hash
+  std::vector<std::string> events = {};                                  // of a supervisor's journal
   std::vector<std::pair<std::string, std::vector<double>>> biases = {};  // of each MoE layer's gate, in the newest checkpoint
   int64_t biases_step = 0;
-  std::string preset = {};               // the nearest one
+  std::string preset = {};                    // the nearest one
   std::vector<FieldValues> from_preset = {};  // what it has and the run has
 };
 

@@ -68,7 +68,8 @@ absl::StatusOr<RunHistory> ReadRunHistory(const std::string& path) {
   JEVONS_RETURN_IF_ERROR(ReadMetrics(JoinPath(path, kMetricsFile), run));
   const std::string config = JoinPath(path, kConfigFile);
   if (!std::filesystem::exists(config))
-    return IntegrityError(config + ": there is none: a run of an older version; train's command on it, also if its steps are done, writes it");
+    return IntegrityError(
+        config + ": there is none: a run of an older version; train's command on it, also if its steps are done, writes it");
   JEVONS_ASSIGN_OR_RETURN(const RunConfig given, LoadRunConfig(config, {}));
   JEVONS_ASSIGN_OR_RETURN(run.config, ParseRunConfig(ResolvedText(given), config, {}));
   run.name = run.config.run().name();
@@ -108,7 +109,8 @@ std::optional<double> PlaceOf(const RunHistory& run, const MetricsRecord& record
     case Axis::kReference: {
       if (!price && run.config.cost().has_price_per_device_hour()) price = run.config.cost().price_per_device_hour();
       if (!price && !run.starts.empty()) price = run.starts.back().price_per_device_hour;
-      return tokens && price && run.reference.mfu > 0 ? std::optional(run.reference.device_seconds(*tokens) / 3600 * *price) : std::nullopt;
+      return tokens && price && run.reference.mfu > 0 ? std::optional(run.reference.device_seconds(*tokens) / 3600 * *price)
+                                                      : std::nullopt;
     }
   }
   return std::nullopt;
@@ -120,7 +122,9 @@ Curve TrainingLoss(const RunHistory& run, Axis axis, Price price) {
   return curve;
 }
 
-Curve ValidationLoss(const RunHistory& run, Axis axis, Price price) { return CurveOf(run, run.validations, "validation/loss", axis, price); }
+Curve ValidationLoss(const RunHistory& run, Axis axis, Price price) {
+  return CurveOf(run, run.validations, "validation/loss", axis, price);
+}
 
 std::string AxisText(Axis axis, double value) {
   switch (axis) {

@@ -19,18 +19,20 @@
 namespace jevons {
 
 struct RunHistory {
-  std::string path, name;  // run.name, or the folder's
-  RunConfig config;        // every field with its default
+  std::string path, name;        // run.name, or the folder's
+  RunConfig config;              // every field with its default
   std::vector<RunStart> starts;  // one for each process that worked on it
   // Each step once: where a process made steps again that another had lost, as it made them.
   std::vector<MetricsRecord> steps, validations;
   std::vector<ExpertLoads> experts;
-  int64_t unreadable = 0;               // lines of metrics.jsonl that are no records
-  double flops_per_token = 0;           // of training, causal, MTP modules included
-  double mtp_flops_per_token = 0;       // of them
-  ReferenceSpeed reference = {};        // cost.reference_mfu of cost.peak_tflops
+  int64_t unreadable = 0;          // lines of metrics.jsonl that are no records
+  double flops_per_token = 0;      // of training, causal, MTP modules included
+  double mtp_flops_per_token = 0;  // of them
+  ReferenceSpeed reference = {};   // cost.reference_mfu of cost.peak_tflops
 
-  std::string device() const { return starts.empty() || starts.back().device.empty() ? config.cost().device() : starts.back().device; }
+  std::string device() const {
+    return starts.empty() || starts.back().device.empty() ? config.cost().device() : starts.back().device;
+  }
   // Of the last step that has it.
   std::optional<double> Last(absl::string_view name) const;
   // Of all steps that have it, over their tokens.
@@ -49,7 +51,8 @@ enum class Axis {
   kReference,  // dollars if every step had run at cost.reference_mfu, and none were lost
 };
 inline constexpr std::array<const char*, 5> kAxisNames = {"tokens", "flops", "seconds", "dollars", "reference"};
-inline constexpr std::array<const char*, 5> kAxisLabels = {"tokens", "training FLOP", "seconds paid for", "dollars", "dollars at the reference MFU"};
+inline constexpr std::array<const char*, 5> kAxisLabels = {"tokens", "training FLOP", "seconds paid for", "dollars",
+                                                           "dollars at the reference MFU"};
 std::string AxisText(Axis axis, double value);  // "1.2M tokens", "$0.42"
 
 // Dollars for a device's hour: the given price, or none: what was paid when it was.

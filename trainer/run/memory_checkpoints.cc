@@ -15,14 +15,19 @@ void MemoryCheckpoints::Open(Communicator& world, const std::string& folder, int
   if (missing == 0) {
     writer_.emplace(folder, world, epoch);
     if (speaks_ && !writer_->has_buddies())
-      LogInfo(absl::StrFormat("checkpoints in memory every %d steps, on this host alone: they outlive ranks, not the host", interval));
+      LogInfo(absl::StrFormat("checkpoints in memory every %d steps, on this host alone: they outlive ranks, not the host",
+                              interval));
   } else if (speaks_) {
-    LogWarning(absl::StrFormat("checkpoint.memory_interval = %d: on %d of %d ranks there is no supervisor to keep checkpoints in memory, so there will be none; start "
-                               "this run by `jevons supervise`, of several hosts with --hosts", interval, missing, world.size()));
+    LogWarning(
+        absl::StrFormat("checkpoint.memory_interval = %d: on %d of %d ranks there is no supervisor to keep checkpoints in "
+                        "memory, so there will be none; start "
+                        "this run by `jevons supervise`, of several hosts with --hosts",
+                        interval, missing, world.size()));
   }
 }
 
-void MemoryCheckpoints::AfterStep(int64_t step, bool ends, TrainStep& state, const std::function<CheckpointInfo(int64_t step)>& info) {
+void MemoryCheckpoints::AfterStep(int64_t step, bool ends, TrainStep& state,
+                                  const std::function<CheckpointInfo(int64_t step)>& info) {
   if (!writer_) return;
   PhaseScope phase(&state.timer(), Phase::kCheckpoint);
   const bool due = step % interval_ == 0;

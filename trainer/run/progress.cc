@@ -21,19 +21,22 @@ std::string Fixed(double value, int decimals) {
 
 }  // namespace
 
-int64_t TokensLeft(const TrainConfig& train, const RunSchedule& schedule, int64_t done, const Meter& meter, const Interval& interval,
-                   const CostLedger& ledger) {
+int64_t TokensLeft(const TrainConfig& train, const RunSchedule& schedule, int64_t done, const Meter& meter,
+                   const Interval& interval, const CostLedger& ledger) {
   constexpr double kUnknown = std::numeric_limits<double>::infinity();
   const double planned = schedule.bounded() ? schedule.total_tokens() - schedule.At(done).tokens_before : kUnknown;
   const double per_second = meter.price_per_device_hour.value_or(0) * meter.devices / 3600;
-  const double paid = train.dollars() > 0 && per_second > 0 ? (train.dollars() - ledger.dollars()) / per_second * TokensPerSecond(interval) : kUnknown;
+  const double paid = train.dollars() > 0 && per_second > 0
+                          ? (train.dollars() - ledger.dollars()) / per_second * TokensPerSecond(interval)
+                          : kUnknown;
   const double left = std::min(planned, paid);
   return left < kUnknown ? std::llround(std::max(0.0, left)) : 0;
 }
 
 std::string DoneText(const TrainConfig& train, const RunSchedule& schedule, int64_t done, const CostLedger& ledger) {
   const std::string more = absl::StrFormat("the checkpoint has %d steps; set more to go on", done);
-  if (done < schedule.steps()) return absl::StrFormat("train.dollars = %g are spent, $%.4g in all: %s", train.dollars(), ledger.dollars(), more);
+  if (done < schedule.steps())
+    return absl::StrFormat("train.dollars = %g are spent, $%.4g in all: %s", train.dollars(), ledger.dollars(), more);
   if (train.steps() == schedule.steps()) return absl::StrFormat("train.steps = %d are done: %s", train.steps(), more);
   return absl::StrFormat("train.tokens = %.15g are done: %s", train.tokens(), more);
 }
@@ -59,7 +62,8 @@ std::string PhaseShares(const PhaseTimer::Seconds& phases, size_t columns) {
     if (const double share = all > 0 ? 100 * phases[i] / all : 0; share >= 0.5) shares.emplace_back(share, i);
   const auto text = [&] {
     std::string text;
-    for (const auto& [share, i] : shares) absl::StrAppendFormat(&text, "%s%s %.0f%%", text.empty() ? "" : " ", kPhaseNames[i], share);
+    for (const auto& [share, i] : shares)
+      absl::StrAppendFormat(&text, "%s%s %.0f%%", text.empty() ? "" : " ", kPhaseNames[i], share);
     return text;
   };
   while (text().size() > columns) shares.erase(std::min_element(shares.begin(), shares.end()));
@@ -85,13 +89,16 @@ RowsPerToken RowsPerToken::Of(const Traffic& traffic) {
 }
 
 std::array<std::pair<const char*, double*>, 5> RowsPerToken::Named() {
-  return {{{"rows/network", &network}, {"rows/saved", &saved}, {"rows/local", &local}, {"rows/network_back", &network_back},
+  return {{{"rows/network", &network},
+           {"rows/saved", &saved},
+           {"rows/local", &local},
+           {"rows/network_back", &network_back},
            {"rows/local_back", &local_back}}};
 }
 
 std::string RowsText(const RowsPerToken& rows) {
-  return absl::StrFormat("%.2f rows a token over the network and %.2f saved, %.2f inside nodes; back %.2f and %.2f", rows.network, rows.saved,
-                         rows.local, rows.network_back, rows.local_back);
+  return absl::StrFormat("%.2f rows a token over the network and %.2f saved, %.2f inside nodes; back %.2f and %.2f", rows.network,
+                         rows.saved, rows.local, rows.network_back, rows.local_back);
 }
 
 MetricsRecord StepRecord(const StepPlan& plan, const StepStats& stats, const Meter& meter, const Interval& step,
@@ -143,7 +150,8 @@ MetricsRecord StepRecord(const StepPlan& plan, const StepStats& stats, const Met
   return record;
 }
 
-MetricsRecord BadStepRecord(const StepPlan& plan, const JudgedStep& judged, const Meter& meter, const CostLedger& ledger, double wall_time) {
+MetricsRecord BadStepRecord(const StepPlan& plan, const JudgedStep& judged, const Meter& meter, const CostLedger& ledger,
+                            double wall_time) {
   const StepStats& stats = judged.stats;
   MetricsRecord record{.step = plan.step + 1,
                        .wall_time = wall_time,
@@ -153,22 +161,26 @@ MetricsRecord BadStepRecord(const StepPlan& plan, const JudgedStep& judged, cons
                                   {"bad_step/in_a_row", static_cast<double>(judged.bad->in_a_row)},
                                   {"bad_step/sequences", static_cast<double>(plan.sequences)},
                                   {"cost/device_seconds", ledger.device_seconds()}},
-                       .texts = {{"bad_step/reason", judged.bad->reason}, {"bad_step/gradient_hash", absl::StrFormat("%016x", judged.bad->gradient_hash)}}};
+                       .texts = {{"bad_step/reason", judged.bad->reason},
+                                 {"bad_step/gradient_hash", absl::StrFormat("%016x", judged.bad->gradient_hash)}}};
   if (meter.price_per_device_hour) record.values.emplace_back("cost/dollars", ledger.dollars());
   for (size_t i = 0; i < stats.seconds.size(); ++i)
-    if (static_cast<Phase>(i) != Phase::kValidation) record.values.emplace_back(absl::StrCat("seconds/", kPhaseNames[i]), stats.seconds[i]);
+    if (static_cast<Phase>(i) != Phase::kValidation)
+      record.values.emplace_back(absl::StrCat("seconds/", kPhaseNames[i]), stats.seconds[i]);
   return record;
 }
 
 std::string ShadowLine(const StepPlan& plan, const StepStats& stats) {
   const ShadowReport& shadow = *stats.shadow;
-  std::string line = absl::StrFormat("step %d | FP8 loss %.5f, without %.5f (%+.3f%%) | relative errors of products:", plan.step + 1,
-                                     stats.loss, shadow.loss, 100 * (stats.loss / shadow.loss - 1));
+  std::string line =
+      absl::StrFormat("step %d | FP8 loss %.5f, without %.5f (%+.3f%%) | relative errors of products:", plan.step + 1, stats.loss,
+                      shadow.loss, 100 * (stats.loss / shadow.loss - 1));
   for (size_t verb = 0; verb < kVerbNames.size(); ++verb) {
     size_t worst = 0;
     for (size_t layer = 1; layer < shadow.errors.size(); ++layer)
       if (shadow.errors[layer][verb] > shadow.errors[worst][verb]) worst = layer;
-    absl::StrAppendFormat(&line, "%s %s %.2f%% (layer %d)", verb == 0 ? "" : ",", kVerbNames[verb], 100 * shadow.errors[worst][verb], worst);
+    absl::StrAppendFormat(&line, "%s %s %.2f%% (layer %d)", verb == 0 ? "" : ",", kVerbNames[verb],
+                          100 * shadow.errors[worst][verb], worst);
   }
   return line;
 }
@@ -176,9 +188,10 @@ std::string ShadowLine(const StepPlan& plan, const StepStats& stats) {
 std::string PeakWarning(const Meter& meter, const Interval& interval) {
   const double mfu = Mfu(meter, interval);
   if (mfu <= 1) return "";
-  return absl::StrFormat("MFU %.0f%%: the peak that it relates to, %.4g GFLOP/s, is less than was reached; %s", 100 * mfu, meter.peak_flops / 1e9,
-                         meter.peak_source.empty() ? "set cost.peak_tflops to what one device can do, or to 0 to have it measured"
-                                                   : "it was measured while the machine was busy; set cost.peak_tflops to what one device can do");
+  return absl::StrFormat(
+      "MFU %.0f%%: the peak that it relates to, %.4g GFLOP/s, is less than was reached; %s", 100 * mfu, meter.peak_flops / 1e9,
+      meter.peak_source.empty() ? "set cost.peak_tflops to what one device can do, or to 0 to have it measured"
+                                : "it was measured while the machine was busy; set cost.peak_tflops to what one device can do");
 }
 
 std::string ProgressLine(const StepPlan& plan, int64_t steps, int64_t tokens_left, const StepStats& stats, const Meter& meter,

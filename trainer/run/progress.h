@@ -23,8 +23,8 @@ struct Meter {
   std::string peak_source = {};    // of what it was measured; empty where it was given
   double devices = 1;
   std::optional<double> price_per_device_hour = {};  // dollars; none: no money is spoken of
-  std::string device = {};         // "CPU core"
-  double reference_mfu = 0;        // cost.reference_mfu
+  std::string device = {};                           // "CPU core"
+  double reference_mfu = 0;                          // cost.reference_mfu
   ReferenceSpeed reference() const {
     return {.mfu = reference_mfu, .flops_per_token = flops_per_token + mtp_flops_per_token, .peak_flops = peak_flops / devices};
   }
@@ -43,7 +43,7 @@ struct Interval {
 
 // Rows that a token sends, of one dispatch and its combine; 0 where it never leaves its node.
 struct RowsPerToken {
-  double network = 0, saved = 0, local = 0;        // over the network, left out since another of the token goes there, inside nodes
+  double network = 0, saved = 0, local = 0;  // over the network, left out since another of the token goes there, inside nodes
   double network_back = 0, local_back = 0;
   static RowsPerToken Of(const Traffic& traffic);
   // Each with the name that it has in metrics.
@@ -65,11 +65,12 @@ MetricsRecord StepRecord(const StepPlan& plan, const StepStats& stats, const Met
                          const CostLedger& ledger, double wall_time);
 
 // The record of one that was not applied.
-MetricsRecord BadStepRecord(const StepPlan& plan, const JudgedStep& judged, const Meter& meter, const CostLedger& ledger, double wall_time);
+MetricsRecord BadStepRecord(const StepPlan& plan, const JudgedStep& judged, const Meter& meter, const CostLedger& ledger,
+                            double wall_time);
 
 // Of a run after `done` steps, as far as it is known; 0 where it is not. What train.dollars leave is reckoned at the interval's speed.
-int64_t TokensLeft(const TrainConfig& train, const RunSchedule& schedule, int64_t done, const Meter& meter, const Interval& interval,
-                   const CostLedger& ledger);
+int64_t TokensLeft(const TrainConfig& train, const RunSchedule& schedule, int64_t done, const Meter& meter,
+                   const Interval& interval, const CostLedger& ledger);
 // Why a run that has made `done` steps makes no more: "train.steps = 12 are done: ...".
 std::string DoneText(const TrainConfig& train, const RunSchedule& schedule, int64_t done, const CostLedger& ledger);
 

@@ -56,12 +56,14 @@ std::vector<ReplayedPipeline> PipelinesOf(const MeshShape& shape, const std::vec
 // The parameter table is in the order of execution.
 std::vector<ParameterGradient> Notable(std::vector<ParameterGradient> parameters) {
   std::reverse(parameters.begin(), parameters.end());
-  const auto refused = std::stable_partition(parameters.begin(), parameters.end(), [](const ParameterGradient& parameter) { return parameter.refused; });
+  const auto refused = std::stable_partition(parameters.begin(), parameters.end(),
+                                             [](const ParameterGradient& parameter) { return parameter.refused; });
   if (refused != parameters.begin()) {
     parameters.erase(refused, parameters.end());
     return parameters;
   }
-  std::stable_sort(parameters.begin(), parameters.end(), [](const ParameterGradient& a, const ParameterGradient& b) { return a.norm > b.norm; });
+  std::stable_sort(parameters.begin(), parameters.end(),
+                   [](const ParameterGradient& a, const ParameterGradient& b) { return a.norm > b.norm; });
   parameters.resize(std::min(parameters.size(), ReplayedStep::kLargest));
   return parameters;
 }

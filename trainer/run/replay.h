@@ -14,35 +14,36 @@
 namespace jevons {
 
 struct ReplayOptions {
-  RunInputs inputs;   // of the run, its config valid on these ranks
-  std::string run;    // its folder
-  int64_t step = 0;   // to replay, from 1, as metrics count
+  RunInputs inputs;  // of the run, its config valid on these ranks
+  std::string run;   // its folder
+  int64_t step = 0;  // to replay, from 1, as metrics count
 };
 
 struct ReplayedSample {
-  int64_t index = 0;                // in the run's stream
-  std::string dataset;              // its prefix
+  int64_t index = 0;    // in the run's stream
+  std::string dataset;  // its prefix
   std::vector<DocumentPart> parts;
-  int64_t micro_batch = 0;          // of the step
+  int64_t micro_batch = 0;  // of the step
 };
 
 // A pipeline's part of the step.
 struct ReplayedPipeline {
   std::vector<int> ranks;  // of the world
   Range micro_batches;
-  double loss = 0;         // of the main model, mean over its tokens
+  double loss = 0;  // of the main model, mean over its tokens
 };
 
 struct ReplayedStep {
   StepPlan plan;
-  int64_t from = 0;                           // the state after so many steps was there
+  int64_t from = 0;  // the state after so many steps was there
   StepResult result;
-  std::string reason;                         // why the step is bad; empty: it is not
+  std::string reason;  // why the step is bad; empty: it is not
   uint64_t gradient_hash = 0;
   std::vector<ReplayedSample> samples;
   std::vector<ReplayedPipeline> pipelines;
-  std::vector<ParameterGradient> parameters;  // those refused, in the order of the backward pass; else the largest, at most kLargest
-  std::optional<bool> as_recorded;            // whether the run's metrics have the same bits of it; none: they have nothing of it
+  std::vector<ParameterGradient>
+      parameters;                   // those refused, in the order of the backward pass; else the largest, at most kLargest
+  std::optional<bool> as_recorded;  // whether the run's metrics have the same bits of it; none: they have nothing of it
 
   static constexpr size_t kLargest = 10;
 };

@@ -14,7 +14,7 @@ namespace jevons {
 namespace {
 
 constexpr int64_t kMaxTokenizerBytes = int64_t{1} << 30;  // the largest have some ten MB
-constexpr int64_t kVocabularyMultiple = 64;  // of an inferred vocabulary: matrices like round numbers
+constexpr int64_t kVocabularyMultiple = 64;               // of an inferred vocabulary: matrices like round numbers
 
 absl::Status ResolveVocabulary(const Tokenizer& tokenizer, const std::string& path, ModelConfig& model) {
   const int64_t needed = tokenizer.vocab_size();
@@ -29,13 +29,15 @@ absl::Status ResolveVocabulary(const Tokenizer& tokenizer, const std::string& pa
 // are read.
 absl::Status CheckData(const RunInputs& inputs) {
   const std::string& folder = inputs.config.data().path();
-  if (std::error_code error; folder.empty() || !std::filesystem::exists(JoinPath(folder, kDatasetInfoFile), error)) return absl::OkStatus();
+  if (std::error_code error; folder.empty() || !std::filesystem::exists(JoinPath(folder, kDatasetInfoFile), error))
+    return absl::OkStatus();
   JEVONS_ASSIGN_OR_RETURN(const DatasetInfo info, LoadDatasetInfo(folder));
   JEVONS_RETURN_IF_ERROR(VerifyFilesWithoutSums(folder, info));
   const auto made_with = info.files.find(kTokenizerFile);
   if (made_with == info.files.end() || made_with->second.xxh3_128 == inputs.tokenizer_hash) return absl::OkStatus();
-  return IntegrityError(absl::StrFormat("%s: its hash is %s, but the data in %s was made with a tokenizer of hash %s; give that one, or prepare the data anew",
-                                        inputs.tokenizer_path, inputs.tokenizer_hash, folder, made_with->second.xxh3_128));
+  return IntegrityError(absl::StrFormat(
+      "%s: its hash is %s, but the data in %s was made with a tokenizer of hash %s; give that one, or prepare the data anew",
+      inputs.tokenizer_path, inputs.tokenizer_hash, folder, made_with->second.xxh3_128));
 }
 
 // The file's path and hash, and paths that are absolute.
@@ -109,9 +111,10 @@ absl::StatusOr<RunInputs> ResolveInputs(const RunConfig& config, const Labels& l
 absl::Status CheckTokenizer(const RunInputs& inputs, const Labels& labels) {
   const auto saved = labels.find(kTokenizerLabel);
   if (saved == labels.end() || saved->second == inputs.tokenizer_hash) return absl::OkStatus();
-  return IntegrityError(absl::StrFormat(
-      "%s: its hash is %s, but the checkpoint was trained with a tokenizer of hash %s; give that one with --set data.tokenizer=FILE",
-      inputs.tokenizer_path, inputs.tokenizer_hash, saved->second));
+  return IntegrityError(
+      absl::StrFormat("%s: its hash is %s, but the checkpoint was trained with a tokenizer of hash %s; give that one with --set "
+                      "data.tokenizer=FILE",
+                      inputs.tokenizer_path, inputs.tokenizer_hash, saved->second));
 }
 
 absl::Status KeepTokenizer(const RunInputs& inputs, const std::string& run) {
@@ -147,12 +150,15 @@ std::string KeptTokenizer(const std::string& checkpoint) {
 
 absl::Status CheckValidation(const DataConfig& data) {
   if (data.path().empty())
-    return UsageError("data.path is not set: the validation set is in the folder that `jevons prepare` made; name it with --set data.path=FOLDER");
+    return UsageError(
+        "data.path is not set: the validation set is in the folder that `jevons prepare` made; name it with --set "
+        "data.path=FOLDER");
   if (std::error_code error; std::filesystem::exists(data.path() + "/validation.idx", error)) return absl::OkStatus();
-  return IntegrityError(absl::StrFormat(
-      "data.path = \"%s\": there is no validation set (validation.idx); name another folder with --set data.path=FOLDER, or make one: `jevons prepare "
-      "--validation-fraction`, of two documents or more",
-      data.path()));
+  return IntegrityError(
+      absl::StrFormat("data.path = \"%s\": there is no validation set (validation.idx); name another folder with --set "
+                      "data.path=FOLDER, or make one: `jevons prepare "
+                      "--validation-fraction`, of two documents or more",
+                      data.path()));
 }
 
 absl::StatusOr<ValidationSet> OpenValidation(const RunInputs& inputs) {

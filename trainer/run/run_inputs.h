@@ -20,7 +20,7 @@ struct RunInputs {
   StreamConfig stream;            // of the training samples
   std::string validation_prefix;  // empty: the data folder has no validation set
   std::string tokenizer_path;
-  std::string tokenizer_hash;     // of the file's bytes: kept in checkpoints, so that another one is noticed
+  std::string tokenizer_hash;  // of the file's bytes: kept in checkpoints, so that another one is noticed
 };
 
 using Labels = std::map<std::string, std::string>;  // of a checkpoint

@@ -65,7 +65,8 @@ absl::Status Compare(const std::string& first, const std::string& mine, const Co
     const auto other = their_facts.find(name);
     const std::string before = other == their_facts.end() ? "" : other->second;
     if (before != value)
-      return UsageError(absl::StrFormat("%s has another %s than rank 0: \"%s\", not \"%s\"%s", Place(world), name, value, before, kRemedy));
+      return UsageError(
+          absl::StrFormat("%s has another %s than rank 0: \"%s\", not \"%s\"%s", Place(world), name, value, before, kRemedy));
   }
   JEVONS_ASSIGN_OR_RETURN(const RunConfig before, ParseRunConfig(theirs.at("config").get<std::string>(), "rank 0's config", {}));
   JEVONS_ASSIGN_OR_RETURN(const RunConfig now, ParseRunConfig(ours.at("config").get<std::string>(), "this rank's config", {}));
@@ -87,8 +88,9 @@ absl::Status AgreeOnRun(Communicator& world, const absl::StatusOr<RankIdentity>&
 
 absl::Status AgreeOnBytes(Communicator& world, const std::string& name, const std::string& mine) {
   const bool same = OfFirstRank(world, mine) == mine;
-  return AgreeOnStatus(world, same ? absl::OkStatus()
-                                   : UsageError(absl::StrFormat("%s: %s not the same as on rank 0%s", Place(world), name, kRemedy)));
+  return AgreeOnStatus(
+      world,
+      same ? absl::OkStatus() : UsageError(absl::StrFormat("%s: %s not the same as on rank 0%s", Place(world), name, kRemedy)));
 }
 
 }  // namespace jevons

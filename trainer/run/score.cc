@@ -19,7 +19,7 @@ namespace jevons {
 namespace {
 
 constexpr char kInputIds[] = "input_ids";
-constexpr int64_t kMaxLength = 16'000'000;  // of a sequence: as far as positions go (configs/ranges.h)
+constexpr int64_t kMaxLength = 16'000'000;            // of a sequence: as far as positions go (configs/ranges.h)
 constexpr int64_t kMaxArenaBytes = int64_t{1} << 46;  // half of a process's address space
 
 ModelConfig WithDepth(ModelConfig model, int64_t depth) {
@@ -27,9 +27,7 @@ ModelConfig WithDepth(ModelConfig model, int64_t depth) {
   return model;
 }
 
-std::span<const float> Values(const Tensor& tensor) {
-  return {tensor.as<float>(), static_cast<size_t>(tensor.size())};
-}
+std::span<const float> Values(const Tensor& tensor) { return {tensor.as<float>(), static_cast<size_t>(tensor.size())}; }
 
 bool AllFinite(std::span<const float> values) {
   return std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); });
@@ -51,8 +49,8 @@ absl::StatusOr<TokenTable> ReadTokens(FileSystem& files, const std::string& path
   JEVONS_ASSIGN_OR_RETURN(SafetensorsFile file, SafetensorsFile::Open(files, path));
   const SafetensorsEntry* entry = file.Find(kInputIds);
   if (entry == nullptr)
-    return IntegrityError(absl::StrFormat(
-        "%s: there is no tensor %s; it must have one, I64 [sequences, tokens]", path, kInputIds));
+    return IntegrityError(
+        absl::StrFormat("%s: there is no tensor %s; it must have one, I64 [sequences, tokens]", path, kInputIds));
   if (entry->dtype != kStI64 || entry->shape.size() != 2 || entry->shape[0] < 1 || entry->shape[1] < 2 ||
       entry->shape[1] > kMaxLength)
     return IntegrityError(
@@ -68,8 +66,8 @@ absl::StatusOr<TokenTable> ReadTokens(FileSystem& files, const std::string& path
     for (int64_t i = 0; i < table.length; ++i) {
       const int64_t id = row[static_cast<size_t>(i)];
       if (id < 0 || id >= vocab)
-        return IntegrityError(absl::StrFormat("%s: %s[%d, %d] = %d: it must be a token of the model, 0 to %d",
-                                              path, kInputIds, b, i, id, vocab - 1));
+        return IntegrityError(absl::StrFormat("%s: %s[%d, %d] = %d: it must be a token of the model, 0 to %d", path, kInputIds, b,
+                                              i, id, vocab - 1));
       table.ids[static_cast<size_t>(b * table.length + i)] = static_cast<int32_t>(id);
     }
   }
@@ -79,21 +77,19 @@ absl::StatusOr<TokenTable> ReadTokens(FileSystem& files, const std::string& path
 absl::StatusOr<std::unique_ptr<Scorer>> Scorer::Create(const RunConfig& config, const TokenTable& tokens,
                                                        const ScoreOptions& options, Communicator& world) {
   const int64_t depth = config.model().mtp().depth(), arena_bytes = ArenaBytes(config, tokens.length);
-  if (options.mtp && depth == 0)
-    return UsageError("--mtp: the model has no MTP module (model.mtp.depth = 0)");
+  if (options.mtp && depth == 0) return UsageError("--mtp: the model has no MTP module (model.mtp.depth = 0)");
   if (options.mtp && tokens.length <= depth)
-    return IntegrityError(
-        absl::StrFormat("--mtp: %s has sequences of %d tokens; MTP module %d needs %d or more", kInputIds,
-                        tokens.length, depth, depth + 1));
+    return IntegrityError(absl::StrFormat("--mtp: %s has sequences of %d tokens; MTP module %d needs %d or more", kInputIds,
+                                          tokens.length, depth, depth + 1));
   if (arena_bytes > kMaxArenaBytes)
-    return IntegrityError(absl::StrFormat(
-        "%s has sequences of %d tokens, whose activations need %d GiB; cut them into shorter ones", kInputIds,
-        tokens.length, arena_bytes >> 30));
+    return IntegrityError(
+        absl::StrFormat("%s has sequences of %d tokens, whose activations need %d GiB; cut them into shorter ones", kInputIds,
+                        tokens.length, arena_bytes >> 30));
   return std::unique_ptr<Scorer>(new Scorer(config, arena_bytes, tokens, options, world));
 }
 
-Scorer::Scorer(const RunConfig& config, int64_t arena_bytes, const TokenTable& tokens,
-               const ScoreOptions& options, Communicator& world)
+Scorer::Scorer(const RunConfig& config, int64_t arena_bytes, const TokenTable& tokens, const ScoreOptions& options,
+               Communicator& world)
     : full_(config.model()),
       model_config_(WithDepth(full_, options.mtp ? full_.mtp().depth() : 0)),
       tokens_(tokens),
@@ -128,11 +124,9 @@ MicroBatch Scorer::Batch(int64_t sequence, std::vector<int32_t>& row) const {
 
 absl::Status Scorer::CheckFinite(int64_t sequence, bool finite) const {
   if (non_finite_.tensor != nullptr)
-    return NumericalError(absl::StrFormat("sequence %d: NaN or Inf, first seen in layer %d: %s", sequence,
-                                          non_finite_.layer, non_finite_.tensor));
-  if (!finite)
     return NumericalError(
-        absl::StrFormat("sequence %d: NaN or Inf, first seen in the output head", sequence));
+        absl::StrFormat("sequence %d: NaN or Inf, first seen in layer %d: %s", sequence, non_finite_.layer, non_finite_.tensor));
+  if (!finite) return NumericalError(absl::StrFormat("sequence %d: NaN or Inf, first seen in the output head", sequence));
   return absl::OkStatus();
 }
 
@@ -222,8 +216,7 @@ void Scorer::AddGradientOutputs(std::vector<Output>& outputs) {
           return writer.Append(std::as_bytes(std::span(zeros)));
         }
         const std::span<const float> values = Values(gradients_->Whole(p)).subspan(begin, size);
-        if (!AllFinite(values))
-          return NumericalError(absl::StrFormat("the gradient of %s is NaN or Inf", name));
+        if (!AllFinite(values)) return NumericalError(absl::StrFormat("the gradient of %s is NaN or Inf", name));
         return writer.Append(std::as_bytes(values));
       };
     }
@@ -243,16 +236,14 @@ std::vector<Scorer::Output> Scorer::Outputs() {
                        return writer.Append(std::as_bytes(std::span(&loss, 1)));
                      }});
   if (options_.logits)
-    outputs.push_back(
-        {{"logits", kStF32, {B, S, V}}, [this](SafetensorsWriter& writer) { return FillLogprobs(&writer); }});
+    outputs.push_back({{"logits", kStF32, {B, S, V}}, [this](SafetensorsWriter& writer) { return FillLogprobs(&writer); }});
   for (int64_t k = 1; k <= model_config_.mtp().depth(); ++k)
-    outputs.push_back(
-        {{absl::StrCat("mtp_logits.", k), kStF32, {B, S - k, V}}, [this, k](SafetensorsWriter& writer) {
-           return ForLogits(k, [&](int64_t b, int64_t, const Tensor& logits) -> absl::Status {
-             JEVONS_RETURN_IF_ERROR(CheckFinite(b, AllFinite(Values(logits))));
-             return writer.Append(std::as_bytes(Values(logits)));
-           });
-         }});
+    outputs.push_back({{absl::StrCat("mtp_logits.", k), kStF32, {B, S - k, V}}, [this, k](SafetensorsWriter& writer) {
+                         return ForLogits(k, [&](int64_t b, int64_t, const Tensor& logits) -> absl::Status {
+                           JEVONS_RETURN_IF_ERROR(CheckFinite(b, AllFinite(Values(logits))));
+                           return writer.Append(std::as_bytes(Values(logits)));
+                         });
+                       }});
   if (options_.gradients) AddGradientOutputs(outputs);
   return outputs;
 }

@@ -89,7 +89,7 @@ class Scorer {
   WeightStore weights_;
   WeightBinding binding_;
   Model model_;
-  std::vector<float> logprobs_;       // [B,S-1]
+  std::vector<float> logprobs_;  // [B,S-1]
   std::unique_ptr<GradientStore> gradients_;
 };
 

@@ -49,12 +49,14 @@ absl::Status ReadBiases(CheckpointReader& reader, const WeightStore& weights, co
 }  // namespace
 
 bool HasAverage(const CheckpointReader& reader) {
-  return std::any_of(reader.tensors().begin(), reader.tensors().end(), [](const TensorInfo& tensor) { return absl::StartsWith(tensor.name, "ema/"); });
+  return std::any_of(reader.tensors().begin(), reader.tensors().end(),
+                     [](const TensorInfo& tensor) { return absl::StartsWith(tensor.name, "ema/"); });
 }
 
 absl::Status UseAverage(CheckpointReader& reader) {
   if (!HasAverage(reader))
-    return UsageError(absl::StrFormat("--ema: %s holds no average of the weights: its run had optimizer.ema_decay = 0; leave --ema out", reader.path()));
+    return UsageError(absl::StrFormat(
+        "--ema: %s holds no average of the weights: its run had optimizer.ema_decay = 0; leave --ema out", reader.path()));
   reader.ReadInstead("weight/", "ema/");
   return absl::OkStatus();
 }
@@ -81,7 +83,8 @@ absl::Status LoadWeights(CheckpointReader& reader, const WeightStore& weights, c
   int64_t largest = 0;
   for (size_t p = 0; p < weights.specs().size(); ++p)
     if (weights.holds(p) && weights.passing(p)) largest = std::max(largest, weights.value(p).bytes());
-  Arena arena("weights on their way", Arena::SliceBytes(DType::kF32, {kPiece}) + Arena::SliceBytes(DType::kU8, {largest}), stream.device);
+  Arena arena("weights on their way", Arena::SliceBytes(DType::kF32, {kPiece}) + Arena::SliceBytes(DType::kU8, {largest}),
+              stream.device);
   const Tensor piece = arena.Allocate("piece", DType::kF32, {kPiece});
   const OpContext ops{.stream = stream, .scratch = &arena};
   for (size_t p = 0; p < weights.specs().size(); ++p) {
@@ -95,8 +98,7 @@ absl::Status LoadWeights(CheckpointReader& reader, const WeightStore& weights, c
     for (int64_t done = 0; done < value.size(); done += kPiece) {
       const Tensor masters = Tensor::Of(piece.as<float>(), {std::min(kPiece, value.size() - done)});
       JEVONS_RETURN_IF_ERROR(ReadTo(reader, "weight/" + spec.name, spec.shape, begin + done, masters, stream));
-      Copy(ops, masters,
-           Tensor(static_cast<char*>(value.data) + done * SizeOf(value.dtype), value.dtype, {masters.size()}));
+      Copy(ops, masters, Tensor(static_cast<char*>(value.data) + done * SizeOf(value.dtype), value.dtype, {masters.size()}));
     }
     if (!passing) continue;
     const PassingWeight weight{p, -1, value};

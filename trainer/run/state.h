@@ -28,7 +28,8 @@ absl::Status LoadState(CheckpointReader& reader, TrainStep& train_step);
 
 // Weights alone, in their compute type, and gate biases: for evaluation and generation. stream: where they lie. take: gets those that only
 // pass.
-absl::Status LoadWeights(CheckpointReader& reader, const WeightStore& weights, const Stream& stream = {}, const TakeWeights& take = {});
+absl::Status LoadWeights(CheckpointReader& reader, const WeightStore& weights, const Stream& stream = {},
+                         const TakeWeights& take = {});
 // The same into a TrainStep, which can evaluate then.
 absl::Status LoadWeights(CheckpointReader& reader, TrainStep& train_step);
 

@@ -26,8 +26,8 @@ std::string Spike(const char* name, double value, const Figures& before, double 
   for (const double x : before) squares += (x - mean) * (x - mean);
   const double deviation = std::sqrt(squares / (count - 1));
   if (value <= mean + sigmas * deviation) return "";
-  return absl::StrFormat("the %s %.6g is %.3g standard deviations above the last %d steps' mean of %.6g", name, value, (value - mean) / deviation,
-                         before.size(), mean);
+  return absl::StrFormat("the %s %.6g is %.3g standard deviations above the last %d steps' mean of %.6g", name, value,
+                         (value - mean) / deviation, before.size(), mean);
 }
 
 // To the last `most`.
@@ -38,8 +38,8 @@ void Shorten(Figures& figures, int64_t most) {
 // Everything that the ranks have agreed on, to the bit.
 std::array<uint64_t, 4> BitsOf(const StepResult& result) {
   const StepStats& stats = result.stats;
-  return {std::bit_cast<uint64_t>(stats.loss), std::bit_cast<uint64_t>(stats.mtp_loss), std::bit_cast<uint64_t>(stats.balance_loss),
-          std::bit_cast<uint64_t>(stats.gradient_norm)};
+  return {std::bit_cast<uint64_t>(stats.loss), std::bit_cast<uint64_t>(stats.mtp_loss),
+          std::bit_cast<uint64_t>(stats.balance_loss), std::bit_cast<uint64_t>(stats.gradient_norm)};
 }
 
 }  // namespace
@@ -75,7 +75,8 @@ JudgedStep StepJudge::Run(const StepPlan& plan, const SampleBatch& batch) {
   if (policy == REPLAY) judged.status = ComputeAgain(plan, batch, result, *judged.bad);
   if (policy == STOP) judged.status = NotApplied(plan, reason);
   if (judged.status.ok() && judged.bad->in_a_row > most)
-    judged.status = Annotate(NotApplied(plan, reason), absl::StrFormat("more bad steps in a row than train.bad_step.most_in_a_row = %d", most));
+    judged.status = Annotate(NotApplied(plan, reason),
+                             absl::StrFormat("more bad steps in a row than train.bad_step.most_in_a_row = %d", most));
   if (judged.status.ok()) history_.set_skipped_in_a_row(judged.bad->in_a_row);
   judged.stats.seconds = step_.timer().Take();
   return judged;
@@ -93,7 +94,8 @@ absl::Status StepJudge::CheckReplicas(const StepPlan& plan) {
 }
 
 // Ok where the bits are the same: then it was not chance.
-absl::Status StepJudge::ComputeAgain(const StepPlan& plan, const SampleBatch& batch, const StepResult& first, const BadStep& bad) {
+absl::Status StepJudge::ComputeAgain(const StepPlan& plan, const SampleBatch& batch, const StepResult& first,
+                                     const BadStep& bad) {
   const StepResult second = step_.Compute(plan, batch);
   if (BitsOf(first) == BitsOf(second) && step_.GradientHash() == bad.gradient_hash) return absl::OkStatus();
   suspect_ = plan.step + 1;  // the weights are not at fault
@@ -105,10 +107,14 @@ absl::Status StepJudge::ComputeAgain(const StepPlan& plan, const SampleBatch& ba
   for (size_t r = 0; r < all.size(); ++r)
     if (all[r][0] != all[r][1]) others.push_back(places[r]);
   return NumericalError(absl::StrFormat(
-      "step %d was not applied: %s, and other bits when it was computed again from the same weights and samples. A machine is at fault, "
-      "not the data: %s", plan.step + 1, bad.reason,
-      others.empty() ? std::string("no rank's own contributions differ, but their sum does: what travels between ranks was damaged, or memory under it")
-                     : absl::StrFormat("%s contributed other bits; examine it, or start without it", absl::StrJoin(others, ", "))));
+      "step %d was not applied: %s, and other bits when it was computed again from the same weights and samples. A machine is at "
+      "fault, "
+      "not the data: %s",
+      plan.step + 1, bad.reason,
+      others.empty()
+          ? std::string("no rank's own contributions differ, but their sum does: what travels between ranks was damaged, or "
+                        "memory under it")
+          : absl::StrFormat("%s contributed other bits; examine it, or start without it", absl::StrJoin(others, ", "))));
 }
 
 void StepJudge::Remember(const StepStats& stats) {

@@ -25,14 +25,16 @@ double MtpShare(const Meter& meter) { return meter.mtp_flops_per_token / (meter.
 std::string TokenCost(const RunSummary& s) {
   const auto tokens = static_cast<double>(s.ledger.tokens());
   const auto a_million = [&](double dollars) { return Priced(s) ? absl::StrFormat(", $%.4g a million", dollars) : ""; };
-  std::string text = absl::StrFormat("per 1e12 tokens      %s %s hours%s, at this process's MFU of %.1f%% (causal, without MTP); DeepSeek-V3: %s H800 hours%s\n",
-                                     ShortNumber(HoursPerTrillionTokens(s.ledger.device_seconds(), tokens)), s.meter.device,
-                                     a_million(DollarsPerMillionTokens(s.ledger)), 100 * s.mfu, ShortNumber(kDeepSeekV3HoursPerTrillion),
-                                     a_million(kDeepSeekV3HoursPerTrillion * kDeepSeekV3PricePerHour / 1e6));
+  std::string text = absl::StrFormat(
+      "per 1e12 tokens      %s %s hours%s, at this process's MFU of %.1f%% (causal, without MTP); DeepSeek-V3: %s H800 hours%s\n",
+      ShortNumber(HoursPerTrillionTokens(s.ledger.device_seconds(), tokens)), s.meter.device,
+      a_million(DollarsPerMillionTokens(s.ledger)), 100 * s.mfu, ShortNumber(kDeepSeekV3HoursPerTrillion),
+      a_million(kDeepSeekV3HoursPerTrillion * kDeepSeekV3PricePerHour / 1e6));
   const ReferenceSpeed reference = s.meter.reference();
   if (reference.mfu == 0) return text;
   const double hours = reference.device_seconds(tokens) / 3600;
-  absl::StrAppendFormat(&text, "at an MFU of %-7s %.4g %s hours", absl::StrFormat("%.3g%%", 100 * reference.mfu), hours, s.meter.device);
+  absl::StrAppendFormat(&text, "at an MFU of %-7s %.4g %s hours", absl::StrFormat("%.3g%%", 100 * reference.mfu), hours,
+                        s.meter.device);
   if (s.meter.price_per_device_hour) absl::StrAppendFormat(&text, ", $%.4g", hours * *s.meter.price_per_device_hour);
   return text + (s.meter.mtp_flops_per_token > 0 ? ", MTP's work included\n" : "\n");
 }
@@ -88,13 +90,17 @@ std::string SummaryText(const RunSummary& s, const TrainOptions& options) {
                         Mebibytes(s.memory.total()), Mebibytes(s.memory.weights), Mebibytes(s.memory.gradients),
                         Mebibytes(s.memory.optimizer), Mebibytes(s.memory.activations), s.peak_load, Mebibytes(s.planned.total()),
                         100 * PlanError(s), Mebibytes(s.resident_bytes));
-  if (s.memory.host > 0) absl::StrAppendFormat(&text, "  on the host        average of the weights %.1f\n", Mebibytes(s.memory.host));
+  if (s.memory.host > 0)
+    absl::StrAppendFormat(&text, "  on the host        average of the weights %.1f\n", Mebibytes(s.memory.host));
   absl::StrAppendFormat(&text, "  optimizer          masters %.1f, moments %.1f\n", Mebibytes(s.memory_ledger.masters),
                         Mebibytes(s.memory_ledger.moments));
-  absl::StrAppendFormat(&text, "  saved for backward %s\n  for weight grads   %s\n  between these      %.1f\n  temporary          %s\n",
+  absl::StrAppendFormat(&text,
+                        "  saved for backward %s\n  for weight grads   %s\n  between these      %.1f\n  temporary          %s\n",
                         Named(s.memory_ledger.saved), Named(s.memory_ledger.stash), Mebibytes(s.memory_ledger.holes),
                         Named(s.memory_ledger.temporary));
-  absl::StrAppendFormat(&text, "files                %s: checkpoints/, tokenizer.json, config.textproto, metrics.jsonl, starts.jsonl, experts.jsonl, tensorboard/, summary.json\n",
+  absl::StrAppendFormat(&text,
+                        "files                %s: checkpoints/, tokenizer.json, config.textproto, metrics.jsonl, starts.jsonl, "
+                        "experts.jsonl, tensorboard/, summary.json\n",
                         options.output);
   return text;
 }
@@ -103,46 +109,51 @@ std::string SummaryJson(const RunSummary& s) {
   nlohmann::ordered_json phases = nlohmann::ordered_json::object();
   for (size_t i = 0; i < s.phases.size(); ++i) phases[kPhaseNames[i]] = s.phases[i];
   const auto money = [&](double dollars) { return Priced(s) ? nlohmann::ordered_json(dollars) : nlohmann::ordered_json(); };
-  nlohmann::ordered_json json = {{"steps", s.steps},
-                               {"tokens", s.ledger.tokens()},
-                               {"seconds", s.seconds},
-                               {"phase_seconds", phases},
-                               {"tokens_per_second", s.tokens_per_second},
-                               {"mfu", s.mfu},
-                               {"flops_per_token", s.meter.flops_per_token},
-                               {"mtp_flops_per_token", s.meter.mtp_flops_per_token},
-                               {"peak_flops", s.meter.peak_flops},
-                               {"device", s.meter.device},
-                               {"devices", s.meter.devices},
-                               {"device_hours", s.ledger.device_seconds() / 3600},
-                               {"wasted_device_hours", s.ledger.wasted_device_seconds() / 3600},
-                               {"dollars", money(s.ledger.dollars())},
-                               {"dollars_per_million_tokens", money(DollarsPerMillionTokens(s.ledger))},
-                               {"wasted_dollars", money(s.ledger.wasted_dollars())},
-                               {"device_hours_per_trillion_tokens", HoursPerTrillionTokens(s.ledger.device_seconds(), static_cast<double>(s.ledger.tokens()))},
-                               {"reference_mfu", s.meter.reference_mfu},
-                               {"reference_device_hours", s.meter.reference().device_seconds(static_cast<double>(s.ledger.tokens())) / 3600},
-                               {"restarts", s.ledger.restarts()},
-                               {"skipped_steps", s.ledger.skipped_steps()},
-                               {"skipped_tokens", s.ledger.skipped_tokens()},
-                               {"first_validation_loss", s.first_validation},
-                               {"last_validation_loss", s.last_validation},
-                               {"bits_per_byte", s.bits_per_byte},
-                               {"load_max_over_mean", s.max_over_mean},
-                               {"dead_experts", s.dead_experts},
-                               {"dispatch_bytes_per_token", s.dispatch_bytes_per_token},
-                               {"combine_bytes_per_token", s.combine_bytes_per_token},
-                               {"memory_bytes", s.memory.total()},
-                               {"memory_class_bytes", {{"weights", s.memory.weights}, {"gradients", s.memory.gradients},
-                                                       {"optimizer", s.memory.optimizer}, {"activations", s.memory.activations}}},
-                               {"memory_saved_bytes", NamedJson(s.memory_ledger.saved)},
-                               {"memory_stash_bytes", NamedJson(s.memory_ledger.stash)},
-                               {"memory_hole_bytes", s.memory_ledger.holes},
-                               {"memory_temporary_bytes", NamedJson(s.memory_ledger.temporary)},
-                               {"planned_memory_bytes", s.planned.total()},
-                               {"host_memory_bytes", s.memory.host},
-                               {"peak_expert_load", s.peak_load},
-                               {"resident_bytes", s.resident_bytes}};
+  nlohmann::ordered_json json = {
+      {"steps", s.steps},
+      {"tokens", s.ledger.tokens()},
+      {"seconds", s.seconds},
+      {"phase_seconds", phases},
+      {"tokens_per_second", s.tokens_per_second},
+      {"mfu", s.mfu},
+      {"flops_per_token", s.meter.flops_per_token},
+      {"mtp_flops_per_token", s.meter.mtp_flops_per_token},
+      {"peak_flops", s.meter.peak_flops},
+      {"device", s.meter.device},
+      {"devices", s.meter.devices},
+      {"device_hours", s.ledger.device_seconds() / 3600},
+      {"wasted_device_hours", s.ledger.wasted_device_seconds() / 3600},
+      {"dollars", money(s.ledger.dollars())},
+      {"dollars_per_million_tokens", money(DollarsPerMillionTokens(s.ledger))},
+      {"wasted_dollars", money(s.ledger.wasted_dollars())},
+      {"device_hours_per_trillion_tokens",
+       HoursPerTrillionTokens(s.ledger.device_seconds(), static_cast<double>(s.ledger.tokens()))},
+      {"reference_mfu", s.meter.reference_mfu},
+      {"reference_device_hours", s.meter.reference().device_seconds(static_cast<double>(s.ledger.tokens())) / 3600},
+      {"restarts", s.ledger.restarts()},
+      {"skipped_steps", s.ledger.skipped_steps()},
+      {"skipped_tokens", s.ledger.skipped_tokens()},
+      {"first_validation_loss", s.first_validation},
+      {"last_validation_loss", s.last_validation},
+      {"bits_per_byte", s.bits_per_byte},
+      {"load_max_over_mean", s.max_over_mean},
+      {"dead_experts", s.dead_experts},
+      {"dispatch_bytes_per_token", s.dispatch_bytes_per_token},
+      {"combine_bytes_per_token", s.combine_bytes_per_token},
+      {"memory_bytes", s.memory.total()},
+      {"memory_class_bytes",
+       {{"weights", s.memory.weights},
+        {"gradients", s.memory.gradients},
+        {"optimizer", s.memory.optimizer},
+        {"activations", s.memory.activations}}},
+      {"memory_saved_bytes", NamedJson(s.memory_ledger.saved)},
+      {"memory_stash_bytes", NamedJson(s.memory_ledger.stash)},
+      {"memory_hole_bytes", s.memory_ledger.holes},
+      {"memory_temporary_bytes", NamedJson(s.memory_ledger.temporary)},
+      {"planned_memory_bytes", s.planned.total()},
+      {"host_memory_bytes", s.memory.host},
+      {"peak_expert_load", s.peak_load},
+      {"resident_bytes", s.resident_bytes}};
   if (s.exchanged.network_pairs > 0) {
     RowsPerToken rows = RowsPerToken::Of(s.exchanged);
     for (const auto& [name, value] : rows.Named()) json[name] = *value;

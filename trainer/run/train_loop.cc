@@ -84,7 +84,9 @@ class Run {
   absl::Status Validate(int64_t step);
   CheckpointInfo InfoAfter(int64_t step);
   absl::Status Save(int64_t step);
-  void KeepInMemory(int64_t step, bool ends) { memory_.AfterStep(step, ends, step_, [this](int64_t done) { return InfoAfter(done); }); }
+  void KeepInMemory(int64_t step, bool ends) {
+    memory_.AfterStep(step, ends, step_, [this](int64_t done) { return InfoAfter(done); });
+  }
   absl::Status StopAtNonFinite(const absl::Status& status, int64_t state);
   absl::Status ReportSave(const absl::StatusOr<std::optional<int64_t>>& committed, bool last);
   void ReadValidations(RunSummary& summary) const;
@@ -151,7 +153,8 @@ absl::Status Run::Open() {
   }
   const StepPlan first = schedule_.At(first_step_);
   if (checkpoint)
-    LogInfo(absl::StrFormat("resumed after step %d from %s; the next sample is %d", first_step_, Checkpoints(), first.first_sample));
+    LogInfo(
+        absl::StrFormat("resumed after step %d from %s; the next sample is %d", first_step_, Checkpoints(), first.first_sample));
   if (const std::string warning = stream->OneDocumentWarning(first.sequences); root() && !warning.empty()) LogWarning(warning);
   const auto open_folder = [&]() -> absl::Status {
     JEVONS_RETURN_IF_ERROR(KeepTokenizer(options_.inputs, options_.output));
@@ -171,7 +174,8 @@ absl::Status Run::CheckSameModel(const CheckpointReader& reader) {
   JEVONS_ASSIGN_OR_RETURN(const RunConfig now, ParseRunConfig(ResolvedText(config_), "this config", {}));
   const std::string changed = Differences(before.model(), now.model());
   if (changed.empty()) return absl::OkStatus();
-  return UsageError(absl::StrFormat("%s holds another model; give its config, or another --output. model: %s", reader.path(), changed));
+  return UsageError(
+      absl::StrFormat("%s holds another model; give its config, or another --output. model: %s", reader.path(), changed));
 }
 
 // A run goes on as the same run: the same network on the next sample. What else was changed is said.
@@ -239,8 +243,9 @@ absl::Status Run::OpenLogs() {
   JEVONS_ASSIGN_OR_RETURN(MetricsLog metrics, MetricsLog::Open(options_.output + "/metrics.jsonl", kept));
   const std::optional<MetricsRecord>& lost = metrics_.emplace(std::move(metrics)).log().lost();
   if (lost)
-    LogWarning(absl::StrFormat("a process before this one got to step %d; its work after step %d was in no checkpoint and is done again",
-                               lost->step, first_step_));
+    LogWarning(
+        absl::StrFormat("a process before this one got to step %d; its work after step %d was in no checkpoint and is done again",
+                        lost->step, first_step_));
   LostWork gone;
   if (first_step_ > 0 || lost) {
     // What the last process did after its checkpoint is paid for and gone.
@@ -253,11 +258,20 @@ absl::Status Run::OpenLogs() {
     AddRestart(ledger_, gone);
   }
   const absl::Status recorded = RecordStart(options_.output, ResolvedText(config_),
-                                            {.time = WallTime(), .step = first_step_, .ranks = mesh_.world().size(), .devices = meter_.devices,
-                                             .device = meter_.device, .price_per_device_hour = meter_.price_per_device_hour,
-                                             .peak_flops = meter_.peak_flops, .host = HostName(), .peak_source = meter_.peak_source,
-                                             .labels = options_.labels, .lost_steps = lost ? lost->step - first_step_ : 0, .lost = gone});
-  if (!recorded.ok()) LogWarning(absl::StrFormat("training goes on without a record of this start: %s", std::string(recorded.message())));
+                                            {.time = WallTime(),
+                                             .step = first_step_,
+                                             .ranks = mesh_.world().size(),
+                                             .devices = meter_.devices,
+                                             .device = meter_.device,
+                                             .price_per_device_hour = meter_.price_per_device_hour,
+                                             .peak_flops = meter_.peak_flops,
+                                             .host = HostName(),
+                                             .peak_source = meter_.peak_source,
+                                             .labels = options_.labels,
+                                             .lost_steps = lost ? lost->step - first_step_ : 0,
+                                             .lost = gone});
+  if (!recorded.ok())
+    LogWarning(absl::StrFormat("training goes on without a record of this start: %s", std::string(recorded.message())));
   JEVONS_ASSIGN_OR_RETURN(ExpertLog experts, ExpertLog::Open(options_.output));
   experts_.emplace(std::move(experts));
   if (config_.log().tensorboard()) {
@@ -325,8 +339,10 @@ absl::Status Run::Loop() {
     session_.Add(step_.timer().Take());
     ChargeNow();
     if (last) return absl::OkStatus();
-    return PreemptedError(absl::StrFormat("stopped by a signal after step %d with a committed checkpoint in %s; the same "
-                                          "command goes on from there", step + 1, Checkpoints()));
+    return PreemptedError(
+        absl::StrFormat("stopped by a signal after step %d with a committed checkpoint in %s; the same "
+                        "command goes on from there",
+                        step + 1, Checkpoints()));
   }
   return absl::OkStatus();
 }
@@ -347,7 +363,8 @@ void Run::Record(const MetricsRecord& record) {
   if (status.ok() != metrics_wait_) return;
   metrics_wait_ = !status.ok();
   if (metrics_wait_)
-    LogWarning(absl::StrFormat("training goes on, and metrics wait until they can be written: %s", std::string(status.message())));
+    LogWarning(
+        absl::StrFormat("training goes on, and metrics wait until they can be written: %s", std::string(status.message())));
   else
     LogInfo("metrics that waited are written");
 }
@@ -365,12 +382,15 @@ void Run::Log(const StepPlan& plan, const StepStats& stats, double seconds) {
   if (!root()) return;
   const MetricsRecord record = StepRecord(plan, stats, meter_, one, ledger_, WallTime());
   Record(record);
-  if (const absl::Status status = experts_->Append(plan.step + 1, stats.loads, config_.model().moe().routed_experts()); !status.ok())
+  if (const absl::Status status = experts_->Append(plan.step + 1, stats.loads, config_.model().moe().routed_experts());
+      !status.ok())
     LogWarning(absl::StrFormat("training goes on without a record of this step's experts: %s", std::string(status.message())));
   if (stats.shadow) LogInfo(ShadowLine(plan, stats));
   if ((plan.step + 1) % config_.log().interval() == 0 || plan.step + 1 == schedule_.steps()) {
-    LogInfo(ProgressLine(plan, CountedSteps(), TokensLeft(config_.train(), schedule_, plan.step + 1, meter_, interval_, ledger_), stats, meter_, interval_, ledger_));
-    if (const std::string warning = PeakWarning(meter_, interval_); !warning.empty() && !std::exchange(peak_warned_, true)) LogWarning(warning);
+    LogInfo(ProgressLine(plan, CountedSteps(), TokensLeft(config_.train(), schedule_, plan.step + 1, meter_, interval_, ledger_),
+                         stats, meter_, interval_, ledger_));
+    if (const std::string warning = PeakWarning(meter_, interval_); !warning.empty() && !std::exchange(peak_warned_, true))
+      LogWarning(warning);
     interval_ = {};
   }
 }
@@ -385,8 +405,8 @@ void Run::LogBad(const StepPlan& plan, const JudgedStep& judged) {
   if (!root()) return;
   Record(BadStepRecord(plan, judged, meter_, ledger_, WallTime()));
   if (judged.status.ok())
-    LogWarning(absl::StrFormat("step %s was skipped: %s; see `jevons replay %s --step %d`", StepOf(plan.step + 1, CountedSteps()), judged.bad->reason,
-                               options_.output, plan.step + 1));
+    LogWarning(absl::StrFormat("step %s was skipped: %s; see `jevons replay %s --step %d`", StepOf(plan.step + 1, CountedSteps()),
+                               judged.bad->reason, options_.output, plan.step + 1));
 }
 
 absl::Status Run::Validate(int64_t step) {
@@ -413,8 +433,8 @@ absl::Status Run::Validate(int64_t step) {
   if (meter_.price_per_device_hour) record.values.emplace_back("cost/dollars", ledger_.dollars());
   record.values.emplace_back("seconds/validation", seconds);
   Record(record);
-  LogInfo(absl::StrFormat("step %s | validation loss %.4f, %.3f bits per byte, %d tokens", StepOf(step, CountedSteps()), evaluation.loss, bits,
-                          evaluation.tokens));
+  LogInfo(absl::StrFormat("step %s | validation loss %.4f, %.3f bits per byte, %d tokens", StepOf(step, CountedSteps()),
+                          evaluation.loss, bits, evaluation.tokens));
   return absl::OkStatus();
 }
 
@@ -450,8 +470,10 @@ absl::Status Run::ReportSave(const absl::StatusOr<std::optional<int64_t>>& commi
     if (committed->has_value()) LogInfo(absl::StrFormat("checkpoint of step %d committed", **committed));
     return absl::OkStatus();
   }
-  if (last || ExitCodeOf(committed.status()) == ExitCode::kPeerLost) return committed.status();  // of a run that another has taken over nothing counts
-  if (root()) LogWarning(absl::StrFormat("checkpoint not saved, training goes on: %s", std::string(committed.status().message())));
+  if (last || ExitCodeOf(committed.status()) == ExitCode::kPeerLost)
+    return committed.status();  // of a run that another has taken over nothing counts
+  if (root())
+    LogWarning(absl::StrFormat("checkpoint not saved, training goes on: %s", std::string(committed.status().message())));
   return absl::OkStatus();
 }
 
@@ -486,8 +508,9 @@ RunSummary Run::Summarize() const {
     summary.exchanged = session_.exchanged;
     const MeshShape& shape = mesh_.shape();
     const RoutingShape routing = RoutingOf(config_.model().moe());
-    const ExpectedTraffic even = Expect(routing, {.experts = routing.experts, .groups = routing.groups, .nodes = shape.ep_nodes,
-                                                  .locals = shape.ep / shape.ep_nodes});
+    const ExpectedTraffic even = Expect(
+        routing,
+        {.experts = routing.experts, .groups = routing.groups, .nodes = shape.ep_nodes, .locals = shape.ep / shape.ep_nodes});
     summary.even_network_rows = shape.forwards ? even.rows : even.pairs;
   }
   summary.memory = step_.memory();
@@ -509,8 +532,8 @@ absl::StatusOr<RunSummary> Train(const TrainOptions& options, Communicator& worl
     std::error_code error;
     std::filesystem::create_directories(options.output + "/tensorboard", error);
     if (error)
-      return FailureError(absl::StrFormat("%s: cannot make the folder: %s; choose another --output", options.output,
-                                          error.message()));
+      return FailureError(
+          absl::StrFormat("%s: cannot make the folder: %s; choose another --output", options.output, error.message()));
     return lock.Take(options.output);
   };
   JEVONS_RETURN_IF_ERROR(AgreeOnStatus(world, world.rank() == 0 ? open_folder() : absl::OkStatus()));

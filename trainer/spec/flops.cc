@@ -6,8 +6,7 @@
 namespace jevons {
 namespace {
 
-constexpr double kForwardAndBackward =
-    3;  // the gradients of both factors of a product cost one more product each
+constexpr double kForwardAndBackward = 3;  // the gradients of both factors of a product cost one more product each
 
 // Forward FLOPs of the products with all parameters of one part.
 double ProductFlops(const std::vector<ParamSpec>& table, ModelPart part, bool mtp, int64_t layers) {
@@ -20,8 +19,8 @@ double ProductFlops(const std::vector<ParamSpec>& table, ModelPart part, bool mt
 
 // Scores and weighted sum of one layer's attention.
 double CoreFlops(const AttentionConfig& attention, int64_t sequence_length, CoreCount core) {
-  const double keys = core == CoreCount::kCausal ? (static_cast<double>(sequence_length) + 1) / 2
-                                                 : static_cast<double>(sequence_length);
+  const double keys =
+      core == CoreCount::kCausal ? (static_cast<double>(sequence_length) + 1) / 2 : static_cast<double>(sequence_length);
   const double width = attention.nope_dim() + attention.rope_dim() + attention.value_dim();
   return 2 * static_cast<double>(attention.heads()) * width * keys;
 }
@@ -48,9 +47,7 @@ FlopCount CountFlops(const ModelConfig& model, int64_t sequence_length, CoreCoun
   const double modules = static_cast<double>(model.mtp().depth());
   const double head = ProductFlops(table, ModelPart::kHead, /*mtp=*/false, model.layers());
   FlopCount count;
-  const auto add = [&](const char* name, double forward, bool mtp) {
-    count.terms.push_back({name, forward, mtp});
-  };
+  const auto add = [&](const char* name, double forward, bool mtp) { count.terms.push_back({name, forward, mtp}); };
   add("embedding", 0, false);  // a look-up
   for (const bool mtp : {false, true}) {
     const std::string prefix = mtp ? "MTP " : "";
@@ -59,8 +56,7 @@ FlopCount CountFlops(const ModelConfig& model, int64_t sequence_length, CoreCoun
     };
     if (mtp) products("projection", ModelPart::kMtpProjection);
     products("attention projections", ModelPart::kAttention);
-    add((prefix + "attention core").c_str(),
-        core_flops * (mtp ? modules : static_cast<double>(model.layers())), mtp);
+    add((prefix + "attention core").c_str(), core_flops * (mtp ? modules : static_cast<double>(model.layers())), mtp);
     if (!mtp) products("dense FFN", ModelPart::kDenseFfn);
     products("router", ModelPart::kRouter);
     products("shared experts", ModelPart::kSharedExperts);
@@ -80,16 +76,14 @@ std::string FlopTable(const ModelConfig& model, int64_t sequence_length) {
                           kForwardAndBackward * term.forward / 1e6);
   }
   const auto sum = [&](const char* name, double training) {
-    absl::StrAppendFormat(&table, "%-28s %16.3f %16.3f\n", name, training / kForwardAndBackward / 1e6,
-                          training / 1e6);
+    absl::StrAppendFormat(&table, "%-28s %16.3f %16.3f\n", name, training / kForwardAndBackward / 1e6, training / 1e6);
   };
   sum("total causal, without MTP", causal.training_without_mtp());
   sum("total causal", causal.training());
   sum("total full, without MTP", full.training_without_mtp());
   sum("total full", full.training());
-  absl::StrAppendFormat(&table, "sequence length %d: %.4g GFLOP per token causal, %.4g full (without MTP)\n",
-                        sequence_length, causal.training_without_mtp() / 1e9,
-                        full.training_without_mtp() / 1e9);
+  absl::StrAppendFormat(&table, "sequence length %d: %.4g GFLOP per token causal, %.4g full (without MTP)\n", sequence_length,
+                        causal.training_without_mtp() / 1e9, full.training_without_mtp() / 1e9);
   return table;
 }
 

@@ -25,8 +25,7 @@ struct FlopTerm {
 };
 
 struct FlopCount {
-  std::vector<FlopTerm>
-      terms;  // in order of execution, the same ones for every config; zero where a part is absent
+  std::vector<FlopTerm> terms;  // in order of execution, the same ones for every config; zero where a part is absent
 
   double forward() const;               // per token, all terms
   double training() const;              // three times that

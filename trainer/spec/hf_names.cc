@@ -9,8 +9,7 @@ namespace jevons {
 std::vector<PublishedTensor> PublishedTensors(const ParamSpec& spec) {
   absl::string_view stem = spec.name;
   const bool gate_up = absl::ConsumeSuffix(&stem, "gate_up_proj.weight");
-  if (!gate_up && !spec.expert)
-    return {{spec.name, {spec.shape.dims, spec.shape.dims + spec.shape.rank}, 0}};
+  if (!gate_up && !spec.expert) return {{spec.name, {spec.shape.dims, spec.shape.dims + spec.shape.rank}, 0}};
   if (!gate_up) absl::ConsumeSuffix(&stem, "down_proj.weight");
   const int64_t copies = spec.expert ? spec.shape[0] : 1, cols = spec.shape.cols();
   const int64_t rows = spec.shape.rows() / copies / (gate_up ? 2 : 1);
@@ -59,14 +58,12 @@ bool PublishedInFp8(const ParamSpec& spec) {
     case ModelPart::kAttention:
     case ModelPart::kDenseFfn:
     case ModelPart::kSharedExperts:
-    case ModelPart::kRoutedExperts:
-      return true;
+    case ModelPart::kRoutedExperts: return true;
     case ModelPart::kEmbedding:
     case ModelPart::kNorm:
     case ModelPart::kRouter:
     case ModelPart::kMtpProjection:
-    case ModelPart::kHead:
-      return false;
+    case ModelPart::kHead: return false;
   }
   return false;
 }

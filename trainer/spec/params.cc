@@ -45,8 +45,7 @@ class Table {
     }
     Add("self_attn.kv_a_proj_with_mqa", {a.kv_rank() + a.rope_dim(), hidden}, ModelPart::kAttention);
     Add("self_attn.kv_a_layernorm", {a.kv_rank()}, ModelPart::kNorm);
-    Add("self_attn.kv_b_proj", {a.heads() * (a.nope_dim() + a.value_dim()), a.kv_rank()},
-        ModelPart::kAttention);
+    Add("self_attn.kv_b_proj", {a.heads() * (a.nope_dim() + a.value_dim()), a.kv_rank()}, ModelPart::kAttention);
     Add("self_attn.o_proj", {hidden, a.heads() * a.value_dim()}, ModelPart::kAttention);
   }
 
@@ -56,8 +55,7 @@ class Table {
   }
 
   void Moe() {
-    const int64_t hidden = model_.hidden_size(), experts = moe_.routed_experts(),
-                  width = moe_.intermediate_size();
+    const int64_t hidden = model_.hidden_size(), experts = moe_.routed_experts(), width = moe_.intermediate_size();
     Add("mlp.gate", {experts, hidden}, ModelPart::kRouter);
     if (moe_.shared_experts() > 0) {
       FeedForward("mlp.shared_experts", moe_.shared_experts() * width, ModelPart::kSharedExperts);

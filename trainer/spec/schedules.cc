@@ -35,13 +35,9 @@ double LearningRate(const LearningRateConfig& config, int64_t step, double token
   return warming ? rate * static_cast<double>(step + 1) / static_cast<double>(config.warmup_steps()) : rate;
 }
 
-double GammaAt(const BalanceConfig& config, double tokens) {
-  return StageValue(config.bias_speed(), kGamma, tokens);
-}
+double GammaAt(const BalanceConfig& config, double tokens) { return StageValue(config.bias_speed(), kGamma, tokens); }
 
-double MtpWeightAt(const BalanceConfig& config, double tokens) {
-  return StageValue(config.mtp_weight(), kMtpWeight, tokens);
-}
+double MtpWeightAt(const BalanceConfig& config, double tokens) { return StageValue(config.mtp_weight(), kMtpWeight, tokens); }
 
 int64_t BatchSequences(const TrainConfig& config, double tokens) {
   const int64_t full = config.batch_sequences(), micro = config.micro_batch_sequences();
@@ -51,7 +47,8 @@ int64_t BatchSequences(const TrainConfig& config, double tokens) {
   return std::clamp<int64_t>(std::llround(size / static_cast<double>(micro)) * micro, micro, full);
 }
 
-RunSchedule::RunSchedule(const RunConfig& config) : config_(config), steps_(config.train().has_steps() ? config.train().steps() : kMostSteps) {
+RunSchedule::RunSchedule(const RunConfig& config)
+    : config_(config), steps_(config.train().has_steps() ? config.train().steps() : kMostSteps) {
   const TrainConfig& train = config_.train();
   const int64_t length = config_.data().sequence_length();
   const auto size_at = [&](int64_t sample) {
@@ -93,8 +90,7 @@ StepPlan RunSchedule::At(int64_t step) const {
   plan.step = step;
   plan.first_sample = stretch.first_sample + (step - stretch.step) * stretch.sequences;
   plan.sequences = stretch.sequences;
-  plan.tokens_before =
-      static_cast<double>(plan.first_sample) * static_cast<double>(config_.data().sequence_length());
+  plan.tokens_before = static_cast<double>(plan.first_sample) * static_cast<double>(config_.data().sequence_length());
   plan.learning_rate = LearningRate(config_.optimizer().learning_rate(), step, plan.tokens_before);
   plan.gamma = GammaAt(config_.balance(), plan.tokens_before);
   plan.mtp_weight = MtpWeightAt(config_.balance(), plan.tokens_before);

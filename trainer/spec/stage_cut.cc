@@ -110,8 +110,10 @@ absl::StatusOr<std::vector<StagePart>> CutIntoStages(const ModelConfig& model, i
   if (!text.empty()) {
     const std::string even = absl::StrJoin(layers, "|");
     const auto wrong = [&](const std::string& what) {
-      return UsageError(absl::StrFormat("parallel.stages = \"%s\": %s. Write the number of layers of each stage: here %d stages that add up to %d "
-                                        "layers, such as \"%s\"", text, what, stages, L, even));
+      return UsageError(absl::StrFormat(
+          "parallel.stages = \"%s\": %s. Write the number of layers of each stage: here %d stages that add up to %d "
+          "layers, such as \"%s\"",
+          text, what, stages, L, even));
     };
     layers.clear();
     const std::vector<std::string> parts = absl::StrSplit(text, '|');

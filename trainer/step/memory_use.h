@@ -18,10 +18,10 @@ struct MemoryUse {
 
 // Where they went, largest first: of the activations, the tensors alive when most was held, by name.
 struct MemoryLedger {
-  int64_t masters = 0, moments = 0;                             // of the optimizer
-  std::vector<std::pair<std::string, int64_t>> saved;           // kept by forward for backward, and for other stages
-  std::vector<std::pair<std::string, int64_t>> stash;           // kept by the gradients of inputs for those of weights
-  int64_t holes = 0;                                            // between these, on the heap that they share
+  int64_t masters = 0, moments = 0;                    // of the optimizer
+  std::vector<std::pair<std::string, int64_t>> saved;  // kept by forward for backward, and for other stages
+  std::vector<std::pair<std::string, int64_t>> stash;  // kept by the gradients of inputs for those of weights
+  int64_t holes = 0;                                   // between these, on the heap that they share
   std::vector<std::pair<std::string, int64_t>> temporary;
 };
 

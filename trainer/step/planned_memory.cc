@@ -56,8 +56,8 @@ absl::StatusOr<std::vector<PlannedMemory>> PlanPipelineMemory(const RunConfig& c
   return ranks;
 }
 
-absl::StatusOr<CountedRank> CountUntilOver(int64_t limit, const RunConfig& config, const MeshShape& mesh, std::span<const int> pp_ranks,
-                                           double load) {
+absl::StatusOr<CountedRank> CountUntilOver(int64_t limit, const RunConfig& config, const MeshShape& mesh,
+                                           std::span<const int> pp_ranks, double load) {
   JEVONS_RETURN_IF_ERROR(CheckExecuted(config, mesh));
   CountedRank fullest;
   for (const int pp_rank : pp_ranks) {

@@ -32,8 +32,8 @@ struct CountedRank {
   int pp_rank = 0;
   int64_t bytes = 0;
 };
-absl::StatusOr<CountedRank> CountUntilOver(int64_t limit, const RunConfig& config, const MeshShape& mesh, std::span<const int> pp_ranks,
-                                           double load);
+absl::StatusOr<CountedRank> CountUntilOver(int64_t limit, const RunConfig& config, const MeshShape& mesh,
+                                           std::span<const int> pp_ranks, double load);
 
 }  // namespace jevons
 

@@ -40,7 +40,8 @@ void BatchBuffer::Upload(std::span<const int32_t> tokens, std::span<const int32_
 }
 
 MicroBatch BatchBuffer::At(int64_t begin, int64_t count) const {
-  MicroBatch micro{.sequences = count, .sequence_length = sequence_length_, .tokens = tokens_.Rows(begin, count), .document_start = {}};
+  MicroBatch micro{
+      .sequences = count, .sequence_length = sequence_length_, .tokens = tokens_.Rows(begin, count), .document_start = {}};
   if (!document_start_) return micro;
   micro.document_start = document_start_.Rows(begin, count);
   for (int64_t s = begin; s < begin + count; ++s) {

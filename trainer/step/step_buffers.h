@@ -42,9 +42,9 @@ class StepTotals {
   void Begin();  // a step: the rows are zero
   // Starts the way back; the figures below are there when the host has waited for the stream.
   void BeginRead();
-  void Clear();  // counts in fp8() begin anew, after what has begun to be read
-  std::span<const double> losses(int64_t micro_batch) const;  // [loss_terms]
-  std::span<const int64_t> counts(int64_t micro_batch) const; // [moe_layers * experts]
+  void Clear();                                                // counts in fp8() begin anew, after what has begun to be read
+  std::span<const double> losses(int64_t micro_batch) const;   // [loss_terms]
+  std::span<const int64_t> counts(int64_t micro_batch) const;  // [moe_layers * experts]
   const Fp8Stats& lost() const { return *reinterpret_cast<const Fp8Stats*>(Host(0)); }
 
  private:

@@ -37,17 +37,17 @@ absl::Status CheckHalves(const ParallelConfig& parallel, int world) {
   if (parallel.schedule() != DUALPIPE || parallel.pp() % 2 == 0 || parallel.pp() == 1) return absl::OkStatus();
   int64_t nearest = 0;
   for (int64_t pp = 2; pp <= world; pp += 2)
-    if (world % pp == 0 && world / pp % parallel.ep() == 0 && (nearest == 0 || std::abs(pp - parallel.pp()) < std::abs(nearest - parallel.pp())))
+    if (world % pp == 0 && world / pp % parallel.ep() == 0 &&
+        (nearest == 0 || std::abs(pp - parallel.pp()) < std::abs(nearest - parallel.pp())))
       nearest = pp;
-  return UsageError(absl::StrFormat("parallel.pp = %d: schedule DUALPIPE pairs each rank with one of the other half: even; nearest legal: %s", parallel.pp(),
-                                    nearest > 0 ? absl::StrCat(nearest) : absl::StrFormat("none for %d ranks, but parallel.schedule = DUALPIPEV", world)));
+  return UsageError(absl::StrFormat(
+      "parallel.pp = %d: schedule DUALPIPE pairs each rank with one of the other half: even; nearest legal: %s", parallel.pp(),
+      nearest > 0 ? absl::StrCat(nearest) : absl::StrFormat("none for %d ranks, but parallel.schedule = DUALPIPEV", world)));
 }
 
 }  // namespace
 
-DType ComputeDType(const RunConfig& config) {
-  return config.precision().compute() == BF16 ? DType::kBF16 : DType::kF32;
-}
+DType ComputeDType(const RunConfig& config) { return config.precision().compute() == BF16 ? DType::kBF16 : DType::kF32; }
 
 Device DeviceOf(const RunConfig& config) { return config.parallel().backend() == CUDA ? Device::kCuda : Device::kCpu; }
 
@@ -55,8 +55,8 @@ std::string ProductsText(const RunConfig& config) {
   const DType compute = ComputeDType(config);
   const Device device = DeviceOf(config);
   const std::vector<ParamSpec> specs = ParameterTable(config.model());
-  const bool fp8 = std::any_of(specs.begin(), specs.end(),
-                               [&](const ParamSpec& spec) { return PlanOf(spec, config.precision()).fp8; });
+  const bool fp8 =
+      std::any_of(specs.begin(), specs.end(), [&](const ParamSpec& spec) { return PlanOf(spec, config.precision()).fp8; });
   if (device == Device::kCuda)
     return absl::StrFormat("%s%s: %s", fp8 ? "FP8 over " : "", NameOf(compute), GemmImplementation(compute, device));
   if (!fp8) return absl::StrFormat("%s: %s", NameOf(compute), GemmImplementation(compute));
@@ -74,8 +74,10 @@ absl::StatusOr<MeshShape> OverNodes(const RunConfig& config, MeshShape shape, in
   const bool asked = parallel.dispatch() == FORWARDING;
   if (nodes == 0) {
     if (asked)
-      return UsageError(absl::StrFormat("parallel.dispatch = FORWARDING: the parallel.ep = %d ranks of a group do not lie evenly on machines, "
-                                        "neighbours first; start as many ranks on each, or say FLAT", shape.ep));
+      return UsageError(
+          absl::StrFormat("parallel.dispatch = FORWARDING: the parallel.ep = %d ranks of a group do not lie evenly on machines, "
+                          "neighbours first; start as many ranks on each, or say FLAT",
+                          shape.ep));
     return shape;
   }
   shape.ep_nodes = nodes;
@@ -83,8 +85,10 @@ absl::StatusOr<MeshShape> OverNodes(const RunConfig& config, MeshShape shape, in
   const int64_t groups = std::max<int64_t>(1, config.model().moe().groups());
   const bool whole = groups % nodes == 0;
   if (asked && !whole)
-    return UsageError(absl::StrFormat("parallel.dispatch = FORWARDING: the %d nodes of an ep group have to divide model.moe.groups = %d, so "
-                                      "that each has whole groups of experts, whose results it adds; say FLAT", nodes, groups));
+    return UsageError(
+        absl::StrFormat("parallel.dispatch = FORWARDING: the %d nodes of an ep group have to divide model.moe.groups = %d, so "
+                        "that each has whole groups of experts, whose results it adds; say FLAT",
+                        nodes, groups));
   shape.forwards = asked || (parallel.dispatch() == AUTO && nodes > 1 && whole);
   return shape;
 }
@@ -108,9 +112,10 @@ absl::Status CheckPipeline(const RunConfig& config, int world) {
   while (!takes(more).ok()) ++more;
   while (fewer > 0 && !takes(fewer).ok()) --fewer;
   const int64_t nearest = fewer > 0 && count - fewer < more - count ? fewer : more;
-  return UsageError(absl::StrFormat("train.batch_sequences = %d: brings %d micro-batches to each of %d pipelines, and %s; nearest legal: %d",
-                                    config.train().batch_sequences(), Rounds(mesh, count), mesh.dp(), legal.message(),
-                                    nearest * config.train().micro_batch_sequences()));
+  return UsageError(
+      absl::StrFormat("train.batch_sequences = %d: brings %d micro-batches to each of %d pipelines, and %s; nearest legal: %d",
+                      config.train().batch_sequences(), Rounds(mesh, count), mesh.dp(), legal.message(),
+                      nearest * config.train().micro_batch_sequences()));
 }
 
 std::vector<int64_t> MicroBatchCounts(const RunConfig& config) {
@@ -141,32 +146,35 @@ TrainStep::TrainStep(const RunConfig& config, Mesh& mesh, Device device, int64_t
       timer_(stream_.get()),
       dispatcher_(mesh.shape().forwards ? EpGroups(mesh.ep(), mesh.shape().ep_nodes, &mesh.ep_rail(), &mesh.ep_local())
                                         : EpGroups(mesh.ep(), mesh.shape().ep_nodes),
-                  RoutingOf(config.model().moe()), {.stream = stream_.get(), .load = load, .verify = config.parallel().verify_transfers()}),
+                  RoutingOf(config.model().moe()),
+                  {.stream = stream_.get(), .load = load, .verify = config.parallel().verify_transfers()}),
       batch_(stream_.get()) {
   const Stream& stream = stream_.get();
   const int pp_rank = mesh.rank().pp;
   // Masters, where the compute type is FP32, and what a shadowed step compares its products with are not passing.
   const bool keeps_all = ComputeDType(config) == DType::kF32 || config.precision().shadow_interval() > 0;
-  const PassingParams codes_alone = [precision = config.precision()](const ParamSpec& spec) { return PlanOf(spec, precision).fp8; };
+  const PassingParams codes_alone = [precision = config.precision()](const ParamSpec& spec) {
+    return PlanOf(spec, precision).fp8;
+  };
   weights_ = std::make_unique<WeightStore>(config.model(), dispatcher_.local_experts(), ComputeDType(config), stream,
                                            partition_.HeldBy(pp_rank), keeps_all ? PassingParams() : codes_alone);
   model_ = std::make_unique<Model>(config.model(), config.data().sequence_length(), dispatcher_, stream);
   binding_ = std::make_unique<WeightBinding>(config.model(), *weights_, config.precision());
-  if (config.precision().shadow_interval() > 0)
-    shadow_binding_ = std::make_unique<WeightBinding>(config.model(), *weights_);
+  if (config.precision().shadow_interval() > 0) shadow_binding_ = std::make_unique<WeightBinding>(config.model(), *weights_);
   gradients_ = std::make_unique<GradientStore>(*weights_, SumsOf(config), stream.device);
   binding_->BindGradients(*gradients_);
-  optimizer_ = std::make_unique<ZeroOptimizer>(
-      config.optimizer(), *weights_, partition_, mesh,
-      [this](const OpContext&, std::span<const PassingWeight> weights) { TakeWeights(weights); });
+  optimizer_ =
+      std::make_unique<ZeroOptimizer>(config.optimizer(), *weights_, partition_, mesh,
+                                      [this](const OpContext&, std::span<const PassingWeight> weights) { TakeWeights(weights); });
   if (config.train().bad_step().policy() == REPLAY) optimizer_->HashContributions();
   totals_ = std::make_unique<StepTotals>(stream, MostRounds(mesh.shape(), config), model_->loss_terms(), model_->moe_layers(),
                                          config.model().moe().routed_experts());
-  bias_steps_ = std::make_unique<Staging>(stream.device, model_->moe_layers() * config.model().moe().routed_experts() *
-                                                             static_cast<int64_t>(sizeof(float)));
+  bias_steps_ = std::make_unique<Staging>(
+      stream.device, model_->moe_layers() * config.model().moe().routed_experts() * static_cast<int64_t>(sizeof(float)));
   stages_.resize(partition_.parts().size());
   for (const int stage : partition_.StagesOf(pp_rank))
-    stages_[static_cast<size_t>(stage)] = std::make_unique<NetworkStage>(*model_, partition_.parts()[static_cast<size_t>(stage)], pool_);
+    stages_[static_cast<size_t>(stage)] =
+        std::make_unique<NetworkStage>(*model_, partition_.parts()[static_cast<size_t>(stage)], pool_);
 }
 
 Range TrainStep::Block(int64_t count) const { return BlockOf(count, mesh_.shape().dp(), mesh_.rank().dp); }
@@ -210,12 +218,14 @@ MicroBatch TrainStep::MicroBatchAt(int64_t round, bool exists) const {
 void TrainStep::RunStages(const StageStep& step, int64_t micro_batches) {
   std::unique_ptr<Executor>& executor = executors_[{micro_batches, step.forward_only}];
   if (executor == nullptr) {
-    Schedule schedule = ExecutableSchedule(partition_.Shape(micro_batches), config_.train().recompute_stages() && !step.forward_only).value();
+    Schedule schedule =
+        ExecutableSchedule(partition_.Shape(micro_batches), config_.train().recompute_stages() && !step.forward_only).value();
     if (step.forward_only) schedule = ForwardOnly(std::move(schedule));
     if (schedule.has_pairs(mesh_.pp().rank())) dispatcher_.MoveInBackground();
     std::vector<Stage*> stages;
     for (const auto& stage : stages_) stages.push_back(stage.get());
-    executor = std::make_unique<Executor>(std::move(schedule), mesh_.pp(), stream_.get(), stages, step.forward_only ? nullptr : &recorder_);
+    executor = std::make_unique<Executor>(std::move(schedule), mesh_.pp(), stream_.get(), stages,
+                                          step.forward_only ? nullptr : &recorder_);
   }
   if (!step.forward_only) {
     recorder_.actions.clear();
@@ -260,7 +270,8 @@ LossSums TrainStep::SumLosses(std::span<const double> terms, int64_t count) cons
 
 StepResult TrainStep::Compute(const StepPlan& plan, const SampleBatch& batch) {
   const int64_t waits_before = HostSynchronizations();
-  batch_.Upload(batch.tokens, config_.data().document_mask() ? std::span<const int32_t>(batch.document_start) : std::span<const int32_t>(),
+  batch_.Upload(batch.tokens,
+                config_.data().document_mask() ? std::span<const int32_t>(batch.document_start) : std::span<const int32_t>(),
                 config_.data().sequence_length());
   const bool shadowed = ShadowDue(plan.step);
   const double shadow_loss = shadowed ? ShadowLoss(plan) : 0;  // before the weights move
@@ -298,7 +309,10 @@ StepResult TrainStep::Compute(const StepPlan& plan, const SampleBatch& batch) {
   PhaseScope reduce(&timer_, Phase::kReduce);
   totals_->BeginRead();
   totals_->Clear();  // what the new weights' codes lose is the next step's
-  StepResult result{.stats = {}, .gradient = optimizer_->Reduce(ctx.ops, *gradients_, scale), .non_finite = {}, .losses = {}};  // waits: the totals are here
+  StepResult result{.stats = {},
+                    .gradient = optimizer_->Reduce(ctx.ops, *gradients_, scale),
+                    .non_finite = {},
+                    .losses = {}};  // waits: the totals are here
   StepStats& stats = result.stats;
   stats.loads.assign(static_cast<size_t>(model_->moe_layers() * config_.model().moe().routed_experts()), 0);
   std::vector<double> mine;
@@ -348,8 +362,8 @@ absl::StatusOr<StepStats> TrainStep::Run(const StepPlan& plan, const SampleBatch
   return Apply(plan, std::move(result));
 }
 
-std::vector<double> TrainStep::ForwardLosses(const LayerContext& ctx, const ModelWeights& weights, int64_t micro_batches, int64_t here,
-                                             const Tensor& labels) {
+std::vector<double> TrainStep::ForwardLosses(const LayerContext& ctx, const ModelWeights& weights, int64_t micro_batches,
+                                             int64_t here, const Tensor& labels) {
   const ArenaScope scope(scratch_);
   const int64_t micro = config_.train().micro_batch_sequences();
   const Tensor sums = ctx.TempAs("losses", DType::kI64, {micro_batches});  // FP64 in truth
@@ -393,7 +407,7 @@ void TrainStep::UpdateBalance(double gamma, StepStats& stats) {
 }
 
 absl::StatusOr<TrainStep::Evaluation> TrainStep::Evaluate(const ValidationSet& validation, int64_t sequences,
-                                                           const std::function<void(int64_t, int64_t)>& progress) {
+                                                          const std::function<void(int64_t, int64_t)>& progress) {
   PhaseScope phase(&timer_, Phase::kValidation);
   JEVONS_ASSIGN_OR_RETURN(const Evaluation evaluation, EvaluateLooking(validation, sequences, progress, nullptr));
   if (std::isfinite(evaluation.loss)) return evaluation;
@@ -430,7 +444,8 @@ void TrainStep::CountEvaluation(int64_t sequences) {
 
 // `found`: null, or where the place of NaN or Inf is to be noted, and told as NumericalError.
 absl::StatusOr<TrainStep::Evaluation> TrainStep::EvaluateLooking(const ValidationSet& validation, int64_t sequences,
-                                                                  const std::function<void(int64_t, int64_t)>& progress, NonFinite* found) {
+                                                                 const std::function<void(int64_t, int64_t)>& progress,
+                                                                 NonFinite* found) {
   LayerContext ctx = Context();
   ctx.timer = nullptr;  // one phase, whatever is computed
   ctx.fp8 = nullptr;    // steps alone are counted
@@ -445,11 +460,13 @@ absl::StatusOr<TrainStep::Evaluation> TrainStep::EvaluateLooking(const Validatio
   for (int64_t round = 0; round < rounds; round += at_once) {
     const int64_t here = std::clamp<int64_t>(block.size() - round, 0, at_once);  // micro-batches
     const int64_t first = (block.begin + round) * micro, sequences_here = std::clamp<int64_t>(samples - first, 0, here * micro);
-    std::vector<int32_t> tokens(static_cast<size_t>(sequences_here * (S + 1))), starts, next(static_cast<size_t>(sequences_here * S));
+    std::vector<int32_t> tokens(static_cast<size_t>(sequences_here * (S + 1))), starts,
+        next(static_cast<size_t>(sequences_here * S));
     if (config_.data().document_mask()) starts.resize(static_cast<size_t>(sequences_here * S));
     for (int64_t s = 0; s < sequences_here; ++s) {
       const std::span<int32_t> sample(tokens.data() + s * (S + 1), static_cast<size_t>(S + 1));
-      JEVONS_RETURN_IF_ERROR(validation.Read(validation.SpreadSample(first + s, samples), sample, {starts.data() + s * S, starts.empty() ? 0 : static_cast<size_t>(S)}));
+      JEVONS_RETURN_IF_ERROR(validation.Read(validation.SpreadSample(first + s, samples), sample,
+                                             {starts.data() + s * S, starts.empty() ? 0 : static_cast<size_t>(S)}));
       std::copy(sample.begin() + 1, sample.end(), next.begin() + s * S);
     }
     labels += sequences_here * S - std::count(next.begin(), next.end(), kPaddingToken);
@@ -482,7 +499,8 @@ std::vector<StateSlice> TrainStep::State() const {
     const Tensor& bias = weights_->bias(i);
     if (!bias) continue;
     // All holders have the same bias; the first of them writes it.
-    const bool writes = mesh_.rank().dp == 0 && mesh_.rank().pp == partition_.HoldersOf(GateBiasLayer(config_.model(), i)).front();
+    const bool writes =
+        mesh_.rank().dp == 0 && mesh_.rank().pp == partition_.HoldersOf(GateBiasLayer(config_.model(), i)).front();
     state.push_back({"gate_bias/" + weights_->bias_names()[i], bias.shape, {0, writes ? bias.size() : 0}, bias});
   }
   return state;

@@ -34,27 +34,28 @@ struct ShadowReport {
 };
 
 struct StepStats {
-  double loss = 0;          // mean cross-entropy of the batch, of the main model
-  double mtp_loss = 0;      // mean over tokens and MTP modules; 0 without
-  double balance_loss = 0;  // mean over the sequences, summed over the layers, before alpha
-  double gradient_norm = 0; // before clipping
-  double max_over_mean = 0; // expert load, the worst layer's
-  int64_t dead_experts = 0; // over all layers
+  double loss = 0;             // mean cross-entropy of the batch, of the main model
+  double mtp_loss = 0;         // mean over tokens and MTP modules; 0 without
+  double balance_loss = 0;     // mean over the sequences, summed over the layers, before alpha
+  double gradient_norm = 0;    // before clipping
+  double max_over_mean = 0;    // expert load, the worst layer's
+  int64_t dead_experts = 0;    // over all layers
   std::vector<int64_t> loads;  // [moe layers, E] rows per expert, of the whole batch
   PhaseTimer::Seconds seconds{};
-  Traffic exchanged;           // between ranks, over all of them
-  Fp8Stats fp8;                // of all ranks' quantisations in the step
+  Traffic exchanged;  // between ranks, over all of them
+  Fp8Stats fp8;       // of all ranks' quantisations in the step
   std::optional<ShadowReport> shadow;
-  int64_t host_waits = 0;      // of this rank for its device: MoE layers times micro-batches, and one more
+  int64_t host_waits = 0;  // of this rank for its device: MoE layers times micro-batches, and one more
 };
 
 // What a step comes to before a weight moves: the same on every rank, but for `contributed`.
 struct StepResult {
-  StepStats stats;              // but for the load, of which Apply tells
+  StepStats stats;  // but for the load, of which Apply tells
   GradientSummary gradient;
-  std::string non_finite;       // what is NaN or Inf, and where it was first seen; empty: nothing is, and the step can be applied
-  std::vector<double> losses;   // [micro-batches] of the main model; nats per token
-  uint64_t contributed = 0;     // hash of what this rank has computed: its losses, and where `train.bad_step.policy` is REPLAY its gradients
+  std::string non_finite;      // what is NaN or Inf, and where it was first seen; empty: nothing is, and the step can be applied
+  std::vector<double> losses;  // [micro-batches] of the main model; nats per token
+  uint64_t contributed =
+      0;  // hash of what this rank has computed: its losses, and where `train.bad_step.policy` is REPLAY its gradients
 };
 
 // That a step was not applied, and why; what to do about it.
@@ -127,7 +128,7 @@ class TrainStep {
  private:
   TrainStep(const RunConfig& config, Mesh& mesh, Device device, int64_t reserved, double load);
   LayerContext Context();
-  Range Block(int64_t count) const;  // this rank's of a step's micro-batches
+  Range Block(int64_t count) const;                           // this rank's of a step's micro-batches
   MicroBatch MicroBatchAt(int64_t round, bool exists) const;  // of what batch_ holds
   // Runs the schedule of so many micro-batches.
   void RunStages(const StageStep& step, int64_t micro_batches);
@@ -146,8 +147,9 @@ class TrainStep {
                                              const std::function<void(int64_t, int64_t)>& progress, NonFinite* found);
   int64_t EvaluatedAtOnce() const;  // micro-batches of a pipeline
   // Forward alone, of `here` micro-batches of this pipeline, one after the other in the arguments.
-  std::vector<double> EvaluateSome(const LayerContext& ctx, std::span<const int32_t> tokens, std::span<const int32_t> document_start,
-                                   std::span<const int32_t> labels, int64_t micro_batches, int64_t here);
+  std::vector<double> EvaluateSome(const LayerContext& ctx, std::span<const int32_t> tokens,
+                                   std::span<const int32_t> document_start, std::span<const int32_t> labels,
+                                   int64_t micro_batches, int64_t here);
   void UpdateBalance(double gamma, StepStats& stats);
   bool ShadowDue(int64_t step) const;
   double ShadowLoss(const StepPlan& plan);
@@ -183,8 +185,8 @@ class TrainStep {
     std::vector<RanAction> actions;
   };
   Recorder recorder_;
-  const Executor* recorded_ = nullptr;  // whose actions those are
-  std::vector<std::unique_ptr<NetworkStage>> stages_;  // by virtual stage; null: on another rank
+  const Executor* recorded_ = nullptr;                                       // whose actions those are
+  std::vector<std::unique_ptr<NetworkStage>> stages_;                        // by virtual stage; null: on another rank
   std::map<std::pair<int64_t, bool>, std::unique_ptr<Executor>> executors_;  // by micro-batches, and whether forward alone
 };
 

@@ -62,15 +62,17 @@ absl::Status Difference(const Replicated& group, size_t entry, int world_rank) {
   const std::vector<std::string> places = PlacesOf(*group.ranks, world_rank);
   std::map<uint64_t, std::vector<std::string>> holders;
   for (size_t r = 0; r < all.size(); ++r) holders[all[r]].push_back(places[r]);
-  const auto most = std::max_element(holders.begin(), holders.end(), [](const auto& a, const auto& b) { return a.second.size() < b.second.size(); });
+  const auto most = std::max_element(holders.begin(), holders.end(),
+                                     [](const auto& a, const auto& b) { return a.second.size() < b.second.size(); });
   std::vector<std::string> others;
   for (const auto& [hash, ranks] : holders)
     if (hash != most->first) others.insert(others.end(), ranks.begin(), ranks.end());
   const bool majority = 2 * most->second.size() > all.size();
   return NumericalError(absl::StrFormat("%s: %s ha%s other bits than %s; %s", group.names[entry], absl::StrJoin(others, ", "),
                                         others.size() == 1 ? "s" : "ve", absl::StrJoin(most->second, ", "),
-                                        majority ? "memory or processor there have lost some: start without that machine"
-                                                 : "which of them lost some cannot be told: examine the memory of these machines"));
+                                        majority
+                                            ? "memory or processor there have lost some: start without that machine"
+                                            : "which of them lost some cannot be told: examine the memory of these machines"));
 }
 
 }  // namespace
@@ -86,7 +88,8 @@ absl::Status TrainStep::CompareReplicas() {
       uint64_t hash = 0;
       if (!weights.passing(p)) hash = HashOf(stream, spec.expert ? weights.value(p).Index(e) : weights.value(p));
       for (const Tensor& codes : binding_->CodesOf(p, e)) hash = HashOf(stream, codes, hash);
-      replicas.Add(spec.expert, spec.layer, absl::StrCat(spec.name, spec.expert ? absl::StrCat(", expert ", weights.experts().begin + e) : ""), hash);
+      replicas.Add(spec.expert, spec.layer,
+                   absl::StrCat(spec.name, spec.expert ? absl::StrCat(", expert ", weights.experts().begin + e) : ""), hash);
     }
   }
   for (size_t i = 0; i < weights.bias_names().size(); ++i)
@@ -94,7 +97,8 @@ absl::Status TrainStep::CompareReplicas() {
       replicas.Add(false, GateBiasLayer(config_.model(), i), weights.bias_names()[i], HashOf(stream, bias));
   absl::Status status;
   for (const Replicated& group : replicas.groups())
-    if (const size_t entry = FirstDifference(group); entry < group.names.size()) status.Update(Difference(group, entry, mesh_.world().rank()));
+    if (const size_t entry = FirstDifference(group); entry < group.names.size())
+      status.Update(Difference(group, entry, mesh_.world().rank()));
   return status;
 }
 

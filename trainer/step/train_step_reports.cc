@@ -53,14 +53,15 @@ std::string TrainStep::FindNonFinite(Range block, int64_t rounds) {
 
 std::string TrainStep::NonFiniteLoss(const LossSums& sums, Range block, int64_t rounds) {
   if (std::isfinite(sums.main) && std::isfinite(sums.mtp) && std::isfinite(sums.balance)) return "";
-  return absl::StrFormat("the loss is NaN or Inf (main %g, MTP %g, balance %g); first seen in %s", sums.main, sums.mtp, sums.balance,
-                         FindNonFinite(block, rounds));
+  return absl::StrFormat("the loss is NaN or Inf (main %g, MTP %g, balance %g); first seen in %s", sums.main, sums.mtp,
+                         sums.balance, FindNonFinite(block, rounds));
 }
 
 absl::Status NotApplied(const StepPlan& plan, const std::string& why) {
-  return NumericalError(absl::StrFormat(
-      "step %d: %s. The step was not applied. Lower optimizer.learning_rate.peak, or look at samples %d to %d: `jevons replay RUN --step %d`",
-      plan.step + 1, why, plan.first_sample, plan.first_sample + plan.sequences - 1, plan.step + 1));
+  return NumericalError(
+      absl::StrFormat("step %d: %s. The step was not applied. Lower optimizer.learning_rate.peak, or look at samples %d to %d: "
+                      "`jevons replay RUN --step %d`",
+                      plan.step + 1, why, plan.first_sample, plan.first_sample + plan.sequences - 1, plan.step + 1));
 }
 
 std::vector<ParameterGradient> TrainStep::ParameterGradients(const StepResult& result) {
@@ -139,7 +140,8 @@ double TrainStep::ShadowLoss(const StepPlan& plan) {
   const Range block = Block(count);
   const MicroBatch all = batch_.At(0, block.size() * micro);
   const std::vector<double> losses =
-      ForwardLosses(ctx, shadow_binding_->weights(), LegalMicroBatches(Rounds(mesh_.shape(), count)), block.size(), all.tokens.Columns(1, all.sequence_length));
+      ForwardLosses(ctx, shadow_binding_->weights(), LegalMicroBatches(Rounds(mesh_.shape(), count)), block.size(),
+                    all.tokens.Columns(1, all.sequence_length));
   return TreeSum(GatherLosses(losses, 1, block, count));
 }
 

@@ -47,7 +47,8 @@ TEST_F(BlockSumsTest, TheOriginalReads) {
 }
 
 TEST_F(BlockSumsTest, EveryFlippedBitIsFound) {
-  const std::string bin = ReadBytes(folder_ / "set.bin"), idx = ReadBytes(folder_ / "set.idx"), sums = ReadBytes(folder_ / "set.sums");
+  const std::string bin = ReadBytes(folder_ / "set.bin"), idx = ReadBytes(folder_ / "set.idx"),
+                    sums = ReadBytes(folder_ / "set.sums");
   ASSERT_EQ(sums.size(), 40u + 5 * 8);
   for (size_t bit = 0; bit < bin.size() * 8; bit += 997)
     EXPECT_TRUE(Fails(ReadAllOf("set.bin", Flipped(bin, bit)), ExitCode::kIntegrity, "set.bin")) << bit;

@@ -57,8 +57,7 @@ TEST_F(CorruptIndexTest, EveryTruncationOfTheIndex) {
 
 TEST_F(CorruptIndexTest, AnIndexThatIsTooLong) {
   for (size_t extra = 1; extra < 20; ++extra) {
-    EXPECT_TRUE(Fails(OpenWith(idx_ + std::string(extra, '\0'), bin_), ExitCode::kIntegrity, "set.idx"))
-        << extra;
+    EXPECT_TRUE(Fails(OpenWith(idx_ + std::string(extra, '\0'), bin_), ExitCode::kIntegrity, "set.idx")) << extra;
   }
 }
 
@@ -98,8 +97,7 @@ TEST_F(CorruptIndexTest, FieldsAreNamed) {
   EXPECT_TRUE(Fails(OpenWithField(0, 'X'), kBad, "field magic"));
   EXPECT_TRUE(Fails(OpenWithField(9, uint64_t{2}), kBad, "field version is 2"));
   EXPECT_TRUE(Fails(OpenWithField(17, uint8_t{9}), kBad, "field dtype is 9"));
-  for (const uint64_t count :
-       {uint64_t{5}, uint64_t{1} << 60, uint64_t{1} << 63, ~uint64_t{0}, ~uint64_t{0} / 12}) {
+  for (const uint64_t count : {uint64_t{5}, uint64_t{1} << 60, uint64_t{1} << 63, ~uint64_t{0}, ~uint64_t{0} / 12}) {
     EXPECT_TRUE(Fails(OpenWithField(18, count), kBad, "sequences")) << count;
     EXPECT_TRUE(Fails(OpenWithField(26, count + 1), kBad, "document indices")) << count;
   }
@@ -110,8 +108,7 @@ TEST_F(CorruptIndexTest, FieldsAreNamed) {
   EXPECT_TRUE(Fails(OpenWithField(kPointers + 16, int64_t{-1}), kBad, "field pointer[2] is -1"));
   EXPECT_TRUE(Fails(OpenWithField(kPointers, std::numeric_limits<int64_t>::max()), kBad, "field pointer[0]"));
   EXPECT_TRUE(Fails(OpenWithField(kDocuments, int64_t{1}), kBad, "field document[0] is 1, not 0"));
-  EXPECT_TRUE(
-      Fails(OpenWithField(kDocuments + 16, int64_t{0}), kBad, "field document[2] is 0, outside 1..4"));
+  EXPECT_TRUE(Fails(OpenWithField(kDocuments + 16, int64_t{0}), kBad, "field document[2] is 0, outside 1..4"));
   EXPECT_TRUE(Fails(OpenWithField(kDocuments + 32, int64_t{5}), kBad, "field document[4] is 5"));
   EXPECT_TRUE(Fails(OpenWithField(kDocuments + 32, int64_t{3}), kBad, "field document[4], the last, is 3"));
 }
@@ -121,8 +118,7 @@ TEST_F(CorruptIndexTest, MissingFilesAndFolders) {
   std::filesystem::remove(folder_ / "set.bin");
   EXPECT_TRUE(Fails(IndexedDataset::Open(folder_ / "set", 100).status(), ExitCode::kIntegrity, "set.bin"));
   std::filesystem::create_directory(folder_ / "set.bin");
-  EXPECT_TRUE(
-      Fails(IndexedDataset::Open(folder_ / "set", 100).status(), ExitCode::kIntegrity, "not a regular file"));
+  EXPECT_TRUE(Fails(IndexedDataset::Open(folder_ / "set", 100).status(), ExitCode::kIntegrity, "not a regular file"));
 }
 
 TEST_F(CorruptIndexTest, RandomBytesNeverOpen) {
@@ -130,8 +126,7 @@ TEST_F(CorruptIndexTest, RandomBytesNeverOpen) {
   for (int trial = 0; trial < 2000; ++trial) {
     std::string idx(random() % 200, '\0');
     for (char& byte : idx) byte = static_cast<char>(random());
-    std::memcpy(idx.data(), idx_.data(),
-                std::min<size_t>(idx.size(), random() % kPointers));  // some of it right
+    std::memcpy(idx.data(), idx_.data(), std::min<size_t>(idx.size(), random() % kPointers));  // some of it right
     if (idx == idx_) continue;
     EXPECT_FALSE(OpenWith(idx, bin_).ok());
   }

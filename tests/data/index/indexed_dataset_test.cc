@@ -84,9 +84,8 @@ TEST(IndexedDatasetTest, WritesMegatronsBytes) {
 // Two sequences in the first document, none in the second, one in the third: as Megatron writes split
 // sentences.
 std::string SplitIndex(uint8_t dtype, int64_t bytes) {
-  return kMagic + Bytes(uint64_t{1}, dtype, uint64_t{3}, uint64_t{4}) +
-         Bytes(int32_t{2}, int32_t{1}, int32_t{2}) + Bytes(int64_t{0}, 2 * bytes, 3 * bytes) +
-         Bytes(int64_t{0}, int64_t{2}, int64_t{2}, int64_t{3});
+  return kMagic + Bytes(uint64_t{1}, dtype, uint64_t{3}, uint64_t{4}) + Bytes(int32_t{2}, int32_t{1}, int32_t{2}) +
+         Bytes(int64_t{0}, 2 * bytes, 3 * bytes) + Bytes(int64_t{0}, int64_t{2}, int64_t{2}, int64_t{3});
 }
 
 template <typename T>
@@ -129,8 +128,7 @@ TEST(IndexedDatasetTest, FindsTokensOutsideTheVocabularyWhenRead) {
   EXPECT_TRUE(Fails(dataset->Read(1, two), ExitCode::kIntegrity, "set.bin: token 2 (byte 4)"));
 
   WriteBytes(folder / "wide.idx", SplitIndex(5, 8));  // a 64-bit token must not be cut to a legal one
-  WriteBytes(folder / "wide.bin",
-             Bytes(int64_t{1}, int64_t{1}, (int64_t{1} << 32) + 1, int64_t{-1}, int64_t{0}));
+  WriteBytes(folder / "wide.bin", Bytes(int64_t{1}, int64_t{1}, (int64_t{1} << 32) + 1, int64_t{-1}, int64_t{0}));
   const auto wide = IndexedDataset::Open(folder / "wide", 9);
   ASSERT_TRUE(wide.ok());
   EXPECT_TRUE(Fails(wide->Read(1, two), ExitCode::kIntegrity, "token 2 (byte 16)"));
@@ -139,10 +137,8 @@ TEST(IndexedDatasetTest, FindsTokensOutsideTheVocabularyWhenRead) {
 
 TEST(IndexedDatasetTest, WriterRefusesWhatTheFormatCannotSay) {
   const TempFolder folder;
-  EXPECT_TRUE(
-      Fails(IndexedDatasetWriter::Create(folder / "set", 0).status(), ExitCode::kUsage, "vocab_size is 0"));
-  EXPECT_TRUE(
-      Fails(IndexedDatasetWriter::Create(folder / "none/set", 9).status(), ExitCode::kFailure, "none/set"));
+  EXPECT_TRUE(Fails(IndexedDatasetWriter::Create(folder / "set", 0).status(), ExitCode::kUsage, "vocab_size is 0"));
+  EXPECT_TRUE(Fails(IndexedDatasetWriter::Create(folder / "none/set", 9).status(), ExitCode::kFailure, "none/set"));
   auto writer = IndexedDatasetWriter::Create(folder / "set", 9);
   ASSERT_TRUE(writer.ok());
   EXPECT_TRUE(Fails(writer->AddDocument(std::vector{3, 9}), ExitCode::kUsage, "document 0, token 1: id 9"));
@@ -159,8 +155,7 @@ TEST(IndexedDatasetTest, AnAbandonedWriterLeavesTheOldDatasetAlone) {
     const IndexedDatasetWriter moved = *std::move(writer);
     EXPECT_EQ(moved.tokens(), 2);
   }
-  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 3)
-      << "partial files remain";
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 3) << "partial files remain";
   EXPECT_EQ(ReadDocuments(*IndexedDataset::Open(folder / "set", 9)), Documents{{1}});
   WriteDataset(folder / "set", {{2, 3}}, 9);
   EXPECT_EQ(ReadDocuments(*IndexedDataset::Open(folder / "set", 9)), (Documents{{2, 3}}));

@@ -52,8 +52,7 @@ TEST(ByteStreamTest, ReadsSeveralFramesAndAnEmptyFile) {
 TEST(ByteStreamTest, PassesOverSkippableFrames) {
   const TempFolder folder;
   const std::string skippable("\x50\x2A\x4D\x18\x03\0\0\0abc", 11);
-  const std::string path =
-      folder.Write("a", skippable + ZstdCompress("one ") + skippable + ZstdCompress("two") + skippable);
+  const std::string path = folder.Write("a", skippable + ZstdCompress("one ") + skippable + ZstdCompress("two") + skippable);
   EXPECT_EQ(ReadAll(path, Compression::kZstd, 5).value(), "one two");
 }
 
@@ -73,8 +72,7 @@ TEST(ByteStreamTest, ReadsMembersOfGzipAndThePaddingBehindThem) {
   const TempFolder folder;
   const std::string members = GzipCompress("one ") + GzipCompress("") + GzipCompress("two");
   EXPECT_EQ(ReadAll(folder.Write("a", members), Compression::kGzip, 5).value(), "one two");
-  EXPECT_EQ(ReadAll(folder.Write("a", members + std::string(200000, '\0')), Compression::kGzip, 5).value(),
-            "one two");
+  EXPECT_EQ(ReadAll(folder.Write("a", members + std::string(200000, '\0')), Compression::kGzip, 5).value(), "one two");
 }
 
 TEST(ByteStreamTest, RefusesEveryTruncationOfAMember) {
@@ -121,9 +119,8 @@ TEST(ByteStreamTest, RefusesWhatIsNoFile) {
   const TempFolder folder;
   const std::string pipe = folder / "pipe";
   ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
-  for (const auto& [path, message] :
-       {std::pair(folder.path(), "not a regular file"), std::pair(pipe, "not a regular file"),
-        std::pair(folder / "missing", "cannot open: No such file or directory")}) {
+  for (const auto& [path, message] : {std::pair(folder.path(), "not a regular file"), std::pair(pipe, "not a regular file"),
+                                      std::pair(folder / "missing", "cannot open: No such file or directory")}) {
     const absl::Status status = ByteStream::Open(path, Compression::kNone).status();
     EXPECT_EQ(ExitCodeOf(status), path == folder / "missing" ? ExitCode::kIntegrity : ExitCode::kUsage);
     EXPECT_THAT(std::string(status.message()), HasSubstr(path + ": " + message));

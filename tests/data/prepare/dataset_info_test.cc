@@ -55,8 +55,7 @@ TEST_F(DatasetInfoTest, VerifyNoticesAChangedByte) {
   info_.files["train.sums"] = {};
   EXPECT_TRUE(VerifyFilesWithoutSums(folder_.path(), info_).ok());  // checked as it is read
   EXPECT_EQ(ExitCodeOf(status), ExitCode::kIntegrity);
-  EXPECT_THAT(std::string(status.message()),
-              HasSubstr("/train.bin: the contents are not those of dataset.json"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("/train.bin: the contents are not those of dataset.json"));
 }
 
 TEST_F(DatasetInfoTest, RefusesDamage) {
@@ -77,11 +76,9 @@ TEST_F(DatasetInfoTest, RefusesDamage) {
         std::tuple("\"version\": 1", "\"version\": 2", "not a jevons-dataset of version 1"),
         std::tuple("\"tokens\": 2000", "\"tokens\": \"20\"",
                    "damaged: train: field \"tokens\" is \"20\", not a whole number from 0 on"),
-        std::tuple("\"tokens\": 2000", "\"tokens\": 2000.5",
-                   "train: field \"tokens\" is 2000.5, not a whole number"),
+        std::tuple("\"tokens\": 2000", "\"tokens\": 2000.5", "train: field \"tokens\" is 2000.5, not a whole number"),
         std::tuple("\"tokens\": 2000", "\"tokens\": -1", "train: field \"tokens\" is -1, not a whole number"),
-        std::tuple("\"tokens\": 2000", "\"tokens\": 9223372036854775808",
-                   "train: field \"tokens\" is 9223372036854775808"),
+        std::tuple("\"tokens\": 2000", "\"tokens\": 9223372036854775808", "train: field \"tokens\" is 9223372036854775808"),
         std::tuple("\"documents\": 1,", "", "validation: field \"documents\" is missing"),
         std::tuple("\"end_token\"", "\"end_tokens\"", "field \"end_tokens\" is not known"),
         std::tuple("\"vocab_size\": 1024", "\"vocab_size\": 1024, \"vocab_size\": 1024", "duplicate key"),

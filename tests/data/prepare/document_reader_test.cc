@@ -13,8 +13,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-absl::StatusOr<std::vector<RawDocument>> ReadAll(const std::string& path, DocumentRule rule,
-                                                 absl::string_view separator = "") {
+absl::StatusOr<std::vector<RawDocument>> ReadAll(const std::string& path, DocumentRule rule, absl::string_view separator = "") {
   JEVONS_ASSIGN_OR_RETURN(const InputFile input, InputFileFor(path));
   JEVONS_ASSIGN_OR_RETURN(DocumentReader reader, DocumentReader::Open(input, rule, separator));
   std::vector<RawDocument> documents;
@@ -26,8 +25,8 @@ absl::StatusOr<std::vector<RawDocument>> ReadAll(const std::string& path, Docume
 }
 
 // The documents of a file; their offsets are checked on the way.
-std::vector<std::string> Documents(absl::string_view text, DocumentRule rule,
-                                   const std::string& name = "a.txt", absl::string_view separator = "") {
+std::vector<std::string> Documents(absl::string_view text, DocumentRule rule, const std::string& name = "a.txt",
+                                   absl::string_view separator = "") {
   const TempFolder folder;
   const auto documents = ReadAll(folder.Write(name, text), rule, separator);
   EXPECT_TRUE(documents.ok()) << documents.status();
@@ -66,14 +65,12 @@ TEST(DocumentReaderTest, AFileIsOneDocumentToTheByte) {
 
 TEST(DocumentReaderTest, JsonLinesIgnoreTheRule) {
   for (const DocumentRule rule : {DocumentRule::kBlankLine, DocumentRule::kFormFeed, DocumentRule::kFile}) {
-    EXPECT_THAT(Documents("{\"a\":1}\n\n  \n{\"b\":\f2}", rule, "a.jsonl"),
-                ElementsAre("{\"a\":1}\n", "{\"b\":\f2}"));
+    EXPECT_THAT(Documents("{\"a\":1}\n\n  \n{\"b\":\f2}", rule, "a.jsonl"), ElementsAre("{\"a\":1}\n", "{\"b\":\f2}"));
   }
 }
 
 TEST(DocumentReaderTest, SkipsAByteOrderMark) {
-  EXPECT_THAT(Documents("\xEF\xBB\xBFone\n\n\xEF\xBB\xBFtwo", DocumentRule::kBlankLine),
-              ElementsAre("one", "\xEF\xBB\xBFtwo"));
+  EXPECT_THAT(Documents("\xEF\xBB\xBFone\n\n\xEF\xBB\xBFtwo", DocumentRule::kBlankLine), ElementsAre("one", "\xEF\xBB\xBFtwo"));
 }
 
 TEST(DocumentReaderTest, ReadsAcrossItsBuffer) {
@@ -85,16 +82,12 @@ TEST(DocumentReaderTest, ReadsAcrossItsBuffer) {
     expected.back() += "\n" + std::string(expected.back());
   }
   EXPECT_EQ(Documents(text, DocumentRule::kBlankLine), expected);
-  EXPECT_THAT(Documents(std::string(3 << 20, 'x'), DocumentRule::kBlankLine),
-              ElementsAre(std::string(3 << 20, 'x')));
+  EXPECT_THAT(Documents(std::string(3 << 20, 'x'), DocumentRule::kBlankLine), ElementsAre(std::string(3 << 20, 'x')));
 }
 
 TEST(DocumentReaderTest, AUsersSeparatorSeparatesWhereverItStands) {
-  const auto documents = [](absl::string_view text) {
-    return Documents(text, DocumentRule::kSeparator, "a.txt", "<|end|>");
-  };
-  EXPECT_THAT(documents("a\n\nb\f\n<|end|>\n\nc<|end|>d<|end|><|end|>\n<|end|>"),
-              ElementsAre("a\n\nb\f", "c", "d"));
+  const auto documents = [](absl::string_view text) { return Documents(text, DocumentRule::kSeparator, "a.txt", "<|end|>"); };
+  EXPECT_THAT(documents("a\n\nb\f\n<|end|>\n\nc<|end|>d<|end|><|end|>\n<|end|>"), ElementsAre("a\n\nb\f", "c", "d"));
   EXPECT_THAT(documents("a<|en\nd|><|end|\r\n"), ElementsAre("a<|en\nd|><|end|"));
   EXPECT_THAT(documents("<|end|>"), ElementsAre());
   // Across the buffer's end, at every place.
@@ -113,8 +106,7 @@ TEST(DocumentReaderTest, MarksADocumentThatIsTooLongAndGoesOnBehindIt) {
     one_separated += megabyte;
     many_lines += megabyte + "\n";
   }
-  const auto check = [&](const std::string& name, const std::string& text, DocumentRule rule,
-                         absl::string_view separator) {
+  const auto check = [&](const std::string& name, const std::string& text, DocumentRule rule, absl::string_view separator) {
     const auto documents = ReadAll(folder.Write(name, text), rule, separator);
     ASSERT_TRUE(documents.ok()) << documents.status();
     ASSERT_EQ(documents->size(), 4u);
@@ -125,8 +117,7 @@ TEST(DocumentReaderTest, MarksADocumentThatIsTooLongAndGoesOnBehindIt) {
     EXPECT_EQ(text.substr((*documents)[2].offset, 10), "xxxxxxxxxx");
     EXPECT_FALSE((*documents)[3].too_long);
     EXPECT_EQ(absl::StripAsciiWhitespace((*documents)[3].bytes), "last");
-    EXPECT_EQ((*documents)[3].line,
-              1 + std::count(text.begin(), text.begin() + (*documents)[3].offset, '\n'));
+    EXPECT_EQ((*documents)[3].line, 1 + std::count(text.begin(), text.begin() + (*documents)[3].offset, '\n'));
   };
   check("a.txt", one_line + "\n\nlast\n", DocumentRule::kBlankLine, "");
   check("a.txt", many_lines + "\n\nlast\n", DocumentRule::kBlankLine, "");
@@ -136,8 +127,7 @@ TEST(DocumentReaderTest, MarksADocumentThatIsTooLongAndGoesOnBehindIt) {
 
 TEST(DocumentReaderTest, RefusesAForeignFileBehindACompression) {
   const TempFolder folder;
-  const auto documents =
-      ReadAll(folder.Write("a.jsonl.zst", ZstdCompress(ZstdCompress("{}"))), DocumentRule::kBlankLine);
+  const auto documents = ReadAll(folder.Write("a.jsonl.zst", ZstdCompress(ZstdCompress("{}"))), DocumentRule::kBlankLine);
   EXPECT_EQ(ExitCodeOf(documents.status()), ExitCode::kIntegrity);
   EXPECT_THAT(std::string(documents.status().message()), HasSubstr("a.jsonl.zst: is compressed with zstd"));
 }
@@ -147,8 +137,7 @@ TEST(DocumentReaderTest, KnowsRulesByTheirName) {
     EXPECT_EQ(DocumentRuleFor(DocumentRuleName(rule)).value(), rule);
   }
   EXPECT_EQ(ExitCodeOf(DocumentRuleFor("line").status()), ExitCode::kUsage);
-  EXPECT_EQ(ExitCodeOf(DocumentRuleFor("separator").status()), ExitCode::kUsage)
-      << "it takes more than the name";
+  EXPECT_EQ(ExitCodeOf(DocumentRuleFor("separator").status()), ExitCode::kUsage) << "it takes more than the name";
 }
 
 }  // namespace

@@ -11,13 +11,10 @@ using ::testing::HasSubstr;
 const InputFile kPlain = {"a.txt", TextFormat::kPlain, Compression::kNone};
 const InputFile kJson = {"a.jsonl.zst", TextFormat::kJsonLines, Compression::kZstd};
 
-TEST(DocumentTextTest, TakesPlainTextAsItIs) {
-  EXPECT_EQ(DocumentText({" é\n{}", 1, 0}, kPlain, "text").value(), " é\n{}");
-}
+TEST(DocumentTextTest, TakesPlainTextAsItIs) { EXPECT_EQ(DocumentText({" é\n{}", 1, 0}, kPlain, "text").value(), " é\n{}"); }
 
 TEST(DocumentTextTest, TakesTheFieldOfAJsonLine) {
-  EXPECT_EQ(DocumentText({R"({"id": 1, "text": "a\n\u00e9\ud83d\ude00"})", 1, 0}, kJson, "text").value(),
-            "a\né😀");
+  EXPECT_EQ(DocumentText({R"({"id": 1, "text": "a\n\u00e9\ud83d\ude00"})", 1, 0}, kJson, "text").value(), "a\né😀");
   EXPECT_EQ(DocumentText({"{\"body\": \"\"}\r\n", 1, 0}, kJson, "body").value(), "");
 }
 

@@ -19,29 +19,21 @@ void ExpectRefused(absl::string_view line, absl::string_view message) {
 TEST(JsonLineTest, TakesTheFieldWhateverStandsInOthers) {
   const std::string half_pair = "\"cut \\ud83d\"", invalid = "\"caf\xE9\"";
   for (const std::string& value :
-       {std::string("NaN"), std::string("Infinity"), std::string("-Infinity"), std::string("1e400"),
-        std::string("-0.5E-9"), std::string(400, '9'), half_pair, invalid, std::string("null"),
-        std::string("true"), std::string("false"), std::string("[]"), std::string("{}"),
-        std::string("[1, [NaN, {\"text\": \"not this\"}], {}]"),
+       {std::string("NaN"), std::string("Infinity"), std::string("-Infinity"), std::string("1e400"), std::string("-0.5E-9"),
+        std::string(400, '9'), half_pair, invalid, std::string("null"), std::string("true"), std::string("false"),
+        std::string("[]"), std::string("{}"), std::string("[1, [NaN, {\"text\": \"not this\"}], {}]"),
         std::string("{\"a\":{\"text\":1},\"b\":[ ]}"), std::string(100000, '[') + std::string(100000, ']')}) {
-    EXPECT_EQ(
-        JsonLineField(absl::StrCat("{\"x\": ", value, ", \"text\" : \"a\"}"), "text").value_or("refused"),
-        "a")
+    EXPECT_EQ(JsonLineField(absl::StrCat("{\"x\": ", value, ", \"text\" : \"a\"}"), "text").value_or("refused"), "a")
         << value.substr(0, 40);
-    EXPECT_EQ(
-        JsonLineField(absl::StrCat("{\"text\":\"a\",\"x\":", value, "} \r\n"), "text").value_or("refused"),
-        "a")
+    EXPECT_EQ(JsonLineField(absl::StrCat("{\"text\":\"a\",\"x\":", value, "} \r\n"), "text").value_or("refused"), "a")
         << value.substr(0, 40);
   }
 }
 
 TEST(JsonLineTest, ReadsStringsAsJsonDoes) {
-  for (const char* text :
-       {R"("")", R"("plain é 😀")", R"("\"\\\/\b\f\n\r\t")", R"("\u00e9\u0041\uFFFD\ud83d\uDE00x\u0000y")"}) {
+  for (const char* text : {R"("")", R"("plain é 😀")", R"("\"\\\/\b\f\n\r\t")", R"("\u00e9\u0041\uFFFD\ud83d\uDE00x\u0000y")"}) {
     const std::string line = absl::StrCat("{\"text\": ", text, "}");
-    EXPECT_EQ(JsonLineField(line, "text").value_or("refused"),
-              nlohmann::json::parse(line)["text"].get<std::string>())
-        << text;
+    EXPECT_EQ(JsonLineField(line, "text").value_or("refused"), nlohmann::json::parse(line)["text"].get<std::string>()) << text;
   }
   EXPECT_EQ(JsonLineField(R"({"te\u0078t": "a"})", "text").value_or("refused"), "a");
   EXPECT_EQ(JsonLineField("\xEF\xBB\xBF {\"text\": \"a\"}", "text").value_or("refused"), "a");
@@ -59,15 +51,13 @@ TEST(JsonLineTest, RefusesWhatIsNotOneObject) {
                 "byte 17: a NUL byte, as a crash leaves them, where the end of the line");
   ExpectRefused("{\"text\": \"a\0b\"}"s, "a NUL byte");
   ExpectRefused("{\"text\": \"a\tb\"}", "byte 12: byte 0x09 where a character of a string");
-  ExpectRefused(
-      "[{\"text\": \"a\"}]",
-      "a JSON object is expected, not an array; write an array's objects one a line, as `jq -c '.[]'` does");
+  ExpectRefused("[{\"text\": \"a\"}]",
+                "a JSON object is expected, not an array; write an array's objects one a line, as `jq -c '.[]'` does");
   ExpectRefused("\"text\"", "a JSON object is expected, not a string");
   ExpectRefused("7", "a JSON object is expected, not a number");
   for (const char* value :
-       {"nan",   "+1",         "01",        ".5",          "1.",      "1e",       "1e+", "--1",
-        "tru",   "'a'",        "\"\\x41\"", "\"\\u12g4\"", "{\"a\"}", "{\"a\":}", "{,}", "[1,]",
-        "[1 2]", "{\"a\":1,}", "[}",        "Infinit",     "\x7F",    "undefined"}) {
+       {"nan",         "+1",      "01",       ".5",  "1.",   "1e",    "1e+",        "--1", "tru",     "'a'",  "\"\\x41\"",
+        "\"\\u12g4\"", "{\"a\"}", "{\"a\":}", "{,}", "[1,]", "[1 2]", "{\"a\":1,}", "[}",  "Infinit", "\x7F", "undefined"}) {
     ExpectRefused(absl::StrCat("{\"x\": ", value, ", \"text\": \"a\"}"), "not valid JSON");
   }
   ExpectRefused(std::string(1000, '['), "not valid JSON");

@@ -49,16 +49,12 @@ TEST(RunOrderedTest, TheFirstErrorInOrderWins) {
   for (int trial = 0; trial < 50; ++trial) {
     int consumed = 0;
     const auto count_to = [&consumed](int limit) {
-      return [&consumed, limit](int) {
-        return consumed++ == limit ? IntegrityError("consume") : absl::OkStatus();
-      };
+      return [&consumed, limit](int) { return consumed++ == limit ? IntegrityError("consume") : absl::OkStatus(); };
     };
-    EXPECT_EQ((RunOrdered<int, int>(3, Counter{.end = 100, .fail_at = 20}, square, count_to(10))).message(),
-              "consume");
+    EXPECT_EQ((RunOrdered<int, int>(3, Counter{.end = 100, .fail_at = 20}, square, count_to(10))).message(), "consume");
     EXPECT_EQ(consumed, 11);
     consumed = 0;
-    EXPECT_EQ((RunOrdered<int, int>(3, Counter{.end = 100, .fail_at = 20}, square, count_to(30))).message(),
-              "produce");
+    EXPECT_EQ((RunOrdered<int, int>(3, Counter{.end = 100, .fail_at = 20}, square, count_to(30))).message(), "produce");
     EXPECT_EQ(consumed, 20);
   }
 }

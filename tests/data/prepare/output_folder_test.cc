@@ -31,8 +31,7 @@ void ExpectRefused(const std::string& path, Overwrite overwrite, const std::stri
 
 TEST(OutputFolderTest, AppearsWithCommitOnly) {
   const TempFolder folder;
-  const std::string path =
-      folder / "deep/er/data/";  // parents are made; a slash at the end is no other folder
+  const std::string path = folder / "deep/er/data/";  // parents are made; a slash at the end is no other folder
   {
     auto output = OutputFolder::Create(path, Overwrite::kNo);
     ASSERT_TRUE(output.ok()) << output.status();

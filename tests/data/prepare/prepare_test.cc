@@ -57,8 +57,7 @@ std::string AsJsonLines(const std::vector<std::string>& documents) {
   std::string lines;
   for (const std::string& text : documents) {
     lines += nlohmann::json({{"id", 5}, {"body", text}}).dump() + "\n";
-    if (text.size() % 5 == 0)
-      lines += "\n{\"body\": \"\"}\n";  // blank lines and empty documents do not count
+    if (text.size() % 5 == 0) lines += "\n{\"body\": \"\"}\n";  // blank lines and empty documents do not count
   }
   return lines;
 }
@@ -158,8 +157,7 @@ TEST_F(PrepareTest, EveryInputFormatGivesTheSameDataset) {
 
 TEST_F(PrepareTest, DoesNotDependOnThreads) {
   const std::vector<std::string> documents = RandomDocuments(1500);
-  options_.inputs = {folder_.Write("a.txt", AsPlainText(documents)),
-                     folder_.Write("b.jsonl", AsJsonLines(documents))};
+  options_.inputs = {folder_.Write("a.txt", AsPlainText(documents)), folder_.Write("b.jsonl", AsJsonLines(documents))};
   options_.text_field = "body";
   std::optional<DatasetInfo> first;
   for (const int threads : {1, 2, 4}) {
@@ -222,8 +220,7 @@ TEST_F(PrepareTest, FollowsTheDocumentRule) {
   options_.inputs = {folder_.Write("a.txt", "a\n\nb\n\fc\n")};
   options_.vocab_size = 262;
   for (const auto& [rule, documents] :
-       {std::pair(DocumentRule::kBlankLine, 3), std::pair(DocumentRule::kFormFeed, 2),
-        std::pair(DocumentRule::kFile, 1)}) {
+       {std::pair(DocumentRule::kBlankLine, 3), std::pair(DocumentRule::kFormFeed, 2), std::pair(DocumentRule::kFile, 1)}) {
     options_.document_rule = rule;
     options_.overwrite = true;
     const auto report = Prepare(options_);
@@ -263,11 +260,9 @@ TEST_F(PrepareTest, EndsDocumentsWithTheTokenThatIsNamed) {
 
   options_.output = folder_ / "data2";
   options_.end_token = "<none>";
-  ExpectError(ExitCode::kUsage,
-              "given.json: end token: \"<none>\" is no added token; some are \"<|endoftext|>\"");
+  ExpectError(ExitCode::kUsage, "given.json: end token: \"<none>\" is no added token; some are \"<|endoftext|>\"");
   // A tokenizer without a usual name needs the option.
-  options_.tokenizer =
-      folder_.Write("given.json", absl::StrReplaceAll(json, {{"<|endoftext|>", "<|done|>"}}));
+  options_.tokenizer = folder_.Write("given.json", absl::StrReplaceAll(json, {{"<|endoftext|>", "<|done|>"}}));
   options_.end_token = "";
   ExpectError(ExitCode::kIntegrity, "`jevons prepare --end-token` to name another");
   options_.end_token = "<|done|>";
@@ -277,11 +272,11 @@ TEST_F(PrepareTest, EndsDocumentsWithTheTokenThatIsNamed) {
 TEST_F(PrepareTest, LeavesOutBadLinesOnRequestOnly) {
   const std::string lines =
       "{\"text\": \"rain on the hill\"}\n"
-      "{\"text\": 7}\n"                // 2: another type
-      "{\"title\": \"no text\"}\n"     // 3: no such field
-      "not JSON\n"                     // 4
-      "{\"text\": \"caf\xE9\"}\n"      // 5: not UTF-8
-      "{\"text\": \"cut \\ud83d\"}\n"  // 6: half a pair
+      "{\"text\": 7}\n"                                                                           // 2: another type
+      "{\"title\": \"no text\"}\n"                                                                // 3: no such field
+      "not JSON\n"                                                                                // 4
+      "{\"text\": \"caf\xE9\"}\n"                                                                 // 5: not UTF-8
+      "{\"text\": \"cut \\ud83d\"}\n"                                                             // 6: half a pair
       "{\"text\": \"a quiet road\", \"score\": NaN, \"title\": \"cut \\ud83d\", \"n\": 1e400}\n"  // sound
       "\n"
       "{\"text\": \"\"}\n"  // empty
@@ -306,8 +301,8 @@ TEST_F(PrepareTest, LeavesOutBadLinesOnRequestOnly) {
   EXPECT_EQ(report->info.bad_documents, 8);
   EXPECT_EQ(report->empty_documents, 1);
   EXPECT_EQ(LoadDatasetInfo(options_.output)->bad_documents, 8);
-  for (const char* said : {"left out: ", "a.jsonl:2: field", "8 bad documents in all",
-                           "1 documents without text", "none.jsonl: holds no document"}) {
+  for (const char* said : {"left out: ", "a.jsonl:2: field", "8 bad documents in all", "1 documents without text",
+                           "none.jsonl: holds no document"}) {
     EXPECT_THAT(log, HasSubstr(said));
   }
   // Each one alone stops a run that does not ask for it, and is named by its line.
@@ -319,8 +314,7 @@ TEST_F(PrepareTest, LeavesOutBadLinesOnRequestOnly) {
     ExpectError(ExitCode::kIntegrity, absl::StrCat("c.jsonl:", line, ": "));
   }
   options_.on_bad_line = BadLine::kSkip;
-  ExpectError(ExitCode::kIntegrity,
-              "the inputs hold no text: no document was found in them, 1 were bad, 0 empty");
+  ExpectError(ExitCode::kIntegrity, "the inputs hold no text: no document was found in them, 1 were bad, 0 empty");
 }
 
 // A stream that breaks off loses what nobody can count: it is an error under either policy.
@@ -341,15 +335,13 @@ TEST_F(PrepareTest, SaysWhichOptionsHaveNoEffect) {
   options_.document_rule = DocumentRule::kFile;
   testing::internal::CaptureStderr();
   EXPECT_TRUE(Prepare(options_).ok());
-  EXPECT_THAT(testing::internal::GetCapturedStderr(),
-              HasSubstr("document rule \"file\" has no effect: no input is plain text"));
+  EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("document rule \"file\" has no effect: no input is plain text"));
   options_.inputs = {folder_.Write("a.txt", "one")};
   options_.text_field = "body";
   options_.overwrite = true;
   testing::internal::CaptureStderr();
   EXPECT_TRUE(Prepare(options_).ok());
-  EXPECT_THAT(testing::internal::GetCapturedStderr(),
-              HasSubstr("text field \"body\" has no effect: no input is of JSON lines"));
+  EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("text field \"body\" has no effect: no input is of JSON lines"));
 }
 
 TEST_F(PrepareTest, ReadsAFolder) {
@@ -419,8 +411,7 @@ TEST_F(PrepareTest, RefusesOptions) {
   ExpectError(ExitCode::kUsage, "input: name at least one file");
   options_.inputs = {input};
   options_.vocab_size = 261;
-  ExpectError(ExitCode::kUsage,
-              "vocab_size: 261 is not legal; the 6 special tokens and 256 bytes need at least 262");
+  ExpectError(ExitCode::kUsage, "vocab_size: 261 is not legal; the 6 special tokens and 256 bytes need at least 262");
   options_.vocab_size = 0;
   ExpectError(ExitCode::kUsage, "give either vocab_size");
   options_.vocab_size = 300;
@@ -464,8 +455,7 @@ TEST_F(PrepareTest, RefusesInputs) {
   ExpectError(ExitCode::kIntegrity, "missing.txt: cannot open: No such file");
   options_.inputs = {folder_.Write("a.pdf", "x")};
   ExpectError(ExitCode::kUsage, "a.pdf: unknown kind of input");
-  options_.inputs = {
-      folder_.Write("lfs.jsonl", "version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n")};
+  options_.inputs = {folder_.Write("lfs.jsonl", "version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n")};
   ExpectError(ExitCode::kIntegrity, "lfs.jsonl: is a Git LFS pointer");
   options_.inputs = {folder_.Write("a.txt", "x"), folder_ / "./a.txt"};
   ExpectError(ExitCode::kUsage, "are the same file");

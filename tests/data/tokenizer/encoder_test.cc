@@ -14,9 +14,8 @@ TEST(EncoderTest, MemoryDoesNotChangeTheResult) {
   Encoder encoder(tokenizer);
   std::mt19937_64 random(6);
   for (int i = 0; i < 20000; ++i) {
-    const std::string text = i % 2 == 0
-                                 ? RandomUnicode(random)
-                                 : std::string(kGenesis.substr(random() % kGenesis.size(), random() % 60));
+    const std::string text =
+        i % 2 == 0 ? RandomUnicode(random) : std::string(kGenesis.substr(random() % kGenesis.size(), random() % 60));
     std::vector<int32_t> ids;
     encoder.Append(text, SpecialText::kPlain, ids);
     ASSERT_EQ(ids, tokenizer.Encode(text)) << text;
@@ -29,8 +28,8 @@ TEST(EncoderTest, ForgetsWhenFull) {
   std::vector<int32_t> ids;
   std::string expected;
   for (int i = 0; i < 300000; ++i) {  // more distinct words than the memory holds
-    const std::string word = " the" + std::string(1 + i % 26, 'a') + std::string(1 + i / 26 % 120, 'b') +
-                             std::string(1 + i / 3120, 'c');
+    const std::string word =
+        " the" + std::string(1 + i % 26, 'a') + std::string(1 + i / 26 % 120, 'b') + std::string(1 + i / 3120, 'c');
     encoder.Append(word, SpecialText::kPlain, ids);
     if (i % 1000 == 0) {
       ASSERT_EQ(tokenizer.Decode(ids).value().substr(expected.size()), word);

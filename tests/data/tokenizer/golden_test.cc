@@ -37,8 +37,7 @@ class Crc32 {
     }
   }
   void Add(absl::string_view bytes) {
-    for (const char byte : bytes)
-      state_ = state_ >> 8 ^ table_[(state_ ^ static_cast<unsigned char>(byte)) & 0xFF];
+    for (const char byte : bytes) state_ = state_ >> 8 ^ table_[(state_ ^ static_cast<unsigned char>(byte)) & 0xFF];
   }
   uint32_t value() const { return ~state_; }
 
@@ -54,8 +53,7 @@ class GoldenTest : public testing::TestWithParam<const char*> {
   static void ExpectTexts(const Tokenizer& tokenizer, const Json& golden) {
     for (size_t i = 0; i < Cases()["texts"].size(); ++i) {
       const auto text = Cases()["texts"][i].get<std::string>();
-      ASSERT_EQ(tokenizer.Encode(text, {.specials = SpecialText::kRecognized}),
-                golden["ids"][i].get<std::vector<int32_t>>())
+      ASSERT_EQ(tokenizer.Encode(text, {.specials = SpecialText::kRecognized}), golden["ids"][i].get<std::vector<int32_t>>())
           << testing::PrintToString(text);
     }
   }
@@ -92,8 +90,7 @@ TEST_P(GoldenTest, EveryCodePointIsAsInThePackage) {
 TEST_P(GoldenTest, AddsTheTemplateOnRequest) {
   const auto with = golden()["with_template"].get<std::vector<int32_t>>();
   const TextTemplate& around = tokenizer_.parts().text_template;
-  std::vector<int32_t> ids =
-      tokenizer_.Encode("the end", {.specials = SpecialText::kRecognized, .add_bos = true});
+  std::vector<int32_t> ids = tokenizer_.Encode("the end", {.specials = SpecialText::kRecognized, .add_bos = true});
   if (around.json.empty()) {  // the package adds nothing then, and we the beginning token
     EXPECT_EQ(ids.front(), tokenizer_.bos_id());
     ids.erase(ids.begin());
@@ -121,8 +118,8 @@ TEST_P(GoldenTest, WritesWhatItRead) {
 
 TEST_P(GoldenTest, RoundTripsPlainText) {
   std::mt19937_64 random(3);
-  const bool changes = tokenizer_.parts().nfc || tokenizer_.parts().pretokenizer.add_prefix_space() ||
-                       !tokenizer_.TokenId("\xFF");
+  const bool changes =
+      tokenizer_.parts().nfc || tokenizer_.parts().pretokenizer.add_prefix_space() || !tokenizer_.TokenId("\xFF");
   for (int i = 0; i < 2000; ++i) {
     const std::string text = i % 2 == 0 ? RandomUnicode(random) : RandomBytes(random, 60);
     const std::string back = tokenizer_.Decode(tokenizer_.Encode(text)).value();
@@ -134,9 +131,8 @@ TEST_P(GoldenTest, RoundTripsPlainText) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, GoldenTest,
-                         testing::Values("deepseek_v3", "gpt2", "gpt2_prefix", "llama3", "qwen2", "qwen35",
-                                         "o200k", "tekken", "deepseek_v2", "cl100k", "nanochat", "ling",
-                                         "kimi", "smollm", "digit_runs"),
+                         testing::Values("deepseek_v3", "gpt2", "gpt2_prefix", "llama3", "qwen2", "qwen35", "o200k", "tekken",
+                                         "deepseek_v2", "cl100k", "nanochat", "ling", "kimi", "smollm", "digit_runs"),
                          [](const auto& info) { return std::string(info.param); });
 
 TEST(Utf8AlphabetTest, WhatNoCharacterHasIsTheReplacementCharacter) {
@@ -147,14 +143,11 @@ TEST(Utf8AlphabetTest, WhatNoCharacterHasIsTheReplacementCharacter) {
   for (std::string& bytes : parts.vocabulary) {
     if (bytes == "\xF4") bytes = "some other token";
   }
-  EXPECT_THAT(std::string(Tokenizer::Create(parts).status().message()),
-              testing::HasSubstr("no token for byte 0xf4"));
+  EXPECT_THAT(std::string(Tokenizer::Create(parts).status().message()), testing::HasSubstr("no token for byte 0xf4"));
 }
 
 TEST(SpecialTokensTest, AreFoundByTheirNames) {
-  const auto load = [](absl::string_view name) {
-    return Tokenizer::Load(absl::StrCat(Folder(), name, ".json")).value();
-  };
+  const auto load = [](absl::string_view name) { return Tokenizer::Load(absl::StrCat(Folder(), name, ".json")).value(); };
   const Tokenizer gpt2 = load("gpt2"), llama3 = load("llama3"), tekken = load("tekken");
   EXPECT_EQ(gpt2.eos_id(), *gpt2.AddedTokenId("<|endoftext|>"));
   EXPECT_EQ(gpt2.bos_id(), gpt2.eos_id());

@@ -21,8 +21,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-std::vector<std::string> Pieces(absl::string_view text,
-                                const Pretokenizer& pretokenizer = Pretokenizer::DeepSeekV3()) {
+std::vector<std::string> Pieces(absl::string_view text, const Pretokenizer& pretokenizer = Pretokenizer::DeepSeekV3()) {
   std::vector<size_t> ends;
   pretokenizer.Split(text, ends);
   std::vector<std::string> pieces;
@@ -43,8 +42,7 @@ class Pcre2Splitter {
     std::vector<std::string> patterns = pretokenizer.patterns();
     if (pretokenizer.digits() != Digits::kNone) {
       const bool before = pretokenizer.digits_order() == Pretokenizer::Order::kBefore;
-      patterns.insert(before ? patterns.begin() : patterns.end(),
-                      pretokenizer.digits() == Digits::kEach ? "\\p{N}" : "\\p{N}+");
+      patterns.insert(before ? patterns.begin() : patterns.end(), pretokenizer.digits() == Digits::kEach ? "\\p{N}" : "\\p{N}+");
     }
     for (const std::string& pattern : patterns) stages_.push_back(Compile(pattern));
   }
@@ -56,15 +54,13 @@ class Pcre2Splitter {
   // the scripts that use a character, \p{sc:Han} of the script that it belongs to.
   static pcre2_code* Compile(const std::string& from) {
     const std::string pattern = absl::StrReplaceAll(
-        from,
-        {{"[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}&&[^\\p{Han}]]",
-          "(?:(?!\\p{sc:Han})[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}])"},
-         {"[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}&&[^\\p{Han}]]", "(?:(?!\\p{sc:Han})[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}])"},
-         {"[\\p{Han}]+", "\\p{sc:Han}+"}});
+        from, {{"[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}&&[^\\p{Han}]]", "(?:(?!\\p{sc:Han})[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}])"},
+               {"[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}&&[^\\p{Han}]]", "(?:(?!\\p{sc:Han})[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}])"},
+               {"[\\p{Han}]+", "\\p{sc:Han}+"}});
     int error;
     PCRE2_SIZE where;
-    pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
-                                     PCRE2_UTF | PCRE2_UCP, &error, &where, nullptr);
+    pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), PCRE2_UTF | PCRE2_UCP, &error,
+                                     &where, nullptr);
     if (code == nullptr) ADD_FAILURE() << pattern << ": PCRE2 error " << error << " at " << where;
     return code;
   }
@@ -82,8 +78,8 @@ class Pcre2Splitter {
   static void Isolate(const pcre2_code* stage, const std::string& piece, std::vector<std::string>& out) {
     pcre2_match_data* match = pcre2_match_data_create_from_pattern(stage, nullptr);
     size_t done = 0;
-    while (done < piece.size() && pcre2_match(stage, reinterpret_cast<PCRE2_SPTR>(piece.data()), piece.size(),
-                                              done, 0, match, nullptr) > 0) {
+    while (done < piece.size() &&
+           pcre2_match(stage, reinterpret_cast<PCRE2_SPTR>(piece.data()), piece.size(), done, 0, match, nullptr) > 0) {
       const PCRE2_SIZE* range = pcre2_get_ovector_pointer(match);
       if (range[0] > done) out.push_back(piece.substr(done, range[0] - done));
       out.push_back(piece.substr(range[0], range[1] - range[0]));
@@ -101,8 +97,7 @@ bool Matches(const pcre2_code* code, const std::string& text) {
   std::vector<std::string> pieces;
   Pcre2Splitter::Isolate(code, text, pieces);
   pcre2_match_data* match = pcre2_match_data_create_from_pattern(code, nullptr);
-  const bool found =
-      pcre2_match(code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), 0, 0, match, nullptr) > 0;
+  const bool found = pcre2_match(code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), 0, 0, match, nullptr) > 0;
   pcre2_match_data_free(match);
   return found;
 }
@@ -112,11 +107,10 @@ bool Matches(const pcre2_code* code, const std::string& text) {
 TEST(PretokenizerTest, ClassesAgreeWithPcre2) {
   pcre2_code* unassigned = Pcre2Splitter::Compile("\\p{Cn}");
   std::vector<std::pair<pcre2_code*, CharClass>> classes;
-  for (const auto& [pattern, kind] :
-       {std::pair("[\\p{Lu}\\p{Lt}]", CharClass::kUpper), std::pair("\\p{Ll}", CharClass::kLower),
-        std::pair("[\\p{Lm}\\p{Lo}]", CharClass::kLetter), std::pair("\\p{M}", CharClass::kMark),
-        std::pair("\\p{N}", CharClass::kNumber), std::pair("\\p{P}", CharClass::kPunctuation),
-        std::pair("\\p{S}", CharClass::kSymbol), std::pair("\\s", CharClass::kSpace)}) {
+  for (const auto& [pattern, kind] : {std::pair("[\\p{Lu}\\p{Lt}]", CharClass::kUpper), std::pair("\\p{Ll}", CharClass::kLower),
+                                      std::pair("[\\p{Lm}\\p{Lo}]", CharClass::kLetter), std::pair("\\p{M}", CharClass::kMark),
+                                      std::pair("\\p{N}", CharClass::kNumber), std::pair("\\p{P}", CharClass::kPunctuation),
+                                      std::pair("\\p{S}", CharClass::kSymbol), std::pair("\\s", CharClass::kSpace)}) {
     classes.emplace_back(Pcre2Splitter::Compile(pattern), kind);
   }
   int compared = 0;
@@ -154,10 +148,9 @@ TEST(PretokenizerTest, SplitsAsDeepSeekV3) {
 // A tokenizer of each family, as the PyPI package tokenizers wrote it.
 std::vector<Pretokenizer> AllFamilies() {
   std::vector<Pretokenizer> families;
-  for (const char* name : {"deepseek_v3", "gpt2", "llama3", "qwen2", "qwen35", "o200k", "tekken",
-                           "deepseek_v2", "cl100k", "nanochat", "ling", "kimi", "smollm", "digit_runs"}) {
-    const auto tokenizer =
-        Tokenizer::Load(SourcePath(absl::StrFormat("tests/golden/tokenizer/%s.json", name)));
+  for (const char* name : {"deepseek_v3", "gpt2", "llama3", "qwen2", "qwen35", "o200k", "tekken", "deepseek_v2", "cl100k",
+                           "nanochat", "ling", "kimi", "smollm", "digit_runs"}) {
+    const auto tokenizer = Tokenizer::Load(SourcePath(absl::StrFormat("tests/golden/tokenizer/%s.json", name)));
     EXPECT_TRUE(tokenizer.ok()) << tokenizer.status();
     if (tokenizer.ok()) families.push_back(tokenizer->parts().pretokenizer);
   }
@@ -218,13 +211,11 @@ TEST(PretokenizerTest, NamesAnUnknownPattern) {
   const absl::Status status = Pretokenizer::ForPatterns(patterns).status();
   EXPECT_EQ(ExitCodeOf(status), ExitCode::kIntegrity);
   EXPECT_THAT(std::string(status.message()), HasSubstr("pattern 2, \"\\w+\""));
-  EXPECT_FALSE(
-      Pretokenizer::ForPatterns(std::vector<std::string>(patterns.begin(), patterns.begin() + 1)).ok());
+  EXPECT_FALSE(Pretokenizer::ForPatterns(std::vector<std::string>(patterns.begin(), patterns.begin() + 1)).ok());
   EXPECT_FALSE(Pretokenizer::ForPatterns({}).ok());
   patterns = Pretokenizer::DeepSeekV3().patterns();
   patterns.push_back("\\s+");
-  EXPECT_THAT(std::string(Pretokenizer::ForPatterns(patterns).status().message()),
-              HasSubstr("pattern 4, \"\\s+\""));
+  EXPECT_THAT(std::string(Pretokenizer::ForPatterns(patterns).status().message()), HasSubstr("pattern 4, \"\\s+\""));
 }
 
 }  // namespace

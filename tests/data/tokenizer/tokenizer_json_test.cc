@@ -62,8 +62,7 @@ TEST(TokenizerJsonTest, ReadsAddedTokensBeyondTheVocabulary) {
 TEST(TokenizerJsonTest, LoadNamesTheFile) {
   const absl::Status missing = Tokenizer::Load("/no/such/tokenizer.json").status();
   EXPECT_EQ(ExitCodeOf(missing), ExitCode::kIntegrity);
-  EXPECT_THAT(std::string(missing.message()),
-              HasSubstr("/no/such/tokenizer.json: cannot open: No such file"));
+  EXPECT_THAT(std::string(missing.message()), HasSubstr("/no/such/tokenizer.json: cannot open: No such file"));
   EXPECT_THAT(std::string(Tokenizer::Load("/tmp").status().message()), HasSubstr("/tmp: not a regular file"));
 }
 
@@ -82,8 +81,7 @@ void ExpectRefused(const std::string& json, absl::string_view message) {
 
 TEST(TokenizerJsonTest, RefusesEveryTruncation) {
   const std::string json = TinyTokenizer(263).ToJson();
-  for (size_t size = 0; size + 2 < json.size(); size += 37)
-    ExpectRefused(json.substr(0, size), "not valid JSON");
+  for (size_t size = 0; size + 2 < json.size(); size += 37) ExpectRefused(json.substr(0, size), "not valid JSON");
   ExpectRefused(json + "x", "not valid JSON");
   const auto quoted = Tokenizer::FromJson("[" + std::string(100'000, '1') + "]", "x.json");
   EXPECT_LT(quoted.status().message().size(), 1000u);
@@ -114,31 +112,24 @@ INSTANTIATE_TEST_SUITE_P(
         Mutation{"\"merges\": [", "\"fuse_unk2\": [", "unknown field"},
         Mutation{"\"t h\"", "\"t hh\"", "model.merges[0]: \"hh\" is not in model.vocab"},
         Mutation{"\"t h\"", "\"th\"", "model.merges[0] is \"th\", not a pair of tokens"},
-        Mutation{"\"t h\"", "\"t h e\"", "not a pair of tokens"},
-        Mutation{"\"t h\"", "[\"t\"]", "not a pair of tokens"},
-        Mutation{"\"t h\"", "7", "not a pair of tokens"},
-        Mutation{"\"t h\"", "\"h t\"", "\"ht\" is not in model.vocab"},
+        Mutation{"\"t h\"", "\"t h e\"", "not a pair of tokens"}, Mutation{"\"t h\"", "[\"t\"]", "not a pair of tokens"},
+        Mutation{"\"t h\"", "7", "not a pair of tokens"}, Mutation{"\"t h\"", "\"h t\"", "\"ht\" is not in model.vocab"},
         Mutation{"\"t h\"", "\"t h\", \"t h\"", "model.merges[1]: given twice"},
         Mutation{"\"th\": 262", "\"th\": 526", "has id 526; 263 tokens may have the ids 0 to 525"},
-        Mutation{"\"th\": 262", "\"th\": 261", "have the same id 261"},
-        Mutation{"\"th\": 262", "\"th\": -1", "has id -1"},
-        Mutation{"\"th\": 262", "\"th\": 1.5", "has id 1.5"},
-        Mutation{"\"th\": 262", "\"th\": \"262\"", "has id \"262\""},
+        Mutation{"\"th\": 262", "\"th\": 261", "have the same id 261"}, Mutation{"\"th\": 262", "\"th\": -1", "has id -1"},
+        Mutation{"\"th\": 262", "\"th\": 1.5", "has id 1.5"}, Mutation{"\"th\": 262", "\"th\": \"262\"", "has id \"262\""},
         Mutation{"\"th\": 262", "\"a\": 262", "duplicate key \"a\""},
         Mutation{"\"~\": 99", "\"~ ~\": 99", "\"~ ~\" has a character outside the byte alphabet"},
         Mutation{"\"version\": \"1.0\"", "\"version\": \"2.0\"", "version is \"2.0\"; only \"1.0\""},
-        Mutation{"\"version\": \"1.0\"", "\"version\": \"1.0\", \"version\": \"1.0\"",
-                 "duplicate key \"version\""},
+        Mutation{"\"version\": \"1.0\"", "\"version\": \"1.0\", \"version\": \"1.0\"", "duplicate key \"version\""},
         Mutation{"\"version\": \"1.0\"", "\"version\": \"1.0\", \"extra\": 1", "unknown field \"extra\""},
         Mutation{"\"truncation\": null", "\"truncation\": {}", "truncation is {}; only null"},
-        Mutation{"\"normalizers\": []", "\"normalizers\": [{\"type\":\"NFKC\"}]",
-                 "normalizer is {\"type\":\"NFKC\"}; only NFC"},
+        Mutation{"\"normalizers\": []", "\"normalizers\": [{\"type\":\"NFKC\"}]", "normalizer is {\"type\":\"NFKC\"}; only NFC"},
         Mutation{"\\\\p{N}{1,3}", "\\\\p{N}", "pattern 1, \"\\p{N}\", is not known"},
         Mutation{"\"Isolated\"", "\"Removed\"", "pre_tokenizer.pretokenizers[0].behavior is \"Removed\""},
         Mutation{"\"invert\": false", "\"invert\": true", "pretokenizers[0].invert is true"},
         Mutation{"\"Regex\"", "\"String\"", "pre_tokenizer.pretokenizers[0].pattern.Regex is not a string"},
-        Mutation{"\"add_prefix_space\": false", "\"add_prefix_space\": true",
-                 "pretokenizers[3].add_prefix_space"},
+        Mutation{"\"add_prefix_space\": false", "\"add_prefix_space\": true", "pretokenizers[3].add_prefix_space"},
         Mutation{"\"use_regex\": false", "\"use_regex\": true", "pretokenizers[3].use_regex is true"},
         Mutation{"\"type\": \"BPE\"", "\"type\": \"Unigram\"", "model.type is \"Unigram\"; only \"BPE\""},
         Mutation{"\"dropout\": null", "\"dropout\": 0.1", "model.dropout is 0.1"},
@@ -165,8 +156,7 @@ std::string Llama3Json(absl::string_view from = "", absl::string_view to = "") {
 TEST(TokenizerStagesTest, RefusesByName) {
   ExpectRefused(Llama3Json("\"type\":\"TemplateProcessing\"", "\"type\":\"RobertaProcessing\""),
                 "post_processor.type is \"RobertaProcessing\"; only \"ByteLevel\"");
-  ExpectRefused(Llama3Json("\"id\":\"A\"", "\"id\":\"C\""),
-                "only special tokens around one text are supported");
+  ExpectRefused(Llama3Json("\"id\":\"A\"", "\"id\":\"C\""), "only special tokens around one text are supported");
   ExpectRefused(Llama3Json("\"special_tokens\":{", "\"special_tokens\":{},\"other\":{"),
                 "\"<|begin_of_text|>\" is not in special_tokens");
   ExpectRefused(Llama3Json("\"ids\":[400]", "\"ids\":[100000]"), "post_processor: id 100000 is not a token");
@@ -174,18 +164,17 @@ TEST(TokenizerStagesTest, RefusesByName) {
   std::string many = "[400";
   for (int i = 0; i < 1024; ++i) many += ",400";
   ExpectRefused(Llama3Json("\"ids\":[400]", "\"ids\":" + many + "]"), "more than 1024 tokens on a side");
-  ExpectRefused(Llama3Json("{\"SpecialToken\":{\"id\":\"<|begin_of_text|>\"", "{\"SpecialToken\":{\"id\":[400]"), "[400] is not in special_tokens");
+  ExpectRefused(Llama3Json("{\"SpecialToken\":{\"id\":\"<|begin_of_text|>\"", "{\"SpecialToken\":{\"id\":[400]"),
+                "[400] is not in special_tokens");
   ExpectRefused(Llama3Json("\"ignore_merges\":true", "\"ignore_merges\":1"), "model.ignore_merges is 1");
   ExpectRefused(Llama3Json("\"normalizer\":null", "\"normalizer\":{\"type\":\"Lowercase\"}"),
                 "normalizer.type is \"Lowercase\"; only \"NFC\"");
   ExpectRefused(Llama3Json("\"Isolated\",\"invert\":false", "\"Removed\",\"invert\":false"),
                 "pretokenizers[0].behavior is \"Removed\"");
-  ExpectRefused(Llama3Json("{1,3}", "{1,4}"),
-                "is not known; known are the patterns of DeepSeek-V3, GPT-2, Llama 3");
+  ExpectRefused(Llama3Json("{1,3}", "{1,4}"), "is not known; known are the patterns of DeepSeek-V3, GPT-2, Llama 3");
   ExpectRefused(Llama3Json("<|end_of_text|>", "<|other|>"), "no token ends a document");
-  ExpectRefused(
-      Llama3Json("\"type\":\"Sequence\",\"pretokenizers\"", "\"type\":\"Digits\",\"pretokenizers\""),
-      "pre_tokenizer.type is \"Digits\"");
+  ExpectRefused(Llama3Json("\"type\":\"Sequence\",\"pretokenizers\"", "\"type\":\"Digits\",\"pretokenizers\""),
+                "pre_tokenizer.type is \"Digits\"");
   const std::string digits = "{\"type\":\"Digits\",\"individual_digits\":true},";
   ExpectRefused(Llama3Json("{\"type\":\"Split\"", digits + digits + "{\"type\":\"Split\""),
                 "pre_tokenizer.pretokenizers[1].type is \"Digits\"; only one is supported, before or behind "
@@ -194,22 +183,18 @@ TEST(TokenizerStagesTest, RefusesByName) {
                 "pretokenizers[0].individual_digits is null");
   ExpectRefused(Llama3Json("{\"type\":\"Split\"", "{\"type\":\"Punctuation\"},{\"type\":\"Split\""),
                 "pre_tokenizer.pretokenizers[0].type is \"Punctuation\"; only \"Split\"");
-  ExpectRefused(Llama3Json("\"added_tokens\":[",
-                           "\"added_tokens\":[{\"id\":0,\"content\":\"!\",\"ends_documents\":1},"),
+  ExpectRefused(Llama3Json("\"added_tokens\":[", "\"added_tokens\":[{\"id\":0,\"content\":\"!\",\"ends_documents\":1},"),
                 "added_tokens[0].ends_documents is 1");
-  ExpectRefused(Llama3Json("\"special\":true}", "\"special\":true,\"ends_documents\":true}"),
-                "both end documents");
+  ExpectRefused(Llama3Json("\"special\":true}", "\"special\":true,\"ends_documents\":true}"), "both end documents");
 }
 
 TEST(TokenizerStagesTest, AcceptsOtherSpellings) {
   const std::vector<int32_t> ids = Tokenizer::FromJson(Llama3Json(), "f")->Encode("It's 1984.\n");
   for (const auto& [from, to] :
        {std::pair("\"Isolated\",\"invert\":false", "\"Removed\",\"invert\":true"),
-        std::pair("\"normalizer\":null",
-                  "\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"}]}"),
+        std::pair("\"normalizer\":null", "\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"}]}"),
         std::pair("\"unk_token\":null", "\"unk_token\":\"<unk>\""),
-        std::pair("\"byte_fallback\":false", "\"byte_fallback\":true"),
-        std::pair("\"fuse_unk\":false", "\"fuse_unk\":true"),
+        std::pair("\"byte_fallback\":false", "\"byte_fallback\":true"), std::pair("\"fuse_unk\":false", "\"fuse_unk\":true"),
         std::pair("\"dropout\":null", "\"dropout\":0.0"), std::pair("\"type\":\"BPE\",", "")}) {
     const auto tokenizer = Tokenizer::FromJson(Llama3Json(from, to), "f");
     ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
@@ -219,8 +204,7 @@ TEST(TokenizerStagesTest, AcceptsOtherSpellings) {
 }
 
 TEST(TokenizerStagesTest, NeedsNoEndTokenToEncode) {
-  const auto tokenizer =
-      Tokenizer::FromJson(Llama3Json("<|end_of_text|>", "<|other|>"), "f", EndToken::kOptional);
+  const auto tokenizer = Tokenizer::FromJson(Llama3Json("<|end_of_text|>", "<|other|>"), "f", EndToken::kOptional);
   ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
   EXPECT_EQ(tokenizer->eos_id(), -1);
   EXPECT_EQ(tokenizer->bos_id(), *tokenizer->AddedTokenId("<|begin_of_text|>"));
@@ -235,8 +219,7 @@ TEST(TokenizerStagesTest, TheEndTokenIsTheOneThatIsMarked) {
   EXPECT_EQ(marked->WithEndToken("<right>")->eos_id(), *tokenizer.AddedTokenId("<right>"));
   const absl::Status status = tokenizer.WithEndToken("the earth").status();
   EXPECT_EQ(ExitCodeOf(status), ExitCode::kUsage);
-  EXPECT_THAT(std::string(status.message()),
-              HasSubstr("\"the earth\" is no added token; some are \"<|begin_of_text|>\""));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("\"the earth\" is no added token; some are \"<|begin_of_text|>\""));
 }
 
 TEST(TokenizerStagesTest, KeepsHolesInTheVocabulary) {
@@ -256,8 +239,7 @@ TEST(TokenizerStagesTest, KeepsHolesInTheVocabulary) {
   parts.added.push_back({271, "<x>"});  // after the highest added one, as the package numbers it
   EXPECT_TRUE(Tokenizer::Create(parts).ok());
   parts.added.erase(parts.added.end() - 2);
-  EXPECT_THAT(std::string(Tokenizer::Create(parts).status().message()),
-              HasSubstr("would give it the id 264"));
+  EXPECT_THAT(std::string(Tokenizer::Create(parts).status().message()), HasSubstr("would give it the id 264"));
 }
 
 }  // namespace

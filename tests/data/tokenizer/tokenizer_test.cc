@@ -22,11 +22,10 @@ struct Golden {
 const Golden kGolden[] = {
     {"In the beginning God", {46, 83, 264, 316, 76, 284, 298, 275}},
     {"And the light was good: and 1234567 nights.\n\n  And",
-     {270, 264, 282, 286, 226, 76,  84, 267, 31, 269, 226, 22,  23,
-      24,  25,  26,  27,  28,  226, 83, 276, 88, 277, 204, 226, 315}},
+     {270, 264, 282, 286, 226, 76, 84, 267, 31, 269, 226, 22, 23, 24, 25, 26, 27, 28, 226, 83, 276, 88, 277, 204, 226, 315}},
     {"def foo(x): return x", {73, 74, 75, 281, 84, 84, 13, 93, 14, 31, 226, 285, 89, 90, 87, 83, 226, 93}},
-    {"  你好，世界ー。", {226, 226, 166, 127, 260, 167, 104, 127, 177, 126, 240, 166,
-                          122, 250, 169, 249, 240, 165, 231, 126, 165, 228, 230}},
+    {"  你好，世界ー。",
+     {226, 226, 166, 127, 260, 167, 104, 127, 177, 126, 240, 166, 122, 250, 169, 249, 240, 165, 231, 126, 165, 228, 230}},
     {"<｜begin▁of▁sentence｜>the earth<｜end▁of▁sentence｜>\n", {0, 262, 74, 293, 278, 262, 1, 204}},
     {"Straße\u0301 \U0001F600\r\n\tthe",
      {56, 89, 87, 70, 133, 259, 74, 142, 229, 226, 178, 259, 252, 228, 207, 204, 203, 262, 74}},
@@ -36,8 +35,7 @@ const Golden kGolden[] = {
 TEST(TokenizerTest, EncodesAsHuggingFace) {
   const Tokenizer tokenizer = TinyTokenizer();
   for (const Golden& golden : kGolden) {
-    EXPECT_EQ(tokenizer.Encode(golden.text, {.specials = SpecialText::kRecognized}), golden.ids)
-        << golden.text;
+    EXPECT_EQ(tokenizer.Encode(golden.text, {.specials = SpecialText::kRecognized}), golden.ids) << golden.text;
   }
 }
 
@@ -55,9 +53,8 @@ TEST(TokenizerTest, RoundTripsUnicodeAndBytes) {
 TEST(TokenizerTest, TreatsSpecialsAsTold) {
   const Tokenizer tokenizer = TinyTokenizer();
   const std::string text = absl::StrCat("a", kEosToken, kEosToken, "b<", kBosToken);
-  EXPECT_THAT(
-      tokenizer.Encode(text, {.specials = SpecialText::kRecognized}),
-      ElementsAre(*tokenizer.TokenId("a"), 1, 1, *tokenizer.TokenId("b"), *tokenizer.TokenId("<"), 0));
+  EXPECT_THAT(tokenizer.Encode(text, {.specials = SpecialText::kRecognized}),
+              ElementsAre(*tokenizer.TokenId("a"), 1, 1, *tokenizer.TokenId("b"), *tokenizer.TokenId("<"), 0));
   const std::vector<int32_t> plain = tokenizer.Encode(text);
   for (const int32_t id : plain) EXPECT_GE(id, 6);
   EXPECT_EQ(*tokenizer.Decode(plain), text);
@@ -73,9 +70,7 @@ TEST(TokenizerTest, TakesTheLeftmostThenLongestAddedToken) {
   parts.added.push_back({next + 2, "b<"});
   const auto tokenizer = Tokenizer::Create(parts);
   ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
-  const auto encode = [&](absl::string_view text) {
-    return tokenizer->Encode(text, {.specials = SpecialText::kRecognized});
-  };
+  const auto encode = [&](absl::string_view text) { return tokenizer->Encode(text, {.specials = SpecialText::kRecognized}); };
   EXPECT_THAT(encode("<abc>"), ElementsAre(next + 1));
   EXPECT_THAT(encode("<abc"), ElementsAre(next, *tokenizer->TokenId("c")));
   EXPECT_THAT(encode("<ab<abc>"), ElementsAre(next, next + 1));

@@ -117,10 +117,8 @@ TEST(TrainerTest, DoesNotDependOnThreads) {
 }
 
 TEST(TrainerTest, DoesNotDependOnTheOrderOfCounting) {
-  const absl::string_view halves[] = {kGenesis.substr(0, kGenesis.find('\n') + 1),
-                                      kGenesis.substr(kGenesis.find('\n') + 1)};
-  WordCounter forward(Pretokenizer::DeepSeekV3()), a(Pretokenizer::DeepSeekV3()),
-      b(Pretokenizer::DeepSeekV3());
+  const absl::string_view halves[] = {kGenesis.substr(0, kGenesis.find('\n') + 1), kGenesis.substr(kGenesis.find('\n') + 1)};
+  WordCounter forward(Pretokenizer::DeepSeekV3()), a(Pretokenizer::DeepSeekV3()), b(Pretokenizer::DeepSeekV3());
   for (const auto half : halves) forward.Add(half);
   a.Add(halves[1]);
   b.Add(halves[0]);
@@ -149,9 +147,7 @@ TEST(TrainerTest, TellsItsProgress) {
   WordCounts counts;
   counts["abcabc"] = 5;
   std::vector<int64_t> progress;
-  ASSERT_TRUE(
-      TrainTokenizer(counts, {.vocab_size = 264, .on_progress = [&](int64_t n) { progress.push_back(n); }})
-          .ok());
+  ASSERT_TRUE(TrainTokenizer(counts, {.vocab_size = 264, .on_progress = [&](int64_t n) { progress.push_back(n); }}).ok());
   EXPECT_EQ(progress, (std::vector<int64_t>{263, 264}));
 }
 

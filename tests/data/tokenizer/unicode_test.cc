@@ -53,9 +53,8 @@ TEST(Utf8Test, DecodesEveryCodePoint) {
 }
 
 TEST(Utf8Test, RefusesIllFormedBytes) {
-  for (const absl::string_view bad :
-       {"\x80", "\xBF", "\xC0\x80", "\xC1\xBF", "\xE0\x9F\xBF", "\xF0\x8F\xBF\xBF", "\xF4\x90\x80\x80",
-        "\xF8\x88\x80\x80\x80", "\xFF", "\xC3", "\xC3x"}) {
+  for (const absl::string_view bad : {"\x80", "\xBF", "\xC0\x80", "\xC1\xBF", "\xE0\x9F\xBF", "\xF0\x8F\xBF\xBF",
+                                      "\xF4\x90\x80\x80", "\xF8\x88\x80\x80\x80", "\xFF", "\xC3", "\xC3x"}) {
     EXPECT_EQ(DecodeUtf8(bad).code_point, kInvalidByte);
     EXPECT_EQ(DecodeUtf8(bad).size, 1);
     for (const size_t before : {0, 1, 7, 8, 9, 20}) {

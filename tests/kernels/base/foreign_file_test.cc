@@ -46,7 +46,8 @@ TEST(ForeignFileTest, KnowsAppleDoubleByItsName) {
 }
 
 TEST(ForeignFileTest, LeavesTextAlone) {
-  for (const char* front : {"", "{", "In the beginning", "BZh4x is a word", "PK", "PAR", "version https://example.org", "\xEF\xBB\xBFtext"}) {
+  for (const char* front :
+       {"", "{", "In the beginning", "BZh4x is a word", "PK", "PAR", "version https://example.org", "\xEF\xBB\xBFtext"}) {
     EXPECT_TRUE(RefuseForeignFile("a.txt", front).ok()) << front;
   }
 }

@@ -56,8 +56,7 @@ class Call {
     CudnnRoom group;
     group.keys = group.d_keys = keys;
     group.stats = Tensor(room_, DType::kF32, {shape_.rows, shape_.heads});
-    return AttentionGraph::Make(shape_, OperandsOf(desc_, backward ? &grad_ : nullptr, group, 0),
-                                {.description = kH100});
+    return AttentionGraph::Make(shape_, OperandsOf(desc_, backward ? &grad_ : nullptr, group, 0), {.description = kH100});
   }
   size_t BackwardParts() const { return PlanOf(desc_, true).parts.size(); }
   const GraphShape& shape() const { return shape_; }  // of the last plan

@@ -15,8 +15,7 @@ struct Sizes {
   int64_t long_one = 0;                     // tokens of the very first document, before those of the usual length
 };
 
-constexpr int64_t kFirstDocuments =
-    37;  // tokens of a document of the first sequence; 50 more with each sequence
+constexpr int64_t kFirstDocuments = 37;  // tokens of a document of the first sequence; 50 more with each sequence
 
 std::vector<int32_t> DocumentStarts(const Sizes& s) {
   std::vector<int32_t> start;
@@ -32,35 +31,31 @@ std::vector<int32_t> DocumentStarts(const Sizes& s) {
 void RunBoth(DeviceCase& c, DType dtype, const Sizes& s) {
   const int64_t rows = s.sequences * s.length;
   auto &q = c.Make(dtype, rows, s.heads * (s.nope + s.rope)).Fill(1, 1.5f),
-       &kv = c.Make(dtype, rows, s.heads * (s.nope + s.value)).Fill(2),
-       &k_rope = c.Make(dtype, rows, s.rope).Fill(3), &d_o = c.Make(dtype, rows, s.heads * s.value).Fill(4);
+       &kv = c.Make(dtype, rows, s.heads * (s.nope + s.value)).Fill(2), &k_rope = c.Make(dtype, rows, s.rope).Fill(3),
+       &d_o = c.Make(dtype, rows, s.heads * s.value).Fill(4);
   auto &o = c.Make(dtype, rows, s.heads * s.value), &lse = c.Make(DType::kF32, rows, s.heads);
-  auto &dq = c.Make(dtype, rows, q.cols()), &dkv = c.Make(dtype, rows, kv.cols()),
-       &dk_rope = c.Make(dtype, rows, s.rope);
+  auto &dq = c.Make(dtype, rows, q.cols()), &dkv = c.Make(dtype, rows, kv.cols()), &dk_rope = c.Make(dtype, rows, s.rope);
   const std::vector<int32_t> starts = DocumentStarts(s);
-  const AttentionDesc desc{
-      .heads = s.heads,
-      .nope_dim = s.nope,
-      .rope_dim = s.rope,
-      .value_dim = s.value,
-      .sequence_length = s.length,
-      .scale = 1 / std::sqrt(static_cast<float>(s.nope + s.rope)),
-      .q = q.tensor(),
-      .kv = kv.tensor(),
-      .k_rope = k_rope.tensor(),
-      .document_start = s.documents ? c.MakeVector(DType::kI32, starts).tensor().Reshape({rows}) : Tensor(),
-      .documents = !s.documents           ? 0
-                   : s.most_documents > 0 ? s.most_documents
-                                          : rows / kFirstDocuments + s.sequences,
-      .longest_document = !s.documents    ? 0
-                          : s.longest > 0 ? s.longest
-                                          : std::min(s.length, kFirstDocuments + 50 * s.sequences),
-      .o = o.tensor(),
-      .lse = lse.tensor()};
+  const AttentionDesc desc{.heads = s.heads,
+                           .nope_dim = s.nope,
+                           .rope_dim = s.rope,
+                           .value_dim = s.value,
+                           .sequence_length = s.length,
+                           .scale = 1 / std::sqrt(static_cast<float>(s.nope + s.rope)),
+                           .q = q.tensor(),
+                           .kv = kv.tensor(),
+                           .k_rope = k_rope.tensor(),
+                           .document_start = s.documents ? c.MakeVector(DType::kI32, starts).tensor().Reshape({rows}) : Tensor(),
+                           .documents = !s.documents           ? 0
+                                        : s.most_documents > 0 ? s.most_documents
+                                                               : rows / kFirstDocuments + s.sequences,
+                           .longest_document = !s.documents    ? 0
+                                               : s.longest > 0 ? s.longest
+                                                               : std::min(s.length, kFirstDocuments + 50 * s.sequences),
+                           .o = o.tensor(),
+                           .lse = lse.tensor()};
   Attention(c.ctx(), desc);
-  AttentionBackward(
-      c.ctx(), desc,
-      {.d_o = d_o.tensor(), .dq = dq.tensor(), .dkv = dkv.tensor(), .dk_rope = dk_rope.tensor()});
+  AttentionBackward(c.ctx(), desc, {.d_o = d_o.tensor(), .dq = dq.tensor(), .dkv = dkv.tensor(), .dk_rope = dk_rope.tensor()});
   c.Show("o", o);
   c.Show("lse", lse);
   c.Show("dq", dq);
@@ -120,18 +115,17 @@ TEST_F(CudaTest, CudnnAttentionOfExactDocuments) {
   CompareCudnn({2, 200, 3, 128, 64, 128, true, 9});
   cuda::CountDocumentsExactly(false);
 }
-TEST_F(CudaTest, CudnnAttentionOfLongDocuments) {
-  CompareCudnn({1, 4096, 2, 8, 8, 8, true, 0, 4096});
-}
+TEST_F(CudaTest, CudnnAttentionOfLongDocuments) { CompareCudnn({1, 4096, 2, 8, 8, 8, true, 0, 4096}); }
 // In the backward the long one has a graph of its own.
-TEST_F(CudaTest, CudnnAttentionOfOneLongDocument) {
-  CompareCudnn({1, 1100, 2, 8, 8, 8, true, 256, 1100, 700});
-}
+TEST_F(CudaTest, CudnnAttentionOfOneLongDocument) { CompareCudnn({1, 1100, 2, 8, 8, 8, true, 256, 1100, 700}); }
 TEST_F(CudaTest, AttentionAtOddAddressesFallsBack) {
   if (const std::string problem = cuda::CudnnProblem(); !problem.empty()) GTEST_SKIP() << problem;
   const cuda::Served before = cuda::ServedSoFar();
-  CompareWithReference([&](DeviceCase& c) { RunBoth(c, DType::kBF16, {1, 40, 2, 16, 8, 16}); }, BoundOfAttention(DType::kBF16),
-                       {Addresses::kOdd});
+  CompareWithReference(
+      [&](DeviceCase& c) {
+        RunBoth(c, DType::kBF16, {1, 40, 2, 16, 8, 16});
+      },
+      BoundOfAttention(DType::kBF16), {Addresses::kOdd});
   EXPECT_EQ(cuda::ServedSoFar().fallbacks - before.fallbacks, 2 * CudaRepeats());
 }
 
@@ -180,8 +174,7 @@ TEST_F(CudaTest, KeyGradientsAreTakenApart) {
   for (int64_t t = 0; t < 33; ++t) {
     for (int64_t h = 0; h < 5; ++h) {
       for (int64_t i = 0; i < 16; ++i) ASSERT_EQ(dkv.Get(t, h * 40 + i), d_key(t, h, i));
-      for (int64_t i = 16; i < 40; ++i)
-        ASSERT_TRUE(std::isnan(dkv.Get(t, h * 40 + i)));  // the values' part is not ours
+      for (int64_t i = 16; i < 40; ++i) ASSERT_TRUE(std::isnan(dkv.Get(t, h * 40 + i)));  // the values' part is not ours
     }
     for (int64_t i = 0; i < 8; ++i) {
       float sum = 0;

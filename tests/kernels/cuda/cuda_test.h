@@ -36,7 +36,8 @@ class Deviations {
     for (const auto& [name, part] : worst_) std::printf("deviation %s %s: %.3g of its bound\n", test.c_str(), name.c_str(), part);
     for (const auto& [name, count] : others_)
       if (count > 0)
-        std::printf("deviation %s %s: %lld elements have other bits\n", test.c_str(), name.c_str(), static_cast<long long>(count));
+        std::printf("deviation %s %s: %lld elements have other bits\n", test.c_str(), name.c_str(),
+                    static_cast<long long>(count));
     std::fflush(stdout);
     worst_.clear();
     others_.clear();
@@ -54,8 +55,7 @@ inline Deviations& TheDeviations() {
 class CudaTest : public testing::Test {
  protected:
   void SetUp() override {
-    if (const std::string reason = CudaRefusal(); !reason.empty())
-      GTEST_SKIP() << "no CUDA device: " << reason;
+    if (const std::string reason = CudaRefusal(); !reason.empty()) GTEST_SKIP() << "no CUDA device: " << reason;
   }
   void TearDown() override { TheDeviations().Tell(); }
 };
@@ -67,17 +67,13 @@ struct Bound {
   double absolute = 0;
   bool exact() const { return relative == 0 && of_largest == 0 && absolute == 0; }
 };
-inline Bound BoundOf(DType dtype, double of_largest = 2e-6) {
-  return {dtype == DType::kBF16 ? 0x1p-7 : 0.0, of_largest};
-}
+inline Bound BoundOf(DType dtype, double of_largest = 2e-6) { return {dtype == DType::kBF16 ? 0x1p-7 : 0.0, of_largest}; }
 
 inline bool SameValues(const std::vector<double>& a, const std::vector<double>& b) {
-  return a.size() == b.size() &&
-         (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0);
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0);
 }
 
-inline void ExpectNear(const DeviceCase::Output& got, const DeviceCase::Output& expected,
-                       const Bound& bound) {
+inline void ExpectNear(const DeviceCase::Output& got, const DeviceCase::Output& expected, const Bound& bound) {
   ASSERT_EQ(got.values.size(), expected.values.size()) << got.name;
   double largest = 0;
   for (double value : expected.values) largest = std::max(largest, std::abs(value));
@@ -130,8 +126,7 @@ inline const WriteMode kWriteModes[] = {WriteMode::kOverwrite, WriteMode::kAdd};
 inline std::vector<int32_t> RandomIds(int64_t n, int64_t limit, uint64_t seed) {
   std::vector<int32_t> ids;
   for (int64_t i = 0; i < n; ++i)
-    ids.push_back(
-        static_cast<int32_t>(RandomBits(seed, 1, static_cast<uint64_t>(i)) % static_cast<uint64_t>(limit)));
+    ids.push_back(static_cast<int32_t>(RandomBits(seed, 1, static_cast<uint64_t>(i)) % static_cast<uint64_t>(limit)));
   return ids;
 }
 

@@ -11,11 +11,18 @@ namespace {
 void Attend(bool documents) {
   DeviceCase c(Device::kCuda, Addresses::kAligned);
   const std::vector<int32_t> start(20, 0);
-  AttentionDesc desc{.heads = 2, .nope_dim = 16, .rope_dim = 8, .value_dim = 16, .sequence_length = 20, .scale = 0.2f,
-                     .q = c.Make(DType::kBF16, 20, 48).Fill(1).tensor(), .kv = c.Make(DType::kBF16, 20, 64).Fill(2).tensor(),
+  AttentionDesc desc{.heads = 2,
+                     .nope_dim = 16,
+                     .rope_dim = 8,
+                     .value_dim = 16,
+                     .sequence_length = 20,
+                     .scale = 0.2f,
+                     .q = c.Make(DType::kBF16, 20, 48).Fill(1).tensor(),
+                     .kv = c.Make(DType::kBF16, 20, 64).Fill(2).tensor(),
                      .k_rope = c.Make(DType::kBF16, 20, 8).Fill(3).tensor(),
                      .document_start = documents ? c.MakeVector(DType::kI32, start).tensor().Reshape({20}) : Tensor(),
-                     .o = c.Make(DType::kBF16, 20, 32).tensor(), .lse = c.Make(DType::kF32, 20, 2).tensor()};
+                     .o = c.Make(DType::kBF16, 20, 32).tensor(),
+                     .lse = c.Make(DType::kF32, 20, 2).tensor()};
   if (documents) desc.documents = 1, desc.longest_document = 20;
   Attention(c.ctx(), desc);
 }

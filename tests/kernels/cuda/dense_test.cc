@@ -15,8 +15,7 @@ TEST_F(CudaTest, RmsNorm) {
       CompareWithReference(
           [&, rows = rows, cols = cols](DeviceCase& c) {
             auto &x = c.Make(dtype, rows, cols).Fill(1), &y = c.Make(dtype, rows, cols);
-            auto &gamma = c.MakeVector(DType::kF32, cols).Fill(2, 0.1f, 1),
-                 &rstd = c.MakeVector(DType::kF32, rows);
+            auto &gamma = c.MakeVector(DType::kF32, cols).Fill(2, 0.1f, 1), &rstd = c.MakeVector(DType::kF32, rows);
             RmsNorm(c.ctx(), x.tensor(), gamma.tensor(), 1e-6f, y.tensor(), rstd.tensor());
             c.Show("y", y);
             c.Show("rstd", rstd);
@@ -29,10 +28,8 @@ TEST_F(CudaTest, RmsNorm) {
 void CompareRmsNormBackward(DType dtype, int64_t rows, int64_t cols, WriteMode mode) {
   CompareWithReference(
       [&](DeviceCase& c) {
-        auto &x = c.Make(dtype, rows, cols).Fill(1), &dy = c.Make(dtype, rows, cols).Fill(3),
-             &dx = c.Make(dtype, rows, cols);
-        auto &gamma = c.MakeVector(DType::kF32, cols).Fill(2, 0.1f, 1),
-             &rstd = c.MakeVector(DType::kF32, rows).Fill(4, 0.1f, 1);
+        auto &x = c.Make(dtype, rows, cols).Fill(1), &dy = c.Make(dtype, rows, cols).Fill(3), &dx = c.Make(dtype, rows, cols);
+        auto &gamma = c.MakeVector(DType::kF32, cols).Fill(2, 0.1f, 1), &rstd = c.MakeVector(DType::kF32, rows).Fill(4, 0.1f, 1);
         auto& dgamma = c.MakeVector(DType::kF32, cols);
         if (mode == WriteMode::kAdd) {
           dx.Fill(5);
@@ -69,8 +66,7 @@ TEST_F(CudaTest, RopeTurnsAndTurnsBack) {
     int64_t rows, heads, dim, offset, after;
   };
   for (DType dtype : kRealTypes) {
-    for (const Shape s :
-         {Shape{0, 1, 4, 0, 0}, {1, 1, 2, 0, 1}, {8, 3, 64, 128, 0}, {12, 5, 6, 3, 1}, {4, 1, 64, 0, 0}}) {
+    for (const Shape s : {Shape{0, 1, 4, 0, 0}, {1, 1, 2, 0, 1}, {8, 3, 64, 128, 0}, {12, 5, 6, 3, 1}, {4, 1, 64, 0, 0}}) {
       for (bool backward : {false, true}) {
         CompareWithReference(
             [&](DeviceCase& c) {
@@ -103,16 +99,12 @@ TEST_F(CudaTest, SwiGlu) {
             [&, rows = rows, cols = cols](DeviceCase& c) {
               auto &gate_up = c.Make(dtype, rows, 2 * cols).Fill(1, 3), &y = c.Make(dtype, rows, cols);
               auto &dy = c.Make(dtype, rows, cols).Fill(3), &dgate_up = c.Make(dtype, rows, 2 * cols);
-              auto &weight = c.MakeVector(DType::kF32, rows).Fill(2),
-                   &dweight = c.MakeVector(DType::kF32, rows);
-              const Tensor w = weighted ? weight.tensor() : Tensor(),
-                           dw = weighted ? dweight.tensor() : Tensor();
+              auto &weight = c.MakeVector(DType::kF32, rows).Fill(2), &dweight = c.MakeVector(DType::kF32, rows);
+              const Tensor w = weighted ? weight.tensor() : Tensor(), dw = weighted ? dweight.tensor() : Tensor();
               SwiGlu(c.ctx(), gate_up.tensor(), w, y.tensor());
-              SwiGluBackward(c.ctx(), {.dy = dy.tensor(),
-                                       .gate_up = gate_up.tensor(),
-                                       .weight = w,
-                                       .dgate_up = dgate_up.tensor(),
-                                       .dweight = dw});
+              SwiGluBackward(
+                  c.ctx(),
+                  {.dy = dy.tensor(), .gate_up = gate_up.tensor(), .weight = w, .dgate_up = dgate_up.tensor(), .dweight = dw});
               c.Show("y", y);
               c.Show("dgate_up", dgate_up);
               if (weighted) c.Show("dweight", dweight);
@@ -133,14 +125,12 @@ void CompareCrossEntropy(int64_t rows, int64_t vocab, DType dtype) {
         auto &losses = c.MakeVector(DType::kF32, rows), &again = c.MakeVector(DType::kF32, rows);
         auto& dlogits = c.Make(dtype, rows, vocab);
         CrossEntropy(c.ctx(), logits.tensor(), labels.tensor(), losses.tensor());
-        CrossEntropyWithGrad(c.ctx(), logits.tensor(), labels.tensor(), 0.5f, again.tensor(),
-                             dlogits.tensor());
+        CrossEntropyWithGrad(c.ctx(), logits.tensor(), labels.tensor(), 0.5f, again.tensor(), dlogits.tensor());
         c.Show("losses", losses);
         c.Show("losses with gradient", again);
         c.Show("dlogits", dlogits);
         if (dtype == DType::kF32) {
-          CrossEntropyWithGrad(c.ctx(), logits.tensor(), labels.tensor(), 0.5f, again.tensor(),
-                               logits.tensor());
+          CrossEntropyWithGrad(c.ctx(), logits.tensor(), labels.tensor(), 0.5f, again.tensor(), logits.tensor());
           c.Show("dlogits in place", logits);
         }
       },
@@ -166,11 +156,9 @@ TEST_F(CudaTest, IgnoredLabelsLeaveNoTrace) {
   CompareWithReference(
       [&](DeviceCase& c) {
         auto& labels = c.MakeVector(DType::kI32, std::vector<int32_t>{-1, -1});
-        auto &logits = c.Make(DType::kF32, 2, 20000),
-             &dlogits = c.Make(DType::kF32, 2, 20000);  // logits are NaN
+        auto &logits = c.Make(DType::kF32, 2, 20000), &dlogits = c.Make(DType::kF32, 2, 20000);  // logits are NaN
         auto& losses = c.MakeVector(DType::kF32, 2);
-        CrossEntropyWithGrad(c.ctx(), logits.tensor(), labels.tensor(), 1.0f, losses.tensor(),
-                             dlogits.tensor());
+        CrossEntropyWithGrad(c.ctx(), logits.tensor(), labels.tensor(), 1.0f, losses.tensor(), dlogits.tensor());
         c.Show("losses", losses);
         c.Show("dlogits", dlogits);
       },
@@ -197,8 +185,7 @@ TEST_F(CudaTest, CopyAddFill) {
         CompareWithReference(
             [&, rows = rows, cols = cols](DeviceCase& c) {
               auto &a = c.Make(from, rows, cols).Fill(1), &b = c.Make(from, rows, cols).Fill(2);
-              auto &copy = c.Make(to, rows, cols), &sum = c.Make(from, rows, cols),
-                   &filled = c.Make(DType::kF32, rows, cols);
+              auto &copy = c.Make(to, rows, cols), &sum = c.Make(from, rows, cols), &filled = c.Make(DType::kF32, rows, cols);
               Copy(c.ctx(), a.tensor(), copy.tensor());
               Add(c.ctx(), a.tensor(), b.tensor(), sum.tensor());
               Add(c.ctx(), a.tensor(), b.tensor(), b.tensor());

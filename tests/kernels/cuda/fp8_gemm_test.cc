@@ -45,30 +45,27 @@ DeviceCase::Matrix& MakeScales(DeviceCase& c, const Shape& shape, uint64_t seed)
 Fp8Operand MakeOperand(DeviceCase& c, int64_t lines, int64_t k, Tiling tiling, uint64_t seed) {
   const bool turned = tiling == Tiling::kColumns128x1;
   return {MakeCodes(c, lines, k, seed).tensor(),
-          MakeScales(c, turned ? ScalesShape(k, lines, tiling) : ScalesShape(lines, k, tiling), seed + 1)
-              .tensor(),
-          tiling};
+          MakeScales(c, turned ? ScalesShape(k, lines, tiling) : ScalesShape(lines, k, tiling), seed + 1).tensor(), tiling};
 }
 
 Fp8GemmDesc DescOf(DeviceCase& c, const Fp8Case& t, DeviceCase::Matrix& out, uint64_t seed) {
   const bool wgrad = t.role == Role::kWgrad, dgrad = t.role == Role::kDgrad;
   if (t.mode == WriteMode::kAdd) out.Fill(seed + 5);
-  return {.a = MakeOperand(c, t.m, t.k, wgrad ? Tiling::kColumns128x1 : Tiling::kRows1x128, seed),
-          .b = MakeOperand(c, dgrad ? t.k : t.n, dgrad ? t.n : t.k,
-                           wgrad ? Tiling::kColumns128x1 : Tiling::kBlocks128x128, seed + 2),
-          .c = out.tensor(),
-          .b_form = dgrad ? Form::kPlain : Form::kTransposed,
-          .mode = t.mode,
-          .promote = t.promote};
+  return {
+      .a = MakeOperand(c, t.m, t.k, wgrad ? Tiling::kColumns128x1 : Tiling::kRows1x128, seed),
+      .b = MakeOperand(c, dgrad ? t.k : t.n, dgrad ? t.n : t.k, wgrad ? Tiling::kColumns128x1 : Tiling::kBlocks128x128, seed + 2),
+      .c = out.tensor(),
+      .b_form = dgrad ? Form::kPlain : Form::kTransposed,
+      .mode = t.mode,
+      .promote = t.promote};
 }
 
 // Tensor cores cut terms 2^-13 below the largest of 32 (kernels/fp8/tensor_core.h).
 Bound BoundFor(GemmImpl impl, DType out) { return impl == GemmImpl::kPlain ? Bound{} : BoundOf(out, 1e-3); }
 
 void Compare(GemmImpl impl, const Fp8Case& t) {
-  SCOPED_TRACE(testing::Message() << t.m << " x " << t.n << " x " << t.k << ", product "
-                                  << static_cast<int>(t.role) << ", implementation "
-                                  << static_cast<int>(impl));
+  SCOPED_TRACE(testing::Message() << t.m << " x " << t.n << " x " << t.k << ", product " << static_cast<int>(t.role)
+                                  << ", implementation " << static_cast<int>(impl));
   CompareWithReference(
       [&](DeviceCase& c) {
         auto& out = c.Make(t.out, t.m, t.n);
@@ -79,8 +76,7 @@ void Compare(GemmImpl impl, const Fp8Case& t) {
 }
 
 TEST_P(CudaFp8Gemm, BySize) {
-  constexpr int64_t kSizes[][3] = {{0, 8, 8},  {8, 0, 8},      {5, 8, 0},     {1, 1, 1},
-                                   {3, 5, 17}, {127, 40, 129}, {140, 72, 260}};
+  constexpr int64_t kSizes[][3] = {{0, 8, 8}, {8, 0, 8}, {5, 8, 0}, {1, 1, 1}, {3, 5, 17}, {127, 40, 129}, {140, 72, 260}};
   for (const auto& [m, n, k] : kSizes)
     for (const Role role : kRoles) Compare(impl(), {m, n, k, role});
 }
@@ -136,8 +132,7 @@ TEST_P(CudaFp8Gemm, TakesAWeightTurnedOnce) {
     auto& value = c.Make(DType::kBF16, n, k).Fill(1);
     value.Set(n - 1, k - 1, 100);
     const Fp8Operand dy = MakeOperand(c, kRows, n, Tiling::kRows1x128, 2);
-    auto &plain = c.MakeContiguous(DType::kF32, kRows, k),
-         &turned = c.MakeContiguous(DType::kF32, kRows, k);
+    auto &plain = c.MakeContiguous(DType::kF32, kRows, k), &turned = c.MakeContiguous(DType::kF32, kRows, k);
     const int64_t before = ctx.scratch->used_bytes();
     const Fp8Weight weight = AllocateFp8Weight(*ctx.scratch, Device::kCuda, n, k);
     EXPECT_EQ(ctx.scratch->used_bytes() - before, Fp8WeightBytes(Device::kCuda, n, k));
@@ -163,9 +158,7 @@ TEST_P(CudaFp8Gemm, TakesEveryTiling) {
       CompareWithReference(
           [&](DeviceCase& c) {
             auto& out = c.Make(DType::kF32, 129, 24);
-            Fp8Gemm(c.ctx(), {.a = MakeOperand(c, 129, 140, a, 1),
-                              .b = MakeOperand(c, 24, 140, b, 3),
-                              .c = out.tensor()});
+            Fp8Gemm(c.ctx(), {.a = MakeOperand(c, 129, 140, a, 1), .b = MakeOperand(c, 24, 140, b, 3), .c = out.tensor()});
             c.Show("c", out);
           },
           BoundFor(impl(), DType::kF32));
@@ -178,12 +171,11 @@ TEST_P(CudaFp8Gemm, OfGroups) {
           std::vector<Fp8GemmDesc> descs;
           std::vector<DeviceCase::Matrix*> outs;
           for (const int64_t tokens : {0, 1, 127, 128, 129}) {
-            const Fp8Case t = role == Role::kWgrad ? Fp8Case{48, 32, tokens, role, WriteMode::kAdd}
-                                                   : Fp8Case{tokens, 48, 144, role};
+            const Fp8Case t =
+                role == Role::kWgrad ? Fp8Case{48, 32, tokens, role, WriteMode::kAdd} : Fp8Case{tokens, 48, 144, role};
             outs.push_back(&c.Make(t.out, t.m, t.n));
             descs.push_back(DescOf(c, t, *outs.back(), 10 * static_cast<uint64_t>(tokens) + 1));
-            if (outs.size() == 4 && role == Role::kDgrad)
-              descs.back().b = descs[2].b;  // two segments of one expert
+            if (outs.size() == 4 && role == Role::kDgrad) descs.back().b = descs[2].b;  // two segments of one expert
           }
           GroupedFp8Gemm(c.ctx(), descs);
           for (DeviceCase::Matrix* out : outs) c.Show("c", *out);
@@ -219,8 +211,7 @@ TEST_F(CudaTest, WgmmaTakesMoreProductsThanALaunch) {
         std::vector<DeviceCase::Matrix*> outs;
         for (int i = 0; i < 70; ++i) {
           outs.push_back(&c.Make(DType::kF32, 1 + i % 3, 8));
-          descs.push_back(
-              DescOf(c, {1 + i % 3, 8, 16 + 16 * (i % 2)}, *outs.back(), 20 * static_cast<uint64_t>(i)));
+          descs.push_back(DescOf(c, {1 + i % 3, 8, 16 + 16 * (i % 2)}, *outs.back(), 20 * static_cast<uint64_t>(i)));
         }
         GroupedFp8Gemm(c.ctx(), descs);
         for (DeviceCase::Matrix* out : outs) c.Show("c", *out);
@@ -250,10 +241,8 @@ TEST_F(CudaTest, TheWgmmaKernelHasTheBitsOfTheModel) {
           const int64_t begin = block * kTileSize, n = std::min(kTileSize, t.k - begin);
           uint8_t column[kTileSize];
           for (int64_t l = 0; l < n; ++l)
-            column[l] = role == Role::kDgrad ? same.b.codes.row<uint8_t>(begin + l)[j]
-                                             : same.b.codes.row<uint8_t>(j)[begin + l];
-          const float product =
-              TensorCoreDot<E4M3, E4M3>(same.a.codes.row<uint8_t>(i) + begin, column, n, kNoPromotion);
+            column[l] = role == Role::kDgrad ? same.b.codes.row<uint8_t>(begin + l)[j] : same.b.codes.row<uint8_t>(j)[begin + l];
+          const float product = TensorCoreDot<E4M3, E4M3>(same.a.codes.row<uint8_t>(i) + begin, column, n, kNoPromotion);
           sum = std::fma(product, sa(i, block) * sb(j, block), sum);
         }
         const double got = out.Get(i, j), want = double{sum};
@@ -301,8 +290,7 @@ TEST_F(CudaTest, TheWgmmaKernelComputesRowsAlone) {
   const Beginning beginning(GemmImpl::kWgmma);
   DeviceCase c(Device::kCuda, Addresses::kAligned);
   auto &all = c.Make(DType::kBF16, 150, 136), &some = c.Make(DType::kBF16, 40, 136);
-  Fp8GemmDesc whole =
-      DescOf(c, {150, 136, 256, Role::kForward, WriteMode::kOverwrite, DType::kBF16}, all, 1);
+  Fp8GemmDesc whole = DescOf(c, {150, 136, 256, Role::kForward, WriteMode::kOverwrite, DType::kBF16}, all, 1);
   Fp8GemmDesc part = whole;
   part.a.codes = whole.a.codes.Rows(97, 40);
   part.a.scales = whole.a.scales.Rows(97, 40);
@@ -333,8 +321,7 @@ TEST_P(CudaFp8Gemm, KeepsNanInItsRowAndColumn) {
                     .c = out.tensor()});
   out.Fetch();
   for (int64_t i = 0; i < 21; ++i)
-    for (int64_t j = 0; j < 40; ++j)
-      ASSERT_EQ(std::isnan(out.Get(i, j)), i == 7 || j == 33) << i << ", " << j;
+    for (int64_t j = 0; j < 40; ++j) ASSERT_EQ(std::isnan(out.Get(i, j)), i == 7 || j == 33) << i << ", " << j;
 }
 
 }  // namespace

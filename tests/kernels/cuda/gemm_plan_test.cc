@@ -115,8 +115,7 @@ TYPED_TEST(WgmmaPlanOf, SharedMemoryDoesNotOverlap) {
 TYPED_TEST(WgmmaPlanOf, ThreadsHoldEverySumOnce) {
   std::set<std::pair<int, int>> seen;
   for (int thread = 0; thread < 128; ++thread)
-    for (int i = 0; i < WgmmaTile::Sums(TypeParam::kColumns); ++i)
-      seen.insert({RowOfSum(thread, i), ColumnOfSum(thread, i)});
+    for (int i = 0; i < WgmmaTile::Sums(TypeParam::kColumns); ++i) seen.insert({RowOfSum(thread, i), ColumnOfSum(thread, i)});
   EXPECT_EQ(seen.size(), 64u * TypeParam::kColumns);
   EXPECT_EQ(*seen.rbegin(), std::pair(63, TypeParam::kColumns - 1));
 }
@@ -179,8 +178,8 @@ TEST(WgmmaPlan, NoOtherWidthIsFaster) {
   for (uint64_t seed = 0; seed < 500; ++seed) {
     std::vector<WgmmaSides> sides;
     for (uint64_t i = 0; i <= RandomBits(seed, 0, 0) % 5; ++i)
-      sides.push_back({1 + static_cast<int64_t>(RandomBits(seed, 1, i) % 5000),
-                       1 + static_cast<int64_t>(RandomBits(seed, 2, i) % 9000)});
+      sides.push_back(
+          {1 + static_cast<int64_t>(RandomBits(seed, 1, i) % 5000), 1 + static_cast<int64_t>(RandomBits(seed, 2, i) % 9000)});
     const auto cycles = [&](int width) {
       int64_t tiles = 0;
       for (const auto& [m, n] : sides)

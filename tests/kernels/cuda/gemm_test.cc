@@ -88,8 +88,7 @@ TEST_F(CudaTest, GroupedGemm) {
 // The element of an infinite or NaN operand is seen, and no other.
 TEST_P(CudaGemm, ShowsNan) {
   DeviceCase c(Device::kCuda, Addresses::kAligned);
-  auto &a = c.Make(DType::kBF16, 16, 32).Fill(1), &b = c.Make(DType::kBF16, 24, 32).Fill(2),
-       &out = c.Make(DType::kF32, 16, 24);
+  auto &a = c.Make(DType::kBF16, 16, 32).Fill(1), &b = c.Make(DType::kBF16, 24, 32).Fill(2), &out = c.Make(DType::kF32, 16, 24);
   a.Set(5, 7, std::nan(""));
   Gemm(c.ctx(), {.a = a.tensor(), .b = b.tensor(), .c = out.tensor(), .b_form = Form::kTransposed});
   out.Fetch();
@@ -98,7 +97,8 @@ TEST_P(CudaGemm, ShowsNan) {
 }
 
 TEST_F(CudaTest, GemmSaysWhoServes) {
-  for (const auto& [impl, name] : {std::pair{cuda::GemmImpl::kCublasLt, "cublaslt "}, {cuda::GemmImpl::kPlain, "plain"},
+  for (const auto& [impl, name] : {std::pair{cuda::GemmImpl::kCublasLt, "cublaslt "},
+                                   {cuda::GemmImpl::kPlain, "plain"},
                                    {cuda::GemmImpl::kWgmma, "wgmma for FP8, cublaslt "}}) {
     const Beginning beginning(impl);
     EXPECT_THAT(GemmImplementation(DType::kBF16, Device::kCuda), testing::StartsWith(name));

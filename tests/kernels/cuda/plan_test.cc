@@ -31,8 +31,7 @@ TEST(RowGrid, GivesEveryPackToOneThread) {
           if (row >= rows) continue;
           for (int x = 0; x < grid.threads_x; ++x)
             for (int j = 0; j < RowGrid::kPacks; ++j)
-              if (const int64_t pack = grid.PackOf(block, x, j); pack < packs)
-                ++times[static_cast<size_t>(row * packs + pack)];
+              if (const int64_t pack = grid.PackOf(block, x, j); pack < packs) ++times[static_cast<size_t>(row * packs + pack)];
         }
       }
       for (int t : times) ASSERT_EQ(t, 1) << rows << " x " << packs;
@@ -191,8 +190,8 @@ void ExpectPartsFor(const std::vector<int64_t>& lengths, int64_t longest) {
   const CallPlan plan = PlanOf(desc, true);
   size_t served = 0;
   for (const PartPlan& part : plan.parts) {
-    const auto count = std::count_if(lengths.begin(), lengths.end(),
-                                     [&](int64_t n) { return n > part.above && n <= part.shape.length; });
+    const auto count =
+        std::count_if(lengths.begin(), lengths.end(), [&](int64_t n) { return n > part.above && n <= part.shape.length; });
     EXPECT_LE(count, part.documents);
     EXPECT_EQ(part.documents % part.shape.batch, 0);
     EXPECT_LE(ScoreBytes(part.shape) * part.shape.heads, kMostScoreBytes);

@@ -27,9 +27,8 @@ struct Size {
   int64_t rows, cols;
   bool hostile;
 };
-const Size kSizes[] = {{0, 8, false},    {1, 1, false},     {1, 7, true},    {3, 130, false},
-                       {127, 128, true}, {128, 128, false}, {129, 65, true}, {200, 300, true},
-                       {257, 64, false}, {64, 1, false}};
+const Size kSizes[] = {{0, 8, false},     {1, 1, false},   {1, 7, true},     {3, 130, false},  {127, 128, true},
+                       {128, 128, false}, {129, 65, true}, {200, 300, true}, {257, 64, false}, {64, 1, false}};
 
 // Counters of a call, zero so far, in the case's memory.
 DeviceCase::Matrix& MakeStats(DeviceCase& c) { return c.MakeVector(DType::kI64, std::vector<int64_t>(4, 0)); }
@@ -40,8 +39,7 @@ void CompareQuantize(const Size& s, DType dtype, Tiling tiling, ScaleKind kind, 
       [&](DeviceCase& c) {
         auto& x = c.Make(dtype, s.rows, s.cols);
         Scatter(x, 5, s.hostile);
-        const Shape code_shape = CodesShape(s.rows, s.cols, tiling, format),
-                    scale_shape = ScalesShape(s.rows, s.cols, tiling);
+        const Shape code_shape = CodesShape(s.rows, s.cols, tiling, format), scale_shape = ScalesShape(s.rows, s.cols, tiling);
         auto& codes = c.Make(DType::kU8, code_shape[0], code_shape[1]);
         auto& scales = c.Make(DType::kF32, scale_shape[0], scale_shape[1]);
         auto& stats = MakeStats(c);
@@ -58,11 +56,8 @@ void CompareQuantize(const Size& s, DType dtype, Tiling tiling, ScaleKind kind, 
         c.Show("counts", stats);
         if (tiling == Tiling::kColumns128x1) return;
         auto& back = c.Make(dtype, s.rows, s.cols);
-        Dequantize(c.ctx(), {.codes = codes.tensor(),
-                             .scales = scales.tensor(),
-                             .x = back.tensor(),
-                             .tiling = tiling,
-                             .format = format});
+        Dequantize(c.ctx(),
+                   {.codes = codes.tensor(), .scales = scales.tensor(), .x = back.tensor(), .tiling = tiling, .format = format});
         c.Show("dequantised", back);
       },
       {});
@@ -89,15 +84,11 @@ TEST_F(CudaTest, RequantizeHasTheBitsOfTheReference) {
             [&](DeviceCase& c) {
               auto& x = c.Make(DType::kF32, s.rows, s.cols);
               Scatter(x, 6, s.hostile);
-              auto &codes = c.Make(DType::kU8, s.rows, s.cols),
-                   &scales = c.Make(DType::kF32, s.rows, TilesOf(s.cols));
-              auto &out_codes = c.Make(DType::kU8, s.cols, s.rows),
-                   &out_scales = c.Make(DType::kF32, TilesOf(s.rows), s.cols);
-              Quantize(c.ctx(), {.x = x.tensor(),
-                                 .codes = codes.tensor(),
-                                 .scales = scales.tensor(),
-                                 .scale_kind = kind,
-                                 .format = format});
+              auto &codes = c.Make(DType::kU8, s.rows, s.cols), &scales = c.Make(DType::kF32, s.rows, TilesOf(s.cols));
+              auto &out_codes = c.Make(DType::kU8, s.cols, s.rows), &out_scales = c.Make(DType::kF32, TilesOf(s.rows), s.cols);
+              Quantize(
+                  c.ctx(),
+                  {.x = x.tensor(), .codes = codes.tensor(), .scales = scales.tensor(), .scale_kind = kind, .format = format});
               auto& stats = MakeStats(c);
               const RequantizeDesc desc = {.codes = codes.tensor(),
                                            .scales = scales.tensor(),
@@ -201,10 +192,8 @@ TEST_F(CudaTest, SwiGluQuantizeHasTheBitsOfBoth) {
             stats[i] = &MakeStats(c);
           }
           SwiGlu(c.ctx(), gate_up.tensor(), weight, y.tensor());
-          Quantize(c.ctx(), {.x = y.tensor(),
-                             .codes = codes[0]->tensor(),
-                             .scales = scales[0]->tensor(),
-                             .stats = StatsIn(*stats[0])});
+          Quantize(c.ctx(),
+                   {.x = y.tensor(), .codes = codes[0]->tensor(), .scales = scales[0]->tensor(), .stats = StatsIn(*stats[0])});
           SwiGluQuantize(c.ctx(), {.gate_up = gate_up.tensor(),
                                    .weight = weight,
                                    .codes = codes[1]->tensor(),
@@ -239,10 +228,8 @@ TEST_F(CudaTest, EveryConversionHasTheBitsOfTheReference) {
               x.Set(r, i, i == 0 || !(std::fabs(value) <= largest) ? double{largest} : double{value});
             }
           }
-          auto &codes = c.MakeContiguous(DType::kU8, kRows, kTileSize),
-               &scales = c.MakeContiguous(DType::kF32, kRows, 1);
-          Quantize(c.ctx(),
-                   {.x = x.tensor(), .codes = codes.tensor(), .scales = scales.tensor(), .format = format});
+          auto &codes = c.MakeContiguous(DType::kU8, kRows, kTileSize), &scales = c.MakeContiguous(DType::kF32, kRows, 1);
+          Quantize(c.ctx(), {.x = x.tensor(), .codes = codes.tensor(), .scales = scales.tensor(), .format = format});
           c.Show("codes", codes);
           c.Show("scales", scales);
         },

@@ -106,13 +106,11 @@ TEST_F(CudaTest, RouterBackward) {
             auto& scores = c.Make(DType::kF32, rows, d.experts).Fill(1, 0.1f, 0.5f);
             std::vector<int32_t> chosen;  // distinct within a row
             for (int64_t r = 0; r < rows; ++r)
-              for (int64_t k = 0; k < d.top_k; ++k)
-                chosen.push_back(static_cast<int32_t>((r + k) % d.experts));
+              for (int64_t k = 0; k < d.top_k; ++k) chosen.push_back(static_cast<int32_t>((r + k) % d.experts));
             auto& indices = c.MakeVector(DType::kI32, chosen);
             auto &weights = c.MakeVector(DType::kF32, rows * d.top_k).Fill(2),
                  &dweights = c.MakeVector(DType::kF32, rows * d.top_k).Fill(3);
-            auto &fractions = c.Make(DType::kF32, sequences, d.experts).Fill(4),
-                 &dlogits = c.Make(DType::kF32, rows, d.experts);
+            auto &fractions = c.Make(DType::kF32, sequences, d.experts).Fill(4), &dlogits = c.Make(DType::kF32, rows, d.experts);
             RouterBackward(c.ctx(), d,
                            {.scores = scores.tensor(),
                             .indices = indices.tensor(),
@@ -134,8 +132,7 @@ TEST_F(CudaTest, SortsByExpert) {
     for (int64_t pairs : {0, 1, 127, 128, 129, 512, 3000}) {
       CompareWithReference(
           [&](DeviceCase& c) {
-            const std::vector<int32_t> chosen =
-                RandomIds(pairs, experts == 64 ? 17 : experts, 3);  // or some stay empty
+            const std::vector<int32_t> chosen = RandomIds(pairs, experts == 64 ? 17 : experts, 3);  // or some stay empty
             std::vector<int64_t> count(static_cast<size_t>(experts));
             for (int32_t e : chosen) ++count[static_cast<size_t>(e)];
             auto &indices = c.MakeVector(DType::kI32, chosen), &counts = c.MakeVector(DType::kI64, count);

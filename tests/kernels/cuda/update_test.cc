@@ -31,11 +31,10 @@ void RunAdamW(DeviceCase& c, DType moments, DType grads, const std::vector<int64
   std::vector<AdamWSlice> slices;
   for (size_t i = 0; i < sizes.size(); ++i) {
     const int64_t n = sizes[i], shift = static_cast<int64_t>(i % 2);
-    AdamWMemory& s = memory.emplace_back(AdamWMemory{c.MakeVector(DType::kF32, n + shift).Fill(i),
-                                                     c.MakeVector(moments, n + shift).Fill(i + 2, 0.1f),
-                                                     c.MakeVector(moments, n + shift).Fill(i + 3, 1e-4f, 1e-2f),
-                                                     c.MakeVector(DType::kBF16, n + shift),
-                                                     MakeGradient(c, grads, n + shift, i + 1)});
+    AdamWMemory& s = memory.emplace_back(
+        AdamWMemory{c.MakeVector(DType::kF32, n + shift).Fill(i), c.MakeVector(moments, n + shift).Fill(i + 2, 0.1f),
+                    c.MakeVector(moments, n + shift).Fill(i + 3, 1e-4f, 1e-2f), c.MakeVector(DType::kBF16, n + shift),
+                    MakeGradient(c, grads, n + shift, i + 1)});
     const auto part = [&](DeviceCase::Matrix& x) { return x.tensor().Columns(shift, n); };
     const Tensor copy = part(s.copy);
     slices.push_back({.master = part(s.master),
@@ -73,8 +72,8 @@ TEST_F(CudaTest, AdamWOfHundredsOfSlicesHasTheBitsOfTheReference) {
 
 // The bits of the CPU's vectorised table too: both promise one order.
 TEST_F(CudaTest, ReductionsHaveTheBitsOfTheCpu) {
-  const std::vector<int64_t> lists[] = {{0},         {1},          {15, 17},      {1000, 16384},
-                                        {16385, 0},  {100003, 3},  {0, 1, 0, 15, 17, 16384, 16385, 100003, 1000, 0}};
+  const std::vector<int64_t> lists[] = {
+      {0}, {1}, {15, 17}, {1000, 16384}, {16385, 0}, {100003, 3}, {0, 1, 0, 15, 17, 16384, 16385, 100003, 1000, 0}};
   const auto run = [](Device device, const std::vector<int64_t>& sizes, int64_t blocks) {
     DeviceCase c(device, Addresses::kAligned);
     std::vector<SquaresSlice> slices;

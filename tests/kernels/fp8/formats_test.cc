@@ -27,8 +27,7 @@ std::vector<Interval> Golden(const std::string& format) {
     std::istringstream words(line);
     std::string name;
     Interval i{};
-    if (words >> name >> std::hex >> i.code >> i.first >> i.last >> i.value && name == format)
-      intervals.push_back(i);
+    if (words >> name >> std::hex >> i.code >> i.first >> i.last >> i.value && name == format) intervals.push_back(i);
   }
   return intervals;
 }
@@ -71,8 +70,7 @@ TYPED_TEST(Formats, EveryIntervalOfTheGoldenTable) {
       ASSERT_EQ(Encode<F>(FloatOf(bits)), i.code) << std::hex << bits;
       ASSERT_EQ(Encode<F>(FloatOf(bits | 0x80000000u)), i.code | F::kSign) << std::hex << bits;
     }
-    const auto code = static_cast<typename F::Code>(i.code),
-               negative = static_cast<typename F::Code>(i.code | F::kSign);
+    const auto code = static_cast<typename F::Code>(i.code), negative = static_cast<typename F::Code>(i.code | F::kSign);
     ASSERT_EQ(std::bit_cast<uint32_t>(Decode<F>(code)), i.value);
     ASSERT_EQ(std::bit_cast<uint32_t>(Decode<F>(negative)), i.value | 0x80000000u);
     ASSERT_EQ(static_cast<float>(bf16(Decode<F>(code))), Decode<F>(code)) << "not a BF16 number";
@@ -116,8 +114,7 @@ TEST(UE8M0, EveryIntervalOfTheGoldenTable) {
   const std::vector<Interval> golden = Golden("UE8M0");
   ASSERT_EQ(golden.size(), 255u);
   for (const Interval& i : golden) {
-    for (uint32_t bits : {i.first, i.value, i.last})
-      ASSERT_EQ(EncodeUE8M0(FloatOf(bits)), i.code) << std::hex << bits;
+    for (uint32_t bits : {i.first, i.value, i.last}) ASSERT_EQ(EncodeUE8M0(FloatOf(bits)), i.code) << std::hex << bits;
     ASSERT_EQ(std::bit_cast<uint32_t>(DecodeUE8M0(static_cast<uint8_t>(i.code))), i.value);
   }
   EXPECT_EQ(EncodeUE8M0(NAN), 0xFF);

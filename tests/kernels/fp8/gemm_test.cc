@@ -1,7 +1,5 @@
 // The numbers that Fp8Gemm and GroupedFp8Gemm compute: every implementation, instruction set, product of the
 // recipe, mode and type.
-#include "kernels/ops/fp8_gemm.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <omp.h>
@@ -10,6 +8,7 @@
 #include <vector>
 
 #include "kernels/fp8/tensor_core.h"
+#include "kernels/ops/fp8_gemm.h"
 #include "tests/kernels/gemm/gemm_case.h"
 
 namespace jevons {
@@ -180,9 +179,8 @@ void CheckCase(const Fp8Case& t) {
 }
 
 TEST(Fp8GemmTest, EveryProductModeAndTypeHasTheBitsOfTheDefinition) {
-  constexpr std::array<int64_t, 3> kShapes[] = {{1, 1, 1},     {7, 64, 128}, {13, 67, 131}, {49, 130, 33},
-                                                {20, 33, 300}, {97, 5, 127}, {2, 17, 1100}, {0, 5, 5},
-                                                {5, 0, 5},     {5, 5, 0}};
+  constexpr std::array<int64_t, 3> kShapes[] = {{1, 1, 1},    {7, 64, 128},  {13, 67, 131}, {49, 130, 33}, {20, 33, 300},
+                                                {97, 5, 127}, {2, 17, 1100}, {0, 5, 5},     {5, 0, 5},     {5, 5, 0}};
   for (const Role role : kRoles) {
     for (const WriteMode mode : {WriteMode::kOverwrite, WriteMode::kAdd}) {
       for (const DType out : {DType::kF32, DType::kBF16}) {
@@ -226,8 +224,7 @@ TEST(Fp8GemmTest, AnElementDoesNotDependOnItsNeighbours) {
     const Forced forced(variant);
     Product8 all({150, 140, 260, Role::kForward}), some({150, 140, 260, Role::kForward});
     Fp8Gemm(OpContext{}, all.desc());
-    for (const auto& [row, rows, cols] :
-         {std::array<int64_t, 3>{149, 1, 1}, {3, 100, 139}, {77, 6, 17}, {64, 64, 128}}) {
+    for (const auto& [row, rows, cols] : {std::array<int64_t, 3>{149, 1, 1}, {3, 100, 139}, {77, 6, 17}, {64, 64, 128}}) {
       Fp8GemmDesc desc = some.desc();
       desc.a.codes = desc.a.codes.Rows(row, rows);
       desc.a.scales = desc.a.scales.Rows(row, rows);
@@ -251,8 +248,11 @@ TEST(Fp8GemmTest, AGroupHasTheBitsOfItsProducts) {
     std::vector<Product8> alone, together;
     std::vector<Fp8GemmDesc> descs;
     for (int i = 0; i < 9; ++i) {
-      const Fp8Case t{i % 3 == 2 ? 0 : 30 + 17 * i, 90, i == 7 ? 0 : i < 3 ? 1200 : 200, Role::kForward,
-                      i % 2 == 0 ? WriteMode::kAdd : WriteMode::kOverwrite};
+      const Fp8Case t{i % 3 == 2 ? 0 : 30 + 17 * i, 90,
+                      i == 7  ? 0
+                      : i < 3 ? 1200
+                              : 200,
+                      Role::kForward, i % 2 == 0 ? WriteMode::kAdd : WriteMode::kOverwrite};
       alone.emplace_back(t, i + 1);
       together.emplace_back(t, i + 1);
     }
@@ -291,10 +291,8 @@ TEST(Fp8GemmTest, NanStaysInItsRowAndColumn) {
 // of 128 x 128 to gradients.
 TEST(Fp8GemmTest, TakesWhatQuantiseMakes) {
   const int64_t rows = 140, cols = 150, k = 200;
-  const auto quantised = [](Matrix& x, Tiling tiling, std::vector<uint8_t>& codes,
-                            std::vector<float>& scales) {
-    const Shape code_shape = CodesShape(x.rows(), x.cols(), tiling),
-                scale_shape = ScalesShape(x.rows(), x.cols(), tiling);
+  const auto quantised = [](Matrix& x, Tiling tiling, std::vector<uint8_t>& codes, std::vector<float>& scales) {
+    const Shape code_shape = CodesShape(x.rows(), x.cols(), tiling), scale_shape = ScalesShape(x.rows(), x.cols(), tiling);
     codes.resize(code_shape.size());
     scales.resize(scale_shape.size());
     const Fp8Operand q{Tensor::Of(codes.data(), code_shape), Tensor::Of(scales.data(), scale_shape), tiling};
@@ -308,9 +306,8 @@ TEST(Fp8GemmTest, TakesWhatQuantiseMakes) {
       Matrix b(DType::kF32, b_turned ? k : cols, b_turned ? cols : k, 0, 2), c(DType::kF32, rows, cols, 0, 3);
       std::vector<uint8_t> a_codes, b_codes;
       std::vector<float> a_scales, b_scales;
-      Fp8Gemm(OpContext{}, {.a = quantised(a, a_tiling, a_codes, a_scales),
-                            .b = quantised(b, b_tiling, b_codes, b_scales),
-                            .c = c.view()});
+      Fp8Gemm(OpContext{},
+              {.a = quantised(a, a_tiling, a_codes, a_scales), .b = quantised(b, b_tiling, b_codes, b_scales), .c = c.view()});
       double error = 0, norm = 0;
       for (int64_t i = 0; i < rows; ++i) {
         for (int64_t j = 0; j < cols; ++j) {

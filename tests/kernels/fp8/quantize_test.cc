@@ -22,8 +22,7 @@ TEST(Quantize, TablesAgreeBitByBit) {
         for (Tiling tiling : {Tiling::kRows1x128, Tiling::kBlocks128x128, Tiling::kColumns128x1}) {
           if (format == NumberFormat::kE5M6 && tiling != Tiling::kRows1x128) continue;
           for (ScaleKind kind : {ScaleKind::kFp32, ScaleKind::kPowerOfTwo}) {
-            SCOPED_TRACE(testing::Message()
-                         << x.tensor.ToString() << " format " << int(format) << " tiling " << int(tiling));
+            SCOPED_TRACE(testing::Message() << x.tensor.ToString() << " format " << int(format) << " tiling " << int(tiling));
             ExpectSameEverywhere([&] { return RunQuantize(x.tensor, tiling, kind, format); });
           }
         }
@@ -42,11 +41,10 @@ TEST(Quantize, TablesAgreeOnLargeTransposes) {
     TableScope scope(table, 2);
     const Tensor codes = arena.Allocate("codes", DType::kU8, CodesShape(kRows, kCols, Tiling::kColumns128x1));
     Quantized q{{}, std::vector<float>(TilesOf(kRows) * kCols), {}};
-    Quantize(TestContext(),
-             {.x = Tensor::Of(x.data(), {kRows, kCols}),
-              .codes = codes,
-              .scales = Tensor::Of(q.scales.data(), ScalesShape(kRows, kCols, Tiling::kColumns128x1)),
-              .tiling = Tiling::kColumns128x1});
+    Quantize(TestContext(), {.x = Tensor::Of(x.data(), {kRows, kCols}),
+                             .codes = codes,
+                             .scales = Tensor::Of(q.scales.data(), ScalesShape(kRows, kCols, Tiling::kColumns128x1)),
+                             .tiling = Tiling::kColumns128x1});
     q.codes.assign(codes.as<uint8_t>(), codes.as<uint8_t>() + codes.size());
     return q;
   };
@@ -56,8 +54,7 @@ TEST(Quantize, TablesAgreeOnLargeTransposes) {
 // Every code of E5M6, at every place of a group of eight.
 TEST(Dequantize, EveryE5M6Code) {
   constexpr int64_t kCols = 4096 + 8;
-  Quantized q{
-      std::vector<uint8_t>(PackedE5M6Bytes(kCols) * 8), std::vector<float>(8 * TilesOf(kCols), 1.5f), {}};
+  Quantized q{std::vector<uint8_t>(PackedE5M6Bytes(kCols) * 8), std::vector<float>(8 * TilesOf(kCols), 1.5f), {}};
   for (int64_t r = 0; r < 8; ++r) {
     for (int64_t c = 0; c < kCols; c += 8) {
       uint16_t codes[8];
@@ -65,18 +62,14 @@ TEST(Dequantize, EveryE5M6Code) {
       PackE5M6(codes, &q.codes[static_cast<size_t>(r * PackedE5M6Bytes(kCols) + c / 8 * 12)]);
     }
   }
-  ExpectSameEverywhere([&] {
-    return Quantized{{}, RunDequantize(q, 8, kCols, Tiling::kRows1x128, NumberFormat::kE5M6), {}};
-  });
+  ExpectSameEverywhere([&] { return Quantized{{}, RunDequantize(q, 8, kCols, Tiling::kRows1x128, NumberFormat::kE5M6), {}}; });
 }
 
 TEST(Quantize, CountingChangesNothing) {
   Guarded x(DType::kF32, 150, 200);
   Scatter(x, 5, true);
   for (Tiling tiling : {Tiling::kRows1x128, Tiling::kBlocks128x128, Tiling::kColumns128x1}) {
-    const auto run = [&](bool count) {
-      return RunQuantize(x.tensor, tiling, ScaleKind::kFp32, NumberFormat::kE4M3, count);
-    };
+    const auto run = [&](bool count) { return RunQuantize(x.tensor, tiling, ScaleKind::kFp32, NumberFormat::kE4M3, count); };
     ExpectSame(run(true), run(false), /*stats=*/false);
   }
 }
@@ -90,9 +83,7 @@ TEST(Dequantize, TablesAgreeBitByBit) {
         if (format == NumberFormat::kE5M6 && tiling != Tiling::kRows1x128) continue;
         const Quantized q = RunQuantize(x.tensor, tiling, ScaleKind::kFp32, format);
         for (DType dtype : {DType::kF32, DType::kBF16}) {
-          ExpectSameEverywhere([&] {
-            return Quantized{{}, RunDequantize(q, test.rows, test.cols, tiling, format, dtype), {}};
-          });
+          ExpectSameEverywhere([&] { return Quantized{{}, RunDequantize(q, test.rows, test.cols, tiling, format, dtype), {}}; });
         }
       }
     }
@@ -104,9 +95,7 @@ TEST(Dequantize, EveryCode) {
   Quantized q{std::vector<uint8_t>(256), {0.5f, 3.0f}, {}};
   for (size_t i = 0; i < 256; ++i) q.codes[i] = static_cast<uint8_t>(i);
   for (NumberFormat format : {NumberFormat::kE4M3, NumberFormat::kE5M2}) {
-    ExpectSameEverywhere([&] {
-      return Quantized{{}, RunDequantize(q, 1, 256, Tiling::kRows1x128, format), {}};
-    });
+    ExpectSameEverywhere([&] { return Quantized{{}, RunDequantize(q, 1, 256, Tiling::kRows1x128, format), {}}; });
   }
   const std::vector<float> values = RunDequantize(q, 1, 256, Tiling::kRows1x128, NumberFormat::kE4M3);
   EXPECT_EQ(values[0x7E], 224.0f);    // 448 * 0.5
@@ -164,8 +153,7 @@ TEST(Quantize, ZerosNanAndInfinity) {
   x[5] = -0.0f;
   x[128] = 2, x[129] = NAN, x[130] = -kInf, x[131] = -1;  // the second tile; the third has nothing finite
   std::fill(x.begin() + 256, x.end(), kInf);
-  const Quantized q =
-      RunQuantize(Tensor::Of(x.data(), {1, 300}), Tiling::kRows1x128, ScaleKind::kFp32, NumberFormat::kE4M3);
+  const Quantized q = RunQuantize(Tensor::Of(x.data(), {1, 300}), Tiling::kRows1x128, ScaleKind::kFp32, NumberFormat::kE4M3);
   EXPECT_EQ(q.scales, (std::vector<float>{1e-4f / 448, 2.0f / 448, 1e-4f / 448}));
   EXPECT_EQ(q.codes[0], 0x00);
   EXPECT_EQ(q.codes[5], 0x80);
@@ -184,8 +172,7 @@ TEST(Quantize, CountsWhatIsLost) {
   x[2] = std::nextafter(0x1p-10f, 1.0f);  // the smallest subnormal number
   x[3] = -1e-40f;
   x[200] = 1e-30f;  // alone in its tile: the floor of amax leaves it nothing
-  const Quantized q =
-      RunQuantize(Tensor::Of(x.data(), {1, 256}), Tiling::kRows1x128, ScaleKind::kFp32, NumberFormat::kE4M3);
+  const Quantized q = RunQuantize(Tensor::Of(x.data(), {1, 256}), Tiling::kRows1x128, ScaleKind::kFp32, NumberFormat::kE4M3);
   EXPECT_TRUE(q.stats == (QuantStats{.elements = 256, .saturated = 0, .underflowed = 3, .nonfinite = 0}));
   EXPECT_EQ(q.codes[2], 0x01);
   QuantStats stats;  // with a scale that is too small
@@ -201,8 +188,7 @@ TEST(Quantize, RoundTripErrorIsHalfAStep) {
   Guarded x(DType::kF32, kRows, kCols);
   Scatter(x, 21, false);
   const std::vector<float> original = x.Values();
-  const auto check = [&](NumberFormat format, Tiling tiling, ScaleKind kind, double relative,
-                         double smallest) {
+  const auto check = [&](NumberFormat format, Tiling tiling, ScaleKind kind, double relative, double smallest) {
     const Quantized q = RunQuantize(x.tensor, tiling, kind, format);
     const std::vector<float> back = RunDequantize(q, kRows, kCols, tiling, format);
     const int64_t height = tiling == Tiling::kRows1x128 ? 1 : 128;
@@ -230,10 +216,8 @@ TEST(Quantize, ColumnsAreTheRowsOfTheTranspose) {
   Scatter(x, 31, true);
   for (int64_t r = 0; r < kRows; ++r)
     for (int64_t c = 0; c < kCols; ++c) transposed.tensor.row<bf16>(c)[r] = x.tensor.row<bf16>(r)[c];
-  const Quantized by_columns =
-      RunQuantize(x.tensor, Tiling::kColumns128x1, ScaleKind::kFp32, NumberFormat::kE4M3);
-  const Quantized by_rows =
-      RunQuantize(transposed.tensor, Tiling::kRows1x128, ScaleKind::kFp32, NumberFormat::kE4M3);
+  const Quantized by_columns = RunQuantize(x.tensor, Tiling::kColumns128x1, ScaleKind::kFp32, NumberFormat::kE4M3);
+  const Quantized by_rows = RunQuantize(transposed.tensor, Tiling::kRows1x128, ScaleKind::kFp32, NumberFormat::kE4M3);
   EXPECT_TRUE(by_columns.codes == by_rows.codes);
   EXPECT_TRUE(by_columns.stats == by_rows.stats);
   for (size_t i = 0; i < 2; ++i)  // [L(R), C] there, [C, L(R)] here
@@ -251,15 +235,11 @@ TEST(Quantize, EmptyMatrices) {
 }
 
 TEST(QuantizeDeathTest, WrongOperandsAreNamed) {
-  Guarded x(DType::kF32, 4, 256), codes(DType::kU8, 4, 256), scales(DType::kF32, 4, 2),
-      one(DType::kF32, 1, 2);
+  Guarded x(DType::kF32, 4, 256), codes(DType::kU8, 4, 256), scales(DType::kF32, 4, 2), one(DType::kF32, 1, 2);
   const OpContext ctx = TestContext();
-  EXPECT_DEATH(Quantize(ctx, {.x = x.tensor, .codes = codes.tensor, .scales = one.tensor}),
-               "scales .* must be \\[4, 2\\]");
-  EXPECT_DEATH(Quantize(ctx, {.x = x.tensor, .codes = x.tensor, .scales = scales.tensor}),
-               "codes .* must be U8");
-  EXPECT_DEATH(Quantize(ctx, {.x = codes.tensor, .codes = codes.tensor, .scales = scales.tensor}),
-               "x .* must be F32 or BF16");
+  EXPECT_DEATH(Quantize(ctx, {.x = x.tensor, .codes = codes.tensor, .scales = one.tensor}), "scales .* must be \\[4, 2\\]");
+  EXPECT_DEATH(Quantize(ctx, {.x = x.tensor, .codes = x.tensor, .scales = scales.tensor}), "codes .* must be U8");
+  EXPECT_DEATH(Quantize(ctx, {.x = codes.tensor, .codes = codes.tensor, .scales = scales.tensor}), "x .* must be F32 or BF16");
   EXPECT_DEATH(Quantize(ctx, {.x = x.tensor,
                               .codes = codes.tensor,
                               .scales = one.tensor,

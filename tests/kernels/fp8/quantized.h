@@ -24,21 +24,18 @@ struct Quantized {
 
 struct Buffers {
   Buffers(int64_t rows, int64_t cols, Tiling tiling, NumberFormat format)
-      : codes(DType::kU8, CodesShape(rows, cols, tiling, format).rows(),
-              CodesShape(rows, cols, tiling, format).cols()),
+      : codes(DType::kU8, CodesShape(rows, cols, tiling, format).rows(), CodesShape(rows, cols, tiling, format).cols()),
         scales(DType::kF32, ScalesShape(rows, cols, tiling).rows(), ScalesShape(rows, cols, tiling).cols()) {}
   Quantized Read(const QuantStats& stats) const {
     Quantized q{.codes = {}, .scales = scales.Values(), .stats = stats};
     for (int64_t r = 0; r < codes.tensor.rows(); ++r)
-      q.codes.insert(q.codes.end(), codes.tensor.row<uint8_t>(r),
-                     codes.tensor.row<uint8_t>(r) + codes.tensor.cols());
+      q.codes.insert(q.codes.end(), codes.tensor.row<uint8_t>(r), codes.tensor.row<uint8_t>(r) + codes.tensor.cols());
     return q;
   }
   Guarded codes, scales;
 };
 
-inline Quantized RunQuantize(const Tensor& x, Tiling tiling, ScaleKind kind, NumberFormat format,
-                             bool count = true) {
+inline Quantized RunQuantize(const Tensor& x, Tiling tiling, ScaleKind kind, NumberFormat format, bool count = true) {
   Buffers out(x.rows(), x.cols(), tiling, format);
   QuantStats stats;
   Quantize(TestContext(), {.x = x,
@@ -58,8 +55,8 @@ inline Tensor ScalesOf(Quantized& q, int64_t rows, int64_t cols, Tiling tiling) 
   return Tensor::Of(q.scales.data(), ScalesShape(rows, cols, tiling));
 }
 
-inline std::vector<float> RunDequantize(Quantized q, int64_t rows, int64_t cols, Tiling tiling,
-                                        NumberFormat format, DType dtype = DType::kF32) {
+inline std::vector<float> RunDequantize(Quantized q, int64_t rows, int64_t cols, Tiling tiling, NumberFormat format,
+                                        DType dtype = DType::kF32) {
   Guarded x(dtype, rows, cols);
   Dequantize(TestContext(), {.codes = CodesOf(q, rows, cols, tiling, format),
                              .scales = ScalesOf(q, rows, cols, tiling),
@@ -69,8 +66,7 @@ inline std::vector<float> RunDequantize(Quantized q, int64_t rows, int64_t cols,
   return x.Values();
 }
 
-inline Quantized RunRequantize(Quantized q, int64_t rows, int64_t cols, ScaleKind kind, NumberFormat format,
-                               bool count = true) {
+inline Quantized RunRequantize(Quantized q, int64_t rows, int64_t cols, ScaleKind kind, NumberFormat format, bool count = true) {
   Buffers out(rows, cols, Tiling::kColumns128x1, format);
   QuantStats stats;
   const RequantizeDesc desc = {.codes = CodesOf(q, rows, cols, Tiling::kRows1x128, format),
@@ -110,9 +106,8 @@ struct Case {
   int64_t rows, cols;
   bool hostile;
 };
-inline const Case kCases[] = {{1, 1, false},     {1, 7, true},    {3, 130, false},  {5, 128, true},
-                              {128, 128, false}, {129, 65, true}, {200, 300, true}, {257, 64, false},
-                              {130, 257, true},  {64, 1, false}};
+inline const Case kCases[] = {{1, 1, false},   {1, 7, true},     {3, 130, false},  {5, 128, true},   {128, 128, false},
+                              {129, 65, true}, {200, 300, true}, {257, 64, false}, {130, 257, true}, {64, 1, false}};
 
 inline std::string NameOfTarget(int64_t target) { return target == 0 ? "best" : hwy::TargetName(target); }
 

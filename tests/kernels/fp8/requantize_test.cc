@@ -30,8 +30,7 @@ TEST(Requantize, IsDequantizeThenQuantize) {
   for (ScaleKind kind : {ScaleKind::kFp32, ScaleKind::kPowerOfTwo}) {
     const Quantized q = RunQuantize(x.tensor, Tiling::kRows1x128, kind, NumberFormat::kE4M3);
     const std::vector<float> values = RunDequantize(q, kRows, kCols, Tiling::kRows1x128, NumberFormat::kE4M3);
-    for (int64_t i = 0; i < kRows * kCols; ++i)
-      middle.Set(i / kCols, i % kCols, values[static_cast<size_t>(i)]);
+    for (int64_t i = 0; i < kRows * kCols; ++i) middle.Set(i / kCols, i % kCols, values[static_cast<size_t>(i)]);
     ExpectSame(RunRequantize(q, kRows, kCols, kind, NumberFormat::kE4M3),
                RunQuantize(middle.tensor, Tiling::kColumns128x1, kind, NumberFormat::kE4M3));
   }
@@ -82,8 +81,7 @@ TEST(Requantize, PowersOfTwoLoseNothingAboveTheSubnormals) {
   x.Fill(51);
   const auto changed = [&](ScaleKind kind) {
     const Quantized rows = RunQuantize(x.tensor, Tiling::kRows1x128, kind, NumberFormat::kE4M3);
-    const std::vector<float> before =
-        RunDequantize(rows, kRows, kCols, Tiling::kRows1x128, NumberFormat::kE4M3);
+    const std::vector<float> before = RunDequantize(rows, kRows, kCols, Tiling::kRows1x128, NumberFormat::kE4M3);
     const Quantized columns = RunRequantize(rows, kRows, kCols, kind, NumberFormat::kE4M3);
     int64_t count = 0;
     for (int64_t r = 0; r < kRows; ++r) {
@@ -125,9 +123,7 @@ TEST(Requantize, EveryCodeAtEveryDifferenceOfScales) {
 Quantized AnyCodes(int64_t rows, int64_t cols, NumberFormat format, int kind) {
   const auto tiles = static_cast<size_t>(TilesOf(cols)), width = static_cast<size_t>(cols);
   const auto zero_row = [&](size_t r) { return kind == 2 && r % 5 == 3; };
-  Quantized q{std::vector<uint8_t>(static_cast<size_t>(rows) * width),
-              std::vector<float>(static_cast<size_t>(rows) * tiles),
-              {}};
+  Quantized q{std::vector<uint8_t>(static_cast<size_t>(rows) * width), std::vector<float>(static_cast<size_t>(rows) * tiles), {}};
   const int largest = format == NumberFormat::kE4M3 ? E4M3::kMaxCode : E5M2::kMaxCode;
   for (size_t i = 0; i < q.codes.size(); ++i) {
     const auto code = static_cast<uint8_t>(RandomBits(7, 1, i));
@@ -150,12 +146,10 @@ TEST(Requantize, AnyCodesAndScales) {
   for (const auto& [rows, cols] : {std::pair<int64_t, int64_t>{130, 400}, {128, 128}, {77, 40}, {64, 257}}) {
     for (NumberFormat format : {NumberFormat::kE4M3, NumberFormat::kE5M2}) {
       for (int kind = 0; kind < 8; ++kind) {
-        SCOPED_TRACE(testing::Message()
-                     << rows << " x " << cols << " kind " << kind << " format " << int(format));
+        SCOPED_TRACE(testing::Message() << rows << " x " << cols << " kind " << kind << " format " << int(format));
         const Quantized q = AnyCodes(rows, cols, format, kind);
-        ExpectSameEverywhere([&, rows = rows, cols = cols] {
-          return RunRequantize(q, rows, cols, ScaleKind::kPowerOfTwo, format);
-        });
+        ExpectSameEverywhere(
+            [&, rows = rows, cols = cols] { return RunRequantize(q, rows, cols, ScaleKind::kPowerOfTwo, format); });
       }
     }
   }

@@ -50,9 +50,8 @@ void ExpectAlike(const Input& in) {
 }
 
 TEST(SwiGluQuantize, HasTheBitsOfBoth) {
-  const Case cases[] = {
-      {0, 8, false},    {1, 1, false},    {3, 130, false},       {5, 128, true},
-      {70, 515, false}, {9, 2048, false}, {11, 2048 + 130, true}};  // of one strip and of two
+  const Case cases[] = {{0, 8, false},    {1, 1, false},    {3, 130, false},       {5, 128, true},
+                        {70, 515, false}, {9, 2048, false}, {11, 2048 + 130, true}};  // of one strip and of two
   for (const Case& test : cases) {
     for (const DType dtype : {DType::kF32, DType::kBF16}) {
       Guarded gate_up(dtype, test.rows, 2 * test.cols);
@@ -81,11 +80,9 @@ TEST(SwiGluQuantize, CountsWhatIsLost) {
 TEST(SwiGluQuantizeDeath, NamesWhatDoesNotFit) {
   Guarded gate_up(DType::kF32, 4, 2 * 200);
   Buffers out(4, 100, Tiling::kRows1x128, NumberFormat::kE4M3);
-  EXPECT_DEATH(
-      SwiGluQuantize(
-          TestContext(),
-          {.gate_up = gate_up.tensor, .weight = {}, .codes = out.codes.tensor, .scales = out.scales.tensor}),
-      "gate_up");
+  EXPECT_DEATH(SwiGluQuantize(TestContext(),
+                              {.gate_up = gate_up.tensor, .weight = {}, .codes = out.codes.tensor, .scales = out.scales.tensor}),
+               "gate_up");
 }
 
 }  // namespace

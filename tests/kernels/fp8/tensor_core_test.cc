@@ -20,9 +20,7 @@ Codes Fill(float value) {
   codes.fill(C(value));
   return codes;
 }
-float Step(const Codes& a, const Codes& b, float c = 0) {
-  return TensorCoreStep<E4M3, E4M3>(a.data(), b.data(), 32, c);
-}
+float Step(const Codes& a, const Codes& b, float c = 0) { return TensorCoreStep<E4M3, E4M3>(a.data(), b.data(), 32, c); }
 
 // b: one large product first, then 31 of `small`^2.
 float OneAnd31(float first, float small, float c = 0) {
@@ -34,9 +32,9 @@ float OneAnd31(float first, float small, float c = 0) {
 TEST(TensorCore, KeepsThirteenBitsBelowTheLargest) {
   EXPECT_EQ(OneAnd31(1, 0x1p-6f), 1 + 31 * 0x1p-12f);
   EXPECT_EQ(OneAnd31(2, 0x1p-6f), 2 + 31 * 0x1p-12f);  // unit 2^-12
-  EXPECT_EQ(OneAnd31(4, 0x1p-6f), 4.0f);        // unit 2^-11: all 31 vanish, though together they are 2^-7
-  EXPECT_EQ(OneAnd31(1, 0x1p-6f, 4.0f), 5.0f);  // the accumulator counts like a product
-  EXPECT_EQ(OneAnd31(-4, 0x1p-6f), -4.0f);      // toward zero, so not -4 + 2^-11
+  EXPECT_EQ(OneAnd31(4, 0x1p-6f), 4.0f);               // unit 2^-11: all 31 vanish, though together they are 2^-7
+  EXPECT_EQ(OneAnd31(1, 0x1p-6f, 4.0f), 5.0f);         // the accumulator counts like a product
+  EXPECT_EQ(OneAnd31(-4, 0x1p-6f), -4.0f);             // toward zero, so not -4 + 2^-11
 }
 
 TEST(TensorCore, CutsTheSumToFourteenBits) {
@@ -108,15 +106,12 @@ template <class A, class B>
 void CompareWithSlow(uint64_t seed) {
   for (uint64_t i = 0; i < 2000; ++i) {
     uint8_t a[32], b[32];
-    for (uint64_t j = 0; j < 32;
-         ++j) {  // any spread of exponents: codes are random bits, NaN and infinity left out
+    for (uint64_t j = 0; j < 32; ++j) {  // any spread of exponents: codes are random bits, NaN and infinity left out
       const uint64_t r = RandomBits(seed, i, j), limit = i % 4 * 0x20 + 0x1B;
       a[j] = static_cast<uint8_t>(r % limit | (r & 0x8000) >> 8);
       b[j] = static_cast<uint8_t>((r >> 20) % limit | (r & 0x4000) >> 7);
     }
-    const float c =
-        i % 3 == 0 ? 0
-                   : std::ldexp(static_cast<float>(RandomNormal(seed, 99, i)), static_cast<int>(i % 40) - 20);
+    const float c = i % 3 == 0 ? 0 : std::ldexp(static_cast<float>(RandomNormal(seed, 99, i)), static_cast<int>(i % 40) - 20);
     ASSERT_EQ((TensorCoreStep<A, B>(a, b, 32, c)), (SlowStep<A, B>(a, b, c))) << i;
   }
 }

@@ -17,8 +17,7 @@ float ToolkitDecode(uint8_t code, __nv_fp8_interpretation_t format) {
 template <class F>
 void CompareWithToolkit(__nv_fp8_interpretation_t format) {
   for (uint32_t code = 0; code < 256; ++code) {
-    const float ours = Decode<F>(static_cast<uint8_t>(code)),
-                theirs = ToolkitDecode(static_cast<uint8_t>(code), format);
+    const float ours = Decode<F>(static_cast<uint8_t>(code)), theirs = ToolkitDecode(static_cast<uint8_t>(code), format);
     if (std::isnan(theirs)) {
       EXPECT_TRUE(std::isnan(ours)) << code;
     } else {
@@ -26,9 +25,8 @@ void CompareWithToolkit(__nv_fp8_interpretation_t format) {
     }
   }
   uint64_t wrong = 0;
-  ForFloats([&](uint32_t bits) {
-    wrong += Encode<F>(FloatOf(bits)) != __nv_cvt_float_to_fp8(FloatOf(bits), __NV_SATFINITE, format);
-  });
+  ForFloats(
+      [&](uint32_t bits) { wrong += Encode<F>(FloatOf(bits)) != __nv_cvt_float_to_fp8(FloatOf(bits), __NV_SATFINITE, format); });
   EXPECT_EQ(wrong, 0u);
 }
 
@@ -42,8 +40,7 @@ TEST(Toolkit, UE8M0) {
   }
   uint64_t wrong = 0;
   ForFloats([&](uint32_t bits) {
-    wrong +=
-        EncodeUE8M0(FloatOf(bits)) != __nv_cvt_float_to_e8m0(FloatOf(bits), __NV_SATFINITE, cudaRoundPosInf);
+    wrong += EncodeUE8M0(FloatOf(bits)) != __nv_cvt_float_to_e8m0(FloatOf(bits), __NV_SATFINITE, cudaRoundPosInf);
   });
   EXPECT_EQ(wrong, 0u);
 }

@@ -1,8 +1,7 @@
 // Weights in codes: what they take, and that turning them changes nothing but where codes lie.
-#include "kernels/ops/fp8_weight.h"
-
 #include <gtest/gtest.h>
 
+#include "kernels/ops/fp8_weight.h"
 #include "tests/kernels/gemm/gemm_case.h"
 
 namespace jevons {
@@ -26,8 +25,7 @@ TEST(Fp8WeightTest, OfADeviceThatReadsAlongTheSumIsKeptTwice) {
 TEST(Fp8WeightTest, TurnedItGivesDgradTheSameBits) {
   constexpr int64_t kT = 37, kN = 260, kK = 140;
   Matrix value(DType::kF32, kN, kK, 3, 1);
-  for (int64_t r = 0; r < kN; r += 7)
-    value.Set(r, r % kK, 40.0f + static_cast<float>(r));  // neighbours' scales differ
+  for (int64_t r = 0; r < kN; r += 7) value.Set(r, r % kK, 40.0f + static_cast<float>(r));  // neighbours' scales differ
   Matrix dy(DType::kF32, kT, kN, 3, 2);
   Arena arena("test", int64_t{8} << 20);
   const OpContext ctx{.stream = {}, .scratch = &arena};
@@ -53,8 +51,7 @@ TEST(Fp8WeightTest, TurnedItGivesDgradTheSameBits) {
     const Forced forced(variant);
     for (const bool promote : {true, false}) {
       Matrix plain(DType::kF32, kT, kK, 0, 3), other(DType::kF32, kT, kK, 0, 4);
-      Fp8Gemm(ctx,
-              {.a = a, .b = weight.plain, .c = plain.view(), .b_form = Form::kPlain, .promote = promote});
+      Fp8Gemm(ctx, {.a = a, .b = weight.plain, .c = plain.view(), .b_form = Form::kPlain, .promote = promote});
       Fp8Gemm(ctx, {.a = a, .b = turned, .c = other.view(), .b_form = Form::kTransposed, .promote = promote});
       EXPECT_TRUE(plain == other) << variant.impl;
     }

@@ -26,15 +26,15 @@ float AnyNumber(uint64_t seed, int64_t i, bool finite) {
   const uint64_t bits = RandomBits(seed, 0, i);
   const int exponent = static_cast<int>(bits >> 8 & 0xFF);
   switch (bits & 7) {
-    case 0:
-      return std::bit_cast<float>(static_cast<uint32_t>(bits >> 32 & 0x807F0000u));  // denormal or zero
-    case 1:
-      return std::ldexp(1.0f, exponent % 40 - 20) * (bits >> 16 & 1 ? 1.0f : -1.0f);  // cancels exactly
+    case 0: return std::bit_cast<float>(static_cast<uint32_t>(bits >> 32 & 0x807F0000u));   // denormal or zero
+    case 1: return std::ldexp(1.0f, exponent % 40 - 20) * (bits >> 16 & 1 ? 1.0f : -1.0f);  // cancels exactly
     case 2:
       if (!finite && exponent == 7) return std::numeric_limits<float>::infinity();
-      return std::bit_cast<float>(static_cast<uint32_t>(bits >> 32 & 0x807F0000u) | static_cast<uint32_t>(exponent % 254 + 1) << 23);
+      return std::bit_cast<float>(static_cast<uint32_t>(bits >> 32 & 0x807F0000u) | static_cast<uint32_t>(exponent % 254 + 1)
+                                                                                        << 23);
     default:
-      return std::bit_cast<float>(static_cast<uint32_t>(bits >> 32 & 0x807F0000u) | static_cast<uint32_t>(58 + exponent % 12) << 23);
+      return std::bit_cast<float>(static_cast<uint32_t>(bits >> 32 & 0x807F0000u) | static_cast<uint32_t>(58 + exponent % 12)
+                                                                                        << 23);
   }
 }
 
@@ -42,7 +42,8 @@ TEST_F(AmxTest, EveryNumberHasTheBitsOfTheDefinition) {
   const Forced forced({"amx", 0});
   int64_t denormal_operands = 0, not_finite = 0;
   for (uint64_t seed = 0; seed < 40; ++seed) {
-    Product p({.m = 16, .n = 16, .k = 32 * (1 + static_cast<int64_t>(seed) % 3), .b_form = Form::kTransposed, .in = DType::kBF16});
+    Product p(
+        {.m = 16, .n = 16, .k = 32 * (1 + static_cast<int64_t>(seed) % 3), .b_form = Form::kTransposed, .in = DType::kBF16});
     for (int64_t i = 0; i < 16; ++i) {
       for (int64_t l = 0; l < p.shape.k; ++l) {
         p.a.Set(i, l, AnyNumber(seed, i * p.shape.k + l, seed % 2 == 0));
@@ -59,7 +60,8 @@ TEST_F(AmxTest, EveryNumberHasTheBitsOfTheDefinition) {
         if (std::isnan(want)) {
           ASSERT_TRUE(std::isnan(got)) << seed << ": " << i << "," << j;
         } else {
-          ASSERT_EQ(std::bit_cast<uint32_t>(got), std::bit_cast<uint32_t>(want)) << seed << ": " << i << "," << j << ": " << got << " " << want;
+          ASSERT_EQ(std::bit_cast<uint32_t>(got), std::bit_cast<uint32_t>(want))
+              << seed << ": " << i << "," << j << ": " << got << " " << want;
         }
       }
     }

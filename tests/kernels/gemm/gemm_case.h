@@ -121,7 +121,8 @@ inline Matrix ExpectedC(const Product& p, Order order) {
   for (int64_t i = 0; i < p.shape.m; ++i) {
     for (int64_t j = 0; j < p.shape.n; ++j) {
       float sum = order == Order::kTiles
-                      ? SumOnTiles(p.shape.k, [&](int64_t l) { return p.A(i, l); }, [&](int64_t l) { return p.B(l, j); })
+                      ? SumOnTiles(
+                            p.shape.k, [&](int64_t l) { return p.A(i, l); }, [&](int64_t l) { return p.B(l, j); })
                       : 0;
       for (int64_t l = 0; order != Order::kTiles && l < p.shape.k; ++l) {
         const int64_t t = order == Order::kAscending ? l : l ^ 1;

@@ -88,17 +88,14 @@ TEST(GemmImplTest, TheForcedImplementationRuns) {
 
 class GemmDeathTest : public testing::Test {
  protected:
-  void SetUp() override {
-    testing::FLAGS_gtest_death_test_style = "threadsafe";
-  }  // the environment is read once
+  void SetUp() override { testing::FLAGS_gtest_death_test_style = "threadsafe"; }  // the environment is read once
 };
 
 TEST_F(GemmDeathTest, TheEnvironmentForcesAnImplementation) {
   EXPECT_EXIT(
       {
         setenv("JEVONS_GEMM", "ref", 1);
-        std::exit(GemmImplementation(DType::kF32) == "ref" && GemmImplementation(DType::kBF16) == "ref" ? 0
-                                                                                                        : 1);
+        std::exit(GemmImplementation(DType::kF32) == "ref" && GemmImplementation(DType::kBF16) == "ref" ? 0 : 1);
       },
       testing::ExitedWithCode(0), "");
   EXPECT_EXIT(
@@ -125,7 +122,8 @@ TEST_F(GemmDeathTest, TheForcedTableServesProductsUnlessTheyAreNamed) {
                   : 1);
   };
   for (const char* table : {"cpu", "ref"}) {
-    for (const char* named : {"", "amx", "cpu"}) EXPECT_EXIT(run(table, named), testing::ExitedWithCode(0), "") << table << " " << named;
+    for (const char* named : {"", "amx", "cpu"})
+      EXPECT_EXIT(run(table, named), testing::ExitedWithCode(0), "") << table << " " << named;
   }
 }
 

@@ -36,9 +36,8 @@ void CheckCase(const GemmCase& t) {
 }
 
 TEST(GemmTest, EveryFormModeAndTypeHasTheBitsOfTheDefinition) {
-  constexpr std::array<int64_t, 3> kShapes[] = {{1, 1, 1},     {7, 64, 16}, {13, 67, 31},  {49, 131, 33},
-                                                {12, 300, 17}, {97, 5, 8},  {2, 17, 1100}, {0, 5, 5},
-                                                {5, 0, 5},     {5, 5, 0}};
+  constexpr std::array<int64_t, 3> kShapes[] = {{1, 1, 1},  {7, 64, 16},   {13, 67, 31}, {49, 131, 33}, {12, 300, 17},
+                                                {97, 5, 8}, {2, 17, 1100}, {0, 5, 5},    {5, 0, 5},     {5, 5, 0}};
   for (const Form a_form : kForms) {
     for (const Form b_form : kForms) {
       for (const WriteMode mode : kModes) {
@@ -96,8 +95,7 @@ TEST(GemmTest, ARowDoesNotDependOnTheNumberOfRows) {
           Gemm(OpContext{}, desc);
           for (int64_t i = t.m - m; i < t.m; ++i) {
             for (int64_t j = 0; j < t.n; ++j) {
-              ASSERT_EQ(some.c.Get(i, j), all.c.Get(i, j))
-                  << GemmImplementation(in) << " m " << m << " row " << i;
+              ASSERT_EQ(some.c.Get(i, j), all.c.Get(i, j)) << GemmImplementation(in) << " m " << m << " row " << i;
             }
           }
         }
@@ -113,12 +111,7 @@ TEST(GemmTest, ThreadsDoNotChangeBits) {
       const Forced forced(variant);
       for (const GemmCase& t :
            {GemmCase{.m = 601, .n = 330, .k = 120, .b_form = Form::kTransposed, .in = in},
-            GemmCase{.m = 130,
-            .n = 260,
-            .k = 1200,
-            .a_form = Form::kTransposed,
-            .mode = WriteMode::kAdd,
-            .in = in},
+            GemmCase{.m = 130, .n = 260, .k = 1200, .a_form = Form::kTransposed, .mode = WriteMode::kAdd, .in = in},
             GemmCase{.m = 32, .n = 64, .k = 4096, .a_form = Form::kTransposed, .in = in}}) {
         omp_set_num_threads(1);
         Product alone(t);
@@ -148,8 +141,7 @@ TEST(GemmTest, EachThreadOfAParallelRegionGetsItsOwnProduct) {
       }
 #pragma omp parallel for num_threads(3) schedule(dynamic, 1)
       for (size_t i = 0; i < inside.size(); ++i) Gemm(OpContext{}, inside[i].desc());
-      for (size_t i = 0; i < inside.size(); ++i)
-        EXPECT_TRUE(inside[i].c == alone[i].c) << GemmImplementation(in) << i;
+      for (size_t i = 0; i < inside.size(); ++i) EXPECT_TRUE(inside[i].c == alone[i].c) << GemmImplementation(in) << i;
     }
   }
 }
@@ -177,8 +169,7 @@ TEST(GroupedGemmTest, EqualsItsProductsOneByOne) {
           grouped.emplace_back(t, seed);
         }
         for (const int64_t k : {0, 3, 600}) {
-          const GemmCase t{
-              .m = 30, .n = 40, .k = k, .a_form = Form::kTransposed, .mode = WriteMode::kAdd, .in = in};
+          const GemmCase t{.m = 30, .n = 40, .k = k, .a_form = Form::kTransposed, .mode = WriteMode::kAdd, .in = in};
           single.emplace_back(t, ++seed);
           grouped.emplace_back(t, seed);
         }
@@ -215,10 +206,7 @@ TEST(GemmTest, InfinityAndNanStayInTheirRow) {
       for (int64_t i = 0; i < 9; ++i) {
         for (int64_t j = 0; j < 19; ++j) {
           const float c = p.c.Get(i, j);
-          EXPECT_TRUE(i == 3   ? c == kInf
-                      : i == 5 ? std::isnan(c)
-                               : std::isfinite(c))
-              << GemmImplementation(in) << i;
+          EXPECT_TRUE(i == 3 ? c == kInf : i == 5 ? std::isnan(c) : std::isfinite(c)) << GemmImplementation(in) << i;
         }
       }
     }
@@ -248,8 +236,8 @@ TEST(RefGemmTest, ComplexStepGivesTheDerivative) {
   using Complex = std::complex<double>;
   const std::vector<Complex> a = {{1, 0}, {2, 1e-30}}, b = {{5, 0}, {7, 0}};  // step in a[0,1]
   Complex c = {100, 0};
-  ref::Gemm<Complex, Complex, Complex>(1, 1, 2, {a.data(), 2, Form::kPlain}, {b.data(), 2, Form::kTransposed},
-                                       WriteMode::kAdd, &c, 1);
+  ref::Gemm<Complex, Complex, Complex>(1, 1, 2, {a.data(), 2, Form::kPlain}, {b.data(), 2, Form::kTransposed}, WriteMode::kAdd,
+                                       &c, 1);
   EXPECT_EQ(c.real(), 119);
   EXPECT_DOUBLE_EQ(c.imag() * 1e30, 7);
 }

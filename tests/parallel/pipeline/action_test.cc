@@ -12,8 +12,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 
 TEST(ActionTest, PrintsAndParsesEveryKind) {
-  for (const char* text :
-       {"2F0", "2B0", "2I0", "2W0", "13R119", "3G0", "0SF7", "1RF7", "1SB7", "0RB7", "0F7&5B1", "3F0&3I1"}) {
+  for (const char* text : {"2F0", "2B0", "2I0", "2W0", "13R119", "3G0", "0SF7", "1RF7", "1SB7", "0RB7", "0F7&5B1", "3F0&3I1"}) {
     const auto action = ParseAction(text);
     ASSERT_TRUE(action.ok()) << action.status();
     EXPECT_EQ(ToString(*action), text);
@@ -26,13 +25,12 @@ TEST(ActionTest, PrintsAndParsesEveryKind) {
 
 TEST(ActionTest, RefusesWhatIsNoAction) {
   for (const char* text :
-       {"", "F", "2F", "F0", "2X0", "2f0", "2F0x", "-2F0", "2F-1", "2 F0", "2F0&", "&2F0", "2B0&2F1",
-        "2F0&2W1", "2F0&2F1", "2F0&2B1&2B2", "2F99999999999", "2SF0&2B1", "2F0&2G1", "2G", "2SX0"}) {
+       {"",     "F",       "2F",      "F0",      "2X0",         "2f0",           "2F0x",     "-2F0",    "2F-1", "2 F0", "2F0&",
+        "&2F0", "2B0&2F1", "2F0&2W1", "2F0&2F1", "2F0&2B1&2B2", "2F99999999999", "2SF0&2B1", "2F0&2G1", "2G",   "2SX0"}) {
     const auto action = ParseAction(text);
     ASSERT_FALSE(action.ok()) << text;
     EXPECT_EQ(ExitCodeOf(action.status()), ExitCode::kUsage);
-    EXPECT_THAT(std::string(action.status().message()),
-                HasSubstr("'" + std::string(text) + "' is no action"));
+    EXPECT_THAT(std::string(action.status().message()), HasSubstr("'" + std::string(text) + "' is no action"));
   }
 }
 
@@ -58,8 +56,7 @@ TEST(ScheduleTest, NamesTheLineThatIsWrong) {
   };
   EXPECT_THAT(message("schedule s stages 1 micro_batches 1\nroute 0\nrank 0F0 0Q0"),
               AllOf(HasSubstr("line 3"), HasSubstr("'0Q0'")));
-  EXPECT_THAT(message("schedule s stages one micro_batches 1"),
-              AllOf(HasSubstr("line 1"), HasSubstr("'schedule NAME")));
+  EXPECT_THAT(message("schedule s stages one micro_batches 1"), AllOf(HasSubstr("line 1"), HasSubstr("'schedule NAME")));
   EXPECT_THAT(message("\nroute 0 x"), AllOf(HasSubstr("line 2"), HasSubstr("'x'")));
   EXPECT_THAT(message("ranks 0F0"), HasSubstr("'ranks'"));
 }

@@ -43,21 +43,18 @@ TEST(BubbleTest, GPipeAnd1F1BForAllDurations) {
   for (const auto& [pp, m] : {std::pair{1, 3}, {2, 1}, {4, 2}, {4, 4}, {5, 7}, {8, 20}}) {
     for (const Kind kind : {Kind::kGPipe, Kind::k1F1B}) {
       const Schedule schedule = Make(kind, pp, m);
-      ForAllDurations(false, [&, pp = pp](const Durations& d) {
-        ASSERT_EQ(Bubbles(schedule, d), Everywhere(pp, (pp - 1) * (d.f + d.b())));
-      });
+      ForAllDurations(
+          false, [&, pp = pp](const Durations& d) { ASSERT_EQ(Bubbles(schedule, d), Everywhere(pp, (pp - 1) * (d.f + d.b()))); });
     }
   }
 }
 
 // (PP-1)(F+B)/v with the F and B of a rank, v times those of a stage.
 TEST(BubbleTest, InterleavedForAllDurations) {
-  for (const auto& [pp, m, v] :
-       {std::tuple{1, 3, 2}, {2, 2, 2}, {2, 6, 3}, {4, 4, 2}, {4, 8, 2}, {4, 12, 4}}) {
+  for (const auto& [pp, m, v] : {std::tuple{1, 3, 2}, {2, 2, 2}, {2, 6, 3}, {4, 4, 2}, {4, 8, 2}, {4, 12, 4}}) {
     const Schedule schedule = Make(Kind::kInterleaved, pp, m, v);
-    ForAllDurations(false, [&, pp = pp](const Durations& d) {
-      ASSERT_EQ(Bubbles(schedule, d), Everywhere(pp, (pp - 1) * (d.f + d.b())));
-    });
+    ForAllDurations(
+        false, [&, pp = pp](const Durations& d) { ASSERT_EQ(Bubbles(schedule, d), Everywhere(pp, (pp - 1) * (d.f + d.b()))); });
   }
 }
 
@@ -67,8 +64,7 @@ TEST(BubbleTest, ZeroBubbleH1WhereWeightPartIsShortest) {
     const Schedule schedule = Make(Kind::kZBH1, pp, m);
     ForAllDurations(false, [&, pp = pp](const Durations& d) {
       const auto formula = Everywhere(pp, (pp - 1) * (d.f + d.b() - 2 * d.w));
-      ASSERT_EQ(Bubbles(schedule, d) == formula, d.w <= std::min(d.f, d.i))
-          << d.f << " " << d.i << " " << d.w;
+      ASSERT_EQ(Bubbles(schedule, d) == formula, d.w <= std::min(d.f, d.i)) << d.f << " " << d.i << " " << d.w;
     });
   }
 }
@@ -132,8 +128,7 @@ TEST(ActivationTest, AsManyMicroBatchesAsPublished) {
   for (const int pp : {2, 4, 8, 16}) {
     EXPECT_EQ(CountsOf(Make(Kind::kDualPipe, pp, 4 * pp)).held, all(pp, pp + 1));
     EXPECT_EQ(CountsOf(Make(Kind::kDualPipe, pp, 4 * pp)).in_flight, all(pp, pp + 1));
-    EXPECT_EQ(CountsOf(Make(Kind::kDualPipeV, pp, 4 * pp)).held,
-              all(pp, 2 * pp + 1));  // stages: half a rank each
+    EXPECT_EQ(CountsOf(Make(Kind::kDualPipeV, pp, 4 * pp)).held, all(pp, 2 * pp + 1));  // stages: half a rank each
   }
   // PP + (PP-1)/v of a rank's share, counted in stages.
   for (const auto& [pp, v] : {std::pair{2, 2}, {4, 2}, {4, 3}, {8, 4}}) {

@@ -31,19 +31,11 @@ uint64_t Factor(int stage) { return 2 * Mix(1, stage, 0) + 1; }
 
 // The arithmetic of a row, for the stages and for the serial run.
 uint64_t FirstInput(int micro_batch, size_t i) { return Mix(2, micro_batch, i); }
-uint64_t OutputOf(int stage, int micro_batch, size_t i, uint64_t x) {
-  return x * Factor(stage) + Mix(3 + stage, micro_batch, i);
-}
-uint64_t KeptOf(int stage, int micro_batch, size_t i, uint64_t x) {
-  return x ^ Mix(5000 + stage, micro_batch, i);
-}
+uint64_t OutputOf(int stage, int micro_batch, size_t i, uint64_t x) { return x * Factor(stage) + Mix(3 + stage, micro_batch, i); }
+uint64_t KeptOf(int stage, int micro_batch, size_t i, uint64_t x) { return x ^ Mix(5000 + stage, micro_batch, i); }
 uint64_t LastGradient(uint64_t kept) { return kept * 3 + 1; }
-uint64_t InputGradientOf(int stage, uint64_t gradient, uint64_t kept) {
-  return gradient * Factor(stage) + kept;
-}
-int64_t WeightGradientOf(uint64_t gradient, uint64_t kept) {
-  return static_cast<int64_t>(gradient * kept >> 32);
-}
+uint64_t InputGradientOf(int stage, uint64_t gradient, uint64_t kept) { return gradient * Factor(stage) + kept; }
+int64_t WeightGradientOf(uint64_t gradient, uint64_t kept) { return static_cast<int64_t>(gradient * kept >> 32); }
 int64_t LossOf(uint64_t y) { return static_cast<int64_t>(y >> 32); }
 
 // [stages] weight gradients, then the loss.
@@ -69,18 +61,12 @@ std::vector<int64_t> SerialRun(const Schedule& schedule, size_t width) {
   return sums;
 }
 
-std::span<std::byte> BytesOf(std::vector<uint64_t>& values) {
-  return std::as_writable_bytes(std::span(values));
-}
+std::span<std::byte> BytesOf(std::vector<uint64_t>& values) { return std::as_writable_bytes(std::span(values)); }
 
 }  // namespace
 
 ToyStage::ToyStage(const Schedule& schedule, int stage, const ToyOptions& options, ToyMemory& memory)
-    : schedule_(schedule),
-      stage_(stage),
-      options_(options),
-      memory_(memory),
-      recomputed_(schedule.micro_batches) {
+    : schedule_(schedule), stage_(stage), options_(options), memory_(memory), recomputed_(schedule.micro_batches) {
   for (const auto& list : schedule.actions)
     for (const Action& action : list)
       if (action.first().kind == Kind::kRecompute && action.first().stage == stage)
@@ -131,15 +117,13 @@ void ToyStage::MakeKept(int micro_batch, MicroBatch& state) {
 }
 
 void ToyStage::Publish(std::map<int, Buffer>& spans, int micro_batch, Buffer buffer) {
-  JEVONS_CHECK(spans.emplace(micro_batch, std::move(buffer)).second,
-               "a result of stage %d that is there already", stage_);
+  JEVONS_CHECK(spans.emplace(micro_batch, std::move(buffer)).second, "a result of stage %d that is there already", stage_);
   peak_spans_ = std::max(peak_spans_, spans.size());
 }
 
 void ToyStage::ReleaseSpan(std::map<int, Buffer>& spans, int micro_batch) {
   const auto at = spans.find(micro_batch);
-  JEVONS_CHECK(at != spans.end(), "stage %d releases what it has not made of micro-batch %d", stage_,
-               micro_batch);
+  JEVONS_CHECK(at != spans.end(), "stage %d releases what it has not made of micro-batch %d", stage_, micro_batch);
   Poison(at->second);
   spans.erase(at);
 }
@@ -201,8 +185,7 @@ Phases ToyStage::Recompute(int micro_batch) {
 
 std::span<std::byte> ToyStage::OutputGradient(int micro_batch) {
   MicroBatch& state = Opened(micro_batch);
-  JEVONS_CHECK(!last() && state.forwarded && state.gradient == nullptr, "the gradient of stage %d arrives",
-               stage_);
+  JEVONS_CHECK(!last() && state.forwarded && state.gradient == nullptr, "the gradient of stage %d arrives", stage_);
   state.gradient = NewBuffer(micro_batch);
   return BytesOf(*state.gradient);
 }
@@ -243,9 +226,7 @@ Phases ToyStage::Backward(int micro_batch) {
   BackwardWeight(micro_batch);
 }
 
-std::span<const std::byte> ToyStage::InputGradient(int micro_batch) {
-  return BytesOf(*input_gradients_.at(micro_batch));
-}
+std::span<const std::byte> ToyStage::InputGradient(int micro_batch) { return BytesOf(*input_gradients_.at(micro_batch)); }
 
 void ToyStage::ReleaseInputGradient(int micro_batch) { ReleaseSpan(input_gradients_, micro_batch); }
 
@@ -265,11 +246,9 @@ int PeakOpen(const Schedule& schedule, int rank) {
   for (const Action& action : schedule.actions[rank]) {
     for (const auto& [kind, stage, micro_batch] : action.tasks()) {
       if (kind == Kind::kRecvForward) received.insert({stage, micro_batch});
-      open +=
-          kind == Kind::kRecvForward || (kind == Kind::kForward && received.count({stage, micro_batch}) == 0);
+      open += kind == Kind::kRecvForward || (kind == Kind::kForward && received.count({stage, micro_batch}) == 0);
       peak = std::max(peak, open);
-      open -= kind == Kind::kBackward || kind == Kind::kBackwardWeight ||
-              (schedule.forward_only && kind == Kind::kForward);
+      open -= kind == Kind::kBackward || kind == Kind::kBackwardWeight || (schedule.forward_only && kind == Kind::kForward);
     }
   }
   return peak;
@@ -397,8 +376,7 @@ class RandomLists {
   }
   // Some backwards recompute first, right before or earlier.
   void BackwardIsReady(int stage, int micro_batch) {
-    ready_.push_back(Uniform(4) == 0 ? Task{Kind::kRecompute, stage, micro_batch}
-                                     : RandomBackward(stage, micro_batch));
+    ready_.push_back(Uniform(4) == 0 ? Task{Kind::kRecompute, stage, micro_batch} : RandomBackward(stage, micro_batch));
   }
   void Follow(const Task& done) {
     const auto [kind, stage, micro_batch] = done;
@@ -440,8 +418,7 @@ std::vector<Schedule> ExecutableSchedules(int pp) {
   for (const ScheduleKind kind : kAllScheduleKinds) {
     for (int micro_batches = 1; micro_batches <= 2 * pp + 1; ++micro_batches) {
       for (int stages = 1; stages <= 3; ++stages) {
-        const ScheduleShape shape{
-            .kind = kind, .pp = pp, .micro_batches = micro_batches, .virtual_stages = stages};
+        const ScheduleShape shape{.kind = kind, .pp = pp, .micro_batches = micro_batches, .virtual_stages = stages};
         if (!shape.Validate().ok()) continue;
         const auto schedule = ExecutableSchedule(shape, /*recompute=*/micro_batches % 2 == 0);
         JEVONS_CHECK(schedule.ok(), "%s", std::string(schedule.status().message()).c_str());

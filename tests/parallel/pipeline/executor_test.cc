@@ -111,8 +111,7 @@ TEST(ExecutorFuzzTest, DelaysChangeNothing) {
         [&](Communicator& pp) {
           std::mt19937 delays(seed * 64 + 32 + pp.rank());
           CheckExecutor(pp, schedule, {.before = [&](const Task&) {
-                          if (delays() % 4 == 0)
-                            std::this_thread::sleep_for(std::chrono::microseconds(delays() % 200));
+                          if (delays() % 4 == 0) std::this_thread::sleep_for(std::chrono::microseconds(delays() % 200));
                         }});
         },
         SlowAndRandom(seed));
@@ -125,13 +124,11 @@ TEST(ExecutableScheduleTest, OneRankTakesMicroBatchesOneByOne) {
               HasSubstr("\nrank 0F0 0B0 0F1 0B1 0F2 0B2 0G0\n"));
   EXPECT_THAT(ToString(Executable({.kind = ScheduleKind::k1F1B, .pp = 1, .micro_batches = 2}, true)),
               HasSubstr("\nrank 0F0 0R0 0B0 0F1 0R1 0B1 0G0\n"));
-  EXPECT_EQ(ExitCodeOf(ExecutableSchedule({.kind = ScheduleKind::kDualPipe, .pp = 3}, false).status()),
-            ExitCode::kUsage);
+  EXPECT_EQ(ExitCodeOf(ExecutableSchedule({.kind = ScheduleKind::kDualPipe, .pp = 3}, false).status()), ExitCode::kUsage);
 }
 
 TEST(ForwardOnlyTest, KeepsTheForwardsAndTheirMessages) {
-  const Schedule schedule =
-      ForwardOnly(Executable({.kind = ScheduleKind::kDualPipeV, .pp = 2, .micro_batches = 4}));
+  const Schedule schedule = ForwardOnly(Executable({.kind = ScheduleKind::kDualPipeV, .pp = 2, .micro_batches = 4}));
   const std::string text = ToString(schedule);
   EXPECT_THAT(text, HasSubstr("schedule dualpipev stages 4 micro_batches 4 forward_only\n"));
   EXPECT_EQ(text.find_first_of("BIWG&", text.find("rank")), std::string::npos) << text;
@@ -143,9 +140,7 @@ TEST(ForwardOnlyTest, KeepsTheForwardsAndTheirMessages) {
 
 TEST(ForwardOnlyTest, IsValidatedByTheSameRules) {
   const auto message = [](const std::string& lists) {
-    return std::string(
-        Validate(Parse("schedule test stages 2 micro_batches 2 forward_only\nroute 0 1\n" + lists))
-            .message());
+    return std::string(Validate(Parse("schedule test stages 2 micro_batches 2 forward_only\nroute 0 1\n" + lists)).message());
   };
   EXPECT_EQ(message("rank 0F0 0SF0 0F1 0SF1\nrank 1RF0 1F0 1RF1 1F1\n"), "");
   EXPECT_EQ(message("rank 0F0 0F1\nrank 1F0 1F1\n"), "");
@@ -195,13 +190,12 @@ class ExecutorDeathTest : public testing::Test {
 const auto kLostPeer = testing::ExitedWithCode(static_cast<int>(ExitCode::kPeerLost));
 
 // 2 stages on 2 ranks; every rank runs its own idea of the schedule.
-void RunLists(double deadline, const std::string& of_rank_0, const std::string& of_rank_1,
-              const ToyOptions& options = {}) {
+void RunLists(double deadline, const std::string& of_rank_0, const std::string& of_rank_1, const ToyOptions& options = {}) {
   SetWatchdogDeadline(deadline);
   RunLoopback(2, [&](Communicator& world) {
     const auto pp = world.Split(0, "pp");
-    const Schedule schedule = Parse("schedule test stages 2 micro_batches 4\nroute 0 1\n" +
-                                    (world.rank() == 0 ? of_rank_0 : of_rank_1));
+    const Schedule schedule =
+        Parse("schedule test stages 2 micro_batches 4\nroute 0 1\n" + (world.rank() == 0 ? of_rank_0 : of_rank_1));
     CheckExecutor(*pp, schedule, options);
   });
 }
@@ -226,10 +220,9 @@ TEST_F(ExecutorDeathTest, ARankThatStopsIsNamedWithItsAction) {
     }};
   };
   // In its own work, so that its message does not come.
-  EXPECT_EXIT(
-      RunLists(0.3, kOrder, kOrder, stop_at({TaskKind::kForward, 0, 2})), kLostPeer,
-      "rank 1 of 2, pp.Receive, call 2 of the group.*waited 0.3 s in 1RF2 for rank 0, which has not come to "
-      "0SF2; last calls: .*pp.Receive 2 in 1RF2 .open");
+  EXPECT_EXIT(RunLists(0.3, kOrder, kOrder, stop_at({TaskKind::kForward, 0, 2})), kLostPeer,
+              "rank 1 of 2, pp.Receive, call 2 of the group.*waited 0.3 s in 1RF2 for rank 0, which has not come to "
+              "0SF2; last calls: .*pp.Receive 2 in 1RF2 .open");
   // Before it takes what is sent to it: too many are under way.
   EXPECT_EXIT(RunLists(0.3, kOrder, kOrder, stop_at({TaskKind::kForward, 1, 0})), kLostPeer,
               "rank 0 of 2, pp.Send, call 1 of the group.*waited 0.3 s in 0SF1 for rank 1, which has not "
@@ -249,8 +242,7 @@ TEST_F(ExecutorDeathTest, TakesOnlyWhatItCanRun) {
       if (pp.rank() == 0) Executor(schedule, pp, {}, given);
     });
   };
-  EXPECT_DEATH(run("route 0 1\nrank 0F0 0SF0 0RB0 0B0\nrank 1F0 1RF0 1B0 1SB0\n", {0}),
-               "rank 1 runs 1RF0 after");
+  EXPECT_DEATH(run("route 0 1\nrank 0F0 0SF0 0RB0 0B0\nrank 1F0 1RF0 1B0 1SB0\n", {0}), "rank 1 runs 1RF0 after");
   EXPECT_DEATH(run("route 0 1\nrank 0F0 0B0\nrank 1F0 1B0\n", {0}), "test has no communication inserted");
   EXPECT_DEATH(run("route 0 0\nrank 0F0 1F0 1B0 0B0\n", {0, 1}), "schedule test of 1 ranks on 2");
   const std::string good = "route 0 1\nrank 0F0 0SF0 0RB0 0B0\nrank 1RF0 1F0 1B0 1SB0\n";

@@ -15,33 +15,27 @@ namespace {
 bool All(int, const Task&) { return true; }
 
 TEST(PassesTest, SplitsAndJoinsBackwards) {
-  const Schedule whole =
-      Parse("schedule s stages 2 micro_batches 2\nroute 0 0\nrank 0F0 1F0 0F1 1F1&1B0 0B0 1B1 0B1\n");
+  const Schedule whole = Parse("schedule s stages 2 micro_batches 2\nroute 0 0\nrank 0F0 1F0 0F1 1F1&1B0 0B0 1B1 0B1\n");
   const Schedule split = SplitBackward(whole, All);
   EXPECT_EQ(ToString(split),
             "schedule s stages 2 micro_batches 2\nroute 0 0\n"
             "rank 0F0 1F0 0F1 1F1&1I0 1W0 0I0 0W0 1I1 1W1 0I1 0W1\n");
   EXPECT_EQ(JoinBackward(split, All), whole);
   const Schedule some = SplitBackward(whole, [](int, const Task& task) { return task.stage == 0; });
-  EXPECT_EQ(ToString(some),
-            "schedule s stages 2 micro_batches 2\nroute 0 0\nrank 0F0 1F0 0F1 1F1&1B0 0I0 0W0 1B1 0I1 0W1\n");
+  EXPECT_EQ(ToString(some), "schedule s stages 2 micro_batches 2\nroute 0 0\nrank 0F0 1F0 0F1 1F1&1B0 0I0 0W0 1B1 0I1 0W1\n");
 }
 
 TEST(PassesTest, JoinsOnlyWhatStandsTogether) {
-  const Schedule apart =
-      Parse("schedule s stages 1 micro_batches 2\nroute 0\nrank 0F0 0I0 0F1 0W0 0I1 0W1\n");
-  EXPECT_EQ(ToString(JoinBackward(apart, All)),
-            "schedule s stages 1 micro_batches 2\nroute 0\nrank 0F0 0I0 0F1 0W0 0B1\n");
+  const Schedule apart = Parse("schedule s stages 1 micro_batches 2\nroute 0\nrank 0F0 0I0 0F1 0W0 0I1 0W1\n");
+  EXPECT_EQ(ToString(JoinBackward(apart, All)), "schedule s stages 1 micro_batches 2\nroute 0\nrank 0F0 0I0 0F1 0W0 0B1\n");
   EXPECT_EQ(JoinBackward(apart, [](int, const Task& task) { return task.micro_batch == 0; }), apart);
 }
 
 TEST(PassesTest, RecomputesBeforeTheBackward) {
-  const Schedule schedule =
-      Parse("schedule s stages 1 micro_batches 3\nroute 0\nrank 0F0 0F1 0F2&0B0 0I1 0W1 0B2\n");
+  const Schedule schedule = Parse("schedule s stages 1 micro_batches 3\nroute 0\nrank 0F0 0F1 0F2&0B0 0I1 0W1 0B2\n");
   const auto filter = [](int rank, const Task& task) { return rank == 0 && task.micro_batch != 2; };
   const Schedule longer = InsertRecompute(schedule, filter);
-  EXPECT_EQ(ToString(longer),
-            "schedule s stages 1 micro_batches 3\nroute 0\nrank 0F0 0F1 0R0 0F2&0B0 0R1 0I1 0W1 0B2\n");
+  EXPECT_EQ(ToString(longer), "schedule s stages 1 micro_batches 3\nroute 0\nrank 0F0 0F1 0R0 0F2&0B0 0R1 0I1 0W1 0B2\n");
   EXPECT_EQ(Validate(longer), absl::OkStatus());
 }
 
@@ -70,8 +64,7 @@ TEST(PassesTest, CommunicationKeepsTheActionsAndTheirOrder) {
 TEST(PassesTest, BothEndsOfEveryPairOfRanksAgreeOnTheOrder) {
   for (const ScheduleShape& shape : SmallShapes(6, 12)) {
     const Schedule schedule = InsertCommunication(*MakeSchedule(shape));
-    std::map<std::pair<int, int>, std::vector<std::string>>
-        seen;  // (rank, its peer) -> messages, by their sends
+    std::map<std::pair<int, int>, std::vector<std::string>> seen;  // (rank, its peer) -> messages, by their sends
     for (int rank = 0; rank < schedule.ranks(); ++rank) {
       for (const Action& action : schedule.actions[rank]) {
         if (!action.communicates()) continue;
@@ -95,7 +88,8 @@ TEST(PassesTest, ReducesAStageAsSoonAsItIsDone) {
   EXPECT_EQ(ToString(InsertReductions(Parse("schedule s stages 2 micro_batches 1\nroute 0 0\nrank 0F0 1F0 1I0 0B0 1W0\n"))),
             "schedule s stages 2 micro_batches 1\nroute 0 0\nrank 0F0 1F0 1I0 0B0 1W0 1G0 0G0\n")
       << "stage 0 is done first, but its turn is second";
-  EXPECT_EQ(ToString(InsertReductions(Parse("schedule s stages 2 micro_batches 1\nroute 0 1\nrank 0F0 0SF0 0RB0 0B0\nrank 1RF0 1F0 1B0 1SB0\n"))),
+  EXPECT_EQ(ToString(InsertReductions(
+                Parse("schedule s stages 2 micro_batches 1\nroute 0 1\nrank 0F0 0SF0 0RB0 0B0\nrank 1RF0 1F0 1B0 1SB0\n"))),
             "schedule s stages 2 micro_batches 1\nroute 0 1\nrank 0F0 0SF0 0RB0 0B0 0G0\nrank 1RF0 1F0 1B0 1SB0 1G0\n");
 }
 

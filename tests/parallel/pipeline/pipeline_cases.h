@@ -15,8 +15,7 @@
 namespace jevons {
 
 inline Schedule Make(ScheduleKind kind, int pp, int micro_batches, int virtual_stages = 1) {
-  auto schedule = MakeSchedule(
-      {.kind = kind, .pp = pp, .micro_batches = micro_batches, .virtual_stages = virtual_stages});
+  auto schedule = MakeSchedule({.kind = kind, .pp = pp, .micro_batches = micro_batches, .virtual_stages = virtual_stages});
   JEVONS_CHECK(schedule.ok(), "%s", std::string(schedule.status().message()).c_str());
   return *std::move(schedule);
 }

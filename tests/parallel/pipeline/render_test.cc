@@ -26,8 +26,7 @@ TEST(RenderTest, NarrowLinesKeepTheLetter) {
 
 TEST(RenderTest, NothingToDrawIsEmpty) {
   const Schedule schedule = Make(ScheduleKind::k1F1B, 1, 1);
-  const auto timeline =
-      Simulate(schedule, PipelineCosts::Uniform(1, {.forward = 0, .input = 0, .weight = 0}));
+  const auto timeline = Simulate(schedule, PipelineCosts::Uniform(1, {.forward = 0, .input = 0, .weight = 0}));
   EXPECT_EQ(RenderTimeline(schedule, *timeline, 4), "rank  0 |....\n");
 }
 

@@ -37,8 +37,7 @@ TEST(SchedulesTest, DualPipeHasAsManyActionsOfEachKindAsItsStepsSay) {
   const int pp = 8, micro_batches = 20, half = pp / 2;
   const Schedule schedule = Make(Kind::kDualPipe, pp, micro_batches);
   for (int rank = 0; rank < pp; ++rank) {
-    const int h = std::min(rank, pp - 1 - rank), outside = half - h - 1,
-              main = micro_batches / 2 - pp + h + 1;
+    const int h = std::min(rank, pp - 1 - rank), outside = half - h - 1, main = micro_batches / 2 - pp + h + 1;
     const int unpaired = rank == half - 1 || rank == half;
     int pairs = 0, forward = 0, full = 0, input = 0, weight = 0;
     for (const Action& action : schedule.actions[rank]) {
@@ -85,9 +84,8 @@ TEST(SchedulesTest, AllValidateWithAndWithoutCommunication) {
 
 TEST(SchedulesTest, LargeOnesValidate) {
   for (const ScheduleShape& shape :
-       {ScheduleShape{Kind::k1F1B, 64, 256}, ScheduleShape{Kind::kInterleaved, 16, 128, 4},
-        ScheduleShape{Kind::kZBH1, 33, 200}, ScheduleShape{Kind::kDualPipe, 16, 120},
-        ScheduleShape{Kind::kDualPipeV, 16, 121}}) {
+       {ScheduleShape{Kind::k1F1B, 64, 256}, ScheduleShape{Kind::kInterleaved, 16, 128, 4}, ScheduleShape{Kind::kZBH1, 33, 200},
+        ScheduleShape{Kind::kDualPipe, 16, 120}, ScheduleShape{Kind::kDualPipeV, 16, 121}}) {
     EXPECT_EQ(Validate(InsertCommunication(*MakeSchedule(shape))), absl::OkStatus());
   }
 }
@@ -102,44 +100,34 @@ TEST(SchedulesTest, RefusalsNameFieldValueRuleAndNearest) {
   EXPECT_EQ(Refusal({Kind::kDualPipe, 5, 20}),
             "pp = 5: schedule dualpipe pairs each rank with one of the other half: even; nearest: 4 or 6");
   EXPECT_THAT(Refusal({Kind::kDualPipe, 1, 20}), AllOf(HasSubstr("pp = 1"), HasSubstr("nearest: 2")));
-  EXPECT_EQ(
-      Refusal({Kind::kDualPipe, 8, 17}),
-      "micro_batches = 17: schedule dualpipe sends half of them in from each end: even, at least 2 pp = 16; "
-      "nearest: 16 or 18");
+  EXPECT_EQ(Refusal({Kind::kDualPipe, 8, 17}),
+            "micro_batches = 17: schedule dualpipe sends half of them in from each end: even, at least 2 pp = 16; "
+            "nearest: 16 or 18");
   EXPECT_THAT(Refusal({Kind::kDualPipe, 8, 10}), HasSubstr("nearest: 16"));
-  EXPECT_THAT(Refusal({Kind::kDualPipeV, 4, 7}),
-              AllOf(HasSubstr("micro_batches = 7"), HasSubstr("nearest: 8")));
-  EXPECT_THAT(
-      Refusal({Kind::kInterleaved, 4, 6, 2}),
-      AllOf(HasSubstr("micro_batches = 6"), HasSubstr("groups of pp = 4"), HasSubstr("nearest: 4 or 8")));
+  EXPECT_THAT(Refusal({Kind::kDualPipeV, 4, 7}), AllOf(HasSubstr("micro_batches = 7"), HasSubstr("nearest: 8")));
+  EXPECT_THAT(Refusal({Kind::kInterleaved, 4, 6, 2}),
+              AllOf(HasSubstr("micro_batches = 6"), HasSubstr("groups of pp = 4"), HasSubstr("nearest: 4 or 8")));
   EXPECT_THAT(Refusal({Kind::kInterleaved, 4, 3, 2}), HasSubstr("nearest: 4"));
-  EXPECT_THAT(Refusal({Kind::kInterleaved, 4, 8, 1}),
-              AllOf(HasSubstr("virtual_stages = 1"), HasSubstr("nearest: 2")));
-  EXPECT_THAT(Refusal({Kind::k1F1B, 4, 8, 2}),
-              AllOf(HasSubstr("virtual_stages = 2"), HasSubstr("nearest: 1")));
+  EXPECT_THAT(Refusal({Kind::kInterleaved, 4, 8, 1}), AllOf(HasSubstr("virtual_stages = 1"), HasSubstr("nearest: 2")));
+  EXPECT_THAT(Refusal({Kind::k1F1B, 4, 8, 2}), AllOf(HasSubstr("virtual_stages = 2"), HasSubstr("nearest: 1")));
   EXPECT_THAT(Refusal({Kind::k1F1B, 0, 8}), AllOf(HasSubstr("pp = 0"), HasSubstr("nearest: 1")));
   EXPECT_THAT(Refusal({Kind::kGPipe, 2, 0}), AllOf(HasSubstr("micro_batches = 0"), HasSubstr("nearest: 1")));
 }
 
 TEST(SchedulesTest, RefusesAbsurdSizesBeforeAllocating) {
   constexpr int kHuge = std::numeric_limits<int>::max();
-  EXPECT_THAT(Refusal({Kind::k1F1B, kHuge, 1}),
-              AllOf(HasSubstr("pp = 2147483647"), HasSubstr("nearest: 4096")));
+  EXPECT_THAT(Refusal({Kind::k1F1B, kHuge, 1}), AllOf(HasSubstr("pp = 2147483647"), HasSubstr("nearest: 4096")));
   EXPECT_THAT(Refusal({Kind::kDualPipeV, kHuge, kHuge}), HasSubstr("nearest: 2048"));
-  EXPECT_THAT(Refusal({Kind::kInterleaved, 16, 16, kHuge}),
-              AllOf(HasSubstr("virtual_stages"), HasSubstr("nearest: 256")));
-  EXPECT_THAT(Refusal({Kind::kDualPipe, 16, kHuge - 1}),
-              AllOf(HasSubstr("micro_batches"), HasSubstr("nearest: 262144")));
+  EXPECT_THAT(Refusal({Kind::kInterleaved, 16, 16, kHuge}), AllOf(HasSubstr("virtual_stages"), HasSubstr("nearest: 256")));
+  EXPECT_THAT(Refusal({Kind::kDualPipe, 16, kHuge - 1}), AllOf(HasSubstr("micro_batches"), HasSubstr("nearest: 262144")));
 }
 
 TEST(SchedulesTest, NamesParse) {
   for (const Kind kind : kAllScheduleKinds) EXPECT_EQ(*ParseScheduleKind(Name(kind)), kind);
   const auto unknown = ParseScheduleKind("dualpip");
   EXPECT_EQ(ExitCodeOf(unknown.status()), ExitCode::kUsage);
-  EXPECT_THAT(
-      std::string(unknown.status().message()),
-      HasSubstr(
-          "'dualpip' is no pipeline schedule; known: gpipe, 1f1b, interleaved, zb-h1, dualpipe, dualpipev"));
+  EXPECT_THAT(std::string(unknown.status().message()),
+              HasSubstr("'dualpip' is no pipeline schedule; known: gpipe, 1f1b, interleaved, zb-h1, dualpipe, dualpipev"));
 }
 
 }  // namespace

@@ -41,10 +41,8 @@ TEST(SimulateTest, TwoRanksByHand) {
 }
 
 TEST(SimulateTest, InputPartFreesTheRankBefore) {
-  const Schedule schedule =
-      SplitBackward(Make(ScheduleKind::k1F1B, 2, 1), [](int, const Task&) { return true; });
-  const Timeline timeline =
-      TimelineOf(schedule, PipelineCosts::Uniform(2, {.forward = 1, .input = 2, .weight = 4}));
+  const Schedule schedule = SplitBackward(Make(ScheduleKind::k1F1B, 2, 1), [](int, const Task&) { return true; });
+  const Timeline timeline = TimelineOf(schedule, PipelineCosts::Uniform(2, {.forward = 1, .input = 2, .weight = 4}));
   EXPECT_THAT(timeline.ranks[0].actions, ElementsAre(TimeSpan{0, 1}, TimeSpan{4, 6}, TimeSpan{6, 10}));
   EXPECT_THAT(timeline.ranks[1].actions, ElementsAre(TimeSpan{1, 2}, TimeSpan{2, 4}, TimeSpan{4, 8}));
 }
@@ -52,12 +50,12 @@ TEST(SimulateTest, InputPartFreesTheRankBefore) {
 TEST(SimulateTest, CostsOfEachStageAndPair) {
   const Schedule schedule =
       Parse("schedule s stages 2 micro_batches 2\nroute 0 0\nrank 0F0 1F0 0F1&1B0 1F1&0I0 0W0 0R1 1B1 0B1\n");
-  const PipelineCosts costs = {.stages = {{.forward = 1, .input = 2, .weight = 4, .recompute = 8},
-                                          {.forward = 16, .input = 32, .weight = 64}},
-                               .overlapped = {100, 200, 300, 400}};  // F0&B0 F0&B1 F1&B0 F1&B1
+  const PipelineCosts costs = {
+      .stages = {{.forward = 1, .input = 2, .weight = 4, .recompute = 8}, {.forward = 16, .input = 32, .weight = 64}},
+      .overlapped = {100, 200, 300, 400}};  // F0&B0 F0&B1 F1&B0 F1&B1
   EXPECT_THAT(TimelineOf(schedule, costs).ranks[0].actions,
-              ElementsAre(TimeSpan{0, 1}, TimeSpan{1, 17}, TimeSpan{17, 217}, TimeSpan{217, 513},
-                          TimeSpan{513, 517}, TimeSpan{517, 525}, TimeSpan{525, 621}, TimeSpan{621, 627}));
+              ElementsAre(TimeSpan{0, 1}, TimeSpan{1, 17}, TimeSpan{17, 217}, TimeSpan{217, 513}, TimeSpan{513, 517},
+                          TimeSpan{517, 525}, TimeSpan{525, 621}, TimeSpan{621, 627}));
   const RankTimeline whole = TimelineOf(schedule, costs).ranks[0];
   EXPECT_EQ(whole.forward, 1 + 16);
   EXPECT_EQ(whole.overlapped, 200 + (300 - 4));
@@ -83,14 +81,15 @@ TEST(SimulateTest, ReductionsBesideTheComputation) {
   costs.stages[1].weight = 2;  // F0 0 to 1, F1 to 2, B1 to 6, B0 to 9
   const Timeline timeline = TimelineOf(schedule, costs);
   for (const RankTimeline& rank : timeline.ranks) {
-    EXPECT_THAT(rank.actions, ElementsAre(TimeSpan{0, 1}, TimeSpan{1, 2}, TimeSpan{2, 6}, TimeSpan{6, 14}, TimeSpan{6, 9}, TimeSpan{14, 19}));
+    EXPECT_THAT(rank.actions,
+                ElementsAre(TimeSpan{0, 1}, TimeSpan{1, 2}, TimeSpan{2, 6}, TimeSpan{6, 14}, TimeSpan{6, 9}, TimeSpan{14, 19}));
     EXPECT_EQ(rank.busy, 9);
     EXPECT_EQ(rank.idle, 10);
   }
   EXPECT_EQ(timeline.makespan, 19);
   // Who comes late keeps the others of the stage, and nobody else.
-  const Schedule apart = Parse(
-      "schedule s stages 1 micro_batches 4\nroute 0\nroute 1\nrank 0F0 0B0 0F1 0B1 0G0\nrank 0F2 0F3 0B2 0B3 0G2\n");
+  const Schedule apart =
+      Parse("schedule s stages 1 micro_batches 4\nroute 0\nroute 1\nrank 0F0 0B0 0F1 0B1 0G0\nrank 0F2 0F3 0B2 0B3 0G2\n");
   PipelineCosts one = PipelineCosts::Uniform(1, {.reduce = 3});
   EXPECT_EQ(TimelineOf(apart, one).ranks[1].actions[4], (TimeSpan{6, 9}));
   one.stages[0].reduce = -1;
@@ -98,8 +97,7 @@ TEST(SimulateTest, ReductionsBesideTheComputation) {
 }
 
 TEST(SimulateTest, RecomputationRunsWhileTheGradientIsOnItsWay) {
-  const Schedule schedule =
-      InsertRecompute(Make(ScheduleKind::k1F1B, 2, 1), [](int rank, const Task&) { return rank == 0; });
+  const Schedule schedule = InsertRecompute(Make(ScheduleKind::k1F1B, 2, 1), [](int rank, const Task&) { return rank == 0; });
   const Timeline timeline = TimelineOf(schedule, PipelineCosts::Uniform(2, {.recompute = 1}));
   EXPECT_THAT(timeline.ranks[0].actions, ElementsAre(TimeSpan{0, 1}, TimeSpan{1, 2}, TimeSpan{4, 6}));
 }
@@ -131,13 +129,10 @@ TEST(SimulateTest, CommunicationChangesNoTimeAndShowsTheMessages) {
   }
   PipelineCosts costs = PipelineCosts::Uniform(2, {});
   costs.transfer = 5;
-  const Schedule schedule =
-      InsertCommunication(Make(ScheduleKind::k1F1B, 2, 1));  // 0F0 0SF0 0RB0 0B0, 1RF0 1F0 1B0 1SB0
+  const Schedule schedule = InsertCommunication(Make(ScheduleKind::k1F1B, 2, 1));  // 0F0 0SF0 0RB0 0B0, 1RF0 1F0 1B0 1SB0
   const Timeline timeline = TimelineOf(schedule, costs);
-  EXPECT_THAT(timeline.ranks[0].actions,
-              ElementsAre(TimeSpan{0, 1}, TimeSpan{1, 6}, TimeSpan{9, 14}, TimeSpan{14, 16}));
-  EXPECT_THAT(timeline.ranks[1].actions,
-              ElementsAre(TimeSpan{1, 6}, TimeSpan{6, 7}, TimeSpan{7, 9}, TimeSpan{9, 14}));
+  EXPECT_THAT(timeline.ranks[0].actions, ElementsAre(TimeSpan{0, 1}, TimeSpan{1, 6}, TimeSpan{9, 14}, TimeSpan{14, 16}));
+  EXPECT_THAT(timeline.ranks[1].actions, ElementsAre(TimeSpan{1, 6}, TimeSpan{6, 7}, TimeSpan{7, 9}, TimeSpan{9, 14}));
 }
 
 TEST(SimulateTest, MessageLeavesWhenItsRankComesToTheSend) {

@@ -31,9 +31,8 @@ constexpr char kRank0[] = "0F0 0F1 0B0 0B1", kRank1[] = "1F0 1B0 1F1 1B1";
 
 TEST(ValidateTest, TakesAStepAndItsVariants) {
   for (const std::string& text :
-       {Two(kRank0, kRank1), Two("0F0 0F1 0I0 0W0 0R1 0B1", "1F0 1I0 1F1 1W0 1B1"),
-        Two("0F0 0F1 0B1 0B0", "1F1 1B1 1F0 1B0"), Two("0F0 0F1&0B0 0B1", kRank1),
-        Two("0F0 0SF0 0F1 0RB0 0SF1 0B0 0RB1 0B1", "1RF0 1F0 1B0 1SB0 1RF1 1F1 1B1 1SB1")}) {
+       {Two(kRank0, kRank1), Two("0F0 0F1 0I0 0W0 0R1 0B1", "1F0 1I0 1F1 1W0 1B1"), Two("0F0 0F1 0B1 0B0", "1F1 1B1 1F0 1B0"),
+        Two("0F0 0F1&0B0 0B1", kRank1), Two("0F0 0SF0 0F1 0RB0 0SF1 0B0 0RB1 0B1", "1RF0 1F0 1B0 1SB0 1RF1 1F1 1B1 1SB1")}) {
     EXPECT_EQ(Validate(Parse(text)), absl::OkStatus()) << text;
   }
 }
@@ -46,41 +45,29 @@ TEST(ValidateTest, ShowsTheGridWithTheWrongCell) {
 }
 
 TEST(ValidateTest, EveryStageOfEveryMicroBatchOnce) {
-  EXPECT_THAT(Refusal(Two("0F0 0F1 0B0 0F1", kRank1)),
-              AllOf(HasSubstr("0F1 twice: already at place 1"), HasSubstr(">>0F1<<")));
-  EXPECT_THAT(Refusal(Two("0F0 0F1 0B0", kRank1)),
-              AllOf(HasSubstr("rank 0 never runs 0B1"), HasSubstr(">>end<<")));
+  EXPECT_THAT(Refusal(Two("0F0 0F1 0B0 0F1", kRank1)), AllOf(HasSubstr("0F1 twice: already at place 1"), HasSubstr(">>0F1<<")));
+  EXPECT_THAT(Refusal(Two("0F0 0F1 0B0", kRank1)), AllOf(HasSubstr("rank 0 never runs 0B1"), HasSubstr(">>end<<")));
   EXPECT_THAT(Refusal(Two("0F0 0F1 0I0 0B1", kRank1)), HasSubstr("rank 0 never runs 0W0"));
-  EXPECT_THAT(Refusal(Two("0F0 0F1 0B0 0B1 0W1", kRank1)),
-              AllOf(HasSubstr("full backward"), HasSubstr(">>0W1<<")));
-  EXPECT_THAT(Refusal(Two("0F0 0F1 0I0 0B0 0W0 0B1", kRank1)),
-              AllOf(HasSubstr("though a backward"), HasSubstr(">>0B0<<")));
+  EXPECT_THAT(Refusal(Two("0F0 0F1 0B0 0B1 0W1", kRank1)), AllOf(HasSubstr("full backward"), HasSubstr(">>0W1<<")));
+  EXPECT_THAT(Refusal(Two("0F0 0F1 0I0 0B0 0W0 0B1", kRank1)), AllOf(HasSubstr("though a backward"), HasSubstr(">>0B0<<")));
 }
 
 TEST(ValidateTest, OnItsRankInRange) {
-  EXPECT_THAT(Refusal(Two("0F0 1F1 0B0 0B1", kRank1)),
-              AllOf(HasSubstr("belongs on rank 1"), HasSubstr(">>1F1<<")));
-  EXPECT_THAT(Refusal(Two("0F0 0F1 0B0 2B1", kRank1)),
-              AllOf(HasSubstr("there are 2 stages"), HasSubstr(">>2B1<<")));
-  EXPECT_THAT(Refusal(Two("0F0 0F1 0B0 0B2", kRank1)),
-              AllOf(HasSubstr("of micro-batch 2"), HasSubstr(">>0B2<<")));
+  EXPECT_THAT(Refusal(Two("0F0 1F1 0B0 0B1", kRank1)), AllOf(HasSubstr("belongs on rank 1"), HasSubstr(">>1F1<<")));
+  EXPECT_THAT(Refusal(Two("0F0 0F1 0B0 2B1", kRank1)), AllOf(HasSubstr("there are 2 stages"), HasSubstr(">>2B1<<")));
+  EXPECT_THAT(Refusal(Two("0F0 0F1 0B0 0B2", kRank1)), AllOf(HasSubstr("of micro-batch 2"), HasSubstr(">>0B2<<")));
 }
 
 TEST(ValidateTest, AfterWhatItNeeds) {
-  EXPECT_THAT(Refusal(Two("0F0 0W0 0I0 0F1 0B1", kRank1)),
-              AllOf(HasSubstr("0W0 before 0I0"), HasSubstr(">>0W0<<")));
+  EXPECT_THAT(Refusal(Two("0F0 0W0 0I0 0F1 0B1", kRank1)), AllOf(HasSubstr("0W0 before 0I0"), HasSubstr(">>0W0<<")));
   EXPECT_THAT(Refusal(Two("0R0 0F0 0F1 0B0 0B1", kRank1)), HasSubstr(">>0R0<<"));
-  EXPECT_THAT(Refusal(Two("0F0 0F1 0B0 0R0 0B1", kRank1)),
-              AllOf(HasSubstr("after the backward"), HasSubstr(">>0R0<<")));
-  EXPECT_THAT(Refusal(Two("0F0&0B0 0F1 0B1", kRank1)),
-              AllOf(HasSubstr("0B0 before 0F0"), HasSubstr(">>0F0&0B0<<")));
+  EXPECT_THAT(Refusal(Two("0F0 0F1 0B0 0R0 0B1", kRank1)), AllOf(HasSubstr("after the backward"), HasSubstr(">>0R0<<")));
+  EXPECT_THAT(Refusal(Two("0F0&0B0 0F1 0B1", kRank1)), AllOf(HasSubstr("0B0 before 0F0"), HasSubstr(">>0F0&0B0<<")));
 }
 
 TEST(ValidateTest, DeadlockNamesTheCircle) {
   const std::string message = Refusal(Two("0F0 0B0 0F1 0B1", "1F1 1B1 1F0 1B0"));
-  EXPECT_THAT(
-      message,
-      HasSubstr("deadlock: rank 0 at 0B0 waits for 1B0 of rank 1, rank 1 at 1F1 waits for 0F1 of rank 0\n"));
+  EXPECT_THAT(message, HasSubstr("deadlock: rank 0 at 0B0 waits for 1B0 of rank 1, rank 1 at 1F1 waits for 0F1 of rank 0\n"));
   EXPECT_THAT(message, AllOf(HasSubstr(">>0B0<<"), HasSubstr(">>1F1<<"), Not(HasSubstr(">>1B1<<"))));
   // One rank that holds both stages.
   EXPECT_THAT(Refusal("schedule s stages 2 micro_batches 1\nroute 0 0\nrank 1F0 0F0 1B0 0B0\n"),
@@ -88,24 +75,17 @@ TEST(ValidateTest, DeadlockNamesTheCircle) {
 }
 
 TEST(ValidateTest, SendsMatchReceives) {
-  const auto two = [](const std::string& rank0, const std::string& rank1) {
-    return Refusal(Two(rank0, rank1));
-  };
-  const std::string good0 = "0F0 0SF0 0F1 0RB0 0SF1 0B0 0RB1 0B1",
-                    good1 = "1RF0 1F0 1B0 1SB0 1RF1 1F1 1B1 1SB1";
+  const auto two = [](const std::string& rank0, const std::string& rank1) { return Refusal(Two(rank0, rank1)); };
+  const std::string good0 = "0F0 0SF0 0F1 0RB0 0SF1 0B0 0RB1 0B1", good1 = "1RF0 1F0 1B0 1SB0 1RF1 1F1 1B1 1SB1";
   EXPECT_THAT(two("0F0 0SF0 0F1 0RB0 0B0 0RB1 0B1", good1), HasSubstr("rank 0 never runs 0SF1"));
   EXPECT_THAT(two(good0, "1RF0 1F0 1B0 1SB0 1F1 1B1 1SB1"), HasSubstr("rank 1 never runs 1RF1"));
-  EXPECT_THAT(two("0SF0 0F0 0F1 0RB0 0SF1 0B0 0RB1 0B1", good1),
-              AllOf(HasSubstr("anything to send"), HasSubstr(">>0SF0<<")));
-  EXPECT_THAT(two(good0, "1F0 1RF0 1B0 1SB0 1RF1 1F1 1B1 1SB1"),
-              AllOf(HasSubstr("after the task"), HasSubstr(">>1RF0<<")));
+  EXPECT_THAT(two("0SF0 0F0 0F1 0RB0 0SF1 0B0 0RB1 0B1", good1), AllOf(HasSubstr("anything to send"), HasSubstr(">>0SF0<<")));
+  EXPECT_THAT(two(good0, "1F0 1RF0 1B0 1SB0 1RF1 1F1 1B1 1SB1"), AllOf(HasSubstr("after the task"), HasSubstr(">>1RF0<<")));
   EXPECT_THAT(two(good0, good1 + " 1SF1"), AllOf(HasSubstr("past the end"), HasSubstr(">>1SF1<<")));
   EXPECT_THAT(two(good0 + " 0SF1", good1), AllOf(HasSubstr("twice"), HasSubstr(">>0SF1<<")));
   // Both send first: each would wait for the other to receive.
-  EXPECT_THAT(
-      two("0F0 0SF0 0F1 0SF1 0RB0 0B0 0RB1 0B1", good1),
-      HasSubstr(
-          "deadlock: rank 0 at 0SF1 waits for 1RF1 of rank 1, rank 1 at 1SB0 waits for 0RB0 of rank 0"));
+  EXPECT_THAT(two("0F0 0SF0 0F1 0SF1 0RB0 0B0 0RB1 0B1", good1),
+              HasSubstr("deadlock: rank 0 at 0SF1 waits for 1RF1 of rank 1, rank 1 at 1SB0 waits for 0RB0 of rank 0"));
   EXPECT_THAT(Refusal("schedule s stages 2 micro_batches 1\nroute 0 0\nrank 0F0 0SF0 1RF0 1F0 1B0 0B0\n"),
               AllOf(HasSubstr("to itself"), HasSubstr(">>0SF0<<")));
 }
@@ -134,14 +114,10 @@ TEST(ValidateTest, ReducesEveryStageOnceWhenItIsDone) {
 TEST(ValidateTest, CountsAndRoutes) {
   EXPECT_THAT(Refusal("schedule s stages 0 micro_batches 1\nroute\nrank 0F0\n"), HasSubstr("0 stages"));
   EXPECT_THAT(Refusal("schedule s stages 1 micro_batches 1\nrank 0F0 0B0\n"), HasSubstr("0 routes"));
-  EXPECT_THAT(Refusal("schedule s stages 1 micro_batches 1\nroute 0\nroute 0\nrank 0F0 0B0\n"),
-              HasSubstr("2 routes"));
-  EXPECT_THAT(Refusal("schedule s stages 1 micro_batches 1\nroute 1\nrank 0F0 0B0\n"),
-              HasSubstr("a rank below 1"));
-  EXPECT_THAT(Refusal("schedule s stages 2 micro_batches 1\nroute 0\nrank 0F0 0B0\n"),
-              HasSubstr("each of the 2 stages"));
-  EXPECT_THAT(Refusal("schedule s stages 1 micro_batches 2000000000\nroute 0\nrank 0F0 0B0\n"),
-              HasSubstr("need more"));
+  EXPECT_THAT(Refusal("schedule s stages 1 micro_batches 1\nroute 0\nroute 0\nrank 0F0 0B0\n"), HasSubstr("2 routes"));
+  EXPECT_THAT(Refusal("schedule s stages 1 micro_batches 1\nroute 1\nrank 0F0 0B0\n"), HasSubstr("a rank below 1"));
+  EXPECT_THAT(Refusal("schedule s stages 2 micro_batches 1\nroute 0\nrank 0F0 0B0\n"), HasSubstr("each of the 2 stages"));
+  EXPECT_THAT(Refusal("schedule s stages 1 micro_batches 2000000000\nroute 0\nrank 0F0 0B0\n"), HasSubstr("need more"));
   EXPECT_THAT(Refusal(Schedule()), HasSubstr("at least 1 of each"));
 }
 
@@ -186,8 +162,8 @@ TEST_P(MutationTest, RepeatedActionIsMarked) {
   auto& list = m.schedule.actions[m.rank];
   const Action repeated = list[Pick(list.size())];
   list.push_back(repeated);
-  EXPECT_THAT(Refusal(m.schedule), AllOf(HasSubstr("rank " + std::to_string(m.rank)),
-                                         HasSubstr(">>" + ToString(repeated) + "<<")));
+  EXPECT_THAT(Refusal(m.schedule),
+              AllOf(HasSubstr("rank " + std::to_string(m.rank)), HasSubstr(">>" + ToString(repeated) + "<<")));
 }
 
 TEST_P(MutationTest, ActionOnAnotherRankIsMarked) {
@@ -202,8 +178,7 @@ TEST_P(MutationTest, ActionOnAnotherRankIsMarked) {
   const std::string message = Refusal(m.schedule);
   // Ranks are read in order, so what the first one lacks may be named before the stranger on the second.
   if (other < m.rank) {
-    EXPECT_THAT(message, AllOf(HasSubstr("belongs on rank " + std::to_string(m.rank)),
-                               HasSubstr(">>" + ToString(moved) + "<<")));
+    EXPECT_THAT(message, AllOf(HasSubstr("belongs on rank " + std::to_string(m.rank)), HasSubstr(">>" + ToString(moved) + "<<")));
   } else {
     EXPECT_THAT(message, HasSubstr(ToString(moved.first())));
   }
@@ -212,8 +187,7 @@ TEST_P(MutationTest, ActionOnAnotherRankIsMarked) {
 TEST_P(MutationTest, BackwardBeforeItsForwardIsMarked) {
   Mutant m = Random();
   auto& list = m.schedule.actions[m.rank];
-  const auto forward =
-      std::find_if(list.begin(), list.end(), [](const Action& a) { return !a.overlapped(); });
+  const auto forward = std::find_if(list.begin(), list.end(), [](const Action& a) { return !a.overlapped(); });
   const auto backward = std::find_if(forward, list.end(), [&](const Action& a) {
     const Task& task = a.tasks().back();
     return MakesInputGradient(task.kind) && task.stage == forward->first().stage &&
@@ -222,8 +196,8 @@ TEST_P(MutationTest, BackwardBeforeItsForwardIsMarked) {
   ASSERT_NE(backward, list.end());
   const Action early = *backward;
   std::rotate(forward, backward, backward + 1);
-  EXPECT_THAT(Refusal(m.schedule), AllOf(HasSubstr(ToString(early.tasks().back()) + " before"),
-                                         HasSubstr(">>" + ToString(early) + "<<")));
+  EXPECT_THAT(Refusal(m.schedule),
+              AllOf(HasSubstr(ToString(early.tasks().back()) + " before"), HasSubstr(">>" + ToString(early) + "<<")));
 }
 
 TEST_P(MutationTest, DroppedReductionIsMissed) {

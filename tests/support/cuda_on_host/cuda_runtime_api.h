@@ -69,14 +69,12 @@ bool SyncThreadsOr(bool value);
 void SyncCluster();
 unsigned ClusterSize();
 unsigned ClusterRank();
-void* OfRank(void* shared, unsigned rank);  // the variable of another block of the cluster
+void* OfRank(void* shared, unsigned rank);                         // the variable of another block of the cluster
 std::array<uint64_t, 32> Exchange(uint32_t mask, uint64_t value);  // the values of the lanes in mask
 
 }  // namespace cuda_on_host
 
-inline int cuda_lane() {
-  return static_cast<int>((threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z)) % 32);
-}
+inline int cuda_lane() { return static_cast<int>((threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z)) % 32); }
 
 template <typename T>
 uint64_t cuda_bits(T value) {
@@ -102,8 +100,7 @@ T __shfl_sync(uint32_t mask, T value, int lane) {
 }
 template <typename T>
 T __shfl_xor_sync(uint32_t mask, T value, int step) {
-  return cuda_value<T>(
-      cuda_on_host::Exchange(mask, cuda_bits(value))[static_cast<size_t>(cuda_lane() ^ step)]);
+  return cuda_value<T>(cuda_on_host::Exchange(mask, cuda_bits(value))[static_cast<size_t>(cuda_lane() ^ step)]);
 }
 template <typename T>
 T __shfl_up_sync(uint32_t mask, T value, unsigned step) {
@@ -190,10 +187,8 @@ inline const char* cudaGetErrorString(cudaError_t) { return "none"; }
 inline cudaError_t cudaFuncGetName(const char** name, const void*) { return *name = "kernel", cudaSuccess; }
 inline cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) { return cudaSuccess; }
 template <typename... Parameters, typename... Arguments>
-cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
-                               const Arguments&... args) {
-  cuda_on_host::Launch launch = {
-      .grid = config->gridDim, .block = config->blockDim, .shared_bytes = config->dynamicSmemBytes};
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...), const Arguments&... args) {
+  cuda_on_host::Launch launch = {.grid = config->gridDim, .block = config->blockDim, .shared_bytes = config->dynamicSmemBytes};
   for (unsigned i = 0; i < config->numAttrs; ++i) launch.cluster = config->attrs[i].val.clusterDim.x;
   cuda_on_host::Run(launch, [&] { kernel(args...); });
   return cudaSuccess;

@@ -110,8 +110,7 @@ void CopyBytes(void*, const void* from, void* to, int64_t bytes) {
 }
 void SetBytes(void*, void* to, int value, int64_t rows, int64_t width, int64_t pitch) {
   const DeviceAccess access;
-  for (int64_t r = 0; r < rows; ++r)
-    std::memset(static_cast<char*>(to) + r * pitch, value, static_cast<size_t>(width));
+  for (int64_t r = 0; r < rows; ++r) std::memset(static_cast<char*>(to) + r * pitch, value, static_cast<size_t>(width));
 }
 int64_t FreeDeviceBytes() { return int64_t{80} << 30; }
 void* NewPinned(int64_t bytes) { return std::malloc(static_cast<size_t>(bytes)); }

@@ -17,8 +17,8 @@ class DeviceAccess {
 int& CurrentDevice();  // of UseCudaDevice: any number may be played
 
 // cuDNN as it is played (sdpa.cc).
-int& CudnnVersion();       // 91900 for 9.19.0; asked for when the library is opened
-int CudnnHandles();        // made so far
+int& CudnnVersion();  // 91900 for 9.19.0; asked for when the library is opened
+int CudnnHandles();   // made so far
 int DeviceOfLastHandle();
 
 }  // namespace cuda_on_host

@@ -84,8 +84,7 @@ struct Terms {
                group = static_cast<uint32_t>(descriptor >> 32 & 0x3FFF) * 16;
     if (descriptor >> 62 != 1) Die("a matrix without the 128-byte swizzle");
     for (uint32_t i = 0; i < 32; i += 16) {
-      const uint32_t address =
-          start + static_cast<uint32_t>(r / 8) * group + static_cast<uint32_t>(r % 8) * 128 + i;
+      const uint32_t address = start + static_cast<uint32_t>(r / 8) * group + static_cast<uint32_t>(r % 8) * 128 + i;
       std::memcpy(codes + i, shared + ((address ^ (address >> 7 & 7) << 4) - kFirstAddress), 16);
     }
   }
@@ -174,8 +173,7 @@ void WaitForStores(size_t groups) {
 }
 void CopyRun(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier) {
   const std::lock_guard lock(mutex);
-  if (bytes % 16 != 0 || to % 16 != 0 || reinterpret_cast<uintptr_t>(from) % 16 != 0)
-    Die("a copy of odd bytes");
+  if (bytes % 16 != 0 || to % 16 != 0 || reinterpret_cast<uintptr_t>(from) % 16 != 0) Die("a copy of odd bytes");
   std::memcpy(At(to), from, bytes);
   Barrier& b = BarrierAt(barrier, ClusterRank());
   b.bytes -= static_cast<int32_t>(bytes);
@@ -199,8 +197,7 @@ CUtensorMap MapOf(const Tensor& t, int box) {
   const int64_t element = SizeOf(t.dtype);
   if (reinterpret_cast<uintptr_t>(t.data) % 16 != 0 || (t.rows() > 1 && t.pitch * element % 16 != 0))
     Die("an odd tensor for TMA");
-  const Map map = {
-      static_cast<uint8_t*>(t.data), t.cols() * element, t.rows(), t.pitch * element, box, element};
+  const Map map = {static_cast<uint8_t*>(t.data), t.cols() * element, t.rows(), t.pitch * element, box, element};
   CUtensorMap opaque = {};
   std::memcpy(&opaque, &map, sizeof map);
   return opaque;

@@ -22,12 +22,9 @@ int64_t SizeOf(LtType type) { return type == LtType::kF32 ? 4 : type == LtType::
 
 float Read(const void* data, LtType type, int64_t i) {
   switch (type) {
-    case LtType::kF32:
-      return static_cast<const float*>(data)[i];
-    case LtType::kBF16:
-      return static_cast<const bf16*>(data)[i];
-    case LtType::kE4M3:
-      return Decode<E4M3>(static_cast<const uint8_t*>(data)[i]);
+    case LtType::kF32: return static_cast<const float*>(data)[i];
+    case LtType::kBF16: return static_cast<const bf16*>(data)[i];
+    case LtType::kE4M3: return Decode<E4M3>(static_cast<const uint8_t*>(data)[i]);
   }
   return 0;
 }
@@ -50,8 +47,7 @@ bool Aligned(const void* p, int64_t pitch, LtType type) {
 void CheckScaled(const LtProduct& p) {
   Demand(p.a.transposed && !p.b.transposed, "FP8 operands lie along k");
   Demand(p.k % 16 == 0 && p.rows % 8 == 0 && p.cols % 8 == 0, "sides that block scaling takes");
-  Demand(Aligned(p.a.data, p.a.pitch, p.in) && Aligned(p.b.data, p.b.pitch, p.in) &&
-             Aligned(p.d, p.d_pitch, p.out),
+  Demand(Aligned(p.a.data, p.a.pitch, p.in) && Aligned(p.b.data, p.b.pitch, p.in) && Aligned(p.d, p.d_pitch, p.out),
          "operands at multiples of 16 bytes");
   Demand(reinterpret_cast<uintptr_t>(p.a.scale) % 16 == 0 && reinterpret_cast<uintptr_t>(p.b.scale) % 16 == 0,
          "scales at multiples of 16 bytes");
@@ -70,16 +66,15 @@ bool RunLt(const OpContext& ctx, const LtProduct& p) {
   if (scaled) CheckScaled(p);
   if (p.in == LtType::kF32 && p.out != LtType::kF32) return false;  // no such types in the library's table
   // Pretends that BF16 must lie at multiples of 16 bytes, so that the copies are tried.
-  if (p.in == LtType::kBF16 && !(Aligned(p.a.data, p.a.pitch, p.in) && Aligned(p.b.data, p.b.pitch, p.in) &&
-                                 Aligned(p.d, p.d_pitch, p.out)))
+  if (p.in == LtType::kBF16 &&
+      !(Aligned(p.a.data, p.a.pitch, p.in) && Aligned(p.b.data, p.b.pitch, p.in) && Aligned(p.d, p.d_pitch, p.out)))
     return false;
   if (ctx.stream.device == Device::kNone) return true;
   for (int64_t i = 0; i < p.rows; ++i) {
     for (int64_t j = 0; j < p.cols; ++j) {
       float sum = 0, part = 0;
       for (int64_t l = 0; l < p.k; ++l) {
-        part = std::fma(Element(p.a, p.in, p.a.transposed, i, l), Element(p.b, p.in, !p.b.transposed, j, l),
-                        part);
+        part = std::fma(Element(p.a, p.in, p.a.transposed, i, l), Element(p.b, p.in, !p.b.transposed, j, l), part);
         if (!scaled || ((l + 1) % 128 != 0 && l + 1 < p.k)) continue;
         sum = sum + part * (Scale(p.b, p.cols, p.k, j, l / 128) * Scale(p.a, p.rows, p.k, i, l / 128));
         part = 0;

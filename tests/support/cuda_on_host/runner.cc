@@ -114,8 +114,7 @@ class Block {
     const size_t thread = threadIdx.x + size_t{blockDim.x} * (threadIdx.y + size_t{blockDim.y} * threadIdx.z);
     const size_t lane = thread % 32;
     if ((mask >> lane & 1u) == 0) Die("a lane outside the mask");
-    const uint32_t known[] = {0xFFFFFFFFu, 0x0000FFFFu,
-                              0xFFFF0000u};  // lanes that wait for all do not hinder half a warp
+    const uint32_t known[] = {0xFFFFFFFFu, 0x0000FFFFu, 0xFFFF0000u};  // lanes that wait for all do not hinder half a warp
     const auto kind = static_cast<size_t>(std::find(known, known + 3, mask) - known);
     if (kind == 3) Die("a mask that is neither a warp nor half a warp");
     Lanes& lanes = lanes_[thread / 32 * 3 + kind];
@@ -196,8 +195,7 @@ int64_t Launches() { return launches; }
 
 void Run(const Launch& launch, const std::function<void()>& kernel) {
   const size_t threads = size_t{launch.block.x} * launch.block.y * launch.block.z;
-  if (launch.grid.y != 1 || launch.grid.z != 1 || launch.grid.x % launch.cluster != 0)
-    Die("a grid that is not a row");
+  if (launch.grid.y != 1 || launch.grid.z != 1 || launch.grid.x % launch.cluster != 0) Die("a grid that is not a row");
   if (threads == 0 || threads > 1024) Die("a block of no threads or more than 1024");
   if (launch.shared_bytes > (227 << 10)) Die("more shared memory than a block may have");
   ++launches;
@@ -208,8 +206,7 @@ void Run(const Launch& launch, const std::function<void()>& kernel) {
   for (unsigned lane = 0; lane < lanes; ++lane) {
     Cluster& cluster = clusters.emplace_back(launch.cluster);
     for (unsigned rank = 0; rank < launch.cluster; ++rank)
-      if (lane + rank > 0)
-        others.emplace_back([&, lane, rank] { RunRank(launch, cluster, lane, lanes, rank, kernel); });
+      if (lane + rank > 0) others.emplace_back([&, lane, rank] { RunRank(launch, cluster, lane, lanes, rank, kernel); });
   }
   RunRank(launch, clusters[0], 0, lanes, 0, kernel);
   for (std::thread& other : others) other.join();

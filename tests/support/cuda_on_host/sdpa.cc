@@ -49,16 +49,14 @@ using Addresses = std::unordered_map<int64_t, void*>;
 // One sequence of the batch and one head: matrices of its own rows.
 class Head {
  public:
-  Head(const GraphShape& shape, std::span<const GraphOperand> operands, const Addresses& addresses,
-       int64_t sequence, int64_t head)
+  Head(const GraphShape& shape, std::span<const GraphOperand> operands, const Addresses& addresses, int64_t sequence,
+       int64_t head)
       : length_(shape.ragged ? static_cast<const int32_t*>(addresses.at(kLengths))[sequence] : shape.length) {
     for (const GraphOperand& x : operands) {
-      const int64_t first = shape.ragged
-                                ? static_cast<const int64_t*>(addresses.at(kOffsets + x.id))[sequence]
-                                : sequence * shape.length * x.pitch;
+      const int64_t first =
+          shape.ragged ? static_cast<const int64_t*>(addresses.at(kOffsets + x.id))[sequence] : sequence * shape.length * x.pitch;
       if (x.id != kStats) {
-        matrices_[x.id] = {static_cast<bf16*>(addresses.at(x.id)) + first + head * x.head_pitch, x.pitch,
-                           x.dim};
+        matrices_[x.id] = {static_cast<bf16*>(addresses.at(x.id)) + first + head * x.head_pitch, x.pitch, x.dim};
       } else if (shape.ragged) {
         stats_ = static_cast<float*>(addresses.at(kStats)) + first + head * x.head_pitch;
         stats_pitch_ = x.pitch;
@@ -151,10 +149,8 @@ AttentionGraph::AttentionGraph(std::unique_ptr<Plan> plan) : plan_(std::move(pla
 AttentionGraph::~AttentionGraph() = default;
 
 absl::StatusOr<std::unique_ptr<AttentionGraph>> AttentionGraph::Make(const GraphShape& shape,
-                                                                     std::span<const GraphOperand> operands,
-                                                                     const GraphDevice&) {
-  for (const GraphOperand& x : operands)
-    Demand(x.dim % 8 == 0 || x.id == kStats, "head sizes are multiples of 8");
+                                                                     std::span<const GraphOperand> operands, const GraphDevice&) {
+  for (const GraphOperand& x : operands) Demand(x.dim % 8 == 0 || x.id == kStats, "head sizes are multiples of 8");
   Demand(shape.heads > 0 && shape.batch * shape.length >= shape.rows, "room for all rows");
   return std::unique_ptr<AttentionGraph>(
       new AttentionGraph(std::unique_ptr<Plan>(new Plan{shape, {operands.begin(), operands.end()}})));
@@ -162,13 +158,11 @@ absl::StatusOr<std::unique_ptr<AttentionGraph>> AttentionGraph::Make(const Graph
 
 int64_t AttentionGraph::workspace_bytes() const { return WorkspaceBytes(plan_->shape); }
 
-void AttentionGraph::Execute(cudnnContext*, std::unordered_map<int64_t, void*>& addresses,
-                             void* workspace) const {
+void AttentionGraph::Execute(cudnnContext*, std::unordered_map<int64_t, void*>& addresses, void* workspace) const {
   const cuda_on_host::DeviceAccess access;
   Demand(reinterpret_cast<uintptr_t>(workspace) % 256 == 0, "the workspace lies at a multiple of 256 bytes");
   for (const GraphOperand& x : plan_->operands)
-    Demand(reinterpret_cast<uintptr_t>(addresses.at(x.id)) % (x.id == kStats ? 4 : 16) == 0,
-           "operands at multiples of 16 bytes");
+    Demand(reinterpret_cast<uintptr_t>(addresses.at(x.id)) % (x.id == kStats ? 4 : 16) == 0, "operands at multiples of 16 bytes");
   for (int64_t sequence = 0; sequence < plan_->shape.batch; ++sequence) {
     for (int64_t h = 0; h < plan_->shape.heads; ++h) {
       const Head head(plan_->shape, plan_->operands, addresses, sequence, h);

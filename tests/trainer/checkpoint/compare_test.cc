@@ -20,16 +20,15 @@ using ::testing::Not;
 struct Small {
   std::vector<float> w = {0, 1, 2, 3, 4, 5};
   std::vector<int64_t> bias = {7, 8};
-  CheckpointInfo info = {
-      .step = 3, .config_text = "c", .sampler_state = "s", .cost_state = "$", .labels = {}};
+  CheckpointInfo info = {.step = 3, .config_text = "c", .sampler_state = "s", .cost_state = "$", .labels = {}};
   std::string w_name = "w";
 
   CheckpointReader Open() {
     RunLoopback(1, [&](Communicator& world) {
       CheckpointWriter writer(disk, "checkpoints", world, 1);
-      EXPECT_EQ(writer.Begin(info, {{w_name, DType::kF32, {2, 3}, {0, 6}, w.data()},
-                                    {"bias", DType::kI64, {2}, {0, 2}, bias.data()}}),
-                absl::OkStatus());
+      EXPECT_EQ(
+          writer.Begin(info, {{w_name, DType::kF32, {2, 3}, {0, 6}, w.data()}, {"bias", DType::kI64, {2}, {0, 2}, bias.data()}}),
+          absl::OkStatus());
       EXPECT_TRUE(writer.Finish().ok());
     });
     const std::string path = CheckpointPath(disk, "checkpoints", info.step).value();
@@ -59,17 +58,14 @@ TEST(Diff, IdenticalWhereNothingOfTheStateDiffers) {
 TEST(Diff, NamesTheFirstDifference) {
   EXPECT_EQ(DiffAfter([](Small& b) { b.w[5] = 5.5f, b.w[4] = 4.25f; }),
             "w [1, 1]: 4 (bits 0x40800000) against 4.25 (bits 0x40880000); 1 of 2 tensors differ");
-  EXPECT_EQ(DiffAfter([](Small& b) { b.w[0] = 1, b.bias[1] = 9; }),
-            "bias [1]: 8 against 9; 2 of 2 tensors differ");
+  EXPECT_EQ(DiffAfter([](Small& b) { b.w[0] = 1, b.bias[1] = 9; }), "bias [1]: 8 against 9; 2 of 2 tensors differ");
   EXPECT_EQ(DiffAfter([](Small& b) { b.info.step = 4; }), "step 3 against 4");
   EXPECT_EQ(DiffAfter([](Small& b) { b.info.sampler_state = "t"; }), "the sampler's state differs");
-  EXPECT_THAT(DiffAfter([](Small& b) { b.w_name = "v"; }),
-              AllOf(HasSubstr("v: only in"), HasSubstr("2 of 3")));
+  EXPECT_THAT(DiffAfter([](Small& b) { b.w_name = "v"; }), AllOf(HasSubstr("v: only in"), HasSubstr("2 of 3")));
 }
 
 TEST(Diff, ComparesBits) {
-  EXPECT_THAT(DiffAfter([](Small& b) { b.w[0] = -0.0f; }),
-              HasSubstr("w [0, 0]: 0 (bits 0x00000000) against -0 (bits 0x8"));
+  EXPECT_THAT(DiffAfter([](Small& b) { b.w[0] = -0.0f; }), HasSubstr("w [0, 0]: 0 (bits 0x00000000) against -0 (bits 0x8"));
   Small a, b;
   a.w[2] = b.w[2] = std::numeric_limits<float>::quiet_NaN();
   CheckpointReader reader_a = a.Open(), reader_b = b.Open();
@@ -89,8 +85,7 @@ TEST(Diff, OtherShapesAndTypes) {
   };
   CheckpointReader base = open(1, DType::kF32, {2, 3}), other_shape = open(2, DType::kF32, {3, 2});
   CheckpointReader other_type = open(3, DType::kBF16, {2, 3});
-  EXPECT_THAT(Diff(base, other_shape).value(),
-              HasSubstr("w: F32 [2, 3] against F32 [3, 2]; 1 of 1 tensors differ"));
+  EXPECT_THAT(Diff(base, other_shape).value(), HasSubstr("w: F32 [2, 3] against F32 [3, 2]; 1 of 1 tensors differ"));
   EXPECT_THAT(Diff(base, other_type).value(), HasSubstr("w: F32 [2, 3] against BF16 [2, 3]"));
   EXPECT_NE(StateHash(base).value(), StateHash(other_shape).value());
 }
@@ -117,8 +112,7 @@ class Offer : public testing::Test {
   Offer() {
     RunLoopback(2, [&](Communicator& world) {
       CheckpointWriter writer(disk_, "run/checkpoints", world, 5);
-      for (int64_t step = 1; step <= 3; ++step)
-        EXPECT_EQ(Save(writer, TestState(step), world), absl::OkStatus());
+      for (int64_t step = 1; step <= 3; ++step) EXPECT_EQ(Save(writer, TestState(step), world), absl::OkStatus());
     });
   }
 
@@ -147,12 +141,10 @@ TEST_F(Offer, NamesTheNewestWholeOneAndTheRemedy) {
 TEST_F(Offer, SkipsAllThatAreDamaged) {
   FlipDataOf(3);
   ASSERT_EQ(disk_.Remove("run/checkpoints/step-00000002/manifest.pb"), absl::OkStatus());
-  EXPECT_THAT(OfferAfter(refused_),
-              AllOf(HasSubstr("good checkpoint is run/checkpoints/step-00000001"),
-                    HasSubstr("rename run/checkpoints/step-00000003, run/checkpoints/step-00000002")));
+  EXPECT_THAT(OfferAfter(refused_), AllOf(HasSubstr("good checkpoint is run/checkpoints/step-00000001"),
+                                          HasSubstr("rename run/checkpoints/step-00000003, run/checkpoints/step-00000002")));
   FlipDataOf(1);
-  EXPECT_THAT(OfferAfter(refused_),
-              AllOf(HasSubstr("step 3 is bad"), HasSubstr("No good checkpoint is left")));
+  EXPECT_THAT(OfferAfter(refused_), AllOf(HasSubstr("step 3 is bad"), HasSubstr("No good checkpoint is left")));
 }
 
 TEST_F(Offer, SaysNoMoreWhereTheNewestIsWhole) {

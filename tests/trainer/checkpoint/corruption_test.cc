@@ -40,9 +40,7 @@ class Corruption : public testing::Test {
     });
   }
 
-  ~Corruption() override {
-    EXPECT_EQ(Load(disk_), absl::OkStatus()) << "the test did not put back what it damaged";
-  }
+  ~Corruption() override { EXPECT_EQ(Load(disk_), absl::OkStatus()) << "the test did not put back what it damaged"; }
 
   // Expects that a load is refused while `damage` has changed the file; returns how it is refused.
   std::string Refusal(const std::string& path, const std::function<void(std::string&)>& damage) {
@@ -72,8 +70,7 @@ class Corruption : public testing::Test {
 TEST_F(Corruption, EveryBitOfTheManifest) {
   const size_t bits = disk_.Contents(kManifest).size() * 8;
   for (size_t bit = 0; bit < bits && !HasFailure(); ++bit) {
-    const std::string refusal =
-        Refusal(kManifest, [bit](std::string& bytes) { bytes[bit / 8] ^= 1 << bit % 8; });
+    const std::string refusal = Refusal(kManifest, [bit](std::string& bytes) { bytes[bit / 8] ^= 1 << bit % 8; });
     EXPECT_THAT(refusal, AllOf(HasSubstr(kManifest), HasSubstr("use an older one")));
   }
   ReportTrials("bits", static_cast<int64_t>(bits), "all", "each bit of a manifest");
@@ -95,8 +92,7 @@ TEST_F(Corruption, EveryBitOfAFile) {
   int64_t flips = 0;
   for (size_t bit = 0; bit < bits && !HasFailure(); bit += 1 + bit % 3) {
     const std::string refusal = Refusal(path, [bit](std::string& bytes) { bytes[bit / 8] ^= 1 << bit % 8; });
-    EXPECT_THAT(refusal,
-                AllOf(HasSubstr(path), HasSubstr("tensor "), HasSubstr("chunk 0"), HasSubstr("hash")));
+    EXPECT_THAT(refusal, AllOf(HasSubstr(path), HasSubstr("tensor "), HasSubstr("chunk 0"), HasSubstr("hash")));
     ++flips;
   }
   ReportTrials("bits", flips, "all", "bits of a rank's file, named by tensor and chunk");
@@ -110,11 +106,9 @@ TEST_F(Corruption, ReadsOfOtherTensorsStillSucceed) {
   const TensorInfo& first = state_.tensors()[0];
   EXPECT_FALSE(reader.Read(first.name, first.dtype, first.shape, {0, first.shape.size()}, read.data()).ok());
   EXPECT_FALSE(reader.Read(first.name, first.dtype, first.shape, {1, 2}, read.data()).ok());
-  EXPECT_FALSE(
-      reader.Read(first.name, first.dtype, first.shape, {1, 2}, read.data()).ok());  // not remembered as good
+  EXPECT_FALSE(reader.Read(first.name, first.dtype, first.shape, {1, 2}, read.data()).ok());  // not remembered as good
   const TensorInfo& second = state_.tensors()[1];
-  EXPECT_TRUE(
-      reader.Read(second.name, second.dtype, second.shape, {0, second.shape.size()}, read.data()).ok());
+  EXPECT_TRUE(reader.Read(second.name, second.dtype, second.shape, {0, second.shape.size()}, read.data()).ok());
   bytes[0] ^= 1;
 }
 
@@ -123,8 +117,7 @@ TEST_F(Corruption, WrongSizesOfFiles) {
   const size_t size = disk_.Contents(path).size();
   for (const size_t wrong : {size_t{0}, size_t{1}, size / 2, size - 1, size + 1, size * 2}) {
     const std::string refusal = Refusal(path, [wrong](std::string& bytes) { bytes.resize(wrong); });
-    EXPECT_THAT(refusal,
-                AllOf(HasSubstr(path), HasSubstr(absl::StrCat(wrong, " bytes")), HasSubstr("damaged")));
+    EXPECT_THAT(refusal, AllOf(HasSubstr(path), HasSubstr(absl::StrCat(wrong, " bytes")), HasSubstr("damaged")));
   }
 }
 
@@ -155,10 +148,9 @@ TEST_F(Corruption, MissingAndStrangeFiles) {
 }
 
 TEST_F(Corruption, NamesThatLeaveTheFolder) {
-  for (const char* name : {"../step-00000001/rank-00000.bin", "/etc/passwd", "..", ".", "", "a/b", ".hidden",
-                           "manifest.pb", "tab\t", "a b", "\x7f", "\xc3\xa4"}) {
-    EXPECT_THAT(RefusalOfManifest([&](CheckpointManifest& m) { m.mutable_files(0)->set_name(name); }),
-                HasSubstr(kManifest))
+  for (const char* name : {"../step-00000001/rank-00000.bin", "/etc/passwd", "..", ".", "", "a/b", ".hidden", "manifest.pb",
+                           "tab\t", "a b", "\x7f", "\xc3\xa4"}) {
+    EXPECT_THAT(RefusalOfManifest([&](CheckpointManifest& m) { m.mutable_files(0)->set_name(name); }), HasSubstr(kManifest))
         << name;
   }
 }
@@ -184,8 +176,7 @@ TEST_F(Corruption, ManifestsThatLie) {
       {"no tensor", [](Manifest& m) { m.mutable_tensors()->DeleteSubrange(2, 1); }},
       {"its slices end at byte", [](Manifest& m) { m.mutable_files(0)->set_bytes(m.files(0).bytes() + 1); }},
       {"out of order or there twice", [](Manifest& m) { m.mutable_tensors()->SwapElements(0, 1); }},
-      {"out of order or there twice",
-       [](Manifest& m) { m.mutable_tensors(1)->set_name(m.tensors(0).name()); }},
+      {"out of order or there twice", [](Manifest& m) { m.mutable_tensors(1)->set_name(m.tensors(0).name()); }},
       {"is not the name of a tensor", [](Manifest& m) { m.mutable_tensors(0)->set_name(""); }},
       {"is not the name of a tensor", [](Manifest& m) { m.mutable_tensors(0)->set_name("a b"); }},
       {"unknown dtype \"F16\"", [](Manifest& m) { m.mutable_tensors(0)->set_dtype("F16"); }},
@@ -211,19 +202,15 @@ TEST_F(Corruption, ManifestsThatLie) {
       {"are missing", [](Manifest& m) { m.mutable_tensors(1)->mutable_slices()->SwapElements(0, 2); }},
       {"file 77 of 3", [](Manifest& m) { m.mutable_tensors(1)->mutable_slices(0)->set_file(77); }},
       {"belong to two slices", [](Manifest& m) { m.mutable_tensors(3)->mutable_slices(1)->set_offset(0); }},
-      {"reach beyond",
-       [](Manifest& m) { m.mutable_tensors(1)->mutable_slices(1)->set_offset(int64_t{1} << 62); }},
+      {"reach beyond", [](Manifest& m) { m.mutable_tensors(1)->mutable_slices(1)->set_offset(int64_t{1} << 62); }},
       {"reach beyond", [](Manifest& m) { m.mutable_tensors(1)->mutable_slices(1)->set_offset(-1); }},
-      {"elements, but the tensor has",
-       [](Manifest& m) { m.mutable_tensors(1)->mutable_slices(0)->set_elements(0); }},
-      {"elements, but the tensor has",
-       [](Manifest& m) { m.mutable_tensors(1)->mutable_slices(0)->set_elements(-1); }},
+      {"elements, but the tensor has", [](Manifest& m) { m.mutable_tensors(1)->mutable_slices(0)->set_elements(0); }},
+      {"elements, but the tensor has", [](Manifest& m) { m.mutable_tensors(1)->mutable_slices(0)->set_elements(-1); }},
       {"elements, but the tensor has",
        [](Manifest& m) { m.mutable_tensors(1)->mutable_slices(0)->set_elements(int64_t{1} << 62); }},
       {"elements, but the tensor has",
        [](Manifest& m) { m.mutable_tensors(1)->mutable_slices(0)->set_first_element(int64_t{1} << 62); }},
-      {"bytes of chunk hashes",
-       [](Manifest& m) { m.mutable_tensors(1)->mutable_slices(0)->clear_chunk_hashes(); }},
+      {"bytes of chunk hashes", [](Manifest& m) { m.mutable_tensors(1)->mutable_slices(0)->clear_chunk_hashes(); }},
       {"bytes of chunk hashes",
        [](Manifest& m) { m.mutable_tensors(1)->mutable_slices(0)->mutable_chunk_hashes()->append("x"); }},
       {"does not match its hash",

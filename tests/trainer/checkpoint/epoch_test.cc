@@ -1,4 +1,6 @@
 // Of two incarnations of a run the later commits, whatever the earlier one is about to do.
+#include "trainer/checkpoint/epoch.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -9,7 +11,6 @@
 #include "parallel/comm/loopback.h"
 #include "tests/support/memory_disk.h"
 #include "tests/trainer/checkpoint/test_state.h"
-#include "trainer/checkpoint/epoch.h"
 
 namespace jevons {
 namespace {
@@ -33,7 +34,8 @@ TEST(Epoch, RisesAndRefusesThoseBefore) {
 class TakenOver : public MemoryDisk {
  public:
   absl::Status MakeDirectory(const std::string& path) override {
-    if (absl::StrContains(path, ".partial") && std::exchange(before_folder, false)) taken = TakeEpoch(*this, "checkpoints").value();
+    if (absl::StrContains(path, ".partial") && std::exchange(before_folder, false))
+      taken = TakeEpoch(*this, "checkpoints").value();
     return MemoryDisk::MakeDirectory(path);
   }
   absl::Status Rename(const std::string& from, const std::string& to) override {

@@ -67,7 +67,8 @@ class MemoryCheckpoint : public testing::Test {
     EXPECT_EQ(MakeDirectories(files_, partial), absl::OkStatus());
     for (const MemoryPart& part : whole)
       if (const absl::Status copied = CopyToDisk(files_, part, partial); !copied.ok()) return std::string(copied.message());
-    if (const absl::Status status = CommitCopied(files_, directory, partial, static_cast<int>(whole.size()), 0); !status.ok()) return std::string(status.message());
+    if (const absl::Status status = CommitCopied(files_, directory, partial, static_cast<int>(whole.size()), 0); !status.ok())
+      return std::string(status.message());
     const std::string path = CheckpointPath(files_, directory, state.step()).value();
     auto reader = CheckpointReader::Open(files_, path);
     return reader.ok() ? state.Mismatch(*reader, 5) : std::string(reader.status().message());

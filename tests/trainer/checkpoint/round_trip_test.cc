@@ -33,9 +33,7 @@ CheckpointReader OpenStep(const std::string& directory, int64_t step) {
   return *std::move(reader);
 }
 
-std::vector<int64_t> Steps(const std::string& directory) {
-  return CommittedSteps(PosixFileSystem(), directory).value();
-}
+std::vector<int64_t> Steps(const std::string& directory) { return CommittedSteps(PosixFileSystem(), directory).value(); }
 
 TEST(RoundTrip, EveryLayoutReadsEveryLayout) {
   const TestState state(12);
@@ -46,8 +44,7 @@ TEST(RoundTrip, EveryLayoutReadsEveryLayout) {
     EXPECT_THAT(Steps(run.path() + "/checkpoints"), ElementsAre(12));
     CheckpointReader reader = OpenStep(run.path() + "/checkpoints", 12);
     EXPECT_EQ(reader.Verify(), absl::OkStatus());
-    for (const int parts : {1, 2, 3, 5, 7, 8})
-      EXPECT_EQ(state.Mismatch(reader, parts), "") << ranks << " to " << parts;
+    for (const int parts : {1, 2, 3, 5, 7, 8}) EXPECT_EQ(state.Mismatch(reader, parts), "") << ranks << " to " << parts;
     hashes.insert(StateHash(reader).value());
   }
   EXPECT_EQ(hashes.size(), 1u);
@@ -120,8 +117,7 @@ TEST(Keep, TheNewestStay) {
   const TempFolder run;
   RunLoopback(2, [&](Communicator& world) {
     CheckpointWriter writer(PosixFileSystem(), run.path(), world, 2);
-    for (int64_t step = 1; step <= 5; ++step)
-      EXPECT_EQ(Save(writer, TestState(step), world), absl::OkStatus());
+    for (int64_t step = 1; step <= 5; ++step) EXPECT_EQ(Save(writer, TestState(step), world), absl::OkStatus());
   });
   EXPECT_THAT(PosixFileSystem().List(run.path()).value(), ElementsAre("step-00000004", "step-00000005"));
 }
@@ -150,8 +146,8 @@ TEST(Keep, AStepSavedAgainTakesThePlaceOfTheOlder) {
 
 TEST(Keep, OtherNamesAreNoCheckpoints) {
   const TempFolder run;
-  for (const char* name : {"step-00000003.bad", "step-12", "step-0000000x", "step-00000012.0",
-                           "step--0000001", "step-00000004.partial", "mine"}) {
+  for (const char* name :
+       {"step-00000003.bad", "step-12", "step-0000000x", "step-00000012.0", "step--0000001", "step-00000004.partial", "mine"}) {
     ASSERT_EQ(PosixFileSystem().MakeDirectory(run.path() + "/" + name), absl::OkStatus());
   }
   EXPECT_THAT(Steps(run.path()), IsEmpty());
@@ -172,7 +168,8 @@ TEST(Names, OneThatSaysAnotherStepIsRefused) {
     for (const char* slash : {"", "/"}) {
       const absl::Status status = CheckpointReader::Open(files, run.path() + name + slash).status();
       EXPECT_EQ(ExitCodeOf(status), ExitCode::kIntegrity);
-      EXPECT_THAT(std::string(status.message()), HasSubstr("holds step 5, but its name says step 10; rename it to step-00000005"));
+      EXPECT_THAT(std::string(status.message()),
+                  HasSubstr("holds step 5, but its name says step 10; rename it to step-00000005"));
     }
     ASSERT_EQ(files.Rename(run.path() + name, right), absl::OkStatus());
   }
@@ -191,7 +188,9 @@ TEST(Names, ARenamedOneIsToldWhereItIsTheLast) {
   ASSERT_EQ(files.Rename(run.path() + "/step-00000005", run.path() + "/step_000005"), absl::OkStatus());
   const absl::Status status = CommittedSteps(files, run.path()).status();
   EXPECT_EQ(ExitCodeOf(status), ExitCode::kIntegrity);
-  EXPECT_THAT(std::string(status.message()), AllOf(HasSubstr(run.path() + ": no folder"), HasSubstr("step_000005 has a manifest.pb"), HasSubstr("rename it to step-NNNNNNNN")));
+  EXPECT_THAT(std::string(status.message()),
+              AllOf(HasSubstr(run.path() + ": no folder"), HasSubstr("step_000005 has a manifest.pb"),
+                    HasSubstr("rename it to step-NNNNNNNN")));
   SaveWith(1, TestState(6), run.path());
   EXPECT_THAT(Steps(run.path()), ElementsAre(6));
 }
@@ -207,8 +206,7 @@ TEST(Read, WhatTheRunWantsMustBeWhatIsThere) {
     return std::string(status.message());
   };
   EXPECT_THAT(message("norms", DType::kF32, {1}), HasSubstr("no tensor norms"));
-  EXPECT_THAT(message("norm", DType::kI32, {1}),
-              HasSubstr("tensor norm is F32 [1], but the run wants I32 [1]"));
+  EXPECT_THAT(message("norm", DType::kI32, {1}), HasSubstr("tensor norm is F32 [1], but the run wants I32 [1]"));
   EXPECT_THAT(message("norm", DType::kF32, {1, 1}), HasSubstr("is F32 [1], but the run wants F32 [1, 1]"));
 }
 
@@ -218,10 +216,8 @@ TEST(Steps, AMissingOneIsNamedWithThoseThatAreThere) {
   SaveWith(1, TestState(5), run.path());
   const absl::Status status = CheckpointPath(PosixFileSystem(), run.path(), 6).status();
   EXPECT_EQ(ExitCodeOf(status), ExitCode::kIntegrity);
-  EXPECT_THAT(std::string(status.message()),
-              HasSubstr("no checkpoint of step 6; there are those of steps 5"));
-  const absl::Status nowhere =
-      CheckpointReader::Open(PosixFileSystem(), run.path() + "/step-00000006").status();
+  EXPECT_THAT(std::string(status.message()), HasSubstr("no checkpoint of step 6; there are those of steps 5"));
+  const absl::Status nowhere = CheckpointReader::Open(PosixFileSystem(), run.path() + "/step-00000006").status();
   EXPECT_EQ(ExitCodeOf(nowhere), ExitCode::kIntegrity);
 }
 

@@ -65,7 +65,8 @@ class TestState {
     if (reader.step() != step_) return absl::StrCat("step ", reader.step(), " instead of ", step_);
     if (reader.sampler_state() != Info().sampler_state) return "sampler state " + reader.sampler_state();
     if (reader.config_text() != Info().config_text) return "config " + reader.config_text();
-    if (reader.cost_state() != "cost" || reader.step_history() != "history" || reader.labels() != Info().labels) return "cost or labels";
+    if (reader.cost_state() != "cost" || reader.step_history() != "history" || reader.labels() != Info().labels)
+      return "cost or labels";
     if (reader.tensors().size() != tensors_.size()) return absl::StrCat(reader.tensors().size(), " tensors");
     for (size_t t = 0; t < tensors_.size(); ++t) {
       const TensorInfo& tensor = tensors_[t];
@@ -75,8 +76,7 @@ class TestState {
         std::vector<std::byte> read(size + 1, std::byte{0xAA});
         const absl::Status status = reader.Read(tensor.name, tensor.dtype, tensor.shape, range, read.data());
         if (!status.ok()) return std::string(status.message());
-        if (size > 0 &&
-            std::memcmp(read.data(), bytes_[t].data() + range.begin * SizeOf(tensor.dtype), size) != 0) {
+        if (size > 0 && std::memcmp(read.data(), bytes_[t].data() + range.begin * SizeOf(tensor.dtype), size) != 0) {
           return tensor.name + " differs";
         }
         if (read[size] != std::byte{0xAA}) return tensor.name + " was written beyond its end";

@@ -45,8 +45,8 @@ TEST(Writer, ElementsThatNoRankHoldsAreMissed) {
   const std::string message = SpoiledSave([](int rank, std::vector<TensorSlice>& slices) {
     if (rank == 1) slices[0].elements.end -= 3;
   });
-  EXPECT_THAT(message, AllOf(HasSubstr("no whole checkpoint"),
-                             HasSubstr("tensor embedding.weight: elements ["), HasSubstr("are missing")));
+  EXPECT_THAT(message, AllOf(HasSubstr("no whole checkpoint"), HasSubstr("tensor embedding.weight: elements ["),
+                             HasSubstr("are missing")));
 }
 
 TEST(Writer, ElementsThatTwoRanksHoldAreNoticed) {
@@ -60,9 +60,7 @@ TEST(Writer, RanksAgreeOnShapeAndType) {
   std::string message = SpoiledSave([](int rank, std::vector<TensorSlice>& slices) {
     if (rank == 2) slices[0].shape = {30, 40};
   });
-  EXPECT_THAT(
-      message,
-      HasSubstr("tensor embedding.weight: rank 2 calls it F32 [30, 40], a rank before it F32 [40, 30]"));
+  EXPECT_THAT(message, HasSubstr("tensor embedding.weight: rank 2 calls it F32 [30, 40], a rank before it F32 [40, 30]"));
   message = SpoiledSave([](int rank, std::vector<TensorSlice>& slices) {
     if (rank == 0) slices[0].dtype = DType::kI32;
   });
@@ -104,8 +102,7 @@ TEST(Writer, AFolderThatRanksDoNotShareIsNoticed) {
   RunLoopback(3, [&](Communicator& world) {
     CheckpointWriter writer(world.rank() == 1 ? own : shared, "checkpoints", world, 1);
     const absl::Status status = Save(writer, state, world);
-    EXPECT_THAT(std::string(status.message()),
-                AllOf(HasSubstr("rank-00001.bin"), HasSubstr("all ranks share")));
+    EXPECT_THAT(std::string(status.message()), AllOf(HasSubstr("rank-00001.bin"), HasSubstr("all ranks share")));
   });
   EXPECT_THAT(CommittedSteps(shared, "checkpoints").value(), ElementsAre());
 
@@ -113,8 +110,7 @@ TEST(Writer, AFolderThatRanksDoNotShareIsNoticed) {
   RunLoopback(3, [&](Communicator& world) {
     CheckpointWriter writer(world.rank() == 1 ? own : shared, "checkpoints", world, 1);
     const absl::Status status = Save(writer, state, world);
-    EXPECT_THAT(std::string(status.message()),
-                AllOf(HasSubstr("rank 0 sees no file"), HasSubstr("all ranks share")));
+    EXPECT_THAT(std::string(status.message()), AllOf(HasSubstr("rank 0 sees no file"), HasSubstr("all ranks share")));
   });
   EXPECT_THAT(CommittedSteps(shared, "checkpoints").value(), ElementsAre());
 }

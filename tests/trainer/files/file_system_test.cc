@@ -78,8 +78,8 @@ TEST(PosixFileSystem, ErrorsNamePathActionReasonAndRemedy) {
   FileSystem& files = PosixFileSystem();
   const absl::Status status = files.Open("/nowhere/at/all", OpenMode::kRead).status();
   EXPECT_EQ(ExitCodeOf(status), ExitCode::kFailure);
-  EXPECT_THAT(std::string(status.message()), AllOf(HasSubstr("/nowhere/at/all: cannot open"),
-                                                   HasSubstr("No such file"), HasSubstr("check the path")));
+  EXPECT_THAT(std::string(status.message()),
+              AllOf(HasSubstr("/nowhere/at/all: cannot open"), HasSubstr("No such file"), HasSubstr("check the path")));
   EXPECT_FALSE(files.SyncDirectory("/nowhere").ok());
   EXPECT_FALSE(files.Rename("/nowhere/a", "/nowhere/b").ok());
   EXPECT_FALSE(files.Remove("/nowhere/a").ok());

@@ -43,7 +43,8 @@ std::string Refusal(const std::string& contents) {
 
 TEST(Safetensors, WritesTheFormatByteByByte) {
   MemoryDisk disk;
-  auto writer = SafetensorsWriter::Create(disk, "/x.safetensors", {{"b", kStBF16, {1}}, {"a", kStF32, {2, 1}}, {"c", kStBF16, {0, 3}}}, {{"k", "v"}});
+  auto writer = SafetensorsWriter::Create(disk, "/x.safetensors",
+                                          {{"b", kStBF16, {1}}, {"a", kStF32, {2, 1}}, {"c", kStBF16, {0, 3}}}, {{"k", "v"}});
   ASSERT_TRUE(writer.ok()) << writer.status();
   std::vector<std::string> order;
   for (const SafetensorsSpec& spec : writer->order()) order.push_back(spec.name);
@@ -98,7 +99,10 @@ TEST(Safetensors, ReadsWhatTheFormatAllows) {
   EXPECT_TRUE(opens(FileOf("{}", "")).ok());
   EXPECT_TRUE(opens(FileOf("{}      ", "")).ok());
   EXPECT_TRUE(opens(FileOf(R"({"a":{"data_offsets":[0,4],"shape":[],"dtype":"F32"}})", "1234")).ok()) << "no dims: one element";
-  EXPECT_TRUE(opens(FileOf(R"({"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})", "123")).ok());
+  EXPECT_TRUE(
+      opens(FileOf(R"({"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})",
+                   "123"))
+          .ok());
   EXPECT_TRUE(opens(FileOf(R"({"__metadata__":{},"z":{"dtype":"F64","shape":[5,0],"data_offsets":[0,0]}})", "")).ok());
 }
 
@@ -112,10 +116,13 @@ TEST(Safetensors, ReadsTypesThatShareBytes) {
   };
   EXPECT_EQ(elements(FileOf(R"({"a":{"dtype":"F4","shape":[2,3],"data_offsets":[0,3]}})", "123")), 6);
   for (const char* type : {"F6_E2M3", "F6_E3M2"})
-    EXPECT_EQ(elements(FileOf(absl::StrCat(R"({"a":{"dtype":")", type, R"(","shape":[8],"data_offsets":[0,6]}})"), "123456")), 8) << type;
+    EXPECT_EQ(elements(FileOf(absl::StrCat(R"({"a":{"dtype":")", type, R"(","shape":[8],"data_offsets":[0,6]}})"), "123456")), 8)
+        << type;
   EXPECT_EQ(elements(FileOf(R"({"__metadata__":null,"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})", "1")), 1);
-  EXPECT_THAT(Refusal(FileOf(R"({"a":{"dtype":"F4","shape":[3],"data_offsets":[0,2]}})", "12")), HasSubstr("F4 [3] does not fill whole bytes"));
-  EXPECT_THAT(Refusal(FileOf(R"({"a":{"dtype":"F6_E2M3","shape":[8],"data_offsets":[0,8]}})", "12345678")), HasSubstr("takes 6 bytes"));
+  EXPECT_THAT(Refusal(FileOf(R"({"a":{"dtype":"F4","shape":[3],"data_offsets":[0,2]}})", "12")),
+              HasSubstr("F4 [3] does not fill whole bytes"));
+  EXPECT_THAT(Refusal(FileOf(R"({"a":{"dtype":"F6_E2M3","shape":[8],"data_offsets":[0,8]}})", "12345678")),
+              HasSubstr("takes 6 bytes"));
 }
 
 TEST(Safetensors, OnlyBlanksFillTheHeaderUp) {
@@ -123,7 +130,8 @@ TEST(Safetensors, OnlyBlanksFillTheHeaderUp) {
   MemoryDisk disk;
   Put(disk, "/x.safetensors", FileOf(header + "   ", "1"));
   EXPECT_TRUE(SafetensorsFile::Open(disk, "/x.safetensors").ok());
-  EXPECT_THAT(Refusal(FileOf(header + std::string(2, '\0'), "1")), HasSubstr(absl::StrCat("a NUL character at byte ", header.size())));
+  EXPECT_THAT(Refusal(FileOf(header + std::string(2, '\0'), "1")),
+              HasSubstr(absl::StrCat("a NUL character at byte ", header.size())));
   std::string inside = header;
   inside.insert(5, 1, '\0');
   EXPECT_THAT(Refusal(FileOf(inside, "1")), HasSubstr("a NUL character at byte 5"));
@@ -184,8 +192,10 @@ TEST(Safetensors, RefusesHeadersThatBreakARule) {
       {R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", "123", "truncated"},
       {R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", "12345", "the file has 5"},
       {R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})", "12", "begins at byte 1 of the data, not at 0"},
-      {R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})", "123", "\"b\" begins at byte 1"},
-      {R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})", "12", "\"a\" is given twice"},
+      {R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})", "123",
+       "\"b\" begins at byte 1"},
+      {R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})", "12",
+       "\"a\" is given twice"},
       {R"({"__metadata__":{"a":1}})", "", "\"a\" is 1"},
       {R"({"__metadata__":{"a":"1","a":"2"}})", "", "given twice"},
       {R"({"__metadata__":{},"__metadata__":{}})", "", "given twice"},
@@ -206,7 +216,9 @@ TEST(Safetensors, RefusesNestingAtOnce) {
 
 // One byte changed anywhere in a good file: refused, or read as some good file; never more than its own bytes.
 TEST(Safetensors, SurvivesEveryChangedByte) {
-  const std::string good = FileOf(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"BF16","shape":[1,2],"data_offsets":[4,8]}} )", "12345678");
+  const std::string good =
+      FileOf(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"BF16","shape":[1,2],"data_offsets":[4,8]}} )",
+             "12345678");
   MemoryDisk disk;
   for (size_t at = 0; at < good.size() - 8; ++at) {
     for (const char value : {'\0', '"', '9', '-', '{', '}', '\xff'}) {

@@ -55,7 +55,8 @@ double NormError(const std::vector<float>& actual, const std::vector<float>& exp
   return norm == 0 ? std::sqrt(error) : std::sqrt(error / norm);
 }
 
-absl::Status Score(const std::string& checkpoint, const std::string& tokens_path, const std::string& output, bool mtp, Communicator& world) {
+absl::Status Score(const std::string& checkpoint, const std::string& tokens_path, const std::string& output, bool mtp,
+                   Communicator& world) {
   FileSystem& files = PosixFileSystem();
   JEVONS_ASSIGN_OR_RETURN(CheckpointReader reader, CheckpointReader::Open(files, checkpoint));
   JEVONS_ASSIGN_OR_RETURN(const RunConfig config, ParseRunConfig(reader.config_text(), "config", {}));
@@ -76,7 +77,8 @@ TEST_P(Transformers, LogitsLossGradientsAndMtp) {
   SafetensorsFile expected = Open(from + "/expected.safetensors");
   absl::Status scored;
   RunLoopback(1, [&](Communicator& world) {
-    scored = Score(run + "/checkpoints/step-00000000", from + "/tokens.safetensors", scores, expected.Find("mtp_logits.1") != nullptr, world);
+    scored = Score(run + "/checkpoints/step-00000000", from + "/tokens.safetensors", scores,
+                   expected.Find("mtp_logits.1") != nullptr, world);
   });
   ASSERT_TRUE(scored.ok()) << scored;
   SafetensorsFile actual = Open(scores);

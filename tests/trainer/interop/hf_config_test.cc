@@ -68,8 +68,9 @@ TEST(HfConfig, WritesThePublishedForm) {
   EXPECT_EQ(json["architectures"], Json({"DeepseekV3ForCausalLM"}));
   EXPECT_EQ(json["quantization_config"],
             Json::parse(R"({"activation_scheme":"dynamic","fmt":"e4m3","quant_method":"fp8","weight_block_size":[128,128]})"));
-  EXPECT_EQ(json["rope_scaling"], Json::parse(R"({"beta_fast":32.0,"beta_slow":1.0,"factor":40.0,"mscale":1.0,"mscale_all_dim":1.0,)"
-                                              R"("original_max_position_embeddings":4096,"type":"yarn"})"));
+  EXPECT_EQ(json["rope_scaling"],
+            Json::parse(R"({"beta_fast":32.0,"beta_slow":1.0,"factor":40.0,"mscale":1.0,"mscale_all_dim":1.0,)"
+                        R"("original_max_position_embeddings":4096,"type":"yarn"})"));
   EXPECT_EQ(json["eos_token_id"], 9);
   EXPECT_EQ(json["torch_dtype"], "bfloat16");
   EXPECT_FALSE(TinyJson().contains("quantization_config"));
@@ -85,8 +86,9 @@ TEST(HfConfig, ReadsTransformersFiveToo) {
   json["rope_parameters"] = {{"rope_theta", 5000.0}, {"rope_type", "default"}};
   EXPECT_EQ(Parsed(json).attention().rope_theta(), 5000);
   EXPECT_EQ(Parsed(json).attention().yarn().factor(), 1);
-  json["rope_parameters"] = {{"rope_theta", 5000.0}, {"rope_type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 16},
-                             {"mscale", 0.5}, {"mscale_all_dim", 2.0}};
+  json["rope_parameters"] = {{"rope_theta", 5000.0}, {"rope_type", "yarn"},
+                             {"factor", 4.0},        {"original_max_position_embeddings", 16},
+                             {"mscale", 0.5},        {"mscale_all_dim", 2.0}};
   const YarnConfig yarn = Parsed(json).attention().yarn();
   EXPECT_EQ(yarn.original_length(), 16);
   EXPECT_EQ(yarn.mscale(), 2.0);
@@ -134,11 +136,13 @@ TEST(HfConfig, RopeObjectsThatSayLittle) {
 TEST(HfConfig, RopeInBothFormsMustAgree) {
   Json json = TinyJson();
   json["rope_scaling"] = Yarn(4);
-  json["rope_parameters"] = {{"rope_type", "yarn"}, {"rope_theta", 10000}, {"factor", 4}, {"original_max_position_embeddings", 16}, {"beta_fast", 32}};
+  json["rope_parameters"] = {
+      {"rope_type", "yarn"}, {"rope_theta", 10000}, {"factor", 4}, {"original_max_position_embeddings", 16}, {"beta_fast", 32}};
   EXPECT_EQ(Parsed(json).attention().yarn().factor(), 4);
   EXPECT_THAT(Warnings(json), IsEmpty());
   json["rope_parameters"]["factor"] = 8;
-  EXPECT_THAT(Refusal(json), AllOf(HasSubstr("rope_scaling is {\"factor\":4.0"), HasSubstr("but rope_parameters is {"), HasSubstr("remove the one")));
+  EXPECT_THAT(Refusal(json), AllOf(HasSubstr("rope_scaling is {\"factor\":4.0"), HasSubstr("but rope_parameters is {"),
+                                   HasSubstr("remove the one")));
   json["rope_parameters"] = {{"rope_type", "default"}, {"rope_theta", 10000.0}};
   EXPECT_THAT(Refusal(json), AllOf(HasSubstr("rope_scaling"), HasSubstr("rope_parameters")));
   // transformers would take 10000 without a word.
@@ -176,14 +180,16 @@ TEST(HfConfig, EachFieldOfRopeHasAMeaningOrIsRefused) {
 TEST(HfConfig, FieldsThatAreNotKnownAreNamed) {
   Json json = TinyJson();
   EXPECT_THAT(Warnings(json), IsEmpty());
-  for (const char* harmless : {"aux_loss_alpha", "auto_map", "ep_size", "pretraining_tp", "seq_aux", "transformers_version", "pad_token_id"})
+  for (const char* harmless :
+       {"aux_loss_alpha", "auto_map", "ep_size", "pretraining_tp", "seq_aux", "transformers_version", "pad_token_id"})
     json[harmless] = 3;
   json["sliding_window"] = nullptr;
   EXPECT_THAT(Warnings(json), IsEmpty());
   json["sliding_window"] = 4096;
   json["quantization_config"] = {{"quant_method", "fp8"}, {"scale_fmt", "ue8m0"}, {"smoothing", 2}};
-  EXPECT_THAT(Warnings(json), ElementsAre("x/config.json: quantization_config.smoothing is 2, which is not known here and not followed",
-                                          "x/config.json: sliding_window is 4096, which is not known here and not followed"));
+  EXPECT_THAT(Warnings(json),
+              ElementsAre("x/config.json: quantization_config.smoothing is 2, which is not known here and not followed",
+                          "x/config.json: sliding_window is 4096, which is not known here and not followed"));
 }
 
 TEST(HfConfig, WarnsWhereTwoFieldsDisagreeAndOneIsFollowed) {
@@ -208,7 +214,8 @@ TEST(HfConfig, NullIsNotAbsence) {
   EXPECT_EQ(Parsed(json).moe().shared_experts(), 0);
   json.erase("q_lora_rank");
   json.erase("n_shared_experts");
-  EXPECT_THAT(Refusal(json), AllOf(HasSubstr("q_lora_rank is missing; it must be a whole number, or null for 0"), HasSubstr("n_shared_experts is missing")));
+  EXPECT_THAT(Refusal(json), AllOf(HasSubstr("q_lora_rank is missing; it must be a whole number, or null for 0"),
+                                   HasSubstr("n_shared_experts is missing")));
 }
 
 TEST(HfConfig, TellsAllThatIsMissingAtOnce) {
@@ -222,26 +229,27 @@ TEST(HfConfig, TellsAllThatIsMissingAtOnce) {
 }
 
 TEST(HfConfig, RefusesWhatThisModelIsNot) {
-  const std::pair<const char*, Json> cases[] = {{"model_type", "deepseek_v2"},
-                                                {"vocab_size", 0},
-                                                {"num_key_value_heads", 1},
-                                                {"rope_interleave", false},
-                                                {"hidden_act", "gelu"},
-                                                {"attention_bias", true},
-                                                {"attention_dropout", 0.1},
-                                                {"tie_word_embeddings", true},
-                                                {"scoring_func", "softmax"},
-                                                {"topk_method", "greedy"},
-                                                {"moe_layer_freq", 2},
-                                                {"rope_scaling", {{"type", "linear"}, {"factor", 2.0}}},
-                                                {"rope_scaling", "yarn"},
-                                                {"qk_head_dim", 9},
-                                                {"partial_rotary_factor", 0.5},
-                                                {"mlp_bias", true},
-                                                {"quantization_config", {{"quant_method", "awq"}}},
-                                                {"quantization_config", {{"fmt", "e4m3"}}},
-                                                {"quantization_config", {{"quant_method", "fp8"}, {"activation_scheme", "static"}}},
-                                                {"quantization_config", {{"quant_method", "fp8"}, {"weight_block_size", {64, 64}}}}};
+  const std::pair<const char*, Json> cases[] = {
+      {"model_type", "deepseek_v2"},
+      {"vocab_size", 0},
+      {"num_key_value_heads", 1},
+      {"rope_interleave", false},
+      {"hidden_act", "gelu"},
+      {"attention_bias", true},
+      {"attention_dropout", 0.1},
+      {"tie_word_embeddings", true},
+      {"scoring_func", "softmax"},
+      {"topk_method", "greedy"},
+      {"moe_layer_freq", 2},
+      {"rope_scaling", {{"type", "linear"}, {"factor", 2.0}}},
+      {"rope_scaling", "yarn"},
+      {"qk_head_dim", 9},
+      {"partial_rotary_factor", 0.5},
+      {"mlp_bias", true},
+      {"quantization_config", {{"quant_method", "awq"}}},
+      {"quantization_config", {{"fmt", "e4m3"}}},
+      {"quantization_config", {{"quant_method", "fp8"}, {"activation_scheme", "static"}}},
+      {"quantization_config", {{"quant_method", "fp8"}, {"weight_block_size", {64, 64}}}}};
   for (const auto& [name, value] : cases) {
     Json json = TinyJson();
     json[name] = value;

@@ -76,7 +76,8 @@ TEST_F(Refusals, MissingExtraAndMisshapedTensorsAtOnce) {
   ChangeTensor(odd, [](StoredTensor& tensor) { std::swap(tensor.spec.shape[0], tensor.spec.shape[1]); });
   ChangeTensor(kNorm, [](StoredTensor& tensor) { tensor.spec.dtype = "I32"; });
   ASSERT_TRUE(disk_.Remove(kIndex).ok());
-  EXPECT_THAT(Refusal(), AllOf(HasSubstr("4 things"), HasSubstr(gone + " is missing"), HasSubstr(odd + " is F32 [6, 10]; its shape must be [10, 6]"),
+  EXPECT_THAT(Refusal(), AllOf(HasSubstr("4 things"), HasSubstr(gone + " is missing"),
+                               HasSubstr(odd + " is F32 [6, 10]; its shape must be [10, 6]"),
                                HasSubstr("model.norm.weight is I32 [10]; its type must be F32, BF16, F16 or F8_E4M3"),
                                HasSubstr("experts.8.up_proj.weight is F32 [1], which config.json has no place for")));
 }
@@ -86,7 +87,8 @@ TEST_F(Refusals, IndexAndFilesThatDisagree) {
     map.erase(kNorm);
     map["model.ghost"] = map["lm_head.weight"];
   });
-  EXPECT_THAT(Refusal(), AllOf(HasSubstr("model.ghost: the index says"), HasSubstr("model.norm.weight: is in"), HasSubstr("not in the index")));
+  EXPECT_THAT(Refusal(), AllOf(HasSubstr("model.ghost: the index says"), HasSubstr("model.norm.weight: is in"),
+                               HasSubstr("not in the index")));
 }
 
 TEST_F(Refusals, NamesThatLeaveTheFolder) {
@@ -212,14 +214,17 @@ TEST_F(Refusals, ShardsThatTheIndexDoesNotName) {
 TEST_F(Refusals, TensorsThatNobodyReads) {
   const auto add = [&](const std::string& name, const SafetensorsSpec& spec, size_t bytes) {
     ChangeTensor(kNorm, [](StoredTensor&) {});
-    ChangeShard(ShardOf(kNorm), [&](std::vector<StoredTensor>& tensors) { tensors.push_back({{name, spec.dtype, spec.shape}, std::vector<std::byte>(bytes)}); });
+    ChangeShard(ShardOf(kNorm), [&](std::vector<StoredTensor>& tensors) {
+      tensors.push_back({{name, spec.dtype, spec.shape}, std::vector<std::byte>(bytes)});
+    });
     ChangeIndex([&](Json& map) { map[name] = map[kNorm]; });
   };
   add("model.norm.weight_scale_inv", {"", kStF32, {1, 1}}, 4);  // of a weight that is not in FP8
   add("model.layers.1.empty", {"", kStF32, {0, 7}}, 0);
   add("model.layers.0.self_attn.q_a_proj.bias", {"", kStF32, {6}}, 24);
   add("model.layers.0.self_attn.rotary_emb.inv_freq", {"", kStF32, {2}}, 8);  // that one may be left
-  EXPECT_THAT(Refusal(), AllOf(HasSubstr("3 things"), HasSubstr("model.norm.weight_scale_inv is F32 [1, 1], which config.json has no place for"),
+  EXPECT_THAT(Refusal(), AllOf(HasSubstr("3 things"),
+                               HasSubstr("model.norm.weight_scale_inv is F32 [1, 1], which config.json has no place for"),
                                HasSubstr("model.layers.1.empty is"), HasSubstr("q_a_proj.bias is")));
 }
 
@@ -230,7 +235,8 @@ TEST_F(Refusals, CheckpointsThatAnExportCannotHold) {
   smaller.mutable_model()->mutable_moe()->set_routed_experts(config_.model().moe().routed_experts() / 2);
   const absl::Status left = Export(disk_, "/a", smaller, {.output = "/out"}).status();
   EXPECT_EQ(ExitCodeOf(left), ExitCode::kIntegrity);
-  EXPECT_THAT(std::string(left.message()), AllOf(HasSubstr("weight/model.layers.3.eh_proj.weight"), HasSubstr("has no place in the network")));
+  EXPECT_THAT(std::string(left.message()),
+              AllOf(HasSubstr("weight/model.layers.3.eh_proj.weight"), HasSubstr("has no place in the network")));
   const auto with = [&](float value, HfPrecision precision) {
     EXPECT_TRUE(RemoveTree(disk_, "/b").ok());
     WriteCheckpoint(disk_, "/b", config_, [&](const std::string& name, std::vector<float>& numbers) {
@@ -241,8 +247,10 @@ TEST_F(Refusals, CheckpointsThatAnExportCannotHold) {
     EXPECT_EQ(ExitCodeOf(status), ExitCode::kIntegrity) << status;
     return std::string(status.message());
   };
-  EXPECT_THAT(with(std::numeric_limits<float>::quiet_NaN(), HfPrecision::kFp32), HasSubstr("/b: element 7 of model.norm.weight is nan in the checkpoint"));
-  EXPECT_THAT(with(std::numeric_limits<float>::max(), HfPrecision::kBf16), HasSubstr("element 7 of model.norm.weight is inf when rounded to BF16"));
+  EXPECT_THAT(with(std::numeric_limits<float>::quiet_NaN(), HfPrecision::kFp32),
+              HasSubstr("/b: element 7 of model.norm.weight is nan in the checkpoint"));
+  EXPECT_THAT(with(std::numeric_limits<float>::max(), HfPrecision::kBf16),
+              HasSubstr("element 7 of model.norm.weight is inf when rounded to BF16"));
 }
 
 TEST_F(Refusals, OutputsThatAreTaken) {

@@ -80,7 +80,8 @@ TEST(Precision, Bf16RoundsAllButTheGateBias) {
   ASSERT_TRUE(Export(disk, "/a", config, {.output = "/hf", .precision = HfPrecision::kBf16}).ok());
   ASSERT_TRUE(ImportCheckpoint(disk, "/hf", "/b").ok());
   for (const ParamSpec& spec : ParameterTable(config.model()))
-    EXPECT_EQ(ReadAll(disk, std::string("/b/") + kImported, "weight/" + spec.name), RoundedToBf16(ReadAll(disk, "/a", "weight/" + spec.name)))
+    EXPECT_EQ(ReadAll(disk, std::string("/b/") + kImported, "weight/" + spec.name),
+              RoundedToBf16(ReadAll(disk, "/a", "weight/" + spec.name)))
         << spec.name;
   for (const std::string& name : GateBiasNames(config.model()))
     EXPECT_EQ(ReadAll(disk, std::string("/b/") + kImported, "gate_bias/" + name), ReadAll(disk, "/a", "gate_bias/" + name));
@@ -126,8 +127,9 @@ TEST(Precision, Fp16IsReadExactly) {
   const RunConfig config = TinyRun();
   WriteCheckpoint(disk, "/a", config);
   ASSERT_TRUE(Export(disk, "/a", config, {.output = "/hf", .precision = HfPrecision::kBf16}).ok());
-  const std::pair<uint16_t, float> numbers[] = {{0x3c00, 1.0f}, {0xc000, -2.0f}, {0x7bff, 65504.0f}, {0x0001, 0x1p-24f}, {0x83ff, -0x3ffp-24f},
-                                                {0x0400, 0x1p-14f}, {0x8000, -0.0f}, {0x3555, 0x555p-12f}, {0x0000, 0.0f}, {0xfbff, -65504.0f}};
+  const std::pair<uint16_t, float> numbers[] = {
+      {0x3c00, 1.0f},     {0xc000, -2.0f}, {0x7bff, 65504.0f},   {0x0001, 0x1p-24f}, {0x83ff, -0x3ffp-24f},
+      {0x0400, 0x1p-14f}, {0x8000, -0.0f}, {0x3555, 0x555p-12f}, {0x0000, 0.0f},     {0xfbff, -65504.0f}};
   const auto store = [&](uint16_t last) {
     ChangeShard(disk, "/hf/model-00001-of-00001.safetensors", [&](std::vector<StoredTensor>& tensors) {
       for (StoredTensor& tensor : tensors) {
@@ -141,7 +143,8 @@ TEST(Precision, Fp16IsReadExactly) {
   ASSERT_TRUE(ImportCheckpoint(disk, "/hf", "/b").ok());
   const std::vector<float> read = ReadAll(disk, std::string("/b/") + kImported, "weight/model.norm.weight");
   ASSERT_EQ(read.size(), std::size(numbers));
-  for (size_t i = 0; i < read.size(); ++i) EXPECT_EQ(std::bit_cast<uint32_t>(read[i]), std::bit_cast<uint32_t>(numbers[i].second)) << i;
+  for (size_t i = 0; i < read.size(); ++i)
+    EXPECT_EQ(std::bit_cast<uint32_t>(read[i]), std::bit_cast<uint32_t>(numbers[i].second)) << i;
   for (const uint16_t bits : {0x7c00, 0x7e01}) {
     store(bits);
     EXPECT_THAT(std::string(ImportCheckpoint(disk, "/hf", "/c").status().message()), testing::HasSubstr("column 9"));
@@ -169,11 +172,14 @@ TEST(Precision, ScalesInFewerBits) {
   ASSERT_TRUE(import(kStF32, {0x3f800000, 0x3c000000, 0x40000000, 0x00400000}, 4, "/f32").ok());
   ASSERT_TRUE(import(kStBF16, {0x3f80, 0x3c00, 0x4000, 0x0040}, 2, "/bf16").ok());
   ASSERT_TRUE(import(kStF8E8M0, {127, 120, 128, 0}, 1, "/e8m0").ok());
-  const auto weights = [&](const std::string& run) { return ReadAll(disk, run + "/" + kImported, "weight/model.layers.0.mlp.gate_up_proj.weight"); };
+  const auto weights = [&](const std::string& run) {
+    return ReadAll(disk, run + "/" + kImported, "weight/model.layers.0.mlp.gate_up_proj.weight");
+  };
   const std::vector<float> expected = weights("/f32");
   EXPECT_EQ(weights("/bf16"), expected);
   EXPECT_EQ(weights("/e8m0"), expected);
-  EXPECT_THAT(std::string(import(kStF8E8M0, {127, 255, 128, 0}, 1, "/nan").message()), testing::HasSubstr("_scale_inv has nan at row 0, column 1"));
+  EXPECT_THAT(std::string(import(kStF8E8M0, {127, 255, 128, 0}, 1, "/nan").message()),
+              testing::HasSubstr("_scale_inv has nan at row 0, column 1"));
   EXPECT_THAT(std::string(import(kStF16, {0x3c00, 0x3c00, 0x3c00, 0x3c00}, 2, "/f16").message()),
               testing::HasSubstr("it must be F32, BF16 or F8_E8M0 [2, 2]"));
 }
@@ -183,12 +189,14 @@ TEST(Layout, IsThePublishedOne) {
   const RunConfig config = TinyRun();
   WriteCheckpoint(disk, "/a", config);
   ASSERT_TRUE(Export(disk, "/a", config, {.output = "/hf/", .precision = HfPrecision::kFp32, .shard_bytes = 13000}).ok());
-  EXPECT_THAT(*disk.List("/hf"), ElementsAre("config.json", "model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors",
-                                             "model-00003-of-00003.safetensors", "model.safetensors.index.json"));
+  EXPECT_THAT(*disk.List("/hf"),
+              ElementsAre("config.json", "model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors",
+                          "model-00003-of-00003.safetensors", "model.safetensors.index.json"));
   const auto index = nlohmann::json::parse(disk.Contents("/hf/model.safetensors.index.json"));
   int64_t bytes = 0;
   std::map<std::string, std::string> map;
-  for (const char* name : {"model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors", "model-00003-of-00003.safetensors"}) {
+  for (const char* name :
+       {"model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors", "model-00003-of-00003.safetensors"}) {
     const auto file = SafetensorsFile::Open(disk, std::string("/hf/") + name);
     ASSERT_TRUE(file.ok()) << file.status();
     EXPECT_EQ(file->metadata().at("format"), "pt");

@@ -37,7 +37,8 @@ inline std::vector<float> Numbers(int64_t count, uint64_t seed) {
 
 // A checkpoint of step 0 at `folder`; `change` may change the numbers of each tensor.
 using ChangeNumbers = std::function<void(const std::string& name, std::vector<float>& numbers)>;
-inline void WriteCheckpoint(FileSystem& files, const std::string& folder, const RunConfig& config, const ChangeNumbers& change = {}) {
+inline void WriteCheckpoint(FileSystem& files, const std::string& folder, const RunConfig& config,
+                            const ChangeNumbers& change = {}) {
   auto writer = CheckpointStream::Create(files, folder);
   ASSERT_TRUE(writer.ok()) << writer.status();
   uint64_t seed = 1;
@@ -70,7 +71,8 @@ struct StoredTensor {
 };
 
 // Reads a shard, lets `change` change its tensors, and writes it anew.
-inline void ChangeShard(FileSystem& files, const std::string& path, const std::function<void(std::vector<StoredTensor>&)>& change) {
+inline void ChangeShard(FileSystem& files, const std::string& path,
+                        const std::function<void(std::vector<StoredTensor>&)>& change) {
   std::vector<StoredTensor> tensors;
   {
     auto file = SafetensorsFile::Open(files, path);

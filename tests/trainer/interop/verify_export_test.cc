@@ -82,25 +82,29 @@ TEST_P(VerifyExportTest, OneBitOfAnyTensor) {
 TEST_P(VerifyExportTest, SaysWhichElementAndItsBits) {
   FlipBit("model.layers.1.mlp.gate.e_score_correction_bias", 4 * 3, 0);
   FlipBit("model.layers.1.mlp.gate.e_score_correction_bias", 4 * 5, 7);
-  EXPECT_THAT(Refusal(), AllOf(HasSubstr("e_score_correction_bias differs in 2 of 8 elements; the first, [3] is 0x"), HasSubstr(" and must be 0x")));
+  EXPECT_THAT(Refusal(), AllOf(HasSubstr("e_score_correction_bias differs in 2 of 8 elements; the first, [3] is 0x"),
+                               HasSubstr(" and must be 0x")));
 }
 
 TEST_P(VerifyExportTest, TensorsRenamedMissingMisshapedAndTooMany) {
-  const std::string renamed = "model.layers.1.mlp.experts.3.down_proj.weight", gone = "model.layers.2.hnorm.weight", turned = "lm_head.weight";
+  const std::string renamed = "model.layers.1.mlp.experts.3.down_proj.weight", gone = "model.layers.2.hnorm.weight",
+                    turned = "lm_head.weight";
   ChangeTensor(renamed, [](StoredTensor& tensor) { tensor.spec.name = "model.layers.1.mlp.experts.33.down_proj.weight"; });
   ChangeTensor(turned, [](StoredTensor& tensor) { std::swap(tensor.spec.shape[0], tensor.spec.shape[1]); });
   ChangeShard(disk_, ShardOf(gone), [&](std::vector<StoredTensor>& tensors) {
     std::erase_if(tensors, [&](const StoredTensor& tensor) { return tensor.spec.name == gone; });
   });
-  EXPECT_THAT(Refusal(), AllOf(HasSubstr(renamed + ": the index says"), HasSubstr("experts.33.down_proj.weight: is in"), HasSubstr(gone + ": the index says")));
+  EXPECT_THAT(Refusal(), AllOf(HasSubstr(renamed + ": the index says"), HasSubstr("experts.33.down_proj.weight: is in"),
+                               HasSubstr(gone + ": the index says")));
   // And where the index says the same.
   ChangeJson(kIndex, [&](Json& index) {
     index["weight_map"]["model.layers.1.mlp.experts.33.down_proj.weight"] = index["weight_map"][renamed];
     index["weight_map"].erase(renamed);
     index["weight_map"].erase(gone);
   });
-  EXPECT_THAT(Refusal(), AllOf(HasSubstr(renamed + " is missing"), HasSubstr("experts.33.down_proj.weight is "), HasSubstr("does not have"),
-                               HasSubstr(gone + " is missing"), HasSubstr(turned + " is "), HasSubstr("; an export writes ")));
+  EXPECT_THAT(Refusal(),
+              AllOf(HasSubstr(renamed + " is missing"), HasSubstr("experts.33.down_proj.weight is "), HasSubstr("does not have"),
+                    HasSubstr(gone + " is missing"), HasSubstr(turned + " is "), HasSubstr("; an export writes ")));
 }
 
 TEST_P(VerifyExportTest, TensorsTwice) {
@@ -129,8 +133,10 @@ TEST_P(VerifyExportTest, ConfigAndIndex) {
     config["tie"] = true;
   });
   ChangeJson(kIndex, [](Json& index) { index["metadata"] = 7; });
-  EXPECT_THAT(Refusal(), AllOf(HasSubstr("config.json: routed_scaling_factor is 1.25; an export writes"), HasSubstr("config.json: n_group is missing"),
-                               HasSubstr("config.json: tie is true, which an export does not write"), HasSubstr("metadata.total_size is null")));
+  EXPECT_THAT(Refusal(), AllOf(HasSubstr("config.json: routed_scaling_factor is 1.25; an export writes"),
+                               HasSubstr("config.json: n_group is missing"),
+                               HasSubstr("config.json: tie is true, which an export does not write"),
+                               HasSubstr("metadata.total_size is null")));
   ASSERT_TRUE(disk_.Remove("/hf/config.json").ok());
   EXPECT_THAT(Refusal(), HasSubstr("config.json is missing"));
   ASSERT_TRUE(disk_.Remove(kIndex).ok());

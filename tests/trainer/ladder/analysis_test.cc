@@ -40,8 +40,14 @@ class LadderAnalysis : public testing::Test {
   }
 
   void Add(const std::string& variant, int size, double factor, uint64_t seed) {
-    Rung rung{.name = "", .group = absl::StrCat(variant, "-s", size, factor == 1 ? "" : "-x2"), .variant = variant, .size = absl::StrCat("s", size), .seed = seed,
-              .tokens_factor = factor, .held_out = size == 3, .config = {}};
+    Rung rung{.name = "",
+              .group = absl::StrCat(variant, "-s", size, factor == 1 ? "" : "-x2"),
+              .variant = variant,
+              .size = absl::StrCat("s", size),
+              .seed = seed,
+              .tokens_factor = factor,
+              .held_out = size == 3,
+              .config = {}};
     rung.name = absl::StrCat(rung.group, "-seed", seed);
     rung.parameters = 1e5 * std::pow(3, size);
     rung.flops_per_token = 6 * rung.parameters;
@@ -64,10 +70,12 @@ class LadderAnalysis : public testing::Test {
 TEST_F(LadderAnalysis, PointsAreGroupsOfSeeds) {
   const std::vector<LadderPoint> points = Points();
   EXPECT_EQ(points.size(), 14);
-  const auto middle = std::find_if(points.begin(), points.end(), [](const LadderPoint& point) { return point.group == "dense-s1"; });
+  const auto middle =
+      std::find_if(points.begin(), points.end(), [](const LadderPoint& point) { return point.group == "dense-s1"; });
   ASSERT_NE(middle, points.end());
   ASSERT_EQ(middle->losses.size(), 3);
-  EXPECT_NEAR(std::log(middle->loss), (std::log(middle->losses[0]) + std::log(middle->losses[1]) + std::log(middle->losses[2])) / 3, 1e-12);
+  EXPECT_NEAR(std::log(middle->loss),
+              (std::log(middle->losses[0]) + std::log(middle->losses[1]) + std::log(middle->losses[2])) / 3, 1e-12);
   EXPECT_NEAR(middle->seconds, middle->flops / 1e9, 1e-9);
   const auto noise = NoiseOf(points);
   ASSERT_TRUE(noise.has_value());
@@ -121,7 +129,8 @@ TEST_F(LadderAnalysis, TheHeldOutSizeIsForetoldFromTheOthers) {
   const auto again = ParseForecasts(ForecastsJson(forecasts), "prediction.json");
   ASSERT_TRUE(again.ok()) << again.status();
   EXPECT_EQ(ForecastsJson(*again), ForecastsJson(forecasts));
-  EXPECT_THAT(std::string(ParseForecasts("{\"group\"", "prediction.json").status().message()), HasSubstr("prediction.json: is not what a ladder has foretold"));
+  EXPECT_THAT(std::string(ParseForecasts("{\"group\"", "prediction.json").status().message()),
+              HasSubstr("prediction.json: is not what a ladder has foretold"));
   EXPECT_FALSE(ParseForecasts(R"([{"group": "x", "law": "y", "interval": [1]}])", "prediction.json").ok());
 }
 
@@ -131,8 +140,9 @@ TEST_F(LadderAnalysis, ReportsTellTheSame) {
   state_.forecasts = ForecastsOf(state_.rungs, points, kAsymptote);
   const std::string plan = LadderPlanText(state_), text = LadderResultsText(state_);
   EXPECT_THAT(plan, HasSubstr("synthetic: 18 rungs, 4 sizes of dense, moe; rates and batches by STEP_LAW"));
-  for (const char* part : {"noise of seeds: 0.", "dense        L(C), pinned   1.5 + ", "; intervals from seeds", "best at C = ", "held out, as foretold", ", measured ", ", inside",
-                           "how many times as much dense takes", "moe-s3        flops ", "(extrapolated)", "loss at equal budgets", "dollars "})
+  for (const char* part : {"noise of seeds: 0.", "dense        L(C), pinned   1.5 + ", "; intervals from seeds", "best at C = ",
+                           "held out, as foretold", ", measured ", ", inside", "how many times as much dense takes",
+                           "moe-s3        flops ", "(extrapolated)", "loss at equal budgets", "dollars "})
     EXPECT_THAT(text, HasSubstr(part));
   const nlohmann::ordered_json json = LadderJson(state_);
   EXPECT_EQ(json["rungs"].size(), 18);

@@ -22,7 +22,8 @@ TEST(LadderLaws, DeepSeekLlm) {
   ExpectNear(DeepSeekLlmBatch(1e20), 1.02e6, 0.006);
   ExpectNear(DeepSeekLlmBatch(3.3e24), 30.6e6, 0.006);
   // C = M D: the exponents' sum and the factors' product are 1.
-  for (const double compute : {1e15, 1e18, 1e22}) ExpectNear(DeepSeekLlmFlopsPerToken(compute) * DeepSeekLlmTokens(compute), compute, 2e-4);
+  for (const double compute : {1e15, 1e18, 1e22})
+    ExpectNear(DeepSeekLlmFlopsPerToken(compute) * DeepSeekLlmTokens(compute), compute, 2e-4);
 }
 
 TEST(LadderLaws, StepLaw) {
@@ -89,7 +90,14 @@ TEST(LadderLaws, RecipesFollowTheirLaw) {
 
 TEST(LadderLaws, ARunGetsWholeStepsAndAScheduleOfItsLength) {
   RunConfig config = Preset("quickstart_cpu");  // 256 tokens, micro-batches of 2
-  ApplyRecipe({.tokens = 1e6, .batch_tokens = 5000, .learning_rate = 2e-3, .final_learning_rate = 1e-4, .warmup_tokens = 5e4, .constant_tokens = 9e5, .beta2 = 0.99}, config);
+  ApplyRecipe({.tokens = 1e6,
+               .batch_tokens = 5000,
+               .learning_rate = 2e-3,
+               .final_learning_rate = 1e-4,
+               .warmup_tokens = 5e4,
+               .constant_tokens = 9e5,
+               .beta2 = 0.99},
+              config);
   EXPECT_EQ(config.train().batch_sequences(), 20);
   EXPECT_EQ(config.train().steps(), 195);
   const double tokens = 195.0 * 20 * 256;

@@ -30,14 +30,16 @@ std::vector<LossSample> ComputeSamples(const LossLaw& law, int rungs = 5) {
 std::vector<LossSample> SizeSamples(const LossLaw& law) {
   std::vector<LossSample> samples;
   for (const double parameters : {1e7, 3e7, 1e8, 3e8})
-    for (const double ratio : {5.0, 20.0, 80.0}) samples.push_back({.x = {parameters, ratio * parameters}, .loss = law.At(std::vector{parameters, ratio * parameters})});
+    for (const double ratio : {5.0, 20.0, 80.0})
+      samples.push_back({.x = {parameters, ratio * parameters}, .loss = law.At(std::vector{parameters, ratio * parameters})});
   return samples;
 }
 
 double NormalAt(uint64_t index) { return RandomNormal(7, 1, index); }
 
 TEST(LossLaw, PublishedValues) {
-  for (const auto& [compute, loss] : {std::pair(2.19e17, 3.741), {1.70e18, 3.376}, {9.0e18, 3.126}, {2.83e19, 2.974}, {1e23, 2.252}})
+  for (const auto& [compute, loss] :
+       {std::pair(2.19e17, 3.741), {1.70e18, 3.376}, {9.0e18, 3.126}, {2.83e19, 2.974}, {1e23, 2.252}})
     EXPECT_NEAR(kCompute.At(std::vector{compute}), loss, 0.0015);
   const BestSplit small = BestSplitAt(kSizes, 1e18), large = BestSplitAt(kSizes, 1e20);
   EXPECT_NEAR(small.parameters / 80.5e6, 1, 0.005);
@@ -134,7 +136,8 @@ TEST(LossLaw, WithoutSeedsIntervalsComeFromRungs) {
 
 TEST(LossLaw, TheSameSamplesGiveTheSameBits) {
   const std::vector<std::vector<double>> groups = {{3.1, 3.12, 3.09}};
-  const auto a = FitWithDraws(SizeSamples(kSizes), std::nullopt, PooledNoise(groups)), b = FitWithDraws(SizeSamples(kSizes), std::nullopt, PooledNoise(groups));
+  const auto a = FitWithDraws(SizeSamples(kSizes), std::nullopt, PooledNoise(groups)),
+             b = FitWithDraws(SizeSamples(kSizes), std::nullopt, PooledNoise(groups));
   ASSERT_TRUE(a.ok() && b.ok());
   ASSERT_EQ(a->draws.size(), b->draws.size());
   for (size_t i = 0; i < a->draws.size(); ++i) EXPECT_EQ(a->draws[i].terms[1].exponent, b->draws[i].terms[1].exponent);
@@ -143,7 +146,8 @@ TEST(LossLaw, TheSameSamplesGiveTheSameBits) {
 TEST(LossLaw, SeedNoiseIsPooled) {
   const std::vector<std::vector<double>> one = {{3.0}, {2.5}};
   EXPECT_FALSE(PooledNoise(one).has_value());
-  const std::vector<std::vector<double>> groups = {{3.0}, {std::exp(1.0), std::exp(1.2)}, {std::exp(1.0), std::exp(1.1), std::exp(1.2)}};
+  const std::vector<std::vector<double>> groups = {
+      {3.0}, {std::exp(1.0), std::exp(1.2)}, {std::exp(1.0), std::exp(1.1), std::exp(1.2)}};
   EXPECT_NEAR(PooledNoise(groups)->deviation, std::sqrt((2 * 0.01 + 2 * 0.01) / 3), 1e-12);
   EXPECT_EQ(PooledNoise(groups)->degrees, 3);
 }
@@ -159,13 +163,15 @@ TEST(LossLaw, RefusesWhatCannotBeFitted) {
   EXPECT_EQ(problem(samples, std::nullopt), "2 different rungs are too few to fit 3 numbers");
   EXPECT_EQ(problem({samples[0], samples[0], samples[0]}, 1.6), "1 different rungs are too few to fit 2 numbers");
   EXPECT_THAT(problem(samples, 4.2), HasSubstr("is not above the asymptote 4.2: pin it lower"));
-  EXPECT_EQ(problem({samples[1], {.x = samples[0].x, .loss = samples[1].loss - 0.2}}, 1.6), "the loss does not fall from rung to rung: no power law fits it");
+  EXPECT_EQ(problem({samples[1], {.x = samples[0].x, .loss = samples[1].loss - 0.2}}, 1.6),
+            "the loss does not fall from rung to rung: no power law fits it");
   for (const double bad : {0.0, -1.0, std::nan(""), std::numeric_limits<double>::infinity()}) {
     EXPECT_THAT(problem({samples[0], {.x = samples[1].x, .loss = bad}}, 1.6), HasSubstr("loss is")) << bad;
     EXPECT_THAT(problem({samples[0], {.x = {bad}, .loss = 3}}, 1.6), HasSubstr("scale is")) << bad;
   }
   std::vector<LossSample> in_step;
-  for (const double parameters : {1e7, 2e7, 4e7, 8e7, 16e7}) in_step.push_back({.x = {parameters, 20 * parameters}, .loss = kSizes.At(std::vector{parameters, 20 * parameters})});
+  for (const double parameters : {1e7, 2e7, 4e7, 8e7, 16e7})
+    in_step.push_back({.x = {parameters, 20 * parameters}, .loss = kSizes.At(std::vector{parameters, 20 * parameters})});
   EXPECT_THAT(problem(in_step, std::nullopt), HasSubstr("give sizes several tokens_factor"));
 }
 

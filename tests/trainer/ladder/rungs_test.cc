@@ -48,7 +48,8 @@ TEST(Rungs, AreRunSizeBySizeAndTheLastSizeIsHeldOut) {
     names.push_back(rung.name);
     EXPECT_EQ(rung.held_out, rung.size == "m");
   }
-  EXPECT_THAT(names, ElementsAre("dense-s-seed1", "dense-s-x4-seed1", "moe-s-seed1", "moe-s-x4-seed1", "dense-m-seed1", "dense-m-seed7", "moe-m-seed1", "moe-m-seed7"));
+  EXPECT_THAT(names, ElementsAre("dense-s-seed1", "dense-s-x4-seed1", "moe-s-seed1", "moe-s-x4-seed1", "dense-m-seed1",
+                                 "dense-m-seed7", "moe-m-seed1", "moe-m-seed7"));
   EXPECT_EQ(rungs[1].group, "dense-s-x4");
   EXPECT_EQ(rungs[5].group, rungs[4].group);
   EXPECT_EQ(rungs[5].config.train().seed(), 7);
@@ -68,7 +69,8 @@ TEST(Rungs, HaveModelRecipeTimeAndMoney) {
   const auto step = static_cast<double>(dense.config.train().batch_sequences() * 256);
   EXPECT_NEAR(dense.tokens, 20 * dense.parameters, step / 2);
   EXPECT_NEAR(longer.tokens, 80 * dense.parameters, static_cast<double>(longer.config.train().batch_sequences() * 256) / 2);
-  EXPECT_NEAR(dense.config.optimizer().learning_rate().peak(), StepLawLearningRate(dense.parameters, 20 * dense.parameters), 1e-12);
+  EXPECT_NEAR(dense.config.optimizer().learning_rate().peak(), StepLawLearningRate(dense.parameters, 20 * dense.parameters),
+              1e-12);
   EXPECT_EQ(dense.seconds, dense.flops() / 10e9);
   EXPECT_EQ(moe.seconds, 2 * moe.flops() / 10e9);
   EXPECT_EQ(rungs[4].seconds, rungs[4].flops() / 20e9);
@@ -96,7 +98,8 @@ TEST(Rungs, MistakesNameTheFieldOrTheRung) {
   EXPECT_THAT(Problem(with("model.mtp.depth=0", "model.mtp=0")), HasSubstr("set: "));
   EXPECT_THAT(Problem(with("model.hidden_size=64", "model.hidden_size=0")), HasSubstr("dense-s: model.hidden_size = 0"));
   EXPECT_THAT(Problem(with("model.vocab_size=512", "model.vocab_size=0")), HasSubstr("model.vocab_size = 0: the data decides"));
-  EXPECT_THAT(Problem(with("experts: 32", "experts: 33")), HasSubstr("moe-s: model.moe.routed_experts = 33: must be divisible by model.moe.groups = 4"));
+  EXPECT_THAT(Problem(with("experts: 32", "experts: 33")),
+              HasSubstr("moe-s: model.moe.routed_experts = 33: must be divisible by model.moe.groups = 4"));
   EXPECT_THAT(Problem(text, {"train.step=8"}), HasSubstr("--set"));
 }
 
@@ -111,7 +114,8 @@ TEST(Rungs, TheLadderForTwoCoresTakesAtMostSixHours) {
   // FLOPs per token of the variants of a size are about the same: routers are what experts add.
   for (const Rung& rung : *rungs)
     for (const Rung& other : *rungs)
-      EXPECT_NEAR(rung.size == other.size ? rung.flops_per_token / other.flops_per_token : 1, 1, 0.1) << rung.name << " and " << other.name;
+      EXPECT_NEAR(rung.size == other.size ? rung.flops_per_token / other.flops_per_token : 1, 1, 0.1)
+          << rung.name << " and " << other.name;
 }
 
 TEST(Rungs, AResultIsThatOfARunThatIsFinished) {
@@ -124,8 +128,10 @@ TEST(Rungs, AResultIsThatOfARunThatIsFinished) {
   EXPECT_FALSE(ReadRungResult(rung, folder / "none")->has_value());
   EXPECT_FALSE(with("{\"steps\": 8, \"tok")->has_value()) << "torn";
   EXPECT_FALSE(with(R"({"steps": 4, "last_validation_loss": 3.5})")->has_value()) << "of a shorter run";
-  EXPECT_THAT(std::string(with(R"({"steps": 8, "last_validation_loss": 0})").status().message()), HasSubstr("--validation-fraction"));
-  const auto result = with(R"({"steps": 8, "tokens": 4096, "last_validation_loss": 3.5, "bits_per_byte": 1.5, "device_hours": 0.5, "devices": 2, "dollars": null})");
+  EXPECT_THAT(std::string(with(R"({"steps": 8, "last_validation_loss": 0})").status().message()),
+              HasSubstr("--validation-fraction"));
+  const auto result = with(
+      R"({"steps": 8, "tokens": 4096, "last_validation_loss": 3.5, "bits_per_byte": 1.5, "device_hours": 0.5, "devices": 2, "dollars": null})");
   ASSERT_TRUE(result.ok() && result->has_value());
   EXPECT_EQ((*result)->loss, 3.5);
   EXPECT_EQ((*result)->tokens, 4096);

@@ -11,7 +11,8 @@ TEST(Cost, DeepSeekV3PerTrillionTokens) {
   ledger.set_tokens(1'000'000'000'000);
   EXPECT_NEAR(ledger.dollars(), 360e3, 1e-3);
   EXPECT_NEAR(DollarsPerMillionTokens(ledger), 0.36, 1e-9);
-  EXPECT_NEAR(HoursPerTrillionTokens(ledger.device_seconds(), static_cast<double>(ledger.tokens())), kDeepSeekV3HoursPerTrillion, 1e-6);
+  EXPECT_NEAR(HoursPerTrillionTokens(ledger.device_seconds(), static_cast<double>(ledger.tokens())), kDeepSeekV3HoursPerTrillion,
+              1e-6);
 }
 
 TEST(Cost, AddsUpOverRestartsWithWhatWasLost) {
@@ -20,7 +21,8 @@ TEST(Cost, AddsUpOverRestartsWithWhatWasLost) {
   Charge(ledger, {.seconds = 1800, .devices = 4, .price_per_device_hour = 1});
   CostLedger resumed;  // from the checkpoint
   ASSERT_TRUE(resumed.ParseFromString(ledger.SerializeAsString()));
-  AddRestart(resumed, {.seconds = 900, .device_seconds = 3600, .dollars = 1});  // the dead run had gone on for an hour of device time
+  AddRestart(resumed,
+             {.seconds = 900, .device_seconds = 3600, .dollars = 1});  // the dead run had gone on for an hour of device time
   Charge(resumed, {.seconds = 900, .devices = 4, .price_per_device_hour = 1});
   resumed.set_tokens(1'000'000);
   EXPECT_DOUBLE_EQ(resumed.device_seconds(), 7200 + 3600 + 3600);
@@ -43,10 +45,12 @@ TEST(Cost, ASkippedStepIsPaidForAndLost) {
   AddSkipped(ledger, 4096, 3600, 1);
   EXPECT_DOUBLE_EQ(ledger.device_seconds(), 8 * 3600) << "it was charged before";
   EXPECT_EQ(CostSummary(ledger, "CPU core", /*priced=*/true),
-            "1000000 tokens, 8 CPU core hours (12.5% of them lost, $1, 0 restarts, 1 step of 4096 tokens skipped), $8, $8 per million tokens");
+            "1000000 tokens, 8 CPU core hours (12.5% of them lost, $1, 0 restarts, 1 step of 4096 tokens skipped), $8, $8 per "
+            "million tokens");
   AddSkipped(ledger, 4096, 3600, 1);
   EXPECT_EQ(CostSummary(ledger, "CPU core", /*priced=*/true),
-            "1000000 tokens, 8 CPU core hours (25.0% of them lost, $2, 0 restarts, 2 steps of 8192 tokens skipped), $8, $8 per million tokens");
+            "1000000 tokens, 8 CPU core hours (25.0% of them lost, $2, 0 restarts, 2 steps of 8192 tokens skipped), $8, $8 per "
+            "million tokens");
   EXPECT_DOUBLE_EQ(ledger.wasted_dollars(), 2);
 }
 

@@ -1,5 +1,4 @@
 #include "trainer/metrics/jsonl.h"
-#include "trainer/metrics/patient_log.h"
 
 #include <gmock/gmock.h>
 #include <sys/resource.h>
@@ -13,15 +12,14 @@
 
 #include "kernels/base/status.h"
 #include "tests/support/temp_folder.h"
+#include "trainer/metrics/patient_log.h"
 
 namespace jevons {
 namespace {
 
 using ::testing::HasSubstr;
 
-MetricsRecord Record(int64_t step) {
-  return {step, 1000.0 + step, {{"loss", 1.0 / step}, {"load/max", 2.0}}};
-}
+MetricsRecord Record(int64_t step) { return {step, 1000.0 + step, {{"loss", 1.0 / step}, {"load/max", 2.0}}}; }
 
 class JsonlTest : public ::testing::Test {
  protected:
@@ -80,8 +78,7 @@ TEST_F(JsonlTest, ResumeCutsTheStepsBeyondTheCheckpoint) {
   EXPECT_EQ(log->lost()->wall_time, 1005);
   EXPECT_EQ(Read(), ToJsonLine(Record(1)) + ToJsonLine(Record(2)) + ToJsonLine(Record(3)));
   ASSERT_TRUE(log->Append(Record(4)).ok());
-  EXPECT_EQ(Read(),
-            ToJsonLine(Record(1)) + ToJsonLine(Record(2)) + ToJsonLine(Record(3)) + ToJsonLine(Record(4)));
+  EXPECT_EQ(Read(), ToJsonLine(Record(1)) + ToJsonLine(Record(2)) + ToJsonLine(Record(3)) + ToJsonLine(Record(4)));
 }
 
 TEST_F(JsonlTest, ATornLastLineIsCutAtEveryLength) {

@@ -133,8 +133,7 @@ TEST(SampleToken, TopKAndSamplesOfOneSeed) {
   EXPECT_NEAR(seen[1], 200, 50);
   EXPECT_NEAR(differ, 200, 50);
   // Top-p counts what top-k has left: half of two is one.
-  for (uint64_t i = 0; i < 50; ++i)
-    EXPECT_EQ(SampleToken(logits, {.temperature = 1, .top_k = 2, .top_p = 0.5, .seed = 1}, i), 1);
+  for (uint64_t i = 0; i < 50; ++i) EXPECT_EQ(SampleToken(logits, {.temperature = 1, .top_k = 2, .top_p = 0.5, .seed = 1}, i), 1);
 }
 
 TEST(SampleToken, GreedyTopPAndSeed) {
@@ -143,7 +142,8 @@ TEST(SampleToken, GreedyTopPAndSeed) {
   // The likeliest token alone holds more than a tenth.
   for (uint64_t i = 0; i < 50; ++i) EXPECT_EQ(SampleToken(logits, {.temperature = 1, .top_p = 0.1, .seed = 1}, i), 1);
   std::vector<int> seen(4, 0);
-  for (uint64_t i = 0; i < 2000; ++i) ++seen[static_cast<size_t>(SampleToken(logits, {.temperature = 1, .top_p = 1, .seed = 2}, i))];
+  for (uint64_t i = 0; i < 2000; ++i)
+    ++seen[static_cast<size_t>(SampleToken(logits, {.temperature = 1, .top_p = 1, .seed = 2}, i))];
   // softmax = 0.025, 0.506, 0.458, 0.009
   EXPECT_NEAR(seen[0] / 2000.0, 0.025, 0.02);
   EXPECT_NEAR(seen[1] / 2000.0, 0.506, 0.05);

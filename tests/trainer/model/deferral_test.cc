@@ -23,10 +23,12 @@ std::vector<std::vector<double>> Gradients(Communicator& world, PrecisionConfig 
                .weights = &harness.binding().weights(),
                .batch = [&](int i) { return ModelHarness::Batch(tokens[static_cast<size_t>(i)], 2, kS); },
                .scales = {.main = 0.1f, .mtp = 0.05f, .balance = 0.01f},
-               .totals = [&](int) {
-                 return MicroBatchTotals{.losses = losses.data(),
-                                         .counts = Tensor::Of(counts.data(), {harness.model().moe_layers(), config.moe().routed_experts()})};
-               }});
+               .totals =
+                   [&](int) {
+                     return MicroBatchTotals{
+                         .losses = losses.data(),
+                         .counts = Tensor::Of(counts.data(), {harness.model().moe_layers(), config.moe().routed_experts()})};
+                   }});
   if (deferred) {
     whole.Forward(0).Finish();
     whole.Forward(1).Finish();

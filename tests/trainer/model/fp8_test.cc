@@ -46,7 +46,8 @@ Matrix Rounded(const Matrix& x, int64_t rows, int64_t cols, int64_t tile_rows, i
 }
 
 // a [m,k] times b [k,n] or b [n,k]^T, in FP64.
-std::vector<double> Product(const Matrix& a, const Matrix& b, int64_t m, int64_t n, int64_t k, bool a_transposed, bool b_transposed) {
+std::vector<double> Product(const Matrix& a, const Matrix& b, int64_t m, int64_t n, int64_t k, bool a_transposed,
+                            bool b_transposed) {
   std::vector<double> c(static_cast<size_t>(m * n));
   for (int64_t i = 0; i < m; ++i)
     for (int64_t j = 0; j < n; ++j)
@@ -108,7 +109,8 @@ TEST_P(Fp8Linear, EachProductIsItsDefinition) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Scales, Fp8Linear,
-                         testing::Values(std::pair{ScaleKind::kFp32, ScaleKind::kFp32}, std::pair{ScaleKind::kPowerOfTwo, ScaleKind::kFp32},
+                         testing::Values(std::pair{ScaleKind::kFp32, ScaleKind::kFp32},
+                                         std::pair{ScaleKind::kPowerOfTwo, ScaleKind::kFp32},
                                          std::pair{ScaleKind::kFp32, ScaleKind::kPowerOfTwo}));
 
 // Where a device keeps weights turned, dgrad reads nothing else, and its bits are those of the plain ones.
@@ -133,7 +135,8 @@ TEST(Fp8Turned, DgradReadsTurnedWeights) {
 
   const auto backward = [&](const ExpertWeight& weight, Matrix& to) {
     LinearBackwardInput(ctx, View(dy, kT, kN), View(x, kT, kK),
-                        {.value = weight.value.Index(1), .fp8 = weight.fp8[1], .grad = {}, .plan = weight.plan}, View(to, kT, kK));
+                        {.value = weight.value.Index(1), .fp8 = weight.fp8[1], .grad = {}, .plan = weight.plan},
+                        View(to, kT, kK));
   };
   backward(plain, dx);
   backward(turned, turned_dx);
@@ -169,13 +172,12 @@ TEST(Fp8Ablations, SumsThatStayInTheTensorCore) {
   for (float& v : w) v = std::abs(v);
   Arena scratch("scratch", int64_t{1} << 30);
   LayerContext ctx{.ops = {.stream = {}, .scratch = &scratch}};
-  const auto exact = Product(Rounded(x, kT, kK, 1, 128, ScaleKind::kFp32), Rounded(w, kN, kK, 128, 128, ScaleKind::kFp32), kT, kN, kK, false, true);
+  const auto exact = Product(Rounded(x, kT, kK, 1, 128, ScaleKind::kFp32), Rounded(w, kN, kK, 128, 128, ScaleKind::kFp32), kT, kN,
+                             kK, false, true);
   std::map<bool, double> error;
   for (const bool promote : {true, false}) {
-    const Weight weight{.value = View(w, kN, kK),
-                        .fp8 = CodesOf(ctx, View(w, kN, kK)),
-                        .grad = {},
-                        .plan = {.fp8 = true, .promote = promote}};
+    const Weight weight{
+        .value = View(w, kN, kK), .fp8 = CodesOf(ctx, View(w, kN, kK)), .grad = {}, .plan = {.fp8 = true, .promote = promote}};
     LinearForward(ctx, View(x, kT, kK), weight, View(y, kT, kN));
     for (size_t i = 0; i < exact.size(); ++i) error[promote] = std::max(error[promote], std::abs(y[i] / exact[i] - 1));
   }
@@ -235,7 +237,8 @@ TEST(Fp8Experts, AreTheSameProductsBySegments) {
 TEST(Fp8Ffn, ReadsSwiGluInCodesWithTheBitsOfItsValue) {
   constexpr int64_t kT = 150, kH = 140, kI = 260;
   Matrix x = Random(kT, kH, 1), up = Random(2 * kI, kH, 2, 0.3), down = Random(kH, kI, 3, 0.1), dy = Random(kT, kH, 4);
-  Matrix y(kT * kH), dx(kT * kH), d_up(up.size()), d_down(down.size()), value(kT * kI), y2(y.size()), d_activated(kT * kI), d_down2(down.size());
+  Matrix y(kT * kH), dx(kT * kH), d_up(up.size()), d_down(down.size()), value(kT * kI), y2(y.size()), d_activated(kT * kI),
+      d_down2(down.size());
   Arena scratch("scratch", int64_t{1} << 30);
   MicroMemory memory("memory", int64_t{1} << 30);
   WgradQueue queue;
@@ -293,10 +296,10 @@ TEST(Fp8Plan, CoversWhatTheReportDoes) {
     const bool linear = spec.name.find("_proj") != std::string::npos && spec.name.find("eh_proj") == std::string::npos;
     ASSERT_EQ(plans.count(spec.name) == 1, linear) << spec.name;
     if (!linear) continue;
-    const std::string expected = spec.name.find("o_proj.") != std::string::npos               ? "x"
+    const std::string expected = spec.name.find("o_proj.") != std::string::npos                               ? "x"
                                  : spec.name.find("experts.gate_up_proj") != std::string::npos && spec.expert ? "x"
-                                 : spec.expert                                                   ? "dy"
-                                                                                                 : "";
+                                 : spec.expert                                                                ? "dy"
+                                                                                                              : "";
     EXPECT_EQ(plans.at(spec.name), expected) << spec.name;
   }
 }

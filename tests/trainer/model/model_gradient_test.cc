@@ -77,12 +77,12 @@ TEST_P(ModelGradient, EqualsComplexStep) {
   });
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Architectures, ModelGradient,
-    testing::Values(Case{"deepseek_v3", 6, 4, 2, 1, 2, 1, true, false}, Case{"no_query_compression", 0, 1, 1, 2, 1, 1, true, false},
-                    Case{"unnormalised_no_shared", 6, 1, 1, 0, 0, 0, false, false},
-                    Case{"document_mask_yarn", 6, 4, 4, 1, 1, 1, true, true, 4.0}),
-    [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(Architectures, ModelGradient,
+                         testing::Values(Case{"deepseek_v3", 6, 4, 2, 1, 2, 1, true, false},
+                                         Case{"no_query_compression", 0, 1, 1, 2, 1, 1, true, false},
+                                         Case{"unnormalised_no_shared", 6, 1, 1, 0, 0, 0, false, false},
+                                         Case{"document_mask_yarn", 6, 4, 4, 1, 1, 1, true, true, 4.0}),
+                         [](const auto& info) { return info.param.name; });
 
 }  // namespace
 }  // namespace jevons

@@ -66,26 +66,27 @@ Result RunLists(Communicator& ep, const Case& test, const std::string& lists) {
   MicroPool pool(int64_t{1} << 26, Device::kCpu);
   NetworkStage first(harness.model(), {.layers = {0, test.layers[0]}, .first = true, .last = false}, pool);
   NetworkStage second(harness.model(), {.layers = {test.layers[0], config.layers()}, .first = false, .last = true}, pool);
-  const StageStep step{
-      .ctx = harness.Context(),
-      .weights = &harness.binding().weights(),
-      .batch =
-          [&](int m) {
-            const auto i = static_cast<size_t>(m);
-            const int64_t sequences = SequencesOf(ep.rank(), m);
-            MicroBatch batch = ModelHarness::Batch(tokens[i], sequences, kS);
-            if (!test.masked) return batch;
-            batch.document_start = Tensor::Of(starts[i].data(), {sequences, kS});
-            batch.documents = 2 * sequences;
-            batch.longest_document = 3;
-            return batch;
-          },
-      .scales = {.main = 0.1f, .mtp = 0.05f, .balance = 0.01f},
-      .totals = [&](int m) {
-        return MicroBatchTotals{.losses = result.losses.data() + m * terms,
-                                .counts = Tensor::Of(result.counts.data() + m * harness.model().moe_layers() * experts,
-                                                     {harness.model().moe_layers(), experts})};
-      }};
+  const StageStep step{.ctx = harness.Context(),
+                       .weights = &harness.binding().weights(),
+                       .batch =
+                           [&](int m) {
+                             const auto i = static_cast<size_t>(m);
+                             const int64_t sequences = SequencesOf(ep.rank(), m);
+                             MicroBatch batch = ModelHarness::Batch(tokens[i], sequences, kS);
+                             if (!test.masked) return batch;
+                             batch.document_start = Tensor::Of(starts[i].data(), {sequences, kS});
+                             batch.documents = 2 * sequences;
+                             batch.longest_document = 3;
+                             return batch;
+                           },
+                       .scales = {.main = 0.1f, .mtp = 0.05f, .balance = 0.01f},
+                       .totals =
+                           [&](int m) {
+                             return MicroBatchTotals{
+                                 .losses = result.losses.data() + m * terms,
+                                 .counts = Tensor::Of(result.counts.data() + m * harness.model().moe_layers() * experts,
+                                                      {harness.model().moe_layers(), experts})};
+                           }};
   first.Begin(step);
   second.Begin(step);
   const auto pp = ep.Split(ep.rank(), "pp");

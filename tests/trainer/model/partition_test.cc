@@ -61,7 +61,8 @@ TEST(StageCut, RefusesWhatDoesNotFit) {
   EXPECT_THAT(refusal(6, 1, 3, "1|E2|3"), HasSubstr("E belongs to the first stage"));
   EXPECT_THAT(refusal(6, 1, 3, "1H|2|3"), HasSubstr("M and H belong to the last stage"));
   EXPECT_THAT(refusal(6, 0, 3, "1|2|3M"), HasSubstr("model.mtp.depth is 0"));
-  for (const char* text : {"|", "x", "1||2", "-1|7", "2*|2", "*2|2", "2*0|6", "1 |2|3", "99999999999999999999|1|1", "2*9999|1", "E1*2|4", "HH", "1.5|2|3"})
+  for (const char* text : {"|", "x", "1||2", "-1|7", "2*|2", "*2|2", "2*0|6", "1 |2|3", "99999999999999999999|1|1", "2*9999|1",
+                           "E1*2|4", "HH", "1.5|2|3"})
     refusal(6, 1, 3, text);
 }
 
@@ -121,7 +122,8 @@ TEST(CheckPipeline, NamesTheNearestLegalBatch) {
   EXPECT_EQ(refusal(ONE_F_ONE_B, 10, 2), "");
   EXPECT_EQ(refusal(DUALPIPE, 12), "");
   EXPECT_EQ(refusal(DUALPIPE, 22, 0, 4), "") << "11 micro-batches are 6 and 5: the second pipeline's last is empty";
-  EXPECT_THAT(refusal(DUALPIPE, 2), testing::AllOf(testing::StartsWith("train.batch_sequences = 2: "), testing::EndsWith("; nearest legal: 8")));
+  EXPECT_THAT(refusal(DUALPIPE, 2),
+              testing::AllOf(testing::StartsWith("train.batch_sequences = 2: "), testing::EndsWith("; nearest legal: 8")));
   EXPECT_THAT(refusal(DUALPIPE, 22), testing::EndsWith("; nearest legal: 24"));
   EXPECT_THAT(refusal(DUALPIPEV, 6), testing::EndsWith("; nearest legal: 8"));
   EXPECT_THAT(refusal(DUALPIPEV, 6, 0, 4), HasSubstr("brings 2 micro-batches to each of 2 pipelines"));
@@ -130,12 +132,14 @@ TEST(CheckPipeline, NamesTheNearestLegalBatch) {
   EXPECT_EQ(refusal(INTERLEAVED, 12, 4), "") << "empty micro-batches make up for what a step on the way lacks";
   config.mutable_parallel()->set_pp(3);
   EXPECT_THAT(refusal(DUALPIPE, 12, 0, 3), testing::StartsWith("parallel.pp = 3: schedule DUALPIPE"));
-  EXPECT_THAT(refusal(DUALPIPE, 12, 0, 3), testing::EndsWith("; nearest legal: none for 3 ranks, but parallel.schedule = DUALPIPEV"));
+  EXPECT_THAT(refusal(DUALPIPE, 12, 0, 3),
+              testing::EndsWith("; nearest legal: none for 3 ranks, but parallel.schedule = DUALPIPEV"));
   EXPECT_THAT(refusal(DUALPIPE, 12, 0, 6), testing::EndsWith("; nearest legal: 2")) << "4 does not divide 6";
   config.mutable_parallel()->set_pp(5);
   EXPECT_THAT(refusal(DUALPIPE, 12, 0, 30), testing::EndsWith("; nearest legal: 6"));
   config.mutable_parallel()->set_ep(2);
-  EXPECT_THAT(refusal(DUALPIPE, 12, 0, 30), testing::EndsWith("; nearest legal: none for 30 ranks, but parallel.schedule = DUALPIPEV"));
+  EXPECT_THAT(refusal(DUALPIPE, 12, 0, 30),
+              testing::EndsWith("; nearest legal: none for 30 ranks, but parallel.schedule = DUALPIPEV"));
 }
 
 // A cut for several stages is no cut for one.
@@ -160,7 +164,9 @@ TEST(OverNodes, ForwardsWhereNodesHaveWholeGroups) {
     config.mutable_parallel()->set_ep_nodes(ep_nodes);
     return OverNodes(config, {.world = ep, .pp = 1, .ep = ep}, found);
   };
-  const auto forwards = [&](DispatchType dispatch, int ep, int ep_nodes, int found) { return shape(dispatch, ep, ep_nodes, found)->forwards; };
+  const auto forwards = [&](DispatchType dispatch, int ep, int ep_nodes, int found) {
+    return shape(dispatch, ep, ep_nodes, found)->forwards;
+  };
   EXPECT_FALSE(forwards(AUTO, 8, 0, 1));
   EXPECT_TRUE(forwards(AUTO, 8, 0, 2));
   EXPECT_TRUE(forwards(AUTO, 8, 4, 1)) << "what the config says goes before what was found";
@@ -175,9 +181,11 @@ TEST(OverNodes, ForwardsWhereNodesHaveWholeGroups) {
     EXPECT_EQ(ExitCodeOf(status), ExitCode::kUsage);
     return std::string(status.message());
   };
-  EXPECT_THAT(refusal(FORWARDING, 8, 0, 0), HasSubstr("parallel.dispatch = FORWARDING: the parallel.ep = 8 ranks of a group do not lie evenly"));
+  EXPECT_THAT(refusal(FORWARDING, 8, 0, 0),
+              HasSubstr("parallel.dispatch = FORWARDING: the parallel.ep = 8 ranks of a group do not lie evenly"));
   EXPECT_THAT(refusal(FORWARDING, 8, 8, 1), HasSubstr("the 8 nodes of an ep group have to divide model.moe.groups = 4"));
-  EXPECT_THAT(refusal(AUTO, 8, 3, 1), testing::AllOf(HasSubstr("parallel.ep_nodes = 3: must divide parallel.ep = 8"), HasSubstr("nearest: 2 or 4")));
+  EXPECT_THAT(refusal(AUTO, 8, 3, 1),
+              testing::AllOf(HasSubstr("parallel.ep_nodes = 3: must divide parallel.ep = 8"), HasSubstr("nearest: 2 or 4")));
 }
 
 }  // namespace

@@ -1,7 +1,6 @@
 // The moving average of the weights: exact, whoever owns them, and of no effect on anything else. That any layout resumes it is in train_test.
-#include "trainer/optim/weight_average.h"
-
 #include "tests/support/layout_run.h"
+#include "trainer/optim/weight_average.h"
 
 namespace jevons {
 namespace {
@@ -14,7 +13,8 @@ float Averaged(float average, float weight, double decay) { return average + sta
 TEST(WeightAverageTest, ReadsTheMastersOfItsOwnUpdate) {
   constexpr int64_t kSize = int64_t{1} << 22;
   std::vector<float> masters(kSize), expected(kSize);
-  for (int64_t i = 0; i < kSize; ++i) expected[static_cast<size_t>(i)] = masters[static_cast<size_t>(i)] = static_cast<float>(i % 1001) * 0.37f;
+  for (int64_t i = 0; i < kSize; ++i)
+    expected[static_cast<size_t>(i)] = masters[static_cast<size_t>(i)] = static_cast<float>(i % 1001) * 0.37f;
   WeightAverage average(0.999, {Tensor::Of(masters.data(), {kSize}), Tensor::Of(masters.data(), {0})}, {});
   average.Reset({});
   for (int step = 0; step < 3; ++step) {
@@ -54,8 +54,13 @@ std::vector<State> StatesOf(const RunConfig& config, int ranks, int steps) {
     step.Initialize();
     for (int i = 0; i <= steps; ++i) {
       if (i > 0) {
-        const StepPlan plan{.step = i - 1, .first_sample = 0, .sequences = config.train().batch_sequences(), .tokens_before = 0, .learning_rate = 1e-2,
-                            .gamma = 0.01, .mtp_weight = 0.3};
+        const StepPlan plan{.step = i - 1,
+                            .first_sample = 0,
+                            .sequences = config.train().batch_sequences(),
+                            .tokens_before = 0,
+                            .learning_rate = 1e-2,
+                            .gamma = 0.01,
+                            .mtp_weight = 0.3};
         ASSERT_TRUE(step.Run(plan, BatchOf(step, plan, config.model().vocab_size())).ok());
       }
       const std::lock_guard lock(mutex);
@@ -67,7 +72,8 @@ std::vector<State> StatesOf(const RunConfig& config, int ranks, int steps) {
       }
     }
     int64_t owned = 0;
-    for (const StateSlice& slice : step.State()) owned += slice.name.rfind("weight/", 0) == 0 ? Arena::SliceBytes(DType::kF32, slice.data.shape) : 0;
+    for (const StateSlice& slice : step.State())
+      owned += slice.name.rfind("weight/", 0) == 0 ? Arena::SliceBytes(DType::kF32, slice.data.shape) : 0;
     EXPECT_EQ(step.memory().host, config.optimizer().ema_decay() > 0 ? owned : 0);
   });
   return states;

@@ -31,8 +31,7 @@ Measurements Synthetic() {
   for (size_t p = 0; p < m.products.size(); ++p) {
     for (const double flops : {1e6, 1e8, 5e8, 1e10}) {
       const double bytes = flops / 1e3;
-      m.products[p].push_back(
-          {.flops = flops, .bytes = bytes, .seconds = flops / kRates[p] + bytes / 20e9 + kStart});
+      m.products[p].push_back({.flops = flops, .bytes = bytes, .seconds = flops / kRates[p] + bytes / 20e9 + kStart});
     }
   }
   m.attention_length = 256;
@@ -66,17 +65,14 @@ TEST(Calibration, TheModelRunsAtTheMeasuredRates) {
   const KernelModel kernels(FitCluster(m, constants), constants);
   const ProductSample& large = m.products[0].back();
   const double n = std::sqrt(large.flops / 2e3);
-  EXPECT_NEAR(
-      kernels.Gemm({n, n, 1e3}, Precision::kFp32) / (large.flops / kRates[0] + 4 * n * n / 20e9 + kStart), 1,
-      1e-6);
+  EXPECT_NEAR(kernels.Gemm({n, n, 1e3}, Precision::kFp32) / (large.flops / kRates[0] + 4 * n * n / 20e9 + kStart), 1, 1e-6);
   EXPECT_NEAR(kernels.Stream(20e9), 1, 1e-9);
   EXPECT_NEAR(kernels.Elementwise(12e9), 1, 1e-9);
   EXPECT_NEAR(kernels.Cast(7e9), 1, 1e-9);
   EXPECT_NEAR(kernels.AttentionForward(1e9, 1, 256), 0.01, 1e-9);
   EXPECT_NEAR(kernels.PointToPoint(2e9, true), 1, 1e-3);
   // A grouped product is padded by nothing.
-  EXPECT_LT(kernels.Gemm({1e3, 1e3, 1e3, 8}, Precision::kFp32),
-            1.02 * kernels.Gemm({1e3, 1e3, 1e3}, Precision::kFp32));
+  EXPECT_LT(kernels.Gemm({1e3, 1e3, 1e3, 8}, Precision::kFp32), 1.02 * kernels.Gemm({1e3, 1e3, 1e3}, Precision::kFp32));
 }
 
 TEST(Calibration, TextIsTheFittedCluster) {

@@ -46,8 +46,9 @@ TEST(Claim, EveryChoiceOfTheReportSavesMoney) {
     return 0.0;
   };
   const double published = dollars("as published");
-  for (const char* other : {"BF16 products, dispatch and caches", "no overlap of communication", "tokens to any node",
-                            "plain 1F1B, no overlap", "half the network", "dense model of equal loss, 158B (rule of thumb), TP8 PP8"})
+  for (const char* other :
+       {"BF16 products, dispatch and caches", "no overlap of communication", "tokens to any node", "plain 1F1B, no overlap",
+        "half the network", "dense model of equal loss, 158B (rule of thumb), TP8 PP8"})
     EXPECT_GT(dollars(other), published) << other;
   EXPECT_NEAR(dollars("$1 per GPU hour"), published / 2, 1);
 }
@@ -78,7 +79,8 @@ TEST(PlanReport, SaysWhatTrainDoesNotDoYet) {
   const AheadOfTrain ahead = WhatTrainLacks(plan);
   EXPECT_EQ(ahead.of.size(), 1u);
   EXPECT_GT(ahead.step_seconds, plan.step_seconds);
-  EXPECT_THAT(PlanText(plan, 0), testing::ContainsRegex("of train today +[0-9.]+ s, which does not do yet: rows .* forwarded there"));
+  EXPECT_THAT(PlanText(plan, 0),
+              testing::ContainsRegex("of train today +[0-9.]+ s, which does not do yet: rows .* forwarded there"));
   EXPECT_EQ(PlanJson(plan, 0)["step_seconds_of_train"], ahead.step_seconds);
   Layout alone = plan.layout;
   alone.ep = 1;

@@ -21,7 +21,9 @@ TEST(ModelShape, CountsAsTheParameterTableDoes) {
     const auto near = [](double a, double b) { return std::abs(a / b - 1) < 2e-3; };  // norms
     EXPECT_TRUE(near(shape.total_parameters(), static_cast<double>(count.total))) << preset;
     EXPECT_TRUE(near(shape.active_parameters(), static_cast<double>(count.active_without_embedding))) << preset;
-    EXPECT_TRUE(near(shape.flops_per_token(512, true), CountFlops(config.model(), 512, CoreCount::kCausal).training_without_mtp())) << preset;
+    EXPECT_TRUE(
+        near(shape.flops_per_token(512, true), CountFlops(config.model(), 512, CoreCount::kCausal).training_without_mtp()))
+        << preset;
   }
 }
 
@@ -56,7 +58,8 @@ TEST(Stages, AreCutAsTheConfigSays) {
   const double fastest = PlanOf(PublishedLayout()).step_seconds;
   for (const char* stages : {"", "E3|4*14|2MH", "E5|4*14|MH", "1|4*15"}) EXPECT_GE(seconds(stages), fastest) << stages;
   EXPECT_GT(seconds("E8|4*12|3|1|1MH"), 1.2 * fastest);  // the slowest stage has twice its share
-  EXPECT_THAT(CutLayoutOf(Preset("deepseek_v3_671b", {"parallel.stages=61"}), 2048).status().message(), HasSubstr("parallel.stages = \"61\""));
+  EXPECT_THAT(CutLayoutOf(Preset("deepseek_v3_671b", {"parallel.stages=61"}), 2048).status().message(),
+              HasSubstr("parallel.stages = \"61\""));
 }
 
 TEST(Plan, PricesTheDispatchThatTheConfigAsksFor) {
@@ -131,7 +134,8 @@ TEST(Plan, CountsTheCodesOfWeights) {
     EXPECT_GT(codes, 0.3 * values);  // a byte beside two, for all but embedding, head and gates
     EXPECT_LT(codes, 0.51 * values);
     EXPECT_DOUBLE_EQ(twice.memory[rank].weights, values + 2 * codes);
-    EXPECT_NEAR(twice.memory[rank].weights - alone.memory[rank].weights, 2 * codes, 1e-3 * codes);  // two bytes; codes have scales too
+    EXPECT_NEAR(twice.memory[rank].weights - alone.memory[rank].weights, 2 * codes,
+                1e-3 * codes);  // two bytes; codes have scales too
   }
 }
 
@@ -154,21 +158,32 @@ TEST(Plan, ImpossibleLayoutsNameTheNearest) {
     EXPECT_THAT(std::string(plan.status().message()), HasSubstr(text));
     EXPECT_THAT(std::string(plan.status().message()), HasSubstr("; nearest legal: "));
   };
-  refused([](Layout& l) { l.pp = 12; }, "parallel.pp = 12: pp x tp x cp = 12 must divide 2048 GPUs; nearest legal: parallel.pp = 16");
-  refused([](Layout& l) { l.pp = 64; l.schedule = ScheduleKind::k1F1B; }, "64 stages for 62 blocks leave some empty; nearest legal: parallel.pp = 32");
+  refused([](Layout& l) { l.pp = 12; },
+          "parallel.pp = 12: pp x tp x cp = 12 must divide 2048 GPUs; nearest legal: parallel.pp = 16");
+  refused(
+      [](Layout& l) {
+        l.pp = 64;
+        l.schedule = ScheduleKind::k1F1B;
+      },
+      "64 stages for 62 blocks leave some empty; nearest legal: parallel.pp = 32");
   refused([](Layout& l) { l.ep = 48; }, "parallel.ep = 48: must divide the 256 routed experts");
   refused([](Layout& l) { l.ep = 256; }, "must divide the 128 GPUs of a stage; nearest legal: parallel.ep = 128");
-  refused([](Layout& l) { l.batch = 15361; }, "train.batch_sequences = 15361: must be a multiple of 128: 128 data-parallel ranks x micro-batches of 1; nearest legal: train.batch_sequences = 15360");
+  refused([](Layout& l) { l.batch = 15361; },
+          "train.batch_sequences = 15361: must be a multiple of 128: 128 data-parallel ranks x micro-batches of 1; nearest "
+          "legal: train.batch_sequences = 15360");
   refused([](Layout& l) { l.gpus = 4096; }, "gpus = 4096: the cluster has 2048");
 }
 
 // "... nearest legal: parallel.pp = 16, train.batch_sequences = 15360", carried out.
 Layout Followed(Layout layout, const std::string& message) {
-  const std::pair<const char*, int64_t Layout::*> fields[] = {
-      {"gpus = ", &Layout::gpus}, {"parallel.pp = ", &Layout::pp}, {"parallel.ep = ", &Layout::ep}, {"train.batch_sequences = ", &Layout::batch}};
+  const std::pair<const char*, int64_t Layout::*> fields[] = {{"gpus = ", &Layout::gpus},
+                                                              {"parallel.pp = ", &Layout::pp},
+                                                              {"parallel.ep = ", &Layout::ep},
+                                                              {"train.batch_sequences = ", &Layout::batch}};
   const std::string advice = message.substr(message.find("nearest legal: "));
   for (const auto& [name, field] : fields)
-    if (const size_t at = advice.find(name); at != std::string::npos) layout.*field = std::atoll(advice.c_str() + at + std::string(name).size());
+    if (const size_t at = advice.find(name); at != std::string::npos)
+      layout.*field = std::atoll(advice.c_str() + at + std::string(name).size());
   return layout;
 }
 
@@ -191,7 +206,8 @@ TEST(Layout, WhatAnErrorSuggestsIsLegal) {
           if (status.ok()) continue;
           ++refused;
           const Layout better = Followed(layout, std::string(status.message()));
-          EXPECT_TRUE(CheckLayout(better, model, cluster).ok()) << status.message() << "\n" << CheckLayout(better, model, cluster);
+          EXPECT_TRUE(CheckLayout(better, model, cluster).ok()) << status.message() << "\n"
+                                                                << CheckLayout(better, model, cluster);
         }
       }
     }
@@ -242,7 +258,8 @@ TEST(Plan, OnePipelineWaitsForNoOther) {
 TEST(Plan, Fp32NeedsARateAndTakesLonger) {
   Layout layout = LayoutOf(Preset("deepseek_v3_671b", {"precision.compute=FP32", "precision.gemm=AS_COMPUTE"}), 2048);
   EXPECT_EQ(layout.precision, Precision::kFp32);
-  EXPECT_THAT(std::string(ValidateLayout(layout, DeepSeekV3(), H800()).message()), HasSubstr("precision.compute = FP32: the table of H800 has no FP32 rate"));
+  EXPECT_THAT(std::string(ValidateLayout(layout, DeepSeekV3(), H800()).message()),
+              HasSubstr("precision.compute = FP32: the table of H800 has no FP32 rate"));
   ClusterConfig cluster = H800();
   cluster.mutable_gpu()->set_fp32_tflops(50);
   const Plan fp32 = PlanOf(layout, cluster);

@@ -19,11 +19,12 @@ double Tflops(const KernelModel& kernels, double m, double n, double k, double g
 // DeepGEMM, first table: M, N, K, groups, TFLOPS. Small products are worst: their tiles do not fill the GPU.
 TEST(KernelModel, DeepGemmsTable) {
   const KernelModel kernels(H800(), {});
-  constexpr double kRows[][6] = {{4096, 2112, 7168, 1, 1058, 0.25},   {4096, 24576, 1536, 1, 990, 0.1},   {4096, 32768, 512, 1, 590, 0.25},
-                                 {4096, 7168, 16384, 1, 1358, 0.1},   {4096, 4096, 7168, 1, 1304, 0.1},   {4096, 7168, 2048, 1, 1025, 0.1},
-                                 {32768, 4096, 7168, 4, 1297, 0.05},  {32768, 7168, 2048, 4, 1099, 0.05}, {32768, 4096, 7168, 8, 1288, 0.05},
-                                 {32768, 7168, 2048, 8, 1093, 0.05},  {64, 7168, 16384, 1, 336, 0.1},     {64, 24576, 1536, 1, 289, 0.1},
-                                 {128, 7168, 16384, 1, 645, 0.1},     {128, 4096, 7168, 1, 533, 0.1}};
+  constexpr double kRows[][6] = {
+      {4096, 2112, 7168, 1, 1058, 0.25},  {4096, 24576, 1536, 1, 990, 0.1},   {4096, 32768, 512, 1, 590, 0.25},
+      {4096, 7168, 16384, 1, 1358, 0.1},  {4096, 4096, 7168, 1, 1304, 0.1},   {4096, 7168, 2048, 1, 1025, 0.1},
+      {32768, 4096, 7168, 4, 1297, 0.05}, {32768, 7168, 2048, 4, 1099, 0.05}, {32768, 4096, 7168, 8, 1288, 0.05},
+      {32768, 7168, 2048, 8, 1093, 0.05}, {64, 7168, 16384, 1, 336, 0.1},     {64, 24576, 1536, 1, 289, 0.1},
+      {128, 7168, 16384, 1, 645, 0.1},    {128, 4096, 7168, 1, 533, 0.1}};
   for (const auto& row : kRows) {
     const double tflops = Tflops(kernels, row[0], row[1], row[2], row[3]);
     EXPECT_LT(std::abs(tflops / row[4] - 1), row[5]) << row[0] << "x" << row[1] << "x" << row[2] << ": " << tflops;
@@ -33,7 +34,8 @@ TEST(KernelModel, DeepGemmsTable) {
 // DeepEP, 4096 tokens of 7168, FP8 there and BF16 back, top 4 groups of as many as nodes: milliseconds from the published GB/s.
 TEST(KernelModel, DeepEpsTable) {
   const KernelModel kernels(H800(), {});
-  constexpr double kRows[][3] = {{8, 153, 5.29}, {16, 43, 1.99}, {32, 58, 3.61}, {64, 51, 3.63}};  // EP, GB/s, copies of a row counted
+  constexpr double kRows[][3] = {
+      {8, 153, 5.29}, {16, 43, 1.99}, {32, 58, 3.61}, {64, 51, 3.63}};  // EP, GB/s, copies of a row counted
   for (const auto& row : kRows) {
     ModelShape model = DeepSeekV3();
     Layout layout = PublishedLayout();

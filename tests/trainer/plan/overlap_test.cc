@@ -106,8 +106,11 @@ PairTimes Planned(BlockTimes times, const BlockBytes& bytes, double seconds_per_
   times.combine_f = static_cast<double>(bytes.combine_f) * seconds_per_byte;
   times.dispatch_b = static_cast<double>(bytes.dispatch_b) * seconds_per_byte;
   times.combine_b = static_cast<double>(bytes.combine_b) * seconds_per_byte;
-  const double all = kBlocks * LayerModel(DeepSeekV3(), PublishedLayout(), KernelModel(cluster, constants)).Overlapped(times, times);
-  const double computed = kBlocks * (times.attention_f + times.attention_i + times.attention_w + times.experts_f + times.experts_i + times.experts_w).sum();
+  const double all =
+      kBlocks * LayerModel(DeepSeekV3(), PublishedLayout(), KernelModel(cluster, constants)).Overlapped(times, times);
+  const double computed =
+      kBlocks *
+      (times.attention_f + times.attention_i + times.attention_w + times.experts_f + times.experts_i + times.experts_w).sum();
   return {.waited = all - computed, .all = all};
 }
 

@@ -47,8 +47,10 @@ TEST(Published, EveryRowInSightWithinTenPercent) {
 
 // Tables may have rows of several kinds; how well each is met is told apart.
 TEST(Published, RowsInSightAreNotCountedAsPredicted) {
-  const auto runs = ParsePublished("model,hardware,gpus,tp,pp,ep,tokens_per_s,in_sight\nQwen3-30B-A3B,H100,8,1,1,8,11000,yes\n"
-                                   "Qwen3-30B-A3B,H100,16,1,1,16,100,\nQwen3-30B-A3B,H100,16,1,1,16,100,\n", "t.csv");
+  const auto runs = ParsePublished(
+      "model,hardware,gpus,tp,pp,ep,tokens_per_s,in_sight\nQwen3-30B-A3B,H100,8,1,1,8,11000,yes\n"
+      "Qwen3-30B-A3B,H100,16,1,1,16,100,\nQwen3-30B-A3B,H100,16,1,1,16,100,\n",
+      "t.csv");
   ASSERT_TRUE(runs.ok()) << runs.status();
   std::vector<Prediction> predictions;
   for (const PublishedRun& run : *runs) predictions.push_back(Predict(run, World()));
@@ -103,9 +105,14 @@ TEST(Published, NotesMayLeaveMtpOut) {
 }
 
 TEST(Published, ReadsColumnsByNameAndLeavesOthersOut) {
-  const auto runs = ParsePublished("# facts\n\xEF\xBB\xBF" "gpus,extra,Hardware,model,notes\r\n8,x,H100,\"Qwen3-30B-A3B\",\"a, \"\"b\"\"\"\r\n\n16,,H200,Mixtral 8x7B,\n", "t.csv");
+  const auto runs = ParsePublished(
+      "# facts\n\xEF\xBB\xBF"
+      "gpus,extra,Hardware,model,notes\r\n8,x,H100,\"Qwen3-30B-A3B\",\"a, \"\"b\"\"\"\r\n\n16,,H200,Mixtral 8x7B,\n",
+      "t.csv");
   ASSERT_FALSE(runs.ok());  // a byte order mark inside is part of a column's name
-  const auto good = ParsePublished("# facts\ngpus,extra,Hardware,model,notes\r\n1,x,H100,\"Qwen3-30B-A3B\",\"a, \"\"b\"\"\"\r\n\n1,,H200,Mixtral 8x7B\n", "t.csv");
+  const auto good = ParsePublished(
+      "# facts\ngpus,extra,Hardware,model,notes\r\n1,x,H100,\"Qwen3-30B-A3B\",\"a, \"\"b\"\"\"\r\n\n1,,H200,Mixtral 8x7B\n",
+      "t.csv");
   ASSERT_TRUE(good.ok()) << good.status();
   ASSERT_EQ(good->size(), 2);
   EXPECT_EQ((*good)[0].notes, "a, \"b\"");

@@ -16,7 +16,8 @@ namespace {
 // Durations that differ from stage to stage; pairs take less than both alone.
 PipelineCosts Costs(int stages) {
   PipelineCosts costs;
-  for (int s = 0; s < stages; ++s) costs.stages.push_back({.forward = 1.0 + s, .input = 1.5 + s, .weight = 0.5 + 0.1 * s, .reduce = 0.75 + 0.25 * s});
+  for (int s = 0; s < stages; ++s)
+    costs.stages.push_back({.forward = 1.0 + s, .input = 1.5 + s, .weight = 0.5 + 0.1 * s, .reduce = 0.75 + 0.25 * s});
   for (int f = 0; f < stages; ++f)
     for (int b = 0; b < stages; ++b) costs.overlapped.push_back(0.8 * (1.0 + f + 2.0 + 1.1 * b));
   return costs;
@@ -72,7 +73,8 @@ TEST_P(MeasuredStepTest, GivesBackItsCosts) {
     EXPECT_NEAR(rank.measured, rank.predicted + late, 1e-9);
     EXPECT_NEAR(rank.waiting, rank.measured - rank.busy, 1e-9);
     double reduction = 0;
-    for (const int stage : schedule.StagesOf(static_cast<int>(r % 4))) reduction += costs.stages[static_cast<size_t>(stage)].reduce;
+    for (const int stage : schedule.StagesOf(static_cast<int>(r % 4)))
+      reduction += costs.stages[static_cast<size_t>(stage)].reduce;
     EXPECT_NEAR(rank.reduction, reduction, 1e-9);
     if (GetParam() != ScheduleKind::k1F1B) continue;
     // The first stage ends last, and in the second pipeline so much later.
@@ -80,8 +82,10 @@ TEST_P(MeasuredStepTest, GivesBackItsCosts) {
   }
   EXPECT_NEAR(comparison.slowest().predicted, timeline.makespan, 1e-9);
   EXPECT_NEAR(comparison.slowest().error_percent(), 100 * (timeline.makespan / (timeline.makespan + 0.25) - 1), 1e-6);
-  EXPECT_THAT(ComparisonText(comparison), testing::ContainsRegex("\n  rank 7 +busy [0-9.]+ s, waiting [0-9.]+ s, predicted [0-9.]+ s"));
-  EXPECT_THAT(ComparisonText(comparison), testing::ContainsRegex("\n  its gradients were reduced in [0-9.]+ s of all ranks, [0-9]+% of them beside actions"));
+  EXPECT_THAT(ComparisonText(comparison),
+              testing::ContainsRegex("\n  rank 7 +busy [0-9.]+ s, waiting [0-9.]+ s, predicted [0-9.]+ s"));
+  EXPECT_THAT(ComparisonText(comparison),
+              testing::ContainsRegex("\n  its gradients were reduced in [0-9.]+ s of all ranks, [0-9]+% of them beside actions"));
 
   // Two processes: every action once in each, messages only where they were measured, and nothing overlaps within a thread.
   const auto trace = nlohmann::json::parse(TraceJson(step, comparison));
@@ -104,7 +108,8 @@ TEST_P(MeasuredStepTest, GivesBackItsCosts) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Schedules, MeasuredStepTest,
-                         testing::Values(ScheduleKind::k1F1B, ScheduleKind::kZBH1, ScheduleKind::kDualPipe, ScheduleKind::kDualPipeV));
+                         testing::Values(ScheduleKind::k1F1B, ScheduleKind::kZBH1, ScheduleKind::kDualPipe,
+                                         ScheduleKind::kDualPipeV));
 
 }  // namespace
 }  // namespace jevons

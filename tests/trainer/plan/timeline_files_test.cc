@@ -26,8 +26,7 @@ TEST(TraceJson, KeepsTheTraceEventFormat) {
   std::map<int, double> end;  // of each rank's last event: events of one thread do not overlap
   int64_t complete = 0;
   for (const auto& event : trace["traceEvents"]) {
-    ASSERT_TRUE(event["name"].is_string() && event["ph"].is_string() && event["pid"].is_number() &&
-                event["tid"].is_number())
+    ASSERT_TRUE(event["name"].is_string() && event["ph"].is_string() && event["pid"].is_number() && event["tid"].is_number())
         << event;
     const int tid = event["tid"];
     if (event["ph"] == "M") {
@@ -88,8 +87,7 @@ TEST(PlanHtml, IsWellFormedAndNeedsNothingElse) {
   EXPECT_EQ(Offence(html), "");
   EXPECT_EQ(Offence("<a><b></a></b>"), "closed: /a");  // the check itself can fail
   EXPECT_THAT(html, HasSubstr("<svg"));
-  for (const char* reference :
-       {"http://", "https://", "<script", "<link", "src=", "href=", "url(", "@import"})
+  for (const char* reference : {"http://", "https://", "<script", "<link", "src=", "href=", "url(", "@import"})
     EXPECT_EQ(html.find(reference), std::string::npos) << reference;
 }
 

@@ -14,7 +14,8 @@ using testing::HasSubstr;
 using testing::Not;
 
 // Losses that do not change are what smoothing leaves of them: figures can be worked out by hand.
-WrittenRun Flat(const TempFolder& folder, const std::string& name, double loss, int steps, const std::vector<std::string>& overrides = {}) {
+WrittenRun Flat(const TempFolder& folder, const std::string& name, double loss, int steps,
+                const std::vector<std::string>& overrides = {}) {
   WrittenRun run(folder, name, overrides);
   for (int step = 1; step <= steps; ++step) run.Add(StepOfRun(step, loss));
   run.Add(ValidationOfRun(steps, loss - 0.5));
@@ -28,11 +29,14 @@ const Figure& Named(const RunComparison& comparison, const std::string& name) {
   return comparison.figures.front();
 }
 
-double At(const RunComparison& comparison, const std::string& name, size_t column) { return Named(comparison, name).columns.at(column).value().mean(); }
+double At(const RunComparison& comparison, const std::string& name, size_t column) {
+  return Named(comparison, name).columns.at(column).value().mean();
+}
 
 TEST(Comparison, TellsWhatRunsReachedAndWhatItCost) {
   const TempFolder folder;
-  const std::vector<RunHistory> runs = {Flat(folder, "a", 4, 10).Read(), Flat(folder, "b", 3, 20, {"optimizer.learning_rate.peak=1e-3"}).Read()};
+  const std::vector<RunHistory> runs = {Flat(folder, "a", 4, 10).Read(),
+                                        Flat(folder, "b", 3, 20, {"optimizer.learning_rate.peak=1e-3"}).Read()};
   const auto comparison = CompareRuns(runs, {.prices = {3600, 7200}});
   ASSERT_TRUE(comparison.ok()) << comparison.status();
   EXPECT_DOUBLE_EQ(At(*comparison, "loss", 0), 4);
@@ -102,10 +106,9 @@ TEST(Comparison, TellsWhatALossCost) {
 
 TEST(Comparison, SeedsAreOneColumnWithMeanAndSpread) {
   const TempFolder folder;
-  const std::vector<RunHistory> runs = {Flat(folder, "a", 4, 5, {"train.seed=1"}).Read(),
-                                        Flat(folder, "b", 3, 5, {"train.seed=2", "run.name=second"}).Read(),
-                                        Flat(folder, "c", 8, 5, {"data.seed=3"}).Read(),
-                                        Flat(folder, "d", 7, 5, {"train.seed=2", "optimizer.beta2=0.9"}).Read()};
+  const std::vector<RunHistory> runs = {
+      Flat(folder, "a", 4, 5, {"train.seed=1"}).Read(), Flat(folder, "b", 3, 5, {"train.seed=2", "run.name=second"}).Read(),
+      Flat(folder, "c", 8, 5, {"data.seed=3"}).Read(), Flat(folder, "d", 7, 5, {"train.seed=2", "optimizer.beta2=0.9"}).Read()};
   const auto comparison = CompareRuns(runs, {.by_seeds = true});
   ASSERT_TRUE(comparison.ok());
   ASSERT_EQ(comparison->columns.size(), 2u);
@@ -131,10 +134,13 @@ TEST(Comparison, SaysWhyRunsCannotBePutSideBySide) {
     EXPECT_EQ(ExitCodeOf(status), ExitCode::kUsage);
     return std::string(status.message());
   };
-  EXPECT_THAT(message(CompareRuns(apart, {}).status()), HasSubstr("no budget in common: one ends at 300 tokens, another begins at 700 tokens"));
-  EXPECT_THAT(message(CompareRuns(apart, {.at = Axis::kReference}).status()), HasSubstr("cost.reference_mfu of " + early.path() + " is not set"));
+  EXPECT_THAT(message(CompareRuns(apart, {}).status()),
+              HasSubstr("no budget in common: one ends at 300 tokens, another begins at 700 tokens"));
+  EXPECT_THAT(message(CompareRuns(apart, {.at = Axis::kReference}).status()),
+              HasSubstr("cost.reference_mfu of " + early.path() + " is not set"));
   std::vector<RunHistory> unpriced = {early.Read()};
-  for (MetricsRecord& record : unpriced[0].steps) std::erase_if(record.values, [](const auto& value) { return value.first == "cost/dollars"; });
+  for (MetricsRecord& record : unpriced[0].steps)
+    std::erase_if(record.values, [](const auto& value) { return value.first == "cost/dollars"; });
   EXPECT_THAT(message(CompareRuns(unpriced, {.at = Axis::kDollars}).status()), HasSubstr("give one by --price"));
   EXPECT_TRUE(CompareRuns(unpriced, {.at = Axis::kDollars, .prices = {2}}).ok());
 }

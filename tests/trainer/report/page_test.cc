@@ -42,9 +42,27 @@ TEST(Page, ShowsEveryPartOfARun) {
   const TempFolder folder;
   const std::string page = PageOf({ShownRun(folder, "run", 100, {"run.tags=a & b"}).Read()});
   EXPECT_EQ(Unbalanced(page), "");
-  for (const char* part : {"What was trained", "Loss, nats per token", "Gradient norm", "Learning rate", "Tokens per second", "MFU", "forward", "of them lost with their steps",
-                           "DeepSeek-V3", "At several prices", "died rank 2", "Rows of each expert, step 1<", "Rows of each expert, step 100<", "Gate bias of each expert",
-                           "gradients", "became 0", "0F0 0.5 ms", "In the beginning &lt;b&gt;", "0123456789abcdef", "Nearest preset: quickstart_cpu; 1 fields differ", "a &amp; b"})
+  for (const char* part : {"What was trained",
+                           "Loss, nats per token",
+                           "Gradient norm",
+                           "Learning rate",
+                           "Tokens per second",
+                           "MFU",
+                           "forward",
+                           "of them lost with their steps",
+                           "DeepSeek-V3",
+                           "At several prices",
+                           "died rank 2",
+                           "Rows of each expert, step 1<",
+                           "Rows of each expert, step 100<",
+                           "Gate bias of each expert",
+                           "gradients",
+                           "became 0",
+                           "0F0 0.5 ms",
+                           "In the beginning &lt;b&gt;",
+                           "0123456789abcdef",
+                           "Nearest preset: quickstart_cpu; 1 fields differ",
+                           "a &amp; b"})
     EXPECT_THAT(page, HasSubstr(part));
   EXPECT_THAT(page, Not(HasSubstr("not recorded")));
   EXPECT_THAT(page, Not(HasSubstr("nan")));
@@ -53,7 +71,8 @@ TEST(Page, ShowsEveryPartOfARun) {
 TEST(Page, NeedsNothingBesideIt) {
   const TempFolder folder;
   const std::string page = PageOf({ShownRun(folder, "run", 20, {"run.name=<script>alert(1)</script>"}).Read()});
-  for (const char* foreign : {"<script", "http:", "https:", "url(", "src=", "href="}) EXPECT_THAT(page, Not(HasSubstr(foreign))) << foreign;
+  for (const char* foreign : {"<script", "http:", "https:", "url(", "src=", "href="})
+    EXPECT_THAT(page, Not(HasSubstr(foreign))) << foreign;
   EXPECT_THAT(page, HasSubstr("&lt;script&gt;"));
 }
 
@@ -65,24 +84,31 @@ TEST(Page, SaysWhatARunDoesNotTell) {
   const std::vector<RunFacts> facts(1);
   const std::string page = ReportPage(runs, facts, {});
   EXPECT_EQ(Unbalanced(page), "");
-  for (const char* sentence : {"Loss, nats per token: not recorded", "do not say where time went", "do not say what was paid for", "no record of each expert", "no checkpoint to read them from",
-                               "Not known before the run has ended", "No products were in FP8", "No step was traced", "samples.txt"})
+  for (const char* sentence :
+       {"Loss, nats per token: not recorded", "do not say where time went", "do not say what was paid for",
+        "no record of each expert", "no checkpoint to read them from", "Not known before the run has ended",
+        "No products were in FP8", "No step was traced", "samples.txt"})
     EXPECT_THAT(page, HasSubstr(sentence));
 }
 
 TEST(Page, PutsSeveralRunsSideBySide) {
   const TempFolder folder;
-  const std::string page = PageOf({ShownRun(folder, "first", 30).Read(), ShownRun(folder, "second", 40, {"train.seed=7"}).Read()});
+  const std::string page =
+      PageOf({ShownRun(folder, "first", 30).Read(), ShownRun(folder, "second", 40, {"train.seed=7"}).Read()});
   EXPECT_EQ(Unbalanced(page), "");
-  for (const char* part : {"<h1>2 runs</h1>", "Side by side", "train.seed", "Loss, smoothed, over dollars<", "Run first", "Run second"}) EXPECT_THAT(page, HasSubstr(part));
+  for (const char* part :
+       {"<h1>2 runs</h1>", "Side by side", "train.seed", "Loss, smoothed, over dollars<", "Run first", "Run second"})
+    EXPECT_THAT(page, HasSubstr(part));
   EXPECT_THAT(page, Not(HasSubstr("over dollars at the reference"))) << "none is stated";
 }
 
 // DeepSeek-V3's 59 x 256 gates over many steps.
 TEST(Page, OfALargeRunIsUnderAMegabyte) {
   const TempFolder folder;
-  const std::string page = PageOf({ShownRun(folder, "large", 600, {"model.layers=61", "model.dense_layers=3", "model.mtp.depth=1", "model.moe.routed_experts=256",
-                                                                   "model.moe.groups=8"}).Read()});
+  const std::string page = PageOf({ShownRun(folder, "large", 600,
+                                            {"model.layers=61", "model.dense_layers=3", "model.mtp.depth=1",
+                                             "model.moe.routed_experts=256", "model.moe.groups=8"})
+                                       .Read()});
   EXPECT_LT(page.size(), 1'000'000u);
   EXPECT_GT(page.size(), 100'000u);
 }

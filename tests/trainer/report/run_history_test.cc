@@ -36,7 +36,8 @@ TEST(RunHistory, CountsEachStepOnceAsTheLastProcessMadeIt) {
 
 TEST(RunHistory, PlacesRecordsOnEveryAxis) {
   const TempFolder folder;
-  WrittenRun written(folder, "run", {"cost.peak_tflops=2", "cost.reference_mfu=0.5", "cost.price_per_device_hour=1800", "model.mtp.depth=1"});
+  WrittenRun written(folder, "run",
+                     {"cost.peak_tflops=2", "cost.reference_mfu=0.5", "cost.price_per_device_hour=1800", "model.mtp.depth=1"});
   written.Add(StepOfRun(10, 5, 5));
   const RunHistory run = written.Read();
   const FlopCount flops = CountFlops(run.config.model(), run.config.data().sequence_length(), CoreCount::kCausal);
@@ -68,10 +69,21 @@ TEST(RunHistory, ReadsStartsAndExpertsAndWhatTheRunIsCalled) {
   WrittenRun written(folder, "folder", {"run.tags=dense, seed 1"});
   written.Add(StepOfRun(1, 5));
   written.AddLine("metrics.jsonl", "{\"step\": torn\n");
-  const RunStart start{.time = 5, .step = 3, .ranks = 4, .devices = 2, .device = "H800", .price_per_device_hour = 2, .peak_flops = 1e15, .host = "a",
-                       .peak_source = "x", .labels = {{"version", "1"}}, .lost_steps = 2, .lost = {.seconds = 1, .device_seconds = 2, .dollars = 3}};
+  const RunStart start{.time = 5,
+                       .step = 3,
+                       .ranks = 4,
+                       .devices = 2,
+                       .device = "H800",
+                       .price_per_device_hour = 2,
+                       .peak_flops = 1e15,
+                       .host = "a",
+                       .peak_source = "x",
+                       .labels = {{"version", "1"}},
+                       .lost_steps = 2,
+                       .lost = {.seconds = 1, .device_seconds = 2, .dollars = 3}};
   written.AddLine("starts.jsonl", ToStartLine(start) + "nothing\n");
-  written.AddLine("experts.jsonl", ToExpertsLine({.step = 1, .layers = {{1, 2, 3}, {4, 5, 6}}}) + ToExpertsLine({.step = 9, .layers = {{1}, {2}}}));
+  written.AddLine("experts.jsonl", ToExpertsLine({.step = 1, .layers = {{1, 2, 3}, {4, 5, 6}}}) +
+                                       ToExpertsLine({.step = 9, .layers = {{1}, {2}}}));
   const RunHistory run = written.Read();
   EXPECT_EQ(run.name, "folder");
   EXPECT_EQ(run.unreadable, 1);

@@ -54,7 +54,8 @@ inline MetricsRecord ValidationOfRun(int64_t step, double loss) {
 
 class WrittenRun {
  public:
-  WrittenRun(const TempFolder& folder, const std::string& name, const std::vector<std::string>& overrides = {}) : path_(folder / name) {
+  WrittenRun(const TempFolder& folder, const std::string& name, const std::vector<std::string>& overrides = {})
+      : path_(folder / name) {
     std::filesystem::create_directories(path_);
     std::vector<std::string> all = {"model.vocab_size=512"};
     all.insert(all.end(), overrides.begin(), overrides.end());

@@ -42,7 +42,9 @@ class BadStepsTest : public TrainTest {
       Mesh mesh(world, {.world = ranks, .pp = 1, .ep = ep});
       std::optional<CheckpointReader> reader;
       if (from > 0)
-        reader = CheckpointReader::Open(PosixFileSystem(), CheckpointPath(PosixFileSystem(), Folder("run") + "/checkpoints", from).value()).value();
+        reader = CheckpointReader::Open(PosixFileSystem(),
+                                        CheckpointPath(PosixFileSystem(), Folder("run") + "/checkpoints", from).value())
+                     .value();
       auto result = Replay(options, reader ? &*reader : nullptr, mesh);
       ASSERT_TRUE(result.ok()) << result.status();
       if (world.rank() == 0) replayed = *std::move(result);

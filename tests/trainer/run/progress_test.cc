@@ -16,7 +16,8 @@ using testing::HasSubstr;
 using testing::Not;
 
 struct Line {
-  StepPlan plan{.step = 119, .first_sample = 0, .sequences = 8, .tokens_before = 0, .learning_rate = 2.1e-3, .gamma = 0, .mtp_weight = 0};
+  StepPlan plan{
+      .step = 119, .first_sample = 0, .sequences = 8, .tokens_before = 0, .learning_rate = 2.1e-3, .gamma = 0, .mtp_weight = 0};
   int64_t steps = 300, tokens_left = 0;
   StepStats stats;
   Meter meter{.flops_per_token = 1e6, .peak_flops = 1e11};
@@ -84,8 +85,9 @@ TEST(Progress, LargeNumbersFitTheTerminal) {
   line.ledger.set_tokens(1'000'000'000);
   line.ledger.set_dollars(360);
   EXPECT_LE(line.Text().size(), kProgressColumns);
-  EXPECT_THAT(line.Text(), testing::StartsWith("step 1234567/9999999 | loss 12.3456 mtp 12.3456 bal 1.020 | grad 12.35 lr 2.1e-03 | "
-                                               "3.1M tok/s MFU 38.3% $0.36/M | ETA 55d06h $5.43M | load 1.42x"));
+  EXPECT_THAT(line.Text(),
+              testing::StartsWith("step 1234567/9999999 | loss 12.3456 mtp 12.3456 bal 1.020 | grad 12.35 lr 2.1e-03 | "
+                                  "3.1M tok/s MFU 38.3% $0.36/M | ETA 55d06h $5.43M | load 1.42x"));
 }
 
 // Where not all phases fit, the largest do, in their order.
@@ -122,14 +124,19 @@ TEST(Summary, SaysWhatItDoesNotKnow) {
 // 0.18 hours for a million tokens are 180,000 for 1e12: DeepSeek-V3's cost. The reference: 4 GFLOP a token at half of 1 TFLOP/s.
 TEST(Summary, TellsWhatATokenCost) {
   RunSummary summary;
-  summary.meter = {.flops_per_token = 3e9, .mtp_flops_per_token = 1e9, .peak_flops = 2e12, .devices = 2, .price_per_device_hour = 2, .device = "H800"};
+  summary.meter = {.flops_per_token = 3e9,
+                   .mtp_flops_per_token = 1e9,
+                   .peak_flops = 2e12,
+                   .devices = 2,
+                   .price_per_device_hour = 2,
+                   .device = "H800"};
   summary.mfu = 0.4;
   summary.ledger.set_tokens(1'000'000);
   Charge(summary.ledger, {.seconds = 324, .devices = 2, .price_per_device_hour = 2});
   const TrainOptions options{.inputs = {}, .output = "run", .meter = {}, .stop = nullptr, .labels = {}};
-  EXPECT_THAT(SummaryText(summary, options),
-              HasSubstr("per 1e12 tokens      180K H800 hours, $0.36 a million, at this process's MFU of 40.0% (causal, without MTP); DeepSeek-V3: 180K H800 hours, "
-                        "$0.36 a million\n"));
+  EXPECT_THAT(SummaryText(summary, options), HasSubstr("per 1e12 tokens      180K H800 hours, $0.36 a million, at this process's "
+                                                       "MFU of 40.0% (causal, without MTP); DeepSeek-V3: 180K H800 hours, "
+                                                       "$0.36 a million\n"));
   EXPECT_THAT(SummaryText(summary, options), Not(HasSubstr("at an MFU of")));
   summary.meter.reference_mfu = 0.5;
   EXPECT_THAT(SummaryText(summary, options), HasSubstr("at an MFU of 50%     2.222 H800 hours, $4.444, MTP's work included\n"));

@@ -36,8 +36,7 @@ RunConfig Config(int64_t depth) {
   return config;
 }
 
-void WriteFile(MemoryDisk& disk, const std::string& path, const SafetensorsSpec& spec,
-               std::span<const std::byte> bytes) {
+void WriteFile(MemoryDisk& disk, const std::string& path, const SafetensorsSpec& spec, std::span<const std::byte> bytes) {
   auto writer = SafetensorsWriter::Create(disk, path, {spec});
   ASSERT_TRUE(writer.ok()) << writer.status();
   ASSERT_TRUE(writer->Append(bytes).ok());
@@ -45,9 +44,7 @@ void WriteFile(MemoryDisk& disk, const std::string& path, const SafetensorsSpec&
 }
 
 TokenTable Tokens(int64_t sequences, int64_t length, uint64_t seed = 5) {
-  return {.sequences = sequences,
-          .length = length,
-          .ids = RandomTokens(sequences * length, TinyModel().vocab_size(), seed)};
+  return {.sequences = sequences, .length = length, .ids = RandomTokens(sequences * length, TinyModel().vocab_size(), seed)};
 }
 
 // The same with a label position behind each sequence, without a label: [B, S+1].
@@ -63,11 +60,9 @@ std::vector<int32_t> Padded(const TokenTable& tokens) {
 
 // The weights of a harness of the same model.
 void CopyWeights(const ModelHarness& harness, const WeightStore& to) {
-  for (size_t p = 0; p < to.specs().size();
-       ++p)  // a table without MTP modules is the beginning of one with them
+  for (size_t p = 0; p < to.specs().size(); ++p)  // a table without MTP modules is the beginning of one with them
     Copy(OpContext(), harness.weights().value(p), to.value(p));
-  for (size_t i = 0; i < to.bias_names().size(); ++i)
-    Copy(OpContext(), harness.weights().bias(i), to.bias(i));
+  for (size_t i = 0; i < to.bias_names().size(); ++i) Copy(OpContext(), harness.weights().bias(i), to.bias(i));
 }
 
 class ScoreTest : public testing::Test {
@@ -131,15 +126,13 @@ TEST_F(ScoreTest, LogitsLogprobsAndLossAreTheModels) {
       EXPECT_NEAR(tensors_["loss"][0], sum / static_cast<double>(B * (S - 1)), 1e-6 * sum);
       const auto params = harness.Params<double>();
       const auto biases = harness.Biases();
-      const std::vector<double> expected =
-          ReferenceModel<double>(config.model(), params, biases).Logits(padded, B, S);
+      const std::vector<double> expected = ReferenceModel<double>(config.model(), params, biases).Logits(padded, B, S);
       for (size_t i = 0; i < expected.size(); ++i) ASSERT_NEAR(tensors_["logits"][i], expected[i], 3e-5) << i;
     });
     double loss = 0;
     for (int64_t b = 0; b < B; ++b)
       for (int64_t i = 0; i + 1 < S; ++i) {
-        const double logprob =
-            LogSoftmax(tensors_["logits"], b * S + i, tokens.ids[static_cast<size_t>(b * S + i + 1)]);
+        const double logprob = LogSoftmax(tensors_["logits"], b * S + i, tokens.ids[static_cast<size_t>(b * S + i + 1)]);
         ASSERT_NEAR(tensors_["logprobs"][static_cast<size_t>(b * (S - 1) + i)], logprob, 2e-6);
         loss -= logprob;
       }
@@ -152,8 +145,7 @@ std::vector<std::string> PublishedNames(const std::string& name, int64_t experts
   const auto replaced = [&](absl::string_view end, const std::string& by) {
     return name.substr(0, name.size() - end.size()) + by;
   };
-  const absl::string_view stacked_in = "experts.gate_up_proj.weight",
-                          stacked_out = "experts.down_proj.weight";
+  const absl::string_view stacked_in = "experts.gate_up_proj.weight", stacked_out = "experts.down_proj.weight";
   std::vector<std::string> names;
   const bool routed = absl::StrContains(name, "mlp.experts.");
   for (int64_t e = 0; routed && e < experts; ++e) {
@@ -165,8 +157,7 @@ std::vector<std::string> PublishedNames(const std::string& name, int64_t experts
   }
   if (routed) return names;
   if (absl::EndsWith(name, "gate_up_proj.weight"))
-    return {replaced("gate_up_proj.weight", "gate_proj.weight"),
-            replaced("gate_up_proj.weight", "up_proj.weight")};
+    return {replaced("gate_up_proj.weight", "gate_proj.weight"), replaced("gate_up_proj.weight", "up_proj.weight")};
   return {name};
 }
 
@@ -224,15 +215,13 @@ TEST_F(ScoreTest, MtpLogitsGiveTheMtpLoss) {
       ASSERT_THAT(shapes_[name], ElementsAre(B, S - k, 23));
       for (int64_t b = 0; b < B; ++b)
         for (int64_t i = 0; i + k + 1 < S; ++i)
-          loss -=
-              LogSoftmax(tensors_[name], b * (S - k) + i, tokens.ids[static_cast<size_t>(b * S + i + k + 1)]);
+          loss -= LogSoftmax(tensors_[name], b * (S - k) + i, tokens.ids[static_cast<size_t>(b * S + i + k + 1)]);
     }
     RunLoopback(1, [&](Communicator& world) {
       const ModelHarness harness(config.model(), S, world);
       const auto params = harness.Params<double>();
       const auto biases = harness.Biases();
-      EXPECT_NEAR(loss, ReferenceModel<double>(config.model(), params, biases).Loss(padded, B, S).mtp,
-                  1e-5 * loss);
+      EXPECT_NEAR(loss, ReferenceModel<double>(config.model(), params, biases).Loss(padded, B, S).mtp, 1e-5 * loss);
     });
   }
 }
@@ -269,8 +258,8 @@ TEST_F(ScoreTest, OneOutputDoesNotChangeAnother) {
   const TokenTable tokens = Tokens(2, 9);
   Score(Config(2), tokens, kEverything);
   const std::map<std::string, Floats> all = tensors_;
-  for (const ScoreOptions& options : {ScoreOptions{}, ScoreOptions{.logits = true},
-                                      ScoreOptions{.gradients = true}, ScoreOptions{.mtp = true}}) {
+  for (const ScoreOptions& options :
+       {ScoreOptions{}, ScoreOptions{.logits = true}, ScoreOptions{.gradients = true}, ScoreOptions{.mtp = true}}) {
     Score(Config(2), tokens, options);
     for (const auto& [name, values] : tensors_) EXPECT_EQ(values, all.at(name)) << name;
   }
@@ -309,8 +298,7 @@ TEST_F(ScoreTest, NanNamesItsPlaceAndLeavesNoFile) {
           (*scorer)->weights().value(p).as<float>()[3] = std::numeric_limits<float>::quiet_NaN();
       const absl::Status status = (*scorer)->Write(disk_, "out").status();
       EXPECT_EQ(ExitCodeOf(status), ExitCode::kNumerical);
-      EXPECT_THAT(std::string(status.message()),
-                  HasSubstr("sequence 0: NaN or Inf, first seen in layer 1: input"));
+      EXPECT_THAT(std::string(status.message()), HasSubstr("sequence 0: NaN or Inf, first seen in layer 1: input"));
       EXPECT_THAT(disk_.List("/").value(), ElementsAre());
     });
   }
@@ -330,26 +318,20 @@ TEST(ReadTokens, GivesWhatIsThere) {
 TEST(ReadTokens, RefusesWhatIsNoTableOfTokens) {
   MemoryDisk disk;
   const auto message = [&](const SafetensorsSpec& spec, std::vector<int64_t> ids) {
-    WriteFile(disk, "in", spec,
-              std::as_bytes(std::span(ids)).first(static_cast<size_t>(SafetensorsBytes(spec))));
+    WriteFile(disk, "in", spec, std::as_bytes(std::span(ids)).first(static_cast<size_t>(SafetensorsBytes(spec))));
     const absl::Status status = ReadTokens(disk, "in", 23).status();
     EXPECT_EQ(ExitCodeOf(status), ExitCode::kIntegrity);
     return std::string(status.message());
   };
   EXPECT_THAT(message({"tokens", kStI64, {1, 3}}, {1, 2, 3}), HasSubstr("in: there is no tensor input_ids"));
-  EXPECT_THAT(message({"input_ids", "I32", {1, 4}}, {1, 2}),
-              HasSubstr("in: input_ids is I32 [1, 4]; it must be I64"));
+  EXPECT_THAT(message({"input_ids", "I32", {1, 4}}, {1, 2}), HasSubstr("in: input_ids is I32 [1, 4]; it must be I64"));
   EXPECT_THAT(message({"input_ids", kStI64, {3}}, {1, 2, 3}), HasSubstr("input_ids is I64 [3]; it must be"));
   EXPECT_THAT(message({"input_ids", kStI64, {0, 3}}, {}), HasSubstr("input_ids is I64 [0, 3]; it must be"));
   EXPECT_THAT(message({"input_ids", kStI64, {3, 0}}, {}), HasSubstr("input_ids is I64 [3, 0]; it must be"));
-  EXPECT_THAT(message({"input_ids", kStI64, {3, 1}}, {1, 2, 3}),
-              HasSubstr("input_ids is I64 [3, 1]; it must be"));
-  EXPECT_THAT(message({"input_ids", kStI64, {2, 2}}, {1, 2, 23, 0}),
-              HasSubstr("in: input_ids[1, 0] = 23: it must be a token"));
-  EXPECT_THAT(message({"input_ids", kStI64, {2, 2}}, {1, -1, 2, 0}),
-              HasSubstr("in: input_ids[0, 1] = -1: it must be a token"));
-  EXPECT_THAT(message({"input_ids", kStI64, {1, 2}}, {1, int64_t{1} << 32}),
-              HasSubstr("input_ids[0, 1] = 4294967296"));
+  EXPECT_THAT(message({"input_ids", kStI64, {3, 1}}, {1, 2, 3}), HasSubstr("input_ids is I64 [3, 1]; it must be"));
+  EXPECT_THAT(message({"input_ids", kStI64, {2, 2}}, {1, 2, 23, 0}), HasSubstr("in: input_ids[1, 0] = 23: it must be a token"));
+  EXPECT_THAT(message({"input_ids", kStI64, {2, 2}}, {1, -1, 2, 0}), HasSubstr("in: input_ids[0, 1] = -1: it must be a token"));
+  EXPECT_THAT(message({"input_ids", kStI64, {1, 2}}, {1, int64_t{1} << 32}), HasSubstr("input_ids[0, 1] = 4294967296"));
 }
 
 TEST(Scorer, RefusesWhatTheModelCannotDo) {
@@ -360,8 +342,7 @@ TEST(Scorer, RefusesWhatTheModelCannotDo) {
     EXPECT_THAT(std::string(none.message()), HasSubstr("--mtp: the model has no MTP module"));
     const absl::Status shorter = Scorer::Create(Config(2), tokens, {.mtp = true}, world).status();
     EXPECT_EQ(ExitCodeOf(shorter), ExitCode::kIntegrity);
-    EXPECT_THAT(std::string(shorter.message()),
-                HasSubstr("sequences of 2 tokens; MTP module 2 needs 3 or more"));
+    EXPECT_THAT(std::string(shorter.message()), HasSubstr("sequences of 2 tokens; MTP module 2 needs 3 or more"));
     RunConfig wide = Config(0);
     wide.mutable_model()->set_hidden_size(131072);
     const TokenTable huge{.sequences = 1, .length = 16'000'000, .ids = {}};

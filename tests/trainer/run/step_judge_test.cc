@@ -1,5 +1,7 @@
 // A step is applied on all ranks or on none (contract 14): what becomes of one that a single rank has spoilt, under each policy, and of
 // weights that are no longer the same on all ranks.
+#include "trainer/run/step_judge.h"
+
 #include <gmock/gmock.h>
 
 #include <cmath>
@@ -8,7 +10,6 @@
 
 #include "tests/support/layout_run.h"
 #include "tests/support/watched_group.h"
-#include "trainer/run/step_judge.h"
 
 namespace jevons {
 namespace {
@@ -31,7 +32,7 @@ class ListeningWorld final : public WatchedGroup {
 
 // What happens on one rank before a step.
 struct Spoilt {
-  std::function<void(TrainStep& step, SampleBatch& batch)> spoil, mend;  // mend: after the step
+  std::function<void(TrainStep&step, SampleBatch&batch)> spoil, mend;  // mend: after the step
   int rank = 1;
   int64_t step = 4;
   bool only_first = false;  // mended before the step is computed again
@@ -46,7 +47,8 @@ struct Judged {
 constexpr int64_t kSteps = 7;
 
 // `left_out`: a step that is not even computed.
-Judged RunJudged(RunConfig config, const RunLayout& layout, const std::vector<Spoilt>& spoilt, int64_t left_out = -1, int64_t steps = kSteps) {
+Judged RunJudged(RunConfig config, const RunLayout& layout, const std::vector<Spoilt>& spoilt, int64_t left_out = -1,
+                 int64_t steps = kSteps) {
   layout.Set(*config.mutable_parallel());
   Judged judged;
   judged.steps.resize(static_cast<size_t>(layout.ranks));
@@ -61,8 +63,13 @@ Judged RunJudged(RunConfig config, const RunLayout& layout, const std::vector<Sp
     StepJudge judge(config.train(), step, listening);
     std::vector<JudgedStep>& mine = judged.steps[static_cast<size_t>(world.rank())];
     for (int64_t i = 0; i < steps && (mine.empty() || mine.back().status.ok()); ++i) {
-      const StepPlan plan{.step = i, .first_sample = i * config.train().batch_sequences(), .sequences = config.train().batch_sequences(),
-                          .tokens_before = 0, .learning_rate = 1e-2, .gamma = 0.01, .mtp_weight = 0.3};
+      const StepPlan plan{.step = i,
+                          .first_sample = i * config.train().batch_sequences(),
+                          .sequences = config.train().batch_sequences(),
+                          .tokens_before = 0,
+                          .learning_rate = 1e-2,
+                          .gamma = 0.01,
+                          .mtp_weight = 0.3};
       SampleBatch batch = BatchOf(step, plan, config.model().vocab_size());
       if (i == left_out) continue;
       const Spoilt* now = nullptr;
@@ -83,7 +90,8 @@ Judged RunJudged(RunConfig config, const RunLayout& layout, const std::vector<Sp
       const auto size = static_cast<size_t>(SizeOf(slice.data.dtype));
       std::vector<uint8_t>& bytes = judged.state[slice.name];
       bytes.resize(static_cast<size_t>(slice.shape.size()) * size, 0xAB);
-      std::memcpy(bytes.data() + static_cast<size_t>(slice.elements.begin) * size, slice.data.data, static_cast<size_t>(slice.elements.size()) * size);
+      std::memcpy(bytes.data() + static_cast<size_t>(slice.elements.begin) * size, slice.data.data,
+                  static_cast<size_t>(slice.elements.size()) * size);
     }
   });
   return judged;
@@ -99,10 +107,11 @@ size_t ParamNamed(const TrainStep& step, const std::string& name) {
 // The first element of a weight becomes something else for one step.
 Spoilt SpoiltWeight(const std::string& name, float value, int rank = 1, int64_t step = 4) {
   auto kept = std::make_shared<float>();
-  return {.spoil = [=](TrainStep& train, SampleBatch&) {
-            float& element = *train.weights().value(ParamNamed(train, name)).as<float>();
-            *kept = std::exchange(element, value);
-          },
+  return {.spoil =
+              [=](TrainStep& train, SampleBatch&) {
+                float& element = *train.weights().value(ParamNamed(train, name)).as<float>();
+                *kept = std::exchange(element, value);
+              },
           .mend = [=](TrainStep& train, SampleBatch&) { *train.weights().value(ParamNamed(train, name)).as<float>() = *kept; },
           .rank = rank,
           .step = step};
@@ -111,7 +120,8 @@ Spoilt SpoiltWeight(const std::string& name, float value, int rank = 1, int64_t 
 // All tokens of this rank's samples become the same one: their gradients add up.
 Spoilt SpoiltSamples() {
   auto kept = std::make_shared<std::vector<int32_t>>();
-  return {.spoil = [=](TrainStep&, SampleBatch& batch) { *kept = std::exchange(batch.tokens, std::vector<int32_t>(batch.tokens.size(), 3)); },
+  return {.spoil = [=](TrainStep&,
+                       SampleBatch& batch) { *kept = std::exchange(batch.tokens, std::vector<int32_t>(batch.tokens.size(), 3)); },
           .mend = [=](TrainStep&, SampleBatch& batch) { batch.tokens = *kept; }};
 }
 
@@ -164,9 +174,11 @@ TEST(StepJudge, SkipLeavesAStepThatOneRankSpoiltOut) {
     SCOPED_TRACE(layout.ranks);
     // Every rank of a pipeline may be the one with the head: all but the first spoil theirs.
     std::vector<Spoilt> spoilt;
-    for (int rank = 1; rank < layout.ranks; ++rank) spoilt.push_back(SpoiltWeight("model.layers.0.input_layernorm.weight", kNan, rank));
+    for (int rank = 1; rank < layout.ranks; ++rank)
+      spoilt.push_back(SpoiltWeight("model.layers.0.input_layernorm.weight", kNan, rank));
     if (layout.pp > 1) spoilt = {};  // its first layer is elsewhere
-    if (layout.pp > 1) spoilt.push_back(SpoiltWeight("lm_head.weight", kNan, 1)), spoilt.push_back(SpoiltWeight("lm_head.weight", kNan, 0));
+    if (layout.pp > 1)
+      spoilt.push_back(SpoiltWeight("lm_head.weight", kNan, 1)), spoilt.push_back(SpoiltWeight("lm_head.weight", kNan, 0));
     const Judged judged = RunJudged(With(SKIP), layout, spoilt);
     ExpectAgreement(judged);
     ASSERT_EQ(judged.steps[0].size(), static_cast<size_t>(kSteps));
@@ -183,7 +195,8 @@ TEST(StepJudge, StopAppliesNothing) {
   ASSERT_EQ(judged.steps[0].size(), 5u);
   const JudgedStep& last = judged.steps[0].back();
   EXPECT_EQ(ExitCodeOf(last.status), ExitCode::kNumerical);
-  EXPECT_THAT(std::string(last.status.message()), AllOf(HasSubstr("step 5: the loss is NaN or Inf"), HasSubstr("samples 32 to 39"), HasSubstr("replay RUN --step 5")));
+  EXPECT_THAT(std::string(last.status.message()), AllOf(HasSubstr("step 5: the loss is NaN or Inf"),
+                                                        HasSubstr("samples 32 to 39"), HasSubstr("replay RUN --step 5")));
   EXPECT_EQ(judged.suspects, (std::vector<int64_t>{4, 4}));
   ExpectSameState(judged, RunJudged(With(STOP), layout, {}, -1, /*steps=*/4));
 }
@@ -211,7 +224,8 @@ TEST(StepJudge, MoreInARowThanAllowedStop) {
   ExpectAgreement(judged);
   ASSERT_EQ(judged.steps[0].size(), 6u);
   EXPECT_EQ(BadOnes(judged), (std::vector<size_t>{1, 3, 4, 5}));
-  EXPECT_THAT(std::string(judged.steps[0].back().status.message()), HasSubstr("more bad steps in a row than train.bad_step.most_in_a_row = 2: step 6: "));
+  EXPECT_THAT(std::string(judged.steps[0].back().status.message()),
+              HasSubstr("more bad steps in a row than train.bad_step.most_in_a_row = 2: step 6: "));
   EXPECT_EQ(judged.suspects[0], 3) << "after three steps the weights were what they are still";
 }
 
@@ -233,8 +247,8 @@ TEST(StepJudge, ReplayBlamesTheRankThatComputesOtherBits) {
   ASSERT_EQ(judged.steps[0].size(), 5u);
   const std::string message(judged.steps[0].back().status.message());
   EXPECT_EQ(ExitCodeOf(judged.steps[0].back().status), ExitCode::kNumerical);
-  EXPECT_THAT(message, AllOf(HasSubstr("step 5 was not applied: "), HasSubstr("A machine is at fault, not the data: rank 1 ("), HasSubstr("contributed other bits"),
-                             Not(HasSubstr("rank 0"))));
+  EXPECT_THAT(message, AllOf(HasSubstr("step 5 was not applied: "), HasSubstr("A machine is at fault, not the data: rank 1 ("),
+                             HasSubstr("contributed other bits"), Not(HasSubstr("rank 0"))));
   EXPECT_EQ(judged.suspects[0], 5) << "the weights are good: a checkpoint of them too";
 }
 
@@ -243,19 +257,25 @@ TEST(StepJudge, ReplayComparesTheWeights) {
   const Judged judged = RunJudged(With(REPLAY), {3, 1, 1}, {SpoiltWeight("model.norm.weight", kNan)});
   ExpectAgreement(judged);
   EXPECT_THAT(std::string(judged.steps[0].back().status.message()),
-              AllOf(HasSubstr("step 5 was not applied: ranks do not have the same weights: model.norm.weight: rank 1 ("), HasSubstr("has other bits than rank 0 (")));
+              AllOf(HasSubstr("step 5 was not applied: ranks do not have the same weights: model.norm.weight: rank 1 ("),
+                    HasSubstr("has other bits than rank 0 (")));
 }
 
 // One bit, of any kind of weight that several ranks hold, before the next step is applied.
 TEST(StepJudge, AFlippedBitIsFoundWithinAStep) {
   const auto flip = [](std::function<uint8_t*(TrainStep&)> byte, int rank) {
-    return Spoilt{.spoil = [=](TrainStep& step, SampleBatch&) { *byte(step) ^= 1; }, .mend = [](TrainStep&, SampleBatch&) {}, .rank = rank, .step = 3};
+    return Spoilt{.spoil = [=](TrainStep& step, SampleBatch&) { *byte(step) ^= 1; },
+                  .mend = [](TrainStep&, SampleBatch&) {},
+                  .rank = rank,
+                  .step = 3};
   };
   const auto weight = [](const std::string& name) {
     return [=](TrainStep& step) { return static_cast<uint8_t*>(step.weights().value(ParamNamed(step, name)).data); };
   };
   const auto bias = [](TrainStep& step) { return static_cast<uint8_t*>(step.weights().bias(0).data); };
-  const auto codes = [](TrainStep& step) { return static_cast<uint8_t*>(step.model_weights().blocks[0].attention.q_a.fp8.plain.codes.data); };
+  const auto codes = [](TrainStep& step) {
+    return static_cast<uint8_t*>(step.model_weights().blocks[0].attention.q_a.fp8.plain.codes.data);
+  };
   struct Case {
     std::string name;
     RunLayout layout;
@@ -268,11 +288,15 @@ TEST(StepJudge, AFlippedBitIsFoundWithinAStep) {
       {"model.layers.0.self_attn.q_a_proj.weight: rank 1 (", {3, 1, 1}, flip(codes, 1), FP8_BLOCK},
       // Ranks 1, 3 and 5 hold the second half of the experts.
       {"expert 6: rank 3 (", {6, 2, 1}, flip(weight("model.layers.1.mlp.experts.gate_up_proj.weight"), 3)},
-      {"lm_head.weight: rank ", {4, 1, 1, 2}, flip([&](TrainStep& step) {
-         const size_t head = ParamNamed(step, "lm_head.weight");
-         static uint8_t nowhere;
-         return step.weights().holds(head) ? static_cast<uint8_t*>(step.weights().value(head).data) : &nowhere;
-       }, 3)},
+      {"lm_head.weight: rank ",
+       {4, 1, 1, 2},
+       flip(
+           [&](TrainStep& step) {
+             const size_t head = ParamNamed(step, "lm_head.weight");
+             static uint8_t nowhere;
+             return step.weights().holds(head) ? static_cast<uint8_t*>(step.weights().value(head).data) : &nowhere;
+           },
+           3)},
   };
   for (const Case& one : cases) {
     SCOPED_TRACE(one.name);
@@ -298,11 +322,18 @@ TEST(StepJudge, ItsHistoryGoesOn) {
     TrainStep step(config, mesh);
     step.Initialize();
     const auto plan_of = [](int64_t i) {
-      return StepPlan{.step = i, .first_sample = 8 * i, .sequences = 8, .tokens_before = 0, .learning_rate = 0, .gamma = 0, .mtp_weight = 0.3};
+      return StepPlan{.step = i,
+                      .first_sample = 8 * i,
+                      .sequences = 8,
+                      .tokens_before = 0,
+                      .learning_rate = 0,
+                      .gamma = 0,
+                      .mtp_weight = 0.3};
     };
     StepJudge first(config.train(), step, world);
     EXPECT_EQ(first.Serialize(), "");
-    for (int64_t i = 0; i < 4; ++i) EXPECT_FALSE(first.Run(plan_of(i), BatchOf(step, plan_of(i), config.model().vocab_size())).bad);
+    for (int64_t i = 0; i < 4; ++i)
+      EXPECT_FALSE(first.Run(plan_of(i), BatchOf(step, plan_of(i), config.model().vocab_size())).bad);
     SampleBatch spike = BatchOf(step, plan_of(4), config.model().vocab_size());
     std::fill(spike.tokens.begin(), spike.tokens.end(), 3);
     StepJudge second(config.train(), step, world), without(config.train(), step, world);

@@ -25,16 +25,14 @@ TEST(Flops, DeepSeekV3AsPublished) {
   EXPECT_NEAR(full.training_without_mtp() / 1e9, 281.2, 0.05);
   EXPECT_NEAR(causal.training() / 1e9, 260.6, 0.1);
   EXPECT_NEAR(full.training() / 1e9, 291.9, 0.1);
-  EXPECT_THAT(FlopTable(config.model(), 4096),
-              HasSubstr("250.5 GFLOP per token causal, 281.2 full (without MTP)"));
+  EXPECT_THAT(FlopTable(config.model(), 4096), HasSubstr("250.5 GFLOP per token causal, 281.2 full (without MTP)"));
 }
 
 TEST(Flops, SmallCpuTermByTerm) {
   const FlopCount count = CountFlops(Preset("small_cpu").model(), 512, CoreCount::kCausal);
   EXPECT_NEAR(count.training_without_mtp() / 1e6, 176.9, 0.05);
   EXPECT_EQ(Forward(count, "embedding"), 0);
-  EXPECT_EQ(Forward(count, "attention projections"),
-            8 * 2.0 * (512 * 256 + 256 * 768 + 512 * 160 + 128 * 1024 + 512 * 512));
+  EXPECT_EQ(Forward(count, "attention projections"), 8 * 2.0 * (512 * 256 + 256 * 768 + 512 * 160 + 128 * 1024 + 512 * 512));
   EXPECT_EQ(Forward(count, "attention core"), 8 * 2.0 * 8 * (96 + 64) * 256.5);
   EXPECT_EQ(Forward(count, "dense FFN"), 2.0 * 3 * 512 * 1536);
   EXPECT_EQ(Forward(count, "router"), 7 * 2.0 * 32 * 512);
@@ -50,8 +48,7 @@ TEST(Flops, SmallCpuTermByTerm) {
 }
 
 TEST(Flops, WithoutMtpItsTermsAreZero) {
-  const FlopCount count =
-      CountFlops(Preset("small_cpu", {"model.mtp.depth=0"}).model(), 512, CoreCount::kFull);
+  const FlopCount count = CountFlops(Preset("small_cpu", {"model.mtp.depth=0"}).model(), 512, CoreCount::kFull);
   EXPECT_EQ(count.training(), count.training_without_mtp());
   EXPECT_EQ(Forward(count, "MTP head"), 0);
 }

@@ -29,8 +29,7 @@ TEST(Count, SmallCpu) {
   EXPECT_EQ(8 * attention + 3 * 512 * 1536 + 7 * (33 * expert + 32 * 512) + 2 * 8192 * 512 + 512, 108129792);
   const ParamCount count = CountParameters(Model("small_cpu"));
   EXPECT_EQ(count.routed, 7 * 32 * expert);
-  EXPECT_EQ(count.active_without_embedding,
-            8 * attention + 3 * 512 * 1536 + 7 * (5 * expert + 32 * 512) + 8192 * 512 + 512);
+  EXPECT_EQ(count.active_without_embedding, 8 * attention + 3 * 512 * 1536 + 7 * (5 * expert + 32 * 512) + 8192 * 512 + 512);
   EXPECT_EQ(count.mtp_projection, 512 * 1024);
   EXPECT_EQ(count.mtp_unique, attention + 33 * expert + 32 * 512 + 512 * 1024 + 3 * 512);
   EXPECT_EQ(count.mtp_active, count.mtp_unique - 28 * expert);
@@ -55,9 +54,7 @@ TEST(Count, DeepSeekV2Lite) {
 
 TEST(Table, SpellsTheNamesAndShapesOfHuggingFace) {
   const auto specs = ByName(Model("small_cpu"));
-  const auto shape = [&](const std::string& name) {
-    return specs.count(name) ? specs.at(name).shape : Shape{};
-  };
+  const auto shape = [&](const std::string& name) { return specs.count(name) ? specs.at(name).shape : Shape{}; };
   EXPECT_EQ(shape("model.embed_tokens.weight"), (Shape{8192, 512}));
   EXPECT_EQ(shape("model.layers.0.mlp.gate_up_proj.weight"), (Shape{3072, 512}));
   EXPECT_EQ(shape("model.layers.0.mlp.down_proj.weight"), (Shape{512, 1536}));

@@ -92,8 +92,7 @@ TEST(RunSchedule, EqualsTheWalkForRandomRamps) {
     train.set_micro_batch_sequences(micro);
     train.set_batch_sequences(full);
     train.set_batch_ramp_start(random() % (full + 1));
-    train.set_batch_ramp_tokens(train.batch_ramp_start() > 0 ? 1 + static_cast<double>(random() % 1000000)
-                                                             : 0);
+    train.set_batch_ramp_tokens(train.batch_ramp_start() > 0 ? 1 + static_cast<double>(random() % 1000000) : 0);
     const RunSchedule schedule(config);
     int64_t sample = 0;
     for (int64_t step = 0; step < train.steps(); ++step) {
@@ -131,9 +130,9 @@ TEST(RunSchedule, TokensEndARunToo) {
 }
 
 TEST(RunSchedule, AnEndlessRampCostsNothing) {
-  const RunConfig config = Preset("small_cpu", {"train.steps=10000000000", "train.batch_sequences=1000000",
-                                                "train.micro_batch_sequences=1", "train.batch_ramp_start=1",
-                                                "train.batch_ramp_tokens=1e18", "data.sequence_length=1"});
+  const RunConfig config =
+      Preset("small_cpu", {"train.steps=10000000000", "train.batch_sequences=1000000", "train.micro_batch_sequences=1",
+                           "train.batch_ramp_start=1", "train.batch_ramp_tokens=1e18", "data.sequence_length=1"});
   const RunSchedule schedule(config);
   EXPECT_EQ(schedule.At(9999999999).sequences, 1);  // 1e10 tokens of 1e18
   EXPECT_EQ(schedule.At(9999999999).first_sample, 9999999999);

@@ -47,13 +47,19 @@ SampleBatch BatchOf(const TrainStep& step, const RunConfig& config, int64_t numb
   for (int64_t s = mine.begin; s < mine.end; ++s) {
     for (const int32_t token : RandomTokens(kS + 1, config.model().vocab_size(), static_cast<uint64_t>(number * kBatch + s)))
       batch.tokens.push_back(token);
-    for (int32_t i = 0; i < kS && config.data().document_mask(); ++i) batch.document_start.push_back(i < 5 ? 0 : i < 7 + s ? 5 : static_cast<int32_t>(7 + s));
+    for (int32_t i = 0; i < kS && config.data().document_mask(); ++i)
+      batch.document_start.push_back(i < 5 ? 0 : i < 7 + s ? 5 : static_cast<int32_t>(7 + s));
   }
   return batch;
 }
 
 StepPlan PlanOf(int64_t number) {
-  return {.step = number, .first_sample = number * kBatch, .sequences = kBatch, .tokens_before = 0, .learning_rate = 3e-3, .gamma = 0.001,
+  return {.step = number,
+          .first_sample = number * kBatch,
+          .sequences = kBatch,
+          .tokens_before = 0,
+          .learning_rate = 3e-3,
+          .gamma = 0.001,
           .mtp_weight = 0.3};
 }
 
@@ -173,7 +179,8 @@ TEST_P(CudaTraining, GivesTheSameBitsInPairs) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Precisions, CudaTraining,
-                         testing::Values(Case{FP32, AS_COMPUTE, true}, Case{BF16, AS_COMPUTE, false}, Case{BF16, FP8_BLOCK, true}));
+                         testing::Values(Case{FP32, AS_COMPUTE, true}, Case{BF16, AS_COMPUTE, false},
+                                         Case{BF16, FP8_BLOCK, true}));
 
 // The plan counts what a backend keeps: weights in FP8 twice where its products take them turned.
 TEST(CudaWeights, ArePlannedForTheBackend) {
@@ -246,8 +253,10 @@ TEST_P(CudaMemory, IsPlanned) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Runs, CudaMemory,
-                         testing::Values(MemoryCase{FP32, AS_COMPUTE, true, false, EXACT}, MemoryCase{BF16, AS_COMPUTE, true, true, CHAIN},
-                                         MemoryCase{BF16, AS_COMPUTE, false, false, CHAIN}, MemoryCase{BF16, FP8_BLOCK, false, true, CHAIN},
+                         testing::Values(MemoryCase{FP32, AS_COMPUTE, true, false, EXACT},
+                                         MemoryCase{BF16, AS_COMPUTE, true, true, CHAIN},
+                                         MemoryCase{BF16, AS_COMPUTE, false, false, CHAIN},
+                                         MemoryCase{BF16, FP8_BLOCK, false, true, CHAIN},
                                          MemoryCase{FP32, FP8_BLOCK, true, false, EXACT}));
 
 // The average of the masters, which are copied to the host beside the next step: that of a scalar recomputation.

@@ -37,10 +37,17 @@ Trained Train(const RunConfig& config, int steps, int ranks = 1, int ep = 1) {
     step.Initialize();
     const Range mine = step.SamplesOf(4);
     const std::vector<int32_t> tokens = RandomTokens(4 * 13, config.model().vocab_size(), 9);
-    SampleBatch batch{.first = mine.begin, .count = mine.size(), .tokens = {tokens.begin() + mine.begin * 13, tokens.begin() + mine.end * 13},
+    SampleBatch batch{.first = mine.begin,
+                      .count = mine.size(),
+                      .tokens = {tokens.begin() + mine.begin * 13, tokens.begin() + mine.end * 13},
                       .document_start = {}};
     for (int i = 0; i < steps; ++i) {
-      const auto stats = step.Run({.step = i, .first_sample = 0, .sequences = 4, .tokens_before = 0, .learning_rate = 3e-3, .gamma = 0.001,
+      const auto stats = step.Run({.step = i,
+                                   .first_sample = 0,
+                                   .sequences = 4,
+                                   .tokens_before = 0,
+                                   .learning_rate = 3e-3,
+                                   .gamma = 0.001,
                                    .mtp_weight = 0.3},
                                   batch);
       ASSERT_TRUE(stats.ok()) << stats.status();
@@ -106,7 +113,8 @@ TEST(Fp8Memory, IsWhatTheFormatsTake) {
   const int64_t T = 12, R = T * m.moe().top_k(), H = m.hidden_size(), width = 2 * m.moe().intermediate_size();
   const auto tiles = [](int64_t rows, int64_t cols) { return Arena::SliceBytes(DType::kF32, {rows, TilesOf(cols)}); };
   const auto bytes = [](DType type, int64_t rows, int64_t cols) { return Arena::SliceBytes(type, {rows, cols}); };
-  const int64_t moe_layers = m.layers() - m.dense_layers(), layers = m.layers(), value = m.attention().heads() * m.attention().value_dim();
+  const int64_t moe_layers = m.layers() - m.dense_layers(), layers = m.layers(),
+                value = m.attention().heads() * m.attention().value_dim();
   EXPECT_EQ(bf16.at("moe.received"), moe_layers * bytes(DType::kBF16, R, H));
   EXPECT_EQ(fp8.at("moe.received"), moe_layers * bytes(DType::kU8, R, H));
   EXPECT_EQ(fp8.at("moe.received_scales"), moe_layers * tiles(R, H));
@@ -129,7 +137,9 @@ TEST(Recompute, ChangesNoBitAndSavesMemory) {
     EXPECT_EQ(again.last, saved.last);
     EXPECT_EQ(again.stats.gradient_norm, saved.stats.gradient_norm);
     EXPECT_EQ(again.stats.fp8.activations, saved.stats.fp8.activations) << "counted once";
-    const auto names = [](const Trained& t) { return std::map<std::string, int64_t>(t.memory.saved.begin(), t.memory.saved.end()); };
+    const auto names = [](const Trained& t) {
+      return std::map<std::string, int64_t>(t.memory.saved.begin(), t.memory.saved.end());
+    };
     EXPECT_EQ(names(saved).count("mla.kv"), 1u);
     EXPECT_EQ(names(again).count("mla.kv"), 0u);
   }
@@ -175,9 +185,15 @@ TEST(Fp8Dispatch, CarriesCodesByPowersOfTwo) {
       WeightBinding binding(config, harness.weights(), precision);
       binding.Quantize(harness.Context().ops, nullptr);
       Dispatcher dispatcher(world, RoutingOf(m));
-      const Moe moe({.router = {.experts = m.routed_experts(), .top_k = m.top_k(), .groups = m.groups(), .kept_groups = m.kept_groups(),
-                                .route_scale = 2.5f, .normalize = true},
-                     .hidden = config.hidden_size(), .intermediate = m.intermediate_size(), .shared_intermediate = m.intermediate_size()},
+      const Moe moe({.router = {.experts = m.routed_experts(),
+                                .top_k = m.top_k(),
+                                .groups = m.groups(),
+                                .kept_groups = m.kept_groups(),
+                                .route_scale = 2.5f,
+                                .normalize = true},
+                     .hidden = config.hidden_size(),
+                     .intermediate = m.intermediate_size(),
+                     .shared_intermediate = m.intermediate_size()},
                     dispatcher);
       const LayerContext ctx = harness.Context();
       const Tensor x = ctx.Save("x", {kT, config.hidden_size()});
@@ -220,19 +236,22 @@ TEST(Fp8Dispatch, HalvesTheBytesOfDispatch) {
       Mesh mesh(world, {.world = 2, .pp = 1, .ep = 2});
       TrainStep step(config, mesh);
       step.Initialize();
-      const SampleBatch batch{.first = world.rank(), .count = 1, .tokens = RandomTokens(13, config.model().vocab_size(), 9), .document_start = {}};
-      const auto stats = step.Run({.step = 0, .first_sample = 0, .sequences = 2, .tokens_before = 0, .learning_rate = 0, .gamma = 0,
-                                   .mtp_weight = 0.3},
-                                  batch);
+      const SampleBatch batch{
+          .first = world.rank(), .count = 1, .tokens = RandomTokens(13, config.model().vocab_size(), 9), .document_start = {}};
+      const auto stats = step.Run(
+          {.step = 0, .first_sample = 0, .sequences = 2, .tokens_before = 0, .learning_rate = 0, .gamma = 0, .mtp_weight = 0.3},
+          batch);
       ASSERT_TRUE(stats.ok()) << stats.status();
       if (world.rank() == 0) bytes[product] = stats->exchanged;
     });
   }
   // Rows of 256: there and back again 512 bytes become 256 of codes and 8 of scales; each row's routing weight goes along.
-  const auto ratio = static_cast<double>(bytes[FP8_BLOCK].dispatch.bytes()) / static_cast<double>(bytes[AS_COMPUTE].dispatch.bytes());
+  const auto ratio =
+      static_cast<double>(bytes[FP8_BLOCK].dispatch.bytes()) / static_cast<double>(bytes[AS_COMPUTE].dispatch.bytes());
   EXPECT_NEAR(ratio, (2 * 264.0 + 4) / (2 * 512.0 + 4), 0.01);
   EXPECT_NEAR(static_cast<double>(bytes[FP8_BLOCK].combine.bytes()), static_cast<double>(bytes[AS_COMPUTE].combine.bytes()),
-              0.05 * static_cast<double>(bytes[AS_COMPUTE].combine.bytes())) << "the routing of later layers may move a little";
+              0.05 * static_cast<double>(bytes[AS_COMPUTE].combine.bytes()))
+      << "the routing of later layers may move a little";
 }
 
 }  // namespace

@@ -13,7 +13,7 @@ namespace jevons {
 namespace {
 
 const std::vector<RunLayout> kLayouts = {{1, 1, 2}, {2, 1, 1}, {2, 2, 2}, {3, 1, 1}, {3, 3, 1}, {4, 1, 1}, {4, 2, 1},
-                                      {4, 4, 1}, {6, 1, 1}, {6, 2, 1}, {6, 3, 1}, {6, 6, 1}, {8, 4, 1}, {8, 8, 1}};
+                                         {4, 4, 1}, {6, 1, 1}, {6, 2, 1}, {6, 3, 1}, {6, 6, 1}, {8, 4, 1}, {8, 8, 1}};
 
 class LayoutEquality : public testing::TestWithParam<std::tuple<int, ComputeType, ProductType, const char*>> {
  protected:
@@ -41,8 +41,8 @@ TEST_P(LayoutEquality, BitwiseOnEveryLayout) {
 }
 
 INSTANTIATE_TEST_SUITE_P(MicroBatches, LayoutEquality,
-                         testing::Combine(testing::Values(3, 7), testing::Values(FP32, BF16), testing::Values(AS_COMPUTE, FP8_BLOCK),
-                                          testing::Values("")));
+                         testing::Combine(testing::Values(3, 7), testing::Values(FP32, BF16),
+                                          testing::Values(AS_COMPUTE, FP8_BLOCK), testing::Values("")));
 // On the matrix unit that only some CPUs have: on a model of it, should this one lack it.
 INSTANTIATE_TEST_SUITE_P(OnTiles, LayoutEquality,
                          testing::Values(std::tuple(7, FP32, FP8_BLOCK, "amx"), std::tuple(7, BF16, AS_COMPUTE, "amx")));
@@ -52,10 +52,18 @@ class ForwardedEquality : public testing::TestWithParam<std::tuple<ComputeType, 
 
 TEST_P(ForwardedEquality, BitwiseOnEveryGrid) {
   const auto [compute, product] = GetParam();
-  const auto grid = [](int nodes, int locals) { return RunLayout{.ranks = nodes * locals, .ep = nodes * locals, .threads = 1, .nodes = nodes}; };
+  const auto grid = [](int nodes, int locals) {
+    return RunLayout{.ranks = nodes * locals, .ep = nodes * locals, .threads = 1, .nodes = nodes};
+  };
   const std::vector<std::tuple<int, int, std::vector<RunLayout>>> cases = {
       {24, 8, {grid(1, 8), grid(2, 4), grid(4, 2), grid(8, 1), grid(2, 3)}},
-      {20, 4, {grid(1, 8), grid(2, 4), grid(4, 2), {.ranks = 8, .ep = 4, .threads = 1, .nodes = 2}, {.ranks = 4, .ep = 2, .threads = 1, .pp = 2, .schedule = DUALPIPEV, .nodes = 2}}}};
+      {20,
+       4,
+       {grid(1, 8),
+        grid(2, 4),
+        grid(4, 2),
+        {.ranks = 8, .ep = 4, .threads = 1, .nodes = 2},
+        {.ranks = 4, .ep = 2, .threads = 1, .pp = 2, .schedule = DUALPIPEV, .nodes = 2}}}};
   for (const auto& [experts, groups, layouts] : cases) {
     RunConfig config = TinyRun(14, 2);  // seven micro-batches: a rank of eight has none
     MoeConfig& moe = *config.mutable_model()->mutable_moe();
@@ -69,7 +77,8 @@ TEST_P(ForwardedEquality, BitwiseOnEveryGrid) {
     const Outcome alone = RunSteps(config, {1, 1, 1}, 2);
     ASSERT_FALSE(alone.state.empty());
     for (const RunLayout& layout : layouts) {
-      SCOPED_TRACE(testing::Message() << experts << " experts, " << layout.ranks << " ranks, ep " << layout.ep << " on " << layout.nodes);
+      SCOPED_TRACE(testing::Message() << experts << " experts, " << layout.ranks << " ranks, ep " << layout.ep << " on "
+                                      << layout.nodes);
       ExpectEqual(alone, RunSteps(config, layout, 2));
     }
     config.mutable_train()->set_recompute_stages(true);  // tokens travel again, by the plan that was kept
@@ -78,7 +87,8 @@ TEST_P(ForwardedEquality, BitwiseOnEveryGrid) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, ForwardedEquality,
-                         testing::Values(std::tuple(FP32, AS_COMPUTE), std::tuple(BF16, AS_COMPUTE), std::tuple(BF16, FP8_BLOCK)));
+                         testing::Values(std::tuple(FP32, AS_COMPUTE), std::tuple(BF16, AS_COMPUTE),
+                                         std::tuple(BF16, FP8_BLOCK)));
 
 // A model of six blocks, of which one is dense, in a pipeline: every kind of schedule, uneven cuts, stages without layers or without
 // experts; with micro-batches to spare, and fewer than ranks.
@@ -132,8 +142,9 @@ TEST_P(PipelineEquality, BitwiseInEverySchedule) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, PipelineEquality,
-                         testing::Values(std::tuple(FP32, AS_COMPUTE, 0), std::tuple(FP32, AS_COMPUTE, 1), std::tuple(FP32, FP8_BLOCK, 2),
-                                         std::tuple(BF16, AS_COMPUTE, 2), std::tuple(BF16, FP8_BLOCK, 1)));
+                         testing::Values(std::tuple(FP32, AS_COMPUTE, 0), std::tuple(FP32, AS_COMPUTE, 1),
+                                         std::tuple(FP32, FP8_BLOCK, 2), std::tuple(BF16, AS_COMPUTE, 2),
+                                         std::tuple(BF16, FP8_BLOCK, 1)));
 
 // 1 to 2 PP + 1 micro-batches, and pipelines that have none in the last round.
 TEST(PipelineEquality, BitwiseForEveryNumberOfMicroBatches) {
@@ -157,8 +168,9 @@ TEST(PipelineEquality, BitwiseWithPackedDocuments) {
   config.mutable_data()->set_document_mask(true);
   const Outcome alone = RunSteps(config, {1, 1, 1}, 2);
   EXPECT_NE(alone.figures, unpacked.figures);
-  for (const RunLayout& layout : {RunLayout{3, 1, 1, 3, ONE_F_ONE_B}, RunLayout{4, 1, 1, 4, ZB_H1, 1, "1|0|3|0"}, RunLayout{4, 1, 1, 4, DUALPIPE},
-                               RunLayout{3, 1, 1, 3, DUALPIPEV}, RunLayout{4, 1, 1, 4, INTERLEAVED, 2}}) {
+  for (const RunLayout& layout :
+       {RunLayout{3, 1, 1, 3, ONE_F_ONE_B}, RunLayout{4, 1, 1, 4, ZB_H1, 1, "1|0|3|0"}, RunLayout{4, 1, 1, 4, DUALPIPE},
+        RunLayout{3, 1, 1, 3, DUALPIPEV}, RunLayout{4, 1, 1, 4, INTERLEAVED, 2}}) {
     SCOPED_TRACE(ScheduleType_Name(layout.schedule));
     ExpectEqual(alone, RunSteps(config, layout, 2));
   }
@@ -183,8 +195,13 @@ TEST(Pipeline, MemoryIsFlatOverAHundredSteps) {
       Mesh mesh(world, {.world = 4, .pp = 4, .ep = 1});
       TrainStep step(config, mesh);
       step.Initialize();
-      const StepPlan plan{.step = 0, .first_sample = 0, .sequences = 8, .tokens_before = 0, .learning_rate = 0,  // all steps alike
-                          .gamma = 0, .mtp_weight = 0.3};
+      const StepPlan plan{.step = 0,
+                          .first_sample = 0,
+                          .sequences = 8,
+                          .tokens_before = 0,
+                          .learning_rate = 0,  // all steps alike
+                          .gamma = 0,
+                          .mtp_weight = 0.3};
       const SampleBatch batch = BatchOf(step, plan, config.model().vocab_size());
       const auto run = [&](int steps) {
         for (int i = 0; i < steps; ++i) ASSERT_TRUE(step.Run(plan, batch).ok());
@@ -233,8 +250,13 @@ TEST(LossScale, IsGoneFromNormAndMoments) {
       SampleBatch batch{.first = 0, .count = copies, .tokens = {}, .document_start = {}};
       for (int64_t i = 0; i < copies; ++i)
         for (int32_t token : RandomTokens(kTinySequence + 1, config.model().vocab_size(), 3)) batch.tokens.push_back(token);
-      const auto stats = step.Run({.step = 0, .first_sample = 0, .sequences = copies, .tokens_before = 0, .learning_rate = 0,
-                                   .gamma = 0, .mtp_weight = 0.3},
+      const auto stats = step.Run({.step = 0,
+                                   .first_sample = 0,
+                                   .sequences = copies,
+                                   .tokens_before = 0,
+                                   .learning_rate = 0,
+                                   .gamma = 0,
+                                   .mtp_weight = 0.3},
                                   batch);
       ASSERT_TRUE(stats.ok()) << stats.status();
       double squares = 0;
@@ -262,8 +284,8 @@ TEST(LayoutEquality, AllTokensToOneRank) {
       TrainStep step(config, mesh);
       step.Initialize();
       for (size_t i = 0; i < step.weights().bias_names().size(); ++i) step.weights().bias(i).as<float>()[0] = 100;
-      const StepPlan plan{.step = 0, .first_sample = 0, .sequences = 4, .tokens_before = 0, .learning_rate = 1e-2,
-                          .gamma = 0, .mtp_weight = 0.3};
+      const StepPlan plan{
+          .step = 0, .first_sample = 0, .sequences = 4, .tokens_before = 0, .learning_rate = 1e-2, .gamma = 0, .mtp_weight = 0.3};
       const auto stats = step.Run(plan, BatchOf(step, plan, config.model().vocab_size()));
       ASSERT_TRUE(stats.ok()) << stats.status();
       if (world.rank() == 0) {

@@ -22,7 +22,8 @@ void ExpectPlanned(RunConfig config, const RunLayout& layout) {
   layout.Set(*config.mutable_parallel());
   config.mutable_train()->set_eval_sequences(16);
   const TempFolder folder;
-  WriteDataset(folder / "set", {RandomTokens(16 * kTinySequence + 1, config.model().vocab_size(), 7)}, config.model().vocab_size());
+  WriteDataset(folder / "set", {RandomTokens(16 * kTinySequence + 1, config.model().vocab_size(), 7)},
+               config.model().vocab_size());
   const auto validation = ValidationSet::Open(folder / "set", kTinySequence, config.model().vocab_size());
   ASSERT_TRUE(validation.ok()) << validation.status();
   RunLoopback(layout.ranks, [&](Communicator& world) {
@@ -31,8 +32,13 @@ void ExpectPlanned(RunConfig config, const RunLayout& layout) {
     TrainStep step(config, mesh);
     step.Initialize();
     for (int i = 0; i < 2; ++i) {
-      const StepPlan plan{.step = i, .first_sample = 0, .sequences = config.train().batch_sequences(), .tokens_before = 0,
-                          .learning_rate = 1e-2, .gamma = 0.01, .mtp_weight = 0.3};
+      const StepPlan plan{.step = i,
+                          .first_sample = 0,
+                          .sequences = config.train().batch_sequences(),
+                          .tokens_before = 0,
+                          .learning_rate = 1e-2,
+                          .gamma = 0.01,
+                          .mtp_weight = 0.3};
       SampleBatch batch = BatchOf(step, plan, config.model().vocab_size());
       for (int64_t t = 0; config.data().document_mask() && t < batch.count * kTinySequence; ++t)
         batch.document_start.push_back(static_cast<int32_t>(t % kTinySequence / 3 * 3));
@@ -42,8 +48,9 @@ void ExpectPlanned(RunConfig config, const RunLayout& layout) {
     ASSERT_TRUE(step.Evaluate(*validation, config.train().eval_sequences()).ok());
     const PlannedMemory planned = PlanMemory(config, mesh.shape(), world.rank());
     const MemoryUse used = step.memory();
-    SCOPED_TRACE(testing::Message() << "rank " << world.rank() << " of " << layout.ranks << ", ep " << layout.ep << ", pp " << layout.pp
-                                    << " " << ScheduleType_Name(layout.schedule) << " " << layout.stages << ", nodes " << layout.nodes);
+    SCOPED_TRACE(testing::Message() << "rank " << world.rank() << " of " << layout.ranks << ", ep " << layout.ep << ", pp "
+                                    << layout.pp << " " << ScheduleType_Name(layout.schedule) << " " << layout.stages
+                                    << ", nodes " << layout.nodes);
     EXPECT_EQ(planned.use.weights, used.weights);
     EXPECT_EQ(planned.use.gradients, used.gradients);
     EXPECT_EQ(planned.use.optimizer, used.optimizer);
@@ -58,8 +65,16 @@ void ExpectPlanned(RunConfig config, const RunLayout& layout) {
   });
 }
 
-const std::vector<RunLayout> kLayouts = {{1, 1, 1}, {1, 1, 3}, {2, 1, 1}, {2, 2, 1}, {4, 1, 1}, {4, 2, 1}, {4, 4, 1},
-                                         {.ranks = 4, .ep = 4, .threads = 1, .nodes = 1}, {.ranks = 4, .ep = 4, .threads = 1, .nodes = 2}, {.ranks = 4, .ep = 4, .threads = 1, .nodes = 4}};
+const std::vector<RunLayout> kLayouts = {{1, 1, 1},
+                                         {1, 1, 3},
+                                         {2, 1, 1},
+                                         {2, 2, 1},
+                                         {4, 1, 1},
+                                         {4, 2, 1},
+                                         {4, 4, 1},
+                                         {.ranks = 4, .ep = 4, .threads = 1, .nodes = 1},
+                                         {.ranks = 4, .ep = 4, .threads = 1, .nodes = 2},
+                                         {.ranks = 4, .ep = 4, .threads = 1, .nodes = 4}};
 
 using Change = void (*)(RunConfig& config);
 struct Case {
@@ -109,7 +124,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"Documents", [](RunConfig& config) { config.mutable_data()->set_document_mask(true); }},
                     Case{"Recomputed", [](RunConfig& config) { config.mutable_train()->set_recompute_up_projections(true); }},
                     Case{"RunAgain", [](RunConfig& config) { config.mutable_train()->set_recompute_stages(true); }},
-                    Case{"DirectQueries", [](RunConfig& config) { config.mutable_model()->mutable_attention()->set_query_rank(0); }},
+                    Case{"DirectQueries",
+                         [](RunConfig& config) { config.mutable_model()->mutable_attention()->set_query_rank(0); }},
                     Case{"Dense",
                          [](RunConfig& config) {
                            config.mutable_model()->set_dense_layers(config.model().layers());
@@ -139,15 +155,15 @@ TEST_P(MemoryOfPipelines, IsWhatIsUsed) {
   config.mutable_precision()->set_compute(std::get<0>(GetParam()));
   config.mutable_precision()->set_gemm(std::get<1>(GetParam()));
   for (const RunLayout& layout : std::vector<RunLayout>{{2, 1, 1, 2, GPIPE},
-                                                  {2, 1, 1, 2, ONE_F_ONE_B},
-                                                  {4, 2, 1, 2, ONE_F_ONE_B},
-                                                  {4, 1, 1, 4, ZB_H1},
-                                                  {4, 1, 1, 4, DUALPIPE},
-                                                  {4, 1, 1, 4, DUALPIPEV, 1, "1|1|1|0|1|1|1|0"},
-                                                  {4, 2, 1, 2, DUALPIPEV},
-                                                  {4, 2, 1, 2, DUALPIPEV, 1, "", 2},
-                                                  {2, 1, 1, 2, INTERLEAVED, 2},
-                                                  {4, 1, 1, 4, ONE_F_ONE_B, 1, "2*3|0"}})
+                                                        {2, 1, 1, 2, ONE_F_ONE_B},
+                                                        {4, 2, 1, 2, ONE_F_ONE_B},
+                                                        {4, 1, 1, 4, ZB_H1},
+                                                        {4, 1, 1, 4, DUALPIPE},
+                                                        {4, 1, 1, 4, DUALPIPEV, 1, "1|1|1|0|1|1|1|0"},
+                                                        {4, 2, 1, 2, DUALPIPEV},
+                                                        {4, 2, 1, 2, DUALPIPEV, 1, "", 2},
+                                                        {2, 1, 1, 2, INTERLEAVED, 2},
+                                                        {4, 1, 1, 4, ONE_F_ONE_B, 1, "2*3|0"}})
     ExpectPlanned(config, layout);
 }
 
@@ -169,12 +185,14 @@ TEST(MemoryOfStages, ThatRunAgainIsLess) {
   const MeshShape pipeline{.world = 4, .pp = 4, .ep = 1}, alone{.world = 1, .pp = 1, .ep = 1};
   EXPECT_LT(kept(pipeline, ONE_F_ONE_B, 1, true), kept(pipeline, ONE_F_ONE_B, 1, false) / 2);
   EXPECT_LT(kept(alone, INTERLEAVED, 8, true), kept(alone, ONE_F_ONE_B, 1, false) / 2);
-  for (const RunLayout& layout : std::vector<RunLayout>{{4, 2, 1, 2, ONE_F_ONE_B}, {4, 1, 1, 4, DUALPIPE}, {2, 2, 1, 1, INTERLEAVED, 8}})
+  for (const RunLayout& layout :
+       std::vector<RunLayout>{{4, 2, 1, 2, ONE_F_ONE_B}, {4, 1, 1, 4, DUALPIPE}, {2, 2, 1, 1, INTERLEAVED, 8}})
     ExpectPlanned(config, layout);
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, MemoryOfPipelines,
-                         testing::Values(std::tuple(FP32, AS_COMPUTE), std::tuple(BF16, AS_COMPUTE), std::tuple(BF16, FP8_BLOCK)));
+                         testing::Values(std::tuple(FP32, AS_COMPUTE), std::tuple(BF16, AS_COMPUTE),
+                                         std::tuple(BF16, FP8_BLOCK)));
 
 // A rank of 2,048, on this machine: nothing of the model's size is allocated, and it takes less than a second.
 TEST(MemoryOfARank, OfTheLargestPresetIsCountedHere) {
@@ -189,7 +207,8 @@ TEST(MemoryOfARank, OfTheLargestPresetIsCountedHere) {
   EXPECT_GT(planned.use.total(), int64_t{1} << 30);
   for (const double load : {1.0, 1.3, 64.0}) {  // forwarded over eight nodes, with room for rows of others
     const MeshShape over_nodes{.world = 2048, .pp = 16, .ep = 64, .ep_nodes = 8, .forwards = true};
-    EXPECT_GT(PlanMemory(config, over_nodes, 5 * mesh.dp() + 7, load).use.activations, PlanMemory(config, mesh, 5 * mesh.dp() + 7).use.activations / 2);
+    EXPECT_GT(PlanMemory(config, over_nodes, 5 * mesh.dp() + 7, load).use.activations,
+              PlanMemory(config, mesh, 5 * mesh.dp() + 7).use.activations / 2);
   }
 }
 

@@ -66,7 +66,8 @@ TEST(Sums, ASpikeIsRefusedOnEveryRank) {
     for (const GradientSummary& summary : Contributed(EXACT, value))
       EXPECT_EQ(summary.refused, "lm_head.weight is NaN, Inf or too large to be summed exactly") << value;
   }
-  for (const GradientSummary& summary : Contributed(CHAIN, std::nanf(""))) EXPECT_EQ(summary.refused, "lm_head.weight is NaN or Inf");
+  for (const GradientSummary& summary : Contributed(CHAIN, std::nanf("")))
+    EXPECT_EQ(summary.refused, "lm_head.weight is NaN or Inf");
 }
 
 TEST(Sums, WhatFitsIsSummed) {

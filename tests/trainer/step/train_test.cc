@@ -1,6 +1,6 @@
 // Whole runs over loopback: learning, resuming at every step on other layouts, stopping, and refusing.
-#include <gmock/gmock.h>
 #include <fcntl.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/file.h>
 #include <unistd.h>
@@ -83,7 +83,9 @@ TEST_F(TrainTest, AnAverageMayBeginLater) {
   config_.mutable_checkpoint()->set_keep(2);
   ASSERT_TRUE(TrainOn(3, 3, Folder("run")).ok());
   const auto open = [&](int64_t step) {
-    return CheckpointReader::Open(PosixFileSystem(), CheckpointPath(PosixFileSystem(), Folder("run") + "/checkpoints", step).value()).value();
+    return CheckpointReader::Open(PosixFileSystem(),
+                                  CheckpointPath(PosixFileSystem(), Folder("run") + "/checkpoints", step).value())
+        .value();
   };
   CheckpointReader before = open(3), after = open(4);
   EXPECT_FALSE(HasAverage(before));
@@ -216,8 +218,9 @@ TEST_F(TrainTest, ACheckpointThatGivesNaNIsNamed) {
   ASSERT_EQ(ExitCodeOf(TrainOn(1, 1, Folder("run"), &stop)), ExitCode::kPreempted);
   const absl::Status status = TrainOn(1, 1, Folder("run"));
   EXPECT_EQ(ExitCodeOf(status), ExitCode::kNumerical) << status;
-  EXPECT_THAT(std::string(status.message()), HasSubstr("/checkpoints/step-00000003 has these weights: remove it. The same command goes on "
-                                                       "from step 2"));
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("/checkpoints/step-00000003 has these weights: remove it. The same command goes on "
+                        "from step 2"));
 }
 
 // Two hosts with different copies of the data: the ranks of one would train on other samples.
@@ -232,12 +235,14 @@ TEST_F(TrainTest, RanksWithOtherDataAreRefused) {
   RunLoopback(3, [&](Communicator& world) {
     RunConfig config = config_;
     if (world.rank() == 2) config.mutable_data()->set_path(folder_ / "other");
-    const TrainOptions options{.inputs = ResolveInputs(config).value(), .output = Folder("run"), .meter = {}, .stop = nullptr, .labels = {}};
+    const TrainOptions options{
+        .inputs = ResolveInputs(config).value(), .output = Folder("run"), .meter = {}, .stop = nullptr, .labels = {}};
     results[static_cast<size_t>(world.rank())] = Train(options, world).status();
   });
   for (const absl::Status& result : results) {
     EXPECT_EQ(ExitCodeOf(result), ExitCode::kUsage);
-    EXPECT_THAT(std::string(result.message()), testing::AllOf(testing::StartsWith("rank 2 ("), HasSubstr("the training data's files")));
+    EXPECT_THAT(std::string(result.message()),
+                testing::AllOf(testing::StartsWith("rank 2 ("), HasSubstr("the training data's files")));
   }
 }
 
@@ -246,7 +251,9 @@ TEST_F(TrainTest, AResumeKeepsThePeakOfTheSameDevices) {
   const auto peak_after = [&](int steps, const char* source, double measured) {
     config_.mutable_train()->set_steps(steps);
     RunSummary summary;
-    EXPECT_TRUE(TrainOn(1, 1, Folder("run"), nullptr, &summary, {.flops_per_token = 1e6, .peak_flops = measured, .peak_source = source}).ok());
+    EXPECT_TRUE(
+        TrainOn(1, 1, Folder("run"), nullptr, &summary, {.flops_per_token = 1e6, .peak_flops = measured, .peak_source = source})
+            .ok());
     EXPECT_NEAR(summary.mfu, summary.tokens_per_second * 1e6 / summary.meter.peak_flops, 1e-12);
     return summary.meter.peak_flops;
   };
