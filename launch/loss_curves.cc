@@ -59,7 +59,7 @@ std::vector<double> RelativeGap(const LossCurve& base, const LossCurve& other) {
 
 std::string CurvesTable(const std::vector<LossCurve>& curves) {
   std::string text = absl::StrFormat("%-8s", "step");
-  for (size_t c = 0; c < curves.size(); ++c) absl::StrAppendFormat(&text, c == 0 ? "%14s" : "%22s", curves[c].name);
+  for (size_t c = 0; c < curves.size(); ++c) absl::StrAppendFormat(&text, "%*s", c == 0 ? 14 : 22, curves[c].name);
   const size_t steps = curves.front().loss.size();
   for (int row = 1; row <= kTableRows; ++row) {
     const size_t step = steps * static_cast<size_t>(row) / kTableRows;

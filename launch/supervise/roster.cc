@@ -34,8 +34,8 @@ void Roster::ReachAll(const std::vector<Member*>& members, double now) {
     for (size_t i = 0; i < members.size(); ++i) {
       threads.emplace_back([this, member = members[i], failure = &failures[i]] {
         absl::StatusOr<std::shared_ptr<Host>> host = reach_(member->slots.name);
-        if (host.ok()) member->host = *std::move(host);
         *failure = host.status();
+        if (host.ok()) member->host = *std::move(host);
       });
     }
   }
