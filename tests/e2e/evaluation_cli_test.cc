@@ -136,6 +136,53 @@ TEST_F(EvaluationCli, TasksAreJudged) {
   EXPECT_THAT(Jevons(task).out, AllOf(HasSubstr("sitting"), HasSubstr("1.0000 +- 0.0000\n")));
 }
 
+TEST_F(EvaluationCli, TasksAreMadeFromTheValidationSet) {
+  const std::string tasks = SourcePath("launch/make_tasks.py");
+  const auto make = [&](const fs::path& data, const std::string& output) {
+    return RunProcess({tasks, "--data", data, "--output", folder_ / output, "--questions", "30", "--jevons", kJevons}, kTimeout);
+  };
+  const ProcessResult small = make(folder_ / "data", "none");  // documents of one line
+  EXPECT_EQ(small.exit_code, 1);
+  EXPECT_THAT(small.err, HasSubstr("the validation set is too small"));
+  EXPECT_FALSE(fs::exists(folder_ / "none"));
+
+  std::string text;
+  for (const char* who : {"cat", "dog", "cow", "hen", "fox", "owl", "bat", "rat", "pig", "ant", "bee", "elk"}) {
+    for (int i = 0; i < 16; ++i)
+      absl::StrAppend(&text, "Then the ", who, " went to house ", i, " and saw that all of them had left ", i * i,
+                      " days ago.\n");
+    text += "\n";
+  }
+  const fs::path data = folder_ / "stories";
+  const ProcessResult prepared = Jevons({"prepare", "--input", Write("stories.txt", text), "--output", data, "--tokenizer",
+                                         folder_ / "data" / "tokenizer.json", "--validation-fraction", "0.9"});
+  ASSERT_EQ(prepared.exit_code, 0) << prepared.err;
+  const ProcessResult made = make(data, "tasks");
+  ASSERT_EQ(made.exit_code, 0) << made.err << prepared.err;
+  ASSERT_EQ(make(data, "again").exit_code, 0);
+  Arguments score = {"score", "--checkpoint", folder_ / "run", "--json", "--set", "data.sequence_length=300"};
+  for (const char* name : {"next_line.jsonl", "word_order.jsonl", "same_text.jsonl"}) {
+    const std::string path = folder_ / "tasks" / name, lines = Contents(path);
+    EXPECT_EQ(lines, Contents(folder_ / "again" / name));
+    score.insert(score.end(), {"--task", path});
+    for (const absl::string_view line : absl::StrSplit(lines, '\n', absl::SkipEmpty())) {
+      const Json question = Json::parse(line);
+      const std::vector<std::string> continuations = question["continuations"];
+      ASSERT_EQ(continuations.size(), 4u);
+      const std::string context = question["context"], right = continuations[question["answer"].get<size_t>()];
+      for (size_t i = 0; i < continuations.size(); ++i) EXPECT_EQ(continuations[i] == right, i == question["answer"]);
+      const std::string who = context.substr(9, 3);
+      if (absl::string_view(name) == "same_text.jsonl")
+        EXPECT_EQ(right.substr(9, 3), who);
+      else
+        EXPECT_THAT(text, HasSubstr(context + right));
+    }
+  }
+  const ProcessResult scored = Jevons(score);
+  ASSERT_EQ(scored.exit_code, 0) << scored.err;
+  EXPECT_EQ(Json::parse(scored.out)["tasks"].size(), 3u);
+}
+
 TEST_F(EvaluationCli, ErrorsSayWhere) {
   const Arguments eval = {"eval", "--checkpoint", folder_ / "run"};
   const ProcessResult ranks = Run(3, eval, {"parallel.ep=2"});
