@@ -183,13 +183,6 @@ absl::Status BenchAllToAll(Communicator& world) {
   return absl::OkStatus();
 }
 
-template <typename Body>
-int OnRanks(const Body& body) {
-  auto session = StartRanks();
-  if (!session.ok()) return Finish(session.status());
-  return FinishRanks(body((*session)->world()), (*session)->world());
-}
-
 }  // namespace
 
 void RegisterBench(CLI::App& program, int* exit_code) {
@@ -206,11 +199,12 @@ void RegisterBench(CLI::App& program, int* exit_code) {
       ->check(CLI::Range(1, 10000))
       ->capture_default_str();
   AddTrace(*step, options->trace);
-  step->callback([options, exit_code] { *exit_code = OnRanks([&](Communicator& world) { return BenchStep(*options, world); }); });
+  step->callback(
+      [options, exit_code] { *exit_code = RunOnRanks([&](Communicator& world) { return BenchStep(*options, world); }); });
   RegisterBenchTokenizer(*bench, exit_code);
   CLI::App* exchange =
       AddCommand(*bench, "all-to-all", "The exchange between ranks, by message size.", "mpirun -np 4 jevons bench all-to-all");
-  exchange->callback([exit_code] { *exit_code = OnRanks([](Communicator& world) { return BenchAllToAll(world); }); });
+  exchange->callback([exit_code] { *exit_code = RunOnRanks([](Communicator& world) { return BenchAllToAll(world); }); });
   RegisterBenchCalibrate(*bench, exit_code);
   RegisterBenchQuantize(*bench, exit_code);
   RegisterBenchFp8Gap(*bench, exit_code);

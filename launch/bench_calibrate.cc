@@ -102,11 +102,8 @@ void RegisterBenchCalibrate(CLI::App& bench, int* exit_code) {
   auto options = std::make_shared<Options>();
   AddConfigOptions(*command, options->config, /*required=*/false);
   command->add_option("--output", options->output, "the table; without it, standard output")->type_name("FILE");
-  command->callback([options, exit_code] {
-    const auto session = StartRanks();
-    *exit_code =
-        session.ok() ? FinishRanks(Calibrate(*options, (*session)->world()), (*session)->world()) : Finish(session.status());
-  });
+  command->callback(
+      [options, exit_code] { *exit_code = RunOnRanks([&](Communicator& world) { return Calibrate(*options, world); }); });
 }
 
 }  // namespace jevons

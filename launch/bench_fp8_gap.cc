@@ -143,8 +143,7 @@ void RegisterBenchFp8Gap(CLI::App& bench, int* exit_code) {
       "also: gradients in blocks of 128x128; sums that are not promoted; and FP32, whose gap is what rounding alone makes");
   command->callback([options, exit_code] {
     options->stop = CatchStopSignals();
-    auto session = StartRanks();
-    *exit_code = session.ok() ? FinishRanks(Run(*options, (*session)->world()), (*session)->world()) : Finish(session.status());
+    *exit_code = RunOnRanks([&](Communicator& world) { return Run(*options, world); });
   });
 }
 

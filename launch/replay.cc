@@ -64,7 +64,7 @@ absl::StatusOr<RunConfig> ConfigOf(const Options& options, const std::optional<C
   if (!options.config.path.empty())
     return UsageError(absl::StrFormat("--config %s: the checkpoint %s has the run's; leave it out, --set changes the layout",
                                       options.config.path, checkpoint->path()));
-  if (ranks == 1) return ConfigForOneRank(*checkpoint, options.config.overrides);
+  if (ranks == 1) return ConfigForRanks(*checkpoint, options.config.overrides, 1);
   return ParseRunConfig(checkpoint->config_text(), checkpoint->path() + " (its config)", options.config.overrides);
 }
 
@@ -115,11 +115,8 @@ void RegisterReplay(CLI::App& program, int* exit_code) {
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
   AddConfigOptions(*command, options->config, /*required=*/false);
   command->add_flag("--json", options->json, "print one JSON object");
-  command->callback([options, exit_code] {
-    auto session = StartRanks();
-    *exit_code =
-        session.ok() ? FinishRanks(RunReplay(*options, (*session)->world()), (*session)->world()) : Finish(session.status());
-  });
+  command->callback(
+      [options, exit_code] { *exit_code = RunOnRanks([&](Communicator& world) { return RunReplay(*options, world); }); });
 }
 
 }  // namespace jevons

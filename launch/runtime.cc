@@ -163,12 +163,16 @@ Meter MeasureMeter(const RunConfig& config, Communicator& world, const CpuUse& c
   return meter;
 }
 
-int RunOnOneRank(absl::string_view command, const std::function<absl::Status(Communicator& world)>& run) {
+int RunOnRanks(const std::function<absl::Status(Communicator& world)>& run) {
   const auto session = StartRanks();
   if (!session.ok()) return Finish(session.status());
-  Communicator& world = (*session)->world();
-  if (world.size() == 1) return Finish(run(world));
-  return FinishRanks(UsageError(absl::StrFormat("%s runs on one rank: start it without mpirun", command)), world);
+  return FinishRanks(run((*session)->world()), (*session)->world());
+}
+
+int RunOnOneRank(absl::string_view command, const std::function<absl::Status(Communicator& world)>& run) {
+  return RunOnRanks([&](Communicator& world) {
+    return world.size() == 1 ? run(world) : UsageError(absl::StrFormat("%s runs on one rank: start it without mpirun", command));
+  });
 }
 
 int FinishRanks(const absl::Status& status, Communicator& world) {

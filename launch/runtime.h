@@ -37,6 +37,8 @@ CpuUse SetThreads(const RunConfig& config, Communicator& world);
 // multiply-adds in FP32, of a GPU (OpenGpus has been called) a large product in BF16; devices and price. Collective.
 Meter MeasureMeter(const RunConfig& config, Communicator& world, const CpuUse& cpu);
 
+// Runs a command that all ranks run, and returns its exit code.
+int RunOnRanks(const std::function<absl::Status(Communicator& world)>& run);
 // Runs a command that computes on one rank, and returns its exit code; a usage error where mpirun started several.
 int RunOnOneRank(absl::string_view command, const std::function<absl::Status(Communicator& world)>& run);
 

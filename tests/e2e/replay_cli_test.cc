@@ -27,22 +27,7 @@ class ReplayCli : public TrainCli {
   }
   // The JSON of a replay on so many ranks.
   static Json Replay(const std::string& run, int step, int ranks, const std::vector<std::string>& overrides) {
-    std::vector<std::string> command = {"mpirun",
-                                        "-q",
-                                        "--mca",
-                                        "orte_tmpdir_base",
-                                        folder_,
-                                        "--oversubscribe",
-                                        "--bind-to",
-                                        "none",
-                                        "-np",
-                                        std::to_string(ranks),
-                                        kJevons,
-                                        "replay",
-                                        folder_ / run,
-                                        "--step",
-                                        std::to_string(step),
-                                        "--json"};
+    std::vector<std::string> command = OnRanks(ranks, {"replay", folder_ / run, "--step", std::to_string(step), "--json"});
     for (const std::string& override_text : overrides) command.insert(command.end(), {"--set", override_text});
     const ProcessResult result = RunProcess(std::move(command), kTimeout);
     EXPECT_EQ(result.exit_code, 0) << result.err;

@@ -10,6 +10,7 @@
 #include "kernels/ops/elementwise.h"
 #include "parallel/comm/loopback.h"
 #include "tests/support/tiny_model.h"
+#include "trainer/model/head.h"
 #include "trainer/model/stage.h"
 
 namespace jevons {
@@ -116,8 +117,12 @@ class ModelHarness {
                  .weights = &binding_.weights(),
                  .batch = [&](int) { return batch; },
                  .forward_only = true,
-                 .labels = [&](int) { return labels; },
-                 .loss = [&](int) { return &sum; }});
+                 .head =
+                     [&](const LayerContext& ctx, int, const Tensor& hidden) {
+                       const Tensor rows = ctx.TempAs("labels", DType::kI32, {hidden.rows()});
+                       CopyPositions(ctx.ops, labels, 0, labels.cols(), rows);
+                       HeadLoss(ctx, binding_.weights().head.value, hidden, rows, &sum);
+                     }});
     whole.Forward(0).Finish();
     return sum;
   }

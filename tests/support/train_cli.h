@@ -63,18 +63,19 @@ class TrainCli : public testing::Test {
   }
   static void TearDownTestSuite() { fs::remove_all(folder_); }
 
+  // The program on so many ranks.
+  static std::vector<std::string> OnRanks(int ranks, const std::vector<std::string>& arguments) {
+    // mpirun's own files lie here too: one that is killed leaves them behind.
+    std::vector<std::string> command = {"mpirun",    "-q",   "--mca", "orte_tmpdir_base",    folder_, "--oversubscribe",
+                                        "--bind-to", "none", "-np",   std::to_string(ranks), kJevons};
+    command.insert(command.end(), arguments.begin(), arguments.end());
+    return command;
+  }
   // The quick start's preset, made small.
   static std::vector<std::string> Command(int ranks, int ep, const std::string& output,
                                           const std::vector<std::string>& overrides = {}) {
-    // mpirun's own files lie here too: one that is killed leaves them behind.
-    std::vector<std::string> command = {"mpirun",    "-q",
-                                        "--mca",     "orte_tmpdir_base",
-                                        folder_,     "--oversubscribe",
-                                        "--bind-to", "none",
-                                        "-np",       std::to_string(ranks),
-                                        kJevons,     "train",
-                                        "--config",  SourcePath("configs/presets/quickstart_cpu.textproto"),
-                                        "--output",  folder_ / output};
+    std::vector<std::string> command = OnRanks(
+        ranks, {"train", "--config", SourcePath("configs/presets/quickstart_cpu.textproto"), "--output", folder_ / output});
     std::vector<std::string> all = {absl::StrCat("data.path=", (folder_ / "data").string()),
                                     absl::StrCat("parallel.ep=", ep),
                                     "parallel.threads=1",

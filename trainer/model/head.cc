@@ -3,8 +3,10 @@
 #include <algorithm>
 
 #include "kernels/ops/elementwise.h"
+#include "kernels/ops/permute.h"
 #include "kernels/ops/reduce.h"
 #include "kernels/ops/softmax_xent.h"
+#include "kernels/tensor/device.h"
 
 namespace jevons {
 
@@ -44,6 +46,40 @@ void HeadLoss(const LayerContext& ctx, const Tensor& head, const Tensor& x, cons
     CrossEntropy(ctx.ops, logits, Entries<int32_t>(labels, begin, logits), Entries<float>(losses, begin, logits));
   });
   Sum(ctx.ops, losses, sum);
+}
+
+std::vector<TokenScore> HeadScores(const LayerContext& ctx, const Tensor& head, const Tensor& x,
+                                   std::span<const int32_t> labels) {
+  PhaseScope phase(ctx.timer, Phase::kHead);
+  ArenaScope scope(*ctx.ops.scratch);
+  std::vector<int32_t> places, tokens;
+  for (size_t t = 0; t < labels.size(); ++t) {
+    if (labels[t] < 0) continue;
+    places.push_back(static_cast<int32_t>(t));
+    tokens.push_back(labels[t]);
+  }
+  const auto count = static_cast<int64_t>(places.size());
+  const Tensor rows = ctx.TempAs("head.rows", DType::kI32, {count}), wanted = ctx.TempAs("head.labels", DType::kI32, {count});
+  const Tensor losses = ctx.TempAs("head.losses", DType::kF32, {count}), scored = ctx.Temp("head.scored", {count, x.cols()});
+  CopyBytes(ctx.ops.stream, places.data(), rows.data, rows.bytes());
+  CopyBytes(ctx.ops.stream, tokens.data(), wanted.data, wanted.bytes());
+  GatherRows(ctx.ops, x, rows, 1, scored);
+  std::vector<TokenScore> scores(places.size());
+  std::vector<float> values;
+  VisitLogits(ctx, head, scored, [&](int64_t begin, const Tensor& logits) {
+    CrossEntropy(ctx.ops, logits, Entries<int32_t>(wanted, begin, logits), Entries<float>(losses, begin, logits));
+    values.resize(static_cast<size_t>(logits.size()));
+    Fetch(ctx.ops.stream, logits.data, values.data(), logits.bytes());
+    for (int64_t r = 0; r < logits.rows(); ++r) {
+      const auto row = values.begin() + r * logits.cols();
+      const auto i = static_cast<size_t>(begin + r);
+      scores[i].likeliest = std::max_element(row, row + logits.cols()) - row == tokens[i];
+    }
+  });
+  values.resize(places.size());
+  Fetch(ctx.ops.stream, losses.data, values.data(), losses.bytes());
+  for (size_t i = 0; i < scores.size(); ++i) scores[i].logprob = -values[i];
+  return scores;
 }
 
 void HeadLossAndGradient(const LayerContext& ctx, const Weight& head, const Tensor& x, const Tensor& labels, float scale,

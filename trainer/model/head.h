@@ -6,6 +6,8 @@
 #define JEVONS_TRAINER_MODEL_HEAD_H_
 
 #include <functional>
+#include <span>
+#include <vector>
 
 #include "trainer/model/context.h"
 
@@ -25,7 +27,16 @@ void VisitLogits(const LayerContext& ctx, const Tensor& head, const Tensor& x,
 // *sum, which lies where the stream works: of the rows' cross-entropies. x: [T,H]; labels: [T] I32, -1 = ignored.
 void HeadLoss(const LayerContext& ctx, const Tensor& head, const Tensor& x, const Tensor& labels, double* sum);
 
-// The same, with dx [T,H] (overwritten) and the weight gradient of scale * sum: the chunks, added in order, are one contribution.
+// What the model makes of a token as the next one.
+struct TokenScore {
+  float logprob = 0;
+  bool likeliest = false;  // no logit is larger, and none of a token before it as large
+  bool operator==(const TokenScore&) const = default;
+};
+// Of the rows of x [T,H] that have a label, in order; labels: [T], negative = none. The host waits for them.
+std::vector<TokenScore> HeadScores(const LayerContext& ctx, const Tensor& head, const Tensor& x, std::span<const int32_t> labels);
+
+// As HeadLoss, with dx [T,H] (overwritten) and the weight gradient of scale * sum: the chunks, added in order, are one contribution.
 void HeadLossAndGradient(const LayerContext& ctx, const Weight& head, const Tensor& x, const Tensor& labels, float scale,
                          const Tensor& dx, double* sum);
 

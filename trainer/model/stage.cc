@@ -334,15 +334,12 @@ void NetworkStage::ForwardAlone(const LayerContext& ctx, Open& open) {
       model_.ForwardBlocks(ctx, weights, part_.layers, open.rows, open.input, ctx.Temp("hidden.y", open.input.shape));
   if (!part_.last) return Copy(ctx.ops, x, MakeMessage(outputs_, open, "stage.output"));
   std::vector<Tensor> hidden;
-  const int64_t modules = step_.loss ? 0 : model_.config().mtp().depth();
+  const int64_t modules = step_.head ? 0 : model_.config().mtp().depth();
   for (int64_t k = 0; k <= modules; ++k)
     hidden.push_back(
         ctx.Temp("hidden", {open.batch.sequences * (open.batch.sequence_length - k), model_.config().hidden_size()}));
   model_.ForwardEnd(ctx, weights, open.batch, x, hidden);
-  if (!step_.loss) return;
-  const Tensor labels = ctx.TempAs("head.labels", DType::kI32, {open.rows.rows()});
-  CopyPositions(ctx.ops, step_.labels(open.micro_batch), 0, open.batch.sequence_length, labels);
-  HeadLoss(ctx, weights.head.value, hidden[0], labels, step_.loss(open.micro_batch));
+  if (step_.head) step_.head(ctx, open.micro_batch, hidden[0]);
 }
 
 Phases NetworkStage::Recompute(int micro_batch) { return Timed(step_.ctx.timer, Phase::kForward, RunRecompute(micro_batch)); }

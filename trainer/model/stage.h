@@ -61,11 +61,10 @@ struct StageStep {
   // Begins to reduce the gradients of this stage, for schedules that say when.
   std::function<void()> reduce = {};
 
-  // Forward alone, for evaluation: the last stage writes the sum of a micro-batch's cross-entropies, of the main model, to loss(i), where
-  // the stream works; labels(i): [sequences, S] I32, -1 = ignored. Without `loss` modules of MTP run too, but no head.
+  // Forward alone, for evaluation: the last stage gives what the main model's head reads of a micro-batch, [T,H], to `head`. Without it
+  // modules of MTP run too, but no head.
   bool forward_only = false;
-  std::function<Tensor(int micro_batch)> labels = {};
-  std::function<double*(int micro_batch)> loss = {};
+  std::function<void(const LayerContext& ctx, int micro_batch, const Tensor& hidden)> head = {};
 };
 
 class NetworkStage final : public Stage {

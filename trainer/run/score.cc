@@ -13,12 +13,11 @@
 #include "trainer/model/stage.h"
 #include "trainer/spec/hf_names.h"
 #include "trainer/step/planned_memory.h"
-#include "trainer/step/train_step.h"
 
 namespace jevons {
 namespace {
 
-constexpr char kInputIds[] = "input_ids";
+constexpr char kInputIds[] = "input_ids", kLogprobs[] = "logprobs", kLoss[] = "loss";
 constexpr int64_t kMaxLength = 16'000'000;            // of a sequence: as far as positions go (configs/ranges.h)
 constexpr int64_t kMaxArenaBytes = int64_t{1} << 46;  // half of a process's address space
 
@@ -33,14 +32,26 @@ bool AllFinite(std::span<const float> values) {
   return std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); });
 }
 
-// Address space for the activations of one sequence: TrainStep's rule.
+// Address space for the activations of one sequence on one rank: TrainStep's rule.
 int64_t ArenaBytes(RunConfig config, int64_t length) {
+  *config.mutable_parallel() = {};
   config.mutable_data()->set_sequence_length(length);
   config.mutable_data()->set_document_mask(false);
   config.mutable_train()->set_micro_batch_sequences(1);
   MtpConfig& mtp = *config.mutable_model()->mutable_mtp();
   mtp.set_depth(std::min(mtp.depth(), length - 1));  // a module further on has no position in such a sequence
   return 2 * PlanMemory(config, {.world = 1, .pp = 1, .ep = 1}, 0).use.activations + (int64_t{4} << 30);
+}
+
+absl::Status CheckLength(int64_t arena_bytes, int64_t length) {
+  if (arena_bytes <= kMaxArenaBytes) return absl::OkStatus();
+  return IntegrityError(
+      absl::StrFormat("%s has sequences of %d tokens, whose activations need %d GiB; cut them into shorter ones", kInputIds,
+                      length, arena_bytes >> 30));
+}
+
+double MeanLoss(std::span<const float> logprobs) {
+  return -std::accumulate(logprobs.begin(), logprobs.end(), 0.0) / static_cast<double>(logprobs.size());
 }
 
 }  // namespace
@@ -74,6 +85,41 @@ absl::StatusOr<TokenTable> ReadTokens(FileSystem& files, const std::string& path
   return table;
 }
 
+std::vector<TrainStep::ScoredSequence> SequencesOf(const TokenTable& tokens) {
+  std::vector<TrainStep::ScoredSequence> sequences;
+  for (auto row = tokens.ids.begin(); row != tokens.ids.end(); row += tokens.length)
+    sequences.push_back({.tokens = {row, row + tokens.length}, .scored = 1});
+  return sequences;
+}
+
+absl::StatusOr<RunConfig> ConfigForScores(RunConfig config, int64_t length) {
+  JEVONS_RETURN_IF_ERROR(CheckLength(ArenaBytes(config, length) * config.parallel().ep(), length));
+  PrecisionConfig weights;
+  weights.set_compute(config.precision().compute());
+  *config.mutable_precision() = weights;
+  config.mutable_model()->mutable_mtp()->set_depth(0);
+  if (length <= config.data().sequence_length()) return config;
+  config.mutable_data()->set_sequence_length(length);
+  config.mutable_train()->set_micro_batch_sequences(1);
+  return config;
+}
+
+absl::StatusOr<double> WriteLogprobs(FileSystem& files, const std::string& path, const TokenTable& tokens,
+                                     std::span<const std::vector<TokenScore>> scores) {
+  std::vector<float> logprobs;
+  for (const std::vector<TokenScore>& sequence : scores)
+    for (const TokenScore& score : sequence) logprobs.push_back(score.logprob);
+  const auto loss = static_cast<float>(MeanLoss(logprobs));
+  JEVONS_ASSIGN_OR_RETURN(
+      SafetensorsWriter writer,
+      SafetensorsWriter::Create(files, path, {{kLogprobs, kStF32, {tokens.sequences, tokens.length - 1}}, {kLoss, kStF32, {1}}}));
+  for (const SafetensorsSpec& spec : writer.order())
+    JEVONS_RETURN_IF_ERROR(
+        writer.Append(std::as_bytes(spec.name == kLoss ? std::span<const float>(&loss, 1) : std::span<const float>(logprobs))));
+  JEVONS_RETURN_IF_ERROR(writer.Finish());
+  return MeanLoss(logprobs);
+}
+
 absl::StatusOr<std::unique_ptr<Scorer>> Scorer::Create(const RunConfig& config, const TokenTable& tokens,
                                                        const ScoreOptions& options, Communicator& world) {
   const int64_t depth = config.model().mtp().depth(), arena_bytes = ArenaBytes(config, tokens.length);
@@ -81,10 +127,7 @@ absl::StatusOr<std::unique_ptr<Scorer>> Scorer::Create(const RunConfig& config, 
   if (options.mtp && tokens.length <= depth)
     return IntegrityError(absl::StrFormat("--mtp: %s has sequences of %d tokens; MTP module %d needs %d or more", kInputIds,
                                           tokens.length, depth, depth + 1));
-  if (arena_bytes > kMaxArenaBytes)
-    return IntegrityError(
-        absl::StrFormat("%s has sequences of %d tokens, whose activations need %d GiB; cut them into shorter ones", kInputIds,
-                        tokens.length, arena_bytes >> 30));
+  JEVONS_RETURN_IF_ERROR(CheckLength(arena_bytes, tokens.length));
   return std::unique_ptr<Scorer>(new Scorer(config, arena_bytes, tokens, options, world));
 }
 
@@ -167,10 +210,6 @@ absl::Status Scorer::FillLogprobs(SafetensorsWriter* logits_out) {
   });
 }
 
-double Scorer::Loss() const {
-  return -std::accumulate(logprobs_.begin(), logprobs_.end(), 0.0) / static_cast<double>(logprobs_.size());
-}
-
 absl::Status Scorer::SumGradients() {
   const LayerContext ctx = Context();
   const ModelConfig config = WithDepth(full_, 0);
@@ -226,13 +265,13 @@ void Scorer::AddGradientOutputs(std::vector<Output>& outputs) {
 std::vector<Scorer::Output> Scorer::Outputs() {
   const int64_t B = tokens_.sequences, S = tokens_.length, V = full_.vocab_size();
   std::vector<Output> outputs;
-  outputs.push_back({{"logprobs", kStF32, {B, S - 1}}, [this](SafetensorsWriter& writer) -> absl::Status {
+  outputs.push_back({{kLogprobs, kStF32, {B, S - 1}}, [this](SafetensorsWriter& writer) -> absl::Status {
                        // Where logits are written they come first, and these with them.
                        if (!options_.logits) JEVONS_RETURN_IF_ERROR(FillLogprobs(nullptr));
                        return writer.Append(std::as_bytes(std::span(logprobs_)));
                      }});
-  outputs.push_back({{"loss", kStF32, {1}}, [this](SafetensorsWriter& writer) {
-                       const auto loss = static_cast<float>(Loss());
+  outputs.push_back({{kLoss, kStF32, {1}}, [this](SafetensorsWriter& writer) {
+                       const auto loss = static_cast<float>(MeanLoss(logprobs_));
                        return writer.Append(std::as_bytes(std::span(&loss, 1)));
                      }});
   if (options_.logits)
@@ -259,7 +298,7 @@ absl::StatusOr<double> Scorer::Write(FileSystem& files, const std::string& path)
   if (options_.gradients) JEVONS_RETURN_IF_ERROR(SumGradients());
   for (const SafetensorsSpec& spec : writer.order()) JEVONS_RETURN_IF_ERROR(write.at(spec.name)(writer));
   JEVONS_RETURN_IF_ERROR(writer.Finish());
-  return Loss();
+  return MeanLoss(logprobs_);
 }
 
 }  // namespace jevons

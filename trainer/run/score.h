@@ -8,7 +8,10 @@
 //         grad.NAME      F32            on request: d loss / d NAME, for every parameter under its published name
 //         mtp_logits.K   F32 [B,S-K,V]  on request: of MTP module K, from 1; position i has h_i and t_{i+K}
 //
-// Sequences pass one at a time, each a document of its own, and logits go to the file in chunks. Memory: the weights, one
+// logprobs and loss alone come from TrainStep::Score, on any layout; what looks into the model, which a Scorer does, on one rank and its
+// CPU.
+//
+// There sequences pass one at a time, each a document of its own, and logits go to the file in chunks. Memory: the weights, one
 // sequence's activations of one block, 8 bytes per token of the input; with gradients, one sequence's activations of all
 // blocks and the parameters once more in FP32. Each mtp_logits.K is a pass of its own, for a file is written front to back.
 // Sums run over the sequences in order: the same bits on any number of threads.
@@ -18,11 +21,13 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "trainer/files/safetensors.h"
 #include "trainer/model/model.h"
+#include "trainer/step/train_step.h"
 
 namespace jevons {
 
@@ -30,6 +35,7 @@ struct ScoreOptions {
   bool logits = false;
   bool gradients = false;
   bool mtp = false;
+  bool any() const { return logits || gradients || mtp; }
 };
 
 struct TokenTable {
@@ -40,6 +46,15 @@ struct TokenTable {
 // IntegrityError naming file, tensor, place and value unless there is an input_ids as above, B >= 1, S >= 2, all ids within
 // [0, vocab).
 absl::StatusOr<TokenTable> ReadTokens(FileSystem& files, const std::string& path, int64_t vocab);
+
+// Each sequence, from its second token on.
+std::vector<TrainStep::ScoredSequence> SequencesOf(const TokenTable& tokens);
+// The config of a step that scores: the weights themselves, without FP8, and of the main model; sequences of up to `length` tokens, if those
+// of training are shorter. IntegrityError where they are too long for any memory.
+absl::StatusOr<RunConfig> ConfigForScores(RunConfig config, int64_t length);
+// logprobs and loss. Returns the loss. As after every error of a Scorer, nothing is left at `path` after one.
+absl::StatusOr<double> WriteLogprobs(FileSystem& files, const std::string& path, const TokenTable& tokens,
+                                     std::span<const std::vector<TokenScore>> scores);
 
 class Scorer {
  public:
@@ -73,7 +88,6 @@ class Scorer {
   absl::Status FillLogprobs(SafetensorsWriter* logits);
   absl::Status SumGradients();
   absl::Status CheckFinite(int64_t sequence, bool finite) const;
-  double Loss() const;
 
   ModelConfig full_;          // with all MTP modules
   ModelConfig model_config_;  // with none, unless their logits are wanted

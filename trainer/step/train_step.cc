@@ -98,12 +98,18 @@ absl::StatusOr<MeshShape> MeshShapeOn(const RunConfig& config, const Communicato
   return OverNodes(config, shape, NodesOf(world, shape));
 }
 
-absl::Status CheckPipeline(const RunConfig& config, int world) {
-  const MeshShape mesh = MeshShapeOf(config, world);
+absl::Status CheckStages(const RunConfig& config, int world) {
   JEVONS_RETURN_IF_ERROR(CheckHalves(config.parallel(), world));
   JEVONS_ASSIGN_OR_RETURN(const Partition partition, Partition::Of(config));
-  if (partition.parts().size() == 1)  // which reads no cut: one that is meant for more stages is refused all the same
-    JEVONS_RETURN_IF_ERROR(CutIntoStages(config.model(), 1, config.parallel().stages()).status());
+  if (partition.parts().size() > 1) return absl::OkStatus();
+  // One part reads no cut: one that is meant for more stages is refused all the same.
+  return CutIntoStages(config.model(), 1, config.parallel().stages()).status();
+}
+
+absl::Status CheckPipeline(const RunConfig& config, int world) {
+  JEVONS_RETURN_IF_ERROR(CheckStages(config, world));
+  const MeshShape mesh = MeshShapeOf(config, world);
+  const Partition partition = Partition::Of(config).value();
   const auto takes = [&](int64_t count) { return partition.Shape(Rounds(mesh, count)).Validate(); };
   const int64_t count = MicroBatchCounts(config).back();
   const absl::Status legal = takes(count);
@@ -376,8 +382,12 @@ std::vector<double> TrainStep::ForwardLosses(const LayerContext& ctx, const Mode
              .weights = &weights,
              .batch = [&](int i) { return batch_.At(part(i).begin, part(i).size()); },
              .forward_only = true,
-             .labels = [&](int i) { return labels.Rows(part(i).begin, part(i).size()); },
-             .loss = [&](int i) { return static_cast<double*>(sums.data) + i; }},
+             .head =
+                 [&](const LayerContext& last, int i, const Tensor& hidden) {
+                   const Tensor rows = last.TempAs("head.labels", DType::kI32, {hidden.rows()});
+                   CopyPositions(last.ops, labels.Rows(part(i).begin, part(i).size()), 0, labels.cols(), rows);
+                   HeadLoss(last, weights.head.value, hidden, rows, static_cast<double*>(sums.data) + i);
+                 }},
             micro_batches);
   std::vector<double> losses(static_cast<size_t>(micro_batches));
   Fetch(ctx.ops.stream, sums.data, losses.data(), sums.bytes());
@@ -477,7 +487,7 @@ absl::StatusOr<TrainStep::Evaluation> TrainStep::EvaluateLooking(const Validatio
       if (!std::isfinite(loss) && bad == kNowhere) bad = (block.begin + static_cast<int64_t>(losses.size())) * micro;
       losses.push_back(loss);
     }
-    if (here > 0 && progress) progress(std::min(first + sequences_here, samples), samples);
+    if (progress) progress(std::min((round + at_once) * mesh_.shape().dp() * micro, samples), samples);
   }
   mesh_.dp().AllReduceSum({&labels, 1});
   const double loss = TreeSum(GatherLosses(losses, 1, block, count));

@@ -18,6 +18,7 @@
 #include "parallel/ep/balance.h"
 #include "parallel/pipeline/executor.h"
 #include "parallel/pipeline/measured_step.h"
+#include "trainer/model/head.h"
 #include "trainer/model/partition.h"
 #include "trainer/model/stage.h"
 #include "trainer/optim/zero1.h"
@@ -102,6 +103,18 @@ class TrainStep {
   absl::StatusOr<Evaluation> Evaluate(const ValidationSet& validation, int64_t sequences,
                                       const std::function<void(int64_t done, int64_t sequences)>& progress = {});
 
+  // Tokens of which those from `scored` on are scored, each after all before it: 1 <= scored < tokens, of which there are at most
+  // data.sequence_length + 1.
+  struct ScoredSequence {
+    std::vector<int32_t> tokens;
+    int64_t scored = 1;
+  };
+  // [sequences], each [tokens - scored]. Positions count from a sequence's first token, and on the CPU backend its scores are the same bits
+  // whatever it is scored with. NumericalError (on every rank), naming sequence, layer and tensor, where NaN or Inf comes up. Collective;
+  // the same sequences on all ranks.
+  absl::StatusOr<std::vector<std::vector<TokenScore>>> Score(
+      std::span<const ScoredSequence> sequences, const std::function<void(int64_t done, int64_t sequences)>& progress = {});
+
   // Runs the passes of an evaluation of so many sequences, for a step that only counts.
   void CountEvaluation(int64_t sequences);
 
@@ -150,6 +163,10 @@ class TrainStep {
   std::vector<double> EvaluateSome(const LayerContext& ctx, std::span<const int32_t> tokens,
                                    std::span<const int32_t> document_start, std::span<const int32_t> labels,
                                    int64_t micro_batches, int64_t here);
+  // Which sequences make up which micro-batches of Score.
+  std::vector<std::vector<size_t>> ScoredBatches(std::span<const ScoredSequence> sequences) const;
+  std::vector<std::vector<TokenScore>> ScoreLooking(std::span<const ScoredSequence> sequences,
+                                                    const std::function<void(int64_t, int64_t)>& progress, NonFinite* found);
   void UpdateBalance(double gamma, StepStats& stats);
   bool ShadowDue(int64_t step) const;
   double ShadowLoss(const StepPlan& plan);
@@ -201,9 +218,10 @@ absl::StatusOr<MeshShape> OverNodes(const RunConfig& config, MeshShape shape, in
 // The mesh of a run.
 absl::StatusOr<MeshShape> MeshShapeOn(const RunConfig& config, const Communicator& world);
 
-// UsageError naming the field, its value and the nearest legal ones, unless the model can be cut into the pipeline's stages and the
-// schedule takes the micro-batches of the whole batch; smaller ones, while it grows, are made up with empty ones. config: valid for
-// `world` ranks.
+// UsageError naming the field, its value and the nearest legal ones, unless the model can be cut into the pipeline's stages. config: valid
+// for `world` ranks.
+absl::Status CheckStages(const RunConfig& config, int world);
+// Likewise, and unless the schedule takes the micro-batches of the whole batch; smaller ones, while it grows, are made up with empty ones.
 absl::Status CheckPipeline(const RunConfig& config, int world);
 
 // Every number of micro-batches that a step of this run may have.
