@@ -21,6 +21,7 @@
 #include "trainer/checkpoint/reader.h"
 #include "trainer/metrics/cost.h"
 #include "trainer/run/progress.h"
+#include "trainer/run/state.h"
 #include "trainer/spec/params.h"
 #include "trainer/spec/schedules.h"
 
@@ -152,7 +153,7 @@ absl::Status DescribeCheckpoint(const CheckpointReader& reader, Answer& answer) 
   CostLedger ledger;
   if (!ledger.ParseFromString(reader.cost_state()))
     return IntegrityError(absl::StrFormat("%s: the cost ledger cannot be read", reader.path()));
-  JEVONS_ASSIGN_OR_RETURN(const RunConfig config, ParseRunConfig(reader.config_text(), reader.path() + " (its config)", {}));
+  JEVONS_ASSIGN_OR_RETURN(const RunConfig config, StageConfigOf(reader));
   AddLine(answer, "checkpoint", reader.path());
   const RunSchedule schedule(config);
   AddLine(answer, "step",

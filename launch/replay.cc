@@ -64,7 +64,7 @@ absl::StatusOr<RunConfig> ConfigOf(const Options& options, const std::optional<C
   if (!options.config.path.empty())
     return UsageError(absl::StrFormat("--config %s: the checkpoint %s has the run's; leave it out, --set changes the layout",
                                       options.config.path, checkpoint->path()));
-  if (ranks == 1) return ConfigForOneRank(*checkpoint, options.config.overrides);
+  if (ranks == 1) return RunConfigForOneRank(*checkpoint, options.config.overrides);
   return ParseRunConfig(checkpoint->config_text(), checkpoint->path() + " (its config)", options.config.overrides);
 }
 

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "trainer/metrics/human.h"
+#include "trainer/spec/flops.h"
 
 namespace jevons {
 namespace {
@@ -42,6 +43,12 @@ std::string DoneText(const TrainConfig& train, const RunSchedule& schedule, int6
 }
 
 std::string StepOf(int64_t step, int64_t steps) { return steps > 0 ? absl::StrFormat("%d/%d", step, steps) : absl::StrCat(step); }
+
+void CountFlopsOf(const RunConfig& stage, Meter& meter) {
+  const FlopCount flops = CountFlops(stage.model(), stage.data().sequence_length(), CoreCount::kCausal);
+  meter.flops_per_token = flops.training_without_mtp();
+  meter.mtp_flops_per_token = flops.training() - flops.training_without_mtp();
+}
 
 void Interval::Add(const StepStats& stats, int64_t step_tokens, double step_seconds) {
   ++steps;

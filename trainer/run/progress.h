@@ -30,6 +30,8 @@ struct Meter {
   }
 };
 
+void CountFlopsOf(const RunConfig& stage, Meter& meter);  // those per token
+
 // Steps since the last progress line, summed. `seconds` is of the steps alone, what speed is measured by; `phases` has the time
 // between them too.
 struct Interval {

@@ -161,9 +161,21 @@ absl::Status CheckValidation(const DataConfig& data) {
                       data.path()));
 }
 
-absl::StatusOr<ValidationSet> OpenValidation(const RunInputs& inputs) {
+std::vector<LaterSamples> LaterSamplesOf(const RunSchedule& schedule) {
+  std::vector<LaterSamples> later;
+  for (const StreamStage& change : schedule.StreamStages()) {
+    const DataConfig& data = schedule.stage(change.stage).data();
+    LaterSamples& samples =
+        later.emplace_back(LaterSamples{.first_sample = change.first_sample, .seq_len = data.sequence_length(), .weights = {}});
+    for (const DatasetConfig& dataset : data.mixture()) samples.weights.push_back(dataset.weight());
+    if (samples.weights.empty()) samples.weights = {1};  // data.path's own
+  }
+  return later;
+}
+
+absl::StatusOr<ValidationSet> OpenValidation(const RunInputs& inputs, int64_t sequence_length) {
   JEVONS_RETURN_IF_ERROR(CheckValidation(inputs.config.data()));
-  return ValidationSet::Open(inputs.validation_prefix, inputs.stream.seq_len, inputs.stream.vocab_size);
+  return ValidationSet::Open(inputs.validation_prefix, sequence_length, inputs.stream.vocab_size);
 }
 
 absl::StatusOr<double> ValidationBytesPerToken(const RunInputs& inputs) {

@@ -54,7 +54,8 @@ class Run {
         schedule_(config_),
         step_(config_, mesh_),
         judge_(config_.train(), step_, mesh_.world()),
-        writer_(PosixFileSystem(), Checkpoints(), world, static_cast<int>(config_.checkpoint().keep())) {}
+        writer_(PosixFileSystem(), Checkpoints(), world, static_cast<int>(config_.checkpoint().keep()),
+                [this](int64_t step) { return schedule_.KeepsAfter(step); }) {}
 
   absl::Status Open();
   absl::Status Loop();
@@ -72,6 +73,7 @@ class Run {
   absl::Status CheckSameRun(const CheckpointReader& reader, const SamplerState& saved);
   void Record(const MetricsRecord& record);
   void ChargeNow();
+  absl::Status BeginStage(int stage);
   absl::Status OpenLogs();
   void RequestStep(int64_t step);
   int64_t CountedSteps() const { return schedule_.bounded() ? schedule_.steps() : 0; }
@@ -98,11 +100,11 @@ class Run {
   Meter meter_;
   RunSchedule schedule_;
   TrainStep step_;
+  int stage_ = 0;  // that step_ is in
   StepJudge judge_;
   CheckpointWriter writer_;
   MemoryCheckpoints memory_;
   std::unique_ptr<Loader> loader_;
-  std::optional<SamplerState> sampler_;  // which stream; next_sample is set at each save
   std::optional<ValidationSet> validation_;
   double bytes_per_token_ = 0;
   std::optional<PatientLog<MetricsLog>> metrics_;
@@ -133,18 +135,18 @@ absl::Status Run::Open() {
   const auto open_data = [&]() -> absl::Status {
     StreamConfig stream_config = options_.inputs.stream;
     stream_config.shuffle_samples = config_.data().shuffle_samples();
+    stream_config.later = LaterSamplesOf(schedule_);
     JEVONS_ASSIGN_OR_RETURN(stream, SampleStream::Open(stream_config));
-    sampler_ = stream->StateAt(0);
     if (options_.inputs.validation_prefix.empty()) {
       if (root()) LogWarning("the data has no validation set: training goes on without a validation loss");
       return absl::OkStatus();
     }
-    JEVONS_ASSIGN_OR_RETURN(validation_, OpenValidation(options_.inputs));
+    JEVONS_ASSIGN_OR_RETURN(validation_, OpenValidation(options_.inputs, config_.data().sequence_length()));
     JEVONS_ASSIGN_OR_RETURN(bytes_per_token_, ValidationBytesPerToken(options_.inputs));
     return absl::OkStatus();
   };
   JEVONS_RETURN_IF_ERROR(AgreeOnStatus(mesh_.world(), open_data()));
-  JEVONS_RETURN_IF_ERROR(AgreeOnBytes(mesh_.world(), "the training data's files are", sampler_->Serialize()));
+  JEVONS_RETURN_IF_ERROR(AgreeOnBytes(mesh_.world(), "the training data's files are", stream->StateAt(0).Serialize()));
   if (checkpoint) {
     JEVONS_RETURN_IF_ERROR(OfferOlder(AgreeOnStatus(mesh_.world(), Resume(*checkpoint, *stream))));
     step_.RestoreWeights();
@@ -152,6 +154,7 @@ absl::Status Run::Open() {
     step_.Initialize();
   }
   const StepPlan first = schedule_.At(first_step_);
+  JEVONS_RETURN_IF_ERROR(BeginStage(first.stage));
   if (checkpoint)
     LogInfo(
         absl::StrFormat("resumed after step %d from %s; the next sample is %d", first_step_, Checkpoints(), first.first_sample));
@@ -170,8 +173,9 @@ absl::Status Run::Open() {
 
 absl::Status Run::CheckSameModel(const CheckpointReader& reader) {
   JEVONS_RETURN_IF_ERROR(CheckTokenizer(options_.inputs, reader.labels()));
-  JEVONS_ASSIGN_OR_RETURN(const RunConfig before, ParseRunConfig(reader.config_text(), reader.path() + " (its config)", {}));
-  JEVONS_ASSIGN_OR_RETURN(const RunConfig now, ParseRunConfig(ResolvedText(config_), "this config", {}));
+  JEVONS_ASSIGN_OR_RETURN(const RunConfig before, StageConfigOf(reader));
+  const RunConfig& stage = schedule_.stage(schedule_.StageOf(std::max<int64_t>(0, reader.step() - 1)));
+  JEVONS_ASSIGN_OR_RETURN(const RunConfig now, ParseRunConfig(ResolvedText(stage), "this config", {}));
   const std::string changed = Differences(before.model(), now.model());
   if (changed.empty()) return absl::OkStatus();
   return UsageError(
@@ -180,14 +184,15 @@ absl::Status Run::CheckSameModel(const CheckpointReader& reader) {
 
 // A run goes on as the same run: the same network on the next sample. What else was changed is said.
 absl::Status Run::CheckSameRun(const CheckpointReader& reader, const SamplerState& saved) {
-  JEVONS_ASSIGN_OR_RETURN(RunConfig before, ParseRunConfig(reader.config_text(), reader.path() + " (its config)", {}));
+  JEVONS_ASSIGN_OR_RETURN(RunConfig before, RunConfigOf(reader));
   JEVONS_ASSIGN_OR_RETURN(const RunConfig now, ParseRunConfig(ResolvedText(config_), "this config", {}));
   const int64_t next = schedule_.At(reader.step()).first_sample;
   if (saved.next_sample != next)
-    return UsageError(absl::StrFormat(
-        "train.batch_sequences = %d and its ramp: after %d steps they are at sample %d, but %s has used %d samples; give the "
-        "batch sizes of the checkpoint, or samples would be skipped or repeated",
-        config_.train().batch_sequences(), reader.step(), next, reader.path(), saved.next_sample));
+    return UsageError(
+        absl::StrFormat("train.batch_sequences = %d, its ramp and train.stage: after %d steps they are at sample %d, but %s has "
+                        "used %d samples; give the "
+                        "batch sizes and stages of the checkpoint, or samples would be skipped or repeated",
+                        config_.train().batch_sequences(), reader.step(), next, reader.path(), saved.next_sample));
   const auto report = [&](const char* part, const google::protobuf::Message& a, const google::protobuf::Message& b) {
     if (const std::string changed = Differences(a, b); root() && !changed.empty())
       LogWarning(absl::StrFormat("changed since the checkpoint in %s: %s", part, changed));
@@ -235,6 +240,25 @@ absl::Status Run::Resume(CheckpointReader& reader, const SampleStream& stream) {
 // Where the newest checkpoint is damaged, an older one may do.
 absl::Status Run::OfferOlder(const absl::Status& status) {
   return absl::IsDataLoss(status) ? OfferNewestGood(PosixFileSystem(), Checkpoints(), status) : status;
+}
+
+// Weights, moments and the next sample are what they were. A validation is of the stage's length from here on.
+absl::Status Run::BeginStage(int stage) {
+  if (stage == stage_) return absl::OkStatus();
+  const RunConfig& config = schedule_.stage(stage);
+  step_.BeginStage(config);
+  stage_ = stage;
+  CountFlopsOf(config, meter_);
+  interval_ = {};
+  if (root())
+    LogInfo(absl::StrFormat("train.stage[%d] begins: %d sequences of %d tokens a step", stage - 1,
+                            config.train().batch_sequences(), config.data().sequence_length()));
+  if (!validation_) return absl::OkStatus();
+  const auto open = [&]() -> absl::Status {
+    JEVONS_ASSIGN_OR_RETURN(validation_, OpenValidation(options_.inputs, config.data().sequence_length()));
+    return absl::OkStatus();
+  };
+  return AgreeOnStatus(mesh_.world(), open());
 }
 
 absl::Status Run::OpenLogs() {
@@ -303,12 +327,15 @@ absl::Status Run::Loop() {
   }
   step_.timer().Take();  // opening is no step's
   if (first_step_ == 0 && validation_) JEVONS_RETURN_IF_ERROR(Validate(0));
-  RequestStep(first_step_);
   bool due = false;  // a save; it waits for a good step: those of weights that give bad ones would push out the good ones
   for (int64_t step = first_step_; step < steps; ++step) {
     const auto begin = Clock::now();
     SetWatchdogStep(step);
-    if (step + 1 < steps) RequestStep(step + 1);
+    if (step == first_step_ || schedule_.StageOf(step) != stage_) {
+      JEVONS_RETURN_IF_ERROR(BeginStage(schedule_.StageOf(step)));
+      RequestStep(step);
+    }
+    if (step + 1 < steps && schedule_.StageOf(step + 1) == stage_) RequestStep(step + 1);
     step_.timer().Switch(Phase::kData);
     JEVONS_ASSIGN_OR_RETURN(const SampleBatch* batch, loader_->Next());
     step_.timer().Switch(Phase::kOther);
@@ -326,7 +353,7 @@ absl::Status Run::Loop() {
       if (const absl::Status status = Validate(step + 1); !status.ok()) return StopAtNonFinite(status, step + 1);
     if (!judged.bad || last || stop) KeepInMemory(step + 1, last || stop);
     JEVONS_RETURN_IF_ERROR(ReportSave(writer_.Poll(), false));
-    due = due || (save > 0 && (step + 1) % save == 0);
+    due = due || (save > 0 && (step + 1) % save == 0) || schedule_.KeepsAfter(step + 1);
     if (last || stop || (due && !judged.bad)) {
       due = false;
       if (const absl::Status begun = Save(step + 1); !begun.ok()) JEVONS_RETURN_IF_ERROR(ReportSave(begun, last || stop));
@@ -371,7 +398,7 @@ void Run::Record(const MetricsRecord& record) {
 
 void Run::Log(const StepPlan& plan, const StepStats& stats, double seconds) {
   ChargeNow();
-  const int64_t tokens = plan.sequences * config_.data().sequence_length();
+  const int64_t tokens = plan.tokens;
   ledger_.set_tokens(ledger_.tokens() + tokens);
   summary_.max_over_mean = stats.max_over_mean;
   summary_.dead_experts = stats.dead_experts;
@@ -398,8 +425,7 @@ void Run::Log(const StepPlan& plan, const StepStats& stats, double seconds) {
 void Run::LogBad(const StepPlan& plan, const JudgedStep& judged) {
   const CostLedger before = ledger_;
   ChargeNow();
-  AddSkipped(ledger_, plan.sequences * config_.data().sequence_length(), ledger_.device_seconds() - before.device_seconds(),
-             ledger_.dollars() - before.dollars());
+  AddSkipped(ledger_, plan.tokens, ledger_.device_seconds() - before.device_seconds(), ledger_.dollars() - before.dollars());
   interval_.Add(judged.stats.seconds);
   session_.Add(judged.stats.seconds);
   if (!root()) return;
@@ -449,10 +475,9 @@ absl::Status Run::StopAtNonFinite(const absl::Status& status, int64_t state) {
 
 CheckpointInfo Run::InfoAfter(int64_t step) {
   ChargeNow();
-  sampler_->next_sample = schedule_.At(step).first_sample;
   return {.step = step,
           .config_text = ResolvedText(config_),
-          .sampler_state = sampler_->Serialize(),
+          .sampler_state = loader_->StateAt(schedule_.At(step).first_sample).Serialize(),
           .cost_state = ledger_.SerializeAsString(),
           .step_history = judge_.Serialize(),
           .labels = options_.labels};

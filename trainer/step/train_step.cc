@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "configs/stages.h"
 #include "kernels/ops/elementwise.h"
 #include "kernels/ops/reduce.h"
 #include "parallel/hash.h"
@@ -28,7 +29,8 @@ constexpr int64_t kEvaluatedAtOnce = 8;
 
 int64_t MostRounds(const MeshShape& mesh, const RunConfig& config) {
   int64_t most = 1;
-  for (const int64_t count : MicroBatchCounts(config)) most = std::max(most, Rounds(mesh, count));
+  for (const RunConfig& stage : StageConfigs(config))
+    for (const int64_t count : MicroBatchCounts(stage)) most = std::max(most, Rounds(mesh, count));
   return most;
 }
 
@@ -43,6 +45,26 @@ absl::Status CheckHalves(const ParallelConfig& parallel, int world) {
   return UsageError(absl::StrFormat(
       "parallel.pp = %d: schedule DUALPIPE pairs each rank with one of the other half: even; nearest legal: %s", parallel.pp(),
       nearest > 0 ? absl::StrCat(nearest) : absl::StrFormat("none for %d ranks, but parallel.schedule = DUALPIPEV", world)));
+}
+
+absl::Status CheckStagePipeline(const RunConfig& config, int world) {
+  const MeshShape mesh = MeshShapeOf(config, world);
+  JEVONS_RETURN_IF_ERROR(CheckHalves(config.parallel(), world));
+  JEVONS_ASSIGN_OR_RETURN(const Partition partition, Partition::Of(config));
+  if (partition.parts().size() == 1)  // which reads no cut: one that is meant for more stages is refused all the same
+    JEVONS_RETURN_IF_ERROR(CutIntoStages(config.model(), 1, config.parallel().stages()).status());
+  const auto takes = [&](int64_t count) { return partition.Shape(Rounds(mesh, count)).Validate(); };
+  const int64_t count = MicroBatchCounts(config).back();
+  const absl::Status legal = takes(count);
+  if (legal.ok()) return legal;
+  int64_t more = count, fewer = count;
+  while (!takes(more).ok()) ++more;
+  while (fewer > 0 && !takes(fewer).ok()) --fewer;
+  const int64_t nearest = fewer > 0 && count - fewer < more - count ? fewer : more;
+  return UsageError(
+      absl::StrFormat("train.batch_sequences = %d: brings %d micro-batches to each of %d pipelines, and %s; nearest legal: %d",
+                      config.train().batch_sequences(), Rounds(mesh, count), mesh.dp(), legal.message(),
+                      nearest * config.train().micro_batch_sequences()));
 }
 
 }  // namespace
@@ -99,23 +121,8 @@ absl::StatusOr<MeshShape> MeshShapeOn(const RunConfig& config, const Communicato
 }
 
 absl::Status CheckPipeline(const RunConfig& config, int world) {
-  const MeshShape mesh = MeshShapeOf(config, world);
-  JEVONS_RETURN_IF_ERROR(CheckHalves(config.parallel(), world));
-  JEVONS_ASSIGN_OR_RETURN(const Partition partition, Partition::Of(config));
-  if (partition.parts().size() == 1)  // which reads no cut: one that is meant for more stages is refused all the same
-    JEVONS_RETURN_IF_ERROR(CutIntoStages(config.model(), 1, config.parallel().stages()).status());
-  const auto takes = [&](int64_t count) { return partition.Shape(Rounds(mesh, count)).Validate(); };
-  const int64_t count = MicroBatchCounts(config).back();
-  const absl::Status legal = takes(count);
-  if (legal.ok()) return legal;
-  int64_t more = count, fewer = count;
-  while (!takes(more).ok()) ++more;
-  while (fewer > 0 && !takes(fewer).ok()) --fewer;
-  const int64_t nearest = fewer > 0 && count - fewer < more - count ? fewer : more;
-  return UsageError(
-      absl::StrFormat("train.batch_sequences = %d: brings %d micro-batches to each of %d pipelines, and %s; nearest legal: %d",
-                      config.train().batch_sequences(), Rounds(mesh, count), mesh.dp(), legal.message(),
-                      nearest * config.train().micro_batch_sequences()));
+  for (const RunConfig& stage : StageConfigs(config)) JEVONS_RETURN_IF_ERROR(CheckStagePipeline(stage, world));
+  return absl::OkStatus();
 }
 
 std::vector<int64_t> MicroBatchCounts(const RunConfig& config) {
@@ -158,7 +165,7 @@ TrainStep::TrainStep(const RunConfig& config, Mesh& mesh, Device device, int64_t
   };
   weights_ = std::make_unique<WeightStore>(config.model(), dispatcher_.local_experts(), ComputeDType(config), stream,
                                            partition_.HeldBy(pp_rank), keeps_all ? PassingParams() : codes_alone);
-  model_ = std::make_unique<Model>(config.model(), config.data().sequence_length(), dispatcher_, stream);
+  MakeNetwork();
   binding_ = std::make_unique<WeightBinding>(config.model(), *weights_, config.precision());
   if (config.precision().shadow_interval() > 0) shadow_binding_ = std::make_unique<WeightBinding>(config.model(), *weights_);
   gradients_ = std::make_unique<GradientStore>(*weights_, SumsOf(config), stream.device);
@@ -171,10 +178,24 @@ TrainStep::TrainStep(const RunConfig& config, Mesh& mesh, Device device, int64_t
                                          config.model().moe().routed_experts());
   bias_steps_ = std::make_unique<Staging>(
       stream.device, model_->moe_layers() * config.model().moe().routed_experts() * static_cast<int64_t>(sizeof(float)));
+}
+
+void TrainStep::MakeNetwork() {
+  model_ = std::make_unique<Model>(config_.model(), config_.data().sequence_length(), dispatcher_, stream_.get());
   stages_.resize(partition_.parts().size());
-  for (const int stage : partition_.StagesOf(pp_rank))
+  for (const int stage : partition_.StagesOf(mesh_.rank().pp))
     stages_[static_cast<size_t>(stage)] =
         std::make_unique<NetworkStage>(*model_, partition_.parts()[static_cast<size_t>(stage)], pool_);
+}
+
+void TrainStep::BeginStage(const RunConfig& stage) {
+  Synchronize(stream_.get());  // what goes is in use until then
+  earlier_peak_load_ = peak_load();
+  executors_.clear();
+  recorded_ = nullptr;
+  stages_.clear();
+  config_ = stage;
+  MakeNetwork();
 }
 
 Range TrainStep::Block(int64_t count) const { return BlockOf(count, mesh_.shape().dp(), mesh_.rank().dp); }

@@ -63,7 +63,7 @@ absl::Status NotApplied(const StepPlan& plan, const std::string& why);
 
 class TrainStep {
  public:
-  // config: valid, model.vocab_size resolved. Collective.
+  // config: valid, model.vocab_size resolved, with all the stages that it will begin: their memory is reserved. Collective.
   TrainStep(const RunConfig& config, Mesh& mesh);
   // The same step on a device that only counts, for a mesh that pretends: it computes nothing, every figure is 0, and memory() is what
   // the step of a run takes. load: of this rank's experts (parallel/ep/dispatcher.h).
@@ -73,6 +73,9 @@ class TrainStep {
   TrainStep(const RunConfig& config, Mesh& mesh, const Counting& counting);
 
   void Initialize();
+
+  // From the next step on by this stage's config (configs/stages.h). Weights and the optimizer's state stay as they are.
+  void BeginStage(const RunConfig& stage);
 
   // The samples of this rank in a step of `sequences`: the range to add to the step's first sample.
   Range SamplesOf(int64_t sequences) const;
@@ -127,6 +130,7 @@ class TrainStep {
 
  private:
   TrainStep(const RunConfig& config, Mesh& mesh, Device device, int64_t reserved, double load);
+  void MakeNetwork();  // what depends on a stage's config
   LayerContext Context();
   Range Block(int64_t count) const;                           // this rank's of a step's micro-batches
   MicroBatch MicroBatchAt(int64_t round, bool exists) const;  // of what batch_ holds
@@ -161,7 +165,7 @@ class TrainStep {
   Fp8Stats SumFp8Stats();
   Traffic SumTraffic(Traffic before);
 
-  RunConfig config_;
+  RunConfig config_;  // of the stage
   Mesh& mesh_;
   Partition partition_;
   OwnedStream stream_;
@@ -185,8 +189,9 @@ class TrainStep {
     std::vector<RanAction> actions;
   };
   Recorder recorder_;
-  const Executor* recorded_ = nullptr;                                       // whose actions those are
-  std::vector<std::unique_ptr<NetworkStage>> stages_;                        // by virtual stage; null: on another rank
+  const Executor* recorded_ = nullptr;                 // whose actions those are
+  double earlier_peak_load_ = 0;                       // before the stage of the run began
+  std::vector<std::unique_ptr<NetworkStage>> stages_;  // of the pipeline, by virtual stage; null: on another rank
   std::map<std::pair<int64_t, bool>, std::unique_ptr<Executor>> executors_;  // by micro-batches, and whether forward alone
 };
 
@@ -206,7 +211,7 @@ absl::StatusOr<MeshShape> MeshShapeOn(const RunConfig& config, const Communicato
 // `world` ranks.
 absl::Status CheckPipeline(const RunConfig& config, int world);
 
-// Every number of micro-batches that a step of this run may have.
+// Every number of micro-batches that a step of this stage may have.
 std::vector<int64_t> MicroBatchCounts(const RunConfig& config);
 DType ComputeDType(const RunConfig& config);
 Device DeviceOf(const RunConfig& config);

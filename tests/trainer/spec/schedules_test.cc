@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
 #include <random>
 
+#include "configs/stages.h"
 #include "tests/configs/presets.h"
 
 namespace jevons {
@@ -29,6 +31,23 @@ TEST(LearningRate, WithoutDecayOrWarmUpThePeakHolds) {
   config.set_peak(1e-3);
   EXPECT_EQ(LearningRate(config, 0, 0), 1e-3);
   EXPECT_EQ(LearningRate(config, 1000000, 1e15), 1e-3);
+}
+
+TEST(LearningRate, DecaysInTheShapeThatIsAskedFor) {
+  LearningRateConfig config;
+  config.set_peak(1);
+  config.set_constant_tokens(900);
+  config.set_decay_tokens(100);
+  config.set_final(0.2);
+  const std::map<DecayShape, double> quarter = {
+      {COSINE, 0.2 + 0.8 * 0.853553390593}, {LINEAR, 0.2 + 0.8 * 0.75}, {ONE_MINUS_SQRT, 0.2 + 0.8 * 0.5}};
+  for (const auto& [shape, rate] : quarter) {
+    config.set_decay_shape(shape);
+    EXPECT_EQ(LearningRate(config, 0, 900), 1);
+    EXPECT_NEAR(LearningRate(config, 0, 925), rate, 1e-12);
+    EXPECT_EQ(LearningRate(config, 0, 1000), 0.2);
+    EXPECT_EQ(LearningRate(config, 0, 2000), 0.2);
+  }
 }
 
 TEST(LearningRate, TailsWithoutCosineAreSteps) {
@@ -127,6 +146,85 @@ TEST(RunSchedule, TokensEndARunToo) {
   config.mutable_train()->clear_tokens();
   EXPECT_FALSE(RunSchedule(config).bounded());
   EXPECT_GT(RunSchedule(config).total_tokens(), 1e10);
+}
+
+// With stages too, whose every step is planned from what was before it.
+TEST(RunSchedule, EqualsTheWalkForRandomStages) {
+  std::mt19937_64 random(4);
+  for (int trial = 0; trial < 200; ++trial) {
+    RunConfig config = Preset("small_cpu");
+    TrainConfig& train = *config.mutable_train();
+    config.mutable_data()->set_sequence_length(1 + random() % 50);
+    train.set_steps(100 + random() % 400);
+    train.set_micro_batch_sequences(1);
+    train.set_batch_sequences(1 + random() % 30);
+    train.set_batch_ramp_start(random() % 2 > 0 ? 1 : 0);
+    train.set_batch_ramp_tokens(train.batch_ramp_start() > 0 ? 1 + static_cast<double>(random() % 100000) : 0);
+    int64_t from = 0;
+    double from_tokens = 0;
+    for (uint64_t stages = random() % 4; stages > 0; --stages) {
+      StageConfig& stage = *train.add_stage();
+      if (random() % 2 > 0) {
+        stage.set_from_step(from += 1 + random() % 100);
+      } else {
+        stage.set_from_tokens(from_tokens += 1 + static_cast<double>(random() % 50000));
+      }
+      if (random() % 2 > 0) stage.set_sequence_length(1 + random() % 200);
+      if (random() % 2 > 0) stage.set_batch_sequences(1 + random() % 30);
+      if (random() % 2 > 0) stage.mutable_learning_rate()->set_peak(static_cast<double>(random() % 100));
+    }
+    const RunSchedule schedule(config);
+    const std::vector<RunConfig> configs = StageConfigs(config);
+    int64_t sample = 0, token = 0, rate_step = 0, rate_token = 0;
+    int stage = 0;
+    for (int64_t step = 0; step < train.steps(); ++step) {
+      while (stage < train.stage_size()) {
+        const StageConfig& next = train.stage(stage);
+        if (next.has_from_step() ? step < next.from_step() : static_cast<double>(token) < next.from_tokens()) break;
+        ++stage;
+        if (!next.has_learning_rate()) continue;
+        rate_step = step;
+        rate_token = token;
+      }
+      const RunConfig& now = configs[static_cast<size_t>(stage)];
+      const StepPlan plan = schedule.At(step);
+      ASSERT_EQ(plan.stage, stage) << "trial " << trial << " step " << step;
+      ASSERT_EQ(schedule.StageOf(step), stage);
+      ASSERT_EQ(plan.first_sample, sample);
+      ASSERT_EQ(plan.tokens_before, static_cast<double>(token));
+      ASSERT_EQ(plan.sequences, BatchSequences(now.train(), static_cast<double>(token)));
+      ASSERT_EQ(plan.tokens, plan.sequences * now.data().sequence_length());
+      ASSERT_EQ(plan.learning_rate,
+                LearningRate(now.optimizer().learning_rate(), step - rate_step, static_cast<double>(token - rate_token)));
+      sample += plan.sequences;
+      token += plan.tokens;
+    }
+  }
+}
+
+// Warm-up, stable, decay: 1000 steps of 2048 tokens of which the last tenth decays; then the same again, from the peak.
+TEST(RunSchedule, DecaysAtTheEndOfItsTokensAndOfAStages) {
+  const std::string wsd = "peak: 1e-3 final: 1e-5 decay_fraction: 0.1 decay_shape: LINEAR";
+  const RunConfig once = Preset("quickstart_cpu", {"optimizer.learning_rate={" + wsd + " warmup_steps: 10}"});
+  const RunConfig twice = Preset("quickstart_cpu", {"optimizer.learning_rate={" + wsd + " warmup_steps: 10}", "train.steps=1500",
+                                                    "train.stage=[{from_step: 1000 learning_rate {" + wsd + "}}]"});
+  for (const RunConfig& config : {once, twice}) {
+    const RunSchedule schedule(config);
+    EXPECT_DOUBLE_EQ(schedule.At(4).learning_rate, 5e-4);
+    for (const int64_t step : {10, 500, 900}) EXPECT_EQ(schedule.At(step).learning_rate, 1e-3) << step;
+    EXPECT_NEAR(schedule.At(950).learning_rate, (1e-3 + 1e-5) / 2, 1e-15);
+    EXPECT_NEAR(schedule.At(999).learning_rate, 1e-5 + 9.9e-4 / 100, 1e-15);
+  }
+  const RunSchedule schedule(twice);
+  EXPECT_EQ(schedule.At(1000).learning_rate, 1e-3);
+  EXPECT_EQ(schedule.At(1450).learning_rate, 1e-3);
+  EXPECT_NEAR(schedule.At(1475).learning_rate, (1e-3 + 1e-5) / 2, 1e-15);
+  std::vector<int64_t> kept;
+  for (int64_t steps = 0; steps < 1500; ++steps)
+    if (schedule.KeepsAfter(steps)) kept.push_back(steps);
+  EXPECT_EQ(kept, (std::vector<int64_t>{901, 1000, 1451})) << "before the first step of a lower rate, and after the last";
+  const RunSchedule cosine(Preset("quickstart_cpu"));
+  for (int64_t steps = 0; steps < 1000; ++steps) ASSERT_FALSE(cosine.KeepsAfter(steps)) << "no constant part: nothing to keep";
 }
 
 TEST(RunSchedule, AnEndlessRampCostsNothing) {

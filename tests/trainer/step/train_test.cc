@@ -141,7 +141,7 @@ TEST_F(TrainTest, GoesOnAndEvaluatesInFp8) {
   ASSERT_TRUE(path.ok()) << path.status();
   auto reader = CheckpointReader::Open(PosixFileSystem(), *path);
   ASSERT_TRUE(reader.ok()) << reader.status();
-  const auto validation = OpenValidation(*inputs);
+  const auto validation = OpenValidation(*inputs, inputs->stream.seq_len);
   ASSERT_TRUE(validation.ok()) << validation.status();
   RunLoopback(1, [&](Communicator& world) {
     Mesh mesh(world, {.world = 1, .pp = 1, .ep = 1});
