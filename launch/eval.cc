@@ -40,8 +40,7 @@ std::function<void(int64_t, int64_t)> Progress() {
 
 absl::Status Eval(const Options& options, Communicator& world) {
   JEVONS_ASSIGN_OR_RETURN(OpenedCheckpoint opened, OpenForUse(options.checkpoint, Needs::kValidation));
-  JEVONS_ASSIGN_OR_RETURN(const ValidationSet validation,
-                          OpenValidation(opened.inputs, opened.inputs.config.data().sequence_length()));
+  JEVONS_ASSIGN_OR_RETURN(const ValidationSet validation, OpenValidation(opened.inputs));
   JEVONS_ASSIGN_OR_RETURN(const double bytes_per_token, ValidationBytesPerToken(opened.inputs));
   JEVONS_RETURN_IF_ERROR(OpenGpus(opened.inputs.config, world).status());
   SetThreads(opened.inputs.config, world);

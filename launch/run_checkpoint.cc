@@ -9,33 +9,20 @@
 
 namespace jevons {
 
-namespace {
-
-absl::StatusOr<RunConfig> OnOneRank(const absl::StatusOr<RunConfig>& kept, const CheckpointReader& reader,
-                                    std::span<const std::string> overrides) {
-  JEVONS_RETURN_IF_ERROR(kept.status());
+absl::StatusOr<RunConfig> ConfigForOneRank(const RunConfig& kept, const CheckpointReader& reader,
+                                           std::span<const std::string> overrides) {
   std::vector<std::string> all = {"parallel.ep=1", "parallel.pp=1", "parallel.threads=0"};
   all.insert(all.end(), overrides.begin(), overrides.end());
-  JEVONS_ASSIGN_OR_RETURN(RunConfig config, ParseRunConfig(ResolvedText(*kept), reader.path() + " (its config)", all));
+  JEVONS_ASSIGN_OR_RETURN(RunConfig config, ParseRunConfig(ResolvedText(kept), reader.path() + " (its config)", all));
   JEVONS_RETURN_IF_ERROR(ValidationStatus(config, 1));
   return config;
-}
-
-}  // namespace
-
-absl::StatusOr<RunConfig> ConfigForOneRank(const CheckpointReader& reader, std::span<const std::string> overrides) {
-  return OnOneRank(StageConfigOf(reader), reader, overrides);
-}
-
-absl::StatusOr<RunConfig> RunConfigForOneRank(const CheckpointReader& reader, std::span<const std::string> overrides) {
-  return OnOneRank(RunConfigOf(reader), reader, overrides);
 }
 
 absl::StatusOr<OpenedCheckpoint> OpenForUse(const CheckpointOptions& options, Needs needs) {
   JEVONS_ASSIGN_OR_RETURN(CheckpointReader reader, OpenCheckpointAt(PosixFileSystem(), options.path));
   if (options.ema) JEVONS_RETURN_IF_ERROR(UseAverage(reader));
-  JEVONS_ASSIGN_OR_RETURN(RunConfig config, ConfigForOneRank(reader, options.overrides));
-  JEVONS_ASSIGN_OR_RETURN(const RunConfig own, RunConfigOf(reader));
+  JEVONS_ASSIGN_OR_RETURN(const RunConfig own, StageConfigOf(reader));
+  JEVONS_ASSIGN_OR_RETURN(RunConfig config, ConfigForOneRank(own, reader, options.overrides));
   // The run's own tokenizer, unless another place is named; to data belongs the one that it was made with.
   const bool named = config.data().tokenizer() != own.data().tokenizer() || config.data().path() != own.data().path();
   if (const std::string kept = KeptTokenizer(reader.path()); needs != Needs::kValidation && !named && !kept.empty())

@@ -26,11 +26,10 @@ struct OpenedCheckpoint {
 
 absl::StatusOr<OpenedCheckpoint> OpenForUse(const CheckpointOptions& options, Needs needs);
 
-// The config that a checkpoint was trained by last (StageConfigOf), with `overrides`, valid on one rank: the layout and the threads of the run that wrote it do
-// not count.
-absl::StatusOr<RunConfig> ConfigForOneRank(const CheckpointReader& reader, std::span<const std::string> overrides);
-// Likewise the whole run's, with all its stages.
-absl::StatusOr<RunConfig> RunConfigForOneRank(const CheckpointReader& reader, std::span<const std::string> overrides);
+// The config that a checkpoint keeps, the run's or that of its last step's stage (trainer/run/state.h), with `overrides`, valid on one
+// rank: the layout and the threads of the run that wrote it do not count.
+absl::StatusOr<RunConfig> ConfigForOneRank(const RunConfig& kept, const CheckpointReader& reader,
+                                           std::span<const std::string> overrides);
 
 }  // namespace jevons
 

@@ -34,7 +34,8 @@ absl::Status Score(const Options& options, Communicator& world) {
   if (std::filesystem::equivalent(options.tokens, options.output, none))
     return UsageError(absl::StrFormat("--output %s: that is the file of --tokens; name another", options.output));
   JEVONS_ASSIGN_OR_RETURN(CheckpointReader reader, OpenCheckpointAt(files, options.checkpoint.path));
-  JEVONS_ASSIGN_OR_RETURN(const RunConfig config, ConfigForOneRank(reader, options.checkpoint.overrides));
+  JEVONS_ASSIGN_OR_RETURN(const RunConfig own, StageConfigOf(reader));
+  JEVONS_ASSIGN_OR_RETURN(const RunConfig config, ConfigForOneRank(own, reader, options.checkpoint.overrides));
   if (config.model().vocab_size() == 0)
     return UsageError(
         absl::StrFormat("model.vocab_size = 0: the checkpoint %s has another; leave --set model.vocab_size away", reader.path()));

@@ -30,7 +30,7 @@ awk -v documents=14000 -v length_of=600 'BEGIN {
     print text "\n"
   }
 }' > "$work/text.txt"
-"$jevons" prepare --input "$work/text.txt" --output "$work/data" --vocab-size 257 --validation-fraction 0.01 --overwrite > "$work/prepare.log"
+"$jevons" prepare --input "$work/text.txt" --output "$work/data" --vocab-size 262 --validation-fraction 0.01 --overwrite > "$work/prepare.log"
 
 # Prompts of `long` - 1 tokens: eight capitals, one of which is asked for at the end; its digit beside them.
 rm -rf "$work/prompts"

@@ -160,7 +160,7 @@ absl::Status CheckpointWriter::RemoveOld() {
   for (auto folder = folders.rbegin(); folder != folders.rend(); ++folder) {
     if (folder->step > info_.step) continue;  // of a run that went further: not ours to judge
     const bool superseded = folder->step == kept_step, for_good = for_good_ && for_good_(folder->step);
-    if (!superseded && (for_good || kept < keep_)) {
+    if (!superseded && (kept < keep_ || for_good)) {
       kept_step = folder->step;
       ++kept;
     } else {

@@ -50,9 +50,10 @@ void CountFlopsOf(const RunConfig& stage, Meter& meter) {
   meter.mtp_flops_per_token = flops.training() - flops.training_without_mtp();
 }
 
-void Interval::Add(const StepStats& stats, int64_t step_tokens, double step_seconds) {
+void Interval::Add(const StepStats& stats, int64_t step_tokens, const Meter& meter, double step_seconds) {
   ++steps;
   tokens += step_tokens;
+  flops += static_cast<double>(step_tokens) * meter.flops_per_token;
   exchanged += stats.exchanged;
   seconds += step_seconds;
   Add(stats.seconds);
@@ -82,7 +83,7 @@ double TokensPerSecond(const Interval& interval) {
 }
 
 double Mfu(const Meter& meter, const Interval& interval) {
-  return meter.peak_flops > 0 ? TokensPerSecond(interval) * meter.flops_per_token / meter.peak_flops : 0;
+  return meter.peak_flops > 0 && interval.seconds > 0 ? interval.flops / interval.seconds / meter.peak_flops : 0;
 }
 
 RowsPerToken RowsPerToken::Of(const Traffic& traffic) {

@@ -77,7 +77,6 @@ absl::StatusOr<ReplayedStep> Replay(const ReplayOptions& options, CheckpointRead
   const RunSchedule schedule(config);
   StreamConfig stream_config = options.inputs.stream;
   stream_config.shuffle_samples = config.data().shuffle_samples();
-  stream_config.later = LaterSamplesOf(schedule);
   if (checkpoint != nullptr) {
     JEVONS_RETURN_IF_ERROR(AgreeOnStatus(mesh.world(), LoadRun(*checkpoint, stream_config, step, judge)));
     step.RestoreWeights();

@@ -4,14 +4,12 @@
 
 #include <map>
 #include <string>
-#include <vector>
 
 #include "configs/run.pb.h"
 #include "data/sampler.h"
 #include "data/tokenizer/tokenizer.h"
 #include "data/validation.h"
 #include "kernels/base/status.h"
-#include "trainer/spec/schedules.h"
 
 namespace jevons {
 
@@ -49,10 +47,7 @@ absl::Status KeepTokenizer(const RunInputs& inputs, const std::string& run);
 // did.
 std::string KeptTokenizer(const std::string& checkpoint);
 
-// Where the stages of a run change its stream of samples.
-std::vector<LaterSamples> LaterSamplesOf(const RunSchedule& schedule);
-
-absl::StatusOr<ValidationSet> OpenValidation(const RunInputs& inputs, int64_t sequence_length);
+absl::StatusOr<ValidationSet> OpenValidation(const RunInputs& inputs);
 
 // Bytes of text per token of the validation set, from the folder's dataset.json; 0 where it is not known.
 absl::StatusOr<double> ValidationBytesPerToken(const RunInputs& inputs);

@@ -5,6 +5,7 @@
 #include <numbers>
 #include <utility>
 
+#include "absl/strings/str_format.h"
 #include "configs/stages.h"
 #include "kernels/base/check.h"
 
@@ -132,22 +133,63 @@ void RunSchedule::AddStage(const Stretch& begin, int64_t limit) {
 }
 
 void RunSchedule::AddRates() {
-  rates_.push_back({config_.optimizer().learning_rate(), 0, 0});
-  for (size_t stage = 1; stage < configs_.size(); ++stage) {
-    if (!config_.train().stage(static_cast<int>(stage) - 1).has_learning_rate()) continue;
-    const auto first =
-        std::find_if(stretches_.begin(), stretches_.end(), [&](const Stretch& s) { return s.stage >= static_cast<int>(stage); });
+  rates_.push_back({.config = config_.optimizer().learning_rate(), .step = 0, .token = 0, .stage = 0});
+  for (int i = 1; i <= config_.train().stage_size(); ++i) {
+    if (!config_.train().stage(i - 1).has_learning_rate()) continue;
+    const auto first = std::find_if(stretches_.begin(), stretches_.end(), [&](const Stretch& s) { return s.stage >= i; });
     while (!rates_.empty() && rates_.back().step >= first->step) rates_.pop_back();
-    rates_.push_back({configs_[stage].optimizer().learning_rate(), first->step, first->first_token});
+    rates_.push_back(
+        {.config = stage(i).optimizer().learning_rate(), .step = first->step, .token = first->first_token, .stage = i});
   }
   for (size_t i = 0; i < rates_.size(); ++i) {
     LearningRateConfig& rate = rates_[i].config;
     if (rate.decay_fraction() == 0) continue;
-    const int64_t end = std::max(rates_[i].token, i + 1 < rates_.size() ? rates_[i + 1].token : PlaceOf(steps()).first_token);
-    const auto tokens = static_cast<double>(end - rates_[i].token);
+    const auto tokens = static_cast<double>(EndOf(i) - rates_[i].token);
     rate.set_decay_tokens(rate.decay_fraction() * tokens);
     rate.set_constant_tokens(tokens - rate.decay_tokens());
   }
+}
+
+int64_t RunSchedule::EndOf(size_t rate) const {
+  return std::max(rates_[rate].token, rate + 1 < rates_.size() ? rates_[rate + 1].token : PlaceOf(steps()).first_token);
+}
+
+absl::Status RunSchedule::CheckStages() const {
+  const auto& stages = config_.train().stage();
+  const auto begin_of = [&](int i) {
+    const StageConfig& stage = stages[i];
+    return stage.has_from_step() ? absl::StrFormat("train.stage[%d].from_step = %d", i, stage.from_step())
+                                 : absl::StrFormat("train.stage[%d].from_tokens = %.15g", i, stage.from_tokens());
+  };
+  for (int i = 0; i < stages.size(); ++i) {
+    const auto first = std::find_if(stretches_.begin(), stretches_.end(), [&](const Stretch& s) { return s.stage > i; });
+    if (first->stage > i + 1)
+      return UsageError(
+          absl::StrFormat("%s: it has no step, for train.stage[%d] begins at step %d; give the stages in the order of "
+                          "their first steps",
+                          begin_of(i), first->stage - 1, first->step));
+    if (first->step >= steps())
+      return UsageError(
+          absl::StrFormat("%s: the run ends before it, after %d steps and %.15g tokens; let it begin earlier, or "
+                          "the run be longer",
+                          begin_of(i), steps(), total_tokens()));
+  }
+  for (size_t i = 0; i < rates_.size(); ++i) {
+    const Rate& rate = rates_[i];
+    const bool by_rate = i + 1 < rates_.size();
+    if (rate.config.decay_fraction() > 0 || rate.config.decay_tokens() == 0) continue;  // which takes what there is
+    if (rate.stage == 0 && !by_rate)
+      continue;  // a run without stages may be shorter than its decay: it is a part of a longer one
+    const auto tokens = static_cast<double>(EndOf(i) - rate.token);
+    if (rate.config.constant_tokens() + rate.config.decay_tokens() <= tokens) continue;
+    return UsageError(absl::StrFormat(
+        "%s.decay_tokens = %.15g: after constant_tokens = %.15g it takes longer than the %.15g tokens until %s; make it shorter, "
+        "or say decay_fraction",
+        rate.stage == 0 ? "optimizer.learning_rate" : absl::StrFormat("train.stage[%d].learning_rate", rate.stage - 1),
+        rate.config.decay_tokens(), rate.config.constant_tokens(), tokens,
+        by_rate ? absl::StrFormat("the learning rate of train.stage[%d]", rates_[i + 1].stage - 1) : "the end of the run"));
+  }
+  return absl::OkStatus();
 }
 
 const RunSchedule::Stretch& RunSchedule::StretchOf(int64_t step) const {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "configs/run.pb.h"
+#include "kernels/base/status.h"
 
 namespace jevons {
 
@@ -71,6 +72,10 @@ class RunSchedule {
   // to decay or has decayed.
   bool KeepsAfter(int64_t steps) const;
 
+  // UsageError, naming the field and the remedy, for a stage that has no step, and for a decay of one that is cut short, by the next rate
+  // or by the end of the run.
+  absl::Status CheckStages() const;
+
  private:
   struct Stretch {  // steps of one size
     int64_t step, first_sample, first_token, sequences;
@@ -79,6 +84,7 @@ class RunSchedule {
   struct Rate {  // a learning rate from its first step on
     LearningRateConfig config;
     int64_t step, token;
+    int stage;  // that declares it
   };
   int64_t StepTokens(const Stretch& stretch) const { return stretch.sequences * stage(stretch.stage).data().sequence_length(); }
   const Stretch& StretchOf(int64_t step) const;
@@ -87,6 +93,7 @@ class RunSchedule {
   void EndByTokens();
   void AddRates();
   const Rate& RateOf(int64_t step) const;
+  int64_t EndOf(size_t rate) const;  // the first token that it is not for
   bool Decays(int64_t step) const;
 
   RunConfig config_;

@@ -22,6 +22,7 @@
 #include "trainer/model/stage.h"
 #include "trainer/optim/zero1.h"
 #include "trainer/spec/schedules.h"
+#include "trainer/step/layout.h"
 #include "trainer/step/memory_use.h"
 #include "trainer/step/step_buffers.h"
 
@@ -194,29 +195,6 @@ class TrainStep {
   std::vector<std::unique_ptr<NetworkStage>> stages_;  // of the pipeline, by virtual stage; null: on another rank
   std::map<std::pair<int64_t, bool>, std::unique_ptr<Executor>> executors_;  // by micro-batches, and whether forward alone
 };
-
-// A step's micro-batches are given to the dp ranks in contiguous blocks. This many rounds it takes until the longest is done.
-inline int64_t Rounds(const MeshShape& mesh, int64_t count) { return (count + mesh.dp() - 1) / mesh.dp(); }
-
-MeshShape MeshShapeOf(const RunConfig& config, int world);  // all on one node
-// A shape over the nodes that parallel.ep_nodes says, or else those found for each ep group, 0 if unevenly; and whether it forwards, as
-// parallel.dispatch says. UsageError naming the field, its value and the way out, where that cannot be. Whole groups of experts lie on
-// one node: what forwarders add are their sums (trainer/DESIGN.md, contract 8).
-absl::StatusOr<MeshShape> OverNodes(const RunConfig& config, MeshShape shape, int nodes_found);
-// The mesh of a run.
-absl::StatusOr<MeshShape> MeshShapeOn(const RunConfig& config, const Communicator& world);
-
-// UsageError naming the field, its value and the nearest legal ones, unless the model can be cut into the pipeline's stages and the
-// schedule takes the micro-batches of the whole batch; smaller ones, while it grows, are made up with empty ones. config: valid for
-// `world` ranks.
-absl::Status CheckPipeline(const RunConfig& config, int world);
-
-// Every number of micro-batches that a step of this stage may have.
-std::vector<int64_t> MicroBatchCounts(const RunConfig& config);
-DType ComputeDType(const RunConfig& config);
-Device DeviceOf(const RunConfig& config);
-// What computes the matrix products of a run, for the log: "BF16: cpu AVX3 vdpbf16ps", "FP8 over FP32: ...".
-std::string ProductsText(const RunConfig& config);
 
 }  // namespace jevons
 

@@ -1,6 +1,6 @@
 #include "trainer/spec/schedules.h"
 
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 
 #include <map>
 #include <random>
@@ -10,6 +10,10 @@
 
 namespace jevons {
 namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::StartsWith;
 
 TEST(LearningRate, FollowsTheReportAtItsBoundaries) {
   const LearningRateConfig config = Preset("deepseek_v3_671b").optimizer().learning_rate();
@@ -225,6 +229,44 @@ TEST(RunSchedule, DecaysAtTheEndOfItsTokensAndOfAStages) {
   EXPECT_EQ(kept, (std::vector<int64_t>{901, 1000, 1451})) << "before the first step of a lower rate, and after the last";
   const RunSchedule cosine(Preset("quickstart_cpu"));
   for (int64_t steps = 0; steps < 1000; ++steps) ASSERT_FALSE(cosine.KeepsAfter(steps)) << "no constant part: nothing to keep";
+}
+
+// Of a run of 1000 steps of 2048 tokens.
+TEST(RunSchedule, StagesThatNoStepIsInAndDecaysThatAreCutShortAreRefused) {
+  const auto refusal = [](const std::string& stages, const std::vector<std::string>& more = {}) {
+    std::vector<std::string> overrides = {"train.stage=[" + stages + "]"};
+    overrides.insert(overrides.end(), more.begin(), more.end());
+    const absl::Status status = RunSchedule(Preset("quickstart_cpu", overrides)).CheckStages();
+    EXPECT_TRUE(status.ok() || ExitCodeOf(status) == ExitCode::kUsage) << status;
+    return std::string(status.message());
+  };
+  const std::string constant = "optimizer.learning_rate={peak: 1e-3}";
+  EXPECT_EQ(refusal("{from_step: 1}, {from_tokens: 2045952}"), "");
+  EXPECT_EQ(
+      refusal("{from_step: 1000}"),
+      "train.stage[0].from_step = 1000: the run ends before it, after 1000 steps and 2048000 tokens; let it begin earlier, or "
+      "the run be longer");
+  EXPECT_EQ(refusal("{from_step: 999}"), "");
+  EXPECT_THAT(refusal("{from_step: 5}, {from_tokens: 2045953}"),
+              StartsWith("train.stage[1].from_tokens = 2045953: the run ends"));
+  EXPECT_THAT(refusal("{from_tokens: 10000}, {from_step: 5}"),
+              StartsWith("train.stage[0].from_tokens = 10000: it has no step, for train.stage[1] begins at step 5; "));
+  EXPECT_EQ(refusal("{from_tokens: 10000}, {from_step: 6}"), "");
+  EXPECT_EQ(refusal("{from_step: 5000}", {"train.steps=10000000000", "train.dollars=3"}), "");
+
+  EXPECT_EQ(refusal("{from_step: 5}"), "") << "the decay goes on";
+  EXPECT_EQ(
+      refusal("{from_step: 5 learning_rate {peak: 1e-3}}"),
+      "optimizer.learning_rate.decay_tokens = 2048000: after constant_tokens = 0 it takes longer than the 10240 tokens until "
+      "the learning rate of train.stage[0]; make it shorter, or say decay_fraction");
+  const std::string rate = "learning_rate {peak: 1e-3 constant_tokens: 2048 decay_tokens: ";
+  EXPECT_EQ(refusal("{from_step: 990 " + rate + "18432}}", {constant}), "");
+  EXPECT_THAT(refusal("{from_step: 990 " + rate + "18433}}", {constant}),
+              AllOf(StartsWith("train.stage[0].learning_rate.decay_tokens = 18433: after constant_tokens = 2048 "),
+                    HasSubstr("the 20480 tokens until the end of the run;")));
+  EXPECT_THAT(refusal("{from_step: 980 " + rate + "18433}}, {from_step: 990 learning_rate {peak: 1e-5}}", {constant}),
+              HasSubstr("the 20480 tokens until the learning rate of train.stage[1];"));
+  EXPECT_EQ(refusal("{from_step: 990 learning_rate {peak: 1e-3 decay_fraction: 1}}", {constant}), "");
 }
 
 TEST(RunSchedule, AnEndlessRampCostsNothing) {
