@@ -33,17 +33,18 @@ void SetDefault(const Reflection& reflection, const FieldDescriptor& field, Mess
   }
 }
 
-// Sets every field that has a default to what reading it gives.
-void FillDefaults(Message& message) {
+// Sets every field that has a default to what reading it gives. In an entry of a list a message that is not there says something: it is
+// not made.
+void FillDefaults(Message& message, bool entry = false) {
   const Reflection& reflection = *message.GetReflection();
   for (int i = 0; i < message.GetDescriptor()->field_count(); ++i) {
     const FieldDescriptor& field = *message.GetDescriptor()->field(i);
     if (field.is_repeated()) {
       for (int k = 0; field.message_type() != nullptr && k < reflection.FieldSize(message, &field); ++k) {
-        FillDefaults(*reflection.MutableRepeatedMessage(&message, &field, k));
+        FillDefaults(*reflection.MutableRepeatedMessage(&message, &field, k), /*entry=*/true);
       }
     } else if (field.message_type() != nullptr) {
-      FillDefaults(*reflection.MutableMessage(&message, &field));
+      if (!entry || reflection.HasField(message, &field)) FillDefaults(*reflection.MutableMessage(&message, &field));
     } else if (field.has_default_value()) {
       SetDefault(reflection, field, message);
     }

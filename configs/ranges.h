@@ -97,6 +97,7 @@ inline constexpr RealRange kRealRanges[] = {
     {"optimizer.learning_rate.constant_tokens", 0, 1e18},
     {"optimizer.learning_rate.decay_tokens", 0, 1e18},
     {"optimizer.learning_rate.final", 0, 10},
+    {"optimizer.learning_rate.decay_fraction", 0, 1},
     {"balance.sequence_loss", 0, 1e3},
     {"parallel.watchdog_seconds", 0.1, 1e7},
     {"cost.price_per_device_hour", 0, 1e6, true},

@@ -7,11 +7,14 @@
 #include <cmath>
 #include <initializer_list>
 #include <optional>
+#include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "configs/ranges.h"
+#include "configs/stages.h"
 #include "kernels/base/check.h"
 #include "kernels/base/status.h"
 
@@ -79,6 +82,7 @@ class Checker {
     Parallel();
     Cost();
     Sizes();
+    LaterStages();
     return std::move(violations_);
   }
 
@@ -112,7 +116,7 @@ class Checker {
 
   void Ranges() {
     for (const IntRange& range : kIntRanges) {
-      if (Applies(range.when)) CheckInt(range);
+      if (Applies(range.when)) CheckInt(range, Locate(config_, range.path));
     }
     for (const RealRange& range : kRealRanges) {
       const Located at = Locate(config_, range.path);
@@ -120,8 +124,7 @@ class Checker {
     }
   }
 
-  void CheckInt(const IntRange& range) {
-    const Located at = Locate(config_, range.path);
+  void CheckInt(const IntRange& range, const Located& at) {
     const int64_t value = at.parent->GetReflection()->GetInt64(*at.parent, at.field);
     const std::string rule = absl::StrCat("must be from ", range.min, " to ", range.max);
     if (!at.set() && !at.field->has_default_value() && range.min > 0) {
@@ -203,7 +206,7 @@ class Checker {
     for (int i = 0; i < data.mixture_size(); ++i) {
       const std::string entry = absl::StrCat("data.mixture[", i, "]");
       if (data.mixture(i).prefix().empty()) Add(entry + ".prefix", "not set", "must name PREFIX.bin and PREFIX.idx");
-      CheckReal(entry + ".weight", Locate(data.mixture(i), "weight"), 1e-9, 1e9);
+      CheckReal(entry + ".weight", Locate(data.mixture(i), "weight"), 0, 1e9);
     }
   }
 
@@ -238,18 +241,25 @@ class Checker {
     const LearningRateConfig& rate = config_.optimizer().learning_rate();
     const std::string base = "optimizer.learning_rate.";
     if (Legal({base + "peak", base + "final", base + "decay_tokens"})) {
-      if (rate.decay_tokens() == 0 && rate.final() != 0) {
-        AddReal(base + "final", rate.final(), absl::StrCat("must be 0 where ", base, "decay_tokens is 0, no decay"), 0);
+      if (rate.decay_tokens() == 0 && rate.decay_fraction() == 0 && rate.final() != 0) {
+        AddReal(base + "final", rate.final(),
+                absl::StrCat("must be 0 where ", base, "decay_tokens and decay_fraction are 0, no decay"), 0);
       } else if (rate.final() > rate.peak()) {
         AddReal(base + "final", rate.final(), absl::StrCat("must be at most ", base, "peak = ", rate.peak()), rate.peak());
       }
     }
+    if (rate.decay_fraction() > 0 && (rate.constant_tokens() > 0 || rate.decay_tokens() > 0 || rate.tail_size() > 0))
+      AddReal(base + "decay_fraction", rate.decay_fraction(),
+              "must be 0 where constant_tokens, decay_tokens or tail say how the rate goes", 0);
+    if (const TrainConfig& train = config_.train(); rate.decay_fraction() > 0 && !train.has_steps() && train.tokens() == 0)
+      AddReal(base + "decay_fraction", rate.decay_fraction(),
+              "must be 0 where neither train.steps nor train.tokens ends the run: its last share is not known", 0);
     Stages(base + "tail", rate.tail(), 10);
     const double end = rate.constant_tokens() + rate.decay_tokens();
     if (rate.tail_size() > 0 && Legal({base + "constant_tokens", base + "decay_tokens", base + "tail[0].tokens"}) &&
         rate.tail(0).tokens() < end) {
       AddReal(base + "tail[0].tokens", rate.tail(0).tokens(),
-              "must not come before the end of the cosine, constant_tokens + decay_tokens", end);
+              "must not come before the end of the decay, constant_tokens + decay_tokens", end);
     }
   }
 
@@ -310,6 +320,71 @@ class Checker {
       Add("train.steps", train.steps(), absl::StrCat("times the tokens of a step must be at most ", kMostTokens),
           static_cast<int64_t>(kMostTokens / step_tokens));
     }
+  }
+
+  // Each later stage obeys the rules of a run, its fields by their own names; what is wrong from the beginning is said once.
+  void LaterStages() {
+    const std::vector<RunConfig> stages = StageConfigs(config_);
+    const std::vector<Violation> before = violations_;
+    for (int i = 0; i < config_.train().stage_size(); ++i) {
+      CheckBeginning(i);
+      const std::string entry = absl::StrCat("train.stage[", i, "].");
+      CheckMixture(config_.train().stage(i), entry);
+      for (Violation& violation : Checker(stages[static_cast<size_t>(i) + 1], world_size_).Run()) {
+        const auto same = [&](const Violation& other) { return other.ToString() == violation.ToString(); };
+        if (absl::StartsWith(violation.field, "data.mixture") || std::any_of(before.begin(), before.end(), same)) continue;
+        violation.field = entry + NameInStage(violation.field);
+        violations_.push_back(std::move(violation));
+      }
+    }
+  }
+
+  void CheckMixture(const StageConfig& stage, const std::string& entry) {
+    const auto& datasets = config_.data().mixture();
+    for (int i = 0; i < stage.mixture_size(); ++i) {
+      const std::string& prefix = stage.mixture(i).prefix();
+      const std::string dataset = absl::StrCat(entry, "mixture[", i, "]");
+      if (std::none_of(datasets.begin(), datasets.end(), [&](const DatasetConfig& known) { return known.prefix() == prefix; }))
+        Add(dataset + ".prefix", absl::StrCat("\"", prefix, "\""), "must be one of data.mixture, whose weight may be 0 before");
+      CheckReal(dataset + ".weight", Locate(stage.mixture(i), "weight"), 0, 1e9);
+    }
+  }
+
+  void CheckBeginning(int i) {
+    const auto& stages = config_.train().stage();
+    const StageConfig& stage = stages[i];
+    const std::string entry = absl::StrCat("train.stage[", i, "]");
+    if (stage.has_from_step() == stage.has_from_tokens())
+      return Add(entry, stage.has_from_step() ? "from_step and from_tokens" : "neither from_step nor from_tokens",
+                 "must begin at one of the two");
+    if (stage.has_from_step()) {
+      CheckInt({(entry + ".from_step").c_str(), 1, 10 * kBillion}, Locate(stage, "from_step"));
+    } else {
+      CheckReal(entry + ".from_tokens", Locate(stage, "from_tokens"), 1, kMostTokens);
+    }
+    if (i == 0) return;
+    const StageConfig& previous = stages[i - 1];
+    const bool steps = stage.has_from_step() && previous.has_from_step() && stage.from_step() <= previous.from_step();
+    const bool tokens = stage.has_from_tokens() && previous.has_from_tokens() && stage.from_tokens() <= previous.from_tokens();
+    if (steps)
+      Add(entry + ".from_step", absl::StrCat(stage.from_step()),
+          absl::StrCat("must be greater than that of the stage before it, ", previous.from_step()));
+    if (tokens)
+      Add(entry + ".from_tokens", absl::StrCat(stage.from_tokens()),
+          absl::StrCat("must be greater than that of the stage before it, ", previous.from_tokens()));
+  }
+
+  // As train.stage calls a field of the run that it sets; else the field's own path.
+  static std::string NameInStage(absl::string_view field) {
+    constexpr std::pair<absl::string_view, absl::string_view> kNames[] = {
+        {"data.sequence_length", "sequence_length"},
+        {"train.batch_sequences", "batch_sequences"},
+        {"train.micro_batch_sequences", "micro_batch_sequences"},
+        {"model.attention.yarn", "yarn"},
+        {"optimizer.learning_rate", "learning_rate"}};
+    for (const auto& [run, stage] : kNames)
+      if (absl::StartsWith(field, run)) return absl::StrCat(stage, field.substr(run.size()));
+    return std::string(field);
   }
 
   // To within the norms, in floating point: no size can overflow it.

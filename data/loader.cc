@@ -85,7 +85,7 @@ void Loader::Run() {
 }
 
 absl::Status Loader::Fill(const Pending& request, uint64_t generation, SampleBatch& batch) {
-  const auto seq_len = static_cast<size_t>(stream_.config().seq_len);
+  const auto seq_len = static_cast<size_t>(stream_.LengthOf(request.first));
   const size_t masked = stream_.config().document_mask ? seq_len : 0;
   const auto count = static_cast<size_t>(request.count);
   batch.first = request.first;

@@ -24,7 +24,7 @@
 
 namespace jevons {
 
-// Samples first .. first + count - 1, in order.
+// Samples first .. first + count - 1, in order; seq_len is theirs.
 struct SampleBatch {
   int64_t first = 0;
   int64_t count = 0;
@@ -39,7 +39,9 @@ class Loader {
   Loader(const Loader&) = delete;
   Loader& operator=(const Loader&) = delete;
 
-  // Asks for a batch; never waits. Batches are read in the order of the requests, kBuffers - 1 of them ahead
+  SamplerState StateAt(int64_t next_sample) const { return stream_.StateAt(next_sample); }  // while the thread reads, too
+
+  // Asks for a batch, whose samples have one length; never waits. Batches are read in the order of the requests, kBuffers - 1 of them ahead
   // of the one in use. A rank whose share is empty asks for count 0. REQUIRES: count >= 0.
   void Request(int64_t first, int64_t count);
 
@@ -62,7 +64,7 @@ class Loader {
   void Run();
   absl::Status Fill(const Pending& request, uint64_t generation, SampleBatch& batch);
 
-  SampleStream stream_;  // only the thread reads it
+  SampleStream stream_;  // only the thread reads from it
   std::mutex mutex_;
   std::condition_variable work_;   // for the thread: a request and a free buffer, or stop
   std::condition_variable ready_;  // for Next: a batch or an error

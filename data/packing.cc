@@ -14,12 +14,19 @@ PackedDataset::PackedDataset(std::unique_ptr<const IndexedDataset> dataset, cons
                              const FimTokens& fim)
     : dataset_(std::move(dataset)), order_(*dataset_, order), fim_(fim), key_(order.key) {}
 
-int64_t PackedDataset::ShuffledSample(int64_t index, int64_t seq_len) const {
-  const int64_t epoch = order_.EpochOf(index * seq_len);
-  const auto first_of = [&](int64_t e) { return (order_.EpochStart(e) + seq_len - 1) / seq_len; };
-  const int64_t first = first_of(epoch);
-  const Permutation shuffle(first_of(epoch + 1) - first, DeriveKey(key_, KeyPurpose::kSampleOrder, static_cast<uint64_t>(epoch)));
-  return first + shuffle.At(index - first);
+Range PackedDataset::ShuffledAmong(int64_t index, int64_t seq_len, const Extent& extent) const {
+  const int64_t epoch = order_.EpochOf(extent.begin + index * seq_len);
+  const auto first_of = [&](int64_t e) {
+    return (std::max<int64_t>(0, order_.EpochStart(e) - extent.begin) + seq_len - 1) / seq_len;
+  };
+  return {first_of(epoch), std::min(first_of(epoch + 1), extent.samples)};
+}
+
+int64_t PackedDataset::ShuffledSample(int64_t index, int64_t seq_len, const Extent& extent) const {
+  const Range among = ShuffledAmong(index, seq_len, extent);
+  const auto epoch = static_cast<uint64_t>(order_.EpochOf(extent.begin + index * seq_len));
+  const Permutation shuffle(among.size(), DeriveKey(key_, KeyPurpose::kSampleOrder, epoch));
+  return among.begin + shuffle.At(index - among.begin);
 }
 
 absl::Status PackedDataset::Read(int64_t position, std::span<int32_t> tokens, std::span<int32_t> document_start) {

@@ -14,6 +14,7 @@
 #include "data/document_order.h"
 #include "data/fim.h"
 #include "data/index/indexed_dataset.h"
+#include "kernels/base/partition.h"
 
 namespace jevons {
 
@@ -25,15 +26,25 @@ struct DocumentPart {
   bool fim = false;
 };
 
+// A part of a dataset's stream that samples of one length are taken from, end to end.
+struct Extent {
+  static constexpr int64_t kEndless = int64_t{1} << 62;
+  int64_t begin = 0;  // its first token
+  int64_t samples = kEndless;
+  bool operator==(const Extent&) const = default;
+};
+
 class PackedDataset {
  public:
   // REQUIRES: the dataset holds at least one token.
   PackedDataset(std::unique_ptr<const IndexedDataset> dataset, const DocumentOrder::Config& order, const FimTokens& fim);
 
-  // Which of the samples in order is sample `index` where they are shuffled: a pure function of the key and the
-  // index. The sample that straddles two epochs belongs to the one in which it begins. REQUIRES: index >= 0,
-  // seq_len >= 1.
-  int64_t ShuffledSample(int64_t index, int64_t seq_len) const;
+  // Which of the extent's samples in order is its sample `index` where they are shuffled: a pure function of the key,
+  // the extent and the index. The sample that straddles two epochs belongs to the one in which it begins.
+  // REQUIRES: 0 <= index < extent.samples, seq_len >= 1.
+  int64_t ShuffledSample(int64_t index, int64_t seq_len, const Extent& extent = {}) const;
+  // The samples that change places with sample `index`, itself among them.
+  Range ShuffledAmong(int64_t index, int64_t seq_len, const Extent& extent) const;
 
   // The stream from `position` (in tokens) on. tokens: [n + 1]; document_start: [n] or empty; for each input
   // position i, where its document begins among `tokens`, 0 if before them.

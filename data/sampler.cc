@@ -1,8 +1,11 @@
 #include "data/sampler.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
+#include <iterator>
 #include <memory>
+#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -72,10 +75,12 @@ absl::StatusOr<PackedDataset> OpenDataset(const StreamConfig& config, size_t i) 
 
 absl::StatusOr<SampleStream> SampleStream::Open(const StreamConfig& config) {
   JEVONS_RETURN_IF_ERROR(CheckConfig(config));
+  SampleStream stream(config);
   std::vector<double> weights;
   for (const DatasetSpec& spec : config.datasets) weights.push_back(spec.weight);
-  JEVONS_ASSIGN_OR_RETURN(Mixture mixture, Mixture::Create(weights, config.seed));
-  SampleStream stream(config, std::move(mixture));
+  JEVONS_RETURN_IF_ERROR(stream.AddPart(0, config.seq_len, weights));
+  for (const LaterSamples& later : config.later)
+    JEVONS_RETURN_IF_ERROR(stream.AddPart(later.first_sample, later.seq_len, later.weights));
   for (size_t i = 0; i < config.datasets.size(); ++i) {
     JEVONS_ASSIGN_OR_RETURN(PackedDataset dataset, OpenDataset(config, i));
     stream.datasets_.push_back(std::move(dataset));
@@ -83,26 +88,60 @@ absl::StatusOr<SampleStream> SampleStream::Open(const StreamConfig& config) {
   return stream;
 }
 
-absl::Status SampleStream::Read(int64_t index, std::span<int32_t> tokens, std::span<int32_t> document_start) {
-  if (index < 0 || index > kMaxPosition / config_.seq_len) {
-    return UsageError(absl::StrFormat("sample %d: the stream holds samples 0..%d", index, kMaxPosition / config_.seq_len));
+// Ends the part before it: its extents get their lengths, and the new ones begin there.
+absl::Status SampleStream::AddPart(int64_t first_sample, int64_t seq_len, const std::vector<double>& weights) {
+  JEVONS_ASSIGN_OR_RETURN(Mixture mixture, Mixture::Create(weights, config_.seed));
+  std::vector<Extent> extents(config_.datasets.size());
+  if (!parts_.empty()) {
+    Part& last = parts_.back();
+    const std::vector<int64_t> samples = last.mixture.Counts(first_sample - last.first_sample);
+    for (size_t i = 0; i < extents.size(); ++i) {
+      last.extents[i].samples = samples[i];
+      extents[i].begin = last.extents[i].begin + samples[i] * last.seq_len;
+    }
   }
-  const Mixture::Place place = mixture_.At(index);
-  return datasets_[static_cast<size_t>(place.dataset)].Read(PositionOf(place), tokens, document_start);
+  parts_.push_back({first_sample, seq_len, std::move(mixture), std::move(extents)});
+  return absl::OkStatus();
 }
 
-int64_t SampleStream::PositionOf(const Mixture::Place& place) const {
-  const PackedDataset& dataset = datasets_[static_cast<size_t>(place.dataset)];
-  return (config_.shuffle_samples ? dataset.ShuffledSample(place.local, config_.seq_len) : place.local) * config_.seq_len;
+const SampleStream::Part& SampleStream::PartOf(int64_t index) const {
+  const auto after = std::upper_bound(parts_.begin() + 1, parts_.end(), index,
+                                      [](int64_t i, const Part& part) { return i < part.first_sample; });
+  return *std::prev(after);
+}
+
+std::vector<int64_t> SampleStream::TokensPerDataset(int64_t n) const {
+  const Part& part = PartOf(n);
+  std::vector<int64_t> tokens = part.mixture.Counts(n - part.first_sample);
+  for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = part.extents[i].begin + tokens[i] * part.seq_len;
+  return tokens;
+}
+
+absl::Status SampleStream::Read(int64_t index, std::span<int32_t> tokens, std::span<int32_t> document_start) {
+  const Part& part = PartOf(index);
+  const auto consumed = [](int64_t sum, const Extent& extent) { return sum + extent.begin; };
+  const int64_t before = std::accumulate(part.extents.begin(), part.extents.end(), int64_t{0}, consumed);
+  const int64_t last = part.first_sample + (kMaxPosition - before) / part.seq_len;
+  if (index < 0 || index > last) return UsageError(absl::StrFormat("sample %d: the stream holds samples 0..%d", index, last));
+  const Mixture::Place place = part.mixture.At(index - part.first_sample);
+  return datasets_[static_cast<size_t>(place.dataset)].Read(PositionOf(part, place), tokens, document_start);
+}
+
+int64_t SampleStream::PositionOf(const Part& part, const Mixture::Place& place) const {
+  const auto d = static_cast<size_t>(place.dataset);
+  const Extent& extent = part.extents[d];
+  const int64_t sample = config_.shuffle_samples ? datasets_[d].ShuffledSample(place.local, part.seq_len, extent) : place.local;
+  return extent.begin + sample * part.seq_len;
 }
 
 std::vector<DocumentPart> SampleStream::PartsOf(int64_t index) {
-  const Mixture::Place place = mixture_.At(index);
-  return datasets_[static_cast<size_t>(place.dataset)].Parts(PositionOf(place), config_.seq_len + 1);
+  const Part& part = PartOf(index);
+  const Mixture::Place place = PlaceOf(index);
+  return datasets_[static_cast<size_t>(place.dataset)].Parts(PositionOf(part, place), part.seq_len + 1);
 }
 
 std::string SampleStream::OneDocumentWarning(int64_t sequences) const {
-  const std::vector<int64_t> samples = mixture_.Counts(sequences);
+  const std::vector<int64_t> samples = parts_.front().mixture.Counts(sequences);
   for (size_t i = 0; i < datasets_.size(); ++i) {
     if (samples[i] < 2) continue;  // one sample has no others to be mixed with
     const int64_t batch = samples[i] * config_.seq_len;
@@ -124,9 +163,10 @@ std::string SampleStream::OneDocumentWarning(int64_t sequences) const {
 }
 
 SamplerState SampleStream::StateAt(int64_t next_sample) const {
+  const Part& part = PartOf(std::max<int64_t>(0, next_sample - 1));
   SamplerState state{.next_sample = next_sample,
                      .seed = config_.seed,
-                     .seq_len = config_.seq_len,
+                     .seq_len = part.seq_len,
                      .vocab_size = config_.vocab_size,
                      .shuffle = config_.shuffle,
                      .shuffle_samples = config_.shuffle_samples,
@@ -134,16 +174,38 @@ SamplerState SampleStream::StateAt(int64_t next_sample) const {
                      .fim = {},
                      .datasets = {}};
   if (config_.fim_rate > 0) state.fim = {config_.fim_begin, config_.fim_hole, config_.fim_end, config_.eos};
+  const size_t index = static_cast<size_t>(&part - parts_.data());
   for (size_t i = 0; i < datasets_.size(); ++i) {
-    state.datasets.push_back({datasets_[i].dataset().fingerprint(), config_.datasets[i].weight});
+    const double weight = index == 0 ? config_.datasets[i].weight : config_.later[index - 1].weights[i];
+    state.datasets.push_back({datasets_[i].dataset().fingerprint(), weight});
   }
+  if (parts_.size() > 1) state.extents = part.extents;
   return state;
 }
 
 absl::Status SampleStream::CheckState(const SamplerState& saved) const {
   std::vector<std::string> prefixes;
   for (const DatasetSpec& spec : config_.datasets) prefixes.push_back(spec.prefix);
-  return CheckSameStream(saved, StateAt(0), prefixes);
+  JEVONS_RETURN_IF_ERROR(CheckSameStream(saved, StateAt(saved.next_sample), prefixes));
+  if (!config_.shuffle_samples || saved.next_sample == 0) return absl::OkStatus();
+  // Of the epoch under way the samples that are left must be those that the checkpoint's order has left.
+  const Part& part = PartOf(saved.next_sample - 1);
+  const std::vector<int64_t> used = part.mixture.Counts(saved.next_sample - part.first_sample);
+  for (size_t i = 0; i < datasets_.size(); ++i) {
+    if (used[i] == 0) continue;
+    const Extent &now = part.extents[i], before = saved.extents.empty() ? Extent() : saved.extents[i];
+    const Range among = datasets_[i].ShuffledAmong(used[i] - 1, part.seq_len, now),
+                was = datasets_[i].ShuffledAmong(used[i] - 1, part.seq_len, before);
+    if (among == was) continue;
+    return UsageError(
+        absl::StrFormat("train.stage: the samples of %s.bin are shuffled, %d that follow each other in its text among "
+                        "themselves, and %d of these are used; a stage that "
+                        "changes data.sequence_length or the mixture would make them %d, and samples would be repeated and "
+                        "skipped. Such a stage is declared before the "
+                        "epoch begins in which it does, at best from the start; or in a run with data.shuffle_samples = false",
+                        prefixes[i], was.size(), used[i] - was.begin, among.size()));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace jevons

@@ -26,6 +26,13 @@ struct DatasetSpec {
   double weight = 1;   // share of the samples, in any unit; 0: listed but never drawn
 };
 
+// From a sample on, samples of another length, and the datasets in other shares. Each dataset goes on where it stands.
+struct LaterSamples {
+  int64_t first_sample = 0;
+  int64_t seq_len = 0;
+  std::vector<double> weights = {};  // [datasets]
+};
+
 struct StreamConfig {
   std::vector<DatasetSpec> datasets = {};
   int64_t seq_len = 0;  // input positions of a sample
@@ -37,8 +44,9 @@ struct StreamConfig {
   int32_t fim_end = 0;
   int32_t eos = 0;
   int64_t vocab_size = 0;
-  bool shuffle = true;          // false: documents in the order of the file
-  bool shuffle_samples = true;  // false: samples in the order of the documents
+  bool shuffle = true;                   // false: documents in the order of the file
+  bool shuffle_samples = true;           // false: samples in the order of the documents
+  std::vector<LaterSamples> later = {};  // by rising first_sample
 };
 
 class SampleStream {
@@ -46,26 +54,29 @@ class SampleStream {
   // UsageError names every kind of bad setting; IntegrityError a damaged or empty dataset.
   static absl::StatusOr<SampleStream> Open(const StreamConfig& config);
 
-  // Sample `index` (global). tokens: [seq_len + 1]; document_start: [seq_len] or empty; for each input
+  // Sample `index` (global). tokens: [LengthOf(index) + 1]; document_start: [LengthOf(index)] or empty; for each input
   // position, the position in the sample where its document begins, 0 for one that began before.
-  // IntegrityError for a token outside the vocabulary; UsageError for an index not in 0..2^61 / seq_len.
+  // IntegrityError for a token outside the vocabulary; UsageError for an index that is negative or beyond token 2^61.
   // Sequential reading is fastest. One thread at a time: it moves cached tables.
   absl::Status Read(int64_t index, std::span<int32_t> tokens, std::span<int32_t> document_start);
 
-  // What the seq_len + 1 tokens of sample `index` are made of. REQUIRES: an index that Read takes.
+  // What the LengthOf(index) + 1 tokens of sample `index` are made of. REQUIRES: an index that Read takes.
   std::vector<DocumentPart> PartsOf(int64_t index);
 
-  // Which dataset sample `index` is from, and which of its own samples it is; and how many of the first n are
-  // from each.
-  Mixture::Place PlaceOf(int64_t index) const { return mixture_.At(index); }
-  std::vector<int64_t> SamplesPerDataset(int64_t n) const { return mixture_.Counts(n); }
+  int64_t LengthOf(int64_t index) const { return PartOf(index).seq_len; }  // input positions of a sample
+
+  // Which dataset sample `index` is from, and which of its own samples it is, counted from the last change; and how many
+  // tokens of each dataset the first n samples take.
+  Mixture::Place PlaceOf(int64_t index) const { return PartOf(index).mixture.At(index - PartOf(index).first_sample); }
+  std::vector<int64_t> TokensPerDataset(int64_t n) const;
 
   // Why the samples that a batch of `sequences` takes from a dataset all come from one document, and the remedy;
-  // empty where none does so by its construction: a batch that does by chance is no reason to warn.
+  // empty where none does so by its construction: a batch that does by chance is no reason to warn. Of the samples before any change.
   std::string OneDocumentWarning(int64_t sequences) const;
 
-  // What to put into a checkpoint when samples 0 .. next_sample - 1 have been used; and whether a
-  // checkpoint's state belongs to this stream (see CheckSameStream).
+  // What to put into a checkpoint when samples 0 .. next_sample - 1 have been used, of the part of the stream that the last of
+  // them is from; and whether a checkpoint's state belongs to this stream (see CheckSameStream): then it goes on with what the checkpoint's
+  // stream has not used, and with nothing else.
   SamplerState StateAt(int64_t next_sample) const;
   absl::Status CheckState(const SamplerState& saved) const;
 
@@ -73,13 +84,21 @@ class SampleStream {
   int64_t tokens_per_epoch(int64_t dataset) const { return datasets_[static_cast<size_t>(dataset)].dataset().tokens(); }
 
  private:
-  SampleStream(StreamConfig config, Mixture mixture) : config_(std::move(config)), mixture_(std::move(mixture)) {}
+  // Samples of one length and mixture.
+  struct Part {
+    int64_t first_sample, seq_len;
+    Mixture mixture;
+    std::vector<Extent> extents;  // [datasets]
+  };
+  explicit SampleStream(StreamConfig config) : config_(std::move(config)) {}
+  absl::Status AddPart(int64_t first_sample, int64_t seq_len, const std::vector<double>& weights);
+  const Part& PartOf(int64_t index) const;
 
   // Where a sample begins in its dataset's stream.
-  int64_t PositionOf(const Mixture::Place& place) const;
+  int64_t PositionOf(const Part& part, const Mixture::Place& place) const;
 
   StreamConfig config_;
-  Mixture mixture_;
+  std::vector<Part> parts_;
   std::vector<PackedDataset> datasets_;
 };
 

@@ -12,8 +12,8 @@
 namespace jevons {
 namespace {
 
-// Little-endian, as the formats of data/index: header, then (fingerprint, weight) per dataset, then XXH3-64
-// of both.
+// Little-endian, as the formats of data/index: header, then (fingerprint, weight) per dataset, then, where the stream
+// changes, (first token, samples) per dataset, then XXH3-64 of all.
 struct Header {
   char magic[8] = {'J', 'V', 'S', 'A', 'M', 'P', 'L', '1'};
   int64_t next_sample;
@@ -22,12 +22,13 @@ struct Header {
   int64_t vocab_size;
   double fim_rate;
   FimTokens fim;      // 4 x int32
-  uint64_t shuffled;  // kDocuments, kSamples: bits
+  uint64_t shuffled;  // kDocuments, kSamples, kExtents: bits
   uint64_t datasets;
 };
-constexpr uint64_t kDocuments = 1, kSamples = 2;
-static_assert(sizeof(Header) == 80 && sizeof(SamplerState::Dataset) == 16, "the bytes have no padding");
-static_assert(sizeof(Header) + SamplerState::kMaxDatasets * sizeof(SamplerState::Dataset) + 8 <= SamplerState::kMaxBytes);
+constexpr uint64_t kDocuments = 1, kSamples = 2, kExtents = 4;
+static_assert(sizeof(Header) == 80 && sizeof(SamplerState::Dataset) == 16 && sizeof(Extent) == 16, "the bytes have no padding");
+static_assert(sizeof(Header) + SamplerState::kMaxDatasets * (sizeof(SamplerState::Dataset) + sizeof(Extent)) + 8 <=
+              SamplerState::kMaxBytes);
 
 uint64_t Hash(absl::string_view bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
 
@@ -63,16 +64,18 @@ absl::Status CheckSameSettings(const SamplerState& saved, const SamplerState& no
 
 std::string SamplerState::Serialize() const {
   JEVONS_CHECK(datasets.size() <= kMaxDatasets);
-  const Header header{.next_sample = next_sample,
-                      .seed = seed,
-                      .seq_len = seq_len,
-                      .vocab_size = vocab_size,
-                      .fim_rate = fim_rate,
-                      .fim = fim,
-                      .shuffled = (shuffle ? kDocuments : 0) | (shuffle_samples ? kSamples : 0),
-                      .datasets = datasets.size()};
+  const Header header{
+      .next_sample = next_sample,
+      .seed = seed,
+      .seq_len = seq_len,
+      .vocab_size = vocab_size,
+      .fim_rate = fim_rate,
+      .fim = fim,
+      .shuffled = (shuffle ? kDocuments : 0) | (shuffle_samples ? kSamples : 0) | (extents.empty() ? 0 : kExtents),
+      .datasets = datasets.size()};
   std::string bytes(reinterpret_cast<const char*>(&header), sizeof(header));
   bytes.append(reinterpret_cast<const char*>(datasets.data()), datasets.size() * sizeof(Dataset));
+  bytes.append(reinterpret_cast<const char*>(extents.data()), extents.size() * sizeof(Extent));
   const uint64_t hash = Hash(bytes);
   bytes.append(reinterpret_cast<const char*>(&hash), sizeof(hash));
   return bytes;
@@ -90,12 +93,12 @@ absl::StatusOr<SamplerState> SamplerState::Parse(absl::string_view bytes) {
   const size_t payload = bytes.size() - sizeof(hash);
   std::memcpy(&hash, bytes.data() + payload, sizeof(hash));
   if (hash != Hash(bytes.substr(0, payload))) return BadState("its checksum does not match: damaged");
-  const size_t dataset_bytes = payload - sizeof(header);
-  if (header.datasets > kMaxDatasets || header.datasets * sizeof(Dataset) != dataset_bytes) {
-    return BadState(absl::StrFormat("%d datasets do not fit its size", header.datasets));
-  }
-  if (header.shuffled > (kDocuments | kSamples))
+  if (header.shuffled > (kDocuments | kSamples | kExtents))
     return BadState(absl::StrFormat("its order is %d, which this version does not know", header.shuffled));
+  const size_t extents = (header.shuffled & kExtents) != 0 ? header.datasets : 0;
+  const size_t dataset_bytes = header.datasets * sizeof(Dataset), extent_bytes = extents * sizeof(Extent);
+  if (header.datasets > kMaxDatasets || dataset_bytes + extent_bytes != payload - sizeof(header))
+    return BadState(absl::StrFormat("%d datasets do not fit its size", header.datasets));
   if (header.next_sample < 0) return BadState(absl::StrFormat("next_sample is %d", header.next_sample));
   SamplerState state{.next_sample = header.next_sample,
                      .seed = header.seed,
@@ -105,8 +108,10 @@ absl::StatusOr<SamplerState> SamplerState::Parse(absl::string_view bytes) {
                      .shuffle_samples = (header.shuffled & kSamples) != 0,
                      .fim_rate = header.fim_rate,
                      .fim = header.fim,
-                     .datasets = std::vector<Dataset>(header.datasets)};
+                     .datasets = std::vector<Dataset>(header.datasets),
+                     .extents = std::vector<Extent>(extents)};
   if (dataset_bytes > 0) std::memcpy(state.datasets.data(), bytes.data() + sizeof(header), dataset_bytes);
+  if (extent_bytes > 0) std::memcpy(state.extents.data(), bytes.data() + sizeof(header) + dataset_bytes, extent_bytes);
   return state;
 }
 
@@ -124,6 +129,12 @@ absl::Status CheckSameStream(const SamplerState& saved, const SamplerState& now,
       return Changed(absl::StrFormat("datasets[%d].weight (%s)", i, prefixes[i]),
                      absl::StrFormat("%.17g", saved.datasets[i].weight), absl::StrFormat("%.17g", now.datasets[i].weight));
     }
+    const int64_t was = saved.extents.empty() ? 0 : saved.extents[i].begin, is = now.extents.empty() ? 0 : now.extents[i].begin;
+    if (was != is)
+      return UsageError(absl::StrFormat(
+          "train.stage: the samples of this length begin at token %d of %s in the checkpoint and at token %d now, which would "
+          "repeat or skip tokens; declare the stages that are begun as they were",
+          was, prefixes[i], is));
   }
   return absl::OkStatus();
 }

@@ -1,6 +1,6 @@
 // Where a run stands in its data: all that a checkpoint keeps of the pipeline. The stream is a pure function
 // of (settings, seed, datasets) and the sample index, so one number is the position; the rest says which
-// stream.
+// stream, as it is at that position.
 #ifndef JEVONS_DATA_SAMPLER_STATE_H_
 #define JEVONS_DATA_SAMPLER_STATE_H_
 
@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "data/fim.h"
+#include "data/packing.h"
 
 namespace jevons {
 
@@ -30,8 +31,9 @@ struct SamplerState {
   double fim_rate = 0;
   FimTokens fim;  // all 0 where fim_rate is
   std::vector<Dataset> datasets;
+  std::vector<Extent> extents = {};  // [datasets], of the samples of this length and mixture; empty where these never change
 
-  static constexpr size_t kMaxBytes = 4096;
+  static constexpr size_t kMaxBytes = 8192;
   static constexpr size_t kMaxDatasets = 240;
 
   // At most kMaxBytes. REQUIRES: at most kMaxDatasets datasets.

@@ -22,6 +22,9 @@ class ValidationSet {
   // UsageError for seq_len; IntegrityError for damaged files, or fewer than two tokens (nothing to predict).
   static absl::StatusOr<ValidationSet> Open(const std::string& prefix, int64_t seq_len, int64_t vocab_size);
 
+  // Into samples of another length, as Open takes it.
+  void Cut(int64_t seq_len) { seq_len_ = seq_len; }
+
   // Samples of seq_len inputs, the last one perhaps padded; and the labels in all of them, one less than the
   // tokens.
   int64_t samples() const { return (labels() + seq_len_ - 1) / seq_len_; }

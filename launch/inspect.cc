@@ -21,6 +21,7 @@
 #include "trainer/checkpoint/reader.h"
 #include "trainer/metrics/cost.h"
 #include "trainer/run/progress.h"
+#include "trainer/run/state.h"
 #include "trainer/spec/params.h"
 #include "trainer/spec/schedules.h"
 
@@ -152,9 +153,10 @@ absl::Status DescribeCheckpoint(const CheckpointReader& reader, Answer& answer) 
   CostLedger ledger;
   if (!ledger.ParseFromString(reader.cost_state()))
     return IntegrityError(absl::StrFormat("%s: the cost ledger cannot be read", reader.path()));
-  JEVONS_ASSIGN_OR_RETURN(const RunConfig config, ParseRunConfig(reader.config_text(), reader.path() + " (its config)", {}));
+  JEVONS_ASSIGN_OR_RETURN(const RunConfig run, RunConfigOf(reader));
+  JEVONS_ASSIGN_OR_RETURN(const RunConfig config, StageConfigOf(reader));
   AddLine(answer, "checkpoint", reader.path());
-  const RunSchedule schedule(config);
+  const RunSchedule schedule(run);
   AddLine(answer, "step",
           schedule.bounded() ? absl::StrFormat("%d of %d", reader.step(), schedule.steps()) : absl::StrCat(reader.step()));
   if (const std::string model = ModelText(config); !model.empty()) AddLine(answer, "model", model);
@@ -175,7 +177,7 @@ absl::Status DescribeCheckpoint(const CheckpointReader& reader, Answer& answer) 
   for (const auto& [name, value] : reader.labels()) AddLine(answer, name, value);
   answer.json["checkpoint"] = {{"path", reader.path()},   {"step", reader.step()},     {"bytes", reader.bytes()},
                                {"files", reader.files()}, {"labels", reader.labels()}, {"cost", ConfigJson(ledger)}};
-  answer.json["config"] = ConfigJson(config);
+  answer.json["config"] = ConfigJson(run);
   return DescribeRun(reader, answer);
 }
 

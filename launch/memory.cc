@@ -69,11 +69,12 @@ absl::Status Judge(const RunConfig& config, const Communicator& world) {
   if (plan.total() <= room.bytes) return JudgeHost(config, plan);
   return UsageError(absl::StrFormat(
       "a rank needs %s (weights %s, gradients %s, optimizer %s, activations %s), and %s: lower "
-      "train.micro_batch_sequences = %d, data.sequence_length = %d or the model's size, set train.recompute_up_projections or "
+      "train.micro_batch_sequences = %d, data.sequence_length = %d%s or the model's size, set train.recompute_up_projections or "
       "recompute_stages, or "
       "spread the experts over more ranks (parallel.ep = %d) on more machines; `jevons plan` tells what fits",
       Bytes(plan.total()), Bytes(plan.weights), Bytes(plan.gradients), Bytes(plan.optimizer), Bytes(plan.activations), room.owner,
-      config.train().micro_batch_sequences(), config.data().sequence_length(), config.parallel().ep()));
+      config.train().micro_batch_sequences(), config.data().sequence_length(),
+      config.train().stage().empty() ? "" : ", those of the largest train.stage", config.parallel().ep()));
 }
 
 }  // namespace

@@ -19,6 +19,7 @@
 #include "trainer/plan/reproduce.h"
 #include "trainer/plan/search.h"
 #include "trainer/plan/timeline_files.h"
+#include "trainer/spec/schedules.h"
 #include "trainer/step/planned_memory.h"
 
 namespace jevons {
@@ -43,6 +44,7 @@ struct Options {
 absl::StatusOr<RunConfig> LoadConfig(const std::string& path, const std::vector<std::string>& overrides) {
   JEVONS_ASSIGN_OR_RETURN(RunConfig config, LoadRunConfig(path, overrides));
   JEVONS_RETURN_IF_ERROR(ValidationStatus(config, /*world_size=*/0));
+  JEVONS_RETURN_IF_ERROR(RunSchedule(config).CheckStages());
   if (config.model().vocab_size() == 0)
     return UsageError("model.vocab_size = 0: the data decides; add --set model.vocab_size=2048");
   return config;

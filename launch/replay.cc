@@ -17,6 +17,7 @@
 #include "launch/runtime.h"
 #include "parallel/comm/watchdog.h"
 #include "trainer/checkpoint/folder.h"
+#include "trainer/run/state.h"
 
 namespace jevons {
 namespace {
@@ -64,7 +65,10 @@ absl::StatusOr<RunConfig> ConfigOf(const Options& options, const std::optional<C
   if (!options.config.path.empty())
     return UsageError(absl::StrFormat("--config %s: the checkpoint %s has the run's; leave it out, --set changes the layout",
                                       options.config.path, checkpoint->path()));
-  if (ranks == 1) return ConfigForRanks(*checkpoint, options.config.overrides, 1);
+  if (ranks == 1) {
+    JEVONS_ASSIGN_OR_RETURN(const RunConfig own, RunConfigOf(*checkpoint));
+    return ConfigForRanks(own, *checkpoint, options.config.overrides, 1);
+  }
   return ParseRunConfig(checkpoint->config_text(), checkpoint->path() + " (its config)", options.config.overrides);
 }
 

@@ -29,15 +29,16 @@ bool Says(std::span<const std::string> overrides, absl::string_view field) {
 
 }  // namespace
 
-absl::StatusOr<RunConfig> ConfigForRanks(const CheckpointReader& reader, std::span<const std::string> overrides, int ranks) {
+absl::StatusOr<RunConfig> ConfigForRanks(const RunConfig& kept, const CheckpointReader& reader,
+                                         std::span<const std::string> overrides, int ranks) {
+  const std::string text = ResolvedText(kept);
   const auto parse = [&](std::vector<std::string> all) {
     all.insert(all.end(), overrides.begin(), overrides.end());
-    return ParseRunConfig(reader.config_text(), reader.path() + " (its config)", all);
+    return ParseRunConfig(text, reader.path() + " (its config)", all);
   };
-  JEVONS_ASSIGN_OR_RETURN(const RunConfig own, ParseRunConfig(reader.config_text(), reader.path() + " (its config)", {}));
   std::vector<std::string> layout = {"parallel.ep=1", "parallel.pp=1", "parallel.threads=0", "parallel.ep_nodes=0",
                                      "parallel.dispatch=AUTO"};
-  if (own.parallel().pp() > 1)  // a cut and a schedule for as many stages as there were
+  if (kept.parallel().pp() > 1)  // a cut and a schedule for as many stages as there were
     for (const char* field : {"parallel.stages=\"\"", "parallel.schedule=ONE_F_ONE_B", "parallel.virtual_stages=1"})
       layout.push_back(field);
   JEVONS_ASSIGN_OR_RETURN(RunConfig config, parse(layout));
@@ -55,8 +56,8 @@ absl::StatusOr<RunConfig> ConfigForRanks(const CheckpointReader& reader, std::sp
 absl::StatusOr<OpenedCheckpoint> OpenForUse(const CheckpointOptions& options, Needs needs, int ranks) {
   JEVONS_ASSIGN_OR_RETURN(CheckpointReader reader, OpenCheckpointAt(PosixFileSystem(), options.path));
   if (options.ema) JEVONS_RETURN_IF_ERROR(UseAverage(reader));
-  JEVONS_ASSIGN_OR_RETURN(RunConfig config, ConfigForRanks(reader, options.overrides, ranks));
-  JEVONS_ASSIGN_OR_RETURN(const RunConfig own, ParseRunConfig(reader.config_text(), reader.path() + " (its config)", {}));
+  JEVONS_ASSIGN_OR_RETURN(const RunConfig own, StageConfigOf(reader));
+  JEVONS_ASSIGN_OR_RETURN(RunConfig config, ConfigForRanks(own, reader, options.overrides, ranks));
   // The run's own tokenizer, unless another place is named; to data belongs the one that it was made with.
   const bool named = config.data().tokenizer() != own.data().tokenizer() || config.data().path() != own.data().path();
   if (const std::string kept = KeptTokenizer(reader.path()); needs != Needs::kValidation && !named && !kept.empty())

@@ -27,7 +27,6 @@
 #include "launch/machine.h"
 #include "launch/version.h"
 #include "trainer/run/same_run.h"
-#include "trainer/spec/flops.h"
 
 namespace jevons {
 namespace {
@@ -130,15 +129,15 @@ CpuUse SetThreads(const RunConfig& config, Communicator& world) {
 Meter MeasureMeter(const RunConfig& config, Communicator& world, const CpuUse& cpu) {
   const CostConfig& cost = config.cost();
   const bool cuda = config.parallel().backend() == CUDA;
-  const FlopCount flops = CountFlops(config.model(), config.data().sequence_length(), CoreCount::kCausal);
-  Meter meter{.flops_per_token = flops.training_without_mtp(),
-              .mtp_flops_per_token = flops.training() - flops.training_without_mtp(),
+  Meter meter{.flops_per_token = 0,
+              .mtp_flops_per_token = 0,
               .peak_flops = 0,
               .peak_source = {},
               .devices = static_cast<double>(world.size()),
               .price_per_device_hour = {},
               .device = cost.device(),
               .reference_mfu = cost.reference_mfu()};
+  CountFlopsOf(config, meter);
   if (cuda && !cost.has_device()) meter.device = ExamineCuda().devices.front().name;
   if (cost.has_price_per_device_hour())
     meter.price_per_device_hour = cost.price_per_device_hour();

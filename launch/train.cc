@@ -101,7 +101,9 @@ absl::Status Train(const Options& options, Communicator& host) {
   const RunConfig& config = train.inputs.config;
   JEVONS_RETURN_IF_ERROR(CheckPipeline(config, host.size()));
   JEVONS_RETURN_IF_ERROR(MeshShapeOn(config, host).status());
-  if (const RunSchedule schedule(config); schedule.bounded()) HeartbeatSteps(schedule.steps());
+  const RunSchedule schedule(config);
+  JEVONS_RETURN_IF_ERROR(schedule.CheckStages());
+  if (schedule.bounded()) HeartbeatSteps(schedule.steps());
   SetWatchdogDeadline(config.parallel().watchdog_seconds());
   JEVONS_ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> gpus, OpenGpus(config, host));
   JEVONS_RETURN_IF_ERROR(CheckMemory(config, host));

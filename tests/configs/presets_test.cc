@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "configs/stages.h"
 #include "configs/validate.h"
 
 namespace jevons {
@@ -46,6 +47,37 @@ TEST(Presets, DeepSeekV3HasTheReportsHyperParameters) {
   EXPECT_EQ(config.optimizer().moments(), MOMENTS_BF16);
   EXPECT_EQ(config.balance().sequence_loss(), 1e-4);
   EXPECT_EQ(config.parallel().ep(), 64);
+}
+
+// TR 4.3: the pre-training as it is, then 1000 steps of 32K and 1000 of 128K.
+TEST(Presets, TheReportsContextExtensionIsItsPreTrainingAndTwoStages) {
+  RunConfig config = Preset("deepseek_v3_671b_128k");
+  EXPECT_TRUE(ValidationStatus(config, 2048).ok()) << ValidationStatus(config, 2048);
+  const RunConfig before = Preset("deepseek_v3_671b");
+  const std::vector<RunConfig> stages = StageConfigs(config);
+  ASSERT_EQ(stages.size(), 3u);
+  EXPECT_EQ(config.train().stage(0).from_step(), before.train().steps());
+  EXPECT_EQ(config.train().stage(1).from_step(), before.train().steps() + 1000);
+  EXPECT_EQ(config.train().steps(), before.train().steps() + 2000);
+  for (const size_t stage : {1, 2}) {
+    const auto& train = stages[stage].train();
+    EXPECT_EQ(train.batch_sequences() * stages[stage].data().sequence_length(), 15360 * 4096) << "the tokens of a step stay";
+    EXPECT_EQ(stages[stage].model().attention().yarn().factor(), 40);
+  }
+  EXPECT_EQ(stages[1].train().batch_sequences(), 1920);
+  EXPECT_EQ(stages[2].train().batch_sequences(), 480);
+  config.mutable_train()->clear_stage();
+  config.mutable_train()->set_steps(before.train().steps());
+  EXPECT_EQ(ResolvedText(config), ResolvedText(before));
+}
+
+TEST(Presets, TheMiniatureExtendsItsContextFourTimes) {
+  const RunConfig config = Preset("context_extension_cpu");
+  EXPECT_TRUE(ValidationStatus(config, 2).ok()) << ValidationStatus(config, 2);
+  const std::vector<RunConfig> stages = StageConfigs(config);
+  EXPECT_EQ(stages[1].data().sequence_length(), 4 * stages[0].data().sequence_length());
+  EXPECT_EQ(stages[1].model().attention().yarn().factor(), 4);
+  EXPECT_EQ(stages[1].model().attention().yarn().original_length(), stages[0].data().sequence_length());
 }
 
 // The benchmark's rule for the learning rate, and the model of the report but for its vocabulary.

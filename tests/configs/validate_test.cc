@@ -9,6 +9,7 @@
 
 #include "configs/nearest.h"
 #include "configs/overrides.h"
+#include "configs/stages.h"
 #include "kernels/base/status.h"
 #include "tests/configs/presets.h"
 
@@ -143,11 +144,11 @@ TEST(Validate, BatchRules) {
 TEST(Validate, ScheduleRules) {
   const std::string rate = "optimizer.learning_rate.";
   ExpectOnly({rate + "final=2e-3"}, rate + "final = 0.002: must be at most " + rate + "peak = 0.001; nearest legal: 0.001");
-  ExpectOnly({rate + "decay_tokens=0"},
-             rate + "final = 0.0001: must be 0 where " + rate + "decay_tokens is 0, no decay; nearest legal: 0");
+  ExpectOnly({rate + "decay_tokens=0"}, rate + "final = 0.0001: must be 0 where " + rate +
+                                            "decay_tokens and decay_fraction are 0, no decay; nearest legal: 0");
   ExpectOnly({rate + "tail={tokens: 5 value: 0}"},
              rate +
-                 "tail[0].tokens = 5: must not come before the end of the cosine, constant_tokens + decay_tokens; "
+                 "tail[0].tokens = 5: must not come before the end of the decay, constant_tokens + decay_tokens; "
                  "nearest legal: 2.048e+06");
   ExpectOnly({"balance.bias_speed=[{tokens: 5 value: 0}, {tokens: 5 value: 0}]"},
              "balance.bias_speed[1].tokens = 5: must be greater than the stage's before it, 5");
@@ -157,8 +158,58 @@ TEST(Validate, ScheduleRules) {
 
 TEST(Validate, DataRules) {
   ExpectOnly({"data.mixture[0].weight=0.5"}, "data.mixture[0].prefix = not set: must name PREFIX.bin and PREFIX.idx");
-  ExpectOnly({"data.mixture={prefix: 'a' weight: -1}"},
-             "data.mixture[0].weight = -1: must be from 1e-09 to 1e+09; nearest legal: 1e-09");
+  ExpectOnly({"data.mixture={prefix: 'a' weight: -1}"}, "data.mixture[0].weight = -1: must be from 0 to 1e+09; nearest legal: 0");
+}
+
+TEST(Validate, StagesObeyTheRulesOfARun) {
+  const std::string stage = "train.stage=[{from_step: 100 ";
+  EXPECT_THAT(Lines({stage + "sequence_length: 1024 batch_sequences: 4 yarn { factor: 4 original_length: 256 }}]"}),
+              ::testing::IsEmpty());
+  ExpectOnly({stage + "sequence_length: 0}]"},
+             "train.stage[0].sequence_length = 0: must be from 1 to 16000000; nearest legal: 1");
+  ExpectOnly({stage + "batch_sequences: 3}]"},
+             "train.stage[0].micro_batch_sequences = 4: must divide train.batch_sequences = 3; nearest legal: 3");
+  ExpectOnly({stage + "yarn { beta_fast: 0.5 }}]"},
+             "train.stage[0].yarn.beta_fast = 0.5: must be at least model.attention.yarn.beta_slow = 1; nearest legal: 1");
+  ExpectOnly({stage + "learning_rate { peak: 11 }}]"},
+             "train.stage[0].learning_rate.peak = 11: must be from 0 to 10; nearest legal: 10");
+  ExpectOnly({stage + "from_tokens: 5}]"}, "train.stage[0] = from_step and from_tokens: must begin at one of the two");
+  ExpectOnly({"train.stage=[{sequence_length: 512}]"},
+             "train.stage[0] = neither from_step nor from_tokens: must begin at one of the two");
+  ExpectOnly({"train.stage=[{from_step: 100}, {from_step: 100}]"},
+             "train.stage[1].from_step = 100: must be greater than that of the stage before it, 100");
+  ExpectOnly({"train.stage=[{from_tokens: 1e6}, {from_tokens: 1e5}]"},
+             "train.stage[1].from_tokens = 100000: must be greater than that of the stage before it, 1e+06");
+  ExpectOnly({stage + "mixture { prefix: 'long' }}]", "data.mixture=[{prefix: 'short'}]"},
+             "train.stage[0].mixture[0].prefix = \"long\": must be one of data.mixture, whose weight may be 0 before");
+  ExpectOnly({"model.norm_eps=2", stage + "sequence_length: 512}]"},
+             "model.norm_eps = 2: must be from 1e-20 to 1; nearest legal: 1");
+}
+
+TEST(Stages, HoldInThoseAfterThemAndInAResolvedText) {
+  const RunConfig config = Preset("quickstart_cpu", {"data.mixture=[{prefix: 'a'}, {prefix: 'b' weight: 0}]",
+                                                     "train.batch_ramp_start=2", "train.batch_ramp_tokens=1e5",
+                                                     "train.stage=[{from_step: 9 sequence_length: 1024 yarn { factor: 4 "
+                                                     "original_length: 256 } mixture { prefix: 'b' weight: 3 }}, "
+                                                     "{from_tokens: 1e6 batch_sequences: 4 learning_rate { peak: 1e-4 }}]"});
+  const RunConfig again = *ParseRunConfig(ResolvedText(config), "resolved", {});
+  EXPECT_EQ(ResolvedText(again), ResolvedText(config));
+  for (const RunConfig& each : {config, again}) {
+    const std::vector<RunConfig> stages = StageConfigs(each);
+    ASSERT_EQ(stages.size(), 3u);
+    EXPECT_EQ(stages[0].data().sequence_length(), 256);
+    EXPECT_EQ(stages[0].model().attention().yarn().factor(), 1);
+    EXPECT_EQ(stages[1].data().sequence_length(), 1024);
+    EXPECT_EQ(stages[1].train().batch_ramp_start(), 2) << "no batch is set: the ramp goes on";
+    EXPECT_EQ(stages[1].data().mixture(0).weight(), 0);
+    EXPECT_EQ(stages[1].data().mixture(1).weight(), 3);
+    EXPECT_EQ(stages[1].optimizer().learning_rate().peak(), 3e-3);
+    EXPECT_EQ(stages[2].data().sequence_length(), 1024);
+    EXPECT_EQ(stages[2].model().attention().yarn().factor(), 4) << "not what a resolved text fills in";
+    EXPECT_EQ(stages[2].train().batch_sequences(), 4);
+    EXPECT_EQ(stages[2].train().batch_ramp_start(), 0);
+    EXPECT_EQ(stages[2].optimizer().learning_rate().peak(), 1e-4);
+  }
 }
 
 TEST(Validate, SizesThatWouldOverflowAreRefused) {

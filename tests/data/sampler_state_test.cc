@@ -7,7 +7,7 @@
 namespace jevons {
 namespace {
 
-SamplerState Example(size_t datasets) {
+SamplerState Example(size_t datasets, bool changes = false) {
   SamplerState state{.next_sample = 123'456'789'012,
                      .seed = ~uint64_t{0},
                      .seq_len = 4096,
@@ -18,22 +18,34 @@ SamplerState Example(size_t datasets) {
                      .fim = {1, 2, 3, 4},
                      .datasets = {}};
   for (size_t i = 0; i < datasets; ++i) state.datasets.push_back({i * 0x9E3779B97F4A7C15u, 0.1 * static_cast<double>(i)});
+  if (changes)
+    for (size_t i = 0; i < datasets; ++i) state.extents.push_back({static_cast<int64_t>(1000 * i), static_cast<int64_t>(i)});
   return state;
 }
 
-TEST(SamplerStateTest, RoundTripsWithinFourKibibytes) {
-  for (const size_t datasets : {size_t{0}, size_t{1}, SamplerState::kMaxDatasets}) {
-    const SamplerState state = Example(datasets);
-    const std::string bytes = state.Serialize();
-    EXPECT_LE(bytes.size(), 4096u);
-    const auto parsed = SamplerState::Parse(bytes);
-    ASSERT_TRUE(parsed.ok()) << parsed.status();
-    EXPECT_EQ(parsed->Serialize(), bytes);
-    EXPECT_EQ(parsed->next_sample, state.next_sample);
-    EXPECT_EQ(parsed->shuffle, false);
-    EXPECT_EQ(parsed->shuffle_samples, true);
-    EXPECT_TRUE(CheckSameStream(*parsed, state, std::vector<std::string>(datasets, "x")).ok());
+TEST(SamplerStateTest, RoundTripsWithinItsSize) {
+  for (const bool changes : {false, true}) {
+    for (const size_t datasets : {size_t{0}, size_t{1}, SamplerState::kMaxDatasets}) {
+      const SamplerState state = Example(datasets, changes);
+      const std::string bytes = state.Serialize();
+      EXPECT_LE(bytes.size(), SamplerState::kMaxBytes / (changes ? 1 : 2));
+      const auto parsed = SamplerState::Parse(bytes);
+      ASSERT_TRUE(parsed.ok()) << parsed.status();
+      EXPECT_EQ(parsed->Serialize(), bytes);
+      EXPECT_EQ(parsed->next_sample, state.next_sample);
+      EXPECT_EQ(parsed->shuffle, false);
+      EXPECT_EQ(parsed->shuffle_samples, true);
+      EXPECT_EQ(parsed->extents, state.extents);
+      EXPECT_TRUE(CheckSameStream(*parsed, state, std::vector<std::string>(datasets, "x")).ok());
+    }
   }
+}
+
+TEST(SamplerStateTest, SamplesThatBeginElsewhereAreRefused) {
+  SamplerState other = Example(3, true);
+  other.extents[2].begin += 1;
+  EXPECT_TRUE(Fails(CheckSameStream(Example(3, true), other, {"x", "y", "z"}), ExitCode::kUsage,
+                    "begin at token 2000 of z in the checkpoint and at token 2001"));
 }
 
 // The bytes of a state from before samples could be shuffled: seed 1, sequences of 4, vocabulary 9, one dataset.
@@ -57,12 +69,12 @@ TEST(SamplerStateTest, AnOldStateMeansTheOldOrder) {
 }
 
 TEST(SamplerStateTest, DamageIsRefused) {
-  const std::string bytes = Example(3).Serialize();
+  const std::string bytes = Example(3, true).Serialize();
   for (size_t size = 0; size < bytes.size(); ++size) {
     EXPECT_TRUE(Fails(SamplerState::Parse(bytes.substr(0, size)).status(), ExitCode::kIntegrity, "sampler state"));
   }
   EXPECT_FALSE(SamplerState::Parse(bytes + '\0').ok());
-  EXPECT_FALSE(SamplerState::Parse(bytes + std::string(5000, 'x')).ok());
+  EXPECT_FALSE(SamplerState::Parse(bytes + std::string(SamplerState::kMaxBytes, 'x')).ok());
   for (size_t bit = 0; bit < 8 * bytes.size(); ++bit) {
     std::string flipped = bytes;
     flipped[bit / 8] = static_cast<char>(flipped[bit / 8] ^ (1 << bit % 8));

@@ -11,7 +11,7 @@
 
 #include "gmock/gmock.h"
 #include "kernels/base/partition.h"
-#include "tests/data/test_data.h"
+#include "tests/data/sampler_fixture.h"
 #include "tests/support/trials.h"
 
 namespace jevons {
@@ -20,47 +20,6 @@ namespace {
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-constexpr int32_t kEos = 1'000'000, kBegin = 1'000'001, kHole = 1'000'002, kEnd = 1'000'003;
-
-SampleStream OpenStream(const StreamConfig& config) {
-  absl::StatusOr<SampleStream> stream = SampleStream::Open(config);
-  JEVONS_CHECK(stream.ok(), "%s", stream.status().ToString().c_str());
-  return *std::move(stream);
-}
-
-std::vector<int32_t> ReadSample(SampleStream& stream, int64_t index) {
-  std::vector<int32_t> tokens(static_cast<size_t>(stream.config().seq_len) + 1);
-  const absl::Status status = stream.Read(index, tokens, {});
-  EXPECT_TRUE(status.ok()) << status;
-  return tokens;
-}
-
-class SamplerTest : public ::testing::Test {
- protected:
-  // Datasets of numbered tokens: that of dataset i begin at 100000 i. Samples are not shuffled.
-  StreamConfig Make(const std::vector<int64_t>& documents, int64_t max_length, int64_t seq_len) {
-    StreamConfig config{.seq_len = seq_len, .seed = 42, .vocab_size = kTestVocab, .shuffle_samples = false};
-    documents_.clear();
-    for (size_t i = 0; i < documents.size(); ++i) {
-      const std::string prefix = folder_ / ("set" + std::to_string(i));
-      documents_.push_back(NumberedDocuments(documents[i], max_length, i, static_cast<int32_t>(100'000 * i)));
-      WriteDataset(prefix, documents_.back());
-      config.datasets.push_back({prefix, 1.0 + static_cast<double>(i)});
-    }
-    return config;
-  }
-  static void SetFim(StreamConfig& config, double rate) {
-    config.fim_rate = rate;
-    config.fim_begin = kBegin;
-    config.fim_hole = kHole;
-    config.fim_end = kEnd;
-    config.eos = kEos;
-  }
-
-  const TempFolder folder_;
-  std::vector<Documents> documents_;
-};
 
 TEST_F(SamplerTest, EveryTokenIsAnInputOncePerEpoch) {
   std::mt19937_64 random(31);
@@ -297,7 +256,7 @@ TEST_F(SamplerTest, AMixtureTakesEachDatasetInItsOwnOrder) {
     }
     last[dataset] = sample.back();
   }
-  EXPECT_EQ(mixed.SamplesPerDataset(1000), next);
+  EXPECT_EQ(mixed.TokensPerDataset(1000), (std::vector<int64_t>{8 * next[0], 8 * next[1]}));
   EXPECT_NEAR(static_cast<double>(next[0]), 750, 2);
 }
 

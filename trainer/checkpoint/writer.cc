@@ -37,11 +37,13 @@ class Stopwatch {
 
 }  // namespace
 
-CheckpointWriter::CheckpointWriter(FileSystem& files, std::string directory, Communicator& world, int keep)
+CheckpointWriter::CheckpointWriter(FileSystem& files, std::string directory, Communicator& world, int keep,
+                                   std::function<bool(int64_t step)> for_good)
     : files_(files),
       directory_(std::move(directory)),
       world_(world),
       keep_(keep),
+      for_good_(std::move(for_good)),
       file_(std::make_unique<RankFile>(files, world.rank())) {
   JEVONS_CHECK(keep >= 1, "keep = %d checkpoints", keep);
 }
@@ -157,8 +159,8 @@ absl::Status CheckpointWriter::RemoveOld() {
   int64_t kept_step = -1;
   for (auto folder = folders.rbegin(); folder != folders.rend(); ++folder) {
     if (folder->step > info_.step) continue;  // of a run that went further: not ours to judge
-    const bool superseded = folder->step == kept_step;
-    if (!superseded && kept < keep_) {
+    const bool superseded = folder->step == kept_step, for_good = for_good_ && for_good_(folder->step);
+    if (!superseded && (kept < keep_ || for_good)) {
       kept_step = folder->step;
       ++kept;
     } else {

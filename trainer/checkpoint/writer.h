@@ -8,7 +8,7 @@
 // 1. A checkpoint is named step-NNNNNNNN only when all of it is durable: every rank's file is fsynced, then
 //    the manifest, then the folder that names them; then that folder is renamed, and the new name is made
 //    durable. The rename is the commit.
-// 2. Only then are older ones removed, down to `keep`; never the one just committed, and none newer than it.
+// 2. Only then are older ones removed, down to `keep` and those kept for good; never the one just committed, and none newer than it.
 // 3. A failure on one rank is the same failure on all. It leaves the checkpoints before it untouched and at
 //    most a *.partial folder, which no reader takes and the next Begin removes.
 // 4. Only the calling thread talks to other ranks.
@@ -18,6 +18,7 @@
 #define JEVONS_TRAINER_CHECKPOINT_WRITER_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -58,9 +59,10 @@ class RankFile;
 
 class CheckpointWriter {
  public:
-  // Keeps the newest `keep` (>= 1) checkpoints in `directory`, usually RUN/checkpoints. `files` and `world`
-  // outlive this.
-  CheckpointWriter(FileSystem& files, std::string directory, Communicator& world, int keep);
+  // Keeps the newest `keep` (>= 1) checkpoints in `directory`, usually RUN/checkpoints, and beside them those of steps that `for_good`
+  // names. `files` and `world` outlive this.
+  CheckpointWriter(FileSystem& files, std::string directory, Communicator& world, int keep,
+                   std::function<bool(int64_t step)> for_good = {});
   // Stops a save under way and leaves it uncommitted. Talks to no one.
   ~CheckpointWriter();
   CheckpointWriter(const CheckpointWriter&) = delete;
@@ -102,6 +104,7 @@ class CheckpointWriter {
   const std::string directory_;
   Communicator& world_;
   const int keep_;
+  const std::function<bool(int64_t step)> for_good_;
   std::unique_ptr<RankFile> file_;
   CheckpointInfo info_;  // of the save under way
   std::string partial_;  // its folder

@@ -11,12 +11,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "configs/differences.h"
-#include "configs/load.h"
 #include "data/tokenizer/tokenizer.h"
 #include "kernels/ops/quantize.h"
 #include "trainer/files/hf_files.h"
 #include "trainer/interop/hf_folder.h"
 #include "trainer/interop/problems.h"
+#include "trainer/run/state.h"
 #include "trainer/spec/hf_names.h"
 #include "trainer/spec/params.h"
 
@@ -71,7 +71,7 @@ bool IsOfTheNetwork(const std::string& tensor) {
 // them out.
 absl::StatusOr<std::set<std::string>> MtpLeftOut(const CheckpointReader& reader, const ModelConfig& model,
                                                  const std::vector<ExportItem>& items) {
-  JEVONS_ASSIGN_OR_RETURN(const RunConfig config, ParseRunConfig(reader.config_text(), reader.path() + " (its config)", {}));
+  JEVONS_ASSIGN_OR_RETURN(const RunConfig config, StageConfigOf(reader));
   ModelConfig same = config.model();
   same.mutable_mtp()->set_depth(model.mtp().depth());
   std::set<std::string> left;

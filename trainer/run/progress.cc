@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "trainer/metrics/human.h"
+#include "trainer/spec/flops.h"
 
 namespace jevons {
 namespace {
@@ -43,9 +44,16 @@ std::string DoneText(const TrainConfig& train, const RunSchedule& schedule, int6
 
 std::string StepOf(int64_t step, int64_t steps) { return steps > 0 ? absl::StrFormat("%d/%d", step, steps) : absl::StrCat(step); }
 
-void Interval::Add(const StepStats& stats, int64_t step_tokens, double step_seconds) {
+void CountFlopsOf(const RunConfig& stage, Meter& meter) {
+  const FlopCount flops = CountFlops(stage.model(), stage.data().sequence_length(), CoreCount::kCausal);
+  meter.flops_per_token = flops.training_without_mtp();
+  meter.mtp_flops_per_token = flops.training() - flops.training_without_mtp();
+}
+
+void Interval::Add(const StepStats& stats, int64_t step_tokens, const Meter& meter, double step_seconds) {
   ++steps;
   tokens += step_tokens;
+  flops += static_cast<double>(step_tokens) * meter.flops_per_token;
   exchanged += stats.exchanged;
   seconds += step_seconds;
   Add(stats.seconds);
@@ -75,7 +83,7 @@ double TokensPerSecond(const Interval& interval) {
 }
 
 double Mfu(const Meter& meter, const Interval& interval) {
-  return meter.peak_flops > 0 ? TokensPerSecond(interval) * meter.flops_per_token / meter.peak_flops : 0;
+  return meter.peak_flops > 0 && interval.seconds > 0 ? interval.flops / interval.seconds / meter.peak_flops : 0;
 }
 
 RowsPerToken RowsPerToken::Of(const Traffic& traffic) {

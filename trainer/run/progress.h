@@ -30,14 +30,17 @@ struct Meter {
   }
 };
 
+void CountFlopsOf(const RunConfig& stage, Meter& meter);  // those per token
+
 // Steps since the last progress line, summed. `seconds` is of the steps alone, what speed is measured by; `phases` has the time
 // between them too.
 struct Interval {
   int64_t steps = 0, tokens = 0;
+  double flops = 0;  // of the tokens, by Meter::flops_per_token
   Traffic exchanged;
   double seconds = 0;
   PhaseTimer::Seconds phases{};
-  void Add(const StepStats& stats, int64_t step_tokens, double step_seconds);
+  void Add(const StepStats& stats, int64_t step_tokens, const Meter& meter, double step_seconds);
   void Add(const PhaseTimer::Seconds& between);  // what no step's stats have
 };
 

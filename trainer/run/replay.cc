@@ -92,10 +92,12 @@ absl::StatusOr<ReplayedStep> Replay(const ReplayOptions& options, CheckpointRead
     replayed.samples.push_back({.index = index,
                                 .dataset = stream_config.datasets[static_cast<size_t>(stream.PlaceOf(index).dataset)].prefix,
                                 .parts = stream.PartsOf(index),
-                                .micro_batch = i / config.train().micro_batch_sequences()});
+                                .micro_batch = i / schedule.stage(replayed.plan.stage).train().micro_batch_sequences()});
   }
   Loader loader(std::move(stream));
+  int stage = 0;
   const auto batch_of = [&](const StepPlan& plan) {
+    if (plan.stage != stage) step.BeginStage(schedule.stage(stage = plan.stage));
     const Range samples = step.SamplesOf(plan.sequences);
     loader.Request(plan.first_sample + samples.begin, samples.size());
     return loader.Next();

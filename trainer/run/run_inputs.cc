@@ -9,6 +9,7 @@
 #include "data/tokenizer/text_file.h"
 #include "trainer/files/file_system.h"
 #include "trainer/files/hf_files.h"
+#include "trainer/spec/schedules.h"
 
 namespace jevons {
 namespace {
@@ -77,6 +78,19 @@ absl::Status ReadTokenizer(RunInputs& inputs) {
   return absl::OkStatus();
 }
 
+// Where the stages of a run change its stream of samples.
+std::vector<LaterSamples> LaterSamplesOf(const RunSchedule& schedule) {
+  std::vector<LaterSamples> later;
+  for (const StreamStage& change : schedule.StreamStages()) {
+    const DataConfig& data = schedule.stage(change.stage).data();
+    LaterSamples& samples =
+        later.emplace_back(LaterSamples{.first_sample = change.first_sample, .seq_len = data.sequence_length(), .weights = {}});
+    for (const DatasetConfig& dataset : data.mixture()) samples.weights.push_back(dataset.weight());
+    if (samples.weights.empty()) samples.weights = {1};  // data.path's own
+  }
+  return later;
+}
+
 }  // namespace
 
 absl::StatusOr<RunInputs> ResolveTokenizer(const RunConfig& config, const Labels& labels) {
@@ -105,6 +119,7 @@ absl::StatusOr<RunInputs> ResolveInputs(const RunConfig& config, const Labels& l
   stream.fim_rate = data.fim_rate();
   stream.shuffle_samples = data.shuffle_samples();
   stream.vocab_size = inputs.config.model().vocab_size();
+  if (inputs.config.train().stage_size() > 0) stream.later = LaterSamplesOf(RunSchedule(inputs.config));
   return inputs;
 }
 

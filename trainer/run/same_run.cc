@@ -46,6 +46,8 @@ absl::Status AgreeOnError(Communicator& world, const absl::Status& mine) {
 std::string ComparableConfig(RunConfig config) {
   config.mutable_parallel()->clear_threads();
   for (DatasetConfig& dataset : *config.mutable_data()->mutable_mixture()) dataset.clear_prefix();
+  for (StageConfig& stage : *config.mutable_train()->mutable_stage())
+    for (DatasetConfig& dataset : *stage.mutable_mixture()) dataset.clear_prefix();
   config.mutable_data()->clear_path();
   config.mutable_data()->clear_tokenizer();
   return ResolvedText(config);

@@ -6,9 +6,11 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "configs/load.h"
 #include "kernels/ops/elementwise.h"
 #include "kernels/tensor/device.h"
 #include "trainer/checkpoint/folder.h"
+#include "trainer/spec/schedules.h"
 
 namespace jevons {
 
@@ -17,6 +19,17 @@ std::vector<TensorSlice> SlicesOf(const std::vector<StateSlice>& state) {
   for (const StateSlice& s : state)
     slices.push_back({.name = s.name, .dtype = s.data.dtype, .shape = s.shape, .elements = s.elements, .data = s.data.data});
   return slices;
+}
+
+absl::StatusOr<RunConfig> RunConfigOf(const CheckpointReader& reader) {
+  return ParseRunConfig(reader.config_text(), reader.path() + " (its config)", {});
+}
+
+absl::StatusOr<RunConfig> StageConfigOf(const CheckpointReader& reader) {
+  JEVONS_ASSIGN_OR_RETURN(const RunConfig config, RunConfigOf(reader));
+  if (config.train().stage().empty()) return config;  // an import's knows no steps
+  const RunSchedule schedule(config);
+  return schedule.stage(schedule.StageOf(std::max<int64_t>(0, reader.step() - 1)));
 }
 
 namespace {

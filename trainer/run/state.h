@@ -14,6 +14,11 @@ namespace jevons {
 
 std::vector<TensorSlice> SlicesOf(const std::vector<StateSlice>& state);
 
+// The config of the run that wrote a checkpoint, and of it the stage that its last step was trained by (configs/stages.h): what its network
+// is to be used with.
+absl::StatusOr<RunConfig> RunConfigOf(const CheckpointReader& reader);
+absl::StatusOr<RunConfig> StageConfigOf(const CheckpointReader& reader);
+
 // Whether a checkpoint holds the moving average of its run's weights (optimizer.ema_decay).
 bool HasAverage(const CheckpointReader& reader);
 // From here on the weights that are read are their averages; gate biases, which have none, stay. UsageError where there is no average.

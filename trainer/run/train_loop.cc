@@ -6,8 +6,6 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
-#include <fstream>
-#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -19,17 +17,13 @@
 #include "configs/load.h"
 #include "data/loader.h"
 #include "kernels/base/log.h"
-#include "kernels/base/machine.h"
 #include "parallel/comm/heartbeat.h"
 #include "parallel/comm/watchdog.h"
 #include "trainer/checkpoint/agreement.h"
 #include "trainer/checkpoint/folder.h"
 #include "trainer/files/folder_lock.h"
-#include "trainer/metrics/jsonl.h"
-#include "trainer/metrics/patient_log.h"
-#include "trainer/metrics/run_files.h"
-#include "trainer/metrics/tensorboard.h"
 #include "trainer/run/memory_checkpoints.h"
+#include "trainer/run/run_log.h"
 #include "trainer/run/same_run.h"
 #include "trainer/run/state.h"
 #include "trainer/run/step_judge.h"
@@ -40,9 +34,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double Seconds(Clock::duration duration) { return std::chrono::duration<double>(duration).count(); }
-double WallTime() { return Seconds(std::chrono::system_clock::now().time_since_epoch()); }
-
 class Run {
  public:
   Run(const TrainOptions& options, Communicator& world)
@@ -50,15 +41,16 @@ class Run {
         config_(options.inputs.config),
         mesh_(world, MeshShapeOn(config_, world).value()),
         world_rank_(world.rank()),
-        meter_(options.meter),
         schedule_(config_),
+        log_(options, config_, schedule_, world),
         step_(config_, mesh_),
         judge_(config_.train(), step_, mesh_.world()),
-        writer_(PosixFileSystem(), Checkpoints(), world, static_cast<int>(config_.checkpoint().keep())) {}
+        writer_(PosixFileSystem(), Checkpoints(), world, static_cast<int>(config_.checkpoint().keep()),
+                [this](int64_t step) { return schedule_.KeepsAfter(step); }) {}
 
   absl::Status Open();
   absl::Status Loop();
-  void MeasureLastStep() { summary_.last_step = step_.MeasureLastStep(); }
+  MeasuredStep MeasureLastStep() { return step_.MeasureLastStep(); }
   RunSummary Summarize() const;
 
  private:
@@ -70,17 +62,12 @@ class Run {
   absl::Status OfferOlder(const absl::Status& status);
   absl::Status CheckSameModel(const CheckpointReader& reader);
   absl::Status CheckSameRun(const CheckpointReader& reader, const SamplerState& saved);
-  void Record(const MetricsRecord& record);
-  void ChargeNow();
-  absl::Status OpenLogs();
+  void BeginStage(int stage);
   void RequestStep(int64_t step);
-  int64_t CountedSteps() const { return schedule_.bounded() ? schedule_.steps() : 0; }
   struct Ends {
     bool signal, spent;
   };
   Ends AgreeOnEnd();
-  void Log(const StepPlan& plan, const StepStats& stats, double seconds);
-  void LogBad(const StepPlan& plan, const JudgedStep& judged);
   absl::Status Validate(int64_t step);
   CheckpointInfo InfoAfter(int64_t step);
   absl::Status Save(int64_t step);
@@ -89,32 +76,22 @@ class Run {
   }
   absl::Status StopAtNonFinite(const absl::Status& status, int64_t state);
   absl::Status ReportSave(const absl::StatusOr<std::optional<int64_t>>& committed, bool last);
-  void ReadValidations(RunSummary& summary) const;
 
   const TrainOptions& options_;
   RunConfig config_;
   Mesh mesh_;
   const int world_rank_;
-  Meter meter_;
   RunSchedule schedule_;
+  RunLog log_;
   TrainStep step_;
+  int stage_ = 0;  // that step_ is in
   StepJudge judge_;
   CheckpointWriter writer_;
   MemoryCheckpoints memory_;
   std::unique_ptr<Loader> loader_;
-  std::optional<SamplerState> sampler_;  // which stream; next_sample is set at each save
   std::optional<ValidationSet> validation_;
   double bytes_per_token_ = 0;
-  std::optional<PatientLog<MetricsLog>> metrics_;
-  std::optional<PatientLog<EventFile>> events_;
-  bool metrics_wait_ = false;
-  std::optional<ExpertLog> experts_;
   int64_t first_step_ = 0, saving_ = 0, done_ = 0;  // steps done: at the start, by what was last given to writer_, and now
-  CostLedger ledger_;
-  bool peak_warned_ = false;
-  Clock::time_point charged_until_ = Clock::now();
-  Interval interval_, session_;
-  RunSummary summary_;
 };
 
 // What one rank cannot open or read, none goes on without.
@@ -134,7 +111,6 @@ absl::Status Run::Open() {
     StreamConfig stream_config = options_.inputs.stream;
     stream_config.shuffle_samples = config_.data().shuffle_samples();
     JEVONS_ASSIGN_OR_RETURN(stream, SampleStream::Open(stream_config));
-    sampler_ = stream->StateAt(0);
     if (options_.inputs.validation_prefix.empty()) {
       if (root()) LogWarning("the data has no validation set: training goes on without a validation loss");
       return absl::OkStatus();
@@ -144,7 +120,7 @@ absl::Status Run::Open() {
     return absl::OkStatus();
   };
   JEVONS_RETURN_IF_ERROR(AgreeOnStatus(mesh_.world(), open_data()));
-  JEVONS_RETURN_IF_ERROR(AgreeOnBytes(mesh_.world(), "the training data's files are", sampler_->Serialize()));
+  JEVONS_RETURN_IF_ERROR(AgreeOnBytes(mesh_.world(), "the training data's files are", stream->StateAt(0).Serialize()));
   if (checkpoint) {
     JEVONS_RETURN_IF_ERROR(OfferOlder(AgreeOnStatus(mesh_.world(), Resume(*checkpoint, *stream))));
     step_.RestoreWeights();
@@ -158,11 +134,9 @@ absl::Status Run::Open() {
   if (const std::string warning = stream->OneDocumentWarning(first.sequences); root() && !warning.empty()) LogWarning(warning);
   const auto open_folder = [&]() -> absl::Status {
     JEVONS_RETURN_IF_ERROR(KeepTokenizer(options_.inputs, options_.output));
-    return OpenLogs();
+    return log_.Open(first_step_);
   };
   JEVONS_RETURN_IF_ERROR(AgreeOnStatus(mesh_.world(), root() ? open_folder() : absl::OkStatus()));
-  ledger_.set_peak_source(meter_.peak_source);
-  ledger_.set_peak_flops(meter_.peak_flops);
   loader_ = std::make_unique<Loader>(*std::move(stream));
   memory_.Open(mesh_.world(), options_.memory_folder, config_.checkpoint().memory_interval(), writer_.epoch());
   return absl::OkStatus();
@@ -170,8 +144,9 @@ absl::Status Run::Open() {
 
 absl::Status Run::CheckSameModel(const CheckpointReader& reader) {
   JEVONS_RETURN_IF_ERROR(CheckTokenizer(options_.inputs, reader.labels()));
-  JEVONS_ASSIGN_OR_RETURN(const RunConfig before, ParseRunConfig(reader.config_text(), reader.path() + " (its config)", {}));
-  JEVONS_ASSIGN_OR_RETURN(const RunConfig now, ParseRunConfig(ResolvedText(config_), "this config", {}));
+  JEVONS_ASSIGN_OR_RETURN(const RunConfig before, StageConfigOf(reader));
+  const RunConfig& stage = schedule_.stage(schedule_.StageOf(std::max<int64_t>(0, reader.step() - 1)));
+  JEVONS_ASSIGN_OR_RETURN(const RunConfig now, ParseRunConfig(ResolvedText(stage), "this config", {}));
   const std::string changed = Differences(before.model(), now.model());
   if (changed.empty()) return absl::OkStatus();
   return UsageError(
@@ -180,14 +155,15 @@ absl::Status Run::CheckSameModel(const CheckpointReader& reader) {
 
 // A run goes on as the same run: the same network on the next sample. What else was changed is said.
 absl::Status Run::CheckSameRun(const CheckpointReader& reader, const SamplerState& saved) {
-  JEVONS_ASSIGN_OR_RETURN(RunConfig before, ParseRunConfig(reader.config_text(), reader.path() + " (its config)", {}));
+  JEVONS_ASSIGN_OR_RETURN(RunConfig before, RunConfigOf(reader));
   JEVONS_ASSIGN_OR_RETURN(const RunConfig now, ParseRunConfig(ResolvedText(config_), "this config", {}));
   const int64_t next = schedule_.At(reader.step()).first_sample;
   if (saved.next_sample != next)
-    return UsageError(absl::StrFormat(
-        "train.batch_sequences = %d and its ramp: after %d steps they are at sample %d, but %s has used %d samples; give the "
-        "batch sizes of the checkpoint, or samples would be skipped or repeated",
-        config_.train().batch_sequences(), reader.step(), next, reader.path(), saved.next_sample));
+    return UsageError(
+        absl::StrFormat("train.batch_sequences = %d, its ramp and train.stage: after %d steps they are at sample %d, but %s has "
+                        "used %d samples; give the "
+                        "batch sizes and stages of the checkpoint, or samples would be skipped or repeated",
+                        config_.train().batch_sequences(), reader.step(), next, reader.path(), saved.next_sample));
   const auto report = [&](const char* part, const google::protobuf::Message& a, const google::protobuf::Message& b) {
     if (const std::string changed = Differences(a, b); root() && !changed.empty())
       LogWarning(absl::StrFormat("changed since the checkpoint in %s: %s", part, changed));
@@ -225,9 +201,8 @@ absl::Status Run::Resume(CheckpointReader& reader, const SampleStream& stream) {
     JEVONS_RETURN_IF_ERROR(stream.CheckState(saved));
   }
   JEVONS_RETURN_IF_ERROR(LoadState(reader, step_));
-  if (!ledger_.ParseFromString(reader.cost_state())) return IntegrityError(reader.path() + ": the cost ledger cannot be read");
+  if (!log_.Parse(reader.cost_state())) return IntegrityError(reader.path() + ": the cost ledger cannot be read");
   if (!judge_.Parse(reader.step_history())) return IntegrityError(reader.path() + ": the history of steps cannot be read");
-  if (!meter_.peak_source.empty() && ledger_.peak_source() == meter_.peak_source) meter_.peak_flops = ledger_.peak_flops();
   done_ = first_step_ = reader.step();
   return absl::OkStatus();
 }
@@ -237,48 +212,17 @@ absl::Status Run::OfferOlder(const absl::Status& status) {
   return absl::IsDataLoss(status) ? OfferNewestGood(PosixFileSystem(), Checkpoints(), status) : status;
 }
 
-absl::Status Run::OpenLogs() {
-  // A new run begins with the validation at step 0; what an earlier process left before any checkpoint goes.
-  const int64_t kept = first_step_ > 0 ? first_step_ : -1;
-  JEVONS_ASSIGN_OR_RETURN(MetricsLog metrics, MetricsLog::Open(options_.output + "/metrics.jsonl", kept));
-  const std::optional<MetricsRecord>& lost = metrics_.emplace(std::move(metrics)).log().lost();
-  if (lost)
-    LogWarning(
-        absl::StrFormat("a process before this one got to step %d; its work after step %d was in no checkpoint and is done again",
-                        lost->step, first_step_));
-  LostWork gone;
-  if (first_step_ > 0 || lost) {
-    // What the last process did after its checkpoint is paid for and gone.
-    const auto beyond = [&](const char* name, double kept_until) {
-      return lost ? std::max(0.0, lost->Value(name).value_or(0) - kept_until) : 0.0;
-    };
-    gone = {.seconds = beyond("cost/seconds", ledger_.seconds()),
-            .device_seconds = beyond("cost/device_seconds", ledger_.device_seconds()),
-            .dollars = beyond("cost/dollars", ledger_.dollars())};
-    AddRestart(ledger_, gone);
-  }
-  const absl::Status recorded = RecordStart(options_.output, ResolvedText(config_),
-                                            {.time = WallTime(),
-                                             .step = first_step_,
-                                             .ranks = mesh_.world().size(),
-                                             .devices = meter_.devices,
-                                             .device = meter_.device,
-                                             .price_per_device_hour = meter_.price_per_device_hour,
-                                             .peak_flops = meter_.peak_flops,
-                                             .host = HostName(),
-                                             .peak_source = meter_.peak_source,
-                                             .labels = options_.labels,
-                                             .lost_steps = lost ? lost->step - first_step_ : 0,
-                                             .lost = gone});
-  if (!recorded.ok())
-    LogWarning(absl::StrFormat("training goes on without a record of this start: %s", std::string(recorded.message())));
-  JEVONS_ASSIGN_OR_RETURN(ExpertLog experts, ExpertLog::Open(options_.output));
-  experts_.emplace(std::move(experts));
-  if (config_.log().tensorboard()) {
-    JEVONS_ASSIGN_OR_RETURN(EventFile events, EventFile::Create(options_.output + "/tensorboard", WallTime(), kept + 1));
-    events_.emplace(std::move(events));
-  }
-  return absl::OkStatus();
+// Weights, moments and the next sample are what they were. A validation is of the stage's length from here on.
+void Run::BeginStage(int stage) {
+  if (stage == stage_) return;
+  stage_ = stage;
+  const RunConfig& config = schedule_.stage(stage);
+  step_.BeginStage(config);
+  log_.BeginStage(config);
+  if (validation_) validation_->Cut(config.data().sequence_length());
+  if (root())
+    LogInfo(absl::StrFormat("train.stage[%d]: from here on %d sequences of %d tokens a step", stage - 1,
+                            config.train().batch_sequences(), config.data().sequence_length()));
 }
 
 void Run::RequestStep(int64_t step) {
@@ -290,7 +234,8 @@ void Run::RequestStep(int64_t step) {
 // A signal may have come to any rank; the first rank's ledger says what is spent.
 Run::Ends Run::AgreeOnEnd() {
   const double dollars = config_.train().dollars();
-  int64_t signs[] = {options_.stop != nullptr ? options_.stop->load() : 0, root() && dollars > 0 && ledger_.dollars() >= dollars};
+  int64_t signs[] = {options_.stop != nullptr ? options_.stop->load() : 0,
+                     root() && dollars > 0 && log_.ledger().dollars() >= dollars};
   mesh_.world().AllReduceMax(signs);
   return {signs[0] != 0, signs[1] != 0};
 }
@@ -298,26 +243,29 @@ Run::Ends Run::AgreeOnEnd() {
 absl::Status Run::Loop() {
   const int64_t steps = schedule_.steps();
   if (AgreeOnEnd().spent || first_step_ >= steps) {
-    LogInfo(DoneText(config_.train(), schedule_, first_step_, ledger_));
+    LogInfo(DoneText(config_.train(), schedule_, first_step_, log_.ledger()));
     return absl::OkStatus();
   }
   step_.timer().Take();  // opening is no step's
   if (first_step_ == 0 && validation_) JEVONS_RETURN_IF_ERROR(Validate(0));
-  RequestStep(first_step_);
   bool due = false;  // a save; it waits for a good step: those of weights that give bad ones would push out the good ones
   for (int64_t step = first_step_; step < steps; ++step) {
     const auto begin = Clock::now();
     SetWatchdogStep(step);
-    if (step + 1 < steps) RequestStep(step + 1);
+    const StepPlan plan = schedule_.At(step);
+    if (step == first_step_ || plan.stage != stage_) {
+      BeginStage(plan.stage);
+      RequestStep(step);
+    }
+    if (step + 1 < steps && schedule_.StageOf(step + 1) == stage_) RequestStep(step + 1);
     step_.timer().Switch(Phase::kData);
     JEVONS_ASSIGN_OR_RETURN(const SampleBatch* batch, loader_->Next());
     step_.timer().Switch(Phase::kOther);
-    const StepPlan plan = schedule_.At(step);
     const JudgedStep judged = judge_.Run(plan, *batch);
-    if (judged.bad) LogBad(plan, judged);
+    if (judged.bad) log_.BadStep(plan, judged);
     if (!judged.status.ok()) return StopAtNonFinite(judged.status, judge_.suspect());
     done_ = step + 1;
-    if (!judged.bad) Log(plan, judged.stats, Seconds(Clock::now() - begin));
+    if (!judged.bad) log_.Step(plan, judged.stats, std::chrono::duration<double>(Clock::now() - begin).count());
 
     const Ends ends = AgreeOnEnd();
     const bool last = step + 1 == steps || ends.spent, stop = ends.signal;
@@ -326,7 +274,7 @@ absl::Status Run::Loop() {
       if (const absl::Status status = Validate(step + 1); !status.ok()) return StopAtNonFinite(status, step + 1);
     if (!judged.bad || last || stop) KeepInMemory(step + 1, last || stop);
     JEVONS_RETURN_IF_ERROR(ReportSave(writer_.Poll(), false));
-    due = due || (save > 0 && (step + 1) % save == 0);
+    due = due || (save > 0 && (step + 1) % save == 0) || schedule_.KeepsAfter(step + 1);
     if (last || stop || (due && !judged.bad)) {
       due = false;
       if (const absl::Status begun = Save(step + 1); !begun.ok()) JEVONS_RETURN_IF_ERROR(ReportSave(begun, last || stop));
@@ -336,8 +284,8 @@ absl::Status Run::Loop() {
       PhaseScope phase(&step_.timer(), Phase::kCheckpoint);
       JEVONS_RETURN_IF_ERROR(ReportSave(writer_.Finish(), true));
     }
-    session_.Add(step_.timer().Take());
-    ChargeNow();
+    log_.Add(step_.timer().Take());
+    log_.ChargeNow();
     if (last) return absl::OkStatus();
     return PreemptedError(
         absl::StrFormat("stopped by a signal after step %d with a committed checkpoint in %s; the same "
@@ -347,94 +295,18 @@ absl::Status Run::Loop() {
   return absl::OkStatus();
 }
 
-// Every second since the last call is paid for, whatever it was spent on.
-void Run::ChargeNow() {
-  const auto now = Clock::now();
-  Charge(ledger_, {.seconds = Seconds(now - charged_until_),
-                   .devices = meter_.devices,
-                   .price_per_device_hour = meter_.price_per_device_hour.value_or(0)});
-  charged_until_ = now;
-}
-
-// A record that cannot be written is no reason to lose the training: it waits, and so do those after it.
-void Run::Record(const MetricsRecord& record) {
-  absl::Status status = metrics_ ? metrics_->Append(record) : absl::OkStatus();
-  if (events_) status.Update(events_->Append(record));
-  if (status.ok() != metrics_wait_) return;
-  metrics_wait_ = !status.ok();
-  if (metrics_wait_)
-    LogWarning(
-        absl::StrFormat("training goes on, and metrics wait until they can be written: %s", std::string(status.message())));
-  else
-    LogInfo("metrics that waited are written");
-}
-
-void Run::Log(const StepPlan& plan, const StepStats& stats, double seconds) {
-  ChargeNow();
-  const int64_t tokens = plan.sequences * config_.data().sequence_length();
-  ledger_.set_tokens(ledger_.tokens() + tokens);
-  summary_.max_over_mean = stats.max_over_mean;
-  summary_.dead_experts = stats.dead_experts;
-  Interval one;
-  one.Add(stats, tokens, seconds);
-  interval_.Add(stats, tokens, seconds);
-  session_.Add(stats, tokens, seconds);
-  if (!root()) return;
-  const MetricsRecord record = StepRecord(plan, stats, meter_, one, ledger_, WallTime());
-  Record(record);
-  if (const absl::Status status = experts_->Append(plan.step + 1, stats.loads, config_.model().moe().routed_experts());
-      !status.ok())
-    LogWarning(absl::StrFormat("training goes on without a record of this step's experts: %s", std::string(status.message())));
-  if (stats.shadow) LogInfo(ShadowLine(plan, stats));
-  if ((plan.step + 1) % config_.log().interval() == 0 || plan.step + 1 == schedule_.steps()) {
-    LogInfo(ProgressLine(plan, CountedSteps(), TokensLeft(config_.train(), schedule_, plan.step + 1, meter_, interval_, ledger_),
-                         stats, meter_, interval_, ledger_));
-    if (const std::string warning = PeakWarning(meter_, interval_); !warning.empty() && !std::exchange(peak_warned_, true))
-      LogWarning(warning);
-    interval_ = {};
-  }
-}
-
-void Run::LogBad(const StepPlan& plan, const JudgedStep& judged) {
-  const CostLedger before = ledger_;
-  ChargeNow();
-  AddSkipped(ledger_, plan.sequences * config_.data().sequence_length(), ledger_.device_seconds() - before.device_seconds(),
-             ledger_.dollars() - before.dollars());
-  interval_.Add(judged.stats.seconds);
-  session_.Add(judged.stats.seconds);
-  if (!root()) return;
-  Record(BadStepRecord(plan, judged, meter_, ledger_, WallTime()));
-  if (judged.status.ok())
-    LogWarning(absl::StrFormat("step %s was skipped: %s; see `jevons replay %s --step %d`", StepOf(plan.step + 1, CountedSteps()),
-                               judged.bad->reason, options_.output, plan.step + 1));
-}
-
 absl::Status Run::Validate(int64_t step) {
   const auto evaluated = step_.Evaluate(*validation_, config_.train().eval_sequences());
   const double seconds = step_.timer().Take(Phase::kValidation);
   PhaseTimer::Seconds between{};
   between[static_cast<size_t>(Phase::kValidation)] = seconds;
-  interval_.Add(between);
-  session_.Add(between);
+  log_.Add(between);
   if (!evaluated.ok()) {
-    if (root() && absl::IsOutOfRange(evaluated.status()))
-      Record({.step = step, .wall_time = WallTime(), .values = {{"validation/loss", std::numeric_limits<double>::quiet_NaN()}}});
+    if (absl::IsOutOfRange(evaluated.status())) log_.NonFiniteValidation(step);
     return Annotate(evaluated.status(), absl::StrFormat("validation after step %d, of which nothing is saved", step));
   }
-  const TrainStep::Evaluation& evaluation = *evaluated;
-  const double bits = bytes_per_token_ > 0 ? evaluation.loss / std::log(2.0) / bytes_per_token_ : 0;
-  ChargeNow();
-  if (!root()) return absl::OkStatus();
-  MetricsRecord record{.step = step, .wall_time = WallTime(), .values = {{"validation/loss", evaluation.loss}}};
-  if (bits > 0) record.values.emplace_back("validation/bits_per_byte", bits);
-  record.values.emplace_back("tokens", static_cast<double>(ledger_.tokens()));
-  record.values.emplace_back("cost/seconds", ledger_.seconds());
-  record.values.emplace_back("cost/device_seconds", ledger_.device_seconds());
-  if (meter_.price_per_device_hour) record.values.emplace_back("cost/dollars", ledger_.dollars());
-  record.values.emplace_back("seconds/validation", seconds);
-  Record(record);
-  LogInfo(absl::StrFormat("step %s | validation loss %.4f, %.3f bits per byte, %d tokens", StepOf(step, CountedSteps()),
-                          evaluation.loss, bits, evaluation.tokens));
+  const double bits = bytes_per_token_ > 0 ? evaluated->loss / std::log(2.0) / bytes_per_token_ : 0;
+  log_.Validation(step, *evaluated, bits, seconds);
   return absl::OkStatus();
 }
 
@@ -448,12 +320,10 @@ absl::Status Run::StopAtNonFinite(const absl::Status& status, int64_t state) {
 }
 
 CheckpointInfo Run::InfoAfter(int64_t step) {
-  ChargeNow();
-  sampler_->next_sample = schedule_.At(step).first_sample;
   return {.step = step,
           .config_text = ResolvedText(config_),
-          .sampler_state = sampler_->Serialize(),
-          .cost_state = ledger_.SerializeAsString(),
+          .sampler_state = loader_->StateAt(schedule_.At(step).first_sample).Serialize(),
+          .cost_state = log_.Serialize(),
           .step_history = judge_.Serialize(),
           .labels = options_.labels};
 }
@@ -477,35 +347,11 @@ absl::Status Run::ReportSave(const absl::StatusOr<std::optional<int64_t>>& commi
   return absl::OkStatus();
 }
 
-// The first and the last validation loss of the run, from the record that outlives restarts.
-void Run::ReadValidations(RunSummary& summary) const {
-  std::ifstream file(options_.output + "/metrics.jsonl");
-  for (std::string line; std::getline(file, line);) {
-    const auto record = FromJsonLine(line + "\n");
-    if (!record) continue;
-    for (const auto& [name, value] : record->values) {
-      if (name == "validation/bits_per_byte") summary.bits_per_byte = value;
-      if (name != "validation/loss") continue;
-      if (summary.first_validation == 0) summary.first_validation = value;
-      summary.last_validation = value;
-    }
-  }
-}
-
 RunSummary Run::Summarize() const {
-  RunSummary summary = summary_;
+  RunSummary summary;
   summary.steps = done_;
-  summary.meter = meter_;
-  summary.ledger = ledger_;
-  summary.seconds = session_.seconds;
-  summary.tokens_per_second = TokensPerSecond(session_);
-  summary.mfu = Mfu(meter_, session_);
-  summary.phases = session_.phases;
-  if (session_.tokens > 0) {
-    const auto tokens = static_cast<double>(session_.tokens);
-    summary.dispatch_bytes_per_token = static_cast<double>(session_.exchanged.dispatch.bytes()) / tokens;
-    summary.combine_bytes_per_token = static_cast<double>(session_.exchanged.combine.bytes()) / tokens;
-    summary.exchanged = session_.exchanged;
+  log_.Summarize(summary);
+  if (summary.exchanged.tokens > 0) {
     const MeshShape& shape = mesh_.shape();
     const RoutingShape routing = RoutingOf(config_.model().moe());
     const ExpectedTraffic even = Expect(
@@ -520,7 +366,6 @@ RunSummary Run::Summarize() const {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   summary.resident_bytes = int64_t{usage.ru_maxrss} * 1024;
-  ReadValidations(summary);
   return summary;
 }
 
@@ -541,8 +386,11 @@ absl::StatusOr<RunSummary> Train(const TrainOptions& options, Communicator& worl
   JEVONS_RETURN_IF_ERROR(run.Open());
   JEVONS_RETURN_IF_ERROR(run.Loop());
   HeartbeatEnding();
-  if (options.measure_last_step) run.MeasureLastStep();
-  return run.Summarize();
+  MeasuredStep last_step;
+  if (options.measure_last_step) last_step = run.MeasureLastStep();
+  RunSummary summary = run.Summarize();
+  summary.last_step = std::move(last_step);
+  return summary;
 }
 
 }  // namespace jevons

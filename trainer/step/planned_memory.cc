@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "configs/stages.h"
 #include "kernels/base/check.h"
 #include "trainer/step/train_step.h"
 
@@ -24,20 +25,10 @@ absl::Status CheckExecuted(const RunConfig& config, const MeshShape& mesh) {
   return partition.Shape(Rounds(mesh, MicroBatchCounts(config).back())).Validate();
 }
 
-}  // namespace
-
-PlannedMemory PlanMemory(const RunConfig& config, const MeshShape& shape, int world_rank, double load) {
-  Mesh mesh(shape, world_rank);
-  TrainStep step(config, mesh, TrainStep::Counting{.load = load});
-  step.Initialize();
-  const int64_t micro = config.train().micro_batch_sequences();
-  StepPlan plan{.step = 0,
-                .first_sample = 0,
-                .sequences = MicroBatchCounts(config).back() * micro,
-                .tokens_before = 0,
-                .learning_rate = 0,
-                .gamma = 0,
-                .mtp_weight = 0};
+// The largest steps of a stage and an evaluation in it.
+void CountSteps(const RunConfig& config, TrainStep& step) {
+  StepPlan plan;
+  plan.sequences = MicroBatchCounts(config).back() * config.train().micro_batch_sequences();
   const SampleBatch batch = BatchToCount(config, step.SamplesOf(plan.sequences).size());
   const int64_t shadowed = config.precision().shadow_interval() - 1;  // a shadowed step keeps more, and has less on scratch
   for (const int64_t index : std::set<int64_t>{0, std::max<int64_t>(0, shadowed)}) {
@@ -46,6 +37,20 @@ PlannedMemory PlanMemory(const RunConfig& config, const MeshShape& shape, int wo
     JEVONS_CHECK(stats.ok(), "%s", std::string(stats.status().message()).c_str());
   }
   step.CountEvaluation(config.train().eval_sequences());
+}
+
+}  // namespace
+
+PlannedMemory PlanMemory(const RunConfig& config, const MeshShape& shape, int world_rank, double load) {
+  Mesh mesh(shape, world_rank);
+  TrainStep step(config, mesh, TrainStep::Counting{.load = load});
+  step.Initialize();
+  const std::vector<RunConfig> stages = StageConfigs(config);
+  CountSteps(stages.front(), step);
+  for (const RunConfig& stage : std::span(stages).subspan(1)) {
+    step.BeginStage(stage);
+    CountSteps(stage, step);
+  }
   return {.use = step.memory(), .ledger = step.memory_ledger()};
 }
 

@@ -20,7 +20,8 @@ struct PlannedMemory {
 
 // config: valid, vocab_size resolved. load: rows that come to this rank's experts with every micro-batch, relative to an even share; they
 // are spread evenly over these experts. The steps are those with the most micro-batches, plain and shadowed where there are such, and an
-// evaluation follows. With document masks, a sequence is one document of half its length and then documents of one token.
+// evaluation follows; so in each stage of the run, one after the other. With document masks, a sequence is one document of half its length
+// and then documents of one token.
 PlannedMemory PlanMemory(const RunConfig& config, const MeshShape& mesh, int world_rank, double load = 1);
 
 // Of the first rank of each stage, [mesh.pp]; the other ranks of a stage differ from it by a chunk of optimizer state at most. UsageError

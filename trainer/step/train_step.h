@@ -23,6 +23,7 @@
 #include "trainer/model/stage.h"
 #include "trainer/optim/zero1.h"
 #include "trainer/spec/schedules.h"
+#include "trainer/step/layout.h"
 #include "trainer/step/memory_use.h"
 #include "trainer/step/step_buffers.h"
 
@@ -64,7 +65,7 @@ absl::Status NotApplied(const StepPlan& plan, const std::string& why);
 
 class TrainStep {
  public:
-  // config: valid, model.vocab_size resolved. Collective.
+  // config: valid, model.vocab_size resolved, with all the stages that it will begin: their memory is reserved. Collective.
   TrainStep(const RunConfig& config, Mesh& mesh);
   // The same step on a device that only counts, for a mesh that pretends: it computes nothing, every figure is 0, and memory() is what
   // the step of a run takes. load: of this rank's experts (parallel/ep/dispatcher.h).
@@ -74,6 +75,9 @@ class TrainStep {
   TrainStep(const RunConfig& config, Mesh& mesh, const Counting& counting);
 
   void Initialize();
+
+  // From the next step on by this stage's config (configs/stages.h). Weights and the optimizer's state stay as they are.
+  void BeginStage(const RunConfig& stage);
 
   // The samples of this rank in a step of `sequences`: the range to add to the step's first sample.
   Range SamplesOf(int64_t sequences) const;
@@ -140,6 +144,7 @@ class TrainStep {
 
  private:
   TrainStep(const RunConfig& config, Mesh& mesh, Device device, int64_t reserved, double load);
+  void MakeNetwork();  // what depends on a stage's config
   LayerContext Context();
   Range Block(int64_t count) const;                           // this rank's of a step's micro-batches
   MicroBatch MicroBatchAt(int64_t round, bool exists) const;  // of what batch_ holds
@@ -178,7 +183,7 @@ class TrainStep {
   Fp8Stats SumFp8Stats();
   Traffic SumTraffic(Traffic before);
 
-  RunConfig config_;
+  RunConfig config_;  // of the stage
   Mesh& mesh_;
   Partition partition_;
   OwnedStream stream_;
@@ -202,34 +207,11 @@ class TrainStep {
     std::vector<RanAction> actions;
   };
   Recorder recorder_;
-  const Executor* recorded_ = nullptr;                                       // whose actions those are
-  std::vector<std::unique_ptr<NetworkStage>> stages_;                        // by virtual stage; null: on another rank
+  const Executor* recorded_ = nullptr;                 // whose actions those are
+  double earlier_peak_load_ = 0;                       // before the stage of the run began
+  std::vector<std::unique_ptr<NetworkStage>> stages_;  // of the pipeline, by virtual stage; null: on another rank
   std::map<std::pair<int64_t, bool>, std::unique_ptr<Executor>> executors_;  // by micro-batches, and whether forward alone
 };
-
-// A step's micro-batches are given to the dp ranks in contiguous blocks. This many rounds it takes until the longest is done.
-inline int64_t Rounds(const MeshShape& mesh, int64_t count) { return (count + mesh.dp() - 1) / mesh.dp(); }
-
-MeshShape MeshShapeOf(const RunConfig& config, int world);  // all on one node
-// A shape over the nodes that parallel.ep_nodes says, or else those found for each ep group, 0 if unevenly; and whether it forwards, as
-// parallel.dispatch says. UsageError naming the field, its value and the way out, where that cannot be. Whole groups of experts lie on
-// one node: what forwarders add are their sums (trainer/DESIGN.md, contract 8).
-absl::StatusOr<MeshShape> OverNodes(const RunConfig& config, MeshShape shape, int nodes_found);
-// The mesh of a run.
-absl::StatusOr<MeshShape> MeshShapeOn(const RunConfig& config, const Communicator& world);
-
-// UsageError naming the field, its value and the nearest legal ones, unless the model can be cut into the pipeline's stages. config: valid
-// for `world` ranks.
-absl::Status CheckStages(const RunConfig& config, int world);
-// Likewise, and unless the schedule takes the micro-batches of the whole batch; smaller ones, while it grows, are made up with empty ones.
-absl::Status CheckPipeline(const RunConfig& config, int world);
-
-// Every number of micro-batches that a step of this run may have.
-std::vector<int64_t> MicroBatchCounts(const RunConfig& config);
-DType ComputeDType(const RunConfig& config);
-Device DeviceOf(const RunConfig& config);
-// What computes the matrix products of a run, for the log: "BF16: cpu AVX3 vdpbf16ps", "FP8 over FP32: ...".
-std::string ProductsText(const RunConfig& config);
 
 }  // namespace jevons
 

@@ -187,7 +187,7 @@ Traffic TrainStep::SumTraffic(Traffic before) {
 }
 
 double TrainStep::peak_load() const {
-  double peak = 0;
+  double peak = earlier_peak_load_;
   for (const auto& stage : stages_)
     if (stage != nullptr) peak = std::max(peak, stage->peak_load());
   return peak;

@@ -27,7 +27,7 @@ struct Line {
   Line() {
     stats.loss = 4.31;
     stats.gradient_norm = 0.82;
-    interval = {.steps = 10, .tokens = 123000, .exchanged = {}, .seconds = 10};
+    interval = {.steps = 10, .tokens = 123000, .flops = 123000 * 1e6, .exchanged = {}, .seconds = 10};
     interval.phases[0] = 4;
     ledger.set_tokens(2'000'000);
     ledger.set_dollars(3);
@@ -82,6 +82,7 @@ TEST(Progress, LargeNumbersFitTheTerminal) {
   line.stats.dead_experts = 0;
   line.meter = {.flops_per_token = 250e9, .peak_flops = 2048 * 989e12, .devices = 2048, .price_per_device_hour = 2};
   line.interval.tokens = 31'000'000;
+  line.interval.flops = 31'000'000 * 250e9;
   line.ledger.set_tokens(1'000'000'000);
   line.ledger.set_dollars(360);
   EXPECT_LE(line.Text().size(), kProgressColumns);
@@ -181,6 +182,17 @@ TEST(Progress, ARunThatDollarsEndHasNoLastStep) {
   line.steps = 0;
   EXPECT_THAT(line.Text(), testing::StartsWith("step 120 | loss"));
   EXPECT_EQ(StepOf(120, 300), "120/300");
+}
+
+TEST(PhaseShares, AreOfTheirSum) {
+  PhaseTimer::Seconds phases{};
+  EXPECT_EQ(PhaseShares(phases), "");
+  phases[static_cast<size_t>(Phase::kForward)] = 1;
+  phases[static_cast<size_t>(Phase::kHead)] = 0.01;  // a crumb
+  phases[static_cast<size_t>(Phase::kValidation)] = 3;
+  EXPECT_EQ(PhaseShares(phases), "forward 25% validation 75%");
+  const Interval interval{.steps = 1, .tokens = 1, .exchanged = {}, .seconds = 1, .phases = phases};
+  EXPECT_THAT(ProgressLine({}, 1, 0, {}, {}, interval, {}), testing::EndsWith(" | forward 25% validation 75%"));
 }
 
 }  // namespace

@@ -1,13 +1,19 @@
 #include "trainer/spec/schedules.h"
 
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 
+#include <map>
 #include <random>
 
+#include "configs/stages.h"
 #include "tests/configs/presets.h"
 
 namespace jevons {
 namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::StartsWith;
 
 TEST(LearningRate, FollowsTheReportAtItsBoundaries) {
   const LearningRateConfig config = Preset("deepseek_v3_671b").optimizer().learning_rate();
@@ -29,6 +35,23 @@ TEST(LearningRate, WithoutDecayOrWarmUpThePeakHolds) {
   config.set_peak(1e-3);
   EXPECT_EQ(LearningRate(config, 0, 0), 1e-3);
   EXPECT_EQ(LearningRate(config, 1000000, 1e15), 1e-3);
+}
+
+TEST(LearningRate, DecaysInTheShapeThatIsAskedFor) {
+  LearningRateConfig config;
+  config.set_peak(1);
+  config.set_constant_tokens(900);
+  config.set_decay_tokens(100);
+  config.set_final(0.2);
+  const std::map<DecayShape, double> quarter = {
+      {COSINE, 0.2 + 0.8 * 0.853553390593}, {LINEAR, 0.2 + 0.8 * 0.75}, {ONE_MINUS_SQRT, 0.2 + 0.8 * 0.5}};
+  for (const auto& [shape, rate] : quarter) {
+    config.set_decay_shape(shape);
+    EXPECT_EQ(LearningRate(config, 0, 900), 1);
+    EXPECT_NEAR(LearningRate(config, 0, 925), rate, 1e-12);
+    EXPECT_EQ(LearningRate(config, 0, 1000), 0.2);
+    EXPECT_EQ(LearningRate(config, 0, 2000), 0.2);
+  }
 }
 
 TEST(LearningRate, TailsWithoutCosineAreSteps) {
@@ -127,6 +150,123 @@ TEST(RunSchedule, TokensEndARunToo) {
   config.mutable_train()->clear_tokens();
   EXPECT_FALSE(RunSchedule(config).bounded());
   EXPECT_GT(RunSchedule(config).total_tokens(), 1e10);
+}
+
+// With stages too, whose every step is planned from what was before it.
+TEST(RunSchedule, EqualsTheWalkForRandomStages) {
+  std::mt19937_64 random(4);
+  for (int trial = 0; trial < 200; ++trial) {
+    RunConfig config = Preset("small_cpu");
+    TrainConfig& train = *config.mutable_train();
+    config.mutable_data()->set_sequence_length(1 + random() % 50);
+    train.set_steps(100 + random() % 400);
+    train.set_micro_batch_sequences(1);
+    train.set_batch_sequences(1 + random() % 30);
+    train.set_batch_ramp_start(random() % 2 > 0 ? 1 : 0);
+    train.set_batch_ramp_tokens(train.batch_ramp_start() > 0 ? 1 + static_cast<double>(random() % 100000) : 0);
+    int64_t from = 0;
+    double from_tokens = 0;
+    for (uint64_t stages = random() % 4; stages > 0; --stages) {
+      StageConfig& stage = *train.add_stage();
+      if (random() % 2 > 0) {
+        stage.set_from_step(from += 1 + random() % 100);
+      } else {
+        stage.set_from_tokens(from_tokens += 1 + static_cast<double>(random() % 50000));
+      }
+      if (random() % 2 > 0) stage.set_sequence_length(1 + random() % 200);
+      if (random() % 2 > 0) stage.set_batch_sequences(1 + random() % 30);
+      if (random() % 2 > 0) stage.mutable_learning_rate()->set_peak(static_cast<double>(random() % 100));
+    }
+    const RunSchedule schedule(config);
+    const std::vector<RunConfig> configs = StageConfigs(config);
+    int64_t sample = 0, token = 0, rate_step = 0, rate_token = 0;
+    int stage = 0;
+    for (int64_t step = 0; step < train.steps(); ++step) {
+      while (stage < train.stage_size()) {
+        const StageConfig& next = train.stage(stage);
+        if (next.has_from_step() ? step < next.from_step() : static_cast<double>(token) < next.from_tokens()) break;
+        ++stage;
+        if (!next.has_learning_rate()) continue;
+        rate_step = step;
+        rate_token = token;
+      }
+      const RunConfig& now = configs[static_cast<size_t>(stage)];
+      const StepPlan plan = schedule.At(step);
+      ASSERT_EQ(plan.stage, stage) << "trial " << trial << " step " << step;
+      ASSERT_EQ(schedule.StageOf(step), stage);
+      ASSERT_EQ(plan.first_sample, sample);
+      ASSERT_EQ(plan.tokens_before, static_cast<double>(token));
+      ASSERT_EQ(plan.sequences, BatchSequences(now.train(), static_cast<double>(token)));
+      ASSERT_EQ(plan.tokens, plan.sequences * now.data().sequence_length());
+      ASSERT_EQ(plan.learning_rate,
+                LearningRate(now.optimizer().learning_rate(), step - rate_step, static_cast<double>(token - rate_token)));
+      sample += plan.sequences;
+      token += plan.tokens;
+    }
+  }
+}
+
+// Warm-up, stable, decay: 1000 steps of 2048 tokens of which the last tenth decays; then the same again, from the peak.
+TEST(RunSchedule, DecaysAtTheEndOfItsTokensAndOfAStages) {
+  const std::string wsd = "peak: 1e-3 final: 1e-5 decay_fraction: 0.1 decay_shape: LINEAR";
+  const RunConfig once = Preset("quickstart_cpu", {"optimizer.learning_rate={" + wsd + " warmup_steps: 10}"});
+  const RunConfig twice = Preset("quickstart_cpu", {"optimizer.learning_rate={" + wsd + " warmup_steps: 10}", "train.steps=1500",
+                                                    "train.stage=[{from_step: 1000 learning_rate {" + wsd + "}}]"});
+  for (const RunConfig& config : {once, twice}) {
+    const RunSchedule schedule(config);
+    EXPECT_DOUBLE_EQ(schedule.At(4).learning_rate, 5e-4);
+    for (const int64_t step : {10, 500, 900}) EXPECT_EQ(schedule.At(step).learning_rate, 1e-3) << step;
+    EXPECT_NEAR(schedule.At(950).learning_rate, (1e-3 + 1e-5) / 2, 1e-15);
+    EXPECT_NEAR(schedule.At(999).learning_rate, 1e-5 + 9.9e-4 / 100, 1e-15);
+  }
+  const RunSchedule schedule(twice);
+  EXPECT_EQ(schedule.At(1000).learning_rate, 1e-3);
+  EXPECT_EQ(schedule.At(1450).learning_rate, 1e-3);
+  EXPECT_NEAR(schedule.At(1475).learning_rate, (1e-3 + 1e-5) / 2, 1e-15);
+  std::vector<int64_t> kept;
+  for (int64_t steps = 0; steps < 1500; ++steps)
+    if (schedule.KeepsAfter(steps)) kept.push_back(steps);
+  EXPECT_EQ(kept, (std::vector<int64_t>{901, 1000, 1451})) << "before the first step of a lower rate, and after the last";
+  const RunSchedule cosine(Preset("quickstart_cpu"));
+  for (int64_t steps = 0; steps < 1000; ++steps) ASSERT_FALSE(cosine.KeepsAfter(steps)) << "no constant part: nothing to keep";
+}
+
+// Of a run of 1000 steps of 2048 tokens.
+TEST(RunSchedule, StagesThatNoStepIsInAndDecaysThatAreCutShortAreRefused) {
+  const auto refusal = [](const std::string& stages, const std::vector<std::string>& more = {}) {
+    std::vector<std::string> overrides = {"train.stage=[" + stages + "]"};
+    overrides.insert(overrides.end(), more.begin(), more.end());
+    const absl::Status status = RunSchedule(Preset("quickstart_cpu", overrides)).CheckStages();
+    EXPECT_TRUE(status.ok() || ExitCodeOf(status) == ExitCode::kUsage) << status;
+    return std::string(status.message());
+  };
+  const std::string constant = "optimizer.learning_rate={peak: 1e-3}";
+  EXPECT_EQ(refusal("{from_step: 1}, {from_tokens: 2045952}"), "");
+  EXPECT_EQ(
+      refusal("{from_step: 1000}"),
+      "train.stage[0].from_step = 1000: the run ends before it, after 1000 steps and 2048000 tokens; let it begin earlier, or "
+      "the run be longer");
+  EXPECT_EQ(refusal("{from_step: 999}"), "");
+  EXPECT_THAT(refusal("{from_step: 5}, {from_tokens: 2045953}"),
+              StartsWith("train.stage[1].from_tokens = 2045953: the run ends"));
+  EXPECT_THAT(refusal("{from_tokens: 10000}, {from_step: 5}"),
+              StartsWith("train.stage[0].from_tokens = 10000: it has no step, for train.stage[1] begins at step 5; "));
+  EXPECT_EQ(refusal("{from_tokens: 10000}, {from_step: 6}"), "");
+  EXPECT_EQ(refusal("{from_step: 5000}", {"train.steps=10000000000", "train.dollars=3"}), "");
+
+  EXPECT_EQ(refusal("{from_step: 5}"), "") << "the decay goes on";
+  EXPECT_EQ(
+      refusal("{from_step: 5 learning_rate {peak: 1e-3}}"),
+      "optimizer.learning_rate.decay_tokens = 2048000: after constant_tokens = 0 it takes longer than the 10240 tokens until "
+      "the learning rate of train.stage[0]; make it shorter, or say decay_fraction");
+  const std::string rate = "learning_rate {peak: 1e-3 constant_tokens: 2048 decay_tokens: ";
+  EXPECT_EQ(refusal("{from_step: 990 " + rate + "18432}}", {constant}), "");
+  EXPECT_THAT(refusal("{from_step: 990 " + rate + "18433}}", {constant}),
+              AllOf(StartsWith("train.stage[0].learning_rate.decay_tokens = 18433: after constant_tokens = 2048 "),
+                    HasSubstr("the 20480 tokens until the end of the run;")));
+  EXPECT_THAT(refusal("{from_step: 980 " + rate + "18433}}, {from_step: 990 learning_rate {peak: 1e-5}}", {constant}),
+              HasSubstr("the 20480 tokens until the learning rate of train.stage[1];"));
+  EXPECT_EQ(refusal("{from_step: 990 learning_rate {peak: 1e-3 decay_fraction: 1}}", {constant}), "");
 }
 
 TEST(RunSchedule, AnEndlessRampCostsNothing) {
