@@ -75,7 +75,7 @@ absl::StatusOr<OpenedCheckpoint> OpenForUse(const CheckpointOptions& options, Ne
 }
 
 absl::StatusOr<LoadedStep> LoadStep(CheckpointReader& reader, const RunConfig& config, Communicator& host) {
-  JEVONS_RETURN_IF_ERROR(CheckStages(config, host.size()));
+  JEVONS_RETURN_IF_ERROR(CheckCut(config, host.size()));
   JEVONS_ASSIGN_OR_RETURN(const MeshShape shape, MeshShapeOn(config, host));
   SetWatchdogDeadline(config.parallel().watchdog_seconds());
   LoadedStep loaded;

@@ -7,22 +7,23 @@ set -euo pipefail
 jevons=$(realpath "$1") work=$2 trials=${3:-100}
 shift $(($# < 3 ? $# : 3))
 preset=$(realpath "$(dirname "$0")/../../configs/presets/context_extension_cpu.textproto")
-long=512 boundary=1500
+long=512 boundary=3000
 mkdir -p "$work"
 
-# Documents of small letters in which capital letters have digits, the same in all of a document: "...qxB7kf...". Behind a question mark a
-# capital that was there comes again: "?B7".
+# Documents of small letters in which eight capitals have digits, the same in all of a document: "...qxB7kf...". Behind a question mark a
+# capital that was there comes again: "?B7". Every second document has no small letters: where they are nearly all, so small a model does
+# not begin to look back within these steps.
 awk -v documents=14000 -v length_of=600 'BEGIN {
   srand(1)
   for (d = 0; d < documents; ++d) {
-    delete digit; known = ""; text = ""
+    delete digit; known = ""; text = ""; dense = d % 2 ? 1.25 : rand()
     while (length(text) < length_of) {
       x = rand()
-      if (x < 0.05) {
-        k = sprintf("%c", 65 + int(26 * rand()))
+      if (x < 0.3 * dense) {
+        k = length(known) < 8 ? sprintf("%c", 65 + int(26 * rand())) : substr(known, 1 + int(8 * rand()), 1)
         if (!(k in digit)) { digit[k] = int(10 * rand()); known = known k }
         text = text k digit[k]
-      } else if (x < 0.15 && known != "") {
+      } else if (x < 0.8 * dense && known != "") {
         k = substr(known, 1 + int(length(known) * rand()), 1)
         text = text "?" k digit[k]
       } else text = text sprintf("%c", 97 + int(26 * rand()))

@@ -28,12 +28,9 @@ absl::Status CheckHalves(const ParallelConfig& parallel, int world) {
       nearest > 0 ? absl::StrCat(nearest) : absl::StrFormat("none for %d ranks, but parallel.schedule = DUALPIPEV", world)));
 }
 
-absl::Status CheckStagePipeline(const RunConfig& config, int world) {
+absl::Status CheckMicroBatches(const RunConfig& config, int world) {
   const MeshShape mesh = MeshShapeOf(config, world);
-  JEVONS_RETURN_IF_ERROR(CheckHalves(config.parallel(), world));
-  JEVONS_ASSIGN_OR_RETURN(const Partition partition, Partition::Of(config));
-  if (partition.parts().size() == 1)  // which reads no cut: one that is meant for more stages is refused all the same
-    JEVONS_RETURN_IF_ERROR(CutIntoStages(config.model(), 1, config.parallel().stages()).status());
+  const Partition partition = Partition::Of(config).value();
   const auto takes = [&](int64_t count) { return partition.Shape(Rounds(mesh, count)).Validate(); };
   const int64_t count = MicroBatchCounts(config).back();
   const absl::Status legal = takes(count);
@@ -101,8 +98,17 @@ absl::StatusOr<MeshShape> MeshShapeOn(const RunConfig& config, const Communicato
   return OverNodes(config, shape, NodesOf(world, shape));
 }
 
+absl::Status CheckCut(const RunConfig& config, int world) {
+  JEVONS_RETURN_IF_ERROR(CheckHalves(config.parallel(), world));
+  JEVONS_ASSIGN_OR_RETURN(const Partition partition, Partition::Of(config));
+  if (partition.parts().size() > 1) return absl::OkStatus();
+  // One part reads no cut: one that is meant for more stages is refused all the same.
+  return CutIntoStages(config.model(), 1, config.parallel().stages()).status();
+}
+
 absl::Status CheckPipeline(const RunConfig& config, int world) {
-  for (const RunConfig& stage : StageConfigs(config)) JEVONS_RETURN_IF_ERROR(CheckStagePipeline(stage, world));
+  JEVONS_RETURN_IF_ERROR(CheckCut(config, world));
+  for (const RunConfig& stage : StageConfigs(config)) JEVONS_RETURN_IF_ERROR(CheckMicroBatches(stage, world));
   return absl::OkStatus();
 }
 

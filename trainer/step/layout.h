@@ -25,9 +25,11 @@ absl::StatusOr<MeshShape> OverNodes(const RunConfig& config, MeshShape shape, in
 // The mesh of a run.
 absl::StatusOr<MeshShape> MeshShapeOn(const RunConfig& config, const Communicator& world);
 
-// UsageError naming the field, its value and the nearest legal ones, unless the model can be cut into the pipeline's stages and the
-// schedule takes the micro-batches of the whole batch; smaller ones, while it grows, are made up with empty ones. config: valid for
-// `world` ranks.
+// UsageError naming the field, its value and the nearest legal ones, unless the model can be cut into the pipeline's stages. config: valid
+// for `world` ranks.
+absl::Status CheckCut(const RunConfig& config, int world);
+// Likewise, and unless the schedule takes the micro-batches of the whole batch, in every stage of the run; smaller ones, while it grows, are
+// made up with empty ones.
 absl::Status CheckPipeline(const RunConfig& config, int world);
 
 // Every number of micro-batches that a step of this stage may have.
