@@ -3,6 +3,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "configs/cluster.h"
 #include "configs/load.h"
@@ -83,9 +84,11 @@ absl::Status Search(const Options& options, const RunConfig& config, const Clust
 absl::Status PlanStatus(const Plan& plan, const SearchResult& others, const Candidate* nearest) {
   if (plan.fits()) return absl::OkStatus();
   const double excess = (plan.memory[plan.fullest].total() - plan.memory_limit()) / kGiB;
-  if (nearest == nullptr)
-    return UsageError(absl::StrFormat("this layout does not fit, %.1f GiB too much; nor does any other: %s", excess,
-                                      FitStatus(others).message()));
+  if (nearest == nullptr) {
+    const absl::Status by_formulas = FitStatus(others);  // which are the first stage's: counted are all
+    return UsageError(absl::StrFormat("this layout does not fit, %.1f GiB too much; nor does any other%s", excess,
+                                      by_formulas.ok() ? " that was counted" : absl::StrCat(": ", by_formulas.message())));
+  }
   return UsageError(absl::StrFormat(
       "this layout does not fit, %.1f GiB too much; the nearest that does%s: %s, %.3f s a step, by %s%s; --search lists all",
       excess, nearest->counted ? "" : " by formulas", nearest->layout.ToString(), nearest->step_seconds, SetText(*nearest),

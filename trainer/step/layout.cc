@@ -28,7 +28,7 @@ absl::Status CheckHalves(const ParallelConfig& parallel, int world) {
       nearest > 0 ? absl::StrCat(nearest) : absl::StrFormat("none for %d ranks, but parallel.schedule = DUALPIPEV", world)));
 }
 
-absl::Status CheckMicroBatches(const RunConfig& config, int world) {
+absl::Status CheckBatch(const RunConfig& config, int world) {
   const MeshShape mesh = MeshShapeOf(config, world);
   const Partition partition = Partition::Of(config).value();
   const auto takes = [&](int64_t count) { return partition.Shape(Rounds(mesh, count)).Validate(); };
@@ -108,7 +108,7 @@ absl::Status CheckCut(const RunConfig& config, int world) {
 
 absl::Status CheckPipeline(const RunConfig& config, int world) {
   JEVONS_RETURN_IF_ERROR(CheckCut(config, world));
-  for (const RunConfig& stage : StageConfigs(config)) JEVONS_RETURN_IF_ERROR(CheckMicroBatches(stage, world));
+  for (const RunConfig& stage : StageConfigs(config)) JEVONS_RETURN_IF_ERROR(CheckBatch(stage, world));
   return absl::OkStatus();
 }
 
