@@ -71,7 +71,8 @@ std::vector<FieldValues> DifferingFields(std::span<const RunConfig> configs) {
     }
   }
   std::vector<FieldValues> differing;
-  for (auto& [place, field] : fields) {
+  for (auto& entry : fields) {
+    FieldValues& field = entry.second;  // a name of its own: clang 14 lets no lambda see one of a structured binding
     const bool same =
         std::all_of(field.values.begin(), field.values.end(), [&](const std::string& value) { return value == field.values[0]; });
     if (!same && !absl::StartsWith(field.path, "run.")) differing.push_back(std::move(field));

@@ -38,7 +38,7 @@ lost the run goes on with the others, in a layout that is legal for them; one on
 records it, `jevons status RUN` shows it. SIGTERM, SIGINT and SIGUSR1 have the job save a checkpoint and stop. Exit codes are those of train:
   0, 75, 2, 3, 4  train's last, none of which a restart would change; of 3 where a damaged checkpoint is newest and an older one is good it
                   sets the damaged one aside and goes on
-  1, 5            the job failed, or a rank died or hung, and restarts are used up)";
+  1, 5            the job failed, or a rank died, hung or computed other bits, and restarts are used up)";
 
 struct Options {
   int64_t ranks = 1;

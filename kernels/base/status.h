@@ -24,7 +24,7 @@ enum class ExitCode : int {
   kUsage = 2,       // command line or config
   kIntegrity = 3,   // data or checkpoint damaged, missing, or not what the config says
   kNumerical = 4,   // NaN or Inf in a loss or gradient
-  kPeerLost = 5,    // a rank hangs or died
+  kPeerLost = 5,    // a rank hangs or died, or its machine computes other bits: another start may go well
   kPreempted = 75,  // stopped by a signal with a committed checkpoint (EX_TEMPFAIL): run the same command again
 };
 

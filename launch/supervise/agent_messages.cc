@@ -22,6 +22,7 @@ Json JsonOf(const RankState& s) {
           {"phase", static_cast<int>(s.phase)},
           {"action", s.action},
           {"exit", s.exit_code},
+          {"fault", s.at_fault},
           {"silence", s.longest_silence},
           {"wait", s.longest_wait},
           {"lives", s.lives},
@@ -41,6 +42,7 @@ RankState RankStateOf(const Json& json) {
   s.phase = PhaseNumbered(json.at("phase").get<int>());
   json.at("action").get_to(s.action);
   json.at("exit").get_to(s.exit_code);
+  json.at("fault").get_to(s.at_fault);
   json.at("silence").get_to(s.longest_silence);
   json.at("wait").get_to(s.longest_wait);
   json.at("lives").get_to(s.lives);

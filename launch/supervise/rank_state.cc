@@ -27,6 +27,7 @@ std::vector<RankState> RankStates(const HeartbeatFile& file) {
                       .phase = static_cast<Phase>(phase),
                       .action = ActionOf(line),
                       .exit_code = line.exit_code.load(kRelaxed),
+                      .at_fault = line.at_fault.load(kRelaxed) != 0,
                       .longest_silence = line.longest_silence[phase].load(kRelaxed),
                       .longest_wait = line.longest_wait[phase].load(kRelaxed),
                       .lives = facts.state != 0 && facts.state != 'Z' && facts.start == start,

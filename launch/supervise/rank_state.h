@@ -20,6 +20,7 @@ struct RankState {
   Phase phase = Phase::kOther;
   std::string action = {};
   int exit_code = -1;
+  bool at_fault = false;                         // by the ranks' verdict
   double longest_silence = 0, longest_wait = 0;  // seconds, of this phase; 0: it has not been seen
   bool lives = true;                             // its process still runs
   bool stopped = false;                          // by a signal

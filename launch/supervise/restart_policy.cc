@@ -2,13 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "absl/strings/str_format.h"
 #include "kernels/base/status.h"
 
 namespace jevons {
 
-RestartDecision RestartPolicy::Next(int exit_code, int64_t step) {
+RestartDecision RestartPolicy::Next(int exit_code, int64_t step, int64_t kept) {
   switch (static_cast<ExitCode>(exit_code)) {
     case ExitCode::kOk:
     case ExitCode::kPreempted: return {};
@@ -18,7 +19,9 @@ RestartDecision RestartPolicy::Next(int exit_code, int64_t step) {
     case ExitCode::kFailure:
     case ExitCode::kPeerLost: break;
   }
-  barren_ = furthest_ && step <= *furthest_ ? barren_ + 1 : 0;
+  const int64_t kept_before = std::exchange(kept_, kept);
+  const bool progress = !furthest_ || step > *furthest_ || kept > kept_before;
+  barren_ = progress ? 0 : barren_ + 1;
   furthest_ = std::max(step, furthest_.value_or(step));
   if (budget_ && restarts_ >= *budget_) return {.reason = absl::StrFormat("%d restarts are used up", *budget_)};
   if (!budget_ && barren_ >= kBarren) return {.reason = absl::StrFormat("%d restarts in a row brought no progress", kBarren)};

@@ -22,9 +22,10 @@ class RestartPolicy {
   // `budget`: restarts in all; none: as many as bring progress, and kBarren in a row that bring none.
   explicit RestartPolicy(std::optional<int> budget) : budget_(budget) {}
 
-  // A job ended with `exit_code` (ExitCode, or 128 + a signal) when `step` steps were done; -1: it did not come so far. Progress is a step
-  // beyond all that earlier failures had reached. Delays are 0 after progress, then 1, 2, 4 ... s.
-  RestartDecision Next(int exit_code, int64_t step);
+  // A job ended with `exit_code` (ExitCode, or 128 + a signal) when `step` steps were done; -1: it did not come so far. The newest checkpoint
+  // is of `kept` steps; -1: there is none. Progress is a checkpoint newer than the one at the last failure, also where a job before that had come
+  // farther and lost it; or a step beyond all that earlier failures had reached. Delays are 0 after progress, then 1, 2, 4 ... s.
+  RestartDecision Next(int exit_code, int64_t step, int64_t kept);
 
   int restarts() const { return restarts_; }
 
@@ -32,6 +33,7 @@ class RestartPolicy {
   const std::optional<int> budget_;
   int restarts_ = 0, barren_ = 0;
   std::optional<int64_t> furthest_;
+  int64_t kept_ = -1;
 };
 
 }  // namespace jevons

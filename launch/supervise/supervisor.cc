@@ -79,7 +79,7 @@ int Supervisor::Run() {
       if (!aside.ok()) LogError(aside.status().message());
       if (aside.ok() && *aside) judged = static_cast<int>(ExitCode::kFailure);  // another start will read another checkpoint
     }
-    const RestartDecision decision = policy_.Next(judged, step_);
+    const RestartDecision decision = policy_.Next(judged, step_, NewestStep());
     if (!decision.restart) {
       if (!decision.reason.empty())
         LogError(absl::StrFormat("the run is not started again: exit code %d, and %s", code, decision.reason));
@@ -151,13 +151,14 @@ absl::StatusOr<Supervisor::Outcome> Supervisor::RunJob() {
     const auto now = Clock::now();
     outcome = Look(Seconds(now - std::exchange(last, now)));
   }
-  if (outcome->host) roster_.Failed(*outcome->host, UnixSeconds());
   const bool lost = outcome->event == "lost";
   if (lost) roster_.Drop(*outcome->host, UnixSeconds());
   const bool any_rank = !roster_.Ranks().empty();
   roster_.KillRanks();
   // A launcher that waits for a lost host waits for long.
   JEVONS_RETURN_IF_ERROR(jobs_.End(any_rank, lost ? kLostPatience : Jobs::kPatience));
+  BlameMachine(*outcome);
+  if (outcome->host) roster_.Failed(*outcome->host, UnixSeconds());
   return *outcome;
 }
 
@@ -235,9 +236,21 @@ void Supervisor::PassSignalOn(bool ranks_have_come) {
 std::optional<Supervisor::Outcome> Supervisor::DeadRank(const std::vector<RankState>& ranks) const {
   const auto dead = std::find_if_not(ranks.begin(), ranks.end(), [](const RankState& state) { return state.lives; });
   if (dead == ranks.end() || dead->exit_code == 0) return std::nullopt;
-  if (std::any_of(ranks.begin(), ranks.end(), [](const RankState& state) { return state.exit_code > 0; })) return std::nullopt;
+  if (std::any_of(ranks.begin(), ranks.end(), [](const RankState& state) { return state.exit_code > 0 || state.at_fault; }))
+    return std::nullopt;
   return Outcome{
       .exit_code = static_cast<int>(ExitCode::kPeerLost), .event = "died", .rank = *dead, .host = dead->host, .detail = {}};
+}
+
+// Where the ranks have ended the job themselves because a machine computes other bits than it did, or than others.
+void Supervisor::BlameMachine(Outcome& outcome) {
+  if (outcome.host) return;
+  const std::vector<RankState> ranks = roster_.Ranks();
+  const auto found = std::find_if(ranks.begin(), ranks.end(), [](const RankState& state) { return state.at_fault; });
+  if (found == ranks.end()) return;
+  outcome.rank = *found;
+  outcome.host = found->host;
+  outcome.detail = "the ranks have found its machine at fault";
 }
 
 Supervisor::Outcome Supervisor::HungRank(const Hang& hang) {
@@ -270,12 +283,18 @@ absl::StatusOr<bool> Supervisor::SetDamagedAside() {
   JEVONS_ASSIGN_OR_RETURN(const NewestGood found, FindNewestGood(files, options_.run + "/checkpoints"));
   if (found.path.empty() || found.damaged.empty()) return false;
   for (const std::string& damaged : found.damaged) {
-    JEVONS_RETURN_IF_ERROR(files.Rename(damaged, damaged + ".damaged"));
-    journal_.Append({.event = "set_aside", .detail = damaged + ".damaged"});
+    JEVONS_ASSIGN_OR_RETURN(const std::string aside, jevons::SetDamagedAside(files, damaged));
+    journal_.Append({.event = "set_aside", .detail = aside});
+    LogWarning(absl::StrFormat("%s is damaged, and now called %s", damaged, aside));
   }
-  LogWarning(absl::StrFormat("damaged: %s (now with .damaged at the end); the run goes on from %s, the newest good checkpoint",
-                             absl::StrJoin(found.damaged, ", "), found.path));
+  LogWarning(absl::StrFormat("the run goes on from %s, the newest good checkpoint", found.path));
   return true;
+}
+
+// -1 where there is no checkpoint.
+int64_t Supervisor::NewestStep() const {
+  const absl::StatusOr<std::vector<int64_t>> steps = CommittedSteps(PosixFileSystem(), options_.run + "/checkpoints");
+  return steps.ok() && !steps->empty() ? steps->back() : -1;
 }
 
 // Makes the newest state that the memory has whole a checkpoint on disk, where it is newer than those.

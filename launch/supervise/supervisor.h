@@ -54,9 +54,11 @@ class Supervisor {
   void NoteTraining(const std::vector<RankState>& ranks);
   void PassSignalOn(bool ranks_have_come);
   std::optional<Outcome> DeadRank(const std::vector<RankState>& ranks) const;
+  void BlameMachine(Outcome& outcome);
   Outcome HungRank(const Hang& hang);
   void Record(const Outcome& outcome);
   absl::StatusOr<bool> SetDamagedAside();
+  int64_t NewestStep() const;
   void SaveFromMemory();
   bool Delay(double seconds);
 

@@ -106,6 +106,7 @@ absl::Status OpenHeartbeat(int rank, int ranks) {
   g_line->stage.store(HeartbeatStage::kStarting, kRelaxed);
   g_line->phase.store(0, kRelaxed);
   g_line->exit_code.store(-1, kRelaxed);
+  g_line->at_fault.store(0, kRelaxed);
   HeartbeatAction("");
   g_line->process_start.store(FactsOf(getpid()).start, kRelaxed);
   g_line->pid.store(getpid(), std::memory_order_release);
@@ -155,6 +156,10 @@ void HeartbeatEnding() {
   if (g_line == nullptr) return;
   Beat();
   g_line->stage.store(HeartbeatStage::kEnding, kRelaxed);
+}
+
+void HeartbeatFault() {
+  if (g_line != nullptr) g_line->at_fault.store(1, kRelaxed);
 }
 
 void HeartbeatExit(int exit_code) {

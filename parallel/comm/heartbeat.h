@@ -32,6 +32,7 @@ struct alignas(256) HeartbeatLine {
   std::atomic<HeartbeatStage> stage;
   std::atomic<int32_t> phase;       // as the trainer counts them
   std::atomic<int32_t> exit_code;   // with which it is about to end; -1: it is not
+  std::atomic<int32_t> at_fault;    // 1: its machine is, by the ranks' verdict; 0 else
   std::atomic<uint64_t> action[2];  // text, of the pipeline
   // The longest seconds, in each phase, without a sign of life, and without a change. Each change takes a thousandth off, so that one
   // stall is not remembered for ever. They outlive the process: the next one of this rank goes on with them.
@@ -53,6 +54,7 @@ bool HeartbeatIsOpen();                          // else nobody reads what an ac
 void HeartbeatAction(absl::string_view action);  // up to 16 characters of it
 void HeartbeatPoll();                            // it lives, and waits for another rank
 void HeartbeatEnding();                          // no step follows
+void HeartbeatFault();                           // the ranks have found its machine at fault
 void HeartbeatExit(int exit_code);
 
 // The file, as its maker or a reader sees it.

@@ -33,6 +33,8 @@ class WatchdogPhase {
   const char* outer_name_;
   double outer_times_;
 };
+// Such a phase's `times` where ranks wait for one that waits for a disk.
+inline constexpr double kDiskPatience = 12;
 // The training step that verdicts and heartbeats name; -1, "before the first step", unless set.
 void SetWatchdogStep(int64_t step);
 

@@ -14,7 +14,9 @@
 #include "absl/strings/str_join.h"
 #include "kernels/base/philox.h"
 #include "launch/supervise/host.h"
+#include "tests/support/process_memory.h"
 #include "tests/support/supervised_run.h"
+#include "trainer/checkpoint/reader.h"
 
 namespace jevons {
 namespace {
@@ -117,6 +119,62 @@ TEST_F(Supervise, WithoutASupervisorARunSaysThatNobodyKeepsItsMemory) {
   EXPECT_EQ(alone.exit_code, 0) << alone.err;
   EXPECT_THAT(alone.err, HasSubstr("jevons supervise"));
   EXPECT_FALSE(fs::exists(MemoryFolderOf(folder_ / "alone")));
+}
+
+// A bit turned in the memory of one rank of three, from outside: the ranks find it before it counts, the rank is named, and the run goes on.
+TEST_F(Supervise, AMachineAtFaultIsARestart) {
+  constexpr int kThree = 3;
+  // A token that never comes, and no decay: its row of the embedding stays as it is, and can be found.
+  const std::string no_decay = "optimizer.weight_decay=0";
+  auto supervisor =
+      Process::Start(Supervised("unsound", {}, {no_decay, "train.verify_replicas=1", "train.steps=100000"}, kThree, 1));
+  ASSERT_TRUE(supervisor.ok());
+  const Json status = WaitForStep("unsound", 6, kThree);
+  ASSERT_EQ(status["ranks"].size(), size_t{kThree});
+
+  const std::string checkpoints = folder_ / "unsound/checkpoints";
+  FileSystem& files = PosixFileSystem();
+  const int64_t newest = CommittedSteps(files, checkpoints).value().back();
+  auto reader = CheckpointReader::Open(files, CheckpointPath(files, checkpoints, newest).value());
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  const std::string name = "weight/model.embed_tokens.weight";
+  const auto embedding = std::find_if(reader->tensors().begin(), reader->tensors().end(),
+                                      [&](const TensorInfo& tensor) { return tensor.name == name; });
+  ASSERT_NE(embedding, reader->tensors().end());
+  constexpr int64_t kNever =
+      150;  // of the tokens that are one byte, in the order of data/tokenizer/byte_alphabet.h, one beyond ASCII
+  std::vector<float> row(static_cast<size_t>(embedding->shape[1]));
+  ASSERT_TRUE(reader
+                  ->Read(name, DType::kF32, embedding->shape, {kNever * embedding->shape[1], (kNever + 1) * embedding->shape[1]},
+                         row.data())
+                  .ok());
+
+  // Not of a rank that has the row's master too: what comes of that is the same on all ranks.
+  std::vector<size_t> copies;
+  for (const Json& rank : status["ranks"])
+    copies.push_back(FindInProcess(pid_t{rank["pid"]}, std::as_bytes(std::span(row))).size());
+  const auto victim = static_cast<size_t>(std::min_element(copies.begin(), copies.end()) - copies.begin());
+  const pid_t pid = status["ranks"][victim]["pid"];
+  ASSERT_GE(copies[victim], 1u);
+  // One that comes between the comparison and the new weights is overwritten, and no harm.
+  for (int i = 0; i < 500 && Events("unsound", "exit").empty(); ++i) {
+    for (const uintptr_t address : FindInProcess(pid, std::as_bytes(std::span(row)))) TurnBitOfProcess(pid, address);
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  ASSERT_EQ(Events("unsound", "exit").size(), 1u);
+  WaitForStep("unsound", 0, kThree);
+  kill(supervisor->pid(), SIGTERM);
+  const ProcessResult result = supervisor->Wait(kTimeout);
+  EXPECT_EQ(result.exit_code, 75) << result.err;
+  EXPECT_THAT(result.err, HasSubstr(absl::StrCat("model.embed_tokens.weight: rank ", victim, " (")));
+  ASSERT_EQ(Train(1, 1, "sound", {no_decay, absl::StrCat("train.steps=", NewestStep("unsound"))}).exit_code, 0);
+  EXPECT_EQ(Hash("unsound"), Hash("sound"));
+  const std::vector<Json> ends = Events("unsound", "exit");
+  ASSERT_EQ(ends.size(), 2u) << result.err;
+  EXPECT_EQ(ends[0]["exit"], 5);
+  EXPECT_EQ(ends[0]["rank"], victim) << ends[0];
+  EXPECT_THAT(std::string(ends[0]["detail"]), HasSubstr("machine at fault"));
+  EXPECT_EQ(Events("unsound", "start").size(), 2u);
 }
 
 TEST_F(Supervise, TrainMayFollowWithoutDashes) {

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "kernels/base/philox.h"
@@ -158,40 +159,58 @@ TEST_F(HangWatchTest, NobodyHangsWhereTheMachineWasStopped) {
 
 TEST(RestartPolicy, OnlyWhatMayGoBetterIsStartedAgain) {
   for (const int code : {0, 75, 2, 3, 4}) {
-    const RestartDecision decision = RestartPolicy(std::nullopt).Next(code, 10);
+    const RestartDecision decision = RestartPolicy(std::nullopt).Next(code, 10, 8);
     EXPECT_FALSE(decision.restart) << code;
     EXPECT_EQ(decision.reason.empty(), code == 0 || code == 75) << code;
   }
-  for (const int code : {1, 5, 128 + 9, 139}) EXPECT_TRUE(RestartPolicy(std::nullopt).Next(code, 10).restart) << code;
+  for (const int code : {1, 5, 128 + 9, 139}) EXPECT_TRUE(RestartPolicy(std::nullopt).Next(code, 10, 8).restart) << code;
 }
 
 TEST(RestartPolicy, WaitsLongerUntilThereIsProgressAndGivesUpWithoutIt) {
   RestartPolicy policy(std::nullopt);
   std::vector<double> delays;
   for (const int64_t step : {10, 10, 7, 11, 11, 12}) {
-    const RestartDecision decision = policy.Next(5, step);
+    const RestartDecision decision = policy.Next(5, step, 8);
     ASSERT_TRUE(decision.restart) << step;
     delays.push_back(decision.delay);
   }
   EXPECT_EQ(delays, (std::vector<double>{0, 1, 2, 0, 1, 0}));
-  for (int i = 0; i + 1 < RestartPolicy::kBarren; ++i) EXPECT_TRUE(policy.Next(5, -1).restart);
-  const RestartDecision last = policy.Next(5, -1);
+  for (int i = 0; i + 1 < RestartPolicy::kBarren; ++i) EXPECT_TRUE(policy.Next(5, -1, 8).restart);
+  const RestartDecision last = policy.Next(5, -1, 8);
   EXPECT_FALSE(last.restart);
   EXPECT_THAT(last.reason, HasSubstr("no progress"));
+}
+
+// A lost host, or a damaged checkpoint, may take a run back behind what it had reached.
+TEST(RestartPolicy, WhatIsMadeAgainAndKeptIsProgress) {
+  RestartPolicy policy(std::nullopt);
+  for (const auto& [step, kept, delay] : std::vector<std::tuple<int64_t, int64_t, double>>{{1000, 990, 0},
+                                                                                           {600, 500, 1},
+                                                                                           {601, 600, 0},
+                                                                                           {700, 699, 0},
+                                                                                           {701, 699, 1},
+                                                                                           {702, 701, 0},
+                                                                                           {702, 701, 1},
+                                                                                           {702, 700, 2}}) {
+    const RestartDecision decision = policy.Next(5, step, kept);
+    EXPECT_TRUE(decision.restart) << step;
+    EXPECT_EQ(decision.delay, delay) << step;
+  }
+  EXPECT_FALSE(policy.Next(5, 702, 700).restart);
 }
 
 TEST(RestartPolicy, ABudgetIsWhatIsSpent) {
   RestartPolicy policy(9);
   double longest = 0;
   for (int i = 0; i < 9; ++i) {
-    const RestartDecision decision = policy.Next(1, 3);
+    const RestartDecision decision = policy.Next(1, 3, -1);
     ASSERT_TRUE(decision.restart) << i;
     longest = std::max(longest, decision.delay);
   }
   EXPECT_EQ(longest, RestartPolicy::kLongestDelay);
-  EXPECT_FALSE(policy.Next(1, 1000).restart);
+  EXPECT_FALSE(policy.Next(1, 1000, -1).restart);
   EXPECT_EQ(policy.restarts(), 9);
-  EXPECT_FALSE(RestartPolicy(0).Next(5, 10).restart);
+  EXPECT_FALSE(RestartPolicy(0).Next(5, 10, 8).restart);
 }
 
 JournalEvent At(double time, const std::string& event, std::optional<int64_t> step = {}, std::optional<double> idle = {}) {

@@ -1,4 +1,4 @@
-// Disks that are full, slow or read-only under a real job. The disk is a tmpfs in a mount namespace of this process: it needs root.
+// Disks that are full or read-only under a real job. The disk is a tmpfs in a mount namespace of this process: it needs root.
 #include <gtest/gtest.h>
 #include <sched.h>
 #include <sys/mount.h>
@@ -105,19 +105,6 @@ TEST_F(Disks, OneThatIsReadOnly) {
   EXPECT_TRUE(absl::StrContains(fresh.err, "Read-only file system")) << fresh.err;
   Unmount();
   ReportTrials("read_only", 1, "all", "exit code 1, and the reason", "", HasFailure());
-}
-
-// Each fsync of a checkpoint takes longer than a rank waits for another.
-TEST_F(Disks, OneThatIsSlow) {
-  std::vector<std::string> command = Command(2, 2, "slow", {"parallel.watchdog_seconds=1", "train.steps=6"});
-  command.insert(command.begin(), {"env", absl::StrCat("LD_PRELOAD=", JEVONS_SLOW_DISK), "SLOW_FSYNC_MILLISECONDS=1500",
-                                   "SLOW_FSYNC_PATH=/checkpoints/"});
-  const ProcessResult slow = RunProcess(command, kTimeout);
-  EXPECT_EQ(slow.exit_code, 0) << slow.err;
-  ASSERT_EQ(Train(1, 1, "quick", {"train.steps=6"}).exit_code, 0);
-  EXPECT_EQ(Hash("slow"), Hash("quick"));
-  ReportTrials("slow_disk", 1, "all", "fsyncs of checkpoints of 1.5 s under a watchdog of 1 s: taken for what they are", "",
-               HasFailure());
 }
 
 }  // namespace

@@ -44,15 +44,15 @@ class Soak : public Supervise {
   }
 
   // Strikes a random rank at a random instant of the run's next steps, and waits until it goes on. A run that dies again and again without
-  // a step that is new is started later each time: so it makes one before.
-  static std::optional<Strike> StrikeOnce(const std::string& output, uint64_t number, int64_t& furthest) {
+  // progress is started later each time: so it makes a step that is new before.
+  static std::optional<Strike> StrikeOnce(const std::string& output, uint64_t number, bool stop, int64_t& furthest) {
     const Json status = WaitForStep(output, furthest + 1);
     const Json& ranks = status["ranks"];
     if (ranks.size() != kRanks) return std::nullopt;
     std::this_thread::sleep_for(std::chrono::microseconds(RandomBits(kSeed, 0, number) % 500'000));
     const size_t victim = RandomBits(kSeed, 1, number) % kRanks;
     const pid_t pid = ranks[victim]["pid"];
-    Strike strike{.stop = number % 4 == 3};
+    Strike strike{.stop = stop};
     strike.time = Now();
     if (kill(pid, strike.stop ? SIGSTOP : SIGKILL) != 0) return std::nullopt;
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
@@ -81,7 +81,7 @@ TEST_F(Soak, RanksDieAndHangAtRandomInstants) {
   std::vector<double> dead, hung, recovery;
   int64_t lost = 0, blamed = 0, furthest = 0;
   for (uint64_t number = 0; number < trials; ++number) {
-    const auto strike = StrikeOnce("soak", number, furthest);
+    const auto strike = StrikeOnce("soak", number, number % 4 == 3, furthest);
     if (!strike) {
       ++lost;
       continue;
@@ -117,6 +117,40 @@ TEST_F(Soak, RanksDieAndHangAtRandomInstants) {
                                same ? "the bits of a calm run" : "OTHER BITS", 100 * kept / wall,
                                wall / static_cast<double>(trials), each),
                absl::StrFormat("%.2f", 100 * (1 - each / kBetween)), lost + !same);
+}
+
+// The same with a copy of every step in memory, and nothing on disk.
+TEST_F(Soak, RanksDieAndTheirStepsAreInMemory) {
+  const auto trials = static_cast<uint64_t>(Trials(6));
+  std::vector<std::string> command =
+      Supervised("memory", {"--restarts", absl::StrCat(2 * trials)}, {"train.steps=100000000", "checkpoint.memory_interval=1"});
+  command.insert(command.end(), {"--set", "checkpoint.interval=100000000"});
+  auto supervisor = Process::Start(command);
+  ASSERT_TRUE(supervisor.ok());
+  std::vector<double> recovery, steps;
+  int64_t lost = 0, furthest = 0;
+  for (uint64_t number = 0; number < trials; ++number) {
+    if (const auto strike = StrikeOnce("memory", 1000 + number, /*stop=*/false, furthest)) {
+      recovery.push_back(strike->next_step - strike->time);
+    } else {
+      ++lost;
+    }
+  }
+  kill(supervisor->pid(), SIGTERM);
+  EXPECT_EQ(supervisor->Wait(kTimeout).exit_code, 75);
+  ASSERT_EQ(Train(1, 1, "calm", {absl::StrCat("train.steps=", NewestStep("memory"))}).exit_code, 0);
+  const bool same = Hash("memory") == Hash("calm");
+  EXPECT_TRUE(same);
+  const std::vector<Json> died = Events("memory", "died"), training = Events("memory", "training");
+  for (size_t i = 0; i < died.size() && i + 1 < training.size(); ++i)
+    steps.push_back(static_cast<double>(std::max(int64_t{0}, int64_t{died[i]["step"]} - int64_t{training[i + 1]["step"]})));
+  const std::string seeds = absl::StrFormat("%d:1000-%d", kSeed, 1000 + trials - 1);
+  ReportTrials("memory_recovery", static_cast<int64_t>(recovery.size()), seeds,
+               absl::StrFormat("p50 %.2f s, worst %.2f s%s", Percentile(recovery, 0.5), Percentile(recovery, 1),
+                               same ? "; the bits of a calm run" : "; OTHER BITS"),
+               absl::StrFormat("%.2f", Percentile(recovery, 0.95)), lost + !same);
+  ReportTrials("memory_steps", static_cast<int64_t>(steps.size()), seeds, absl::StrFormat("p50 %.0f", Percentile(steps, 0.5)),
+               absl::StrFormat("%.0f", Percentile(steps, 1)));
 }
 
 }  // namespace

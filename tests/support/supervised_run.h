@@ -25,9 +25,9 @@ class Supervise : public TrainCli {
   static constexpr int kRanks = 2;
 
   static std::vector<std::string> Supervised(const std::string& output, const std::vector<std::string>& options,
-                                             std::vector<std::string> overrides) {
+                                             std::vector<std::string> overrides, int ranks = kRanks, int ep = kRanks) {
     overrides.push_back("checkpoint.interval=2");
-    const std::vector<std::string> train = Command(kRanks, kRanks, output, overrides);
+    const std::vector<std::string> train = Command(ranks, ep, output, overrides);
     const auto program = std::find(train.begin(), train.end(), kJevons);
     std::vector<std::string> command = {kJevons, "supervise", "--launcher", absl::StrJoin(train.begin(), program, " ")};
     command.insert(command.end(), options.begin(), options.end());
@@ -41,16 +41,16 @@ class Supervise : public TrainCli {
     return status.is_object() ? status : Json{{"step", nullptr}, {"ranks", Json::array()}};
   }
   // Once all ranks train, and have made `step` steps.
-  static Json WaitForStep(const std::string& output, int64_t step) {
+  static Json WaitForStep(const std::string& output, int64_t step, size_t ranks = kRanks) {
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
     Json status = Status(output);
     const auto trains = [&](const Json& rank) { return rank["alive"] && rank["step"] >= step; };
     while (std::chrono::steady_clock::now() < deadline &&
-           !(status["ranks"].size() == kRanks && std::all_of(status["ranks"].begin(), status["ranks"].end(), trains))) {
+           !(status["ranks"].size() == ranks && std::all_of(status["ranks"].begin(), status["ranks"].end(), trains))) {
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
       status = Status(output);
     }
-    EXPECT_EQ(status["ranks"].size(), size_t{kRanks}) << status;
+    EXPECT_EQ(status["ranks"].size(), ranks) << status;
     return status;
   }
 

@@ -62,6 +62,17 @@ absl::StatusOr<std::vector<CommittedFolder>> ListCommitted(FileSystem& files, co
 
 absl::Status Retire(FileSystem& files, const std::string& path) { return files.Rename(path, path + kPartialSuffix); }
 
+absl::StatusOr<std::string> SetDamagedAside(FileSystem& files, const std::string& path) {
+  std::string aside = path + ".damaged";
+  for (int number = 1;; ++number) {
+    JEVONS_ASSIGN_OR_RETURN(const std::optional<FileInfo> taken, files.Stat(aside));
+    if (!taken) break;
+    aside = absl::StrCat(path, ".damaged-", number);
+  }
+  JEVONS_RETURN_IF_ERROR(files.Rename(path, aside));
+  return aside;
+}
+
 absl::Status RemovePartial(FileSystem& files, const std::string& directory) {
   JEVONS_ASSIGN_OR_RETURN(const std::vector<std::string> names, files.List(directory));
   bool durable = false;

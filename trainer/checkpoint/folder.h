@@ -39,6 +39,10 @@ absl::StatusOr<std::vector<CommittedFolder>> ListCommitted(FileSystem& files, co
 // remove.
 absl::Status Retire(FileSystem& files, const std::string& path);
 
+// Gives a damaged checkpoint another name, so that it is none any more and can be looked at: "step-00000012.damaged", or ".damaged-1" and so on where
+// that step has been damaged before. Returns the path that it has now.
+absl::StatusOr<std::string> SetDamagedAside(FileSystem& files, const std::string& path);
+
 // Removes all partial folders, once it is durable that they are partial: a power loss must not bring back the
 // name of a checkpoint whose files are gone. The error is that of the first which stays; the others go.
 absl::Status RemovePartial(FileSystem& files, const std::string& directory);

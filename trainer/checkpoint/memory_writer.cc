@@ -51,9 +51,10 @@ class MemoryWriter::Slot {
   Slot(const Slot&) = delete;
   Slot& operator=(const Slot&) = delete;
 
-  // No longer whole; room for `bytes`.
-  absl::Status Open(int64_t bytes) {
-    unlink((path_ + ".pb").c_str());
+  // No longer whole; room for `bytes` of the state after `step` steps.
+  absl::Status Open(int64_t step, int64_t bytes) {
+    Forget();
+    step_ = step;
     if (static_cast<size_t>(bytes) == size_) return absl::OkStatus();
     if (data_ != nullptr) munmap(std::exchange(data_, nullptr), std::exchange(size_, 0));
     const std::string path = path_ + ".bin";
@@ -75,6 +76,8 @@ class MemoryWriter::Slot {
     return absl::OkStatus();
   }
   std::span<std::byte> bytes() const { return {data_, size_}; }
+  int64_t step() const { return step_; }
+  void Forget() const { unlink((path_ + ".pb").c_str()); }
 
   // It is whole.
   absl::Status Close(absl::string_view index) const {
@@ -90,6 +93,7 @@ class MemoryWriter::Slot {
   const std::string path_;
   std::byte* data_ = nullptr;
   size_t size_ = 0;
+  int64_t step_ = 0;
 };
 
 struct MemoryWriter::Slots {
@@ -127,9 +131,9 @@ absl::Status MemoryWriter::Save(const CheckpointInfo& info, const std::vector<Te
   std::vector<int64_t> all_bytes(static_cast<size_t>(world_->size()));
   world_->AllGather(std::as_bytes(std::span(&bytes, 1)), std::as_writable_bytes(std::span(all_bytes)));
   Slot& slot = own_->slots[turn_];
-  absl::Status open = slot.Open(bytes);
+  absl::Status open = slot.Open(info.step, bytes);
   for (size_t w = 0; w < wards_.size() && open.ok(); ++w)
-    open = of_wards_[w]->slots[turn_].Open(all_bytes[static_cast<size_t>(wards_[w])]);
+    open = of_wards_[w]->slots[turn_].Open(info.step, all_bytes[static_cast<size_t>(wards_[w])]);
   JEVONS_RETURN_IF_ERROR(AgreeOnStatus(*world_, open));
   *index_ = StageSlices(slices, stream, RankFileName(world_->rank()), slot.bytes().data());
   SetInfo(info, index_.get());
@@ -171,6 +175,16 @@ absl::Status MemoryWriter::Finish() {
   if (has_buddies()) status.Update(SendIndexes());
   turn_ = 1 - turn_;
   return AgreeOnStatus(*world_, status);
+}
+
+void MemoryWriter::Forget(int64_t step) {
+  const auto forget = [step](const Slots& of) {
+    for (const Slot& slot : of.slots)
+      if (slot.step() >= step) slot.Forget();
+  };
+  forget(*own_);
+  for (const auto& of : of_wards_) forget(*of);
+  world_->Barrier();  // who goes on before may end the others
 }
 
 // A buddy's copy is whole once it has the hashes that its owner has made.

@@ -47,6 +47,8 @@ class MemoryWriter {
   absl::Status Poll();
   // Collective. Ends the save under way.
   absl::Status Finish();
+  // Collective, with none under way: saves of `step` and later are whole no more, on any host.
+  void Forget(int64_t step);
 
  private:
   // A file in memory, mapped, with an index beside it while it is whole.

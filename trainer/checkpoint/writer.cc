@@ -21,9 +21,6 @@
 namespace jevons {
 namespace {
 
-// A disk that stalls is no lost peer: ranks wait for each other's files so many times as long as for anything else.
-constexpr double kPatience = 12;
-
 // Adds the time until its end to `seconds`.
 class Stopwatch {
  public:
@@ -59,6 +56,7 @@ absl::Status CheckpointWriter::Begin(const CheckpointInfo& info, const std::vect
     LogWarning(absl::StrFormat("the checkpoint of step %d failed: %s", info_.step, previous.status().message()));
   }
   const Stopwatch stopwatch(stall_seconds_);
+  const WatchdogPhase phase("waiting for the folder of a checkpoint", kDiskPatience);
   info_ = info;
   partial_ = JoinPath(directory_, PartialName(info.step, epoch_));
   absl::Status ready = file_->Stage(slices, stream);
@@ -70,6 +68,7 @@ absl::Status CheckpointWriter::Begin(const CheckpointInfo& info, const std::vect
 }
 
 absl::Status CheckpointWriter::TakeOver() {
+  const WatchdogPhase phase("waiting for the folder of checkpoints", kDiskPatience);
   const absl::StatusOr<int64_t> taken = is_root() ? TakeEpoch(files_, directory_) : absl::StatusOr<int64_t>(0);
   JEVONS_RETURN_IF_ERROR(AgreeOnStatus(world_, taken.status()));
   epoch_ = *taken;
@@ -104,7 +103,7 @@ absl::StatusOr<std::optional<int64_t>> CheckpointWriter::Finish() {
 
 absl::StatusOr<std::optional<int64_t>> CheckpointWriter::Commit() {
   in_flight_ = false;
-  const WatchdogPhase phase("waiting for checkpoint files to be written", kPatience);
+  const WatchdogPhase phase("waiting for checkpoint files to be written", kDiskPatience);
   absl::Status status = AgreeOnStatus(world_, file_->Join());
   if (status.ok()) {
     const std::vector<std::string> indexes = GatherIndexes();

@@ -21,6 +21,10 @@ class MemoryCheckpoints {
   // Collective, after every step: `step` are done, and none follows where the run `ends`. Where a host's memory does not take them the run goes on
   // without. `info` is asked where one is due.
   void AfterStep(int64_t step, bool ends, TrainStep& state, const std::function<CheckpointInfo(int64_t step)>& info);
+  // Collective, after the last AfterStep: those of `step` steps and more are gone.
+  void Forget(int64_t step) {
+    if (writer_) writer_->Forget(step);
+  }
 
  private:
   std::optional<MemoryWriter> writer_;

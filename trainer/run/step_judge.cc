@@ -3,12 +3,14 @@
 #include <array>
 #include <bit>
 #include <cmath>
+#include <set>
 #include <span>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "parallel/comm/heartbeat.h"
 #include "parallel/comm/places.h"
 #include "trainer/checkpoint/agreement.h"
 
@@ -60,7 +62,7 @@ JudgedStep StepJudge::Run(const StepPlan& plan, const SampleBatch& batch) {
   StepResult result = step_.Compute(plan, batch);
   const std::string reason = Reason(result);
   if ((interval > 0 && (plan.step + 1) % interval == 0) || (!reason.empty() && policy == REPLAY)) {
-    judged.status = CheckReplicas(plan);
+    judged.status = Annotate(CheckReplicas(plan.step), absl::StrFormat("step %d was not applied", plan.step + 1));
     if (!judged.status.ok()) return judged;
   }
   if (reason.empty()) {
@@ -83,14 +85,19 @@ JudgedStep StepJudge::Run(const StepPlan& plan, const SampleBatch& batch) {
 }
 
 // A difference may be as old as the last time that there was none.
-absl::Status StepJudge::CheckReplicas(const StepPlan& plan) {
+absl::Status StepJudge::CheckReplicas(int64_t steps) {
   const absl::Status same = AgreeOnStatus(world_, step_.CompareReplicas());
   if (same.ok()) {
-    verified_ = plan.step;
+    verified_ = steps;
     return same;
   }
   suspect_ = *verified_ + 1;
-  return Annotate(same, absl::StrFormat("step %d was not applied: ranks do not have the same weights", plan.step + 1));
+  return Annotate(same, "ranks do not have the same weights");
+}
+
+absl::Status StepJudge::CheckBeforeSave(int64_t steps) {
+  if (config_.verify_replicas() == 0 && config_.bad_step().policy() != REPLAY) return absl::OkStatus();
+  return Annotate(CheckReplicas(steps), absl::StrFormat("after step %d, of which nothing is saved", steps));
 }
 
 // Ok where the bits are the same: then it was not chance.
@@ -104,17 +111,26 @@ absl::Status StepJudge::ComputeAgain(const StepPlan& plan, const SampleBatch& ba
   world_.AllGather(std::as_bytes(std::span(mine)), std::as_writable_bytes(std::span(all)));
   const std::vector<std::string> places = PlacesOf(world_, world_.rank());
   std::vector<std::string> others;
-  for (size_t r = 0; r < all.size(); ++r)
-    if (all[r][0] != all[r][1]) others.push_back(places[r]);
-  return NumericalError(absl::StrFormat(
+  std::set<int> machines;
+  for (size_t r = 0; r < all.size(); ++r) {
+    if (all[r][0] == all[r][1]) continue;
+    others.push_back(places[r]);
+    machines.insert(world_.NodeOf(static_cast<int>(r)));
+  }
+  std::string who =
+      "no rank's own contributions differ, but their sum does: what travels between ranks was damaged, or memory under it";
+  if (!others.empty()) {
+    const bool one = machines.size() == 1;
+    if (one && mine[0] != mine[1]) HeartbeatFault();
+    who = absl::StrFormat("%s contributed other bits; %s", absl::StrJoin(others, ", "),
+                          one ? "examine that machine, or start without it"
+                              : "one of them gave the others what was wrong, and which cannot be told: examine these machines");
+  }
+  world_.Barrier();  // before anyone ends the job all have told their heartbeats
+  return PeerLostError(absl::StrFormat(
       "step %d was not applied: %s, and other bits when it was computed again from the same weights and samples. A machine is at "
-      "fault, "
-      "not the data: %s",
-      plan.step + 1, bad.reason,
-      others.empty()
-          ? std::string("no rank's own contributions differ, but their sum does: what travels between ranks was damaged, or "
-                        "memory under it")
-          : absl::StrFormat("%s contributed other bits; examine it, or start without it", absl::StrJoin(others, ", "))));
+      "fault, not the data: %s",
+      plan.step + 1, bad.reason, who));
 }
 
 void StepJudge::Remember(const StepStats& stats) {

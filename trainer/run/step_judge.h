@@ -22,7 +22,7 @@ struct BadStep {
 struct JudgedStep {
   StepStats stats;             // of a bad step without load
   std::optional<BadStep> bad;  // it was not applied
-  absl::Status status;         // NumericalError on all ranks: the run ends here
+  absl::Status status;         // on all ranks: the run ends here. NumericalError; PeerLostError where a machine is at fault
 };
 
 class StepJudge {
@@ -34,6 +34,10 @@ class StepJudge {
   // Why what was computed is bad; empty where it is not.
   std::string Reason(const StepResult& result) const;
 
+  // Before a checkpoint of the weights after `steps` steps: where machines are examined (train.verify_replicas, REPLAY) only weights that all ranks
+  // have alike are saved, so that there is always a state to go back to. PeerLostError. Collective.
+  absl::Status CheckBeforeSave(int64_t steps);
+
   // After an error: it came from weights that are in every checkpoint of at least so many steps.
   int64_t suspect() const { return suspect_; }
 
@@ -42,7 +46,7 @@ class StepJudge {
   bool Parse(const std::string& bytes);
 
  private:
-  absl::Status CheckReplicas(const StepPlan& plan);
+  absl::Status CheckReplicas(int64_t steps);
   absl::Status ComputeAgain(const StepPlan& plan, const SampleBatch& batch, const StepResult& first, const BadStep& bad);
   void Remember(const StepStats& stats);
 

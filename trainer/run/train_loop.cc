@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -74,7 +75,7 @@ class Run {
   void KeepInMemory(int64_t step, bool ends) {
     memory_.AfterStep(step, ends, step_, [this](int64_t done) { return InfoAfter(done); });
   }
-  absl::Status StopAtNonFinite(const absl::Status& status, int64_t state);
+  absl::Status GoBack(const absl::Status& status, int64_t state);
   absl::Status ReportSave(const absl::StatusOr<std::optional<int64_t>>& committed, bool last);
 
   const TrainOptions& options_;
@@ -94,7 +95,12 @@ class Run {
   int64_t first_step_ = 0, saving_ = 0, done_ = 0;  // steps done: at the start, by what was last given to writer_, and now
 };
 
-// What one rank cannot open or read, none goes on without.
+// What one rank cannot open or read, none goes on without; and a slow disk is no lost peer.
+absl::Status OnDisk(Communicator& world, const std::function<absl::Status()>& work) {
+  const WatchdogPhase phase("opening the run's files", kDiskPatience);
+  return AgreeOnStatus(world, work());
+}
+
 absl::Status Run::Open() {
   std::optional<CheckpointReader> checkpoint;
   const auto open_checkpoint = [&]() -> absl::Status {
@@ -104,7 +110,7 @@ absl::Status Run::Open() {
     return KeepOrder(*checkpoint);
   };
   JEVONS_RETURN_IF_ERROR(writer_.TakeOver());
-  JEVONS_RETURN_IF_ERROR(OfferOlder(AgreeOnStatus(mesh_.world(), open_checkpoint())));
+  JEVONS_RETURN_IF_ERROR(OfferOlder(OnDisk(mesh_.world(), open_checkpoint)));
   if (options_.begins) options_.begins();
   std::optional<SampleStream> stream;
   const auto open_data = [&]() -> absl::Status {
@@ -119,10 +125,10 @@ absl::Status Run::Open() {
     JEVONS_ASSIGN_OR_RETURN(bytes_per_token_, ValidationBytesPerToken(options_.inputs));
     return absl::OkStatus();
   };
-  JEVONS_RETURN_IF_ERROR(AgreeOnStatus(mesh_.world(), open_data()));
+  JEVONS_RETURN_IF_ERROR(OnDisk(mesh_.world(), open_data));
   JEVONS_RETURN_IF_ERROR(AgreeOnBytes(mesh_.world(), "the training data's files are", stream->StateAt(0).Serialize()));
   if (checkpoint) {
-    JEVONS_RETURN_IF_ERROR(OfferOlder(AgreeOnStatus(mesh_.world(), Resume(*checkpoint, *stream))));
+    JEVONS_RETURN_IF_ERROR(OfferOlder(OnDisk(mesh_.world(), [&] { return Resume(*checkpoint, *stream); })));
     step_.RestoreWeights();
   } else {
     step_.Initialize();
@@ -133,10 +139,11 @@ absl::Status Run::Open() {
         absl::StrFormat("resumed after step %d from %s; the next sample is %d", first_step_, Checkpoints(), first.first_sample));
   if (const std::string warning = stream->OneDocumentWarning(first.sequences); root() && !warning.empty()) LogWarning(warning);
   const auto open_folder = [&]() -> absl::Status {
+    if (!root()) return absl::OkStatus();
     JEVONS_RETURN_IF_ERROR(KeepTokenizer(options_.inputs, options_.output));
     return log_.Open(first_step_);
   };
-  JEVONS_RETURN_IF_ERROR(AgreeOnStatus(mesh_.world(), root() ? open_folder() : absl::OkStatus()));
+  JEVONS_RETURN_IF_ERROR(OnDisk(mesh_.world(), open_folder));
   loader_ = std::make_unique<Loader>(*std::move(stream));
   memory_.Open(mesh_.world(), options_.memory_folder, config_.checkpoint().memory_interval(), writer_.epoch());
   return absl::OkStatus();
@@ -263,7 +270,7 @@ absl::Status Run::Loop() {
     step_.timer().Switch(Phase::kOther);
     const JudgedStep judged = judge_.Run(plan, *batch);
     if (judged.bad) log_.BadStep(plan, judged);
-    if (!judged.status.ok()) return StopAtNonFinite(judged.status, judge_.suspect());
+    if (!judged.status.ok()) return GoBack(judged.status, judge_.suspect());
     done_ = step + 1;
     if (!judged.bad) log_.Step(plan, judged.stats, std::chrono::duration<double>(Clock::now() - begin).count());
 
@@ -271,12 +278,14 @@ absl::Status Run::Loop() {
     const bool last = step + 1 == steps || ends.spent, stop = ends.signal;
     const int64_t eval = config_.train().eval_interval(), save = config_.checkpoint().interval();
     if (validation_ && (last || (eval > 0 && (step + 1) % eval == 0)))
-      if (const absl::Status status = Validate(step + 1); !status.ok()) return StopAtNonFinite(status, step + 1);
+      if (const absl::Status status = Validate(step + 1); !status.ok())
+        return absl::IsOutOfRange(status) ? GoBack(status, step + 1) : status;
     if (!judged.bad || last || stop) KeepInMemory(step + 1, last || stop);
     JEVONS_RETURN_IF_ERROR(ReportSave(writer_.Poll(), false));
     due = due || (save > 0 && (step + 1) % save == 0) || schedule_.KeepsAfter(step + 1);
     if (last || stop || (due && !judged.bad)) {
       due = false;
+      if (const absl::Status same = judge_.CheckBeforeSave(step + 1); !same.ok()) return GoBack(same, judge_.suspect());
       if (const absl::Status begun = Save(step + 1); !begun.ok()) JEVONS_RETURN_IF_ERROR(ReportSave(begun, last || stop));
     }
     if (!last && !stop) continue;
@@ -310,11 +319,12 @@ absl::Status Run::Validate(int64_t step) {
   return absl::OkStatus();
 }
 
-// After NaN or Inf, on every rank, in what was computed from the weights after `state` steps. A save of theirs that is under way is
-// given up: those before it stay. An older one is worth committing. `status` with where to go on from.
-absl::Status Run::StopAtNonFinite(const absl::Status& status, int64_t state) {
-  if (!absl::IsOutOfRange(status)) return status;
+// After NaN or Inf, on every rank, in what was computed from the weights after `state` steps, or where these may be a faulty machine's. A
+// save of theirs that is under way is given up, and their copy in memory: those before it stay. An older one is worth committing. `status`
+// with where to go on from.
+absl::Status Run::GoBack(const absl::Status& status, int64_t state) {
   KeepInMemory(state, /*ends=*/true);
+  memory_.Forget(state);
   if (saving_ < state) JEVONS_RETURN_IF_ERROR(ReportSave(writer_.Finish(), false));
   return root() ? AdviseToGoBack(status, Checkpoints(), state) : status;
 }
@@ -374,6 +384,7 @@ RunSummary Run::Summarize() const {
 absl::StatusOr<RunSummary> Train(const TrainOptions& options, Communicator& world) {
   FolderLock lock;
   const auto open_folder = [&]() -> absl::Status {
+    if (world.rank() > 0) return absl::OkStatus();
     std::error_code error;
     std::filesystem::create_directories(options.output + "/tensorboard", error);
     if (error)
@@ -381,7 +392,7 @@ absl::StatusOr<RunSummary> Train(const TrainOptions& options, Communicator& worl
           absl::StrFormat("%s: cannot make the folder: %s; choose another --output", options.output, error.message()));
     return lock.Take(options.output);
   };
-  JEVONS_RETURN_IF_ERROR(AgreeOnStatus(world, world.rank() == 0 ? open_folder() : absl::OkStatus()));
+  JEVONS_RETURN_IF_ERROR(OnDisk(world, open_folder));
   Run run(options, world);
   JEVONS_RETURN_IF_ERROR(run.Open());
   JEVONS_RETURN_IF_ERROR(run.Loop());

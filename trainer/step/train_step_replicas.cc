@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "parallel/comm/heartbeat.h"
 #include "parallel/comm/places.h"
 #include "parallel/hash.h"
 #include "trainer/step/train_step.h"
@@ -68,11 +69,12 @@ absl::Status Difference(const Replicated& group, size_t entry, int world_rank) {
   for (const auto& [hash, ranks] : holders)
     if (hash != most->first) others.insert(others.end(), ranks.begin(), ranks.end());
   const bool majority = 2 * most->second.size() > all.size();
-  return NumericalError(absl::StrFormat("%s: %s ha%s other bits than %s; %s", group.names[entry], absl::StrJoin(others, ", "),
-                                        others.size() == 1 ? "s" : "ve", absl::StrJoin(most->second, ", "),
-                                        majority
-                                            ? "memory or processor there have lost some: start without that machine"
-                                            : "which of them lost some cannot be told: examine the memory of these machines"));
+  if (majority && group.hashes[entry] != most->first) HeartbeatFault();
+  return PeerLostError(absl::StrFormat("%s: %s ha%s other bits than %s; %s", group.names[entry], absl::StrJoin(others, ", "),
+                                       others.size() == 1 ? "s" : "ve", absl::StrJoin(most->second, ", "),
+                                       majority
+                                           ? "memory or processor there have lost some: start without that machine"
+                                           : "which of them lost some cannot be told: examine the memory of these machines"));
 }
 
 }  // namespace

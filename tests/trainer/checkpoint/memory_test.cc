@@ -126,6 +126,20 @@ TEST_F(MemoryCheckpoint, AHostThatIsLostHasLeftItsRanksCopiesWithBuddies) {
   }
 }
 
+TEST_F(MemoryCheckpoint, WhatIsForgottenIsWholeOnNoHost) {
+  OnRanks({0, 0, 1}, [&](MemoryWriter& writer, Communicator& world) {
+    for (int64_t step = 1; step <= 3; ++step) ASSERT_EQ(Save(writer, TestState(step), world), absl::OkStatus());
+    EXPECT_EQ(writer.Finish(), absl::OkStatus());
+    writer.Forget(4);
+    EXPECT_THAT(StepsOf(NewestWhole(PartsOf({0, 1}), -1)), ElementsAre(3, 3, 3));
+    world.Barrier();
+    writer.Forget(3);
+    for (const auto& hosts : {std::vector{0, 1}, {0}, {1}})
+      EXPECT_THAT(StepsOf(NewestWhole(PartsOf(hosts), -1)), ElementsAre(2, 2, 2));
+    world.Barrier();
+  });
+}
+
 TEST(Buddies, AreOnAnotherHostAndSharedOut) {
   EXPECT_THAT(BuddiesOf(std::vector{7, 7, 7}), IsEmpty());
   EXPECT_THAT(BuddiesOf(std::vector{0, 0, 5, 5}), ElementsAre(2, 3, 0, 1));

@@ -8,8 +8,7 @@
 #include <functional>
 #include <limits>
 
-#include "tests/support/layout_run.h"
-#include "tests/support/watched_group.h"
+#include "tests/support/judged_run.h"
 
 namespace jevons {
 namespace {
@@ -17,92 +16,6 @@ namespace {
 using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
-
-// A world that tells when its ranks first agree on something: for a judge between the two times that it computes a step, when it has compared
-// the replicas.
-class ListeningWorld final : public WatchedGroup {
- public:
-  using WatchedGroup::WatchedGroup;
-  void AllReduceMax(std::span<int64_t> values) override {
-    if (heard) heard();
-    WatchedGroup::AllReduceMax(values);
-  }
-  std::function<void()> heard;
-};
-
-// What happens on one rank before a step.
-struct Spoilt {
-  std::function<void(TrainStep&step, SampleBatch&batch)> spoil, mend;  // mend: after the step
-  int rank = 1;
-  int64_t step = 4;
-  bool only_first = false;  // mended before the step is computed again
-};
-
-struct Judged {
-  std::vector<std::vector<JudgedStep>> steps;  // [ranks][steps until the end]
-  std::vector<int64_t> suspects;               // [ranks]
-  std::map<std::string, std::vector<uint8_t>> state;
-};
-
-constexpr int64_t kSteps = 7;
-
-// `left_out`: a step that is not even computed.
-Judged RunJudged(RunConfig config, const RunLayout& layout, const std::vector<Spoilt>& spoilt, int64_t left_out = -1,
-                 int64_t steps = kSteps) {
-  layout.Set(*config.mutable_parallel());
-  Judged judged;
-  judged.steps.resize(static_cast<size_t>(layout.ranks));
-  judged.suspects.resize(static_cast<size_t>(layout.ranks));
-  std::mutex mutex;
-  RunLoopback(layout.ranks, [&](Communicator& world) {
-    omp_set_num_threads(layout.threads);
-    Mesh mesh(world, MeshShapeOn(config, world).value());
-    TrainStep step(config, mesh);
-    step.Initialize();
-    ListeningWorld listening(world);
-    StepJudge judge(config.train(), step, listening);
-    std::vector<JudgedStep>& mine = judged.steps[static_cast<size_t>(world.rank())];
-    for (int64_t i = 0; i < steps && (mine.empty() || mine.back().status.ok()); ++i) {
-      const StepPlan plan{.step = i,
-                          .first_sample = i * config.train().batch_sequences(),
-                          .sequences = config.train().batch_sequences(),
-                          .tokens_before = 0,
-                          .learning_rate = 1e-2,
-                          .gamma = 0.01,
-                          .mtp_weight = 0.3};
-      SampleBatch batch = BatchOf(step, plan, config.model().vocab_size());
-      if (i == left_out) continue;
-      const Spoilt* now = nullptr;
-      for (const Spoilt& one : spoilt)
-        if (one.step == i && one.rank == world.rank()) now = &one;
-      if (now != nullptr) now->spoil(step, batch);
-      bool mended = now == nullptr;
-      const auto mend = [&] {
-        if (!std::exchange(mended, true)) now->mend(step, batch);
-      };
-      if (now != nullptr && now->only_first) listening.heard = mend;
-      mine.push_back(judge.Run(plan, batch));
-      mend();
-    }
-    judged.suspects[static_cast<size_t>(world.rank())] = judge.suspect();
-    const std::lock_guard lock(mutex);
-    for (const StateSlice& slice : step.State()) {
-      const auto size = static_cast<size_t>(SizeOf(slice.data.dtype));
-      std::vector<uint8_t>& bytes = judged.state[slice.name];
-      bytes.resize(static_cast<size_t>(slice.shape.size()) * size, 0xAB);
-      std::memcpy(bytes.data() + static_cast<size_t>(slice.elements.begin) * size, slice.data.data,
-                  static_cast<size_t>(slice.elements.size()) * size);
-    }
-  });
-  return judged;
-}
-
-size_t ParamNamed(const TrainStep& step, const std::string& name) {
-  for (size_t p = 0; p < step.weights().specs().size(); ++p)
-    if (step.weights().specs()[p].name == name) return p;
-  ADD_FAILURE() << name;
-  return 0;
-}
 
 // The first element of a weight becomes something else for one step.
 Spoilt SpoiltWeight(const std::string& name, float value, int rank = 1, int64_t step = 4) {
@@ -123,19 +36,6 @@ Spoilt SpoiltSamples() {
   return {.spoil = [=](TrainStep&,
                        SampleBatch& batch) { *kept = std::exchange(batch.tokens, std::vector<int32_t>(batch.tokens.size(), 3)); },
           .mend = [=](TrainStep&, SampleBatch& batch) { batch.tokens = *kept; }};
-}
-
-RunConfig With(BadStepPolicy policy) {
-  RunConfig config = TinyRun(8, 1);
-  config.mutable_train()->mutable_bad_step()->set_policy(policy);
-  return config;
-}
-
-RunConfig Spiking(BadStepPolicy policy) {
-  RunConfig config = With(policy);
-  config.mutable_train()->mutable_bad_step()->set_spike_sigmas(3);
-  config.mutable_train()->mutable_bad_step()->set_spike_window(4);
-  return config;
 }
 
 const float kNan = std::numeric_limits<float>::quiet_NaN();
@@ -246,16 +146,29 @@ TEST(StepJudge, ReplayBlamesTheRankThatComputesOtherBits) {
   ExpectAgreement(judged);
   ASSERT_EQ(judged.steps[0].size(), 5u);
   const std::string message(judged.steps[0].back().status.message());
-  EXPECT_EQ(ExitCodeOf(judged.steps[0].back().status), ExitCode::kNumerical);
+  EXPECT_EQ(ExitCodeOf(judged.steps[0].back().status), ExitCode::kPeerLost);
   EXPECT_THAT(message, AllOf(HasSubstr("step 5 was not applied: "), HasSubstr("A machine is at fault, not the data: rank 1 ("),
                              HasSubstr("contributed other bits"), Not(HasSubstr("rank 0"))));
   EXPECT_EQ(judged.suspects[0], 5) << "the weights are good: a checkpoint of them too";
+}
+
+// With experts over ranks a wrong row of one makes what others compute of it wrong.
+TEST(StepJudge, ReplayBlamesNobodyWhereSeveralMachinesComputeOtherBits) {
+  Spoilt once = SpoiltSamples();
+  once.only_first = true;
+  const Judged judged = RunJudged(Spiking(REPLAY), {2, 2, 1}, {once});
+  ExpectAgreement(judged);
+  ASSERT_EQ(judged.steps[0].size(), 5u);
+  EXPECT_EQ(ExitCodeOf(judged.steps[0].back().status), ExitCode::kPeerLost);
+  EXPECT_THAT(std::string(judged.steps[0].back().status.message()),
+              AllOf(HasSubstr("rank 0 ("), HasSubstr("rank 1 ("), HasSubstr("which cannot be told")));
 }
 
 // Equal bits twice do not clear a machine whose weights are no longer the others'.
 TEST(StepJudge, ReplayComparesTheWeights) {
   const Judged judged = RunJudged(With(REPLAY), {3, 1, 1}, {SpoiltWeight("model.norm.weight", kNan)});
   ExpectAgreement(judged);
+  EXPECT_EQ(ExitCodeOf(judged.steps[0].back().status), ExitCode::kPeerLost);
   EXPECT_THAT(std::string(judged.steps[0].back().status.message()),
               AllOf(HasSubstr("step 5 was not applied: ranks do not have the same weights: model.norm.weight: rank 1 ("),
                     HasSubstr("has other bits than rank 0 (")));
@@ -307,10 +220,50 @@ TEST(StepJudge, AFlippedBitIsFoundWithinAStep) {
     const Judged judged = RunJudged(config, one.layout, {one.flipped});
     ExpectAgreement(judged);
     ASSERT_EQ(judged.steps[0].size(), 4u);
-    EXPECT_EQ(ExitCodeOf(judged.steps[0].back().status), ExitCode::kNumerical);
+    EXPECT_EQ(ExitCodeOf(judged.steps[0].back().status), ExitCode::kPeerLost);
     EXPECT_THAT(std::string(judged.steps[0].back().status.message()), HasSubstr(one.name));
     EXPECT_EQ(judged.suspects[0], 3) << "after two steps all was well";
     EXPECT_EQ(RunJudged(config, one.layout, {}).steps[0].size(), static_cast<size_t>(kSteps)) << "a false alarm";
+  }
+}
+
+// What is saved was compared, however rarely steps are.
+TEST(StepJudge, OnlyWeightsThatAllRanksHaveAlikeAreSaved) {
+  RunConfig config = TinyRun(8, 1);
+  const auto before_saves = [&] {
+    std::vector<absl::Status> statuses;
+    RunLoopback(3, [&](Communicator& world) {
+      Mesh mesh(world, MeshShapeOn(config, world).value());
+      TrainStep step(config, mesh);
+      step.Initialize();
+      StepJudge judge(config.train(), step, world);
+      std::vector<absl::Status> mine;
+      for (int64_t i = 0; i < 3; ++i) {
+        const StepPlan plan{.step = i,
+                            .first_sample = 8 * i,
+                            .sequences = 8,
+                            .tokens_before = 0,
+                            .learning_rate = 1e-2,
+                            .gamma = 0.01,
+                            .mtp_weight = 0.3};
+        ASSERT_TRUE(judge.Run(plan, BatchOf(step, plan, config.model().vocab_size())).status.ok());
+        if (i == 2 && world.rank() == 1) *static_cast<uint8_t*>(step.weights().bias(0).data) ^= 1;
+        mine.push_back(judge.CheckBeforeSave(i + 1));
+      }
+      EXPECT_EQ(judge.suspect(), mine.back().ok() ? 0 : 3);
+      if (world.rank() == 2) statuses = mine;
+    });
+    return statuses;
+  };
+  for (const absl::Status& status : before_saves()) EXPECT_TRUE(status.ok()) << "nobody looks";
+  config.mutable_train()->set_verify_replicas(100);
+  for (const bool replay : {false, true}) {
+    if (replay) config = With(REPLAY);
+    const std::vector<absl::Status> statuses = before_saves();
+    EXPECT_TRUE(statuses[0].ok() && statuses[1].ok()) << statuses[0] << statuses[1];
+    EXPECT_EQ(ExitCodeOf(statuses[2]), ExitCode::kPeerLost);
+    EXPECT_THAT(std::string(statuses[2].message()),
+                AllOf(HasSubstr("after step 3, of which nothing is saved"), HasSubstr("e_score_correction_bias: rank 1 (")));
   }
 }
 
