@@ -164,7 +164,7 @@ first_part() {
       jevons bench step --config configs/presets/small_h100.textproto --steps 4
   done
   stage bf16-speed 15 bench.txt 'BF16' "$run" cuda_bench BF16
-  stage train-cpu 40 train.txt '^cpu:' "$run" bash tests/gpu/train.sh jevons "$work/run" cpu
+  stage train-cpu 60 train.txt '^cpu:' "$run" bash tests/gpu/train.sh jevons "$work/run" cpu
   stage train-gpu 40 train.txt '^gpu' "$run" bash tests/gpu/train.sh jevons "$work/run" gpu 1
   stage mem-speed 20 bench.txt 'GB/s' "$run" cuda_bench ''
 }
@@ -173,7 +173,7 @@ second_part() {
   stage facts 10 facts.txt '^(NVIDIA|no nvidia|missing)' bash -c "$(declare -f facts); run=$run; facts"
   tests products 40 20 tests.txt $kernels '*/cublaslt:*/wgmma:*Wgmma*:*Attention*'
   stage nccl 40 nccl.txt 'PASSED|FAILED|ok' "$run" mpirun -np 2 sh tests/gpu/nccl_env.sh nccl_gpu_2_test
-  stage train-cpu 30 train.txt '^cpu:' "$run" bash tests/gpu/train.sh jevons "$work/run" cpu
+  stage train-cpu 60 train.txt '^cpu:' "$run" bash tests/gpu/train.sh jevons "$work/run" cpu
   stage train-nccl 40 train.txt '^gpu' "$run" bash tests/gpu/train.sh jevons "$work/run" gpu 2
   if command -v compute-sanitizer >/dev/null; then
     stage racecheck 60 sanitizer.txt 'RACECHECK SUMMARY|hazard' env JEVONS_CUDA_REPEATS=1 "$run" compute-sanitizer --tool racecheck \
