@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <fstream>
+#include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -177,14 +178,18 @@ absl::StatusOr<std::vector<HostSlots>> ParseHostfile(const std::string& text, co
         absl::StrSplit(line.substr(0, line.find('#')), absl::ByAnyChar(" \t\r"), absl::SkipEmpty());
     if (words.empty()) continue;
     HostSlots host{.name = words[0].substr(words[0].rfind('@') + 1)};  // npos + 1 is 0
+    if (host.name.empty()) return UsageError(absl::StrFormat("%s: %s: no host follows the user", path, words[0]));
     for (const absl::string_view word : words)
       if (absl::StartsWith(word, "slots=") && (!absl::SimpleAtoi(word.substr(6), &host.slots) || host.slots < 1))
         return UsageError(absl::StrFormat("%s: %s of %s: must be a number from 1 on", path, word, host.name));
     const auto known = std::find_if(hosts.begin(), hosts.end(), [&](const HostSlots& other) { return other.name == host.name; });
-    if (known == hosts.end())
+    if (known == hosts.end()) {
       hosts.push_back(host);
-    else
+    } else if (known->slots > std::numeric_limits<int64_t>::max() - host.slots) {
+      return UsageError(absl::StrFormat("%s: %s has too many slots", path, host.name));
+    } else {
       known->slots += host.slots;
+    }
   }
   if (hosts.empty()) return UsageError(absl::StrFormat("%s: names no host; a line is \"node1 slots=8\"", path));
   return hosts;

@@ -10,6 +10,16 @@ namespace jevons {
 
 using Json = nlohmann::json;
 
+namespace {
+
+// Throws where it is no integer: not every number with a fraction has one.
+template <typename T>
+void Take(const Json& json, const char* name, T& value) {
+  value = static_cast<T>(json.at(name).get_ref<const Json::number_integer_t&>());
+}
+
+}  // namespace
+
 Json JsonOf(const RankState& s) {
   return {{"rank", s.rank},
           {"pid", s.pid},
@@ -31,17 +41,19 @@ Json JsonOf(const RankState& s) {
 
 RankState RankStateOf(const Json& json) {
   RankState s;
-  json.at("rank").get_to(s.rank);
-  json.at("pid").get_to(s.pid);
-  json.at("start").get_to(s.process_start);
-  json.at("changed").get_to(s.changed);
-  json.at("alive").get_to(s.alive);
-  json.at("step").get_to(s.step);
-  json.at("steps").get_to(s.steps);
-  s.stage = static_cast<HeartbeatStage>(json.at("stage").get<int>());
-  s.phase = PhaseNumbered(json.at("phase").get<int>());
+  Take(json, "rank", s.rank);
+  Take(json, "pid", s.pid);
+  Take(json, "start", s.process_start);
+  Take(json, "changed", s.changed);
+  Take(json, "alive", s.alive);
+  Take(json, "step", s.step);
+  Take(json, "steps", s.steps);
+  Take(json, "stage", s.stage);
+  int64_t phase = 0;
+  Take(json, "phase", phase);
+  s.phase = PhaseNumbered(phase);
   json.at("action").get_to(s.action);
-  json.at("exit").get_to(s.exit_code);
+  Take(json, "exit", s.exit_code);
   json.at("fault").get_to(s.at_fault);
   json.at("silence").get_to(s.longest_silence);
   json.at("wait").get_to(s.longest_wait);
@@ -56,10 +68,10 @@ Json JsonOf(const MemoryPart& p) {
 
 MemoryPart MemoryPartOf(const Json& json) {
   MemoryPart p;
-  json.at("step").get_to(p.step);
-  json.at("epoch").get_to(p.epoch);
-  json.at("rank").get_to(p.rank);
-  json.at("ranks").get_to(p.ranks);
+  Take(json, "step", p.step);
+  Take(json, "epoch", p.epoch);
+  Take(json, "rank", p.rank);
+  Take(json, "ranks", p.ranks);
   json.at("path").get_to(p.path);
   return p;
 }

@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <type_traits>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -29,7 +30,13 @@ void Put(Json& json, const char* name, const std::optional<T>& value) {
 
 template <typename T>
 void Get(const Json& json, const char* name, std::optional<T>& value) {
-  if (const auto found = json.find(name); found != json.end() && found->is_number()) value = found->get<T>();
+  const auto found = json.find(name);
+  if (found == json.end()) return;
+  if constexpr (std::is_integral_v<T>) {
+    if (found->is_number_integer() && std::in_range<T>(found->template get<int64_t>())) value = found->template get<T>();
+  } else if (found->is_number()) {
+    value = found->template get<T>();
+  }
 }
 
 std::string TextOr(const Json& json, const char* name) {

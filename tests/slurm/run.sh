@@ -163,7 +163,7 @@ hash_of() { "$program" inspect "$root/$1" --hash 2>/dev/null || echo none; }
 job=  # the one of Slurm's that is tried
 state() { squeue -h -j "$job" -o %T 2>/dev/null || true; }
 in_state() { [[ $(state) == "$1" ]]; }
-over() { [[ ! $(state) =~ ^(PENDING|RUNNING|COMPLETING|REQUEUED|CONFIGURING)$ ]]; }
+over() { scontrol show job "$job" | grep -qE 'JobState=(COMPLETED|FAILED|CANCELLED|TIMEOUT|OUT_OF_MEMORY) '; }  # where nobody answers it is not
 has_step() { grep -q "\"step\":$2," "$root/$1/metrics.jsonl"; }
 stopped_at() { sed -n 's/.*stopped by a signal after step \([0-9]*\).*/\1/p' "$root/log/job-$1" | head -n 1; }
 
