@@ -172,11 +172,8 @@ TEST_F(Supervise, AMachineAtFaultIsARestart) {
   const std::vector<Json> ends = Events("unsound", "exit");
   ASSERT_EQ(ends.size(), 2u) << result.err;
   EXPECT_EQ(ends[0]["exit"], 5);
-  // The supervisor may see the ranks' end before their last words reach it: then the journal names nobody, and never another.
-  if (ends[0].contains("rank")) {
-    EXPECT_EQ(ends[0]["rank"], victim) << ends[0];
-    EXPECT_THAT(std::string(ends[0]["detail"]), HasSubstr("machine at fault"));
-  }
+  EXPECT_EQ(ends[0].value("rank", size_t{99}), victim) << ends[0];
+  EXPECT_THAT(ends[0].value("detail", ""), HasSubstr("machine at fault"));
   EXPECT_EQ(Events("unsound", "start").size(), 2u);
 }
 
