@@ -31,7 +31,7 @@ constexpr int64_t kMostRequestBytes = int64_t{4} << 30;
 constexpr char kExamples[] =
     "jevons score --checkpoint run --tokens tokens.safetensors --output scores.safetensors --logits\n"
     "mpirun -np 4 jevons score --checkpoint run --jsonl requests.jsonl > scores.jsonl\n"
-    "jevons score --checkpoint run --task next_verse.jsonl --task word_order.jsonl";
+    "jevons score --checkpoint run --task next_line.jsonl --task word_order.jsonl";
 
 struct Options {
   CheckpointOptions checkpoint;

@@ -13,7 +13,7 @@ class Quarantine {
   static constexpr int kFailures = 2;      // within kMemory
   static constexpr double kMemory = 3600;  // seconds for which a failure counts
 
-  // A rank on `host` died or hung, or the host was lost. `now` in seconds.
+  // A rank on `host` died, hung or was found to compute other bits, or the host was lost. `now` in seconds.
   void Failed(const std::string& host, double now) { failures_[host].push_back(now); }
   bool Holds(const std::string& host, double now) const;
 
