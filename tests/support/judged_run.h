@@ -60,13 +60,7 @@ inline Judged RunJudged(RunConfig config, const RunLayout& layout, const std::ve
     StepJudge judge(config.train(), step, listening);
     std::vector<JudgedStep>& mine = judged.steps[static_cast<size_t>(world.rank())];
     for (int64_t i = 0; i < steps && (mine.empty() || mine.back().status.ok()); ++i) {
-      const StepPlan plan{.step = i,
-                          .first_sample = i * config.train().batch_sequences(),
-                          .sequences = config.train().batch_sequences(),
-                          .tokens_before = 0,
-                          .learning_rate = 1e-2,
-                          .gamma = 0.01,
-                          .mtp_weight = 0.3};
+      const StepPlan plan = StepAt(i, config);
       SampleBatch batch = BatchOf(step, plan, config.model().vocab_size());
       if (i == left_out) continue;
       const Spoilt* now = nullptr;
@@ -83,13 +77,7 @@ inline Judged RunJudged(RunConfig config, const RunLayout& layout, const std::ve
     }
     judged.suspects[static_cast<size_t>(world.rank())] = judge.suspect();
     const std::lock_guard lock(mutex);
-    for (const StateSlice& slice : step.State()) {
-      const auto size = static_cast<size_t>(SizeOf(slice.data.dtype));
-      std::vector<uint8_t>& bytes = judged.state[slice.name];
-      bytes.resize(static_cast<size_t>(slice.shape.size()) * size, 0xAB);
-      std::memcpy(bytes.data() + static_cast<size_t>(slice.elements.begin) * size, slice.data.data,
-                  static_cast<size_t>(slice.elements.size()) * size);
-    }
+    AddState(step, judged.state);
   });
   return judged;
 }

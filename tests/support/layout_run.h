@@ -74,6 +74,27 @@ inline SampleBatch BatchOf(const TrainStep& step, const StepPlan& plan, int64_t 
   return batch;
 }
 
+inline StepPlan StepAt(int64_t step, const RunConfig& config) {
+  return {.step = step,
+          .first_sample = step * config.train().batch_sequences(),
+          .sequences = config.train().batch_sequences(),
+          .tokens_before = 0,
+          .learning_rate = 1e-2,
+          .gamma = 0.01,
+          .mtp_weight = 0.3};
+}
+
+// Adds this rank's slices of the state; what no rank has added yet is 0xAB.
+inline void AddState(const TrainStep& step, std::map<std::string, std::vector<uint8_t>>& state) {
+  for (const StateSlice& slice : step.State()) {
+    const auto size = static_cast<size_t>(SizeOf(slice.data.dtype));
+    std::vector<uint8_t>& bytes = state[slice.name];
+    bytes.resize(static_cast<size_t>(slice.shape.size()) * size, 0xAB);
+    std::memcpy(bytes.data() + static_cast<size_t>(slice.elements.begin) * size, slice.data.data,
+                static_cast<size_t>(slice.elements.size()) * size);
+  }
+}
+
 inline Outcome RunSteps(RunConfig config, const RunLayout& layout, int steps) {
   layout.Set(*config.mutable_parallel());
   Outcome outcome;
@@ -84,13 +105,7 @@ inline Outcome RunSteps(RunConfig config, const RunLayout& layout, int steps) {
     TrainStep step(config, mesh);
     step.Initialize();
     for (int i = 0; i < steps; ++i) {
-      const StepPlan plan{.step = i,
-                          .first_sample = i * config.train().batch_sequences(),
-                          .sequences = config.train().batch_sequences(),
-                          .tokens_before = 0,
-                          .learning_rate = 1e-2,
-                          .gamma = 0.01,
-                          .mtp_weight = 0.3};
+      const StepPlan plan = StepAt(i, config);
       const auto stats = step.Run(plan, BatchOf(step, plan, config.model().vocab_size(), config.data().document_mask()));
       ASSERT_TRUE(stats.ok()) << stats.status();
       const std::lock_guard lock(mutex);
@@ -100,13 +115,7 @@ inline Outcome RunSteps(RunConfig config, const RunLayout& layout, int steps) {
       outcome.loads = stats->loads;
     }
     const std::lock_guard lock(mutex);
-    for (const StateSlice& slice : step.State()) {
-      const auto size = static_cast<size_t>(SizeOf(slice.data.dtype));
-      std::vector<uint8_t>& bytes = outcome.state[slice.name];
-      bytes.resize(static_cast<size_t>(slice.shape.size()) * size, 0xAB);
-      std::memcpy(bytes.data() + static_cast<size_t>(slice.elements.begin) * size, slice.data.data,
-                  static_cast<size_t>(slice.elements.size()) * size);
-    }
+    AddState(step, outcome.state);
   });
   return outcome;
 }

@@ -239,13 +239,7 @@ TEST(StepJudge, OnlyWeightsThatAllRanksHaveAlikeAreSaved) {
       StepJudge judge(config.train(), step, world);
       std::vector<absl::Status> mine;
       for (int64_t i = 0; i < 3; ++i) {
-        const StepPlan plan{.step = i,
-                            .first_sample = 8 * i,
-                            .sequences = 8,
-                            .tokens_before = 0,
-                            .learning_rate = 1e-2,
-                            .gamma = 0.01,
-                            .mtp_weight = 0.3};
+        const StepPlan plan = StepAt(i, config);
         ASSERT_TRUE(judge.Run(plan, BatchOf(step, plan, config.model().vocab_size())).status.ok());
         if (i == 2 && world.rank() == 1) *static_cast<uint8_t*>(step.weights().bias(0).data) ^= 1;
         mine.push_back(judge.CheckBeforeSave(i + 1));
