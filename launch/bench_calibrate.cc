@@ -12,9 +12,9 @@
 #include "kernels/cpu/fma_peak.h"
 #include "launch/cli.h"
 #include "launch/machine.h"
+#include "launch/measure_dispatch.h"
 #include "launch/measure_kernels.h"
 #include "launch/runtime.h"
-#include "parallel/comm/bandwidth.h"
 
 namespace jevons {
 namespace {
@@ -71,11 +71,7 @@ Measurements Measure(const RunConfig& config, const Options& options, Communicat
   m.peak_tflops = MeasureFmaPeak(m.threads) / 1e3;
   world.Barrier();
   MeasureKernels(Stream(), typical ? TypicalSizes() : SizesOf(config), m);
-  if (world.size() == 1) return m;
-  m.exchange_seconds = MeasureAllToAll(world, 1024, 50).seconds;
-  if (m.ranks_per_node > 1) m.exchange_gbs = MeasureAllToAll(world, int64_t{4} << 20, 20, Peers::kSameNode).gigabytes_per_second;
-  if (m.ranks > m.ranks_per_node)
-    m.network_gbs = MeasureAllToAll(world, int64_t{1} << 20, 10, Peers::kOtherNodes).gigabytes_per_second;
+  MeasureDispatch(typical ? nullptr : &config, world, m);
   return m;
 }
 

@@ -38,6 +38,7 @@ constexpr double kGiB = 1024.0 * 1024 * 1024;
 struct Options {
   ConfigOptions config;
   std::string cluster, reproduce, validate, trace, html;
+  double imbalance = Constants().expert_imbalance;
   bool json = false, stages = false, constants = false, search = false;
   int shown = 10;
 };
@@ -99,7 +100,7 @@ absl::Status PlanStatus(const Plan& plan, const SearchResult& others, const Cand
 void CountMemory(const RunConfig& config, Plan& plan) {
   const auto mesh = MeshOn(config, plan.cluster, plan.layout);
   if (!mesh.ok()) return;
-  const auto planned = PlanPipelineMemory(config, *mesh, Constants().expert_imbalance);
+  const auto planned = PlanPipelineMemory(config, *mesh, plan.constants.expert_imbalance);
   if (!planned.ok()) return;
   std::vector<MemoryPlan> counted;
   for (const auto& [use, ledger] : *planned) {
@@ -124,7 +125,9 @@ absl::Status PlanRun(const Options& options) {
   JEVONS_RETURN_IF_ERROR(
       ValidateLayout(LayoutOf(config, cluster.gpus()), model, cluster));  // before the cut, which depends on it
   JEVONS_ASSIGN_OR_RETURN(const Layout layout, CutLayoutOf(config, cluster.gpus()));
-  JEVONS_ASSIGN_OR_RETURN(Plan plan, MakePlan(model, layout, cluster));
+  Constants constants;
+  constants.expert_imbalance = options.imbalance;
+  JEVONS_ASSIGN_OR_RETURN(Plan plan, MakePlan(model, layout, cluster, constants));
   CountMemory(config, plan);
   const double tokens = RunTokens(config);
   if (!options.trace.empty()) JEVONS_RETURN_IF_ERROR(WriteFile(options.trace, TraceJson(plan)));
@@ -202,6 +205,13 @@ void RegisterPlan(CLI::App& program, int* exit_code) {
                               ->excludes(reproduce);
   command->add_option("--trace", options->trace, "write the simulated step for chrome://tracing or Perfetto")->type_name("FILE");
   command->add_option("--html", options->html, "write one page with time line and breakdown")->type_name("FILE");
+  CLI::Option* imbalance = command
+                               ->add_option("--imbalance", options->imbalance,
+                                            "rows of the fullest rank of an expert-parallel group, relative to the mean")
+                               ->check(CLI::Range(1.0, 100.0))
+                               ->capture_default_str()
+                               ->excludes(search);
+  for (CLI::Option* other : {reproduce, validate}) imbalance->excludes(other);
   command->add_flag("--json", options->json, "print JSON");
   command->add_flag("--stages", options->stages, "also: which layers lie on which stage");
   command->add_flag("--constants", options->constants, "also: the model's constants and their sources");

@@ -74,8 +74,9 @@ struct Times {
 };
 
 // A step of micro-batches, the best of some.
-template <typename Group>
-Times RunLists(Communicator& world, Group& ep, bool pairs) {
+// watch: what says Now(), waited and busy of ep.
+template <typename Watch>
+Times RunLists(Communicator& world, Communicator& ep, Watch& watch, bool pairs) {
   omp_set_num_threads(1);
   const ModelConfig config = BenchModel();
   ModelHarness harness(config, kLength, ep);
@@ -104,11 +105,11 @@ Times RunLists(Communicator& world, Group& ep, bool pairs) {
     first.Begin(step);
     second.Begin(step);
     world.Barrier();
-    const double begin = ep.Now(), waited = ep.waited, busy = ep.busy;
+    const double begin = watch.Now(), waited = watch.waited, busy = watch.busy;
     executor.Run();
-    const Times times{.wall = (ep.Now() - begin) / kMicroBatches,
-                      .waited = (ep.waited - waited) / kMicroBatches,
-                      .busy = (ep.busy - busy) / kMicroBatches};
+    const Times times{.wall = (watch.Now() - begin) / kMicroBatches,
+                      .waited = (watch.waited - waited) / kMicroBatches,
+                      .busy = (watch.busy - busy) / kMicroBatches};
     if (times.wall < best.wall) best = times;
   }
   return best;
@@ -125,7 +126,7 @@ void RunOverMpi(Communicator& world) {
       const auto group = world.Split(0, "ep");
       if (background) group->MoveInBackground();
       TimedGroup ep(*group);
-      const Times times = RunLists(world, ep, pairs);
+      const Times times = RunLists(world, ep, ep, pairs);
       if (world.rank() == 0) Print(background ? "MPI, moved on by a thread" : "MPI", pairs, times);
     }
   }
@@ -136,9 +137,9 @@ void RunOverModel(const std::string& name, double bytes_per_second, bool asks) {
     LinkMeeting meeting;
     RunLoopback(2, [&](Communicator& world) {
       const auto group = world.Split(0, "ep");
-      LinkGroup ep(
-          *group, meeting, {bytes_per_second, bytes_per_second}, [] { return Clock(CLOCK_THREAD_CPUTIME_ID); }, asks);
-      const Times times = RunLists(world, ep, pairs);
+      LinkClock clock([] { return Clock(CLOCK_THREAD_CPUTIME_ID); });
+      LinkGroup ep(*group, meeting, {bytes_per_second, bytes_per_second}, clock, asks);
+      const Times times = RunLists(world, ep, clock, pairs);
       if (world.rank() == 0) Print(name, pairs, times);
     });
   }

@@ -26,22 +26,34 @@ struct LinkRates {
   double local = 0, network = 0;
 };
 
-// A rank's clock goes on while it computes, as `computed` says, and jumps where it waits. A transfer begins when all ranks have begun it and
-// its link is free of the one before; where the link `asks`, as MPI does, no earlier than its reader waits for it.
+// What a rank's groups have in common: its clock, which goes on while it computes, as `computed` says, and jumps where it waits, and its
+// links, each of which is free when it has carried the transfer before.
+struct LinkClock {
+  explicit LinkClock(std::function<double()> computed) : computed(std::move(computed)), uncounted(this->computed()) {}
+  double Now() const { return computed() - uncounted + waited; }
+  static constexpr size_t kLinks = 2;
+  const std::function<double()> computed;
+  double uncounted, waited = 0, busy = 0;  // seconds; busy: of the links
+  std::array<double, kLinks> free{};
+};
+
+// A transfer begins when all ranks have begun it and its link is free of the one before; where the link `asks`, as MPI does, no earlier
+// than its reader waits for it.
 class LinkGroup : public WatchedGroup {
  public:
-  LinkGroup(Communicator& group, LinkMeeting& meeting, LinkRates rates, std::function<double()> computed, bool asks = false)
-      : WatchedGroup(group), meeting_(meeting), rates_{rates.local, rates.network}, computed_(std::move(computed)), asks_(asks) {}
+  // across: each of its ranks is on another node, whatever the group says. clock: outlives the group.
+  LinkGroup(Communicator& group, LinkMeeting& meeting, LinkRates rates, LinkClock& clock, bool asks = false, bool across = false)
+      : WatchedGroup(group), meeting_(meeting), rates_{rates.local, rates.network}, clock_(clock), asks_(asks), across_(across) {}
 
-  double Now() const { return computed_() - uncounted_ + waited; }
   CommRequest BeginAllToAllV(const Stream& stream, std::span<const Exchange> exchanges) override {
-    const double now = Now();
+    const double now = clock_.Now();
     const CommRequest request = WatchedGroup::BeginAllToAllV(stream, exchanges);
     std::array<int64_t, kLinks> out{}, in{};
     for (const Exchange& exchange : exchanges) {
       for (int peer = 0; peer < size(); ++peer) {
         if (peer == rank()) continue;
-        const size_t link = NodeOf(peer) == NodeOf(rank()) ? 0 : 1;
+        const bool near = !across_ && NodeOf(peer) == NodeOf(rank());
+        const size_t link = near ? 0 : 1;
         out[link] += exchange.send_bytes[static_cast<size_t>(peer)];
         in[link] += exchange.recv_bytes[static_cast<size_t>(peer)];
       }
@@ -56,9 +68,9 @@ class LinkGroup : public WatchedGroup {
     return request;
   }
   void Wait(const Stream& stream, CommRequest request) override {
-    const double now = Now(), computed = computed_();
+    const double now = clock_.Now(), computed = clock_.computed();
     WatchedGroup::Wait(stream, request);
-    uncounted_ += computed_() - computed;
+    clock_.uncounted += clock_.computed() - computed;
     const std::lock_guard<std::mutex> lock(meeting_.mutex);
     const std::vector<double>& begun = meeting_.begun.at(request.id);
     const double begin = std::max(*std::max_element(begun.begin(), begun.end()), asks_ ? now : 0);
@@ -66,24 +78,21 @@ class LinkGroup : public WatchedGroup {
     for (size_t link = 0; link < kLinks; ++link) {
       const double seconds = seconds_.at(request.id)[link];
       if (seconds == 0) continue;
-      free_[link] = std::max(begin, free_[link]) + seconds;
-      end = std::max(end, free_[link]);
-      busy += seconds;
+      clock_.free[link] = std::max(begin, clock_.free[link]) + seconds;
+      end = std::max(end, clock_.free[link]);
+      clock_.busy += seconds;
     }
-    waited += std::max(0.0, end - now);
+    clock_.waited += std::max(0.0, end - now);
   }
 
-  double waited = 0, busy = 0;  // seconds; busy: of the links
-
  private:
-  static constexpr size_t kLinks = 2;
+  static constexpr size_t kLinks = LinkClock::kLinks;
   LinkMeeting& meeting_;
   const std::array<double, kLinks> rates_;
-  const std::function<double()> computed_;
+  LinkClock& clock_;
   const bool asks_;
+  const bool across_;
   std::map<int64_t, std::array<double, kLinks>> seconds_;
-  std::array<double, kLinks> free_{};
-  double uncounted_ = computed_();
 };
 
 }  // namespace jevons

@@ -37,13 +37,16 @@ Phases Block::Forward(const LayerContext& outer, const BlockWeights& w, const Ro
     moe_->ForwardDispatch(ctx, w.moe, normed, saved.moe, transfer);
     stats.received_rows = saved.moe.handle.receive_rows;
     moe_->ForwardShared(ctx, w.moe, normed, y, saved.moe);
-    moe_->Advance(ctx, saved.moe, transfer);
   }
+  co_await NextPhase();
+  if (!dense()) moe_->Advance(ctx, saved.moe, transfer);
   co_await NextPhase();
   if (dense())
     FfnForward(ctx, w.ffn, normed, y, WriteMode::kOverwrite, saved.ffn);
   else
     moe_->ForwardExperts(ctx, w.moe, saved.moe, transfer);
+  co_await NextPhase();
+  if (!dense()) moe_->Advance(ctx, saved.moe, transfer);
   co_await NextPhase();
   if (!dense()) moe_->ForwardCombine(ctx, saved.moe, transfer, y);
   Add(ctx.ops, y, saved.h, y);
@@ -79,10 +82,12 @@ Phases Block::BackwardInput(const LayerContext& outer, const BlockWeights& w, co
   else
     moe_->BackwardExperts(ctx, w.moe, saved.moe, transfer);
   co_await NextPhase();
+  if (!dense()) moe_->AdvanceExperts(ctx, w.moe, saved.moe, transfer);
+  co_await NextPhase();
   if (!dense()) moe_->BackwardDispatch(ctx, w.moe, rows, h_normed, saved.moe, balance_scale, transfer, d_normed);
   Copy(ctx.ops, dy, dh);
   NormBackward(ctx, d_normed, saved.h, w.post_attention_norm, rstd, dh, WriteMode::kAdd);
-
+  co_await NextPhase();
   NormInput(ctx, w, saved.x, x_normed, rstd);
   attention_.BackwardInput(ctx, w.attention, rows, dh, x_normed, saved.attention, d_normed);
   Copy(ctx.ops, dh, dx);

@@ -1,20 +1,22 @@
 // A transformer block: h = x + attention(norm(x)); y = h + ffn(norm(h)), the FFN dense or a mixture of experts.
 //
-// Both passes are four phases, split at communication (trainer/DESIGN.md, contract 4). A dense block has the same, with nothing to
+// Both passes are six phases, split at communication (trainer/DESIGN.md, contract 4). A dense block has the same, with nothing to
 // communicate, so that the blocks of two micro-batches that are zipped meet phase by phase:
 //
 //   forward                                             backward
 //   attention, gate, counts begin to be exchanged       gradients begin to travel to the experts
-//   rows begin to travel to the experts; shared         shared experts
-//   experts, their results begin to travel back         experts, their gradients begin to travel back
-//   sum of the results                                  sum of those; attention
+//   rows begin to travel to the experts; shared         shared experts; the gradients' second hop begins
+//   their second hop begins                             experts, their gradients begin to travel back; weight gradients of down
+//   experts, their results begin to travel back         the second hop of these begins; weight gradients of gate and up
+//   their second hop begins                             sum of what came; gate, norm
+//   sum of the results                                  attention
 //
-// Where tokens are forwarded, the second hop on the way to the experts begins after the shared ones, that of the way back where the
-// results are summed.
+// Second hops are those of forwarded tokens; straight ones have none.
 //
 // Zipped, the backward first, each transfer has products of the other micro-batch beside it, in the order of the report's trace
 // (3.2.1, figure 4): gradients out beside attention, counts beside the shared experts' backward, rows out beside the experts' backward, gradients back beside
-// their weight gradients and the experts' forward, results back beside attention's backward.
+// their weight gradients and the experts' forward, results back beside attention's backward. Of forwarded ones these are the hops over the network; those
+// inside a node, in the same order, beside the shared experts' forward, the weight gradients of gate and up, those of down, and the gate's backward.
 #ifndef JEVONS_TRAINER_MODEL_BLOCK_H_
 #define JEVONS_TRAINER_MODEL_BLOCK_H_
 

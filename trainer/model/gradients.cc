@@ -25,11 +25,6 @@ int64_t BytesOf(const WeightStore& weights, SumType sums) {
 
 }  // namespace
 
-SumType SumsOf(const RunConfig& config) {
-  if (config.parallel().has_sums()) return config.parallel().sums();
-  return config.parallel().backend() == CUDA ? CHAIN : EXACT;
-}
-
 FixedPoint StepFixedPoint(double scale, int64_t contributions) {
   return {.shift = kMeanGradientBits - std::ilogb(scale),
           .limit = kRange / static_cast<double>(std::max<int64_t>(1, contributions))};

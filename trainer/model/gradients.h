@@ -15,9 +15,6 @@
 
 namespace jevons {
 
-// As asked for; EXACT on the CPU and CHAIN on CUDA where nothing is.
-SumType SumsOf(const RunConfig& config);
-
 // How a step whose loss is taken times `scale`, a power of two, sums exactly. A unit is 2^-50 of the mean gradient: an element may
 // reach 2^12, and still has 17 bits at 1e-10. Each of a sum's contributions, at most `contributions` over all ranks, may take
 // its part of the range.

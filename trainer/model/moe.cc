@@ -192,8 +192,13 @@ void Moe::BackwardExperts(const LayerContext& ctx, const MoeWeights& w, const Mo
   const Activation gradient = KeptGradient(ctx, d_gate_up, w.gate_up.plan);
   ExpertsBackwardInput(ctx, segments, gradient, w.gate_up, dx);
   PushExpertGradients(ctx, saved, dy, activated, w.down);
-  PushExpertGradients(ctx, saved, gradient, saved.until_w.received, w.gate_up);
   Combine(ctx, saved.handle, dx, d_weights, transfer);
+  transfer.rows = gradient;
+}
+
+void Moe::AdvanceExperts(const LayerContext& ctx, const MoeWeights& w, const MoeSaved& saved, MoeTransfer& transfer) const {
+  Advance(ctx, saved, transfer);
+  PushExpertGradients(ctx, saved, transfer.rows, saved.until_w.received, w.gate_up);
 }
 
 void Moe::BackwardDispatch(const LayerContext& ctx, const MoeWeights& w, const RowLayout& rows, const Tensor& x,

@@ -44,7 +44,8 @@ struct MoeSaved {
 
 // Transfers under way between two phases.
 struct MoeTransfer {
-  Activation rows;    // at the experts: [., H], in FP8 its codes only
+  Activation
+      rows;  // at the experts: [., H], in FP8 its codes only; of a backward pass on its way back the gradient of gate_up's outputs
   Tensor row_values;  // at the experts, where they travel too, [., 1] FP32
   RowTransfer under_way;
 };
@@ -60,7 +61,7 @@ class Moe {
   // Sends the rows to their experts.
   void ForwardDispatch(const LayerContext& ctx, const MoeWeights& w, const Tensor& x, MoeSaved& saved,
                        MoeTransfer& transfer) const;
-  // Rows on their way to experts, forward or backward: their second hop begins, where they take two.
+  // Rows on their way, to the experts or back from them: their second hop begins, where they take two.
   void Advance(const LayerContext& ctx, const MoeSaved& saved, MoeTransfer& transfer) const;
   // y: [T,H] = shared(x), while the rows travel.
   void ForwardShared(const LayerContext& ctx, const MoeWeights& w, const Tensor& x, const Tensor& y, MoeSaved& saved) const;
@@ -75,6 +76,9 @@ class Moe {
   void BackwardShared(const LayerContext& ctx, const MoeWeights& w, const Tensor& dy, const Tensor& x, const MoeSaved& saved,
                       const Tensor& dx) const;  // dx overwritten
   void BackwardExperts(const LayerContext& ctx, const MoeWeights& w, const MoeSaved& saved, MoeTransfer& transfer) const;
+  // The second hop of what goes back, with gate_up's weight gradient put off until now: BackwardExperts has put off that of down, so that
+  // each hop has one beside it.
+  void AdvanceExperts(const LayerContext& ctx, const MoeWeights& w, const MoeSaved& saved, MoeTransfer& transfer) const;
   void BackwardDispatch(const LayerContext& ctx, const MoeWeights& w, const RowLayout& rows, const Tensor& x,
                         const MoeSaved& saved, float balance_scale, MoeTransfer& transfer,
                         const Tensor& dx) const;  // dx added to

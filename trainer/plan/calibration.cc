@@ -90,7 +90,13 @@ ClusterConfig FitCluster(const Measurements& m, const Constants& constants) {
   cluster.mutable_node()->set_nvlink_gbs(alone ? m.copy.gbs() : m.exchange_gbs / constants.nvlink_share);
   cluster.mutable_network()->set_gbs(m.network_gbs / constants.network_share);
   cluster.mutable_network()->set_exchange_gbs(m.network_gbs);
-  cluster.mutable_network()->set_latency_us(m.exchange_seconds * 1e6);
+  cluster.mutable_network()->set_latency_us(m.exchange_seconds * 1e6 / m.ranks);
+  cluster.mutable_node()->set_exchange_us(m.node_exchange_seconds * 1e6);
+  cluster.mutable_network()->set_exchange_us(m.exchange_seconds * 1e6);
+  cluster.mutable_network()->set_rail_exchange_us(m.rail_exchange_seconds * 1e6);
+  cluster.mutable_network()->set_rail_exchange_gbs(m.rail_gbs);
+  cluster.mutable_network()->set_forward_plan_ns(m.forward_plan_seconds * 1e9);
+  cluster.set_unevenness(0);
   cluster.mutable_hour()->set_dollars_per_gpu(m.dollars_per_device_hour * m.threads);
   cluster.mutable_hour()->set_watts_per_gpu(0);
   return cluster;
@@ -108,7 +114,9 @@ std::string CalibrationText(const Measurements& m, const Constants& constants) {
       "# %s. Products fit within %.0f%% on average.\n"
       "name: \"%s\"\n",
       m.date, m.ranks, m.threads, m.ranks_per_node, m.shapes, 100 * FitProducts(m).mean_error, absl::CEscape(m.device));
-  text += Line("gpus", static_cast<double>(c.gpus()), "ranks", 0) + "gpu {\n";
+  text += Line("gpus", static_cast<double>(c.gpus()), "ranks", 0);
+  text +=
+      Line("unevenness", 0, "none beyond what is measured: all ranks at once, and of messages the slowest rank's", 0) + "gpu {\n";
   text += Line("peak_bf16_tflops", gpu.peak_bf16_tflops(), "measured: FP32 multiply-adds on registers; what an MFU relates to");
   text += Line("fp32_tflops", gpu.fp32_tflops(), "fitted with launch_us on the products");
   text += Line("bf16_tflops", gpu.bf16_tflops(), "the same");
@@ -129,13 +137,19 @@ std::string CalibrationText(const Measurements& m, const Constants& constants) {
   text += Line("nvlink_gbs", c.node().nvlink_gbs(),
                m.ranks_per_node == 1 ? "not measured: one rank has no peer on its machine"
                                      : divided("an all-to-all's", m.exchange_gbs, constants.nvlink_share));
+  text += Line("exchange_us", c.node().exchange_us(), "measured: an all-to-all of 1 KiB to each of them");
   text += "}\nnetwork {\n";
   text += Line("gbs", c.network().gbs(),
                m.ranks == m.ranks_per_node ? "one machine"
                                            : divided("an all-to-all's between machines", m.network_gbs, constants.network_share));
   text += Line("exchange_gbs", c.network().exchange_gbs(),
                m.ranks == m.ranks_per_node ? "one machine" : "measured: the same all-to-all");
-  text += Line("latency_us", c.network().latency_us(), m.ranks == 1 ? "one rank" : "measured: an all-to-all of 1 KiB to each");
+  text += Line("latency_us", c.network().latency_us(), m.ranks == 1 ? "one rank" : "exchange_us, for each rank");
+  text += Line("exchange_us", c.network().exchange_us(), m.ranks == 1 ? "one rank" : "measured: an all-to-all of 1 KiB to each");
+  text += Line("rail_exchange_us", c.network().rail_exchange_us(), "the same among ranks of one place on each machine");
+  text += Line("rail_exchange_gbs", c.network().rail_exchange_gbs(), "the same, of messages as long as a forwarded dispatch's");
+  text += Line("forward_plan_ns", c.network().forward_plan_ns(),
+               m.forward_plan_seconds == 0 ? "not measured: nothing to forward" : "measured: the lists of a forwarded dispatch");
   text += "}\nhour {\n";
   text += Line("dollars_per_gpu", c.hour().dollars_per_gpu(), "cost.price_per_device_hour for each thread");
   text += Line("watts_per_gpu", 0, "not measured");

@@ -34,9 +34,12 @@ struct Measurements {
   double attention_forward_flops = 0,
          attention_forward_seconds = 0;  // causal: 2 FLOPs per multiply-add of half the pairs
   double attention_backward_flops = 0, attention_backward_seconds = 0;
-  double exchange_seconds = 0,
-         exchange_gbs = 0,  // a small all-to-all; a large one within machines, sent by each rank; 0 with one rank on each
-      network_gbs = 0;      // the same between machines; 0 with one
+  // A small all-to-all of all ranks, of those within machines, and of those of one place on each; 0 where there is none.
+  double exchange_seconds = 0, node_exchange_seconds = 0, rail_exchange_seconds = 0;
+  double exchange_gbs = 0;             // a large one within machines, sent by each rank; 0 with one rank on each
+  double network_gbs = 0;              // the same between machines; 0 with one
+  double rail_gbs = 0;                 // the same among ranks of one place on each machine
+  double forward_plan_seconds = 0;     // of the host, to plan a forwarded dispatch; for each pair of a token and its expert
   double dollars_per_device_hour = 0;  // a device is a thread's core
 };
 

@@ -90,14 +90,23 @@ OptimizerTimes TimeOptimizer(const StageParameters& p, const Layout& l, int copi
   const int64_t dense_ranks = l.dp() * l.cp * copies, expert_ranks = std::max<int64_t>(l.edp(), 1) * copies;
   const int64_t dense_inside = std::min(node, l.dp() * l.cp),
                 expert_inside = l.ep >= node ? 1 : std::min(node / l.ep, expert_ranks);
+  const auto collective = [&](double bytes_each) {
+    const double dense = bytes_each * p.dense, experts = bytes_each * p.experts;
+    return l.rings ? kernels.Ring(dense, dense_ranks, dense_inside) + kernels.Ring(experts, expert_ranks, expert_inside)
+                   : kernels.Direct(dense, dense_ranks, dense_inside) + kernels.Direct(experts, expert_ranks, expert_inside);
+  };
   OptimizerTimes t;
-  t.reduce = kernels.Ring(4 * p.dense, dense_ranks, dense_inside) + kernels.Ring(4 * p.experts, expert_ranks, expert_inside);
-  t.gather = kernels.Ring(l.value_bytes * p.dense, dense_ranks, dense_inside) +
-             kernels.Ring(l.value_bytes * p.experts, expert_ranks, expert_inside);
+  t.reduce = collective(l.gradient_bytes);
+  t.gather = collective(l.value_bytes);
+  if (!l.rings) {  // which leave the sum to the ranks: packed, and added as they arrive
+    const double summed = (dense_ranks > 1 ? p.dense : 0) + (expert_ranks > 1 ? p.experts : 0);
+    t.reduce += kernels.Stream(5 * l.gradient_bytes * summed);
+  }
   const double owned = p.dense / static_cast<double>(dense_ranks) + p.experts / static_cast<double>(expert_ranks);
-  const double master = l.value_bytes < 4 ? 8 + l.value_bytes : 8;                       // read and written, with a copy in BF16
-  const double state = 4 + 2 * (l.bf16_moments ? 4 : 8) + master;                        // gradient; moments, read and written
-  t.update = kernels.Stream(4 * (p.dense + p.experts)) + kernels.Stream(state * owned);  // the norm reads all gradients once
+  const double master = l.value_bytes < 4 ? 8 + l.value_bytes : 8;                // read and written, with a copy in BF16
+  const double state = l.gradient_bytes + 2 * (l.bf16_moments ? 4 : 8) + master;  // gradient; moments, read and written
+  t.update = kernels.Stream(l.gradient_bytes * (p.dense + p.experts)) +
+             kernels.Stream(state * owned);  // the norm reads all gradients once
   return t;
 }
 

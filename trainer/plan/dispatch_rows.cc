@@ -23,11 +23,20 @@ double PartsOfToken(double parts, const ModelShape& m, bool limit_groups) {
 }
 
 DispatchRows RowsOfToken(const ModelShape& m, const Layout& l, int64_t gpus_per_node) {
-  const double ep = static_cast<double>(l.ep), nodes = ep / std::min(ep, static_cast<double>(gpus_per_node)),
+  const double ep = static_cast<double>(l.ep), gpus = std::min(ep, static_cast<double>(gpus_per_node)), nodes = ep / gpus,
                k = static_cast<double>(m.top_k);
   if (l.dispatch == Dispatch::kFlat) return {.network = k * (1 - 1 / nodes), .links = k * (1 / nodes - 1 / ep)};
+  const double stays = l.dispatch == Dispatch::kTwoHops ? 1 / gpus : 1 / ep;
   return {.network = PartsOfToken(nodes, m, l.limit_nodes) * (1 - 1 / nodes),
-          .links = PartsOfToken(ep, m, l.limit_nodes) * (1 - 1 / ep)};
+          .links = PartsOfToken(ep, m, l.limit_nodes) * (1 - stays)};
+}
+
+DispatchRows SumsOfToken(const ModelShape& m, const Layout& l, int64_t gpus_per_node) {
+  if (l.dispatch != Dispatch::kTwoHops) return RowsOfToken(m, l, gpus_per_node);
+  const double gpus = static_cast<double>(std::min(l.ep, gpus_per_node)), nodes = static_cast<double>(l.ep) / gpus;
+  const double groups = PartsOfToken(static_cast<double>(m.groups), m, l.limit_nodes);
+  const double units = m.groups % l.ep == 0 ? groups : static_cast<double>(m.top_k);
+  return {.network = groups * (1 - 1 / nodes), .links = units * (1 - 1 / gpus)};
 }
 
 }  // namespace jevons

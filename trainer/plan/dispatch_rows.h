@@ -16,8 +16,11 @@ struct DispatchRows {
   double network = 0;  // to other nodes
   double links = 0;    // inside a node, forwarded ones included
 };
-// Flat: one row for each expert that lies elsewhere. Forwarding: one for each node, and in it one for each GPU with an expert.
+// Flat: one row for each expert that lies elsewhere. Else one for each node, and in it one for each GPU with an expert.
 DispatchRows RowsOfToken(const ModelShape& model, const Layout& layout, int64_t gpus_per_node);
+// What comes back: as many; in two hops over the network a sum for each group, and inside a node a sum for each group that one GPU has whole,
+// else every expert's row.
+DispatchRows SumsOfToken(const ModelShape& model, const Layout& layout, int64_t gpus_per_node);
 
 }  // namespace jevons
 

@@ -5,6 +5,7 @@
 
 #include "configs/cluster.pb.h"
 #include "trainer/plan/constants.h"
+#include "trainer/plan/dispatch_rows.h"
 #include "trainer/plan/layout.h"
 
 namespace jevons {
@@ -13,6 +14,13 @@ namespace jevons {
 struct GemmSize {
   double m = 0, n = 0, k = 0;
   double groups = 1;
+};
+
+// Seconds that messages keep the links of a GPU busy: over the network and inside its node, one after the other. What is not in two hops is
+// all in `network`.
+struct Hops {
+  double network = 0, node = 0;
+  double sum() const { return network + node; }
 };
 
 class KernelModel {
@@ -32,11 +40,17 @@ class KernelModel {
   double Cast(double bytes) const;
   double Stream(double bytes) const;
 
-  // Experts' rows to where they are computed, or back: `tokens` x `row_bytes` from each GPU.
-  double Exchange(double tokens, double row_bytes, const ModelShape& model, const Layout& layout) const;
+  // Experts' rows to where they are computed, and back: `tokens` x `row_bytes` from each GPU.
+  Hops ToExperts(double tokens, double row_bytes, const ModelShape& model, const Layout& layout) const;
+  Hops FromExperts(double tokens, double row_bytes, const ModelShape& model, const Layout& layout) const;
+  // What the dispatch of a micro-batch waits for before its rows travel: who sends how many; in two hops lists too, and the host that
+  // makes plans of them. Where the machine's table has it measured, else none.
+  double PlanDispatch(double tokens, const ModelShape& model, const Layout& layout) const;
   // Ring collectives of a group of `ranks`: each sends `bytes` x (ranks-1)/ranks. `inside` = of these, how many
   // consecutive ranks share a node.
   double Ring(double bytes, int64_t ranks, int64_t inside) const;
+  // The same where each rank sends to each other its part, by its own share of the links.
+  double Direct(double bytes, int64_t ranks, int64_t inside) const;
   double PointToPoint(double bytes, bool inside_node) const;
 
   // Rate of products beside communication, relative to alone.
@@ -47,6 +61,8 @@ class KernelModel {
  private:
   double MainLoopRate(Precision precision) const;
   double PaddedRows(const GemmSize& size) const;
+  Hops Exchange(double bytes, const DispatchRows& rows, const Layout& layout) const;
+  double NetworkRate(const Layout& layout) const;  // bytes per second of an exchange
   double hbm() const { return cluster_.gpu().hbm_gbs() * 1e9 * constants_.hbm_share; }
 
   ClusterConfig cluster_;

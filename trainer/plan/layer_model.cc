@@ -36,15 +36,15 @@ Work operator+(Work a, const Work& b) { return a += b; }
 Work operator*(Work a, double factor) { return a *= factor; }
 
 Work BlockTimes::forward() const {
-  Work work = attention_f + experts_f;
-  work[Cost::kDispatch] += dispatch_f;
-  work[Cost::kCombine] += combine_f;
+  Work work = attention_f + shared_f + experts_f;
+  work[Cost::kDispatch] += dispatch_f.sum();
+  work[Cost::kCombine] += combine_f.sum();
   return work;
 }
 Work BlockTimes::input() const {
-  Work work = attention_i + experts_i + recompute;
-  work[Cost::kDispatch] += dispatch_b;
-  work[Cost::kCombine] += combine_b;
+  Work work = attention_i + shared_i + experts_i + recompute;
+  work[Cost::kDispatch] += dispatch_b.sum();
+  work[Cost::kCombine] += combine_b.sum();
   return work;
 }
 
@@ -138,12 +138,16 @@ void LayerModel::AddRouting(BlockTimes& t) const {
     t.attention_f[Cost::kCasts] += kernels_.Cast(kQuantise * H * T);
     t.attention_i[Cost::kCasts] += kernels_.Cast(kQuantise * H * T);
   }
-  const double there = kernels_.Exchange(T, wire * H, model_, layout_) * imbalance;
-  const double back = kernels_.Exchange(T, layout_.value_bytes * H, model_, layout_) * imbalance;
-  t.dispatch_f = there;
-  t.combine_f = back;
-  t.dispatch_b = there;
-  t.combine_b = back;
+  t.dispatch_f = t.dispatch_b = kernels_.ToExperts(imbalance * T, wire * H, model_, layout_);
+  t.combine_f = t.combine_b = kernels_.FromExperts(imbalance * T, layout_.value_bytes * H, model_, layout_);
+  t.dispatch_f.network += kernels_.PlanDispatch(T, model_, layout_);
+  if (layout_.dispatch != Dispatch::kTwoHops) return;
+  // The forwarder's own: rows picked for each GPU of the node, and units read and summed for each group.
+  const int64_t node = kernels_.cluster().node().gpus();
+  const double picked = RowsOfToken(model_, layout_, node).links, units = SumsOfToken(model_, layout_, node).links;
+  const double own = kernels_.Elementwise((2 * wire * picked + 2 * layout_.value_bytes * units) * H * imbalance * T);
+  t.experts_f[Cost::kElementwise] += own;
+  t.experts_i[Cost::kElementwise] += own;
 }
 
 // The whole block once more, but for its end, which nothing in backward reads: down-projections and combine.
@@ -172,7 +176,13 @@ BlockTimes LayerModel::Block(bool dense) const {
   } else {
     AddRouting(t);
     AddFfn(static_cast<double>(model_.expert_width), rows(), static_cast<double>(model_.experts / layout_.ep), Cost::kExperts, t);
-    if (model_.shared_width > 0) AddFfn(static_cast<double>(model_.shared_width), tokens_, 1, Cost::kProducts, t);
+    if (model_.shared_width > 0) {
+      BlockTimes shared;
+      AddFfn(static_cast<double>(model_.shared_width), tokens_, 1, Cost::kProducts, shared);
+      t.shared_f = shared.experts_f;
+      t.shared_i = shared.experts_i;
+      t.experts_w += shared.experts_w;
+    }
   }
   if (layout_.recompute == Recompute::kFull) t.recompute = Again(t, dense);
   return t;
@@ -207,14 +217,71 @@ Work LayerModel::Beside(const Work& work) const {
   return beside;
 }
 
-double LayerModel::Overlapped(const BlockTimes& f, const BlockTimes& b) const {
-  const auto phase = [&](const Work& work, double message) {
-    return message > 0 ? std::max(Beside(work).sum(), message) : work.sum();
+namespace {
+
+// A pair's time, and that until which each link is busy: it carries one message after the other.
+class PairClock {
+ public:
+  double now() const { return now_; }
+  void Compute(double seconds) { now_ += seconds; }
+
+  // A transfer over one link and then the other, or over the one that it needs.
+  struct Transfer {
+    double end = 0;   // of the hop that has begun
+    double then = 0;  // seconds of the next one
+    double* link_then = nullptr;
   };
-  double again = 0;  // a block that runs again sends its rows again: nothing is left to hide that
-  if (layout_.recompute == Recompute::kFull) again = b.recompute.sum();
-  return phase(f.attention_f, b.dispatch_b) + phase(b.experts_i, f.dispatch_f) + phase(b.experts_w + f.experts_f, b.combine_b) +
-         phase(b.attention_i + b.attention_w, f.combine_f) + again;
+  Transfer ToExperts(const Hops& hops) { return Begin(hops.network, network_, hops.node, node_); }
+  Transfer FromExperts(const Hops& hops) { return Begin(hops.node, node_, hops.network, network_); }
+  void Advance(Transfer& transfer) {
+    if (transfer.then == 0) return;
+    now_ = std::max(now_, transfer.end);
+    transfer = {.end = Occupy(*transfer.link_then, transfer.then)};
+  }
+  void Finish(Transfer& transfer) {
+    Advance(transfer);
+    now_ = std::max(now_, transfer.end);
+  }
+
+ private:
+  double Occupy(double& link, double seconds) { return seconds == 0 ? now_ : link = std::max(now_, link) + seconds; }
+  Transfer Begin(double first, double& link, double second, double& link_then) {
+    if (first == 0) return {.end = Occupy(link_then, second)};
+    return {.end = Occupy(link, first), .then = second, .link_then = &link_then};
+  }
+
+  double now_ = 0, network_ = 0, node_ = 0;
+};
+
+}  // namespace
+
+double LayerModel::Overlapped(const BlockTimes& f, const BlockTimes& b) const {
+  constexpr double kDown = 1.0 / 3;  // of an FFN's weight gradients: the others are gate's and up's
+  PairClock clock;
+  const auto compute = [&](const Work& work, const Hops& beside) {
+    clock.Compute(beside.sum() > 0 ? Beside(work).sum() : work.sum());
+  };
+  auto dispatch_b = clock.ToExperts(b.dispatch_b);
+  compute(f.attention_f + b.shared_i, b.dispatch_b);
+  clock.Advance(dispatch_b);
+  auto dispatch_f = clock.ToExperts(f.dispatch_f);
+  compute(f.shared_f, f.dispatch_f);
+  clock.Finish(dispatch_b);
+  compute(b.experts_i, f.dispatch_f);
+  auto combine_b = clock.FromExperts(b.combine_b);
+  compute(b.experts_w * kDown, b.combine_b);
+  clock.Advance(dispatch_f);
+  clock.Advance(combine_b);
+  compute(b.experts_w * (1 - kDown), b.combine_b);
+  clock.Finish(dispatch_f);
+  compute(f.experts_f, b.combine_b);
+  auto combine_f = clock.FromExperts(f.combine_f);
+  clock.Finish(combine_b);
+  clock.Advance(combine_f);
+  compute(b.attention_i + b.attention_w, f.combine_f);
+  clock.Finish(combine_f);
+  // A block that runs again sends its rows again: nothing is left to hide that.
+  return clock.now() + (layout_.recompute == Recompute::kFull ? b.recompute.sum() : 0);
 }
 
 }  // namespace jevons

@@ -29,10 +29,11 @@ Work operator*(Work a, double factor);
 
 struct BlockTimes {
   Work attention_f, attention_i, attention_w;  // with everything else that is dense and precedes the dispatch
-  Work experts_f, experts_i, experts_w;        // routed and shared, or the dense FFN
+  Work experts_f, experts_i, experts_w;        // routed, with the weight gradients of the shared; or the dense FFN
+  Work shared_f, shared_i;                     // shared experts
   Work recompute;                              // of the block, where all of it runs again
-  double dispatch_f = 0, combine_f = 0;
-  double dispatch_b = 0, combine_b = 0;  // combine's backward sends, dispatch's backward returns
+  Hops dispatch_f, combine_f;                  // with the plan of the dispatch
+  Hops dispatch_b, combine_b;                  // combine's backward sends, dispatch's backward returns
 
   Work forward() const;  // one after the other
   Work input() const;
@@ -48,8 +49,9 @@ class LayerModel {
   BlockTimes Embedding() const;
   BlockTimes Head() const;           // final norm, head and loss, once
   BlockTimes MtpProjection() const;  // what an MTP module has beside its block and the head
-  // F of `f` beside the full backward of `b`, phase by phase: attn(F) | dispatch(B), mlp(B) | dispatch(F), mlp(W) + mlp(F) |
-  // combine(B), attn(B) + attn(W) | combine(F); each takes the longer of computation (on the SMs left to it) and message.
+  // F of `f` beside the full backward of `b`, phase by phase as `train` runs them (model/block.h): attn(F) + shared experts | dispatch(B),
+  // mlp(B) + mlp(W) | dispatch(F), mlp(W) + mlp(F) | combine(B), attn(B) + attn(W) | combine(F); computation has the SMs left to it where a
+  // message is beside it, and waits for those that it needs.
   double Overlapped(const BlockTimes& f, const BlockTimes& b) const;
   // Of each kind, computation beside communication instead of alone.
   Work Beside(const Work& work) const;

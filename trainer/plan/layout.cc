@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "configs/defaults.h"
 #include "kernels/base/status.h"
 #include "kernels/ops/fp8_weight.h"
 
@@ -169,7 +170,14 @@ const char* Name(Recompute recompute) {
   return "";
 }
 
-const char* Name(Dispatch dispatch) { return dispatch == Dispatch::kFlat ? "flat" : "forwarded"; }
+const char* Name(Dispatch dispatch) {
+  switch (dispatch) {
+    case Dispatch::kForwarding: return "forwarded";
+    case Dispatch::kTwoHops: return "in two hops";
+    case Dispatch::kFlat: return "flat";
+  }
+  return "";
+}
 
 ScheduleShape Layout::schedule_shape() const {
   return {.kind = schedule,
@@ -213,7 +221,9 @@ Layout LayoutOf(const RunConfig& config, int64_t gpus) {
           .dispatch = config.parallel().dispatch() == FLAT ? Dispatch::kFlat : Dispatch::kForwarding,
           .weight_codes = ReadsPlainB(config.parallel().backend() == CUDA ? Device::kCuda : Device::kCpu) ? 1 : 2,
           .values_of_codes = config.precision().compute() == FP32 || config.precision().shadow_interval() > 0,
-          .bf16_moments = config.optimizer().moments() == MOMENTS_BF16};
+          .bf16_moments = config.optimizer().moments() == MOMENTS_BF16,
+          .gradient_bytes = SumsOf(config) == EXACT ? 8.0 : 4.0,
+          .rings = config.parallel().backend() == CUDA};
 }
 
 absl::StatusOr<Layout> CutLayoutOf(const RunConfig& config, int64_t gpus) {

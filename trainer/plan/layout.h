@@ -21,7 +21,9 @@ inline bool IsFp8(Precision precision) { return precision == Precision::kFp8Bloc
 // What backward computes again instead of keeping: nothing; outputs of norms and SwiGLU (the least that our runs do); these and
 // up-projections of latents (DeepSeek-V3 report, 3.2.3); whole blocks from their inputs, which `train` does a stage at a time.
 enum class Recompute { kNone, kElementwise, kSelective, kFull };
-enum class Dispatch { kForwarding, kFlat };  // a row travels once per node and is forwarded there; once per expert
+// A row travels once per node and is forwarded there as one stream, and a sum per node comes back; the same, as `train` does it: hop
+// after hop, and a sum for each group of experts comes back, of which every node has whole ones; once per expert.
+enum class Dispatch { kForwarding, kTwoHops, kFlat };
 
 const char* Name(Precision precision);
 const char* Name(Recompute recompute);
@@ -44,8 +46,9 @@ struct Layout {
   int weight_codes = 1;         // copies of a weight in FP8: as it is, and turned where the backend's products take it so
   bool values_of_codes = true;  // weights in FP8 are kept in the compute type too
   bool bf16_moments = false;
-  bool bf16_gradients = false;  // summed over micro-batches in BF16, as some trainers do; ours never
-  bool limit_nodes = true;      // false: the gate's limit on groups is ignored
+  double gradient_bytes = 4;  // of a sum over micro-batches and replicas: FP32, 8 of exact sums, 2 of BF16 as of some trainers
+  bool rings = true;          // collectives are NCCL's; else each rank sends to each other, as over MPI
+  bool limit_nodes = true;    // false: the gate's limit on groups is ignored
   // With cp > 1: attention of the context rank that has most of it, relative to the mean: 1 where each has an early and a late
   // part of the sequence, 2 - 1/cp where they lie in order.
   double context_imbalance = 1;

@@ -124,7 +124,7 @@ MemoryPlan StateMemory(const StageParameters& p, const Layout& l, int copies) {
   MemoryPlan memory;
   memory.weights =
       l.value_bytes * (p.dense + p.experts - (l.values_of_codes ? 0 : p.coded)) + l.weight_codes * (1 + kBlockScales) * p.coded;
-  memory.gradients = (l.bf16_gradients ? 2 : 4) * (p.dense + p.experts);
+  memory.gradients = l.gradient_bytes * (p.dense + p.experts);
   memory.optimizer = state(p.dense, l.dp() * l.cp * copies) + state(p.experts, std::max<int64_t>(l.edp(), 1) * copies);
   return memory;
 }

@@ -75,15 +75,17 @@ absl::StatusOr<Plan> MakePlan(const ModelShape& model, const Layout& layout, con
                               const Constants& constants) {
   JEVONS_RETURN_IF_ERROR(ValidateLayout(layout, model, cluster));
   Plan plan;
+  plan.constants = constants;
+  if (cluster.unevenness() >= 0) plan.constants.unevenness = cluster.unevenness();
   plan.model = model;
   plan.layout = layout;
   plan.cluster = cluster;
   JEVONS_ASSIGN_OR_RETURN(plan.schedule, MakeSchedule(layout.schedule_shape()));
-  plan.step = ModelStep(model, layout, KernelModel(cluster, constants), plan.schedule);
+  plan.step = ModelStep(model, layout, KernelModel(cluster, plan.constants), plan.schedule);
   JEVONS_ASSIGN_OR_RETURN(plan.timeline, Simulate(plan.schedule, plan.step.costs));
   plan.lines = MeanLines(plan.schedule, plan.timeline);
   plan.lines.optimizer = plan.step.optimizer.sum();
-  plan.waiting = layout.dp() > 1 ? constants.unevenness * plan.timeline.makespan : 0;
+  plan.waiting = layout.dp() > 1 ? plan.constants.unevenness * plan.timeline.makespan : 0;
   plan.lines.bubble += plan.waiting;
   plan.step_seconds = plan.timeline.makespan + plan.waiting + plan.lines.optimizer;
   for (const PlannedStage& stage : plan.step.stages) plan.work += stage.forward + stage.input + stage.weight;
@@ -104,16 +106,25 @@ AheadOfTrain WhatTrainLacks(const Plan& plan) {
   AheadOfTrain ahead{.of = {}, .step_seconds = plan.step_seconds};
   Layout layout = plan.layout;
   const auto without = [&](const char* what) {
-    const double seconds = MakePlan(plan.model, layout, plan.cluster).value().step_seconds;
+    const double seconds = MakePlan(plan.model, layout, plan.cluster, plan.constants).value().step_seconds;
     if (seconds == ahead.step_seconds) return;
     ahead.of.push_back(what);
     ahead.step_seconds = seconds;
   };
   const int64_t gpus = std::min(layout.ep, plan.cluster.node().gpus()), nodes = layout.ep / gpus;
-  if (plan.model.groups % nodes == 0) return ahead;
-  layout.dispatch = Dispatch::kFlat;
-  without("rows that travel once per node and are forwarded there, where nodes have no whole groups of experts");
+  if (nodes == 1 || layout.dispatch == Dispatch::kFlat) return ahead;
+  const bool whole = plan.model.groups % nodes == 0;
+  layout.dispatch = whole ? Dispatch::kTwoHops : Dispatch::kFlat;
+  without(whole ? "rows that are forwarded inside a node while others cross the network, and come back as one sum for a node"
+                : "rows that travel once per node and are forwarded there, where nodes have no whole groups of experts");
   return ahead;
+}
+
+double FlatStepSeconds(const Plan& plan) {
+  if (plan.layout.ep <= plan.cluster.node().gpus()) return 0;
+  Layout layout = plan.layout;
+  layout.dispatch = Dispatch::kFlat;
+  return MakePlan(plan.model, layout, plan.cluster, plan.constants).value().step_seconds;
 }
 
 double NetworkRowsOf(const Plan& plan, Dispatch dispatch) {

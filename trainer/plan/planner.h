@@ -21,6 +21,7 @@ struct StepLines {
 };
 
 struct Plan {
+  Constants constants;  // the machine's unevenness in them, where its table has one
   ModelShape model;
   Layout layout;
   ClusterConfig cluster;
@@ -58,7 +59,10 @@ struct AheadOfTrain {
   std::vector<std::string> of;
   double step_seconds = 0;
 };
-AheadOfTrain WhatTrainLacks(const Plan& plan);
+AheadOfTrain WhatTrainLacks(const Plan& plan);  // with the plan's constants
+
+// The step where rows went straight to their experts; 0 where an expert-parallel group is within a node.
+double FlatStepSeconds(const Plan& plan);
 
 // Rows of a token that the plan's dispatch, or another, sends over the network; 0 where an expert-parallel group is within a node.
 double NetworkRowsOf(const Plan& plan, Dispatch dispatch);

@@ -127,16 +127,16 @@ Layout LayoutOf(const PublishedRun& run, const ModelShape& model, std::string& a
 absl::StatusOr<Plan> LeastRecomputation(Layout layout, const ModelShape& model, const ClusterConfig& cluster,
                                         const Constants& constants, bool stated) {
   absl::StatusOr<Plan> plan = absl::UnknownError("");
-  const auto fits = [&](Recompute recompute, bool bf16_gradients) {
+  const auto fits = [&](Recompute recompute, double gradient_bytes) {
     layout.recompute = recompute;
-    layout.bf16_gradients = bf16_gradients;
+    layout.gradient_bytes = gradient_bytes;
     plan = MakePlan(model, layout, cluster, constants);
     return !plan.ok() || plan->fits() || stated;
   };
-  for (const bool bf16_gradients : {false, true})
+  for (const double gradient_bytes : {4, 2})
     for (const Recompute recompute : {Recompute::kNone, Recompute::kElementwise, Recompute::kSelective})
-      if (fits(recompute, bf16_gradients)) return plan;
-  if (!fits(Recompute::kFull, false)) fits(Recompute::kFull, true);
+      if (fits(recompute, gradient_bytes)) return plan;
+  if (!fits(Recompute::kFull, 4)) fits(Recompute::kFull, 2);
   return plan;
 }
 

@@ -75,7 +75,7 @@ std::string ValidationText(const std::vector<Prediction>& predictions) {
         &text, "%11s %11s %7s %8s %8.1f %7s  %s%s%s recomputation%s\n", cell(rate ? run.tokens_per_s : run.tflops, unit),
         cell(rate ? p.plan->tokens_per_second_per_gpu() : p.plan->tflops(true), unit), error(p.speed_error), cell(run.mem_gb, ""),
         p.plan->mean_memory() / 1e9, error(p.memory_error), p.assumed, p.assumed.empty() ? "" : ", ",
-        Name(p.plan->layout.recompute), p.plan->layout.bf16_gradients ? ", BF16 gradients" : "");
+        Name(p.plan->layout.recompute), p.plan->layout.gradient_bytes < 4 ? ", BF16 gradients" : "");
     if (p.speed_error) (run.in_sight ? fitted : blind).Add(*p.speed_error);
   }
   if (fitted.rows > 0) absl::StrAppend(&text, "speed, rows known when constants were chosen: ", fitted.ToString());

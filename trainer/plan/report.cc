@@ -130,6 +130,8 @@ std::string PlanText(const Plan& plan, double tokens) {
   if (const AheadOfTrain ahead = WhatTrainLacks(plan); !ahead.of.empty())
     absl::StrAppendFormat(&text, "  of train today  %.3f s, which does not do yet: %s\n", ahead.step_seconds,
                           absl::StrJoin(ahead.of, "; "));
+  if (const double flat = FlatStepSeconds(plan); flat > 0 && flat < WhatTrainLacks(plan).step_seconds)
+    absl::StrAppendFormat(&text, "  without forwarding  %.3f s: it does not pay here, say parallel.dispatch=FLAT\n", flat);
   if (const double flat = NetworkRowsOf(plan, Dispatch::kFlat); flat > 0)
     absl::StrAppendFormat(&text, "dispatch        %s: %.2f rows of a token over the network; %.2f forwarded, %.2f flat\n",
                           Name(plan.layout.dispatch), NetworkRowsOf(plan, plan.layout.dispatch),
@@ -158,6 +160,7 @@ Json PlanJson(const Plan& plan, double tokens) {
   const AheadOfTrain ahead = WhatTrainLacks(plan);
   json["not_in_train"] = ahead.of;
   json["step_seconds_of_train"] = ahead.step_seconds;
+  json["step_seconds_flat"] = FlatStepSeconds(plan);
   for (const Row& row : StepRows(plan.lines)) json["step"][row.key] = row.value;
   for (size_t i = 0; i < kCosts; ++i) json["kernels"][kCostNames[i]] = plan.work.seconds[i];
   json["kernels"]["hidden"] = plan.hidden;

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "configs/defaults.h"
 #include "configs/stages.h"
 #include "kernels/ops/elementwise.h"
 #include "kernels/ops/reduce.h"

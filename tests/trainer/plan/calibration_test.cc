@@ -87,7 +87,8 @@ TEST(Calibration, TextIsTheFittedCluster) {
   EXPECT_NEAR(parsed->gpu().fp32_tflops() / fitted.gpu().fp32_tflops(), 1, 1e-3);
   EXPECT_NEAR(parsed->gpu().hbm_gib(), 32, 0.01);
   EXPECT_NEAR(parsed->node().nvlink_gbs() / fitted.node().nvlink_gbs(), 1, 1e-3);
-  EXPECT_NEAR(parsed->network().latency_us(), 30, 0.01);
+  EXPECT_NEAR(parsed->network().latency_us(), 15, 0.01);
+  EXPECT_NEAR(parsed->network().exchange_us(), 30, 0.01);
   EXPECT_NEAR(parsed->hour().dollars_per_gpu(), 0.15, 1e-4);
 }
 
@@ -102,7 +103,23 @@ TEST(Calibration, SeveralMachinesHaveANetworkAndOneRankHasNoPeer) {
   model.top_k = model.groups = model.kept_groups = 2;
   const KernelModel kernels(FitCluster(m), Constants());
   const Layout flat{.gpus = 4, .ep = 4, .dispatch = Dispatch::kFlat};
-  EXPECT_NEAR(kernels.Exchange(1e6, 1e3, model, flat), 1e9 * (2 * 0.5 / 0.5e9 + 2 * 0.25 / 2e9) + 4 * 30e-6, 1e-6);
+  EXPECT_NEAR(kernels.ToExperts(1e6, 1e3, model, flat).sum(), 1e9 * (2 * 0.5 / 0.5e9 + 2 * 0.25 / 2e9) + 30e-6, 1e-6);
+  // Forwarded, half of the tokens cross it, at the rail's speed, and as many sums of groups come back; inside, two sources' rows go to the other
+  // rank where one of its experts is wanted. Each hop has a start, and the plan two rounds of the whole group, lists, and the host's time.
+  m.rail_gbs = 0.25;
+  m.rail_exchange_seconds = 20e-6;
+  m.node_exchange_seconds = 5e-6;
+  m.forward_plan_seconds = 50e-9;
+  const KernelModel forwarding(FitCluster(m), Constants());
+  const Layout hops{.gpus = 4, .ep = 4, .dispatch = Dispatch::kTwoHops};
+  const Hops there = forwarding.ToExperts(1e6, 1e3, model, hops), back = forwarding.FromExperts(1e6, 1e3, model, hops);
+  const double nodes = PartsOfToken(2, model, true) / 2, ranks = PartsOfToken(4, model, true) / 2;
+  EXPECT_NEAR(there.network, 1e9 * nodes / 0.25e9 + 20e-6, 1e-6);
+  EXPECT_NEAR(there.node, 1e9 * ranks / 2e9 + 5e-6, 1e-6);
+  EXPECT_NEAR(back.network, 1e9 * PartsOfToken(2, model, true) / 2 / 0.25e9 + 20e-6, 1e-6);
+  EXPECT_NEAR(forwarding.PlanDispatch(1e6, model, hops), 2 * 30e-6 + 4e6 * (4 + 2 * nodes + 2 * ranks) / 2 / 0.25e9 + 2e6 * 50e-9,
+              1e-6);
+  EXPECT_NEAR(forwarding.PlanDispatch(1e6, model, flat), 30e-6, 1e-9);
   m.ranks = m.ranks_per_node = 1;
   m.network_gbs = 0;
   m.exchange_gbs = m.exchange_seconds = 0;

@@ -72,7 +72,9 @@ TEST(PlanReport, JsonHoldsTheFiguresOfTheText) {
 
 // A plan is of what the program will do; what it does not do yet is named and priced, where it makes a difference.
 TEST(PlanReport, SaysWhatTrainDoesNotDoYet) {
-  EXPECT_TRUE(WhatTrainLacks(TheClaim().plan).of.empty());
+  const AheadOfTrain hops = WhatTrainLacks(TheClaim().plan);
+  EXPECT_THAT(hops.of, testing::ElementsAre(HasSubstr("forwarded inside a node while others cross the network")));
+  EXPECT_GT(hops.step_seconds, TheClaim().plan.step_seconds);
   ModelShape model = TheClaim().plan.model;
   model.groups = model.kept_groups = 1;
   const Plan plan = MakePlan(model, TheClaim().plan.layout, TheClaim().plan.cluster).value();
@@ -91,6 +93,21 @@ TEST(PlanReport, SaysWhatTrainDoesNotDoYet) {
   const Plan plain = PlanOf(alone);
   EXPECT_TRUE(WhatTrainLacks(plain).of.empty());
   EXPECT_THAT(PlanText(plain, 0), testing::Not(HasSubstr("does not do yet")));
+}
+
+// Two hops start twice: where that takes longer than the rows that they save, a plan says so.
+TEST(PlanReport, SaysWhereForwardingDoesNotPay) {
+  const Plan& pays = TheClaim().plan;
+  EXPECT_GT(FlatStepSeconds(pays), WhatTrainLacks(pays).step_seconds);
+  EXPECT_THAT(PlanText(pays, 0), testing::Not(HasSubstr("parallel.dispatch=FLAT")));
+  ClusterConfig slow_to_start = pays.cluster;
+  slow_to_start.mutable_network()->set_exchange_us(100);
+  slow_to_start.mutable_network()->set_rail_exchange_us(50000);
+  slow_to_start.mutable_node()->set_exchange_us(50000);
+  const Plan plan = MakePlan(pays.model, pays.layout, slow_to_start).value();
+  EXPECT_LT(FlatStepSeconds(plan), WhatTrainLacks(plan).step_seconds);
+  EXPECT_THAT(PlanText(plan, 0), HasSubstr("say parallel.dispatch=FLAT"));
+  EXPECT_EQ(PlanJson(plan, 0)["step_seconds_flat"], FlatStepSeconds(plan));
 }
 
 TEST(PlanReport, ClaimsJsonHoldsEveryLine) {

@@ -223,6 +223,41 @@ TEST(Layout, WithoutALegalOneTheErrorSaysSo) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("nearest legal: none"));
 }
 
+// Over MPI each rank sends to each other what that one owns; exact sums are twice as long, weights are not.
+TEST(Plan, ExactSumsOverMpiTravelStraightAndTwiceAsLong) {
+  ClusterConfig cluster = H800();
+  cluster.set_gpus(4);
+  cluster.mutable_node()->set_gpus(2);
+  cluster.mutable_network()->set_latency_us(0);
+  Layout layout = PublishedLayout();
+  layout.gpus = layout.ep = 4;
+  layout.pp = 1;
+  layout.schedule = ScheduleKind::k1F1B;
+  layout.batch = 4 * 8;
+  layout.gradient_bytes = 8;
+  layout.rings = false;
+  const Constants constants;
+  const StageContent all{.dense_blocks = 3, .moe_blocks = 58, .embedding = true, .tail = true};
+  const StageParameters p = ParametersOf(all, DeepSeekV3(), layout);
+  const double network = cluster.network().gbs() * 1e9 * constants.network_share,
+               node = cluster.node().nvlink_gbs() * 1e9 * constants.nvlink_share;
+  // Of four ranks, two are on the other node and one is beside. Experts lie on one rank each.
+  const double travels = p.dense / 4 * (2 / network + 1 / node);
+  const double added = KernelModel(cluster, constants).Stream(5 * 8 * p.dense);
+  const OptimizerTimes times = PlanOf(layout, cluster).step.optimizer;
+  EXPECT_NEAR(times.reduce, 8 * travels + added, 1e-9);
+  EXPECT_NEAR(times.gather, layout.value_bytes * travels, 1e-9);
+}
+
+TEST(Layout, TakesSumsAndTransportFromTheRun) {
+  const auto layout = [](const std::vector<std::string>& settings) { return LayoutOf(Preset("quickstart_cpu", settings), 1); };
+  EXPECT_EQ(layout({}).gradient_bytes, 8);
+  EXPECT_FALSE(layout({}).rings);
+  EXPECT_EQ(layout({"parallel.sums=CHAIN"}).gradient_bytes, 4);
+  EXPECT_EQ(layout({"parallel.backend=CUDA"}).gradient_bytes, 4);
+  EXPECT_TRUE(layout({"parallel.backend=CUDA"}).rings);
+}
+
 TEST(Plan, GradientsAreExchangedWithOneStageToo) {
   Layout layout = PublishedLayout();
   layout.pp = 1;

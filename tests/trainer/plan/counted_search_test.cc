@@ -30,7 +30,7 @@ class CountedSearch : public ::testing::Test {
     return static_cast<double>(fullest);
   }
 
-  const RunConfig config_ = Preset("deepseek_v2_lite_16b", {"train.batch_sequences=64"});
+  const RunConfig config_ = Preset("deepseek_v2_lite_16b", {"parallel.backend=CUDA", "train.batch_sequences=64"});
   ClusterConfig cluster_ = [] {
     ClusterConfig cluster = ClusterNamed("h100_256");
     cluster.set_gpus(8);

@@ -43,7 +43,7 @@ TEST(KernelModel, DeepEpsTable) {
     model.groups = layout.ep / 8;
     model.kept_groups = std::min<int64_t>(model.groups, 4);
     const double published = 4096 * 7168 * row[2] / (row[1] * 1e9);
-    EXPECT_NEAR(kernels.Exchange(4096, 7168, model, layout) / published, 1, 0.05) << layout.ep;
+    EXPECT_NEAR(kernels.ToExperts(4096, 7168, model, layout).sum() / published, 1, 0.05) << layout.ep;
   }
 }
 
@@ -55,7 +55,8 @@ TEST(KernelModel, DeepSeeksTrace) {
   const ModelShape model = DeepSeekV3();
   const LayerModel layers(model, layout, KernelModel(H800(), even));
   const BlockTimes t = layers.Block(false);
-  const Work there = layers.Beside(t.attention_f + t.experts_f + t.attention_i + t.experts_i), w = layers.Beside(t.weight());
+  const Work there = layers.Beside(t.attention_f + t.shared_f + t.experts_f + t.attention_i + t.shared_i + t.experts_i),
+             w = layers.Beside(t.weight());
   EXPECT_NEAR(4e3 * (w[Cost::kProducts] + w[Cost::kExperts]), 32.8, 1.0);
   EXPECT_NEAR(4e3 * there[Cost::kExperts], 22.9, 1.2);
   EXPECT_NEAR(4e3 * there[Cost::kProducts], 18.8, 1.0);
@@ -93,6 +94,28 @@ TEST(DispatchRows, OfDeepSeekV3OnEightNodes) {
   EXPECT_EQ(RowsOfToken(model, layout, 64).network, 0);
 }
 
+// As the program counts them (parallel/README.md, "Forwarding"): back come sums of groups, inside a node the rows of parts of groups.
+TEST(DispatchRows, OfTwoHops) {
+  const ModelShape model = DeepSeekV3();
+  Layout layout = PublishedLayout();
+  layout.dispatch = Dispatch::kTwoHops;
+  const struct {
+    int64_t ep;
+    double there, back, node;
+  } kCases[] = {{16, 0.96, 1.81, 4.67}, {32, 2.20, 2.72, 5.77}, {64, 3.18, 3.18, 6.44}};
+  for (const auto& [ep, there, back, node] : kCases) {
+    layout.ep = ep;
+    EXPECT_NEAR(RowsOfToken(model, layout, 8).network, there, 5e-3) << ep;
+    EXPECT_NEAR(RowsOfToken(model, layout, 8).links, node, 5e-3) << ep;
+    EXPECT_NEAR(SumsOfToken(model, layout, 8).network, back, 5e-3) << ep;
+    EXPECT_EQ(SumsOfToken(model, layout, 8).links, 7) << ep;
+  }
+  layout.ep = 8;  // one node, each GPU with a group
+  EXPECT_NEAR(SumsOfToken(model, layout, 8).links, PartsOfToken(8, model, true) * 7 / 8, 1e-9);
+  layout.dispatch = Dispatch::kForwarding;
+  EXPECT_EQ(SumsOfToken(model, layout, 8).network, RowsOfToken(model, layout, 8).network);
+}
+
 // Counted on routing drawn at random, of nodes that hold parts of groups too.
 TEST(DispatchRows, AgreeWithCounting) {
   std::mt19937 random(1);
@@ -122,7 +145,7 @@ TEST(DispatchRows, AgreeWithCounting) {
 TEST(KernelModel, OneRankExchangesNothing) {
   Layout layout = PublishedLayout();
   layout.ep = 1;
-  EXPECT_EQ(KernelModel(H800(), {}).Exchange(4096, 7168, DeepSeekV3(), layout), 0);
+  EXPECT_EQ(KernelModel(H800(), {}).ToExperts(4096, 7168, DeepSeekV3(), layout).sum(), 0);
   EXPECT_EQ(KernelModel(H800(), {}).Ring(1e9, 1, 1), 0);
 }
 
