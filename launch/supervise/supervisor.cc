@@ -4,6 +4,8 @@
 #include <chrono>
 #include <csignal>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <thread>
 #include <utility>
 
@@ -37,6 +39,15 @@ int WorstExitCode(const std::vector<RankState>& ranks) {
   int code = 0;
   for (const RankState& state : ranks) code = std::max(code, state.exit_code);
   return code;
+}
+
+// When the run's summary was written, which is when it ends. A file that is opened is as its folder's other hosts left it, also on NFS.
+std::filesystem::file_time_type SummaryTime(const std::string& run) {
+  const std::string path = run + "/summary.json";
+  const std::ifstream opened(path);
+  std::error_code none;
+  const auto time = std::filesystem::last_write_time(path, none);
+  return none ? std::filesystem::file_time_type::min() : time;
 }
 
 // Whether a launcher's exit code says that a signal ended a rank, or the launcher itself.
@@ -138,6 +149,7 @@ absl::StatusOr<Supervisor::Outcome> Supervisor::RunJob() {
   watch_.Forget();
   job_seconds_ = idle_seconds_ = since_exit_ = 0;
   newest_change_ = 0;
+  summary_time_ = SummaryTime(options_.run);
   step_ = -1;
   training_ = false;
   JEVONS_ASSIGN_OR_RETURN(std::vector<std::string> command, Command());
@@ -175,6 +187,10 @@ std::optional<Supervisor::Outcome> Supervisor::Look(double seconds) {
   }
   idle_seconds_ = newest != std::exchange(newest_change_, newest) ? 0 : idle_seconds_ + seconds;
   if (exit_code) {
+    if (*exit_code == 0 && !HasFinished(ranks))
+      return Outcome{.exit_code = static_cast<int>(ExitCode::kPeerLost),
+                     .event = "died",
+                     .detail = "the launcher's exit code is 0, but no rank has finished the run"};
     if (!BySignal(*exit_code)) return Outcome{.exit_code = *exit_code};
     // A launcher that a signal meets while it ends: its ranks had told how they do.
     if (!ranks.empty() && std::all_of(ranks.begin(), ranks.end(), [](const RankState& state) { return state.exit_code >= 0; }))
@@ -210,6 +226,12 @@ std::optional<Supervisor::Outcome> Supervisor::Look(double seconds) {
                    .event = "hung",
                    .detail = absl::StrFormat("no rank has come within %g s", HangWatch::kStarting)};
   return std::nullopt;
+}
+
+// srun says 0 of tasks that it could not start. Ranks that are all on other hosts are known by what they leave.
+bool Supervisor::HasFinished(const std::vector<RankState>& ranks) const {
+  return SummaryTime(options_.run) != summary_time_ ||
+         std::any_of(ranks.begin(), ranks.end(), [](const RankState& state) { return state.exit_code == 0; });
 }
 
 void Supervisor::NoteTraining(const std::vector<RankState>& ranks) {

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
@@ -51,6 +52,7 @@ class Supervisor {
   absl::StatusOr<std::vector<std::string>> Command();
   absl::StatusOr<Outcome> RunJob();
   std::optional<Outcome> Look(double seconds);
+  bool HasFinished(const std::vector<RankState>& ranks) const;
   void NoteTraining(const std::vector<RankState>& ranks);
   void PassSignalOn(bool ranks_have_come);
   std::optional<Outcome> DeadRank(const std::vector<RankState>& ranks) const;
@@ -73,6 +75,7 @@ class Supervisor {
   // Of the job that runs:
   double job_seconds_ = 0, idle_seconds_ = 0, since_exit_ = 0;
   int64_t newest_change_ = 0, step_ = -1;
+  std::filesystem::file_time_type summary_time_ = {};  // before it
   bool training_ = false;
   bool told_ = false;                // its ranks, to stop
   std::vector<std::string> layout_;  // how it is told to differ from the config

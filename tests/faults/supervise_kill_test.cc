@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <fstream>
 #include <string>
 #include <thread>
 #include <utility>
@@ -112,6 +113,22 @@ TEST_F(Supervise, WhatASupervisorThatWasKilledHasLeftIsForTheNext) {
   EXPECT_THAT(next.err, HasSubstr("saved from memory"));
   ASSERT_EQ(Events("left", "from_memory").size(), 1u);
   EXPECT_GE(int64_t{Events("left", "from_memory")[0]["step"]}, step - 2);
+}
+
+// As srun does of tasks that it could not start: ends well without a rank. And ranks that nobody sees have ended well where the run has.
+TEST_F(Supervise, ALauncherThatStartsNobodyHasNotFinished) {
+  const std::string launcher = folder_ / "launcher";
+  std::ofstream(launcher) << "#!/bin/sh\n[ -e $0.asked ] || { touch $0.asked; exit 0; }\nunset " << kHeartbeatVariable
+                          << "\nexec \"$@\"\n";
+  fs::permissions(launcher, fs::perms::owner_all);
+  std::vector<std::string> command = Supervised("unasked", {}, {"train.steps=4"});
+  std::string& how = *(std::find(command.begin(), command.end(), "--launcher") + 1);
+  how = launcher + " " + how;
+  const ProcessResult result = RunProcess(command, kTimeout);
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("the launcher's exit code is 0, but no rank has finished the run"));
+  EXPECT_EQ(Events("unasked", "start").size(), 2u);
+  EXPECT_EQ(NewestStep("unasked"), 4);
 }
 
 TEST_F(Supervise, WithoutASupervisorARunSaysThatNobodyKeepsItsMemory) {

@@ -180,8 +180,10 @@ if "$program" inspect --fields | grep -q '^ *parallel\.dispatch '; then forms=(F
 dispatch() { [[ $1 == - ]] || echo "parallel.dispatch=$1"; }
 
 expected=
-row() { printf '%-6s %-6s %-30s %-8s %-10s %-13s %7s %8s  %s\n' "$@"; }
-head_row() { row hosts ranks layout link dispatch hash "step s" "MB/step" "what happened"; }
+row() { printf '%-6s %-6s %-30s %-10s %-10s %-13s %7s %8s %-11s  %s\n' "$@"; }
+head_row() { row hosts ranks layout link dispatch hash "step s" "MB/step" "rows/token" "what happened"; }
+# Over the network, as counted where they were sent, and by the formula for choices that are even.
+rows_of() { sed -n 's/^between nodes *\([0-9.]*\) rows a token over the network.* if choices were even, \([0-9.]*\) over the network$/\1 (\2)/p' "$root/$1.log"; }
 check_hash() {  # NAME: must be that of all others
   local hash
   hash=$(hash_of "$1")
@@ -196,7 +198,7 @@ layout() {  # HOSTS RANKS LAYOUT LINK FORM: one run from its begin to its end
   megabytes=$(awk -v bytes=$(($(sent) - before)) -v steps="$steps" 'BEGIN { printf "%.2f", bytes / steps / 1e6 }')
   ((code == 0)) || { fail "$name: exit code $code"; tail -n 5 "$root/$name.log" >&2; }
   check_hash "$name"
-  row "$1" $(($1 * $2)) "$(sed 's/parallel\.//g' <<<"$3")" "$4" "$5" "$(hash_of "$name")" "$(step_seconds "$name")" "$megabytes" ""
+  row "$1" $(($1 * $2)) "$(sed 's/parallel\.//g' <<<"$3")" "$4" "$5" "$(hash_of "$name")" "$(step_seconds "$name")" "$megabytes" "$(rows_of "$name")" ""
 }
 
 # By how much forwarding shortens a step over such links: as measured, with the spread of a step, and as planned with a table of these hosts, measured
@@ -251,7 +253,7 @@ resume() {  # NAME HOSTS RANKS LAYOUT LINK FORM EVENT: the same command again; F
   train "$1" "$2" "$3" ${4//,/ } $(dispatch "$6") || code=$?
   ((code == 0)) || { fail "$1: exit code $code where it should have resumed"; tail -n 5 "$root/$1.log" >&2; }
   check_hash "$1"
-  row "$2" $(($2 * $3)) "$(sed 's/parallel\.//g' <<<"$4")" "$5" "$6" "$(hash_of "$1")" "" "" "$7"
+  row "$2" $(($2 * $3)) "$(sed 's/parallel\.//g' <<<"$4")" "$5" "$6" "$(hash_of "$1")" "" "" "" "$7"
 }
 
 # The last host's link is cut in the middle of a step and stays so: every rank, on either side of the cut, says whom it waited for and
@@ -303,7 +305,7 @@ flap() {  # HOSTS RANKS LAYOUT FORM
   link "$1" up
   wait "$job" || { fail "a link that was down for 2 s ended the run"; tail -n 5 "$root/flap.log" >&2; }
   check_hash flap
-  row "$1" $(($1 * $2)) "$(sed 's/parallel\.//g' <<<"$3")" flap "$4" "$(hash_of flap)" "" "" "down for 2 s after step 3; went on"
+  row "$1" $(($1 * $2)) "$(sed 's/parallel\.//g' <<<"$3")" flap "$4" "$(hash_of flap)" "" "" "" "down for 2 s after step 3; went on"
 }
 
 # SIGTERM to what started the job: a checkpoint, and the rest later.
@@ -343,7 +345,7 @@ lose_host() {  # HOSTS RANKS LAYOUT FORM
   grep -Eq "\"event\":\"(lost|died|hung)\".*\"host\":\"jevons-h$1\"" "$events" || { fail "no event names jevons-h$1"; cat "$events" >&2; }
   step=$(sed -n 's/.*"event":"from_memory","step":\([0-9]*\).*/\1/p' "$events")
   ((${step:-0} >= 1)) || { fail "the run went on from step ${step:-0} in memory"; cat "$events" >&2; }
-  row "$1" $(($1 * $2)) "$(sed 's/parallel\.//g' <<<"$3")" lost "$4" "$(hash_of lose)" "" "" "$(awk -v host="$1" '
+  row "$1" $(($1 * $2)) "$(sed 's/parallel\.//g' <<<"$3")" lost "$4" "$(hash_of lose)" "" "" "" "$(awk -v host="$1" '
     { time = $0; sub(/.*"time":/, "", time); time += 0 }
     /"event":"(lost|died|hung)"/ { gone = time } /"event":"training"/ { if (gone) { printf "host %d lost; went on after %.1f s, ", host, time - gone; exit } }' "$events")from step $step in memory"
 }

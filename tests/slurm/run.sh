@@ -4,7 +4,7 @@
 # submitted and disturbed: by its time limit, a preemption, a requeue, a node that is taken down, a rank that is killed. Each time the job
 # must resume by itself, and end with the hash of a run that nobody disturbed. Prints a table. Needs root, and the packages' archive.
 #
-#   sudo tests/slurm/run.sh                  # some six minutes on two cores
+#   sudo tests/slurm/run.sh                  # some seven minutes on two cores
 #   sudo tests/slurm/run.sh --program FILE   # instead of build/jevons
 #
 # Exit codes: 0 all went well, 1 something did not, 2 command line, 77 this machine cannot do it; one line says why.
@@ -160,6 +160,7 @@ undisturbed() {  # STEPS: describes such a run, and trains it on one rank
 }
 hash_of() { "$program" inspect "$root/$1" --hash 2>/dev/null || echo none; }
 
+nobody_trains() { ! pgrep -f -- "jevons train .*--output $root/$1" >/dev/null; }
 job=  # the one of Slurm's that is tried
 state() { squeue -h -j "$job" -o %T 2>/dev/null || true; }
 in_state() { [[ $(state) == "$1" ]]; }
@@ -174,6 +175,7 @@ submit() {  # NAME STEPS OPTION...: and waits until it trains
 }
 resume_now() {  # who was requeued waits for two minutes, unless told otherwise
   wait_for 120 in_state PENDING || { fail "$1: not requeued: $(state)"; return; }
+  wait_for 60 both_idle || fail "$1: the nodes are not idle: $(sinfo -h -p low -o '%D %t')"  # what Slurm still ends there would end the next start too
   scontrol update JobId="$job" StartTime=now TimeLimit=60
 }
 row() { printf '%-30s %8s %9s %11s  %-9s %s\n' "$@"; }
@@ -190,7 +192,7 @@ end_row() {  # NAME STEPS WHAT EVENT: the job runs to its end by itself
 # Slurm's limits are minutes, and it looks twice a minute whether one is near: the run is to take that long.
 time_limit() {
   local long
-  long=$(awk -F'[:,]' '/"loss\/main"/ { if (!first) first = $4; last = $4; n = $2 } END { printf "%d", 50 * n / (last - first) }' "$root/killed/metrics.jsonl")
+  long=$(awk -F'[:,]' '/"loss\/main"/ { if (!first) first = $4; last = $4; n = $2 } END { printf "%d", 100 * n / (last - first) }' "$root/killed/metrics.jsonl")
   undisturbed "$long"
   submit limit "$long" --time=1 --signal=B:USR1@20
   resume_now limit
@@ -212,6 +214,7 @@ node_down() {
   submit down "$short" --time=60
   scontrol update NodeName=n2 State=DOWN Reason=test
   wait_for 120 in_state PENDING || fail "down: not requeued: $(state)"
+  wait_for 60 nobody_trains down || fail "down: ranks are still there"  # as after a failure of a real node
   scontrol update NodeName=n2 State=RESUME
   resume_now down
   end_row down "$short" "scontrol: a node is down" "requeued by Slurm"
