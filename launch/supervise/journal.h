@@ -20,7 +20,7 @@ namespace jevons {
 struct JournalEvent {
   double time = 0;  // seconds since 1970
   // begin, end: of a supervisor; start: of a job; training: its first step; died, hung, lost, exit: its end, by a rank that died or hung, a host
-  // that does not answer, or by itself; stop: a signal was passed on; layout: another than before;
+  // that does not answer, or by itself; stop: a signal was passed on; layout: another than before; quarantine: a host is left out;
   // set_aside: a damaged checkpoint; from_memory: one that was saved from the hosts' memory
   std::string event;
   std::optional<int> exit = {}, rank = {};

@@ -4,7 +4,6 @@
 #include <thread>
 #include <utility>
 
-#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "kernels/base/log.h"
 
@@ -55,11 +54,7 @@ absl::Status Roster::Gather(double now) {
   };
   // One that fails again and again takes no part, though it could be reached.
   for (Member& member : members_)
-    if (several() && member.host != nullptr && quarantine_.Holds(member.slots.name, now)) {
-      LogWarning(absl::StrFormat("%s has failed %d times within %g s: the run goes on without it", member.slots.name,
-                                 Quarantine::kFailures, Quarantine::kMemory));
-      member.host.reset();
-    }
+    if (several() && quarantine_.Holds(member.slots.name, now)) member.host.reset();
   const auto due = [&](const Member& member) {
     return !quarantine_.Holds(member.slots.name, now) && (!member.lost || now - *member.lost > kRetry);
   };
@@ -147,6 +142,14 @@ absl::Status Roster::CopyParts(const std::vector<MemoryPart>& parts, const std::
 
 void Roster::ForgetParts() {
   ForEach([](Host& host, int) { host.ForgetParts(); });
+}
+
+bool Roster::Failed(int host, double now) {
+  quarantine_.Failed(NameOf(host), now);
+  const bool others = std::any_of(members_.begin(), members_.end(), [&](const Member& member) {
+    return member.host != nullptr && &member != &members_[static_cast<size_t>(host)];
+  });
+  return others && quarantine_.Holds(NameOf(host), now);
 }
 
 void Roster::Drop(int host, double now) {

@@ -52,8 +52,8 @@ class Roster {
   absl::Status CopyParts(const std::vector<MemoryPart>& parts, const std::string& partial);
   void ForgetParts();
 
-  // Something failed there.
-  void Failed(int host, double now) { quarantine_.Failed(NameOf(host), now); }
+  // Something failed there. True where it takes no part from now on: it has failed before, and there are others.
+  bool Failed(int host, double now);
   // It is not asked any more, until Gather reaches it again.
   void Drop(int host, double now);
 

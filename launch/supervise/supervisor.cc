@@ -98,6 +98,12 @@ int Supervisor::Run() {
     }
     LogWarning(absl::StrFormat("starting again%s (restart %d)",
                                decision.delay > 0 ? absl::StrFormat(" in %g s", decision.delay) : "", policy_.restarts()));
+    if (outcome->host && roster_.Failed(*outcome->host, UnixSeconds())) {
+      const std::string& host = roster_.NameOf(*outcome->host);
+      const std::string why = absl::StrFormat("failed %d times within %g s", Quarantine::kFailures, Quarantine::kMemory);
+      journal_.Append({.event = "quarantine", .host = host, .detail = why});
+      LogWarning(absl::StrFormat("the run goes on without %s, which has %s", host, why));
+    }
     if (!Delay(decision.delay)) {
       code = static_cast<int>(ExitCode::kPreempted);
       break;
@@ -130,8 +136,9 @@ absl::StatusOr<std::vector<std::string>> Supervisor::Command() {
     layout = legal.assignments;
     layout.push_back(absl::StrCat("ranks=", legal.ranks));
     if (layout != layout_) {
-      const std::string text = absl::StrFormat("%d ranks on %s%s%s", legal.ranks, absl::StrJoin(names, ", "),
-                                               legal.assignments.empty() ? "" : ", ", absl::StrJoin(legal.assignments, ", "));
+      const std::string text =
+          absl::StrFormat("%d rank%s on %s%s%s", legal.ranks, legal.ranks == 1 ? "" : "s", absl::StrJoin(names, ", "),
+                          legal.assignments.empty() ? "" : ", ", absl::StrJoin(legal.assignments, ", "));
       if (!layout_.empty()) LogWarning("the run goes on in another layout: " + text);
       journal_.Append({.event = "layout", .detail = text});
       layout_ = layout;
@@ -170,7 +177,6 @@ absl::StatusOr<Supervisor::Outcome> Supervisor::RunJob() {
   // A launcher that waits for a lost host waits for long.
   JEVONS_RETURN_IF_ERROR(jobs_.End(any_rank, lost ? kLostPatience : Jobs::kPatience));
   BlameMachine(*outcome);
-  if (outcome->host) roster_.Failed(*outcome->host, UnixSeconds());
   return *outcome;
 }
 

@@ -5,6 +5,7 @@
 # - on layouts over 1, 2 and 4 hosts: all must have one hash;
 # - over slow links (tbf), and says how long a step takes;
 # - through a link that fails for two seconds, one that is cut, and a SIGTERM, and resumes: the same hash again;
+# - under `jevons supervise`, through a host that is lost and one on which ranks die again and again;
 # and asks `jevons doctor --hosts` about all of this. Prints a table. Needs root.
 #
 #   sudo tests/hosts/run.sh                  # all of it, some six minutes on two cores
@@ -320,16 +321,40 @@ stop_and_resume() {  # HOSTS RANKS LAYOUT FORM
   resume stop "$1" "$2" "$3" - "$4" "SIGTERM after step 3: exit code $code; resumed"
 }
 
-# A supervised run loses a host: all that runs there ends at once and its link is down, as when the power fails. It goes on with the others, from
+# Supervised runs. NAME HOSTS RANKS OVERRIDE...: as `train`, by a supervisor on the first host.
+supervise() {
+  local name=$1 setting
+  local command=(supervise --hosts "$root/hostfile" train --config "$source_folder/configs/presets/quickstart_cpu.textproto" --output "$shared/$name")
+  hostfile "$2" "$3"
+  for setting in "data.path=$shared/data" "${model[@]}" "${@:4}"; do command+=(--set "$setting"); done
+  on jevons-h1 "$program" "${command[@]}" >"$root/$name.log" 2>&1
+}
+events() { grep -E "\"event\":\"($2)\"" "$shared/$1/supervise.jsonl" || true; }  # NAME EVENT|EVENT...
+until_training() {  # NAME COUNT: until that many jobs of it have trained
+  local i
+  for ((i = 0; i < 1200; ++i)); do
+    (($(events "$1" training 2>/dev/null | wc -l) < $2)) || return 0
+    sleep 0.05
+  done
+  fail "$1 did not train $2 times"
+}
+ends_well() {  # NAME JOB: the supervisor, and with the hash of all others
+  local code=0
+  wait "$2" || code=$?
+  ((code == 0)) || { fail "$1: exit code $code where the supervisor should have gone on"; tail -n 20 "$root/$1.log" >&2; }
+  check_hash "$1"
+}
+from_loss() {  # NAME: seconds from the first job's end until the next one trains
+  awk '{ time = $0; sub(/.*"time":/, "", time); time += 0 }
+    /"event":"(lost|died|hung)"/ && !gone { gone = time }
+    /"event":"training"/ && gone { printf "%.1f", time - gone; exit }' "$shared/$1/supervise.jsonl"
+}
+
+# A host is lost: all that runs there ends at once and its link is down, as when the power fails. The run goes on with the others, from
 # what they have of its state in memory: nothing is on disk yet.
 lose_host() {  # HOSTS RANKS LAYOUT FORM
-  local code=0 job setting process lost step events
-  local command=(supervise --hosts "$root/hostfile" train --config "$source_folder/configs/presets/quickstart_cpu.textproto" --output "$shared/lose")
-  hostfile "$1" "$2"
-  for setting in "data.path=$shared/data" "${model[@]}" ${3//,/ } $(dispatch "$4") checkpoint.interval=0 checkpoint.memory_interval=1; do
-    command+=(--set "$setting")
-  done
-  on jevons-h1 "$program" "${command[@]}" >"$root/lose.log" 2>&1 &
+  local job process lost step
+  supervise lose "$1" "$2" ${3//,/ } $(dispatch "$4") checkpoint.interval=0 checkpoint.memory_interval=1 &
   job=$!
   until_step lose 3
   lost=$(readlink "/proc/${pid[jevons-h$1]}/ns/net")
@@ -337,17 +362,30 @@ lose_host() {  # HOSTS RANKS LAYOUT FORM
   for process in /proc/[0-9]*; do
     [[ ${process#/proc/} == "${pid[jevons-h$1]}" || $(readlink "$process/ns/net" 2>/dev/null) != "$lost" ]] || kill -KILL "${process#/proc/}" 2>/dev/null || true
   done
-  wait "$job" || code=$?
-  ((code == 0)) || { fail "lose: exit code $code where the supervisor should have gone on"; tail -n 20 "$root/lose.log" >&2; }
+  ends_well lose "$job"
   link "$1" up
-  check_hash lose
-  events=$shared/lose/supervise.jsonl
-  grep -Eq "\"event\":\"(lost|died|hung)\".*\"host\":\"jevons-h$1\"" "$events" || { fail "no event names jevons-h$1"; cat "$events" >&2; }
-  step=$(sed -n 's/.*"event":"from_memory","step":\([0-9]*\).*/\1/p' "$events")
-  ((${step:-0} >= 1)) || { fail "the run went on from step ${step:-0} in memory"; cat "$events" >&2; }
-  row "$1" $(($1 * $2)) "$(sed 's/parallel\.//g' <<<"$3")" lost "$4" "$(hash_of lose)" "" "" "" "$(awk -v host="$1" '
-    { time = $0; sub(/.*"time":/, "", time); time += 0 }
-    /"event":"(lost|died|hung)"/ { gone = time } /"event":"training"/ { if (gone) { printf "host %d lost; went on after %.1f s, ", host, time - gone; exit } }' "$events")from step $step in memory"
+  events lose "lost|died|hung" | grep -q "\"host\":\"jevons-h$1\"" || { fail "no event names jevons-h$1"; cat "$shared/lose/supervise.jsonl" >&2; }
+  step=$(events lose from_memory | sed -n 's/.*"step":\([0-9]*\).*/\1/p')
+  ((${step:-0} >= 1)) || { fail "the run went on from step ${step:-0} in memory"; cat "$shared/lose/supervise.jsonl" >&2; }
+  row "$1" $(($1 * $2)) "$(sed 's/parallel\.//g' <<<"$3")" lost "$4" "$(hash_of lose)" "" "" "" "host $1 lost; went on after $(from_loss lose) s, from step $step in memory"
+}
+
+# A rank of the last host dies, and again after the restart: the run goes on without that host, in a layout for the others.
+quarantine() {  # HOSTS RANKS LAYOUT FORM
+  local job time name=jevons-h$1 layout
+  supervise twice "$1" "$2" ${3//,/ } $(dispatch "$4") &
+  job=$!
+  for time in 1 2; do
+    until_training twice "$time"
+    pkill -KILL --newest --ns "${pid[$name]}" --nslist net -f -- "^$program train .*--output $shared/twice( |$)" || fail "no rank on $name to kill"
+  done
+  ends_well twice "$job"
+  [[ $(events twice "died|hung|lost" | grep -c "\"event\":\"died\".*\"host\":\"$name\"") == 2 ]] || { fail "not two ranks of $name died"; events twice "died|hung|lost" >&2; }
+  [[ $(events twice quarantine) == *"\"host\":\"$name\""* ]] || { fail "$name is not in quarantine"; cat "$shared/twice/supervise.jsonl" >&2; }
+  layout=$(events twice layout | sed -n '$s/.*"detail":"\(.*\)"}/\1/p')
+  [[ -n $layout && $layout != *"$name"* ]] || fail "the last layout has $name: $layout"
+  "$program" status "$shared/twice" | grep -q "quarantine on $name failed 2 times" || { fail "status does not say that $name is left out"; "$program" status "$shared/twice" >&2; }
+  row "$1" $(($1 * $2)) "$(sed 's/parallel\.//g' <<<"$3")" - "$4" "$(hash_of twice)" "" "" "" "a rank of host $1 killed twice; went on with $layout"
 }
 
 # Cores are shared by the ranks of one host: as many threads for one rank on each of two hosts as for one alone.
@@ -420,6 +458,7 @@ count_local_ranks
   flap 4 2 parallel.ep=8 "${forms[-1]}"
   stop_and_resume 4 2 parallel.ep=8 "${forms[-1]}"
 }
+quarantine "$hosts" $((quick ? 1 : 2)) "parallel.ep=$((quick ? 2 : 8))" "${forms[-1]}"
 lose_host "$hosts" $((quick ? 1 : 2)) "parallel.ep=$((quick ? 2 : 8))" "${forms[-1]}"
 cut_off "$hosts" $((quick ? 1 : 2)) "parallel.ep=$((quick ? 2 : 8))" "${forms[-1]}"
 

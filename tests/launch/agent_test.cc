@@ -237,7 +237,7 @@ TEST_F(RosterTest, GoesOnWithoutAHostThatIsLostAndTakesItBackLater) {
   EXPECT_FALSE(roster_.Lost()) << "a link may fail for a moment";
   hosts_["b"]->silence = 1.1 * Roster::kSilence;
   ASSERT_EQ(roster_.Lost(), 1);
-  roster_.Failed(1, 10);
+  EXPECT_FALSE(roster_.Failed(1, 10)) << "once";
   roster_.Drop(1, 10);
   EXPECT_FALSE(roster_.Lost());
   ASSERT_EQ(roster_.Gather(11), absl::OkStatus());
@@ -245,7 +245,7 @@ TEST_F(RosterTest, GoesOnWithoutAHostThatIsLostAndTakesItBackLater) {
   hosts_["b"]->silence = 0;
   ASSERT_EQ(roster_.Gather(11 + Roster::kRetry), absl::OkStatus());
   EXPECT_THAT(Present(), ElementsAre("a", "b", "c"));
-  roster_.Failed(1, 100);
+  EXPECT_TRUE(roster_.Failed(1, 100));
   ASSERT_EQ(roster_.Gather(101), absl::OkStatus());
   EXPECT_THAT(Present(), ElementsAre("a", "c")) << "it has failed twice";
 }
@@ -254,7 +254,7 @@ TEST_F(RosterTest, TheLastHostIsNeverLeftOut) {
   unreachable_ = "bc";
   ASSERT_EQ(roster_.Gather(0), absl::OkStatus());
   EXPECT_THAT(Present(), ElementsAre("a"));
-  for (int i = 0; i < 3; ++i) roster_.Failed(0, i);
+  for (int i = 0; i < 3; ++i) EXPECT_FALSE(roster_.Failed(0, i));
   ASSERT_EQ(roster_.Gather(4), absl::OkStatus());
   EXPECT_THAT(Present(), ElementsAre("a"));
   unreachable_ = "abc";
