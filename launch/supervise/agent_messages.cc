@@ -36,7 +36,9 @@ Json JsonOf(const RankState& s) {
           {"silence", s.longest_silence},
           {"wait", s.longest_wait},
           {"lives", s.lives},
-          {"stopped", s.stopped}};
+          {"stopped", s.stopped},
+          {"silent", s.silent},
+          {"host", s.host}};
 }
 
 RankState RankStateOf(const Json& json) {
@@ -59,6 +61,8 @@ RankState RankStateOf(const Json& json) {
   json.at("wait").get_to(s.longest_wait);
   json.at("lives").get_to(s.lives);
   json.at("stopped").get_to(s.stopped);
+  json.at("silent").get_to(s.silent);
+  Take(json, "host", s.host);
   return s;
 }
 

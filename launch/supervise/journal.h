@@ -30,7 +30,7 @@ struct JournalEvent {
   std::optional<double> idle_seconds = {};  // of died, hung and exit: since the last progress of any rank
   std::optional<double> seconds_lost =
       {};                   // of training: since the last job's last progress, and what of its steps is made again
-  std::string detail = {};  // for people; of begin: the heartbeat file
+  std::string detail = {};  // for people; of begin, on one host: the heartbeat file
 };
 
 std::string ToJournalLine(const JournalEvent& event);  // ends in a newline

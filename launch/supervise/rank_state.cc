@@ -1,5 +1,7 @@
 #include "launch/supervise/rank_state.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 
 namespace jevons {
@@ -7,6 +9,7 @@ namespace jevons {
 std::vector<RankState> RankStates(const HeartbeatFile& file) {
   constexpr auto kRelaxed = std::memory_order_relaxed;
   std::vector<RankState> states;
+  const int64_t now = MonotonicNanoseconds();
   int rank = -1;
   for (const HeartbeatLine& line : file.ranks()) {
     ++rank;
@@ -15,12 +18,13 @@ std::vector<RankState> RankStates(const HeartbeatFile& file) {
     // The process first: what it says last it says before it is gone.
     const ProcessFacts facts = FactsOf(pid);
     const int64_t start = line.process_start.load(kRelaxed);
+    const int64_t alive = line.alive.load(kRelaxed);
     const auto phase = static_cast<size_t>(PhaseNumbered(line.phase.load(kRelaxed)));
     states.push_back({.rank = rank,
                       .pid = pid,
                       .process_start = start,
                       .changed = line.changed.load(kRelaxed),
-                      .alive = line.alive.load(kRelaxed),
+                      .alive = alive,
                       .step = line.step.load(kRelaxed),
                       .steps = line.steps.load(kRelaxed),
                       .stage = line.stage.load(kRelaxed),
@@ -31,7 +35,8 @@ std::vector<RankState> RankStates(const HeartbeatFile& file) {
                       .longest_silence = line.longest_silence[phase].load(kRelaxed),
                       .longest_wait = line.longest_wait[phase].load(kRelaxed),
                       .lives = facts.state != 0 && facts.state != 'Z' && facts.start == start,
-                      .stopped = facts.state == 'T'});
+                      .stopped = facts.state == 'T',
+                      .silent = std::max(0.0, static_cast<double>(now - alive) * 1e-9)});
   }
   return states;
 }

@@ -24,6 +24,7 @@ struct RankState {
   double longest_silence = 0, longest_wait = 0;  // seconds, of this phase; 0: it has not been seen
   bool lives = true;                             // its process still runs
   bool stopped = false;                          // by a signal
+  double silent = 0;                             // seconds since its last sign of life
   int host = 0;                                  // of the supervised
 };
 

@@ -71,6 +71,12 @@ std::vector<HostSlots> Roster::slots() const {
   return slots;
 }
 
+std::vector<std::string> Roster::names() const {
+  std::vector<std::string> names;
+  for (const Member& member : members_) names.push_back(member.slots.name);
+  return names;
+}
+
 std::string Roster::heartbeats() const {
   std::vector<std::string> places;
   for (const Member& member : members_)

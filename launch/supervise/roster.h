@@ -34,6 +34,7 @@ class Roster {
 
   bool several() const { return members_.size() > 1; }
   bool complete() const { return slots().size() == members_.size(); }
+  std::vector<std::string> names() const;
   const std::string& NameOf(int host) const { return members_[static_cast<size_t>(host)].slots.name; }
 
   // Before a job. Reaches those that are not there, unless they are quarantined or have just been lost, and says so. `now` in seconds. FailureError

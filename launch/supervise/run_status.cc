@@ -15,6 +15,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "configs/load.h"
+#include "launch/supervise/rank_table.h"
 #include "trainer/checkpoint/reader.h"
 #include "trainer/metrics/jsonl.h"
 #include "trainer/spec/schedules.h"
@@ -66,9 +67,13 @@ void ReadRanks(RunStatus& status) {
   const auto begin = std::find_if(status.events.rbegin(), status.events.rend(),
                                   [](const JournalEvent& event) { return event.event == "begin"; });
   if (begin == status.events.rend()) return;
-  const auto file = HeartbeatFile::Open(begin->detail, /*writable=*/false);
-  if (!file.ok()) return;
-  status.ranks = RankStates(*file);
+  if (begin->detail.empty()) {
+    RankTable table = ReadRankTable(status.run);
+    status.hosts = std::move(table.hosts);
+    status.ranks = std::move(table.ranks);
+  } else if (const auto file = HeartbeatFile::Open(begin->detail, /*writable=*/false); file.ok()) {
+    status.ranks = RankStates(*file);
+  }
   for (const RankState& state : status.ranks) status.steps = std::max(status.steps, state.steps);
 }
 
@@ -100,7 +105,9 @@ std::string TimeOfDay(double time) {
   return text;
 }
 
-double Age(const RunStatus& status, const RankState& state) { return static_cast<double>(status.monotonic - state.alive) * 1e-9; }
+std::string HostOf(const RunStatus& status, const RankState& state) {
+  return status.hosts.empty() ? "" : status.hosts[static_cast<size_t>(state.host)];
+}
 
 }  // namespace
 
@@ -126,13 +133,11 @@ absl::StatusOr<RunStatus> ReadRunStatus(const std::string& run) {
   RunStatus status;
   status.run = run;
   status.now = UnixSeconds();
-  status.now = UnixSeconds();
   status.events = ReadJournal(run);
   JEVONS_ASSIGN_OR_RETURN(status.checkpoints, CommittedSteps(PosixFileSystem(), run + "/checkpoints"));
   ReadMetrics(status);
   status.running = IsLocked(run);
   ReadRanks(status);
-  status.monotonic = MonotonicNanoseconds();
   JEVONS_RETURN_IF_ERROR(ReadSteps(status));
   if (status.events.empty() && !status.newest && status.checkpoints.empty() && !status.running)
     return IntegrityError(run + ": no run; name what was given to --output");
@@ -159,8 +164,8 @@ std::string StatusText(const RunStatus& status) {
   }
   for (const RankState& state : status.ranks) {
     add(absl::StrCat("rank ", state.rank),
-        absl::StrFormat("process %d%s, step %d, %s, %.2f s ago", state.pid, state.lives ? "" : " (gone)", state.step,
-                        PhaseText(state), std::max(0.0, Age(status, state))));
+        absl::StrFormat("process %d%s%s%s, step %d, %s, %.2f s ago", state.pid, status.hosts.empty() ? "" : " on ",
+                        HostOf(status, state), state.lives ? "" : " (gone)", state.step, PhaseText(state), state.silent));
   }
   add("checkpoints", status.checkpoints.empty() ? "none" : "of steps " + absl::StrJoin(status.checkpoints, ", "));
   if (status.events.empty()) return text;
@@ -188,7 +193,8 @@ std::string StatusJson(const RunStatus& status) {
                              {"alive", state.lives},
                              {"step", state.step},
                              {"phase", PhaseText(state)},
-                             {"heartbeat_age_seconds", std::max(0.0, Age(status, state))}});
+                             {"heartbeat_age_seconds", state.silent}});
+    if (!status.hosts.empty()) json["ranks"].back()["host"] = HostOf(status, state);
   }
   json["checkpoints"] = status.checkpoints;
   if (!status.events.empty()) {

@@ -16,13 +16,13 @@ struct RunStatus {
   std::string run;
   bool running = false;  // some process trains there
   std::vector<RankState> ranks;
+  std::vector<std::string> hosts;       // of the ranks, where there are several
   std::optional<MetricsRecord> newest;  // of a step
   double seconds_per_step = 0;          // of the last steps, with what is between them; 0: not known
   int64_t steps = 0;                    // of the whole run; 0: not known
   std::vector<int64_t> checkpoints;
   std::vector<JournalEvent> events;  // all of them
   double now = 0;                    // seconds since 1970
-  int64_t monotonic = 0;             // when the heartbeats were read
 
   std::optional<double> eta() const;  // seconds
 };

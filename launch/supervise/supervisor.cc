@@ -15,6 +15,7 @@
 #include "kernels/base/log.h"
 #include "launch/cli.h"
 #include "launch/supervise/layout_for.h"
+#include "launch/supervise/rank_table.h"
 #include "trainer/checkpoint/epoch.h"
 #include "trainer/checkpoint/folder.h"
 #include "trainer/checkpoint/memory_parts.h"
@@ -27,6 +28,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr auto kTick = std::chrono::milliseconds(20);
 constexpr double kLostPatience = 1;     // seconds for the launcher's own processes where a host is lost
+constexpr double kTellRanks = 1;        // seconds between two tables of what ranks do
 constexpr double kRanksElsewhere = 10;  // seconds after which ranks that are all on other hosts are taken to listen
 
 double Seconds(Clock::duration duration) { return std::chrono::duration<double>(duration).count(); }
@@ -64,7 +66,8 @@ Supervisor::Supervisor(const SuperviseOptions& options, Journal journal, Roster 
       watch_(options.hang_seconds) {}
 
 int Supervisor::Run() {
-  journal_.Append({.event = "begin", .pid = getpid(), .detail = heartbeats_});
+  journal_.Append({.event = "begin", .pid = getpid(), .detail = roster_.several() ? "" : heartbeats_});
+  TellRanks({});
   // What a supervisor that was killed has left in memory.
   if (const absl::Status gathered = roster_.Gather(UnixSeconds()); gathered.ok()) {
     SaveFromMemory();
@@ -109,6 +112,7 @@ int Supervisor::Run() {
       break;
     }
   }
+  TellRanks({});
   journal_.Append({.event = "end", .exit = code});
   if (const Ettr ettr = EttrOf(journal_.events(), UnixSeconds()); ettr.productive > 0) LogInfo(EttrText(ettr));
   return code;
@@ -186,6 +190,7 @@ std::optional<Supervisor::Outcome> Supervisor::Look(double seconds) {
   const std::optional<int> exit_code = jobs_.ExitCode();
   const std::vector<RankState> ranks = roster_.Ranks();
   NoteTraining(ranks);
+  if ((untold_seconds_ += seconds) > kTellRanks) TellRanks(ranks);
   int64_t newest = 0;
   for (const RankState& state : ranks) {
     newest = std::max(newest, state.changed);
@@ -248,6 +253,12 @@ void Supervisor::NoteTraining(const std::vector<RankState>& ranks) {
   training_ = true;
   const double lost = SecondsLost(journal_.events(), UnixSeconds(), trains->step);
   journal_.Append({.event = "training", .step = trains->step, .seconds_lost = lost});
+}
+
+// `status` may be asked on any host. Where it cannot be written that says less, and nothing else is worse.
+void Supervisor::TellRanks(const std::vector<RankState>& ranks) {
+  untold_seconds_ = 0;
+  if (roster_.several()) WriteRankTable(options_.run, {roster_.names(), ranks}).IgnoreError();
 }
 
 // As SIGUSR1, to the launcher, which hands it to all ranks, also to those on other hosts: mpirun answers others by killing them. Only when

@@ -33,7 +33,7 @@ struct SuperviseOptions {
 
 class Supervisor {
  public:
-  // `heartbeats`: the file of this machine, for `status`.
+  // `heartbeats`: the file of this machine, for `status` where it is the only one.
   Supervisor(const SuperviseOptions& options, Journal journal, Roster roster, std::string heartbeats);
 
   // Until the run has ended, was stopped, or is given up. Returns the exit code.
@@ -53,6 +53,7 @@ class Supervisor {
   absl::StatusOr<Outcome> RunJob();
   std::optional<Outcome> Look(double seconds);
   bool HasFinished(const std::vector<RankState>& ranks) const;
+  void TellRanks(const std::vector<RankState>& ranks);
   void NoteTraining(const std::vector<RankState>& ranks);
   void PassSignalOn(bool ranks_have_come);
   std::optional<Outcome> DeadRank(const std::vector<RankState>& ranks) const;
@@ -74,6 +75,7 @@ class Supervisor {
 
   // Of the job that runs:
   double job_seconds_ = 0, idle_seconds_ = 0, since_exit_ = 0;
+  double untold_seconds_ = 0;
   int64_t newest_change_ = 0, step_ = -1;
   std::filesystem::file_time_type summary_time_ = {};  // before it
   bool training_ = false;

@@ -350,6 +350,31 @@ from_loss() {  # NAME: seconds from the first job's end until the next one train
     /"event":"training"/ && gone { printf "%.1f", time - gone; exit }' "$shared/$1/supervise.jsonl"
 }
 
+# Asked on any host, the first one or another, which does not see the others' processes: `status` knows all ranks and where they are.
+status_on() { on "$1" unshare --pid --fork --mount-proc "$program" status "$shared/$2"; }
+check_status() {  # NAME HOSTS RANKS: while it trains
+  local host i told
+  for host in jevons-h1 "jevons-h$2"; do
+    for ((i = 0; i < 100; ++i)); do
+      told=$(status_on "$host" "$1")
+      (($(grep -Ec "^rank .* on jevons-h[0-9]+, step" <<<"$told") < $2 * $3)) || break
+      sleep 0.1
+    done
+    for ((i = 1; i <= $2; ++i)); do
+      (($(grep -Ec "^rank .* on jevons-h$i, step" <<<"$told") == $3)) || { fail "status on $host does not tell of $3 ranks on jevons-h$i"; echo "$told" >&2; }
+    done
+    [[ $(sed -n 1p <<<"$told") == *", running" && $told == *" training "* ]] || { fail "status on $host does not tell of a run that trains"; echo "$told" >&2; }
+  done
+}
+check_status_after() {  # NAME HOSTS EVENT
+  local host told
+  for host in jevons-h1 "jevons-h$2"; do
+    told=$(status_on "$host" "$1")
+    [[ $(sed -n 1p <<<"$told") == *", not running" && $told != *$'\n'rank* && $told == *"$3"* && $told == *"end       exit code 0" ]] ||
+      { fail "status on $host, after the run, does not tell of '$3' and its end"; echo "$told" >&2; }
+  done
+}
+
 # A host is lost: all that runs there ends at once and its link is down, as when the power fails. The run goes on with the others, from
 # what they have of its state in memory: nothing is on disk yet.
 lose_host() {  # HOSTS RANKS LAYOUT FORM
@@ -377,6 +402,7 @@ quarantine() {  # HOSTS RANKS LAYOUT FORM
   job=$!
   for time in 1 2; do
     until_training twice "$time"
+    ((time == 2)) || check_status twice "$1" "$2"
     pkill -KILL --newest --ns "${pid[$name]}" --nslist net -f -- "^$program train .*--output $shared/twice( |$)" || fail "no rank on $name to kill"
   done
   ends_well twice "$job"
@@ -384,7 +410,7 @@ quarantine() {  # HOSTS RANKS LAYOUT FORM
   [[ $(events twice quarantine) == *"\"host\":\"$name\""* ]] || { fail "$name is not in quarantine"; cat "$shared/twice/supervise.jsonl" >&2; }
   layout=$(events twice layout | sed -n '$s/.*"detail":"\(.*\)"}/\1/p')
   [[ -n $layout && $layout != *"$name"* ]] || fail "the last layout has $name: $layout"
-  "$program" status "$shared/twice" | grep -q "quarantine on $name failed 2 times" || { fail "status does not say that $name is left out"; "$program" status "$shared/twice" >&2; }
+  check_status_after twice "$1" "quarantine on $name failed 2 times"
   row "$1" $(($1 * $2)) "$(sed 's/parallel\.//g' <<<"$3")" - "$4" "$(hash_of twice)" "" "" "" "a rank of host $1 killed twice; went on with $layout"
 }
 
