@@ -3,8 +3,12 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <filesystem>
 #include <memory>
 #include <optional>
+#include <span>
+#include <string>
+#include <vector>
 
 #include "absl/strings/str_format.h"
 #include "configs/load.h"
@@ -17,6 +21,7 @@
 #include "launch/runtime.h"
 #include "parallel/comm/watchdog.h"
 #include "trainer/checkpoint/folder.h"
+#include "trainer/metrics/run_files.h"
 #include "trainer/run/state.h"
 
 namespace jevons {
@@ -26,12 +31,12 @@ constexpr char kExamples[] =
     "jevons replay run --step 120\n"
     "mpirun -np 4 jevons replay run --step 120 --set parallel.ep=4 --json    # with sums that are EXACT any layout gives the "
     "same bits\n"
-    "jevons replay run --step 3 --config run.textproto                       # before the oldest checkpoint: from the beginning";
+    "jevons replay run --step 3                                              # before the oldest checkpoint: from the beginning";
 
 struct Options {
   std::string run;
   int64_t step = 0;
-  ConfigOptions config;
+  std::vector<std::string> overrides;
   bool json = false;
 };
 
@@ -40,36 +45,32 @@ struct Start {
   std::optional<CheckpointReader> checkpoint;  // none: the beginning
 };
 
-// The newest checkpoint before the step. None where there is none and a config says how the run began.
+// The newest checkpoint before the step. None where the run's oldest is later: then the step is counted from the beginning.
 absl::StatusOr<std::optional<CheckpointReader>> CheckpointBefore(const Options& options) {
   FileSystem& files = PosixFileSystem();
   const std::string folder = JoinPath(options.run, "checkpoints");
   JEVONS_ASSIGN_OR_RETURN(const std::vector<int64_t> steps, CommittedSteps(files, folder));
   const auto after = std::lower_bound(steps.begin(), steps.end(), options.step);
-  if (after != steps.begin()) {
-    JEVONS_ASSIGN_OR_RETURN(const std::string path, CheckpointPath(files, folder, *std::prev(after)));
-    return CheckpointReader::Open(files, path);
-  }
-  if (!options.config.path.empty()) return std::optional<CheckpointReader>();
-  if (steps.empty())
-    return IntegrityError(absl::StrFormat(
-        "%s: no checkpoint has been committed here; give the run's --config to replay from its beginning", options.run));
-  return UsageError(
-      absl::StrFormat("--step %d: the oldest checkpoint of %s is of step %d; give a later step, or the run's --config to replay "
-                      "from its beginning",
-                      options.step, options.run, steps.front()));
+  if (after == steps.begin()) return std::optional<CheckpointReader>();
+  JEVONS_ASSIGN_OR_RETURN(const std::string path, CheckpointPath(files, folder, *std::prev(after)));
+  return CheckpointReader::Open(files, path);
 }
 
+// The run's own: the checkpoint's, or that of its newest start.
 absl::StatusOr<RunConfig> ConfigOf(const Options& options, const std::optional<CheckpointReader>& checkpoint, int ranks) {
-  if (!checkpoint) return LoadRunConfig(options.config.path, options.config.overrides);
-  if (!options.config.path.empty())
-    return UsageError(absl::StrFormat("--config %s: the checkpoint %s has the run's; leave it out, --set changes the layout",
-                                      options.config.path, checkpoint->path()));
-  if (ranks == 1) {
-    JEVONS_ASSIGN_OR_RETURN(const RunConfig own, RunConfigOf(*checkpoint));
-    return ConfigForRanks(own, *checkpoint, options.config.overrides, 1);
-  }
-  return ParseRunConfig(checkpoint->config_text(), checkpoint->path() + " (its config)", options.config.overrides);
+  const std::string file = JoinPath(options.run, kConfigFile), name = checkpoint ? NameOfConfig(*checkpoint) : file;
+  if (!checkpoint && !std::filesystem::exists(file))
+    return IntegrityError(
+        absl::StrFormat("--step %d: %s has no checkpoint before it, and no %s to begin with; name the folder of a run, or a step "
+                        "after its oldest "
+                        "checkpoint",
+                        options.step, options.run, kConfigFile));
+  const auto load = [&](std::span<const std::string> overrides) {
+    return checkpoint ? ParseRunConfig(checkpoint->config_text(), name, overrides) : LoadRunConfig(file, overrides);
+  };
+  if (ranks > 1) return load(options.overrides);
+  JEVONS_ASSIGN_OR_RETURN(const RunConfig own, load({}));
+  return ConfigForRanks(own, name, options.overrides, 1);
 }
 
 absl::StatusOr<Start> Prepare(const Options& options, Communicator& world) {
@@ -117,7 +118,9 @@ void RegisterReplay(CLI::App& program, int* exit_code) {
   command->add_option("--step", options->step, "which, as metrics.jsonl counts: the first is 1")
       ->required()
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
-  AddConfigOptions(*command, options->config, /*required=*/false);
+  AddRepeatable(*command, "--set", options->overrides,
+                "change one field of the run's config, e.g. parallel.ep=4; may be repeated")
+      ->type_name("PATH=VALUE");
   command->add_flag("--json", options->json, "print one JSON object");
   command->callback(
       [options, exit_code] { *exit_code = RunOnRanks([&](Communicator& world) { return RunReplay(*options, world); }); });

@@ -29,12 +29,12 @@ bool Says(std::span<const std::string> overrides, absl::string_view field) {
 
 }  // namespace
 
-absl::StatusOr<RunConfig> ConfigForRanks(const RunConfig& kept, const CheckpointReader& reader,
-                                         std::span<const std::string> overrides, int ranks) {
+absl::StatusOr<RunConfig> ConfigForRanks(const RunConfig& kept, const std::string& source, std::span<const std::string> overrides,
+                                         int ranks) {
   const std::string text = ResolvedText(kept);
   const auto parse = [&](std::vector<std::string> all) {
     all.insert(all.end(), overrides.begin(), overrides.end());
-    return ParseRunConfig(text, reader.path() + " (its config)", all);
+    return ParseRunConfig(text, source, all);
   };
   std::vector<std::string> layout = {"parallel.ep=1", "parallel.pp=1", "parallel.threads=0", "parallel.ep_nodes=0",
                                      "parallel.dispatch=AUTO"};
@@ -57,7 +57,7 @@ absl::StatusOr<OpenedCheckpoint> OpenForUse(const CheckpointOptions& options, Ne
   JEVONS_ASSIGN_OR_RETURN(CheckpointReader reader, OpenCheckpointAt(PosixFileSystem(), options.path));
   if (options.ema) JEVONS_RETURN_IF_ERROR(UseAverage(reader));
   JEVONS_ASSIGN_OR_RETURN(const RunConfig own, StageConfigOf(reader));
-  JEVONS_ASSIGN_OR_RETURN(RunConfig config, ConfigForRanks(own, reader, options.overrides, ranks));
+  JEVONS_ASSIGN_OR_RETURN(RunConfig config, ConfigForRanks(own, NameOfConfig(reader), options.overrides, ranks));
   // The run's own tokenizer, unless another place is named; to data belongs the one that it was made with.
   const bool named = config.data().tokenizer() != own.data().tokenizer() || config.data().path() != own.data().path();
   if (const std::string kept = KeptTokenizer(reader.path()); needs != Needs::kValidation && !named && !kept.empty())

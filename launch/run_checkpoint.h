@@ -30,11 +30,11 @@ struct OpenedCheckpoint {
 
 absl::StatusOr<OpenedCheckpoint> OpenForUse(const CheckpointOptions& options, Needs needs, int ranks = 1);
 
-// The config that a checkpoint keeps, the run's or that of its last step's stage (trainer/run/state.h), with `overrides`, valid on so
-// many ranks: the layout and the threads of the run that wrote it do not count. Where `overrides` do not say, there is one stage, and
-// experts lie over as many ranks as divide those of a stage.
-absl::StatusOr<RunConfig> ConfigForRanks(const RunConfig& kept, const CheckpointReader& reader,
-                                         std::span<const std::string> overrides, int ranks);
+// The config that a checkpoint or a run keeps, the run's or that of its last step's stage (trainer/run/state.h), with `overrides`, valid on
+// so many ranks: the layout and the threads of the run that wrote it do not count. Where `overrides` do not say, there is one stage, and
+// experts lie over as many ranks as divide those of a stage. source: where it is kept, for messages.
+absl::StatusOr<RunConfig> ConfigForRanks(const RunConfig& kept, const std::string& source, std::span<const std::string> overrides,
+                                         int ranks);
 
 // The weights of a checkpoint, each where the config's layout has it, for passes forward alone.
 struct LoadedStep {

@@ -79,7 +79,7 @@ absl::StatusOr<TokensToScore> OpenTokens(const Options& options, int ranks) {
   JEVONS_ASSIGN_OR_RETURN(CheckpointReader reader, OpenCheckpointAt(PosixFileSystem(), options.checkpoint.path));
   if (options.checkpoint.ema) JEVONS_RETURN_IF_ERROR(UseAverage(reader));
   JEVONS_ASSIGN_OR_RETURN(const RunConfig own, StageConfigOf(reader));
-  JEVONS_ASSIGN_OR_RETURN(RunConfig config, ConfigForRanks(own, reader, options.checkpoint.overrides, ranks));
+  JEVONS_ASSIGN_OR_RETURN(RunConfig config, ConfigForRanks(own, NameOfConfig(reader), options.checkpoint.overrides, ranks));
   if (config.model().vocab_size() == 0)
     return UsageError(
         absl::StrFormat("model.vocab_size = 0: the checkpoint %s has another; leave --set model.vocab_size away", reader.path()));

@@ -51,10 +51,6 @@ TEST_F(ReplayCli, ASkippedStepIsSaidAndReplayed) {
   EXPECT_THAT(Jevons({"inspect", folder_ / "run"}).out,
               AllOf(HasSubstr(absl::StrCat("step ", step, ": the ")), HasSubstr(" skipped), ")));
   const std::string metrics_before = Jevons({"inspect", folder_ / "run", "--json"}).out;
-  const ProcessResult too_old = Jevons({"replay", folder_ / "run", "--step", "1"});
-  EXPECT_EQ(too_old.exit_code, 2);
-  EXPECT_THAT(too_old.err, AllOf(StartsWith("error: --step 1: the oldest checkpoint of "),
-                                 HasSubstr("give a later step, or the run's --config")));
   for (const int replayed : {step, 12}) {
     const Json one = Replay("run", replayed, 1, {});
     EXPECT_EQ(one["as_recorded"], true) << one;
@@ -72,28 +68,48 @@ TEST_F(ReplayCli, ASkippedStepIsSaidAndReplayed) {
   EXPECT_EQ(Jevons({"inspect", folder_ / "run", "--json"}).out, metrics_before) << "a replay writes nothing";
 }
 
-// From the beginning, with the config that the run was given.
+// From the beginning, by the run's own config.textproto, whatever its layout was.
 TEST_F(ReplayCli, ReplaysWhatIsOlderThanAnyCheckpoint) {
   ASSERT_EQ(
-      Train(1, 1, "early",
+      Train(2, 2, "early",
             {"train.steps=3", "train.bad_step.policy=SKIP", "train.bad_step.spike_sigmas=0.001", "train.bad_step.spike_window=2"})
           .exit_code,
       0);
-  std::vector<std::string> command = {"replay", folder_ / "early", "--step", "2"};
-  const std::vector<std::string> given = Command(1, 1, "early", {"train.steps=3"});
-  for (auto word = std::find(given.begin(), given.end(), "--config"); word != given.end(); ++word)
-    if (*word == "--config" || *word == "--set") command.insert(command.end(), {*word, *(word + 1)});
-  const ProcessResult result = Jevons(command);
+  const std::string run = folder_ / "early";
+  const ProcessResult result = Jevons({"replay", run, "--step", "2"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   EXPECT_THAT(result.out, AllOf(StartsWith("step             2, from the beginning\nverdict          good\n"),
                                 HasSubstr("the run's record the same bits\n"),
                                 HasSubstr("parameters with the largest gradients:\n"), HasSubstr(" tokens of document ")));
+  for (const int ranks : {1, 2}) {
+    const Json third = Replay("early", 3, ranks, {});
+    EXPECT_EQ(third["from"], 0);
+    EXPECT_EQ(third["as_recorded"], true) << ranks;
+  }
+  // What differs on purpose is told from the record.
+  EXPECT_EQ(Replay("early", 2, 1, {"train.seed=2"})["as_recorded"], false);
+
+  const ProcessResult ranks = RunProcess(OnRanks(4, {"replay", run, "--step", "2", "--set", "parallel.ep=3"}), kTimeout);
+  EXPECT_EQ(ranks.exit_code, 2);
+  EXPECT_THAT(ranks.err, HasSubstr("parallel.ep = 3"));
+  fs::rename(run + "/config.textproto", run + "/elsewhere.textproto");
+  const ProcessResult gone = Jevons({"replay", run, "--step", "2"});
+  EXPECT_EQ(gone.exit_code, 3);
+  EXPECT_EQ(gone.err,
+            absl::StrCat("error: --step 2: ", run, " has no checkpoint before it, and no config.textproto to begin with; ",
+                         "name the folder of a run, or a step after its oldest checkpoint\n"));
+  std::ofstream(run + "/config.textproto") << "model { layer: 4 }\n";
+  const ProcessResult torn = Jevons({"replay", run, "--step", "2"});
+  EXPECT_EQ(torn.exit_code, 2);
+  EXPECT_THAT(torn.err, HasSubstr("early/config.textproto:1:14: "));
+  EXPECT_EQ(std::count(torn.err.begin(), torn.err.end(), '\n'), 1) << torn.err;
 }
 
 TEST_F(ReplayCli, RefusesWhatItCannotReplay) {
   EXPECT_EQ(Jevons({"replay", folder_ / "none", "--step", "2"}).exit_code, 3);
   EXPECT_EQ(Jevons({"replay", folder_ / "none"}).exit_code, 2);
   EXPECT_EQ(Jevons({"replay", folder_ / "none", "--step", "0"}).exit_code, 2);
+  EXPECT_EQ(Jevons({"replay", folder_ / "none", "--step", "2", "--config", "run.textproto"}).exit_code, 2);
   EXPECT_THAT(Jevons({"replay", "--help"}).out, StartsWith("Example:\n  jevons replay run --step 120\n"));
 }
 

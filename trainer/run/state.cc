@@ -21,8 +21,10 @@ std::vector<TensorSlice> SlicesOf(const std::vector<StateSlice>& state) {
   return slices;
 }
 
+std::string NameOfConfig(const CheckpointReader& reader) { return reader.path() + " (its config)"; }
+
 absl::StatusOr<RunConfig> RunConfigOf(const CheckpointReader& reader) {
-  return ParseRunConfig(reader.config_text(), reader.path() + " (its config)", {});
+  return ParseRunConfig(reader.config_text(), NameOfConfig(reader), {});
 }
 
 absl::StatusOr<RunConfig> StageConfigOf(const CheckpointReader& reader) {

@@ -18,6 +18,7 @@ std::vector<TensorSlice> SlicesOf(const std::vector<StateSlice>& state);
 // is to be used with.
 absl::StatusOr<RunConfig> RunConfigOf(const CheckpointReader& reader);
 absl::StatusOr<RunConfig> StageConfigOf(const CheckpointReader& reader);
+std::string NameOfConfig(const CheckpointReader& reader);  // in messages, the former's
 
 // Whether a checkpoint holds the moving average of its run's weights (optimizer.ema_decay).
 bool HasAverage(const CheckpointReader& reader);
