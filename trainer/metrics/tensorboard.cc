@@ -125,6 +125,15 @@ absl::StatusOr<EventFile> EventFile::Create(const std::string& folder, double wa
   return EventFile(std::move(file));
 }
 
-absl::Status EventFile::Append(const MetricsRecord& record) { return file_.Append(FramedRecord(ScalarEvent(record))); }
+absl::Status EventFile::Append(const MetricsRecord& record) {
+  std::set<std::string> shown = record.step == step_ ? shown_ : std::set<std::string>();
+  MetricsRecord rest{.step = record.step, .wall_time = record.wall_time, .values = {}};
+  for (const auto& [name, value] : record.values)
+    if (shown.insert(name).second) rest.values.emplace_back(name, value);
+  JEVONS_RETURN_IF_ERROR(file_.Append(FramedRecord(ScalarEvent(rest))));
+  step_ = record.step;
+  shown_ = std::move(shown);
+  return absl::OkStatus();
+}
 
 }  // namespace jevons

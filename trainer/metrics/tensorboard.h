@@ -7,7 +7,9 @@
 #define JEVONS_TRAINER_METRICS_TENSORBOARD_H_
 
 #include <cstdint>
+#include <set>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -24,12 +26,15 @@ class EventFile {
   // files by name, so SECONDS is wall_time's, or more where an earlier start was in the same second.
   static absl::StatusOr<EventFile> Create(const std::string& folder, double wall_time, int64_t first_step);
 
+  // TensorBoard shows all values that a step has of a name, where it should have one: so of records of one step the first counts.
   absl::Status Append(const MetricsRecord& record);
   const std::string& path() const { return file_.path(); }
 
  private:
   explicit EventFile(AppendFile file) : file_(std::move(file)) {}
   AppendFile file_;
+  int64_t step_ = -1;            // of the last record
+  std::set<std::string> shown_;  // that this step has already
 };
 
 uint32_t Crc32c(absl::string_view data);                       // Castagnoli, as in RFC 3720

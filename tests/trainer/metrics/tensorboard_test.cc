@@ -8,6 +8,7 @@
 
 #include "absl/strings/escaping.h"
 #include "tests/support/temp_folder.h"
+#include "tests/support/tensorboard_view.h"
 
 namespace jevons {
 namespace {
@@ -47,6 +48,29 @@ TEST(TensorBoard, EachStartMakesANewFileThatReplacesLaterSteps) {
   EXPECT_EQ(absl::BytesToHexString(bytes.str()),
             std::string(kVersionHex) + absl::BytesToHexString(FramedRecord(StartEvent(1.5, 300))) + kScalarHex);
   EXPECT_FALSE(EventFile::Create(folder + "/none", 1.5, 0).ok());
+}
+
+// A validation's record has some of its step's names again; and what a start makes again, it shows once.
+TEST(TensorBoard, AStepHasOneValueOfAName) {
+  const TempFolder folder;
+  auto first = EventFile::Create(folder.path(), 10, 0), second = EventFile::Create(folder.path(), 5, 2);
+  ASSERT_TRUE(first.ok() && second.ok());
+  for (const MetricsRecord& record : {MetricsRecord{1, 10, {{"loss", 3}, {"tokens", 64}}},
+                                      {1, 11, {{"tokens", 65}, {"validation", 4}}},
+                                      {2, 12, {{"loss", 2}, {"tokens", 128}}}})
+    ASSERT_TRUE(first->Append(record).ok());
+  ASSERT_TRUE(second->Append({2, 13, {{"loss", 1}}}).ok());
+  const TensorBoardView view(folder.path());
+  const auto shown = [&](const std::string& name) {
+    std::vector<std::pair<int64_t, float>> points;
+    for (const ShownPoint& point : view.points().at(name)) points.emplace_back(point.step, point.value);
+    return points;
+  };
+  using Points = std::vector<std::pair<int64_t, float>>;
+  EXPECT_EQ(shown("loss"), (Points{{1, 3}, {2, 1}}));
+  EXPECT_EQ(shown("tokens"), (Points{{1, 64}}));
+  EXPECT_EQ(shown("validation"), (Points{{1, 4}}));
+  EXPECT_EQ(view.taken_away(), 2);
 }
 
 }  // namespace
