@@ -81,6 +81,7 @@ class Checker {
     Stages("balance.mtp_weight", config_.balance().mtp_weight(), 10);
     Parallel();
     Cost();
+    Log();
     Sizes();
     LaterStages();
     return std::move(violations_);
@@ -306,6 +307,12 @@ class Checker {
     if (cost.reference_mfu() > 0 && cost.peak_tflops() == 0)
       Add("cost.peak_tflops", "0",
           "must be positive where cost.reference_mfu is set: a peak that is measured is as noisy as the machine");
+  }
+
+  void Log() {
+    const std::string& file = config_.log().prometheus();
+    if (!file.empty() && !absl::EndsWith(file, ".prom"))
+      Add("log.prometheus", file, "must end in .prom: node_exporter reads no other files", file + ".prom");
   }
 
   void Sizes() {

@@ -129,20 +129,20 @@ absl::Status PlanRun(const Options& options) {
   constants.expert_imbalance = options.imbalance;
   JEVONS_ASSIGN_OR_RETURN(Plan plan, MakePlan(model, layout, cluster, constants));
   CountMemory(config, plan);
-  const double tokens = RunTokens(config);
+  const RunPlan run = PlanRun(plan, config);
   if (!options.trace.empty()) JEVONS_RETURN_IF_ERROR(WriteFile(options.trace, TraceJson(plan)));
-  if (!options.html.empty()) JEVONS_RETURN_IF_ERROR(WriteFile(options.html, PlanHtml(plan, tokens)));
+  if (!options.html.empty()) JEVONS_RETURN_IF_ERROR(WriteFile(options.html, PlanHtml(plan, run)));
   const std::string refusal = TrainRefusal(config, plan.layout);
   SearchResult others = plan.fits() ? SearchResult() : SearchLayouts(config, cluster);
   const Candidate* nearest = NearestThatFits(config, cluster, others, plan.layout);
   if (options.json) {
-    nlohmann::ordered_json json = PlanJson(plan, tokens);
+    nlohmann::ordered_json json = PlanJson(plan, run);
     json["train"] = refusal.empty();
     json["refusal"] = refusal;
     if (nearest != nullptr) json["nearest_fitting"] = CandidateJson(*nearest);
     WriteOut(json.dump(2) + "\n");
   } else {
-    WriteOut(PlanText(plan, tokens));
+    WriteOut(PlanText(plan, run));
     if (!refusal.empty()) WriteOut(absl::StrFormat("\n`jevons train` refuses this layout: %s\n", refusal));
     if (options.stages) WriteOut("\n" + StagesText(plan));
     if (options.constants) WriteOut("\n" + ConstantsText({}));

@@ -60,11 +60,10 @@ absl::StatusOr<std::optional<CheckpointReader>> CheckpointBefore(const Options& 
 absl::StatusOr<RunConfig> ConfigOf(const Options& options, const std::optional<CheckpointReader>& checkpoint, int ranks) {
   const std::string file = JoinPath(options.run, kConfigFile), name = checkpoint ? NameOfConfig(*checkpoint) : file;
   if (!checkpoint && !std::filesystem::exists(file))
-    return IntegrityError(
-        absl::StrFormat("--step %d: %s has no checkpoint before it, and no %s to begin with; name the folder of a run, or a step "
-                        "after its oldest "
-                        "checkpoint",
-                        options.step, options.run, kConfigFile));
+    return IntegrityError(absl::StrFormat(
+        "--step %d: %s has no checkpoint before it, and no %s to begin with; name the folder of a run, or a step after "
+        "its oldest checkpoint",
+        options.step, options.run, kConfigFile));
   const auto load = [&](std::span<const std::string> overrides) {
     return checkpoint ? ParseRunConfig(checkpoint->config_text(), name, overrides) : LoadRunConfig(file, overrides);
   };

@@ -1,22 +1,20 @@
 #include "launch/supervise/rank_table.h"
 
 #include <algorithm>
-#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "absl/strings/str_format.h"
-#include "launch/cli.h"
 #include "launch/supervise/agent_messages.h"
 #include "launch/supervise/journal.h"
+#include "trainer/files/file_system.h"
 
 namespace jevons {
 namespace {
 
 using Json = nlohmann::json;
 
-constexpr double kForgotten =
-    60;  // seconds without a new one, after which there is no supervisor any more; caches of shared folders hold old ones
+// Seconds without a new one, after which there is no supervisor any more; caches of shared folders hold old ones.
+constexpr double kForgotten = 60;
 
 std::string PathOf(const std::string& run) { return run + "/supervise.ranks"; }
 
@@ -38,11 +36,7 @@ RankTable TableOf(const Json& json) {
 absl::Status WriteRankTable(const std::string& run, const RankTable& table) {
   Json json = {{"time", UnixSeconds()}, {"hosts", table.hosts}, {"ranks", Json::array()}};
   for (const RankState& state : table.ranks) json["ranks"].push_back(JsonOf(state));
-  const std::string path = PathOf(run), next = path + ".new";
-  JEVONS_RETURN_IF_ERROR(WriteFile(next, json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n"));
-  std::error_code error;
-  std::filesystem::rename(next, path, error);
-  return error ? FailureError(absl::StrFormat("%s: %s", path, error.message())) : absl::OkStatus();
+  return ReplaceWholeFile(PosixFileSystem(), PathOf(run), json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
 RankTable ReadRankTable(const std::string& run) {

@@ -78,7 +78,7 @@ TEST_F(LadderCli, TheLadderForTwoCoresIsPlannedWithoutData) {
   EXPECT_EQ(text.exit_code, 0) << text.err;
   EXPECT_EQ(text.err, "");
   for (const char* part :
-       {"small_cpu: 27 rungs, 4 sizes of dense, moe8, moe32; rates and batches by DEEPSEEK_LLM, tokens 20 times N",
+       {"small_cpu: 27 rungs, 4 sizes of dense, moe8, moe32; rates and batches by DEEPSEEK_LLM, tokens 10 times N",
         "\ndense-s1-x16-seed1 ", "\nmoe32-s4-seed1 ", "hours of 2 devices and $"})
     EXPECT_THAT(text.out, HasSubstr(part));
   const ProcessResult json = Jevons({"ladder", "--config", config, "--dry-run", "--json"});

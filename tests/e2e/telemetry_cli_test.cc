@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <algorithm>
+#include <fstream>
 #include <map>
 #include <string>
 #include <utility>
@@ -76,6 +78,37 @@ TEST_F(Telemetry, TensorBoardShowsEachStepOnceAfterKills) {
       EXPECT_EQ(shown[i].value, points[i].value) << name << " of step " << points[i].step;
     }
   }
+}
+
+// What node_exporter's collector finds: the last values, under the run's folder's name. A folder that is not there is told before the first step.
+TEST_F(Telemetry, PrometheusSeesTheNewestStep) {
+  const std::string path = folder_ / "jevons.prom";
+  ASSERT_EQ(Train(2, 2, "scraped", {"train.steps=4", "train.eval_interval=3", "log.prometheus=" + path}).exit_code, 0);
+  std::map<std::string, double> shown;
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with("# TYPE ")) continue;
+    const size_t label = line.find("{run=\"scraped\"} ");
+    ASSERT_NE(label, std::string::npos) << line;
+    shown[line.substr(0, label)] = std::stod(line.substr(line.find("} ") + 2));
+  }
+  const std::vector<MetricsRecord> records = Records("scraped");
+  std::map<std::string, double> recorded = {{"jevons_step", 4}, {"jevons_time_seconds", records.back().wall_time}};
+  for (const MetricsRecord& record : records)
+    for (const auto& [name, value] : record.values) {
+      std::string key = "jevons_" + name;
+      std::replace(key.begin(), key.end(), '/', '_');
+      recorded[key] = value;
+    }
+  EXPECT_EQ(shown, recorded);
+
+  const ProcessResult none =
+      Train(1, 1, "unseen", {"train.steps=4", "log.prometheus=" + (folder_ / "none/jevons.prom").string()});
+  EXPECT_EQ(none.exit_code, 1);
+  EXPECT_THAT(none.err, ::testing::HasSubstr("error: log.prometheus: "));
+  const ProcessResult name = Train(1, 1, "unseen", {"train.steps=4", "log.prometheus=jevons.txt"});
+  EXPECT_EQ(name.exit_code, 2);
+  EXPECT_THAT(name.err, ::testing::HasSubstr("log.prometheus = jevons.txt: must end in .prom"));
 }
 
 }  // namespace

@@ -64,6 +64,14 @@ absl::StatusOr<std::string> ReadWholeFile(FileSystem& files, const std::string& 
   return contents;
 }
 
+absl::Status ReplaceWholeFile(FileSystem& files, const std::string& path, absl::string_view contents) {
+  const std::string next = path + ".new";
+  JEVONS_ASSIGN_OR_RETURN(const std::unique_ptr<File> file, files.Open(next, OpenMode::kWrite));
+  JEVONS_RETURN_IF_ERROR(WriteAll(*file, std::as_bytes(std::span(contents)), next));
+  JEVONS_RETURN_IF_ERROR(file->Close());
+  return files.Rename(next, path);
+}
+
 absl::Status MakeDirectories(FileSystem& files, const std::string& path) {
   if (path.empty() || path == "/") return absl::OkStatus();
   JEVONS_ASSIGN_OR_RETURN(const std::optional<FileInfo> info, files.Stat(path));

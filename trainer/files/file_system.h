@@ -80,6 +80,9 @@ absl::Status ReadExactly(File& file, int64_t offset, std::span<std::byte> bytes,
 // A whole small file. IntegrityError where there is none, or one of more than `max_bytes`.
 absl::StatusOr<std::string> ReadWholeFile(FileSystem& files, const std::string& path, int64_t max_bytes);
 
+// Writes a small file that others read while it changes: they see the old one or the new one, whole. Not made durable. PATH.new is used for it.
+absl::Status ReplaceWholeFile(FileSystem& files, const std::string& path, absl::string_view contents);
+
 // Makes `path` and the directories above it that are missing, each durable in its parent.
 absl::Status MakeDirectories(FileSystem& files, const std::string& path);
 

@@ -40,12 +40,12 @@ double HoursPerTrillionTokens(double device_seconds, double tokens);
 // DeepSeek-V3's pre-training, of which the report says (section 1) 180K H800 hours for each trillion tokens, at $2 an hour (table 1).
 inline constexpr double kDeepSeekV3HoursPerTrillion = 180e3, kDeepSeekV3PricePerHour = 2;
 
-// What a token takes of one device that runs at `mfu` of its peak, whatever it really took.
+// What training takes of one device that runs at `mfu` of its peak, whatever it really took.
 struct ReferenceSpeed {
-  double mfu = 0;              // 0: none is stated
-  double flops_per_token = 0;  // of training, MTP modules included: they are paid for
-  double peak_flops = 0;       // of one device, FLOP/s
-  double device_seconds(double tokens) const { return mfu > 0 ? tokens * flops_per_token / (mfu * peak_flops) : 0; }
+  double mfu = 0;         // 0: none is stated
+  double peak_flops = 0;  // of one device, FLOP/s
+  // flops: of training, MTP modules included (trainer/spec/run_flops.h): they are paid for.
+  double device_seconds(double flops) const { return mfu > 0 ? flops / (mfu * peak_flops) : 0; }
 };
 
 // "1228800 tokens, 0.21 CPU core hours (3.1% of them lost, $0.013, 1 restart, 2 steps of 8192 tokens skipped), $0.42, $0.34 per million

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "kernels/base/status.h"
@@ -23,6 +24,11 @@ void Get(const Json& json, const char* name, std::string& value) {
 std::string Line(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n"; }
 
 }  // namespace
+
+std::string RunName(const RunConfig& config, const std::string& run) {
+  if (!config.run().name().empty()) return config.run().name();
+  return std::filesystem::path(JoinPath(run, ".")).lexically_normal().parent_path().filename();
+}
 
 std::string ToStartLine(const RunStart& start) {
   Json json = {

@@ -15,12 +15,16 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "configs/run.pb.h"
 #include "trainer/files/append_file.h"
 #include "trainer/metrics/cost.h"
 
 namespace jevons {
 
 inline constexpr char kConfigFile[] = "config.textproto", kStartsFile[] = "starts.jsonl", kExpertsFile[] = "experts.jsonl";
+
+// run.name, or its folder's where it is empty.
+std::string RunName(const RunConfig& config, const std::string& run);
 
 struct RunStart {
   double time = 0;   // seconds since 1970

@@ -1,6 +1,7 @@
 #include "trainer/plan/planner.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "kernels/base/status.h"
 #include "trainer/plan/dispatch_rows.h"
@@ -154,6 +155,38 @@ Goodput EstimateGoodput(const Plan& plan) {
 double RunTokens(const RunConfig& config) {
   const RunSchedule schedule(config);
   return schedule.bounded() ? schedule.total_tokens() : 0;
+}
+
+RunPlan PlanRun(const Plan& plan, const RunConfig& config) {
+  const RunSchedule schedule(config);
+  if (!schedule.bounded()) return {};
+  std::vector<int64_t> bounds = schedule.StageSteps();
+  while (bounds.back() >= schedule.steps()) bounds.pop_back();
+  bounds.push_back(schedule.steps());
+  RunPlan run;
+  for (size_t i = 0; i + 1 < bounds.size(); ++i) {
+    const StepPlan first = schedule.At(bounds[i]);
+    const RunConfig& own = schedule.stage(first.stage);
+    Layout layout = plan.layout;
+    layout.sequence = own.data().sequence_length();
+    layout.batch = own.train().batch_sequences();
+    layout.micro_batch = own.train().micro_batch_sequences();
+    RunPart part{.first_step = first.step,
+                 .sequence = layout.sequence,
+                 .batch = layout.batch,
+                 .tokens = schedule.At(bounds[i + 1]).tokens_before - first.tokens_before};
+    if (const absl::Status legal = CheckLayout(layout, plan.model, plan.cluster); !legal.ok()) {
+      part.refusal = std::string(legal.message());
+    } else {
+      const Plan priced = MakePlan(plan.model, layout, plan.cluster, plan.constants).value();
+      part.step_seconds = priced.step_seconds;
+      part.gpu_hours = priced.gpu_hours(part.tokens);
+      run.tokens += part.tokens;
+      run.gpu_hours += part.gpu_hours;
+    }
+    run.parts.push_back(std::move(part));
+  }
+  return run;
 }
 
 }  // namespace jevons

@@ -78,6 +78,20 @@ Goodput EstimateGoodput(const Plan& plan);
 // Tokens of a whole run: steps of the config with its ramp.
 double RunTokens(const RunConfig& config);
 
+// A stage of a run (train.stage), on the layout of a plan.
+struct RunPart {
+  int64_t first_step = 0, sequence = 0, batch = 0;
+  double tokens = 0;
+  double step_seconds = 0, gpu_hours = 0;
+  std::string refusal = {};  // why the layout cannot train it: then its time is not known
+};
+struct RunPlan {
+  std::vector<RunPart> parts;
+  double tokens = 0, gpu_hours = 0;  // of the parts whose time is known
+};
+// The config's run, of which `plan` is the first stage's step. Empty where dollars alone end it.
+RunPlan PlanRun(const Plan& plan, const RunConfig& config);
+
 }  // namespace jevons
 
 #endif  // JEVONS_TRAINER_PLAN_PLANNER_H_

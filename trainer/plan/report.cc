@@ -68,13 +68,23 @@ std::string KernelText(const Plan& plan) {
   return text;
 }
 
-std::string RunText(const Plan& plan, double tokens) {
+double DollarsOf(const Plan& plan, const RunPlan& run) { return run.gpu_hours * plan.cluster.hour().dollars_per_gpu(); }
+
+std::string RunText(const Plan& plan, const RunPlan& run) {
   const Goodput goodput = EstimateGoodput(plan);
-  const double hours = plan.gpu_hours(tokens), dollars = plan.dollars(tokens), useful = goodput.useful();
+  const double tokens = run.tokens, hours = run.gpu_hours, dollars = DollarsOf(plan, run), useful = goodput.useful();
   const double days = hours / static_cast<double>(plan.layout.gpus) / 24;
   const double megawatt_hours = hours / useful * plan.cluster.hour().watts_per_gpu() / 1e6;
   std::string text =
       absl::StrFormat("\nrun of %.4gT tokens at $%.4g per GPU hour\n", tokens / 1e12, plan.cluster.hour().dollars_per_gpu());
+  for (const RunPart& part : run.parts) {
+    if (run.parts.size() == 1) break;
+    absl::StrAppendFormat(&text, "  from step %-12d %.4gT tokens, %d sequences of %d a step: ", part.first_step,
+                          part.tokens / 1e12, part.batch, part.sequence);
+    absl::StrAppend(&text, part.refusal.empty()
+                               ? absl::StrFormat("%.3f s, %sK GPU hours\n", part.step_seconds, Figure(part.gpu_hours / 1e3, 1))
+                               : "not counted: this layout cannot train it: " + part.refusal + "\n");
+  }
   absl::StrAppendFormat(&text, "  training alone                     %sK GPU hours, %s days, $%sM\n", Figure(hours / 1e3, 0),
                         Figure(days, 1), Figure(dollars / 1e6, 3));
   absl::StrAppendFormat(&text, "  per trillion and million tokens    %.1fK GPU hours, $%.1fK; $%.4f\n",
@@ -118,7 +128,7 @@ std::string ConstantsText(const Constants& constants) {
   return text;
 }
 
-std::string PlanText(const Plan& plan, double tokens) {
+std::string PlanText(const Plan& plan, const RunPlan& run) {
   std::string text = absl::StrFormat(
       "%d %s, %s\n%sB parameters, %sB active; %d sequences of %d tokens a step, %d micro-batches a pipeline\n\n",
       plan.layout.gpus, plan.cluster.name(), plan.layout.ToString(), Figure(plan.model.total_parameters() / 1e9, 1),
@@ -145,11 +155,11 @@ std::string PlanText(const Plan& plan, double tokens) {
   for (const Row& row : StepRows(plan.lines))
     absl::StrAppendFormat(&text, "  %-34s %9.3f  %5.1f%%\n", row.text, row.value, 100 * row.value / plan.step_seconds);
   text += KernelText(plan) + MemoryText(plan);
-  if (tokens > 0) text += RunText(plan, tokens);
+  if (run.tokens > 0) text += RunText(plan, run);
   return text;
 }
 
-Json PlanJson(const Plan& plan, double tokens) {
+Json PlanJson(const Plan& plan, const RunPlan& run) {
   Json json = {{"layout", plan.layout.ToString()},  {"gpus", plan.layout.gpus},
                {"gpu", plan.cluster.name()},        {"fits", plan.fits()},
                {"step_seconds", plan.step_seconds}, {"tokens_per_second_per_gpu", plan.tokens_per_second_per_gpu()},
@@ -171,15 +181,26 @@ Json PlanJson(const Plan& plan, double tokens) {
     rank["host"] = memory.host;
     json["memory"]["ranks"].push_back(rank);
   }
-  if (tokens <= 0) return json;
+  if (run.tokens <= 0) return json;
   const Goodput goodput = EstimateGoodput(plan);
-  json["run"] = {{"tokens", tokens},
-                 {"gpu_hours", plan.gpu_hours(tokens)},
-                 {"dollars", plan.dollars(tokens)},
-                 {"dollars_per_million_tokens", plan.dollars(1e6)},
+  const double dollars = DollarsOf(plan, run);
+  json["run"] = {{"tokens", run.tokens},
+                 {"gpu_hours", run.gpu_hours},
+                 {"dollars", dollars},
+                 {"dollars_per_million_tokens", dollars / run.tokens * 1e6},
                  {"goodput", goodput.useful()},
-                 {"dollars_paid", plan.dollars(tokens) / goodput.useful()},
-                 {"megawatt_hours", plan.gpu_hours(tokens) / goodput.useful() * plan.cluster.hour().watts_per_gpu() / 1e6}};
+                 {"dollars_paid", dollars / goodput.useful()},
+                 {"megawatt_hours", run.gpu_hours / goodput.useful() * plan.cluster.hour().watts_per_gpu() / 1e6}};
+  for (const RunPart& part : run.parts) {
+    Json stage = {{"first_step", part.first_step}, {"sequence", part.sequence}, {"batch", part.batch}, {"tokens", part.tokens}};
+    if (part.refusal.empty()) {
+      stage["step_seconds"] = part.step_seconds;
+      stage["gpu_hours"] = part.gpu_hours;
+    } else {
+      stage["refusal"] = part.refusal;
+    }
+    json["run"]["stages"].push_back(stage);
+  }
   return json;
 }
 

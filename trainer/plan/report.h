@@ -9,9 +9,9 @@
 
 namespace jevons {
 
-// tokens: of the whole run; 0 leaves the run's lines out.
-std::string PlanText(const Plan& plan, double tokens);
-nlohmann::ordered_json PlanJson(const Plan& plan, double tokens);
+// run: PlanRun's; an empty one leaves its lines out.
+std::string PlanText(const Plan& plan, const RunPlan& run);
+nlohmann::ordered_json PlanJson(const Plan& plan, const RunPlan& run);
 // One line each: where the layers lie.
 std::string StagesText(const Plan& plan);
 std::string ConstantsText(const Constants& constants);

@@ -93,7 +93,7 @@ std::string TraceJson(const Plan& plan) {
   return TraceJson({step});
 }
 
-std::string PlanHtml(const Plan& plan, double tokens) {
+std::string PlanHtml(const Plan& plan, const RunPlan& run) {
   const StepLines& l = plan.lines;
   std::vector<std::pair<std::string, double>> kernels;
   for (size_t i = 0; i < kCosts; ++i)
@@ -114,7 +114,7 @@ std::string PlanHtml(const Plan& plan, double tokens) {
                                                                       {"bubble and waiting", l.bubble},
                                                                       {"optimizer", l.optimizer}});
   html += "<h2>Kernels, each alone on the GPU</h2>\n" + BarSvg(kernels);
-  html += "<h2>All figures</h2>\n<pre>" + EscapedMarkup(PlanText(plan, tokens)) + "\n" + EscapedMarkup(StagesText(plan)) + "\n" +
+  html += "<h2>All figures</h2>\n<pre>" + EscapedMarkup(PlanText(plan, run)) + "\n" + EscapedMarkup(StagesText(plan)) + "\n" +
           EscapedMarkup(ConstantsText({})) + "</pre>\n";
   return html + "</body></html>\n";
 }

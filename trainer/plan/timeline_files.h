@@ -23,8 +23,8 @@ struct TraceProcess {
 };
 std::string TraceJson(const std::vector<TraceProcess>& processes);
 std::string TraceJson(const Plan& plan);
-// tokens: of the whole run; 0 leaves its lines out.
-std::string PlanHtml(const Plan& plan, double tokens);
+// run: PlanRun's; an empty one leaves its lines out.
+std::string PlanHtml(const Plan& plan, const RunPlan& run);
 
 }  // namespace jevons
 

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_format.h"
 #include "configs/load.h"
+#include "configs/validate.h"
 #include "trainer/files/file_system.h"
 #include "trainer/metrics/human.h"
 #include "trainer/metrics/jsonl.h"
@@ -72,8 +73,9 @@ absl::StatusOr<RunHistory> ReadRunHistory(const std::string& path) {
         config + ": there is none: a run of an older version; train's command on it, also if its steps are done, writes it");
   JEVONS_ASSIGN_OR_RETURN(const RunConfig given, LoadRunConfig(config, {}));
   JEVONS_ASSIGN_OR_RETURN(run.config, ParseRunConfig(ResolvedText(given), config, {}));
-  run.name = run.config.run().name();
-  if (run.name.empty()) run.name = std::filesystem::path(JoinPath(path, ".")).lexically_normal().parent_path().filename();
+  if (const absl::Status legal = ValidationStatus(run.config, /*world_size=*/0); !legal.ok())
+    return IntegrityError(config + ": it is not as train wrote it: " + std::string(legal.message()));
+  run.name = RunName(run.config, path);
   run.starts = ReadLines<RunStart>(JoinPath(path, kStartsFile), FromStartLine);
   for (ExpertLoads& loads : ReadLines<ExpertLoads>(JoinPath(path, kExpertsFile), FromExpertsLine)) {
     CutFrom(loads.step, run.experts);
@@ -83,7 +85,8 @@ absl::StatusOr<RunHistory> ReadRunHistory(const std::string& path) {
   run.flops_per_token = flops.training();
   run.mtp_flops_per_token = flops.training() - flops.training_without_mtp();
   const CostConfig& cost = run.config.cost();
-  run.reference = {.mfu = cost.reference_mfu(), .flops_per_token = run.flops_per_token, .peak_flops = cost.peak_tflops() * 1e12};
+  run.flops = RunFlops(RunSchedule(run.config));
+  run.reference = {.mfu = cost.reference_mfu(), .peak_flops = cost.peak_tflops() * 1e12};
   return run;
 }
 
@@ -99,7 +102,7 @@ std::optional<double> PlaceOf(const RunHistory& run, const MetricsRecord& record
   const std::optional<double> tokens = record.Value("tokens");
   switch (axis) {
     case Axis::kTokens: return tokens;
-    case Axis::kFlops: return tokens ? std::optional(*tokens * run.flops_per_token) : std::nullopt;
+    case Axis::kFlops: return tokens ? std::optional(run.flops->Training(*tokens)) : std::nullopt;
     case Axis::kSeconds: return record.Value("cost/seconds");
     case Axis::kDollars: {
       const std::optional<double> seconds = record.Value("cost/device_seconds");
@@ -109,8 +112,9 @@ std::optional<double> PlaceOf(const RunHistory& run, const MetricsRecord& record
     case Axis::kReference: {
       if (!price && run.config.cost().has_price_per_device_hour()) price = run.config.cost().price_per_device_hour();
       if (!price && !run.starts.empty()) price = run.starts.back().price_per_device_hour;
-      return tokens && price && run.reference.mfu > 0 ? std::optional(run.reference.device_seconds(*tokens) / 3600 * *price)
-                                                      : std::nullopt;
+      return tokens && price && run.reference.mfu > 0
+                 ? std::optional(run.reference.device_seconds(run.flops->Training(*tokens)) / 3600 * *price)
+                 : std::nullopt;
     }
   }
   return std::nullopt;

@@ -15,6 +15,7 @@
 #include "trainer/metrics/record.h"
 #include "trainer/metrics/run_files.h"
 #include "trainer/report/curve.h"
+#include "trainer/spec/run_flops.h"
 
 namespace jevons {
 
@@ -26,8 +27,9 @@ struct RunHistory {
   std::vector<MetricsRecord> steps, validations;
   std::vector<ExpertLoads> experts;
   int64_t unreadable = 0;          // lines of metrics.jsonl that are no records
-  double flops_per_token = 0;      // of training, causal, MTP modules included
+  double flops_per_token = 0;      // of training, causal, MTP modules included; of the first stage
   double mtp_flops_per_token = 0;  // of them
+  std::optional<RunFlops> flops;   // of all stages; always set
   ReferenceSpeed reference = {};   // cost.reference_mfu of cost.peak_tflops
 
   std::string device() const {
@@ -45,7 +47,7 @@ absl::StatusOr<RunHistory> ReadRunHistory(const std::string& run);
 // What runs are put side by side at.
 enum class Axis {
   kTokens,
-  kFlops,      // tokens times flops_per_token
+  kFlops,      // of training, each stage's tokens with theirs
   kSeconds,    // of the clock that devices were paid for, lost work included
   kDollars,    // likewise
   kReference,  // dollars if every step had run at cost.reference_mfu, and none were lost

@@ -25,9 +25,7 @@ struct Meter {
   std::optional<double> price_per_device_hour = {};  // dollars; none: no money is spoken of
   std::string device = {};                           // "CPU core"
   double reference_mfu = 0;                          // cost.reference_mfu
-  ReferenceSpeed reference() const {
-    return {.mfu = reference_mfu, .flops_per_token = flops_per_token + mtp_flops_per_token, .peak_flops = peak_flops / devices};
-  }
+  ReferenceSpeed reference() const { return {.mfu = reference_mfu, .peak_flops = peak_flops / devices}; }
 };
 
 void CountFlopsOf(const RunConfig& stage, Meter& meter);  // those per token

@@ -9,6 +9,7 @@
 #include "configs/load.h"
 #include "kernels/base/log.h"
 #include "kernels/base/machine.h"
+#include "trainer/spec/run_flops.h"
 
 namespace jevons {
 namespace {
@@ -76,6 +77,11 @@ absl::Status RunLog::Open(int64_t first_step) {
     JEVONS_ASSIGN_OR_RETURN(EventFile events, EventFile::Create(options_.output + "/tensorboard", WallTime(), kept + 1));
     events_.emplace(std::move(events));
   }
+  if (const std::string& path = config_.log().prometheus(); !path.empty()) {
+    auto file = PrometheusFile::Create(path, RunName(config_, options_.output));
+    if (!file.ok()) return FailureError(absl::StrFormat("log.prometheus: %s", std::string(file.status().message())));
+    prometheus_.emplace(*std::move(file));
+  }
   return absl::OkStatus();
 }
 
@@ -91,6 +97,7 @@ void RunLog::ChargeNow() {
 void RunLog::Record(const MetricsRecord& record) {
   absl::Status status = metrics_ ? metrics_->Append(record) : absl::OkStatus();
   if (events_) status.Update(events_->Append(record));
+  if (prometheus_) status.Update(prometheus_->Append(record));
   if (status.ok() != metrics_wait_) return;
   metrics_wait_ = !status.ok();
   if (metrics_wait_)
@@ -178,6 +185,7 @@ void RunLog::ReadValidations(RunSummary& summary) const {
 void RunLog::Summarize(RunSummary& summary) const {
   summary.meter = meter_;
   summary.ledger = ledger_;
+  summary.training_flops = RunFlops(schedule_).Training(static_cast<double>(ledger_.tokens()));
   summary.seconds = session_.seconds;
   summary.tokens_per_second = TokensPerSecond(session_);
   summary.mfu = Mfu(meter_, session_);

@@ -1,4 +1,4 @@
-// What a run costs and what it writes down: the ledger, a record of each step in metrics.jsonl, TensorBoard's files and experts.jsonl, lines
+// What a run costs and what it writes down: the ledger, a record of each step in metrics.jsonl, files of other views, lines
 // for people.
 #ifndef JEVONS_TRAINER_RUN_RUN_LOG_H_
 #define JEVONS_TRAINER_RUN_RUN_LOG_H_
@@ -12,6 +12,7 @@
 #include "parallel/comm/communicator.h"
 #include "trainer/metrics/jsonl.h"
 #include "trainer/metrics/patient_log.h"
+#include "trainer/metrics/prometheus.h"
 #include "trainer/metrics/run_files.h"
 #include "trainer/metrics/tensorboard.h"
 #include "trainer/run/progress.h"
@@ -66,6 +67,7 @@ class RunLog {
   int64_t dead_experts_ = 0;
   std::optional<PatientLog<MetricsLog>> metrics_;
   std::optional<PatientLog<EventFile>> events_;
+  std::optional<PrometheusFile> prometheus_;
   std::optional<ExpertLog> experts_;
   bool metrics_wait_ = false, peak_warned_ = false;
 };

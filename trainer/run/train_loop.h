@@ -36,6 +36,7 @@ struct RunSummary {
   int64_t steps = 0;
   Meter meter;                   // of the options, with the peak that the run began with
   CostLedger ledger;             // over all restarts
+  double training_flops = 0;     // of its tokens, MTP modules included
   double seconds = 0;            // wall time of this process's steps
   double tokens_per_second = 0;  // over them
   PhaseTimer::Seconds phases{};  // of this process from its first step on, with what is between steps

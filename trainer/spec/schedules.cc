@@ -132,6 +132,13 @@ void RunSchedule::AddStage(const Stretch& begin, int64_t limit) {
   }
 }
 
+std::vector<int64_t> RunSchedule::StageSteps() const {
+  std::vector<int64_t> steps;
+  for (size_t i = 0; i < stretches_.size(); ++i)
+    if (i == 0 || stretches_[i].stage != stretches_[i - 1].stage) steps.push_back(stretches_[i].step);
+  return steps;
+}
+
 void RunSchedule::AddRates() {
   rates_.push_back({.config = config_.optimizer().learning_rate(), .step = 0, .token = 0, .stage = 0});
   for (int i = 1; i <= config_.train().stage_size(); ++i) {

@@ -65,6 +65,7 @@ class RunSchedule {
 
   // The config by which a step is trained.
   int StageOf(int64_t step) const { return StretchOf(step).stage; }
+  std::vector<int64_t> StageSteps() const;  // the first step of each stage that has one, rising
   const RunConfig& stage(int index) const { return configs_[static_cast<size_t>(index)]; }
   // Where the stream of samples changes, by rising samples; not its beginning.
   std::vector<StreamStage> StreamStages() const;

@@ -118,6 +118,21 @@ TEST(Rungs, TheLadderForTwoCoresTakesAtMostSixHours) {
           << rung.name << " and " << other.name;
 }
 
+// One thing is changed at a time: models of a size have as many parameters for a token, and all the law's same rates, batches and tokens.
+TEST(Rungs, TheLadderOfChoicesChangesOneThingAtATime) {
+  const auto ladder = LoadLadder(SourcePath("configs/ladders/choices_cpu.textproto"));
+  ASSERT_TRUE(ladder.ok()) << ladder.status();
+  const auto rungs = PlanRungs(*ladder, Preset("quickstart_cpu"), {});
+  ASSERT_TRUE(rungs.ok()) << rungs.status();
+  ASSERT_EQ(rungs->size(), 25u);
+  for (const Rung& rung : *rungs)
+    for (const Rung& other : *rungs) {
+      if (rung.size != other.size) continue;
+      EXPECT_EQ(rung.parameters, other.parameters) << rung.name << " and " << other.name;
+      EXPECT_EQ(rung.tokens, other.tokens) << rung.name << " and " << other.name;
+    }
+}
+
 TEST(Rungs, AResultIsThatOfARunThatIsFinished) {
   const TempFolder folder;
   const Rung rung = RungsOf(Parsed(), {"train.steps=8"})[0];

@@ -56,8 +56,8 @@ TEST(Cost, ASkippedStepIsPaidForAndLost) {
 
 // 250 GFLOP a token at 40% of 1 PFLOP/s: 1600 tokens a second.
 TEST(Cost, AReferenceSpeedKnowsNoClock) {
-  const ReferenceSpeed speed{.mfu = 0.4, .flops_per_token = 250e9, .peak_flops = 1e15};
-  EXPECT_DOUBLE_EQ(speed.device_seconds(1e12), 1e12 / 1600);
+  const ReferenceSpeed speed{.mfu = 0.4, .peak_flops = 1e15};
+  EXPECT_DOUBLE_EQ(speed.device_seconds(250e9 * 1e12), 1e12 / 1600);
   EXPECT_EQ(ReferenceSpeed{}.device_seconds(1e12), 0);
 }
 

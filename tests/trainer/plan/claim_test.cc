@@ -58,16 +58,47 @@ TEST(Claim, FitsWhereBf16DoesNot) {
   EXPECT_FALSE(TheClaim().variants[1].fits);
 }
 
+RunPlan WholeRun(const Plan& plan) { return {.tokens = 14.8e12, .gpu_hours = plan.gpu_hours(14.8e12)}; }
+
 TEST(PlanReport, JsonHoldsTheFiguresOfTheText) {
   const Plan& plan = TheClaim().plan;
-  const nlohmann::ordered_json json = PlanJson(plan, 14.8e12);
+  const nlohmann::ordered_json json = PlanJson(plan, WholeRun(plan));
   EXPECT_EQ(json["step_seconds"], plan.step_seconds);
   EXPECT_EQ(json["memory"]["ranks"].size(), 16);
   EXPECT_NEAR(json["run"]["dollars"].get<double>(), 5.328e6, 0.05 * 5.328e6);
   double sum = 0;
   for (const auto& [name, seconds] : json["step"].items()) sum += seconds.get<double>();
   EXPECT_NEAR(sum, plan.step_seconds, 1e-9);
-  EXPECT_THAT(PlanText(plan, 14.8e12), HasSubstr("fits            yes"));
+  EXPECT_THAT(PlanText(plan, WholeRun(plan)), HasSubstr("fits            yes"));
+}
+
+// The context extension is priced with its own steps; a stage that the layout cannot train is told, and is in no sum.
+TEST(PlanReport, EachStageOfARunHasItsOwnStep) {
+  const RunConfig config = Preset("deepseek_v3_671b_128k", {"parallel.schedule=ONE_F_ONE_B"});
+  const Plan plan = PlanOf(LayoutOf(config, 2048));
+  const RunPlan run = PlanRun(plan, config);
+  ASSERT_EQ(run.parts.size(), 3u);
+  EXPECT_EQ(run.parts[0].step_seconds, plan.step_seconds);
+  EXPECT_EQ(run.parts[1].first_step, 242783);
+  EXPECT_EQ(run.parts[1].tokens, 1000.0 * 1920 * 32768);
+  Layout longer = plan.layout;
+  longer.sequence = 32768;
+  longer.batch = 1920;
+  EXPECT_EQ(run.parts[1].step_seconds, PlanOf(longer).step_seconds);
+  EXPECT_DOUBLE_EQ(run.parts[1].gpu_hours, 1000 * run.parts[1].step_seconds * 2048 / 3600);
+  // 480 sequences are no whole number for each of 128 replicas.
+  EXPECT_THAT(run.parts[2].refusal, HasSubstr("480"));
+  EXPECT_EQ(run.parts[2].gpu_hours, 0);
+  EXPECT_DOUBLE_EQ(run.tokens, run.parts[0].tokens + run.parts[1].tokens);
+  EXPECT_DOUBLE_EQ(run.gpu_hours, run.parts[0].gpu_hours + run.parts[1].gpu_hours);
+  const std::string text = PlanText(plan, run);
+  EXPECT_THAT(text, HasSubstr("  from step 242783       0.06291T tokens, 1920 sequences of 32768 a step: "));
+  EXPECT_THAT(text, HasSubstr("480 sequences of 131072 a step: not counted: this layout cannot train it: "));
+  const nlohmann::ordered_json json = PlanJson(plan, run);
+  EXPECT_EQ(json["run"]["stages"][1]["step_seconds"], run.parts[1].step_seconds);
+  EXPECT_EQ(json["run"]["stages"][2]["refusal"], run.parts[2].refusal);
+  const RunConfig alone = Preset("deepseek_v3_671b");
+  EXPECT_DOUBLE_EQ(PlanRun(TheClaim().plan, alone).gpu_hours, TheClaim().plan.gpu_hours(RunTokens(alone)));
 }
 
 // A plan is of what the program will do; what it does not do yet is named and priced, where it makes a difference.
@@ -81,9 +112,9 @@ TEST(PlanReport, SaysWhatTrainDoesNotDoYet) {
   const AheadOfTrain ahead = WhatTrainLacks(plan);
   EXPECT_EQ(ahead.of.size(), 1u);
   EXPECT_GT(ahead.step_seconds, plan.step_seconds);
-  EXPECT_THAT(PlanText(plan, 0),
+  EXPECT_THAT(PlanText(plan, {}),
               testing::ContainsRegex("of train today +[0-9.]+ s, which does not do yet: rows .* forwarded there"));
-  EXPECT_EQ(PlanJson(plan, 0)["step_seconds_of_train"], ahead.step_seconds);
+  EXPECT_EQ(PlanJson(plan, {})["step_seconds_of_train"], ahead.step_seconds);
   Layout alone = plan.layout;
   alone.ep = 1;
   alone.pp = 1;
@@ -92,22 +123,22 @@ TEST(PlanReport, SaysWhatTrainDoesNotDoYet) {
   alone.schedule = ScheduleKind::k1F1B;
   const Plan plain = PlanOf(alone);
   EXPECT_TRUE(WhatTrainLacks(plain).of.empty());
-  EXPECT_THAT(PlanText(plain, 0), testing::Not(HasSubstr("does not do yet")));
+  EXPECT_THAT(PlanText(plain, {}), testing::Not(HasSubstr("does not do yet")));
 }
 
 // Two hops start twice: where that takes longer than the rows that they save, a plan says so.
 TEST(PlanReport, SaysWhereForwardingDoesNotPay) {
   const Plan& pays = TheClaim().plan;
   EXPECT_GT(FlatStepSeconds(pays), WhatTrainLacks(pays).step_seconds);
-  EXPECT_THAT(PlanText(pays, 0), testing::Not(HasSubstr("parallel.dispatch=FLAT")));
+  EXPECT_THAT(PlanText(pays, {}), testing::Not(HasSubstr("parallel.dispatch=FLAT")));
   ClusterConfig slow_to_start = pays.cluster;
   slow_to_start.mutable_network()->set_exchange_us(100);
   slow_to_start.mutable_network()->set_rail_exchange_us(50000);
   slow_to_start.mutable_node()->set_exchange_us(50000);
   const Plan plan = MakePlan(pays.model, pays.layout, slow_to_start).value();
   EXPECT_LT(FlatStepSeconds(plan), WhatTrainLacks(plan).step_seconds);
-  EXPECT_THAT(PlanText(plan, 0), HasSubstr("say parallel.dispatch=FLAT"));
-  EXPECT_EQ(PlanJson(plan, 0)["step_seconds_flat"], FlatStepSeconds(plan));
+  EXPECT_THAT(PlanText(plan, {}), HasSubstr("say parallel.dispatch=FLAT"));
+  EXPECT_EQ(PlanJson(plan, {})["step_seconds_flat"], FlatStepSeconds(plan));
 }
 
 TEST(PlanReport, ClaimsJsonHoldsEveryLine) {

@@ -83,7 +83,7 @@ std::string Offence(const std::string& html) {
 }
 
 TEST(PlanHtml, IsWellFormedAndNeedsNothingElse) {
-  const std::string html = PlanHtml(ThePlan(), 14.8e12);
+  const std::string html = PlanHtml(ThePlan(), {.tokens = 14.8e12, .gpu_hours = ThePlan().gpu_hours(14.8e12)});
   EXPECT_EQ(Offence(html), "");
   EXPECT_EQ(Offence("<a><b></a></b>"), "closed: /a");  // the check itself can fail
   EXPECT_THAT(html, HasSubstr("<svg"));
@@ -92,7 +92,7 @@ TEST(PlanHtml, IsWellFormedAndNeedsNothingElse) {
 }
 
 TEST(PlanHtml, DrawsEveryComputingAction) {
-  const std::string html = PlanHtml(ThePlan(), 0);
+  const std::string html = PlanHtml(ThePlan(), {});
   int64_t rectangles = 0;
   for (size_t at = html.find("<rect"); at != std::string::npos; at = html.find("<rect", at + 1)) ++rectangles;
   EXPECT_GE(rectangles, ThePlan().schedule.action_count());

@@ -52,6 +52,22 @@ TEST(RunHistory, PlacesRecordsOnEveryAxis) {
   EXPECT_DOUBLE_EQ(place(Axis::kReference, 36.0), 1000 * flops.training() / 1e12 * 0.01);
 }
 
+// A step of this config has 2048 tokens, so the stage begins with the second one.
+TEST(RunHistory, CountsEachStagesFlops) {
+  const TempFolder folder;
+  WrittenRun written(folder, "run",
+                     {"cost.peak_tflops=2", "cost.reference_mfu=0.5", "cost.price_per_device_hour=3600",
+                      "train.stage[0].from_tokens=600", "train.stage[0].sequence_length=128"});
+  written.Add(StepOfRun(4, 5));
+  written.Add(StepOfRun(40, 5));
+  const RunHistory run = written.Read();
+  const auto flops = [&](int64_t sequence) { return CountFlops(run.config.model(), sequence, CoreCount::kCausal).training(); };
+  const double all = 2048 * flops(256) + (4000 - 2048) * flops(128);
+  EXPECT_DOUBLE_EQ(PlaceOf(run, run.steps[0], Axis::kFlops, {}).value(), 400 * flops(256));
+  EXPECT_DOUBLE_EQ(PlaceOf(run, run.steps[1], Axis::kFlops, {}).value(), all);
+  EXPECT_DOUBLE_EQ(PlaceOf(run, run.steps[1], Axis::kReference, {}).value(), all / 1e12);
+}
+
 TEST(RunHistory, WithoutAPriceThereAreNoDollars) {
   const TempFolder folder;
   WrittenRun written(folder, "run");

@@ -133,6 +133,7 @@ TEST(Summary, TellsWhatATokenCost) {
                    .device = "H800"};
   summary.mfu = 0.4;
   summary.ledger.set_tokens(1'000'000);
+  summary.training_flops = 4e15;
   Charge(summary.ledger, {.seconds = 324, .devices = 2, .price_per_device_hour = 2});
   const TrainOptions options{.inputs = {}, .output = "run", .meter = {}, .stop = nullptr, .labels = {}};
   EXPECT_THAT(SummaryText(summary, options), HasSubstr("per 1e12 tokens      180K H800 hours, $0.36 a million, at this process's "
