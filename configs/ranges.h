@@ -59,6 +59,7 @@ inline constexpr IntRange kIntRanges[] = {
     {"train.bad_step.spike_window", 2, kMillion},
     {"train.bad_step.most_in_a_row", 0, kMillion},
     {"train.verify_replicas", 0, 10 * kBillion},
+    {"train.verify_products", 0, 10 * kBillion},
     {"optimizer.learning_rate.warmup_steps", 0, 10 * kBillion},
     {"parallel.ep", 1, 8192},
     {"parallel.pp", 1, 1024},

@@ -45,7 +45,7 @@ TEST(Load, UnknownFieldsAreErrorsAllAtOnceWithTheNearestName) {
             "run.textproto:3:22: MoeConfig has no field \"routed_expert\"; did you mean \"routed_experts\"?\n"
             "run.textproto:5:15: TrainConfig has no field \"qqqqqq\"; legal: steps, tokens, dollars, batch_sequences, "
             "micro_batch_sequences, batch_ramp_start, batch_ramp_tokens, seed, eval_interval, eval_sequences, "
-            "recompute_up_projections, recompute_stages, bad_step, verify_replicas, stage");
+            "recompute_up_projections, recompute_stages, bad_step, verify_replicas, verify_products, verify_state, stage");
 }
 
 TEST(Load, AFieldInTheWrongMessageIsSentHome) {

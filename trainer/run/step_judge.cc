@@ -1,5 +1,6 @@
 #include "trainer/run/step_judge.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cmath>
@@ -10,6 +11,7 @@
 
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "kernels/base/machine.h"
 #include "parallel/comm/heartbeat.h"
 #include "parallel/comm/places.h"
 #include "trainer/checkpoint/agreement.h"
@@ -61,20 +63,26 @@ JudgedStep StepJudge::Run(const StepPlan& plan, const SampleBatch& batch) {
   JudgedStep judged;
   StepResult result = step_.Compute(plan, batch);
   const std::string reason = Reason(result);
+  const int64_t again = config_.verify_products();
+  judged.status = CheckState(plan.step);
+  if (!judged.status.ok()) return judged;
   if ((interval > 0 && (plan.step + 1) % interval == 0) || (!reason.empty() && policy == REPLAY)) {
     judged.status = Annotate(CheckReplicas(plan.step), absl::StrFormat("step %d was not applied", plan.step + 1));
     if (!judged.status.ok()) return judged;
   }
   if (reason.empty()) {
+    if (again > 0 && (plan.step + 1) % again == 0) judged.status = ComputeAgain(plan, batch, result, reason);
+    if (!judged.status.ok()) return judged;
     judged.stats = step_.Apply(plan, std::move(result));
     Remember(judged.stats);
+    if (config_.verify_state()) state_ = step_.StateHashes();
     return judged;
   }
   judged.bad = BadStep{.reason = reason, .gradient_hash = step_.GradientHash(), .in_a_row = history_.skipped_in_a_row() + 1};
   judged.stats = result.stats;
   suspect_ = plan.step - history_.skipped_in_a_row();
   const int64_t most = config_.bad_step().most_in_a_row();
-  if (policy == REPLAY) judged.status = ComputeAgain(plan, batch, result, *judged.bad);
+  if (policy == REPLAY) judged.status = ComputeAgain(plan, batch, result, reason);
   if (policy == STOP) judged.status = NotApplied(plan, reason);
   if (judged.status.ok() && judged.bad->in_a_row > most)
     judged.status = Annotate(NotApplied(plan, reason),
@@ -95,18 +103,39 @@ absl::Status StepJudge::CheckReplicas(int64_t steps) {
   return Annotate(same, "ranks do not have the same weights");
 }
 
-absl::Status StepJudge::CheckBeforeSave(int64_t steps) {
-  if (config_.verify_replicas() == 0 && config_.bad_step().policy() != REPLAY) return absl::OkStatus();
-  return Annotate(CheckReplicas(steps), absl::StrFormat("after step %d, of which nothing is saved", steps));
+// Each rank of what it alone holds: so the one that differs is the one at fault. A copy or a checkpoint made since may have the wrong bit too.
+absl::Status StepJudge::CheckState(int64_t steps) {
+  if (state_.empty()) return absl::OkStatus();
+  const std::vector<uint64_t> now = step_.StateHashes();
+  absl::Status mine;
+  if (const auto [was, is] = std::mismatch(state_.begin(), state_.end(), now.begin()); was != state_.end()) {
+    HeartbeatFault();
+    mine = PeerLostError(absl::StrFormat(
+        "rank %d (%s): %s has other bits than step %d left: memory there has lost some; start without that machine",
+        world_.rank(), HostName(), step_.State()[static_cast<size_t>(was - state_.begin())].name, steps));
+  }
+  const absl::Status all = AgreeOnStatus(world_, mine);
+  if (!all.ok()) suspect_ = steps;
+  return all;
 }
 
-// Ok where the bits are the same: then it was not chance.
-absl::Status StepJudge::ComputeAgain(const StepPlan& plan, const SampleBatch& batch, const StepResult& first,
-                                     const BadStep& bad) {
-  const StepResult second = step_.Compute(plan, batch);
-  if (BitsOf(first) == BitsOf(second) && step_.GradientHash() == bad.gradient_hash) return absl::OkStatus();
+absl::Status StepJudge::CheckBeforeSave(int64_t steps) {
+  const auto after = [&](const absl::Status& status) {
+    return Annotate(status, absl::StrFormat("after step %d, of which nothing is saved", steps));
+  };
+  JEVONS_RETURN_IF_ERROR(after(CheckState(steps)));
+  if (config_.verify_replicas() == 0 && config_.bad_step().policy() != REPLAY) return absl::OkStatus();
+  return after(CheckReplicas(steps));
+}
+
+// Ok where the bits are the same: then it was not chance. `result`: of the first time, then of the second; `reason`: why it is bad, or empty.
+absl::Status StepJudge::ComputeAgain(const StepPlan& plan, const SampleBatch& batch, StepResult& result,
+                                     const std::string& reason) {
+  const uint64_t first_hash = step_.GradientHash();
+  const StepResult first = std::exchange(result, step_.Compute(plan, batch));
+  if (BitsOf(first) == BitsOf(result) && step_.GradientHash() == first_hash) return absl::OkStatus();
   suspect_ = plan.step + 1;  // the weights are not at fault
-  const std::array<uint64_t, 2> mine = {first.contributed, second.contributed};
+  const std::array<uint64_t, 2> mine = {first.contributed, result.contributed};
   std::vector<std::array<uint64_t, 2>> all(static_cast<size_t>(world_.size()));
   world_.AllGather(std::as_bytes(std::span(mine)), std::as_writable_bytes(std::span(all)));
   const std::vector<std::string> places = PlacesOf(world_, world_.rank());
@@ -128,9 +157,9 @@ absl::Status StepJudge::ComputeAgain(const StepPlan& plan, const SampleBatch& ba
   }
   world_.Barrier();  // before anyone ends the job all have told their heartbeats
   return PeerLostError(absl::StrFormat(
-      "step %d was not applied: %s, and other bits when it was computed again from the same weights and samples. A machine is at "
+      "step %d was not applied: %sother bits when it was computed again from the same weights and samples. A machine is at "
       "fault, not the data: %s",
-      plan.step + 1, bad.reason, who));
+      plan.step + 1, reason.empty() ? "" : reason + ", and ", who));
 }
 
 void StepJudge::Remember(const StepStats& stats) {

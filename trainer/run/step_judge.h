@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "kernels/base/status.h"
 #include "trainer/metrics/step_history.pb.h"
@@ -34,8 +35,8 @@ class StepJudge {
   // Why what was computed is bad; empty where it is not.
   std::string Reason(const StepResult& result) const;
 
-  // Before a checkpoint of the weights after `steps` steps: where machines are examined (train.verify_replicas, REPLAY) only weights that all ranks
-  // have alike are saved, so that there is always a state to go back to. PeerLostError. Collective.
+  // Before a checkpoint of the weights after `steps` steps: where machines are examined (train.verify_replicas, verify_state, REPLAY) only what all
+  // ranks have alike, and as the last step left it, is saved, so that there is always a state to go back to. PeerLostError. Collective.
   absl::Status CheckBeforeSave(int64_t steps);
 
   // After an error: it came from weights that are in every checkpoint of at least so many steps.
@@ -47,7 +48,8 @@ class StepJudge {
 
  private:
   absl::Status CheckReplicas(int64_t steps);
-  absl::Status ComputeAgain(const StepPlan& plan, const SampleBatch& batch, const StepResult& first, const BadStep& bad);
+  absl::Status CheckState(int64_t steps);
+  absl::Status ComputeAgain(const StepPlan& plan, const SampleBatch& batch, StepResult& result, const std::string& reason);
   void Remember(const StepStats& stats);
 
   const TrainConfig config_;
@@ -55,6 +57,7 @@ class StepJudge {
   Communicator& world_;
   StepHistory history_;
   std::optional<int64_t> verified_;  // after so many steps all replicas were the same
+  std::vector<uint64_t> state_;      // hashes of what the last step left, with train.verify_state; empty before the first
   int64_t suspect_ = 0;
 };
 

@@ -73,7 +73,7 @@ TrainStep::TrainStep(const RunConfig& config, Mesh& mesh, Device device, int64_t
   optimizer_ =
       std::make_unique<ZeroOptimizer>(config.optimizer(), *weights_, partition_, mesh,
                                       [this](const OpContext&, std::span<const PassingWeight> weights) { TakeWeights(weights); });
-  if (config.train().bad_step().policy() == REPLAY) optimizer_->HashContributions();
+  if (config.train().bad_step().policy() == REPLAY || config.train().verify_products() > 0) optimizer_->HashContributions();
   totals_ = std::make_unique<StepTotals>(stream, MostRounds(mesh.shape(), config), model_->loss_terms(), model_->moe_layers(),
                                          config.model().moe().routed_experts());
   bias_steps_ = std::make_unique<Staging>(

@@ -57,7 +57,7 @@ struct StepResult {
   std::string non_finite;      // what is NaN or Inf, and where it was first seen; empty: nothing is, and the step can be applied
   std::vector<double> losses;  // [micro-batches] of the main model; nats per token
   uint64_t contributed =
-      0;  // hash of what this rank has computed: its losses, and where `train.bad_step.policy` is REPLAY its gradients
+      0;  // hash of what this rank has computed: its losses, and where steps may be computed again (train.bad_step.policy, train.verify_products) its gradients
 };
 
 // That a step was not applied, and why; what to do about it.
@@ -97,6 +97,10 @@ class TrainStep {
   // ranks, FP8 codes with them; what one rank alone holds nobody can compare. NumericalError on the ranks of a group that differs, naming the
   // weight, and the ranks and hosts that have other bits than most; Ok on others. Collective over the world.
   absl::Status CompareReplicas();
+
+  // Of what this rank holds for the whole run: a hash of each slice of State(). Memory that loses a bit changes one; else only Apply and
+  // RestoreWeights do.
+  std::vector<uint64_t> StateHashes() const;
 
   // Mean cross-entropy over `sequences` validation samples, at most, spread evenly over the set. NumericalError (on every rank), naming sequence, layer and tensor,
   // when it is NaN or Inf. Collective.

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -78,6 +79,13 @@ absl::Status Difference(const Replicated& group, size_t entry, int world_rank) {
 }
 
 }  // namespace
+
+std::vector<uint64_t> TrainStep::StateHashes() const {
+  std::vector<uint64_t> hashes;
+  for (const StateSlice& slice : State())
+    hashes.push_back(HashOf(absl::StartsWith(slice.name, "ema/") ? Stream() : stream_.get(), slice.data));
+  return hashes;
+}
 
 absl::Status TrainStep::CompareReplicas() {
   const WeightStore& weights = *weights_;

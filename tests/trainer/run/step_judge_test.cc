@@ -261,6 +261,77 @@ TEST(StepJudge, OnlyWeightsThatAllRanksHaveAlikeAreSaved) {
   }
 }
 
+// A bit of a master or a moment that turns between two steps, and one before a checkpoint.
+TEST(StepJudge, WhatARankAloneHoldsIsAsTheLastStepLeftIt) {
+  const auto turn = [](const std::string& part) {
+    return Spoilt{.spoil =
+                      [part](TrainStep& step, SampleBatch&) {
+                        for (const StateSlice& slice : step.State())
+                          if (slice.name.starts_with(part) && slice.data.size() > 0) {
+                            *static_cast<uint8_t*>(slice.data.data) ^= 1;
+                            return;
+                          }
+                      },
+                  .mend = [](TrainStep&, SampleBatch&) {},
+                  .rank = 1,
+                  .step = 3};
+  };
+  RunConfig config = TinyRun(8, 1);
+  config.mutable_optimizer()->set_ema_decay(0.9);
+  const RunLayout three = {3, 1, 1};
+  for (const std::string part : {"weight/", "m/", "v/", "ema/"}) {
+    SCOPED_TRACE(part);
+    config.mutable_train()->set_verify_state(false);
+    EXPECT_EQ(RunJudged(config, three, {turn(part)}).steps[0].size(), static_cast<size_t>(kSteps)) << "nobody looks";
+    config.mutable_train()->set_verify_state(true);
+    const Judged judged = RunJudged(config, three, {turn(part)});
+    ExpectAgreement(judged);
+    ASSERT_EQ(judged.steps[0].size(), 4u);
+    const absl::Status& status = judged.steps[0].back().status;
+    EXPECT_EQ(ExitCodeOf(status), ExitCode::kPeerLost);
+    EXPECT_THAT(std::string(status.message()),
+                AllOf(HasSubstr("rank 1 ("), HasSubstr(": " + part), HasSubstr(" has other bits than step 3 left")));
+    EXPECT_EQ(judged.suspects[0], 3) << "a checkpoint of step 3 may have it";
+  }
+  EXPECT_EQ(RunJudged(config, three, {}).steps[0].size(), static_cast<size_t>(kSteps)) << "a false alarm";
+  RunLoopback(2, [&](Communicator& world) {
+    Mesh mesh(world, MeshShapeOn(config, world).value());
+    TrainStep step(config, mesh);
+    step.Initialize();
+    StepJudge judge(config.train(), step, world);
+    EXPECT_TRUE(judge.CheckBeforeSave(0).ok()) << "before the first step";
+    const StepPlan plan = StepAt(0, config);
+    ASSERT_TRUE(judge.Run(plan, BatchOf(step, plan, config.model().vocab_size())).status.ok());
+    EXPECT_TRUE(judge.CheckBeforeSave(1).ok());
+    SampleBatch none;
+    if (world.rank() == 1) turn("m/").spoil(step, none);
+    EXPECT_EQ(ExitCodeOf(judge.CheckBeforeSave(1)), ExitCode::kPeerLost);
+    EXPECT_EQ(judge.suspect(), 1);
+  });
+}
+
+// Samples that are other while the step is computed for the first time, in a step that is computed twice and in one that is not.
+TEST(StepJudge, AStepThatIsComputedTwiceGivesTheSameBits) {
+  const RunLayout layout = {2, 1, 1};
+  RunConfig config = TinyRun(8, 1);
+  const Judged calm = RunJudged(config, layout, {});
+  config.mutable_train()->set_verify_products(5);
+  config.mutable_train()->set_verify_replicas(5);
+  EXPECT_EQ(RunJudged(config, layout, {}).state, calm.state) << "looking changes nothing";
+  Spoilt once = SpoiltSamples();
+  once.only_first = true;
+  const Judged judged = RunJudged(config, layout, {once});
+  ExpectAgreement(judged);
+  ASSERT_EQ(judged.steps[0].size(), 5u);
+  EXPECT_EQ(ExitCodeOf(judged.steps[0].back().status), ExitCode::kPeerLost);
+  EXPECT_THAT(std::string(judged.steps[0].back().status.message()),
+              AllOf(HasSubstr("step 5 was not applied: other bits when it was computed again"), HasSubstr("rank 1 ("),
+                    HasSubstr("contributed other bits"), Not(HasSubstr("rank 0"))));
+  EXPECT_EQ(judged.suspects[0], 5) << "the weights are good: a checkpoint of them too";
+  config.mutable_train()->set_verify_products(4);
+  EXPECT_EQ(RunJudged(config, layout, {once}).steps[0].size(), static_cast<size_t>(kSteps)) << "nobody looks";
+}
+
 // Judged in two halves, with what a checkpoint keeps between them.
 TEST(StepJudge, ItsHistoryGoesOn) {
   RunConfig config = Spiking(SKIP);
