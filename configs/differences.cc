@@ -24,8 +24,8 @@ struct Leaf {
   std::string path, value;
 };
 
-// Every field of `message` that has a value.
-void AddLeaves(const Message& message, const std::string& path, const Place& place, std::map<Place, Leaf>& leaves) {
+// Every field of `message` that has a value; of an entry of a list only what it sets: for the rest another place decides.
+void AddLeaves(const Message& message, bool entry, const std::string& path, const Place& place, std::map<Place, Leaf>& leaves) {
   for (int f = 0; f < message.GetDescriptor()->field_count(); ++f) {
     const FieldDescriptor& field = *message.GetDescriptor()->field(f);
     const std::string name = path.empty() ? field.name() : absl::StrCat(path, ".", field.name());
@@ -35,11 +35,12 @@ void AddLeaves(const Message& message, const std::string& path, const Place& pla
     if (field.is_repeated()) {  // all lists are of messages
       for (int i = 0; i < reflection.FieldSize(message, &field); ++i) {
         at.push_back(i);
-        AddLeaves(reflection.GetRepeatedMessage(message, &field, i), absl::StrCat(name, "[", i, "]"), at, leaves);
+        AddLeaves(reflection.GetRepeatedMessage(message, &field, i), true, absl::StrCat(name, "[", i, "]"), at, leaves);
         at.pop_back();
       }
     } else if (field.message_type() != nullptr) {
-      AddLeaves(reflection.GetMessage(message, &field), name, at, leaves);
+      if (!entry || reflection.HasField(message, &field))
+        AddLeaves(reflection.GetMessage(message, &field), entry, name, at, leaves);
     } else if (reflection.HasField(message, &field) || field.has_default_value()) {
       std::string value;
       google::protobuf::TextFormat::PrintFieldValueToString(message, &field, -1, &value);
@@ -62,7 +63,7 @@ std::vector<FieldValues> DifferingFields(std::span<const RunConfig> configs) {
   std::map<Place, FieldValues> fields;
   for (size_t c = 0; c < configs.size(); ++c) {
     std::map<Place, Leaf> leaves;
-    AddLeaves(configs[c], "", {}, leaves);
+    AddLeaves(configs[c], false, "", {}, leaves);
     for (auto& [place, leaf] : leaves) {
       FieldValues& field = fields[place];
       field.path = leaf.path;

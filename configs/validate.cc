@@ -311,8 +311,8 @@ class Checker {
 
   void Log() {
     const std::string& file = config_.log().prometheus();
-    if (!file.empty() && !absl::EndsWith(file, ".prom"))
-      Add("log.prometheus", file, "must end in .prom: node_exporter reads no other files", file + ".prom");
+    if (!file.empty() && (!absl::EndsWith(file, ".prom") || file == ".prom" || absl::EndsWith(file, "/.prom")))
+      Add("log.prometheus", file, "must be a file's name that ends in .prom: node_exporter reads no others");
   }
 
   void Sizes() {

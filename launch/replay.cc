@@ -23,6 +23,7 @@
 #include "trainer/checkpoint/folder.h"
 #include "trainer/metrics/run_files.h"
 #include "trainer/run/state.h"
+#include "trainer/spec/schedules.h"
 
 namespace jevons {
 namespace {
@@ -45,42 +46,66 @@ struct Start {
   std::optional<CheckpointReader> checkpoint;  // none: the beginning
 };
 
-// The newest checkpoint before the step. None where the run's oldest is later: then the step is counted from the beginning.
-absl::StatusOr<std::optional<CheckpointReader>> CheckpointBefore(const Options& options) {
+// The newest checkpoint before the step; the oldest of it and later. None where there is none.
+absl::StatusOr<std::optional<CheckpointReader>> CheckpointBeside(const Options& options, bool before) {
   FileSystem& files = PosixFileSystem();
   const std::string folder = JoinPath(options.run, "checkpoints");
   JEVONS_ASSIGN_OR_RETURN(const std::vector<int64_t> steps, CommittedSteps(files, folder));
   const auto after = std::lower_bound(steps.begin(), steps.end(), options.step);
-  if (after == steps.begin()) return std::optional<CheckpointReader>();
-  JEVONS_ASSIGN_OR_RETURN(const std::string path, CheckpointPath(files, folder, *std::prev(after)));
+  if (after == (before ? steps.begin() : steps.end())) return std::optional<CheckpointReader>();
+  JEVONS_ASSIGN_OR_RETURN(const std::string path, CheckpointPath(files, folder, before ? *std::prev(after) : *after));
   return CheckpointReader::Open(files, path);
 }
 
-// The run's own: the checkpoint's, or that of its newest start.
-absl::StatusOr<RunConfig> ConfigOf(const Options& options, const std::optional<CheckpointReader>& checkpoint, int ranks) {
-  const std::string file = JoinPath(options.run, kConfigFile), name = checkpoint ? NameOfConfig(*checkpoint) : file;
-  if (!checkpoint && !std::filesystem::exists(file))
+// What the step was trained by, and where that is written.
+struct OwnConfig {
+  std::string source;
+  RunConfig config;
+};
+
+// That of the start that made the step: the newest start's is in the run's folder, an earlier one's in the checkpoints that it wrote. Where none of those is
+// left, that of the checkpoint before the step.
+absl::StatusOr<OwnConfig> ConfigOf(const Options& options, const CheckpointReader* before) {
+  const std::vector<RunStart> starts = ReadStarts(options.run);
+  // The last that began before the step, whatever earlier ones made of it; none after it is the newest.
+  const auto next =
+      std::find_if(starts.rbegin(), starts.rend(), [&](const RunStart& start) { return start.step < options.step; }).base();
+  const std::string file = JoinPath(options.run, kConfigFile);
+  if (!before && !std::filesystem::exists(file))
     return IntegrityError(absl::StrFormat(
         "--step %d: %s has no checkpoint before it, and no %s to begin with; name the folder of a run, or a step after "
         "its oldest checkpoint",
         options.step, options.run, kConfigFile));
-  const auto load = [&](std::span<const std::string> overrides) {
-    return checkpoint ? ParseRunConfig(checkpoint->config_text(), name, overrides) : LoadRunConfig(file, overrides);
-  };
-  if (ranks > 1) return load(options.overrides);
-  JEVONS_ASSIGN_OR_RETURN(const RunConfig own, load({}));
-  return ConfigForRanks(own, name, options.overrides, 1);
+  std::optional<CheckpointReader> after;
+  if (next != starts.end()) {
+    JEVONS_ASSIGN_OR_RETURN(after, CheckpointBeside(options, /*before=*/false));
+    if (after && after->step() > next->step) after.reset();
+  }
+  const CheckpointReader* reader = nullptr;
+  if (after)
+    reader = &*after;
+  else if (next != starts.end() || !std::filesystem::exists(file))
+    reader = before;
+  if (reader != nullptr) {
+    JEVONS_ASSIGN_OR_RETURN(RunConfig config, RunConfigOf(*reader));
+    return OwnConfig{NameOfConfig(*reader), std::move(config)};
+  }
+  JEVONS_ASSIGN_OR_RETURN(RunConfig config, ReadRunConfig(options.run));
+  return OwnConfig{file, std::move(config)};
 }
 
 absl::StatusOr<Start> Prepare(const Options& options, Communicator& world) {
-  JEVONS_ASSIGN_OR_RETURN(std::optional<CheckpointReader> checkpoint, CheckpointBefore(options));
-  JEVONS_ASSIGN_OR_RETURN(const RunConfig config, ConfigOf(options, checkpoint, world.size()));
+  JEVONS_ASSIGN_OR_RETURN(std::optional<CheckpointReader> checkpoint, CheckpointBeside(options, /*before=*/true));
+  JEVONS_ASSIGN_OR_RETURN(const OwnConfig own, ConfigOf(options, checkpoint ? &*checkpoint : nullptr));
+  JEVONS_ASSIGN_OR_RETURN(const RunConfig config, world.size() == 1
+                                                      ? ConfigForRanks(own.config, own.source, options.overrides, 1)
+                                                      : ParseRunConfig(ResolvedText(own.config), own.source, options.overrides));
   JEVONS_RETURN_IF_ERROR(ValidationStatus(config, world.size()));
   JEVONS_ASSIGN_OR_RETURN(RunInputs inputs, ResolveInputs(config, checkpoint ? checkpoint->labels() : Labels()));
   JEVONS_RETURN_IF_ERROR(ValidationStatus(inputs.config, world.size()));
-  if (options.step > inputs.config.train().steps())
-    return UsageError(absl::StrFormat("--step %d: the run has train.steps = %d", options.step, inputs.config.train().steps()));
-  return Start{.replay = {.inputs = std::move(inputs), .run = options.run, .step = options.step},
+  if (const int64_t steps = RunSchedule(inputs.config).steps(); options.step > steps)
+    return UsageError(absl::StrFormat("--step %d: the run ends with step %d, says %s", options.step, steps, own.source));
+  return Start{.replay = {.inputs = std::move(inputs), .run = options.run, .config_source = own.source, .step = options.step},
                .checkpoint = std::move(checkpoint)};
 }
 

@@ -24,10 +24,10 @@ struct JournalEvent {
   // set_aside: a damaged checkpoint; from_memory: one that was saved from the hosts' memory
   std::string event;
   std::optional<int> exit = {}, rank = {};
-  std::optional<int64_t> pid = {}, step = {};
-  std::string host = {};                    // of several, the one where it happened
-  std::string phase = {};                   // and action
-  std::optional<double> idle_seconds = {};  // of died, hung and exit: since the last progress of any rank
+  std::optional<int64_t> pid = {}, step = {};  // steps done
+  std::string host = {};                       // of several, the one where it happened
+  std::string phase = {};                      // and action
+  std::optional<double> idle_seconds = {};     // of died, hung and exit: since the last progress of any rank
   std::optional<double> seconds_lost =
       {};                   // of training: since the last job's last progress, and what of its steps is made again
   std::string detail = {};  // for people; of begin, on one host: the heartbeat file

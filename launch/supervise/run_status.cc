@@ -116,7 +116,10 @@ std::string EventText(const JournalEvent& event) {
   if (event.exit) absl::StrAppend(&text, " exit code ", *event.exit);
   if (event.rank) absl::StrAppend(&text, " rank ", *event.rank);
   if (!event.host.empty()) absl::StrAppend(&text, " on ", event.host);
-  if (event.step) absl::StrAppend(&text, " step ", *event.step);
+  // Of a rank as of a job it says what was done, and a person asks what was done at: metrics.jsonl and `replay` count from 1.
+  if (event.step)
+    absl::StrAppend(&text, event.event == "from_memory" ? " step " : " in step ",
+                    *event.step + (event.event == "from_memory" ? 0 : 1));
   if (!event.phase.empty()) absl::StrAppend(&text, " ", event.phase);
   if (event.seconds_lost && *event.seconds_lost > 0) absl::StrAppendFormat(&text, " %.1f s lost", *event.seconds_lost);
   if (!event.detail.empty() && event.event != "begin") absl::StrAppend(&text, " ", event.detail);
@@ -164,8 +167,8 @@ std::string StatusText(const RunStatus& status) {
   }
   for (const RankState& state : status.ranks) {
     add(absl::StrCat("rank ", state.rank),
-        absl::StrFormat("process %d%s%s%s, step %d, %s, %.2f s ago", state.pid, status.hosts.empty() ? "" : " on ",
-                        HostOf(status, state), state.lives ? "" : " (gone)", state.step, PhaseText(state), state.silent));
+        absl::StrFormat("process %d%s%s%s, in step %d, %s, %.2f s ago", state.pid, status.hosts.empty() ? "" : " on ",
+                        HostOf(status, state), state.lives ? "" : " (gone)", state.step + 1, PhaseText(state), state.silent));
   }
   add("checkpoints", status.checkpoints.empty() ? "none" : "of steps " + absl::StrJoin(status.checkpoints, ", "));
   if (status.events.empty()) return text;

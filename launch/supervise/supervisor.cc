@@ -34,7 +34,7 @@ constexpr double kRanksElsewhere = 10;  // seconds after which ranks that are al
 double Seconds(Clock::duration duration) { return std::chrono::duration<double>(duration).count(); }
 
 std::string Who(const RankState& state) {
-  return absl::StrFormat("rank %d (process %d) in step %d, %s", state.rank, state.pid, state.step, PhaseText(state));
+  return absl::StrFormat("rank %d (process %d) in step %d, %s", state.rank, state.pid, state.step + 1, PhaseText(state));
 }
 
 int WorstExitCode(const std::vector<RankState>& ranks) {

@@ -32,7 +32,7 @@ thread_local double t_times = 1;
 
 std::string StepName() {
   const int64_t step = g_step.load(std::memory_order_relaxed);
-  std::string name = step < 0 ? "before the first step" : absl::StrFormat("step %d", step);
+  std::string name = step < 0 ? "before the first step" : absl::StrFormat("step %d", step + 1);
   return t_phase == nullptr ? name : absl::StrCat(name, ", ", t_phase);
 }
 

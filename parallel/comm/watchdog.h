@@ -35,7 +35,7 @@ class WatchdogPhase {
 };
 // Such a phase's `times` where ranks wait for one that waits for a disk.
 inline constexpr double kDiskPatience = 12;
-// The training step that verdicts and heartbeats name; -1, "before the first step", unless set.
+// Training steps done; -1, "before the first step", unless set. Verdicts name the next, from 1, as metrics count.
 void SetWatchdogStep(int64_t step);
 
 // The calls of one rank. Safe to use from several threads.

@@ -100,9 +100,30 @@ TEST_F(ReplayCli, ReplaysWhatIsOlderThanAnyCheckpoint) {
                          "name the folder of a run, or a step after its oldest checkpoint\n"));
   std::ofstream(run + "/config.textproto") << "model { layer: 4 }\n";
   const ProcessResult torn = Jevons({"replay", run, "--step", "2"});
-  EXPECT_EQ(torn.exit_code, 2);
+  EXPECT_EQ(torn.exit_code, 3);
+  EXPECT_THAT(torn.err, HasSubstr("early/config.textproto: it is not as train wrote it: "));
   EXPECT_THAT(torn.err, HasSubstr("early/config.textproto:1:14: "));
   EXPECT_EQ(std::count(torn.err.begin(), torn.err.end(), '\n'), 1) << torn.err;
+}
+
+// A run that goes on with another rate and more steps: each step is replayed as the start that made it made it.
+TEST_F(ReplayCli, EachStepHasTheConfigOfItsStart) {
+  const std::vector<std::string> often = {"checkpoint.interval=2", "checkpoint.keep=100", "train.steps=4"};
+  ASSERT_EQ(Train(1, 1, "changed", often).exit_code, 0);
+  ASSERT_EQ(Train(1, 1, "changed",
+                  {"checkpoint.interval=100", "checkpoint.keep=100", "train.steps=8", "optimizer.learning_rate.peak=1e-3"})
+                .exit_code,
+            0);
+  for (const int step : {1, 4, 5, 8}) {
+    const Json replayed = Replay("changed", step, 1, {});
+    EXPECT_EQ(replayed["as_recorded"], true) << step;
+    EXPECT_THAT(replayed["config"].get<std::string>(),
+                HasSubstr(step <= 4 ? "/checkpoints/step-0000000" : "/changed/config.textproto"))
+        << step;
+  }
+  const ProcessResult beyond = Jevons({"replay", folder_ / "changed", "--step", "9"});
+  EXPECT_EQ(beyond.exit_code, 2);
+  EXPECT_THAT(beyond.err, HasSubstr("error: --step 9: the run ends with step 8, says "));
 }
 
 TEST_F(ReplayCli, RefusesWhatItCannotReplay) {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <fstream>
 #include <map>
+#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -78,6 +79,29 @@ TEST_F(Telemetry, TensorBoardShowsEachStepOnceAfterKills) {
       EXPECT_EQ(shown[i].value, points[i].value) << name << " of step " << points[i].step;
     }
   }
+}
+
+// A start that dies before its first step has cut what the one before it recorded: what that had lost, the next one pays for all the same.
+TEST_F(Telemetry, WhatWasLostIsNotForgottenWhereTheNextStartFails) {
+  const std::vector<std::string> rare = {"checkpoint.interval=100000", "train.eval_interval=0"};
+  ASSERT_EQ(Train(2, 2, "lost", {"train.steps=4", "train.eval_interval=0"}).exit_code, 0);
+  Kill("lost", rare);
+  std::vector<std::string> failing = rare;
+  failing.push_back("log.prometheus=" + (folder_ / "none/jevons.prom").string());
+  for (int time = 0; time < 2; ++time) EXPECT_EQ(Train(2, 2, "lost", failing).exit_code, 1);
+  ASSERT_EQ(Train(2, 2, "lost", rare).exit_code, 0);
+  const std::vector<RunStart> starts = Starts("lost");
+  ASSERT_EQ(starts.size(), 5u);
+  EXPECT_GE(starts[2].lost_steps, 3);
+  EXPECT_GT(starts[2].lost.device_seconds, 0);
+  for (const RunStart& later : {starts[3], starts[4]}) {
+    EXPECT_EQ(later.lost_steps, 0);
+    EXPECT_EQ(later.lost.device_seconds, 0);
+  }
+  EXPECT_DOUBLE_EQ(Records("lost").back().Value("cost/lost_device_seconds").value(), starts[2].lost.device_seconds);
+  std::ostringstream summary;
+  summary << std::ifstream(folder_ / "lost/summary.json").rdbuf();
+  EXPECT_THAT(summary.str(), ::testing::HasSubstr("\"restarts\": 4"));
 }
 
 // What node_exporter's collector finds: the last values, under the run's folder's name. A folder that is not there is told before the first step.

@@ -357,11 +357,11 @@ check_status() {  # NAME HOSTS RANKS: while it trains
   for host in jevons-h1 "jevons-h$2"; do
     for ((i = 0; i < 100; ++i)); do
       told=$(status_on "$host" "$1")
-      (($(grep -Ec "^rank .* on jevons-h[0-9]+, step" <<<"$told") < $2 * $3)) || break
+      (($(grep -Ec "^rank .* on jevons-h[0-9]+, in step" <<<"$told") < $2 * $3)) || break
       sleep 0.1
     done
     for ((i = 1; i <= $2; ++i)); do
-      (($(grep -Ec "^rank .* on jevons-h$i, step" <<<"$told") == $3)) || { fail "status on $host does not tell of $3 ranks on jevons-h$i"; echo "$told" >&2; }
+      (($(grep -Ec "^rank .* on jevons-h$i, in step" <<<"$told") == $3)) || { fail "status on $host does not tell of $3 ranks on jevons-h$i"; echo "$told" >&2; }
     done
     [[ $(sed -n 1p <<<"$told") == *", running" && $told == *" training "* ]] || { fail "status on $host does not tell of a run that trains"; echo "$told" >&2; }
   done

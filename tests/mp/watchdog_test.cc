@@ -51,7 +51,7 @@ TEST(MpiWatchdogTest, ARankThatNeverArrives) {
   for (const char* what : {"absent", "stopped"}) {
     const Outcome outcome = RunJob(3, what);
     EXPECT_EQ(outcome.exit_code, kPeerLost) << outcome.output;
-    EXPECT_THAT(outcome.output, ContainsRegex("lost peer: rank [01] of 3, world.Barrier, call 1 of the group, step 7, 0 bytes "
+    EXPECT_THAT(outcome.output, ContainsRegex("lost peer: rank [01] of 3, world.Barrier, call 1 of the group, step 8, 0 bytes "
                                               "sent: waited 1.0 s for rank [0-9, ]+; last calls: "));
   }
 }

@@ -58,7 +58,7 @@ class NcclDeathTest : public testing::Test {
 
 TEST_F(NcclDeathTest, ARendezvousThatFails) {
   EXPECT_EXIT(RunScripted(60, [](Script& script) { script.init = FakeNccl::kRemoteError; }, {}), exits_,
-              "lost peer: rank [01] of 2, ep.Connect, call 0 of the group, step 41, 0 bytes sent: "
+              "lost peer: rank [01] of 2, ep.Connect, call 0 of the group, step 42, 0 bytes sent: "
               "ncclCommInitRankConfig: remote process exited or there was a network error; socket closed; last "
               "calls: .*\naborted");
   EXPECT_EXIT(RunScripted(60, [](Script& script) { script.unique_id = 2; }, {}), exits_,
@@ -74,7 +74,7 @@ TEST_F(NcclDeathTest, ARendezvousThatNeverEnds) {
 
 TEST_F(NcclDeathTest, ACallThatFailsAtOnce) {
   EXPECT_EXIT(RunScripted(60, {}, [](Script& script) { script.send = 4; }), exits_,
-              "ep.AllToAllV, call 2 of the group, step 41, 8 bytes sent: ncclSend: error 4; last calls: "
+              "ep.AllToAllV, call 2 of the group, step 42, 8 bytes sent: ncclSend: error 4; last calls: "
               ".*ep.AllToAllV 2 .open..*\naborted");
   EXPECT_EXIT(RunScripted(60, {}, [](Script& script) { script.group_end = 1; }), exits_,
               "ep.AllToAllV, .*: ncclGroupEnd: error 1; .*\naborted");
@@ -110,7 +110,7 @@ TEST_F(NcclDeathTest, APeerThatDoesNotCome) {
         });
       },
       exits_,
-      "lost peer: rank [01] of 3, ep.AllToAllV, call 2 of the group, step 7, 12 bytes sent: waited 0.2 s on "
+      "lost peer: rank [01] of 3, ep.AllToAllV, call 2 of the group, step 8, 12 bytes sent: waited 0.2 s on "
       "the "
       "device for rank [01], 2 of the group; last calls: .*ep.AllToAllV 1 .left., ep.AllToAllV 2 .open.");
 }

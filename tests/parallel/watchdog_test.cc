@@ -27,7 +27,7 @@ TEST_F(WatchdogDeathTest, AMissingPeerEndsTheJobWithItsName) {
                             if (group->rank() != 1) group->AllGather(send, recv);
                           }),
               testing::ExitedWithCode(kPeerLost),
-              "rank [02] of 3, ep.AllGather, call 0 of the group, step 41, 8 bytes sent: waited 0.2 s for rank "
+              "rank [02] of 3, ep.AllGather, call 0 of the group, step 42, 8 bytes sent: waited 0.2 s for rank "
               "1; last calls: world.AllGather 0 .left., ep.AllGather 0 .open.");
 }
 

@@ -69,7 +69,9 @@ absl::Status ReplaceWholeFile(FileSystem& files, const std::string& path, absl::
   JEVONS_ASSIGN_OR_RETURN(const std::unique_ptr<File> file, files.Open(next, OpenMode::kWrite));
   JEVONS_RETURN_IF_ERROR(WriteAll(*file, std::as_bytes(std::span(contents)), next));
   JEVONS_RETURN_IF_ERROR(file->Close());
-  return files.Rename(next, path);
+  const absl::Status renamed = files.Rename(next, path);
+  if (!renamed.ok()) files.Remove(next).IgnoreError();
+  return renamed;
 }
 
 absl::Status MakeDirectories(FileSystem& files, const std::string& path) {

@@ -1,6 +1,7 @@
 #include "trainer/metrics/prometheus.h"
 
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
@@ -19,6 +20,12 @@ std::string PrometheusName(const std::string& name) {
   return allowed;
 }
 
+// With U+FFFD for bytes that are no UTF-8: a label may have nothing else.
+std::string Utf8(const std::string& text) {
+  using Json = nlohmann::json;
+  return Json::parse(Json(text).dump(-1, ' ', false, Json::error_handler_t::replace)).get<std::string>();
+}
+
 // With 17 digits: all that a double has. A step of a long run, and seconds since 1970, have more than six.
 std::string PrometheusValue(double value) {
   if (std::isnan(value)) return "NaN";
@@ -29,12 +36,14 @@ std::string PrometheusValue(double value) {
 }  // namespace
 
 absl::StatusOr<PrometheusFile> PrometheusFile::Create(const std::string& path, const std::string& run) {
-  PrometheusFile file(path, absl::StrReplaceAll(run, {{"\\", "\\\\"}, {"\"", "\\\""}, {"\n", "\\n"}}));
+  PrometheusFile file(path, absl::StrReplaceAll(Utf8(run), {{"\\", "\\\\"}, {"\"", "\\\""}, {"\n", "\\n"}}));
   JEVONS_RETURN_IF_ERROR(file.Write());
   return file;
 }
 
 absl::Status PrometheusFile::Append(const MetricsRecord& record) {
+  if (record.Value("loss/main"))
+    std::erase_if(values_, [](const auto& value) { return value.first.starts_with("jevons_bad_step_"); });
   for (const auto& [name, value] : record.values) values_[PrometheusName(name)] = value;
   values_[PrometheusName("step")] = static_cast<double>(record.step);
   values_[PrometheusName("time_seconds")] = record.wall_time;  // since 1970: an alarm tells by it that nothing comes any more

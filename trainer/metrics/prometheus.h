@@ -2,7 +2,7 @@
 //   # TYPE jevons_loss_main gauge
 //   jevons_loss_main{run="quickstart"} 5.25
 // A name is that of metrics.jsonl, with "jevons_" before it and "_" for what Prometheus does not allow. All are gauges, tokens and costs too: a
-// run that goes on from a checkpoint has fewer of them than before.
+// run that goes on from a checkpoint has fewer of them than before. A bad step's figures go with the next good one.
 #ifndef JEVONS_TRAINER_METRICS_PROMETHEUS_H_
 #define JEVONS_TRAINER_METRICS_PROMETHEUS_H_
 

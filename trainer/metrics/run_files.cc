@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <bit>
 #include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "configs/load.h"
+#include "configs/validate.h"
 #include "kernels/base/status.h"
 #include "trainer/files/file_system.h"
 
@@ -27,7 +30,7 @@ std::string Line(const Json& json) { return json.dump(-1, ' ', false, Json::erro
 
 std::string RunName(const RunConfig& config, const std::string& run) {
   if (!config.run().name().empty()) return config.run().name();
-  return std::filesystem::path(JoinPath(run, ".")).lexically_normal().parent_path().filename();
+  return (std::filesystem::absolute(run) / "").lexically_normal().parent_path().filename();
 }
 
 std::string ToStartLine(const RunStart& start) {
@@ -66,6 +69,37 @@ std::optional<RunStart> FromStartLine(const std::string& line) {
   Get(json, "lost_device_seconds", start.lost.device_seconds);
   Get(json, "lost_dollars", start.lost.dollars);
   return start;
+}
+
+absl::StatusOr<RunConfig> ReadRunConfig(const std::string& run) {
+  const std::string path = JoinPath(run, kConfigFile);
+  if (!std::filesystem::exists(path))
+    return IntegrityError(
+        path + ": there is none: a run of an older version; train's command on it, also if its steps are done, writes it");
+  const auto given = LoadRunConfig(path, {});
+  const auto whole = given.ok() ? ParseRunConfig(ResolvedText(*given), path, {}) : given;
+  const absl::Status legal = whole.ok() ? ValidationStatus(*whole, /*world_size=*/0) : whole.status();
+  if (!legal.ok()) return IntegrityError(path + ": it is not as train wrote it: " + std::string(legal.message()));
+  return whole;
+}
+
+std::vector<RunStart> ReadStarts(const std::string& run) {
+  std::vector<RunStart> starts;
+  std::ifstream file(JoinPath(run, kStartsFile), std::ios::binary);
+  for (std::string line; std::getline(file, line);)
+    if (auto start = FromStartLine(line)) starts.push_back(*std::move(start));
+  return starts;
+}
+
+LostWork LostAfter(int64_t step, std::span<const RunStart> starts) {
+  LostWork lost;
+  for (const RunStart& start : starts) {
+    if (start.step < step) continue;
+    lost.seconds += start.lost.seconds;
+    lost.device_seconds += start.lost.device_seconds;
+    lost.dollars += start.lost.dollars;
+  }
+  return lost;
 }
 
 absl::Status RecordStart(const std::string& run, const std::string& config_text, const RunStart& start) {

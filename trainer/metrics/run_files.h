@@ -42,6 +42,11 @@ struct RunStart {
 
 std::string ToStartLine(const RunStart& start);  // ends in a newline
 std::optional<RunStart> FromStartLine(const std::string& line);
+// RUN/config.textproto, every field with its default. IntegrityError where there is none, or it is not as a start wrote it.
+absl::StatusOr<RunConfig> ReadRunConfig(const std::string& run);
+std::vector<RunStart> ReadStarts(const std::string& run);  // those of its lines that are whole
+// What starts that went on from the checkpoint of `step`, or of a later one that is gone, had lost: it is in no ledger but theirs.
+LostWork LostAfter(int64_t step, std::span<const RunStart> starts);
 // Writes the config and adds the start to its file.
 absl::Status RecordStart(const std::string& run, const std::string& config_text, const RunStart& start);
 

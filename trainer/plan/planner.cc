@@ -1,6 +1,7 @@
 #include "trainer/plan/planner.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "kernels/base/status.h"
@@ -11,6 +12,7 @@ namespace jevons {
 namespace {
 
 constexpr double kGiB = 1024.0 * 1024 * 1024;
+constexpr double kInfinite = std::numeric_limits<double>::infinity();
 
 // Of one rank: where its actions' time goes.
 StepLines LinesOf(const std::vector<Action>& actions, const RankTimeline& rank) {
@@ -159,12 +161,13 @@ double RunTokens(const RunConfig& config) {
 
 RunPlan PlanRun(const Plan& plan, const RunConfig& config) {
   const RunSchedule schedule(config);
-  if (!schedule.bounded()) return {};
   std::vector<int64_t> bounds = schedule.StageSteps();
   while (bounds.back() >= schedule.steps()) bounds.pop_back();
   bounds.push_back(schedule.steps());
+  const double price = plan.cluster.hour().dollars_per_gpu();
+  double hours_left = config.train().dollars() > 0 && price > 0 ? config.train().dollars() / price : kInfinite;
   RunPlan run;
-  for (size_t i = 0; i + 1 < bounds.size(); ++i) {
+  for (size_t i = 0; i + 1 < bounds.size() && !run.spent; ++i) {
     const StepPlan first = schedule.At(bounds[i]);
     const RunConfig& own = schedule.stage(first.stage);
     Layout layout = plan.layout;
@@ -176,17 +179,24 @@ RunPlan PlanRun(const Plan& plan, const RunConfig& config) {
                  .batch = layout.batch,
                  .tokens = schedule.At(bounds[i + 1]).tokens_before - first.tokens_before};
     if (const absl::Status legal = CheckLayout(layout, plan.model, plan.cluster); !legal.ok()) {
-      part.refusal = std::string(legal.message());
+      part.unpriced = std::string(legal.message());
     } else {
       const Plan priced = MakePlan(plan.model, layout, plan.cluster, plan.constants).value();
       part.step_seconds = priced.step_seconds;
       part.gpu_hours = priced.gpu_hours(part.tokens);
-      run.tokens += part.tokens;
+      run.spent = part.gpu_hours > hours_left;
+      if (run.spent) {
+        part.tokens *= hours_left / part.gpu_hours;
+        part.gpu_hours = hours_left;
+      }
+      hours_left -= part.gpu_hours;
+      run.priced_tokens += part.tokens;
       run.gpu_hours += part.gpu_hours;
     }
+    run.tokens += part.tokens;
     run.parts.push_back(std::move(part));
   }
-  return run;
+  return schedule.bounded() || run.spent ? run : RunPlan();
 }
 
 }  // namespace jevons

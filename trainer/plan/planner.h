@@ -83,13 +83,15 @@ struct RunPart {
   int64_t first_step = 0, sequence = 0, batch = 0;
   double tokens = 0;
   double step_seconds = 0, gpu_hours = 0;
-  std::string refusal = {};  // why the layout cannot train it: then its time is not known
+  std::string unpriced = {};  // why its time is not known: the planner prices no such step
 };
 struct RunPlan {
-  std::vector<RunPart> parts;
-  double tokens = 0, gpu_hours = 0;  // of the parts whose time is known
+  std::vector<RunPart> parts = {};
+  double tokens = 0, priced_tokens = 0;  // the latter: of the parts whose time is known
+  double gpu_hours = 0;                  // of those
+  bool spent = false;                    // train.dollars end it, before a step or token does
 };
-// The config's run, of which `plan` is the first stage's step. Empty where dollars alone end it.
+// The config's run, of which `plan` is the first stage's step.
 RunPlan PlanRun(const Plan& plan, const RunConfig& config);
 
 }  // namespace jevons

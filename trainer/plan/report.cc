@@ -72,19 +72,21 @@ double DollarsOf(const Plan& plan, const RunPlan& run) { return run.gpu_hours * 
 
 std::string RunText(const Plan& plan, const RunPlan& run) {
   const Goodput goodput = EstimateGoodput(plan);
-  const double tokens = run.tokens, hours = run.gpu_hours, dollars = DollarsOf(plan, run), useful = goodput.useful();
+  const double tokens = run.priced_tokens, hours = run.gpu_hours, dollars = DollarsOf(plan, run), useful = goodput.useful();
   const double days = hours / static_cast<double>(plan.layout.gpus) / 24;
   const double megawatt_hours = hours / useful * plan.cluster.hour().watts_per_gpu() / 1e6;
-  std::string text =
-      absl::StrFormat("\nrun of %.4gT tokens at $%.4g per GPU hour\n", tokens / 1e12, plan.cluster.hour().dollars_per_gpu());
+  std::string text = absl::StrFormat("\nrun of %.4gT tokens%s at $%.4g per GPU hour\n", run.tokens / 1e12,
+                                     run.spent ? ", which train.dollars end," : "", plan.cluster.hour().dollars_per_gpu());
   for (const RunPart& part : run.parts) {
     if (run.parts.size() == 1) break;
-    absl::StrAppendFormat(&text, "  from step %-12d %.4gT tokens, %d sequences of %d a step: ", part.first_step,
+    absl::StrAppendFormat(&text, "  from step %-12d %.4gT tokens, %d sequences of %d a step: ", part.first_step + 1,
                           part.tokens / 1e12, part.batch, part.sequence);
-    absl::StrAppend(&text, part.refusal.empty()
+    absl::StrAppend(&text, part.unpriced.empty()
                                ? absl::StrFormat("%.3f s, %sK GPU hours\n", part.step_seconds, Figure(part.gpu_hours / 1e3, 1))
-                               : "not counted: this layout cannot train it: " + part.refusal + "\n");
+                               : "not priced: " + part.unpriced + "\n");
   }
+  if (run.priced_tokens < run.tokens)
+    absl::StrAppendFormat(&text, "  what follows is of the %.4gT tokens that are priced\n", run.priced_tokens / 1e12);
   absl::StrAppendFormat(&text, "  training alone                     %sK GPU hours, %s days, $%sM\n", Figure(hours / 1e3, 0),
                         Figure(days, 1), Figure(dollars / 1e6, 3));
   absl::StrAppendFormat(&text, "  per trillion and million tokens    %.1fK GPU hours, $%.1fK; $%.4f\n",
@@ -134,8 +136,8 @@ std::string PlanText(const Plan& plan, const RunPlan& run) {
       plan.layout.gpus, plan.cluster.name(), plan.layout.ToString(), Figure(plan.model.total_parameters() / 1e9, 1),
       Figure(plan.model.active_parameters() / 1e9, 2), plan.layout.batch, plan.layout.sequence, plan.layout.micro_batches());
   const double room = (plan.memory_limit() - plan.memory[plan.fullest].total()) / kGiB;
-  absl::StrAppendFormat(&text, "fits            %s, %.1f GiB %s\n", plan.fits() ? "yes" : "NO", std::abs(room),
-                        plan.fits() ? "to spare" : "too much");
+  absl::StrAppendFormat(&text, "fits            %s, %.1f GiB %s%s\n", plan.fits() ? "yes" : "NO", std::abs(room),
+                        plan.fits() ? "to spare" : "too much", run.parts.size() > 1 ? ", the run's largest stage included" : "");
   absl::StrAppendFormat(&text, "step            %.3f s\n", plan.step_seconds);
   if (const AheadOfTrain ahead = WhatTrainLacks(plan); !ahead.of.empty())
     absl::StrAppendFormat(&text, "  of train today  %.3f s, which does not do yet: %s\n", ahead.step_seconds,
@@ -155,7 +157,7 @@ std::string PlanText(const Plan& plan, const RunPlan& run) {
   for (const Row& row : StepRows(plan.lines))
     absl::StrAppendFormat(&text, "  %-34s %9.3f  %5.1f%%\n", row.text, row.value, 100 * row.value / plan.step_seconds);
   text += KernelText(plan) + MemoryText(plan);
-  if (run.tokens > 0) text += RunText(plan, run);
+  if (run.priced_tokens > 0) text += RunText(plan, run);
   return text;
 }
 
@@ -181,23 +183,26 @@ Json PlanJson(const Plan& plan, const RunPlan& run) {
     rank["host"] = memory.host;
     json["memory"]["ranks"].push_back(rank);
   }
-  if (run.tokens <= 0) return json;
+  if (run.priced_tokens <= 0) return json;
   const Goodput goodput = EstimateGoodput(plan);
   const double dollars = DollarsOf(plan, run);
   json["run"] = {{"tokens", run.tokens},
+                 {"priced_tokens", run.priced_tokens},
+                 {"spent", run.spent},
                  {"gpu_hours", run.gpu_hours},
                  {"dollars", dollars},
-                 {"dollars_per_million_tokens", dollars / run.tokens * 1e6},
+                 {"dollars_per_million_tokens", dollars / run.priced_tokens * 1e6},
                  {"goodput", goodput.useful()},
                  {"dollars_paid", dollars / goodput.useful()},
                  {"megawatt_hours", run.gpu_hours / goodput.useful() * plan.cluster.hour().watts_per_gpu() / 1e6}};
   for (const RunPart& part : run.parts) {
-    Json stage = {{"first_step", part.first_step}, {"sequence", part.sequence}, {"batch", part.batch}, {"tokens", part.tokens}};
-    if (part.refusal.empty()) {
+    Json stage = {
+        {"first_step", part.first_step + 1}, {"sequence", part.sequence}, {"batch", part.batch}, {"tokens", part.tokens}};
+    if (part.unpriced.empty()) {
       stage["step_seconds"] = part.step_seconds;
       stage["gpu_hours"] = part.gpu_hours;
     } else {
-      stage["refusal"] = part.refusal;
+      stage["unpriced"] = part.unpriced;
     }
     json["run"]["stages"].push_back(stage);
   }

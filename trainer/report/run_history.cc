@@ -5,8 +5,6 @@
 #include <fstream>
 
 #include "absl/strings/str_format.h"
-#include "configs/load.h"
-#include "configs/validate.h"
 #include "trainer/files/file_system.h"
 #include "trainer/metrics/human.h"
 #include "trainer/metrics/jsonl.h"
@@ -71,12 +69,9 @@ absl::StatusOr<RunHistory> ReadRunHistory(const std::string& path) {
   if (!std::filesystem::exists(config))
     return IntegrityError(
         config + ": there is none: a run of an older version; train's command on it, also if its steps are done, writes it");
-  JEVONS_ASSIGN_OR_RETURN(const RunConfig given, LoadRunConfig(config, {}));
-  JEVONS_ASSIGN_OR_RETURN(run.config, ParseRunConfig(ResolvedText(given), config, {}));
-  if (const absl::Status legal = ValidationStatus(run.config, /*world_size=*/0); !legal.ok())
-    return IntegrityError(config + ": it is not as train wrote it: " + std::string(legal.message()));
+  JEVONS_ASSIGN_OR_RETURN(run.config, ReadRunConfig(path));
   run.name = RunName(run.config, path);
-  run.starts = ReadLines<RunStart>(JoinPath(path, kStartsFile), FromStartLine);
+  run.starts = ReadStarts(path);
   for (ExpertLoads& loads : ReadLines<ExpertLoads>(JoinPath(path, kExpertsFile), FromExpertsLine)) {
     CutFrom(loads.step, run.experts);
     if (loads.step <= run.steps.back().step) run.experts.push_back(std::move(loads));

@@ -11,6 +11,7 @@
 #include "absl/strings/strip.h"
 #include "trainer/metrics/human.h"
 #include "trainer/report/chart.h"
+#include "trainer/spec/flops.h"
 
 namespace jevons {
 namespace {
@@ -75,6 +76,20 @@ std::string StartsTable(const RunHistory& run) {
                     absl::StrFormat("%g x %s", start.devices, start.device), start.host, absl::StrCat(start.lost_steps),
                     absl::StrFormat("%.3g", start.lost.device_seconds / 3600), absl::StrFormat("%.3g", start.lost.dollars)});
   return rows.size() > 1 ? HtmlTable(rows, 5) : "";
+}
+
+// "from step 100: 8 sequences of 512 tokens, 5.7M FLOP a token"; empty without.
+std::string StagesOf(const RunHistory& run) {
+  const RunSchedule schedule(run.config);
+  std::string text;
+  for (const int64_t step : schedule.StageSteps()) {
+    if (step == 0) continue;
+    const RunConfig& stage = schedule.stage(schedule.StageOf(step));
+    absl::StrAppendFormat(&text, "%sfrom step %d: %d sequences of %d tokens, %s FLOP a token", text.empty() ? "" : "; ", step + 1,
+                          stage.train().batch_sequences(), stage.data().sequence_length(),
+                          ShortNumber(CountFlops(stage.model(), stage.data().sequence_length(), CoreCount::kCausal).training()));
+  }
+  return text;
 }
 
 }  // namespace
@@ -151,6 +166,7 @@ std::string WhatHtml(const RunHistory& run, const RunFacts& facts) {
                                                    : std::string())},
       {"data", c.data().path()},
       {"batch", absl::StrFormat("%d sequences of %d tokens", c.train().batch_sequences(), c.data().sequence_length())},
+      {"later stages", StagesOf(run)},
       {"ends with", end},
       {"layout",
        absl::StrFormat("ep %d, pp %d, %s", c.parallel().ep(), c.parallel().pp(), BackendType_Name(c.parallel().backend()))},
@@ -230,7 +246,8 @@ std::string CostHtml(const RunHistory& run, const RunFacts& facts) {
       {"MFU, mean of steps", absl::StrFormat("%.1f%% (causal, without MTP modules)", 100 * MeanOf(run.OverTokens("mfu"))), ""}};
   if (run.reference.mfu > 0)
     rows.push_back({absl::StrFormat("%s hours at an MFU of %g%%", device, 100 * run.reference.mfu),
-                    absl::StrFormat("%.4g, MTP modules included; dollars: %s", run.reference.device_seconds(*tokens) / 3600,
+                    absl::StrFormat("%.4g, MTP modules included; dollars: %s",
+                                    run.reference.device_seconds(run.flops->Training(*tokens)) / 3600,
                                     Dollars(PlaceOf(run, run.steps.back(), Axis::kReference, {}))),
                     ""});
   std::string html = HtmlTable(rows, 3) + "<h4>At several prices</h4>\n" + PriceTable(run) +

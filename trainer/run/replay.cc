@@ -86,6 +86,7 @@ absl::StatusOr<ReplayedStep> Replay(const ReplayOptions& options, CheckpointRead
   ReplayedStep replayed;
   replayed.plan = schedule.At(options.step - 1);
   replayed.from = checkpoint == nullptr ? 0 : checkpoint->step();
+  replayed.config_source = options.config_source;
   JEVONS_ASSIGN_OR_RETURN(SampleStream stream, SampleStream::Open(stream_config));
   for (int64_t i = 0; i < replayed.plan.sequences; ++i) {
     const int64_t index = replayed.plan.first_sample + i;

@@ -14,9 +14,10 @@
 namespace jevons {
 
 struct ReplayOptions {
-  RunInputs inputs;  // of the run, its config valid on these ranks
-  std::string run;   // its folder
-  int64_t step = 0;  // to replay, from 1, as metrics count
+  RunInputs inputs;                // of the run, its config valid on these ranks
+  std::string run;                 // its folder
+  std::string config_source = {};  // where its config is from, for people
+  int64_t step = 0;                // to replay, from 1, as metrics count
 };
 
 struct ReplayedSample {
@@ -35,7 +36,8 @@ struct ReplayedPipeline {
 
 struct ReplayedStep {
   StepPlan plan;
-  int64_t from = 0;  // the state after so many steps was there
+  int64_t from = 0;           // the state after so many steps was there
+  std::string config_source;  // of the options
   StepResult result;
   std::string reason;  // why the step is bad; empty: it is not
   uint64_t gradient_hash = 0;

@@ -29,7 +29,8 @@ std::string ReplayText(const ReplayedStep& step) {
   absl::StrAppendFormat(&text, "the run's record %s\n",
                         !step.as_recorded   ? "metrics.jsonl has none"
                         : *step.as_recorded ? "the same bits"
-                                            : "other bits");
+                                            : "other bits: a field of the config, the program, the data or a machine is another");
+  absl::StrAppendFormat(&text, "config           %s\n", step.config_source);
   for (const ReplayedPipeline& pipeline : step.pipelines)
     absl::StrAppendFormat(&text, "rank%s %s: micro-batches %d to %d, loss %.6g\n", pipeline.ranks.size() == 1 ? "" : "s",
                           absl::StrJoin(pipeline.ranks, ", "), pipeline.micro_batches.begin, pipeline.micro_batches.end - 1,
@@ -52,6 +53,7 @@ std::string ReplayJson(const ReplayedStep& step) {
   const StepStats& stats = step.result.stats;
   Json json = {{"step", step.plan.step + 1},
                {"from", step.from},
+               {"config", step.config_source},
                {"bad", !step.reason.empty()},
                {"reason", step.reason},
                {"loss", stats.loss},

@@ -1,6 +1,7 @@
 #include "trainer/run/run_log.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <fstream>
 #include <limits>
 #include <utility>
@@ -45,16 +46,20 @@ absl::Status RunLog::Open(int64_t first_step) {
     LogWarning(
         absl::StrFormat("a process before this one got to step %d; its work after step %d was in no checkpoint and is done again",
                         lost->step, first_step));
-  LostWork gone;
-  if (first_step > 0 || lost) {
-    // What the last process did after its checkpoint is paid for and gone.
-    const auto beyond = [&](const char* name, double kept_until) {
-      return lost ? std::max(0.0, lost->Value(name).value_or(0) - kept_until) : 0.0;
+  // What was done after the checkpoint is paid for and gone: what the last process says that left a record, what those before it had lost
+  // included, or what they had lost, where none got as far as that.
+  const std::vector<RunStart> starts = ReadStarts(options_.output);
+  const LostWork earlier = LostAfter(first_step, starts);
+  LostWork gone = earlier;
+  if (first_step > 0 || lost || !starts.empty()) {
+    const auto beyond = [&](const char* name, double kept_until, double known) {
+      return std::max(known, lost ? lost->Value(name).value_or(0) - kept_until : 0.0);
     };
-    gone = {.seconds = beyond("cost/seconds", ledger_.seconds()),
-            .device_seconds = beyond("cost/device_seconds", ledger_.device_seconds()),
-            .dollars = beyond("cost/dollars", ledger_.dollars())};
+    gone = {.seconds = beyond("cost/seconds", ledger_.seconds(), earlier.seconds),
+            .device_seconds = beyond("cost/device_seconds", ledger_.device_seconds(), earlier.device_seconds),
+            .dollars = beyond("cost/dollars", ledger_.dollars(), earlier.dollars)};
     AddRestart(ledger_, gone);
+    ledger_.set_restarts(std::max(ledger_.restarts(), static_cast<int64_t>(starts.size())));
   }
   const absl::Status recorded = RecordStart(options_.output, ResolvedText(config_),
                                             {.time = WallTime(),
@@ -68,7 +73,9 @@ absl::Status RunLog::Open(int64_t first_step) {
                                              .peak_source = meter_.peak_source,
                                              .labels = options_.labels,
                                              .lost_steps = lost ? lost->step - first_step : 0,
-                                             .lost = gone});
+                                             .lost = {.seconds = gone.seconds - earlier.seconds,
+                                                      .device_seconds = gone.device_seconds - earlier.device_seconds,
+                                                      .dollars = gone.dollars - earlier.dollars}});
   if (!recorded.ok())
     LogWarning(absl::StrFormat("training goes on without a record of this start: %s", std::string(recorded.message())));
   JEVONS_ASSIGN_OR_RETURN(ExpertLog experts, ExpertLog::Open(options_.output));
@@ -93,18 +100,20 @@ void RunLog::ChargeNow() {
   charged_until_ = now;
 }
 
-// A record that cannot be written is no reason to lose the training: it waits, and so do those after it.
+// A record that cannot be written is no reason to lose the training.
 void RunLog::Record(const MetricsRecord& record) {
-  absl::Status status = metrics_ ? metrics_->Append(record) : absl::OkStatus();
-  if (events_) status.Update(events_->Append(record));
-  if (prometheus_) status.Update(prometheus_->Append(record));
-  if (status.ok() != metrics_wait_) return;
-  metrics_wait_ = !status.ok();
-  if (metrics_wait_)
-    LogWarning(
-        absl::StrFormat("training goes on, and metrics wait until they can be written: %s", std::string(status.message())));
-  else
-    LogInfo("metrics that waited are written");
+  const auto told = [](const char* what, const absl::Status& status, bool& fails) {
+    if (status.ok() != fails) return;
+    fails = !status.ok();
+    if (fails)
+      LogWarning(
+          absl::StrFormat("training goes on without %s, until it can be written: %s", what, std::string(status.message())));
+    else
+      LogInfo(absl::StrFormat("%s is written again", what));
+  };
+  if (metrics_) told("metrics.jsonl, whose records wait", metrics_->Append(record), metrics_fail_);
+  if (events_) told("TensorBoard's file, whose records wait", events_->Append(record), events_fail_);
+  if (prometheus_) told("log.prometheus", prometheus_->Append(record), prometheus_fails_);
 }
 
 void RunLog::Step(const StepPlan& plan, const StepStats& stats, double seconds) {

@@ -69,7 +69,7 @@ class RunLog {
   std::optional<PatientLog<EventFile>> events_;
   std::optional<PrometheusFile> prometheus_;
   std::optional<ExpertLog> experts_;
-  bool metrics_wait_ = false, peak_warned_ = false;
+  bool metrics_fail_ = false, events_fail_ = false, prometheus_fails_ = false, peak_warned_ = false;
 };
 
 }  // namespace jevons

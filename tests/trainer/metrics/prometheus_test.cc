@@ -49,6 +49,21 @@ TEST(Prometheus, ShowsTheNewestValueOfEachName) {
   EXPECT_EQ(Text(path), "");
 }
 
+TEST(Prometheus, ABadStepsFiguresGoWithTheNextGoodOne) {
+  const TempFolder folder;
+  const std::string path = folder.path() + "/jevons.prom";
+  auto file = PrometheusFile::Create(path, "caf\xff\u00e9");  // a byte that is no UTF-8
+  ASSERT_TRUE(file.ok()) << file.status();
+  ASSERT_TRUE(file->Append({1, 1, {{"loss/main", 5}}}).ok());
+  ASSERT_TRUE(file->Append({2, 2, {{"bad_step/loss", 80}, {"cost/device_seconds", 3}}}).ok());
+  const std::string label = "{run=\"caf\ufffd\u00e9\"} ";
+  EXPECT_THAT(Text(path), ::testing::AllOf(::testing::HasSubstr("jevons_bad_step_loss" + label + "80\n"),
+                                           ::testing::HasSubstr("jevons_loss_main" + label + "5\n")));
+  ASSERT_TRUE(file->Append({3, 3, {{"loss/main", 4}}}).ok());
+  EXPECT_THAT(Text(path), ::testing::AllOf(::testing::Not(::testing::HasSubstr("bad_step")),
+                                           ::testing::HasSubstr("jevons_cost_device_seconds" + label + "3\n")));
+}
+
 TEST(Prometheus, AFileThatCannotBeWrittenIsNamed) {
   const TempFolder folder;
   const auto none = PrometheusFile::Create(folder.path() + "/none/jevons.prom", "run");
@@ -58,6 +73,9 @@ TEST(Prometheus, AFileThatCannotBeWrittenIsNamed) {
   std::filesystem::create_directory(folder.path() + "/jevons.prom.new");
   EXPECT_FALSE(file->Append({1, 1, {}}).ok());
   std::filesystem::remove(folder.path() + "/jevons.prom.new");
+  std::filesystem::create_directory(folder.path() + "/folder.prom");
+  EXPECT_FALSE(PrometheusFile::Create(folder.path() + "/folder.prom", "run").ok());
+  EXPECT_FALSE(std::filesystem::exists(folder.path() + "/folder.prom.new")) << "nothing is left behind";
   EXPECT_TRUE(file->Append({2, 2, {}}).ok());
 }
 

@@ -58,7 +58,7 @@ TEST(Claim, FitsWhereBf16DoesNot) {
   EXPECT_FALSE(TheClaim().variants[1].fits);
 }
 
-RunPlan WholeRun(const Plan& plan) { return {.tokens = 14.8e12, .gpu_hours = plan.gpu_hours(14.8e12)}; }
+RunPlan WholeRun(const Plan& plan) { return {.tokens = 14.8e12, .priced_tokens = 14.8e12, .gpu_hours = plan.gpu_hours(14.8e12)}; }
 
 TEST(PlanReport, JsonHoldsTheFiguresOfTheText) {
   const Plan& plan = TheClaim().plan;
@@ -72,7 +72,7 @@ TEST(PlanReport, JsonHoldsTheFiguresOfTheText) {
   EXPECT_THAT(PlanText(plan, WholeRun(plan)), HasSubstr("fits            yes"));
 }
 
-// The context extension is priced with its own steps; a stage that the layout cannot train is told, and is in no sum.
+// The context extension is priced with its own steps; a stage that cannot be priced on the layout is told, and is in no sum.
 TEST(PlanReport, EachStageOfARunHasItsOwnStep) {
   const RunConfig config = Preset("deepseek_v3_671b_128k", {"parallel.schedule=ONE_F_ONE_B"});
   const Plan plan = PlanOf(LayoutOf(config, 2048));
@@ -87,16 +87,36 @@ TEST(PlanReport, EachStageOfARunHasItsOwnStep) {
   EXPECT_EQ(run.parts[1].step_seconds, PlanOf(longer).step_seconds);
   EXPECT_DOUBLE_EQ(run.parts[1].gpu_hours, 1000 * run.parts[1].step_seconds * 2048 / 3600);
   // 480 sequences are no whole number for each of 128 replicas.
-  EXPECT_THAT(run.parts[2].refusal, HasSubstr("480"));
+  EXPECT_THAT(run.parts[2].unpriced, HasSubstr("480"));
   EXPECT_EQ(run.parts[2].gpu_hours, 0);
-  EXPECT_DOUBLE_EQ(run.tokens, run.parts[0].tokens + run.parts[1].tokens);
+  EXPECT_DOUBLE_EQ(run.priced_tokens, run.parts[0].tokens + run.parts[1].tokens);
+  EXPECT_DOUBLE_EQ(run.tokens, RunTokens(config));
   EXPECT_DOUBLE_EQ(run.gpu_hours, run.parts[0].gpu_hours + run.parts[1].gpu_hours);
   const std::string text = PlanText(plan, run);
-  EXPECT_THAT(text, HasSubstr("  from step 242783       0.06291T tokens, 1920 sequences of 32768 a step: "));
-  EXPECT_THAT(text, HasSubstr("480 sequences of 131072 a step: not counted: this layout cannot train it: "));
+  EXPECT_THAT(text, HasSubstr("run of 14.93T tokens at $"));
+  EXPECT_THAT(text, HasSubstr("what follows is of the 14.86T tokens that are priced"));
+  EXPECT_THAT(text, HasSubstr("  from step 242784       0.06291T tokens, 1920 sequences of 32768 a step: "));
+  EXPECT_THAT(text, HasSubstr("480 sequences of 131072 a step: not priced: "));
   const nlohmann::ordered_json json = PlanJson(plan, run);
   EXPECT_EQ(json["run"]["stages"][1]["step_seconds"], run.parts[1].step_seconds);
-  EXPECT_EQ(json["run"]["stages"][2]["refusal"], run.parts[2].refusal);
+  EXPECT_EQ(json["run"]["stages"][2]["unpriced"], run.parts[2].unpriced);
+  // Money for the first stage and half of the second; money alone, and without any end.
+  const double price = plan.cluster.hour().dollars_per_gpu();
+  const double dollars = price * (run.parts[0].gpu_hours + run.parts[1].gpu_hours / 2);
+  RunConfig paid = config;
+  paid.mutable_train()->set_dollars(dollars);
+  const RunPlan spent = PlanRun(plan, paid);
+  EXPECT_TRUE(spent.spent);
+  ASSERT_EQ(spent.parts.size(), 2u);
+  EXPECT_NEAR(spent.parts[1].tokens, run.parts[1].tokens / 2, 1e-6 * run.parts[1].tokens);
+  EXPECT_NEAR(spent.gpu_hours * price, dollars, 1e-9 * dollars);
+  EXPECT_THAT(PlanText(plan, spent), HasSubstr(" tokens, which train.dollars end, at $"));
+  paid.mutable_train()->clear_stage();
+  paid.mutable_train()->clear_steps();
+  paid.mutable_train()->set_dollars(price);
+  EXPECT_NEAR(PlanRun(plan, paid).tokens, 3600 * plan.tokens_per_second_per_gpu(), 1);
+  paid.mutable_train()->clear_dollars();
+  EXPECT_TRUE(PlanRun(plan, paid).parts.empty());
   const RunConfig alone = Preset("deepseek_v3_671b");
   EXPECT_DOUBLE_EQ(PlanRun(TheClaim().plan, alone).gpu_hours, TheClaim().plan.gpu_hours(RunTokens(alone)));
 }

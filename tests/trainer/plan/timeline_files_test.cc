@@ -83,7 +83,8 @@ std::string Offence(const std::string& html) {
 }
 
 TEST(PlanHtml, IsWellFormedAndNeedsNothingElse) {
-  const std::string html = PlanHtml(ThePlan(), {.tokens = 14.8e12, .gpu_hours = ThePlan().gpu_hours(14.8e12)});
+  const std::string html =
+      PlanHtml(ThePlan(), {.tokens = 14.8e12, .priced_tokens = 14.8e12, .gpu_hours = ThePlan().gpu_hours(14.8e12)});
   EXPECT_EQ(Offence(html), "");
   EXPECT_EQ(Offence("<a><b></a></b>"), "closed: /a");  // the check itself can fail
   EXPECT_THAT(html, HasSubstr("<svg"));

@@ -52,6 +52,29 @@ TEST(RunHistory, PlacesRecordsOnEveryAxis) {
   EXPECT_DOUBLE_EQ(place(Axis::kReference, 36.0), 1000 * flops.training() / 1e12 * 0.01);
 }
 
+TEST(RunHistory, ARunIsCalledAsItsFolderHoweverThatIsWritten) {
+  RunConfig config;
+  EXPECT_EQ(RunName(config, "runs/a"), "a");
+  EXPECT_EQ(RunName(config, "runs/a/"), "a");
+  EXPECT_EQ(RunName(config, "runs/a/."), "a");
+  EXPECT_EQ(RunName(config, "."), std::filesystem::current_path().filename());
+  config.mutable_run()->set_name("named");
+  EXPECT_EQ(RunName(config, "runs/a"), "named");
+}
+
+TEST(RunHistory, WhatIsNotAsTrainWroteItIsDamaged) {
+  const TempFolder folder;
+  WrittenRun written(folder, "run");
+  written.Add(StepOfRun(1, 5));
+  for (const std::string text : {"", "model { layer: 3 }", "\xf6\x01", "train { batch_sequences: 0 }"}) {
+    std::ofstream(written.path() + "/config.textproto") << text;
+    const absl::Status status = ReadRunHistory(written.path()).status();
+    EXPECT_EQ(ExitCodeOf(status), ExitCode::kIntegrity) << text;
+    EXPECT_THAT(std::string(status.message()),
+                ::testing::StartsWith(written.path() + "/config.textproto: it is not as train wrote it: "));
+  }
+}
+
 // A step of this config has 2048 tokens, so the stage begins with the second one.
 TEST(RunHistory, CountsEachStagesFlops) {
   const TempFolder folder;
