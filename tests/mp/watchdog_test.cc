@@ -66,7 +66,7 @@ TEST(MpiWatchdogTest, SizesThatDisagreeAreFoundAtOnce) {
   for (const std::string what : {"short", "long", "short_large", "long_large"}) {
     const Outcome outcome = RunJob(2, what);
     EXPECT_EQ(outcome.exit_code, kPeerLost) << what << ": " << outcome.output;
-    EXPECT_THAT(outcome.output, AllOf(HasSubstr("rank 1 of 2, world.AllToAllV, call 1 of the group, step 7"),
+    EXPECT_THAT(outcome.output, AllOf(HasSubstr("rank 1 of 2, world.AllToAllV, call 1 of the group, step 8"),
                                       ContainsRegex("rank 0 sent .* this rank expects"), Not(HasSubstr("waited"))));
   }
 }
